@@ -1,0 +1,1 @@
+"""JSON Schemas of every file that users or plugins write or read."""

@@ -1,0 +1,193 @@
+"""Everything a plugin may import.
+
+Legend of shapes: n images, b images of a batch, m boxes of an image, c channels,
+*s spatial axes in numpy order ((height, width) or (depth, height, width)), d = len(s).
+Boxes are half-open pixel corners, low corner then high corner, x first: (m, 2*d) float32.
+Pixels are float32 in [0, 1] wherever a plugin meets them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import MISSING, dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
+
+__all__ = [
+    "API_VERSION", "BadInput", "Capabilities", "Condition", "Detections", "Detector", "Examples", "Generator",
+    "ImageSpec", "MedaugError", "MissingPlugin", "Run", "UsageError", "box_map", "image_seed", "setting",
+]
+
+API_VERSION = 1
+
+ConditionKind = Literal["none", "boxes", "mask", "label"]
+Detections = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (m, 2*d), scores (m,), labels (m,)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a plugin can work on; the core refuses anything else before `fit` is called."""
+
+    dims: tuple[int, ...] = (2,)
+    channels: tuple[int, ...] = (1, 3)
+    condition: ConditionKind = "boxes"  # generators only
+    power_of_two: bool = False  # every spatial axis must be a power of two
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The form of the images of a store: what a network needs to know before it sees one."""
+
+    channels: int
+    spatial: tuple[int, ...]  # (height, width) or (depth, height, width)
+    label_names: tuple[str, ...]
+
+    @property
+    def dims(self) -> int:
+        return len(self.spatial)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What one image is asked to show."""
+
+    spatial: tuple[int, ...]
+    boxes: np.ndarray  # (m, 2*d) float32
+    labels: np.ndarray  # (m,) int64, indices into ImageSpec.label_names
+    mask: np.ndarray | None = None  # (*s) uint8, 0 outside the lesion
+
+
+class Examples(Protocol):
+    """Annotated images to fit on: only real training images for a generator, a mixture for a detector."""
+
+    spec: ImageSpec
+    boxes: Sequence[np.ndarray]  # n of (m, 2*d) float32
+    labels: Sequence[np.ndarray]  # n of (m,) int64
+    patients: Sequence[str]
+    weights: np.ndarray  # (n,) float64, sums to 1: how often each image is to be drawn
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return images (b, c, *s) as float32 in [0, 1]."""
+        ...
+
+    def condition(self, index: int) -> Condition:
+        """Return the boxes, labels and mask of one image as a condition."""
+        ...
+
+
+class Run(Protocol):
+    """One training run as the plugin sees it. The core owns files, devices, progress and time.
+
+    A loop is `while run.fraction(done) < 1:` with `done` in images (generators) or optimiser steps
+    (detectors). A run that derives each step's randomness from `seed` and `done` and restores
+    `state` resumes to the bit.
+    """
+
+    device: str  # "cpu", "cuda:0", "mps"
+    precision: Literal["32", "bf16", "16"]
+    seed: int
+    workers: int
+    state: Mapping[str, Any] | None  # what `checkpoint` last wrote, when this run resumes
+
+    def fraction(self, done: int) -> float:
+        """Return how much of the asked-for work is done, 0 to 1 and beyond; stop at 1."""
+        ...
+
+    def autocast(self) -> AbstractContextManager:
+        """Return torch.autocast for this device and precision (nothing at precision 32)."""
+        ...
+
+    def log(self, done: int, **values: float) -> None:
+        """Append numbers to metrics.jsonl and show them; cheap enough to call often."""
+        ...
+
+    def checkpoint(self, done: int, state: Callable[[], dict[str, Any]], force: bool = False) -> bool:
+        """Write `state()` if a checkpoint is due, and sample pictures with it; return whether it was.
+
+        The state holds tensors, numbers, strings, lists and dicts only (it is read back with
+        `weights_only=True`).
+        """
+        ...
+
+    def validate(self, predict: Callable[[Iterable[np.ndarray]], Iterator[Detections]]) -> dict[str, float]:
+        """Score detections on the validation split: `score` (larger is better) and its parts.
+
+        Empty when there is no validation split, and for generators.
+        """
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A dataclass whose fields are hyperparameters; nothing is inherited."""
+
+    capabilities: ClassVar[Capabilities]
+
+    def fit(self, data: Examples, run: Run) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return name -> tensor of what `sample` needs and no more: no discriminator, no training image."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None: ...
+
+    def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray]:
+        """Yield one image (c, *s) float32 in [0, 1] a condition; each depends on its own seed alone."""
+        ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A dataclass whose fields are hyperparameters; nothing is inherited."""
+
+    capabilities: ClassVar[Capabilities]
+
+    def fit(self, data: Examples, run: Run) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None: ...
+
+    def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
+        """Yield (boxes, scores, labels) an image (c, *s) float32 in [0, 1], best score first.
+
+        Scores lie in [0, 1]; nothing below 0.001 need be returned.
+        """
+        ...
+
+
+def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
+    """Declare a hyperparameter of a plugin dataclass, with one line of help.
+
+    `minimum`, `maximum` and `choices` are checked when a plugin is built.
+    """
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+def image_seed(seed: int, index: int) -> int:
+    """Return the seed of image `index` of a run: the same whichever batch or machine makes it."""
+    state = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def box_map(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
+    """Draw boxes white on black: (m, 2*d) -> (*s) float32, each pixel the share of it that a box covers.
+
+    At any resolution this is the map of CPGGAN (Han et al. 2019, 2.2) without aliasing; scale the
+    boxes first for a coarser grid.
+    """
+    drawn = np.zeros(spatial, np.float32)
+    d = len(spatial)
+    for box in np.asarray(boxes, np.float32).reshape(-1, 2 * d):
+        cover = np.ones((), np.float32)
+        for axis, length in enumerate(spatial):  # numpy axis 0 is the last box coordinate
+            low, high = box[d - 1 - axis], box[2 * d - 1 - axis]
+            edge = np.arange(length, dtype=np.float32)
+            share = np.clip(np.minimum(high, edge + 1) - np.maximum(low, edge), 0, 1)
+            cover = np.multiply.outer(cover, share)
+        np.maximum(drawn, cover, out=drawn)
+    return drawn

@@ -1,0 +1,1 @@
+"""GAN conditioned on boxes for small data and little time."""

@@ -1,0 +1,1 @@
+"""GAN conditioned on bounding boxes with progressive growing (CPGGAN, Han et al. 2019)."""

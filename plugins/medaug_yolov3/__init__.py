@@ -1,0 +1,1 @@
+"""YOLOv3 (Redmon & Farhadi 2018) with any timm backbone."""
