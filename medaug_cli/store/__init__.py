@@ -1,0 +1,11 @@
+"""The dataset store: one immutable HDF5 file of images, boxes, optional masks and where each came from."""
+
+from medaug_cli.store.examples import StoreExamples, detector_examples, digest_patient, generator_examples
+from medaug_cli.store.model import GeneratorOrigin, Record, StoreInfo
+from medaug_cli.store.reading import Store, open_store
+from medaug_cli.store.writing import StoreWriter
+
+__all__ = [
+    "GeneratorOrigin", "Record", "Store", "StoreExamples", "StoreInfo", "StoreWriter", "detector_examples",
+    "digest_patient", "generator_examples", "open_store",
+]

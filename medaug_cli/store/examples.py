@@ -1,0 +1,100 @@
+"""What a plugin is fitted on, and the guards that keep a proof honest."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.plugin import Condition
+from medaug_cli.store.model import REAL
+from medaug_cli.store.reading import Store, is_real
+
+
+def digest_patient(patient: str) -> str:
+    """Return a short digest of a patient id: enough to compare, not to read."""
+    return hashlib.blake2b(patient.encode(), digest_size=8).hexdigest()
+
+
+class StoreExamples:
+    """Images of one or more stores, drawn with stated weights; `medaug_cli.plugin.Examples` made real."""
+
+    def __init__(self, parts: Sequence[tuple[Store, np.ndarray]], shares: Sequence[float]):
+        self.parts = [(store, np.asarray(indices)) for store, indices in parts]
+        self.spec = self.parts[0][0].spec
+        self.where = [(part, int(i)) for part, (_, indices) in enumerate(self.parts) for i in indices]
+        self.boxes = [self.parts[part][0].boxes[i] for part, i in self.where]
+        self.labels = [self.parts[part][0].labels[i] for part, i in self.where]
+        self.patients = [self.parts[part][0].patients[i] for part, i in self.where]
+        weights = [np.full(len(ix), share / len(ix)) for (_, ix), share in zip(self.parts, shares, strict=True)]
+        self.weights = np.concatenate(weights) / sum(shares)
+
+    def __len__(self) -> int:
+        return len(self.where)
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return images (b, c, *s) as float32 in [0, 1]."""
+        if len(self.parts) == 1:
+            store, chosen = self.parts[0]
+            return store.read(chosen[np.asarray(indices, np.int64)])
+        return np.stack([self.parts[part][0].read([i])[0] for part, i in (self.where[int(k)] for k in indices)])
+
+    def condition(self, index: int) -> Condition:
+        """Return the boxes, labels and mask of one image."""
+        part, i = self.where[index]
+        return self.parts[part][0].condition(i)
+
+
+def generator_examples(store: Store) -> StoreExamples:
+    """Return the real training images; raise BadInput where there are none, or synthetic ones among them."""
+    if not is_real(store).all():
+        name = store.ids[int(np.argmin(is_real(store)))]
+        raise BadInput(f"{store.path} holds synthetic images ({name}): a generator is fitted on real images alone")
+    train = store.indices("train")
+    if not len(train):
+        raise BadInput(f"{store.path} has no image in the training split")
+    if not any(len(store.boxes[i]) for i in train):
+        raise BadInput(f"{store.path} has no box in its training split: there is nothing to condition on")
+    return StoreExamples([(store, train)], [1.0])
+
+
+def detector_examples(real: Store, synthetic: Sequence[Store], ratio: float | None = None) -> StoreExamples:
+    """Return the real training images mixed with synthetic ones.
+
+    `ratio` is how many synthetic images are drawn for one real image (default: as many as there are,
+    each image of either kind equally often). Raises BadInput where the two do not fit, and where a
+    generator has seen a patient of the validation or test split.
+    """
+    train = real.indices("train", REAL)
+    if not len(train):
+        raise BadInput(f"{real.path} has no real image in the training split")
+    if ratio is not None and (not synthetic or ratio <= 0):
+        raise UsageError("--ratio is a positive number of synthetic images a real one, and needs --synthetic")
+    for store in synthetic:
+        _check_synthetic(real, store)
+    counts = [len(store) for store in synthetic]
+    total = float(ratio) * len(train) if ratio is not None else float(sum(counts))
+    shares = [float(len(train)), *(total * count / max(1, sum(counts)) for count in counts)]
+    return StoreExamples([(real, train), *((s, np.arange(len(s))) for s in synthetic)], shares)
+
+
+def _check_synthetic(real: Store, store: Store) -> None:
+    if is_real(store).any():
+        raise BadInput(f"{store.path} holds real images; --synthetic takes stores of generated ones")
+    if store.spec != real.spec:
+        raise BadInput(f"{store.path} has {_form(store)}, but {real.path} has {_form(real)}")
+    if not store.info.generators:
+        raise BadInput(f"{store.path} does not say which generator made it: unknown origin is refused")
+    held_out = {digest_patient(real.patients[i]) for i in np.flatnonzero(real.splits != "train")}
+    for origin in store.info.generators:
+        leaked = held_out & set(origin.training_patients)
+        if leaked:
+            raise BadInput(
+                f"{store.path}: its generator {origin.name} was fitted on {len(leaked)} patients that "
+                f"{real.path} holds out for validation or test"
+            )
+
+
+def _form(store: Store) -> str:
+    spec = store.spec
+    return f"{'x'.join(map(str, spec.spatial))} pixels, {spec.channels} channels, labels {', '.join(spec.label_names)}"

@@ -1,0 +1,180 @@
+"""Open a store, trusting nothing that it declares before it is checked."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.errors import BadInput
+from medaug_cli.files import canonical, validated
+from medaug_cli.plugin import Condition, ImageSpec
+from medaug_cli.store.model import REAL, TEXT_COLUMNS, Columns, StoreInfo, check_rules
+
+STORE_VERSION = 1
+NUMBER_COLUMNS = {"seed": "int64", "boxes": "float32", "box_labels": "int32", "box_offsets": "int64"}
+HASH_CHUNK = 256
+
+
+class Store:
+    """A read-only data set; `open_store` makes one. Pixels are memory-mapped, the tables are in memory."""
+
+    def __init__(
+        self, path: Path, info: StoreInfo, columns: Columns, images: np.ndarray, masks: np.ndarray | None, hash: str
+    ):
+        self.path, self.info, self.columns, self.hash = path, info, columns, hash
+        self.images, self.masks = images, masks  # (n, c, *s) uint8 | uint16, (n, *s) uint8
+        self.spec = ImageSpec(images.shape[1], tuple(images.shape[2:]), tuple(info.label_names))
+        self.ids, self.patients = columns.id, columns.patient
+        self.splits, self.sources = np.array(columns.split), np.array(columns.source)
+        self.seeds = columns.seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def boxes(self) -> list[np.ndarray]:
+        """Return the boxes of each image: n of (m, 2*d) float32."""
+        return np.split(self.columns.boxes, self.columns.box_offsets[1:-1]) if len(self) else []
+
+    @cached_property
+    def labels(self) -> list[np.ndarray]:
+        """Return the labels of each image's boxes: n of (m,) int64 indices into `spec.label_names`."""
+        labels = self.columns.box_labels.astype(np.int64)
+        return np.split(labels, self.columns.box_offsets[1:-1]) if len(self) else []
+
+    @cached_property
+    def details(self) -> list[dict[str, Any]]:
+        """Return what is noted of each image."""
+        return [json.loads(text) for text in self.columns.details]
+
+    def indices(self, split: str | None = None, source: str | None = None) -> np.ndarray:
+        """Return the indices of the images of a split, a source ("real" or a generator), or both."""
+        chosen = np.ones(len(self), bool)
+        if split is not None:
+            chosen &= self.splits == split
+        if source is not None:
+            chosen &= self.sources == source
+        return np.flatnonzero(chosen)
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return images (b, c, *s) as float32 in [0, 1]."""
+        raw = self.images[np.asarray(indices, np.int64)]
+        return raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
+
+    def condition(self, index: int) -> Condition:
+        """Return the boxes, labels and mask of one image."""
+        mask = None if self.masks is None else np.asarray(self.masks[index])
+        return Condition(self.spec.spatial, self.boxes[index], self.labels[index], mask)
+
+    def verify(self) -> None:
+        """Read everything again; raise BadInput if it is not what was written."""
+        if content_hash(self.info, self.columns, self.images, self.masks) != self.hash:
+            raise BadInput(f"{self.path} is damaged: its content is not what was written (SHA-256 differs)")
+
+
+def content_hash(info: StoreInfo, columns: Columns, images: np.ndarray, masks: np.ndarray | None) -> str:
+    """Return the SHA-256 of a data set's content: what it shows, not which command made it."""
+    digest = hashlib.sha256(canonical([list(images.shape), str(images.dtype), info.label_names]).encode())
+    texts = [getattr(columns, name) for name in TEXT_COLUMNS]
+    digest.update(canonical(texts).encode())
+    for name, kind in NUMBER_COLUMNS.items():
+        digest.update(np.ascontiguousarray(getattr(columns, name), kind).tobytes())
+    for pixels in (images, masks):
+        for start in range(0, 0 if pixels is None else len(pixels), HASH_CHUNK):
+            digest.update(np.ascontiguousarray(pixels[start : start + HASH_CHUNK]).tobytes())  # type: ignore[index]
+    return digest.hexdigest()
+
+
+def open_store(path: Path) -> Store:
+    """Open a store; raise BadInput if it is no store, is damaged, or reaches outside its own file."""
+    import h5py
+
+    if not path.exists():
+        raise BadInput(f"{path} does not exist")
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, a store (.h5) is wanted")
+    try:
+        with h5py.File(path, "r") as file:
+            return _open(path, file)
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path} cannot be read as a store, it is truncated, damaged or something else ({reason})") from error
+
+
+def _open(path: Path, file: Any) -> Store:
+    version = file.attrs.get("medaug")
+    if version is None:
+        raise BadInput(f"{path} is an HDF5 file, but no medaug store")
+    if version != STORE_VERSION:
+        raise BadInput(f"{path} is a store of version {version}; this medaug reads version {STORE_VERSION}")
+    datasets = {name: _trusted(path, file, name) for name in file}
+    missing = ({"images", *TEXT_COLUMNS, *NUMBER_COLUMNS}) - set(datasets)
+    if missing:
+        raise BadInput(f"{path} lacks {', '.join(sorted(missing))}: it is no whole store")
+    info = validated(path, StoreInfo, _json(path, file.attrs.get("info", "")))
+    images = _mapped(path, datasets["images"], ("uint8", "uint16"))
+    masks = _mapped(path, datasets["masks"], ("uint8",)) if "masks" in datasets else None
+    columns = _columns(path, datasets, len(images))
+    if masks is not None and masks.shape != (len(images), *images.shape[2:]):
+        raise BadInput(f"{path}: masks of shape {masks.shape} do not fit images of shape {images.shape}")
+    check_rules(path, columns, tuple(images.shape[2:]), len(info.label_names))
+    return Store(path, info, columns, images, masks, str(file.attrs.get("hash", "")))
+
+
+def _json(path: Path, text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{path}: what it says of itself (info) is not JSON") from error
+
+
+def _trusted(path: Path, file: Any, name: str) -> Any:
+    """Return a dataset that lies in this file and is no larger than it; refuse everything else."""
+    import h5py
+
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise BadInput(f"{path}: {name} is a link to another place; a store must be whole in itself")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise BadInput(f"{path}: {name} is not a plain dataset in this file; external and virtual data are refused")
+    if dataset.nbytes > path.stat().st_size and dataset.dtype.kind != "O":
+        raise BadInput(f"{path}: {name} claims {dataset.nbytes} bytes, the file has {path.stat().st_size}")
+    if dataset.size > path.stat().st_size:
+        raise BadInput(f"{path}: {name} claims {dataset.size} entries, the file has {path.stat().st_size} bytes")
+    return dataset
+
+
+def _mapped(path: Path, dataset: Any, kinds: tuple[str, ...]) -> np.ndarray:
+    if str(dataset.dtype) not in kinds or dataset.ndim < 3:
+        raise BadInput(f"{path}: {dataset.name} is {dataset.dtype} of shape {dataset.shape}; {' or '.join(kinds)} is wanted")
+    offset = dataset.id.get_offset()
+    if offset is None or dataset.size == 0:
+        if dataset.size == 0:
+            return np.empty(dataset.shape, dataset.dtype)
+        raise BadInput(f"{path}: {dataset.name} is chunked or compressed; stores hold plain contiguous pixels")
+    if offset + dataset.nbytes > path.stat().st_size:
+        raise BadInput(f"{path} is truncated: {dataset.name} ends beyond the file")
+    return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+
+
+def _columns(path: Path, datasets: dict[str, Any], n: int) -> Columns:
+    values: dict[str, Any] = {}
+    for name in TEXT_COLUMNS:
+        if datasets[name].shape != (n,):
+            raise BadInput(f"{path}: {name} has {datasets[name].shape} entries for {n} images")
+        values[name] = list(datasets[name].asstr()[()]) if n else []
+    for name, kind in NUMBER_COLUMNS.items():
+        if str(datasets[name].dtype) != kind:
+            raise BadInput(f"{path}: {name} is {datasets[name].dtype}, {kind} is wanted")
+        values[name] = datasets[name][()]
+    return Columns(**values)
+
+
+def is_real(store: Store) -> np.ndarray:
+    """Return which images are real, (n,) bool."""
+    return store.sources == REAL

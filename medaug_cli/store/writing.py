@@ -1,0 +1,226 @@
+"""Write a store in shards that survive a kill, verify it, and publish it by rename."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.errors import BadInput, MedaugError, UsageError
+from medaug_cli.files import canonical, new_file, parse_json, publish_text, refuse_existing
+from medaug_cli.store.model import TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
+from medaug_cli.store.reading import NUMBER_COLUMNS, STORE_VERSION, Store, content_hash, open_store
+
+SHARD_BYTES = 16 << 20
+
+
+def parts_folder(path: Path) -> Path:
+    """Return where the unfinished work for `path` is collected."""
+    return path.with_name(f"{path.name}.parts")
+
+
+class StoreWriter:
+    """Collects records unit by unit (a scan, a block of samples) in any order; publishes them in unit order.
+
+    A unit is added whole or not at all. Units that a killed run had finished are kept, and `has`
+    tells which they are; `plan` is what must be the same for their results to be the same.
+    """
+
+    def __init__(self, path: Path, info: StoreInfo, plan: dict[str, Any], overwrite: bool = False, resume: bool = False):
+        refuse_existing(path, overwrite)
+        self.path, self.info, self.folder = path, info, parts_folder(path)
+        self._open_folder(json.loads(canonical(plan)), overwrite, resume)
+        self._units: dict[int, Path] = {}
+        self._waiting: list[tuple[int, list[Record], dict[str, Any]]] = []
+        self._waiting_bytes = 0
+        self.refresh()
+
+    def _open_folder(self, plan: dict[str, Any], overwrite: bool, resume: bool) -> None:
+        plan_file = self.folder / "plan.json"
+        if plan_file.exists() and resume:
+            before = parse_json(plan_file)
+            changed = sorted(k for k in before.keys() | plan.keys() if before.get(k) != plan.get(k))
+            if changed:
+                raise UsageError(
+                    f"the unfinished work in {self.folder} was begun with other settings ({', '.join(changed)}); "
+                    "use the same ones, or start anew with --overwrite"
+                )
+            return
+        if plan_file.exists() and not overwrite:
+            raise UsageError(
+                f"{self.folder} holds unfinished work; go on with it by --resume, or start anew with --overwrite"
+            )
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True)
+        publish_text(plan_file, json.dumps(plan, indent=1))
+
+    def refresh(self) -> None:
+        """Look again which units are finished, by this process or by others."""
+        for shard in sorted(self.folder.glob("*.units.json")):
+            for unit in parse_json(shard)["units"]:
+                self._units.setdefault(unit["unit"], shard)
+
+    def has(self, unit: int) -> bool:
+        """Tell whether a unit is already there."""
+        return unit in self._units or any(unit == waiting for waiting, _, _ in self._waiting)
+
+    def add(self, unit: int, records: list[Record], note: dict[str, Any] | None = None) -> None:
+        """Add a finished unit: any number of records (none is fine) and a note for the report."""
+        self._waiting.append((unit, records, note or {}))
+        self._waiting_bytes += sum(record.image.nbytes for record in records) + 1
+        if self._waiting_bytes >= SHARD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put what waits on the disk, safe from a kill."""
+        if not self._waiting:
+            return
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        listing = {
+            "units": [{"unit": unit, "records": len(records), "note": note} for unit, records, note in waiting]
+        }
+        name = f"{waiting[0][0]:08d}-{waiting[-1][0]:08d}"
+        records = [record for _, unit_records, _ in waiting for record in unit_records]
+        if records:
+            with new_file(self.folder / f"{name}.h5") as temporary:
+                _write(temporary, self.info, [_Batch.of(records, self.info)])
+        publish_text(self.folder / f"{name}.units.json", canonical(listing))  # last: it makes the shard count
+        for unit, _, _ in waiting:
+            self._units[unit] = self.folder / f"{name}.units.json"
+
+    def notes(self) -> dict[int, dict[str, Any]]:
+        """Return the note of each finished unit, in unit order."""
+        self.flush()
+        notes = {}
+        for shard in sorted(set(self._units.values())):
+            for unit in parse_json(shard)["units"]:
+                notes[unit["unit"]] = unit["note"]
+        return dict(sorted(notes.items()))
+
+    def publish(self) -> Store:
+        """Join all units in order, read the file back, verify it, and rename it to its place."""
+        self.flush()
+        with new_file(self.path) as temporary:
+            _write(temporary, self.info, _InOrder(self._units))
+            open_store(temporary).verify()
+        store = open_store(self.path)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return store
+
+
+class _Batch:
+    """Some consecutive images of the store to be: tables and pixels."""
+
+    def __init__(self, columns: Columns, images: np.ndarray, masks: np.ndarray | None):
+        self.columns, self.images, self.masks = columns, images, masks
+
+    @classmethod
+    def of(cls, records: list[Record], info: StoreInfo) -> "_Batch":
+        names = {name: number for number, name in enumerate(info.label_names)}
+        unknown = {label for record in records for label in record.labels} - set(names)
+        if unknown:
+            raise BadInput(f"the label {sorted(unknown)[0]!r} is not among {', '.join(names) or 'none'}")
+        d = records[0].image.ndim - 1
+        boxes = [np.asarray(record.boxes, np.float32).reshape(-1, 2 * d) for record in records]
+        columns = Columns(
+            id=[r.id for r in records], patient=[r.patient for r in records], split=[r.split for r in records],
+            source=[r.source for r in records], details=[canonical(r.details) for r in records],
+            seed=np.array([r.seed for r in records], np.int64), boxes=np.concatenate(boxes),
+            box_labels=np.array([names[label] for r in records for label in r.labels], np.int32),
+            box_offsets=np.cumsum([0, *map(len, boxes)]).astype(np.int64),
+        )  # fmt: skip
+        _same_form(records)
+        masks = None if records[0].mask is None else np.stack([np.asarray(r.mask, np.uint8) for r in records])
+        return cls(columns, np.stack([r.image for r in records]), masks)
+
+    def take(self, start: int, stop: int) -> "_Batch":
+        c = self.columns
+        first, last = c.box_offsets[start], c.box_offsets[stop]
+        part = Columns(
+            **{name: getattr(c, name)[start:stop] for name in (*TEXT_COLUMNS, "seed")},
+            boxes=c.boxes[first:last], box_labels=c.box_labels[first:last],
+            box_offsets=c.box_offsets[start : stop + 1] - first,
+        )  # fmt: skip
+        return _Batch(part, self.images[start:stop], None if self.masks is None else self.masks[start:stop])
+
+
+def _same_form(records: list[Record]) -> None:
+    form = {(r.image.shape, str(r.image.dtype), r.mask is None) for r in records}
+    if len(form) > 1:
+        raise BadInput(f"images of one store must be alike in shape, type and masks; {records[0].id} and others differ")
+
+
+class _InOrder:
+    """The finished units as batches in unit order; reads shard after shard, never all at once."""
+
+    def __init__(self, units: dict[int, Path]):
+        self.places: list[tuple[int, Path, int, int]] = []
+        for shard in sorted(set(units.values())):
+            start = 0
+            for unit in parse_json(shard)["units"]:
+                if units[unit["unit"]] == shard:
+                    self.places.append((unit["unit"], shard, start, start + unit["records"]))
+                start += unit["records"]
+        self.places.sort(key=lambda place: place[0])
+
+    def __iter__(self) -> Iterator[_Batch]:
+        opened: tuple[Path, _Batch] | None = None
+        for _, shard, start, stop in self.places:
+            if start == stop:
+                continue
+            if opened is None or opened[0] != shard:
+                store = open_store(shard.with_name(shard.name.replace(".units.json", ".h5")))
+                opened = shard, _Batch(store.columns, store.images, store.masks)
+            yield opened[1].take(start, stop)
+
+
+def _joined(batches: list[Columns]) -> Columns:
+    counts = [0, *np.cumsum([len(c.boxes) for c in batches])]
+    offsets = [c.box_offsets[1:] + shift for c, shift in zip(batches, counts, strict=False)]
+    texts = {name: [text for c in batches for text in getattr(c, name)] for name in TEXT_COLUMNS}
+    return Columns(
+        **texts, seed=np.concatenate([c.seed for c in batches]), boxes=np.concatenate([c.boxes for c in batches]),
+        box_labels=np.concatenate([c.box_labels for c in batches]),
+        box_offsets=np.concatenate([np.zeros(1, np.int64), *offsets]),
+    )  # fmt: skip
+
+
+def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
+    """Write a whole store file: tables first gathered, pixels copied batch by batch."""
+    import h5py
+
+    columns = [batch.columns for batch in batches]
+    if not columns:
+        raise MedaugError(f"{path.name}: no image is left to store")
+    table = _joined(columns)
+    first = next(iter(batches))
+    check_rules(path, table, tuple(first.images.shape[2:]), len(info.label_names))
+    n, text = len(table.id), h5py.string_dtype("utf-8")
+    with h5py.File(path, "w") as file:
+        for name in TEXT_COLUMNS:
+            file.create_dataset(name, data=np.array(getattr(table, name), object), dtype=text)
+        for name, kind in NUMBER_COLUMNS.items():
+            file.create_dataset(name, data=np.asarray(getattr(table, name), kind))
+        images = file.create_dataset("images", (n, *first.images.shape[1:]), first.images.dtype)
+        masks = None if first.masks is None else file.create_dataset("masks", (n, *first.masks.shape[1:]), "uint8")
+        start = 0
+        for batch in batches:
+            stop = start + len(batch.images)
+            images[start:stop] = batch.images
+            if masks is not None:
+                masks[start:stop] = batch.masks
+            start = stop
+        file.attrs["medaug"], file.attrs["info"] = STORE_VERSION, info.model_dump_json()
+    written = _reopened(path, images_shape=(n, *first.images.shape[1:]))
+    with h5py.File(path, "r+") as file:
+        file.attrs["hash"] = content_hash(info, written.columns, written.images, written.masks)
+
+
+def _reopened(path: Path, images_shape: tuple[int, ...]) -> Store:
+    store = open_store(path)
+    if store.images.shape != images_shape:
+        raise MedaugError(f"{path}: {store.images.shape} was read back where {images_shape} was written")
+    return store
