@@ -34,6 +34,7 @@ class Capabilities:
     channels: tuple[int, ...] = (1, 3)
     condition: ConditionKind = "boxes"  # generators only
     power_of_two: bool = False  # every spatial axis must be a power of two
+    default_budget: float | None = None  # kimg of a generator, optimiser steps of a detector
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from medaug_cli.store.examples import StoreExamples, detector_examples, digest_patient, generator_examples
 from medaug_cli.store.model import GeneratorOrigin, Record, StoreInfo
 from medaug_cli.store.reading import Store, open_store
-from medaug_cli.store.writing import StoreWriter
+from medaug_cli.store.writing import StoreWriter, already_made
 
 __all__ = [
-    "GeneratorOrigin", "Record", "Store", "StoreExamples", "StoreInfo", "StoreWriter", "detector_examples",
+    "GeneratorOrigin", "Record", "Store", "StoreExamples", "StoreInfo", "StoreWriter",
+    "already_made", "detector_examples",
     "digest_patient", "generator_examples", "open_store",
 ]

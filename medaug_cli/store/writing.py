@@ -21,6 +21,19 @@ def parts_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.parts")
 
 
+def already_made(path: Path, info: StoreInfo, resume: bool, overwrite: bool) -> Store | None:
+    """Return the store at `path` if a resumed command finds its work done; None if there is work to do.
+
+    Raises UsageError if something else stands there.
+    """
+    if not path.exists() or not resume or overwrite:
+        return None
+    store = open_store(path)
+    if store.info != info:
+        raise UsageError(f"{path} was made with other settings or inputs; choose another --out, or use --overwrite")
+    return store
+
+
 class StoreWriter:
     """Collects records unit by unit (a scan, a block of samples) in any order; publishes them in unit order.
 
@@ -52,9 +65,9 @@ class StoreWriter:
             raise UsageError(
                 f"{self.folder} holds unfinished work; go on with it by --resume, or start anew with --overwrite"
             )
-        if self.folder.exists():
+        if self.folder.exists() and not resume:
             shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         publish_text(plan_file, json.dumps(plan, indent=1))
 
     def refresh(self) -> None:
@@ -106,9 +119,8 @@ class StoreWriter:
         with new_file(self.path) as temporary:
             _write(temporary, self.info, _InOrder(self._units))
             open_store(temporary).verify()
-        store = open_store(self.path)
         shutil.rmtree(self.folder, ignore_errors=True)
-        return store
+        return open_store(self.path)
 
 
 class _Batch:

@@ -1,0 +1,76 @@
+"""The `medaug` command: one line a subcommand, in the order of the pipeline."""
+
+import errno
+import sys
+from typing import Annotated
+
+import typer
+
+from medaug_cli import __version__
+from medaug_cli.commands import console
+from medaug_cli.commands.doctor import doctor
+from medaug_cli.commands.evaluate import evaluate
+from medaug_cli.commands.filter import filter
+from medaug_cli.commands.plugins import app as plugins
+from medaug_cli.commands.preprocess import preprocess
+from medaug_cli.commands.store import app as store
+from medaug_cli.commands.synthesize import synthesize
+from medaug_cli.commands.train_detector import train_detector
+from medaug_cli.commands.train_gan import train_gan
+from medaug_cli.commands.tsne import tsne
+from medaug_cli.errors import MedaugError
+
+INTERRUPTED = 130
+FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
+
+app = typer.Typer(
+    name="medaug",
+    help="Turn a small annotated set of medical images into a larger one with GANs, and measure whether that helped.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,
+)
+app.command("preprocess")(preprocess)
+app.command("train-gan")(train_gan)
+app.command("synthesize")(synthesize)
+app.command("filter")(filter)
+app.command("train-detector")(train_detector)
+app.command("evaluate")(evaluate)
+app.command("tsne")(tsne)
+app.add_typer(plugins, name="plugins")
+app.command("doctor")(doctor)
+app.add_typer(store, name="store")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"medaug {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _medaug(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an error becomes one line and an exit code."""
+    try:
+        app()
+    except MedaugError as error:
+        _stop(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _stop("interrupted; nothing that was published is lost, and --resume goes on", INTERRUPTED)
+    except OSError as error:
+        if error.errno not in FULL_OR_READ_ONLY:
+            raise
+        _stop(f"{error.filename or 'the output'} cannot be written: {error.strerror}; nothing that existed is changed", 1)
+
+
+def _stop(sentence: str, code: int) -> None:
+    console.say(f"medaug: {sentence}")
+    sys.exit(code)

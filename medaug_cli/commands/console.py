@@ -1,0 +1,70 @@
+"""How commands speak: results on stdout, everything else on stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+QUIET_SECONDS = 30.0  # between lines where stderr is no terminal
+
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+results = Console(highlight=False, soft_wrap=True)
+
+
+def say(sentence: str) -> None:
+    """Tell the person something, on stderr."""
+    messages.print(sentence, markup=False)
+
+
+def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """Print the result: one JSON object, or a text for a person."""
+    if as_json:
+        sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
+    else:
+        results.print(text, markup=False)
+
+
+class Bar:
+    """A progress bar on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, progress: Progress | None, title: str, total: float):
+        self._progress, self._title, self._total, self._done = progress, title, total, 0.0
+        self._task = progress.add_task(title, total=total, note="") if progress else None
+        self._spoke = time.monotonic()
+
+    def to(self, done: float, note: str = "") -> None:
+        """Move the bar to `done` of its total."""
+        self._done = done
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, note=note)
+        elif time.monotonic() - self._spoke > QUIET_SECONDS:
+            self._spoke = time.monotonic()
+            say(f"{self._title}: {100 * done / self._total:.0f} % {note}".rstrip())
+
+    def by(self, more: float, note: str = "") -> None:
+        """Move the bar on by `more`."""
+        self.to(self._done + more, note)
+
+
+@contextmanager
+def bar(title: str, total: float) -> Iterator[Bar]:
+    """Show progress on stderr while the block runs."""
+    if not messages.is_terminal:
+        yield Bar(None, title, total)
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=messages) as progress:
+        yield Bar(progress, title, total)
+
+
+def numbers(done: int, values: Mapping[str, float]) -> str:
+    """Return "12,800 loss 0.41" for a progress line."""
+    return " ".join([f"{done:,}", *(f"{name} {value:.3g}" for name, value in values.items())])

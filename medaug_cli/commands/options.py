@@ -1,0 +1,34 @@
+"""Options that several commands share, each declared once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medaug_cli.errors import UsageError
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), 32, bf16 or 16.")]
+Workers = Annotated[int, typer.Option(help="Processes or threads that help; 0 chooses by itself.", min=0)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that exists.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with unfinished work; do nothing if it is finished.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the plugin; repeat for more.")
+]
+Minutes = Annotated[float | None, typer.Option(help="Train for so many minutes.", min=0.001)]
+StoreArgument = Annotated[Path, typer.Argument(metavar="REAL.H5", help="A store made by preprocess.")]
+
+
+def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Turn ["latent=128"] into {"latent": "128"}; the registry gives each its type."""
+    settings = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {pair}: KEY=VALUE is wanted, as in --set latent=128")
+        settings[key.strip()] = value.strip()
+    return settings

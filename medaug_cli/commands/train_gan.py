@@ -1,0 +1,42 @@
+"""`medaug train-gan`: fit a generator on the training split."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medaug_cli.commands import console, options
+
+
+def train_gan(
+    store: options.StoreArgument,
+    generator: Annotated[str, typer.Option(help="Name of a generator plugin (medaug plugins).")] = "cpggan",
+    out: Annotated[Path, typer.Option(help="Folder for the generator.")] = Path("gan"),
+    kimg: Annotated[float | None, typer.Option(help="Train on so many thousand images.", min=0.001)] = None,
+    minutes: options.Minutes = None,
+    settings: options.Settings = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    workers: options.Workers = 0,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Fit a generator on the real training images of a store, and on nothing else.
+
+    Example: medaug train-gan real.h5 --generator boxgan --minutes 30
+    """
+    from medaug_cli.runs import RunOptions, train_generator
+
+    with console.bar(f"train-gan {generator}", 1.0) as bar:
+        folder = train_generator(
+            store, generator,
+            RunOptions(
+                out, options.parse_settings(settings), seed, device, precision, workers, resume, overwrite,
+                checkpoint_seconds, lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)), console.say,
+            ),
+            kimg, minutes,
+        )  # fmt: skip
+    console.answer({"generator": str(folder)}, as_json, f"{folder}: the generator, and sample grids in {folder}/samples")

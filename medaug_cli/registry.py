@@ -1,0 +1,112 @@
+"""Find plugins by entry point, load only the one that is used, and build it from typed settings."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, get_type_hints
+
+from medaug_cli.errors import MissingPlugin, UsageError
+from medaug_cli.plugin import API_VERSION
+
+GROUPS = {"generator": "medaug.generators", "detector": "medaug.detectors"}
+DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed plugin, not yet imported."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    entry: EntryPoint
+
+
+def installed(kind: str) -> list[Plugin]:
+    """Return the installed plugins of a kind by name, importing none of them."""
+    if kind not in GROUPS:
+        raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(GROUPS)}")
+    disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
+    found = {}
+    for entry in entry_points(group=GROUPS[kind]):
+        distribution = entry.dist.name if entry.dist else "unknown"
+        version = entry.dist.version if entry.dist else "unknown"
+        if entry.name not in disabled:
+            found[entry.name, distribution] = Plugin(kind, entry.name, distribution, version, entry)
+    return sorted(found.values(), key=lambda plugin: (plugin.name, plugin.distribution))
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of the installed plugins of a kind."""
+    return sorted({plugin.name for plugin in installed(kind)})
+
+
+def find(kind: str, name: str) -> Plugin:
+    """Return the one plugin of that name; raise MissingPlugin if there is none, or more than one."""
+    plugins = installed(kind)
+    chosen = [plugin for plugin in plugins if plugin.name == name]
+    if not chosen:
+        near = difflib.get_close_matches(name, [plugin.name for plugin in plugins], 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise MissingPlugin(f"no {kind} {name!r} is installed; {hint}installed: {', '.join(names(kind)) or 'none'}")
+    if len(chosen) > 1:
+        owners = " and ".join(plugin.distribution for plugin in chosen)
+        raise MissingPlugin(f"{owners} both bring a {kind} named {name!r}; uninstall one of them")
+    return chosen[0]
+
+
+def load(kind: str, name: str) -> type:
+    """Import a plugin and return its class; raise MissingPlugin with the reason if it does not load."""
+    plugin = find(kind, name)
+    try:
+        cls = plugin.entry.load()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise MissingPlugin(f"the {kind} {name!r} of {plugin.distribution} does not load ({reason})") from error
+    if not (isinstance(cls, type) and is_dataclass(cls) and hasattr(cls, "capabilities")):
+        raise MissingPlugin(f"the {kind} {name!r} of {plugin.distribution} is no dataclass with capabilities")
+    wanted = getattr(cls, "api_version", API_VERSION)
+    if wanted != API_VERSION:
+        raise MissingPlugin(f"the {kind} {name!r} is made for plugin API {wanted}, this medaug has {API_VERSION}")
+    return cls
+
+
+def build(kind: str, name: str, settings: Mapping[str, Any]) -> Any:
+    """Return a plugin with its settings (text or values); raise UsageError for one it does not take."""
+    cls = load(kind, name)
+    hints = get_type_hints(cls)
+    known = {field.name: field for field in fields(cls) if field.init}
+    values = {}
+    for key, value in settings.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(f"{name} has no setting {key!r}; {hint}it has {', '.join(known)}")
+        values[key] = _typed(name, key, hints[key], value)
+        _check_limits(name, key, values[key], known[key].metadata)
+    return cls(**values)
+
+
+def _typed(name: str, key: str, kind: Any, value: Any) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    if isinstance(value, str) and value.lower() == "none" and type(None) in getattr(kind, "__args__", ()):
+        return None
+    if isinstance(value, str) and str(kind).startswith(("tuple", "list")):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"]
+        raise UsageError(f"--set {key}={value}: {reason} ({name} wants {getattr(kind, '__name__', kind)})") from error
+
+
+def _check_limits(name: str, key: str, value: Any, limits: Mapping[str, Any]) -> None:
+    low, high, choices = limits.get("minimum"), limits.get("maximum"), limits.get("choices")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise UsageError(f"--set {key}={value}: {name} wants a value from {low} to {high}")
+    if choices is not None and value not in choices:
+        raise UsageError(f"--set {key}={value}: the choices are {', '.join(map(str, choices))}")

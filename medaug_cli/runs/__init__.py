@@ -1,0 +1,17 @@
+"""Training runs: their folders, their checkpoints, and the plugins they fit, save and load."""
+
+from medaug_cli.runs.fitting import Budget, Progress, RunOptions, train_detector, train_generator
+from medaug_cli.runs.loading import load_detector, load_generator
+from medaug_cli.runs.metadata import DetectorMetadata, GeneratorMetadata
+
+__all__ = [
+    "Budget",
+    "DetectorMetadata",
+    "GeneratorMetadata",
+    "Progress",
+    "RunOptions",
+    "load_detector",
+    "load_generator",
+    "train_detector",
+    "train_generator",
+]

@@ -1,0 +1,232 @@
+"""Fit a generator or a detector: plan, run, save, publish."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli import __version__, registry
+from medaug_cli.devices import resolve_device, resolve_precision
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.plugin import Capabilities, image_seed
+from medaug_cli.runs.folder import RunFolder, open_run
+from medaug_cli.runs.loading import save_plugin
+from medaug_cli.runs.metadata import Form
+from medaug_cli.runs.training import Budget, Progress, TrainingRun
+from medaug_cli.store import Store, StoreExamples, detector_examples, digest_patient, generator_examples, open_store
+
+GRID = 16
+DEFAULT_KIMG, DEFAULT_STEPS = 200.0, 2000.0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What every training command takes."""
+
+    out: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    checkpoint_seconds: float = 60.0
+    report: Callable[[Progress], None] = lambda progress: None
+    announce: Callable[[str], None] = lambda sentence: None
+
+
+def train_generator(
+    store_path: Path, name: str, options: RunOptions, kimg: float | None = None, minutes: float | None = None
+) -> Path:
+    """Fit a generator on the real training images of a store and publish its folder."""
+    store = open_store(store_path)
+    plugin = registry.build("generator", name, options.settings)
+    data = generator_examples(store)
+    _check_capable(name, plugin.capabilities, store, need_masks=plugin.capabilities.condition == "mask")
+    if kimg is None and minutes is None:
+        kimg = plugin.capabilities.default_budget or DEFAULT_KIMG
+    setup = _Setup.of(options)
+    plan = _plan("train-gan", name, plugin, store, options.seed, setup, {"kimg": kimg, "minutes": minutes})
+    folder = open_run(options.out, plan, options.resume, options.overwrite)
+    if folder.finished:
+        return folder.out
+    budget = Budget(None if kimg is None else kimg * 1000, minutes)
+    options.announce(
+        f"{name} on {len(data)} images of {len(set(data.patients))} training patients, "
+        f"{_size(store)}, {_words(kimg, 'thousand images', minutes)}, on {setup.device} at {setup.precision}"
+    )
+    grid = _Grid(folder.work / "samples", plugin, data, options.seed)
+    run = TrainingRun(
+        folder.work, setup.device, setup.precision, options.seed, options.workers, budget,
+        options.checkpoint_seconds, options.report, grid.draw,
+    )  # fmt: skip
+    plugin.fit(data, run)
+    grid.draw(run.done)
+    described = _metadata(name, plugin, store, data, options, setup.precision)
+    described |= {"condition": plugin.capabilities.condition, "images_shown": run.done}
+    return _finish(folder, "generator", plugin, described)
+
+
+def train_detector(
+    store_path: Path,
+    name: str,
+    options: RunOptions,
+    synthetic: Sequence[Path] = (),
+    ratio: float | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+) -> Path:
+    """Fit a detector on the real training images of a store, mixed with synthetic ones, and publish it.
+
+    The number of optimiser steps does not depend on `synthetic`: an epoch is a pass over as many
+    images as there are real ones.
+    """
+    store, others = open_store(store_path), [open_store(path) for path in synthetic]
+    plugin = registry.build("detector", name, options.settings)
+    data = detector_examples(store, others, ratio)
+    _check_capable(name, plugin.capabilities, store)
+    steps = _steps(plugin, store, steps, epochs, minutes)
+    setup = _Setup.of(options)
+    extra = {"steps": steps, "minutes": minutes, "ratio": ratio, "synthetic": [other.hash for other in others]}
+    plan = _plan("train-detector", name, plugin, store, options.seed, setup, extra)
+    folder = open_run(options.out, plan, options.resume, options.overwrite)
+    if folder.finished:
+        return folder.out
+    options.announce(
+        f"{name} on {len(store.indices('train'))} real and {sum(map(len, others))} synthetic images, {_size(store)}, "
+        f"{_words(steps, 'steps', minutes)}, on {setup.device} at {setup.precision}"
+    )
+    scorer = _Scorer(store)
+    run = TrainingRun(
+        folder.work, setup.device, setup.precision, options.seed, options.workers, Budget(steps, minutes),
+        options.checkpoint_seconds, options.report, score=scorer.score,
+    )  # fmt: skip
+    plugin.fit(data, run)
+    described = _metadata(name, plugin, store, data, options, setup.precision)
+    parts = [
+        {"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others
+    ]
+    described |= {"steps": run.done, "synthetic": parts, "ratio": ratio, "validation": scorer.best}
+    return _finish(folder, "detector", plugin, described)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    device: str
+    precision: Any
+
+    @classmethod
+    def of(cls, options: RunOptions) -> "_Setup":
+        device = resolve_device(options.device)
+        return cls(device, resolve_precision(options.precision, device))
+
+
+class _Grid:
+    """Draws the same conditions and seeds again and again, so that training can be watched."""
+
+    def __init__(self, folder: Path, plugin: Any, data: StoreExamples, seed: int):
+        chosen = np.random.default_rng(seed).permutation(len(data))[:GRID]
+        self.folder, self.plugin = folder, plugin
+        self.conditions = [data.condition(int(i)) for i in chosen]
+        self.seeds = [image_seed(seed, i) for i in range(len(self.conditions))]
+
+    def draw(self, done: int) -> None:
+        from medaug_cli.figures.grid import save_grid
+
+        self.folder.mkdir(exist_ok=True)
+        images = list(self.plugin.sample(self.conditions, self.seeds))
+        save_grid(self.folder / f"{done:010d}.png", images, [c.boxes for c in self.conditions])
+
+
+class _Scorer:
+    """Scores detections on the validation split of a store."""
+
+    def __init__(self, store: Store):
+        self.store, self.chosen = store, store.indices("val")
+        self.best: dict[str, float] = {}
+
+    def score(self, predict: Callable) -> dict[str, float]:
+        from medaug_cli.metrics import validation_score
+
+        if not len(self.chosen):
+            return {}
+        store = self.store
+        found = list(predict(store.read([i])[0] for i in self.chosen))
+        truth = [store.boxes[i] for i in self.chosen], [store.labels[i] for i in self.chosen]
+        score = validation_score(*truth, found)
+        if not self.best or score["score"] > self.best["score"]:
+            self.best = score
+        return score
+
+
+def _steps(plugin: Any, store: Store, steps: int | None, epochs: float | None, minutes: float | None) -> int | None:
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs say the same in two ways; give one of them")
+    if epochs is not None:
+        return math.ceil(epochs * len(store.indices("train")) / getattr(plugin, "batch", 16))
+    if steps is None and minutes is None:
+        return int(plugin.capabilities.default_budget or DEFAULT_STEPS)
+    return steps
+
+
+def _check_capable(name: str, able: Capabilities, store: Store, need_masks: bool = False) -> None:
+    spec = store.spec
+    if spec.dims not in able.dims:
+        raise BadInput(f"{store.path} holds {spec.dims}D images; {name} takes {' or '.join(f'{d}D' for d in able.dims)}")
+    if spec.channels not in able.channels:
+        choices = " or ".join(map(str, able.channels))
+        raise BadInput(f"{store.path} holds images of {spec.channels} channels; {name} takes {choices}")
+    if able.power_of_two and any(length & (length - 1) for length in spec.spatial):
+        raise BadInput(f"{store.path} holds images of {_size(store)}; {name} needs powers of two (preprocess --size)")
+    if need_masks and store.masks is None:
+        raise BadInput(f"{store.path} holds no masks, and {name} is conditioned on them (preprocess --masks)")
+
+
+def _plan(
+    command: str, name: str, plugin: Any, store: Store, seed: int, setup: _Setup, extra: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "command": command, "plugin": name, "settings": asdict(plugin), "store": str(store.path.resolve()),
+        "store_hash": store.hash, "seed": seed, "device": setup.device.partition(":")[0], "precision": setup.precision, **extra,
+    }  # fmt: skip
+
+
+def _metadata(
+    name: str, plugin: Any, store: Store, data: StoreExamples, options: RunOptions, precision: str
+) -> dict[str, Any]:
+    origin = registry.find(_kind(plugin), name)
+    train = store.indices("train")
+    spec = store.spec
+    return {
+        "tool_version": __version__, "name": name, "distribution": origin.distribution,
+        "distribution_version": origin.version, "settings": asdict(plugin),
+        "form": Form(channels=spec.channels, spatial=list(spec.spatial), label_names=list(spec.label_names),
+                     bits=16 if store.images.dtype == np.uint16 else 8),
+        "seed": options.seed, "precision": precision, "training_store": store.hash, "training_images": len(train),
+        "training_patients": sorted({digest_patient(store.patients[i]) for i in train}),
+    }  # fmt: skip
+
+
+def _kind(plugin: Any) -> str:
+    return "generator" if hasattr(plugin, "sample") else "detector"
+
+
+def _finish(folder: RunFolder, kind: str, plugin: Any, metadata: dict[str, Any]) -> Path:
+    save_plugin(folder.work, kind, plugin, metadata)
+    folder.publish()
+    return folder.out
+
+
+def _size(store: Store) -> str:
+    return "x".join(map(str, store.spec.spatial))
+
+
+def _words(units: float | None, name: str, minutes: float | None) -> str:
+    parts = [f"{units:g} {name}"] if units is not None else []
+    parts += [f"{minutes:g} minutes"] if minutes is not None else []
+    return " or ".join(parts)

@@ -1,0 +1,64 @@
+"""Load a trained generator or detector from its folder; nothing in it can run code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from medaug_cli import registry
+from medaug_cli.errors import BadInput
+from medaug_cli.files import publish_text, read_json, sha256_file
+from medaug_cli.runs.metadata import DetectorMetadata, GeneratorMetadata, PluginMetadata
+
+
+def save_plugin(folder: Path, kind: str, plugin: Any, metadata: dict[str, Any]) -> None:
+    """Write `{kind}.safetensors` and `{kind}.json` into a run's folder."""
+    import torch
+    from safetensors.torch import save_file
+
+    weights = folder / f"{kind}.safetensors"
+    state = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in plugin.state_dict().items()}
+    save_file(state, weights)
+    model = GeneratorMetadata if kind == "generator" else DetectorMetadata
+    described = model(weights=sha256_file(weights), **metadata)
+    publish_text(folder / f"{kind}.json", json.dumps(json.loads(described.model_dump_json()), indent=1) + "\n")
+
+
+def load_generator(folder: Path, device: str = "cpu") -> tuple[Any, GeneratorMetadata]:
+    """Return a generator ready to sample, and its metadata."""
+    metadata = read_json(_metadata_file(folder, "generator"), GeneratorMetadata)
+    return _load(folder, "generator", metadata, device), metadata
+
+
+def load_detector(folder: Path, device: str = "cpu") -> tuple[Any, DetectorMetadata]:
+    """Return a detector ready to predict, and its metadata."""
+    metadata = read_json(_metadata_file(folder, "detector"), DetectorMetadata)
+    return _load(folder, "detector", metadata, device), metadata
+
+
+def _metadata_file(folder: Path, kind: str) -> Path:
+    unfinished = folder.with_name(f"{folder.name}.parts")
+    if not folder.exists() and unfinished.exists():
+        raise BadInput(f"{folder} is not finished, its training stands in {unfinished}; go on with it by --resume")
+    if not (folder / f"{kind}.json").is_file():
+        raise BadInput(f"{folder} holds no trained {kind} ({kind}.json is missing)")
+    return folder / f"{kind}.json"
+
+
+def _load(folder: Path, kind: str, metadata: PluginMetadata, device: str) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    weights = folder / f"{kind}.safetensors"
+    if not weights.is_file():
+        raise BadInput(f"{weights} does not exist")
+    if sha256_file(weights) != metadata.weights:
+        raise BadInput(f"{weights} is damaged or not the one that {kind}.json describes (SHA-256 differs)")
+    plugin = registry.build(kind, metadata.name, metadata.settings)
+    try:
+        plugin.load_state_dict(load_file(weights), metadata.form.spec(), device)
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{weights} does not fit the installed {kind} {metadata.name!r} ({reason})") from error
+    return plugin
+
+

@@ -1,0 +1,62 @@
+"""What a trained generator or detector says of itself: generator.json and detector.json."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from medaug_cli.boxes import Strict
+from medaug_cli.plugin import ImageSpec
+
+
+class Form(Strict):
+    """The form of the images that a plugin was fitted on."""
+
+    channels: int = Field(ge=1)
+    spatial: list[int] = Field(min_length=2, max_length=3)
+    label_names: list[str]
+    bits: Literal[8, 16] = 8
+
+    def spec(self) -> ImageSpec:
+        return ImageSpec(self.channels, tuple(self.spatial), tuple(self.label_names))
+
+
+class PluginMetadata(Strict):
+    """Common to both: what it is, what it was fitted on, and the hash of its weights."""
+
+    version: Literal[1] = 1
+    tool_version: str
+    name: str  # of the plugin
+    distribution: str
+    distribution_version: str
+    settings: dict[str, Any]
+    form: Form
+    weights: str  # SHA-256 of the .safetensors file beside it
+    seed: int
+    precision: str
+    training_store: str  # hash of its content
+    training_images: int
+    training_patients: list[str]  # digests
+
+
+class GeneratorMetadata(PluginMetadata):
+    """generator.json: enough to draw images with it, nothing of the images it has seen."""
+
+    condition: Literal["none", "boxes", "mask", "label"]
+    images_shown: int
+
+
+class SyntheticPart(Strict):
+    """A synthetic store that a detector was also fitted on."""
+
+    hash: str
+    images: int
+    generators: list[str]
+
+
+class DetectorMetadata(PluginMetadata):
+    """detector.json."""
+
+    steps: int
+    synthetic: list[SyntheticPart] = []
+    ratio: float | None = None
+    validation: dict[str, float] = {}

@@ -1,0 +1,138 @@
+"""`medaug_cli.plugin.Run` made real: time, logs, checkpoints and pictures of one training run."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.devices import Precision, autocast
+from medaug_cli.errors import MedaugError
+from medaug_cli.files import new_file
+from medaug_cli.plugin import Detections
+
+KEEP = 2  # checkpoints
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: images in thousands or optimiser steps, or minutes, whichever ends first."""
+
+    units: float | None = None  # images (generators) or optimiser steps (detectors)
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a command shows while a run goes on."""
+
+    done: int
+    fraction: float
+    seconds: float
+    values: Mapping[str, float]
+
+
+class TrainingRun:
+    """One run in one folder. `on_checkpoint(done)` draws pictures; `report` shows progress."""
+
+    def __init__(
+        self,
+        folder: Path,
+        device: str,
+        precision: Precision,
+        seed: int,
+        workers: int,
+        budget: Budget,
+        checkpoint_seconds: float = 60.0,
+        report: Callable[[Progress], None] = lambda progress: None,
+        on_checkpoint: Callable[[int], None] = lambda done: None,
+        score: Callable[[Callable], dict[str, float]] = lambda predict: {},
+    ):
+        self.folder, self.device, self.precision = folder, device, precision
+        self.seed, self.workers, self.budget = seed, workers, budget
+        self._every, self._report, self._on_checkpoint, self._score = checkpoint_seconds, report, on_checkpoint, score
+        self.state: Mapping[str, Any] | None = None
+        self.done, self._before = 0, 0.0
+        self._restore()
+        self._start = self._last = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds this run has taken, earlier sittings included."""
+        return self._before + time.monotonic() - self._start
+
+    def fraction(self, done: int) -> float:
+        """Return how much of the budget is used, 1 when it is."""
+        used = [0.0]
+        if self.budget.units is not None:
+            used.append(done / self.budget.units)
+        if self.budget.minutes is not None:
+            used.append(self.seconds() / (60 * self.budget.minutes))
+        return max(used)
+
+    def autocast(self) -> AbstractContextManager:
+        """Return torch.autocast for this run's device and precision."""
+        return autocast(self.device, self.precision)
+
+    def log(self, done: int, **values: float) -> None:
+        """Append numbers to metrics.jsonl and report progress; stop on a loss that is no number."""
+        self.done = done
+        plain = {key: round(float(value), 6) for key, value in values.items()}
+        lost = [key for key, value in plain.items() if not np.isfinite(value)]
+        if lost:
+            raise MedaugError(
+                f"training broke down: {lost[0]} is no finite number after {done}; "
+                "try a smaller learning rate (--set lr=...) or --precision 32"
+            )
+        line = json.dumps({"done": done, "seconds": round(self.seconds(), 2), **plain})
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(line + "\n")
+        self._report(Progress(done, min(1.0, self.fraction(done)), self.seconds(), plain))
+
+    def checkpoint(self, done: int, state: Callable[[], dict[str, Any]], force: bool = False) -> bool:
+        """Write a checkpoint if one is due and keep the last two; then let the pictures be drawn."""
+        import torch
+
+        self.done = done
+        if not force and time.monotonic() - self._last < self._every:
+            return False
+        folder = self.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        with new_file(folder / f"{done:010d}.pt") as temporary:
+            torch.save({"done": done, "seconds": self.seconds(), "state": state()}, temporary)
+        for old in sorted(folder.glob("*.pt"))[:-KEEP]:
+            old.unlink()
+        self._on_checkpoint(done)
+        self._last = time.monotonic()
+        return True
+
+    def validate(self, predict: Callable[[Iterable[np.ndarray]], Iterator[Detections]]) -> dict[str, float]:
+        """Score detections on the validation split; empty where there is none."""
+        return self._score(predict)
+
+    def _restore(self) -> None:
+        """Load the newest checkpoint that can be read, and forget what was logged after it."""
+        import torch
+
+        for path in sorted((self.folder / "checkpoints").glob("*.pt"), reverse=True):
+            try:
+                saved = torch.load(path, map_location="cpu", weights_only=True)
+                self.done, self._before, self.state = saved["done"], saved["seconds"], saved["state"]
+            except Exception:  # a damaged checkpoint, whatever the damage: the one before it serves
+                path.unlink()
+                continue
+            break
+        log = self.folder / "metrics.jsonl"
+        if log.exists():
+            kept = [line for line in log.read_text().splitlines() if _logged(line) <= self.done and self.state]
+            log.write_text("".join(line + "\n" for line in kept))
+
+
+def _logged(line: str) -> float:
+    try:
+        return json.loads(line)["done"]
+    except (ValueError, KeyError):
+        return float("inf")

@@ -1,0 +1,171 @@
+"""Draw a synthetic store from a trained generator, block by block."""
+
+import fcntl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli import __version__
+from medaug_cli.boxes import read_boxes
+from medaug_cli.conditions import Template, choose, condition_of, templates
+from medaug_cli.devices import resolve_device
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import parse_json, sha256_file
+from medaug_cli.plugin import Condition, image_seed
+from medaug_cli.runs import GeneratorMetadata, load_generator
+from medaug_cli.store import GeneratorOrigin, Record, Store, StoreInfo, StoreWriter, already_made, open_store
+
+BLOCK = 128  # images that are finished together
+
+
+@dataclass(frozen=True)
+class SynthesisOptions:
+    """What `medaug synthesize` takes."""
+
+    n: int
+    gan: Path
+    out: Path
+    boxes: Path | None = None
+    jitter: float = 0.1
+    seed: int = 0
+    device: str = "auto"
+    batch: int = 32
+    num_parts: int = 1
+    part_id: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    report: Callable[[int], None] = lambda images: None
+    announce: Callable[[str], None] = lambda sentence: None
+
+
+def default_boxes(gan: Path) -> Path:
+    """Return the boxes.json beside the store that a generator was fitted on."""
+    plan = gan / "plan.json"
+    if not plan.is_file():
+        raise UsageError(f"{gan} does not say which store it was fitted on; name the boxes with --boxes")
+    boxes = Path(parse_json(plan)["store"]).parent / "boxes.json"
+    if not boxes.is_file():
+        raise UsageError(f"{boxes}, beside the generator's training store, does not exist; name the boxes with --boxes")
+    return boxes
+
+
+def synthesize(options: SynthesisOptions) -> Store | None:
+    """Draw `n` images and publish their store; None while parts that others draw are missing.
+
+    Image i depends on (seed, i), the generator and the boxes alone.
+    """
+    _check(options)
+    generator, metadata = load_generator(options.gan, resolve_device(options.device))
+    boxes_file = options.boxes or default_boxes(options.gan)
+    spec = metadata.form.spec()
+    choices = templates(boxes_file, read_boxes(boxes_file), spec)
+    info = _info(options, metadata, boxes_file)
+    resume = options.resume or options.num_parts > 1
+    if finished := already_made(options.out, info, resume, options.overwrite):
+        return finished
+    plan = {"command": info.command, **info.settings, "seed": info.seed, "inputs": info.inputs}
+    writer = StoreWriter(options.out, info, plan | {"generator": metadata.weights}, options.overwrite, resume)
+    blocks = range(options.part_id, -(-options.n // BLOCK), options.num_parts)
+    options.announce(
+        f"{metadata.name} draws {options.n} images of {'x'.join(map(str, spec.spatial))} "
+        f"for the boxes of {len(choices)} images in {boxes_file}, jitter {options.jitter:g}"
+    )
+    for block in blocks:
+        if not writer.has(block):
+            writer.add(block, list(_draw(generator, metadata, choices, block, options)))
+        options.report(min(BLOCK, options.n - block * BLOCK))
+    return _publish(writer, -(-options.n // BLOCK))
+
+
+def _check(options: SynthesisOptions) -> None:
+    if options.n < 1:
+        raise UsageError(f"--n {options.n}: at least one image must be asked for")
+    if not 0 <= options.jitter < 1:
+        raise UsageError(f"--jitter {options.jitter}: a share from 0 to 1 is wanted")
+    if not 0 <= options.part_id < options.num_parts:
+        raise UsageError(f"--part-id {options.part_id}: with --num-parts {options.num_parts} it is 0 to {options.num_parts - 1}")
+    if options.num_parts > 1 and options.overwrite:
+        raise UsageError("--overwrite would throw away what the other parts have drawn; remove the old result first")
+
+
+def _info(options: SynthesisOptions, metadata: GeneratorMetadata, boxes_file: Path) -> StoreInfo:
+    origin = GeneratorOrigin(
+        name=metadata.name,
+        version=metadata.distribution_version,
+        hash=metadata.weights,
+        training_store=metadata.training_store,
+        training_patients=metadata.training_patients,
+    )
+    return StoreInfo(
+        tool_version=__version__,
+        command="synthesize",
+        settings={"n": options.n, "jitter": options.jitter},
+        seed=options.seed,
+        label_names=metadata.form.label_names,
+        inputs={boxes_file.name: sha256_file(boxes_file)},
+        generators=[origin],
+    )
+
+
+def _draw(
+    generator: Any, metadata: GeneratorMetadata, choices: list[Template], block: int, options: SynthesisOptions
+) -> Iterator[Record]:
+    spec, seed = metadata.form.spec(), options.seed
+    numbers = range(block * BLOCK, min(options.n, (block + 1) * BLOCK))
+    chosen = [choose(choices, seed, i) for i in numbers]
+    conditions = [condition_of(t, spec, options.jitter, seed, i) for t, i in zip(chosen, numbers, strict=True)]
+    seeds = [image_seed(seed, i) for i in numbers]
+    images = _in_batches(generator, conditions, seeds, options.batch)
+    drawn = zip(numbers, chosen, conditions, seeds, images, strict=True)
+    for i, template, condition, own_seed, image in drawn:
+        yield _record(i, template, condition, own_seed, image, metadata)
+
+
+def _in_batches(
+    generator: Any, conditions: Sequence[Condition], seeds: Sequence[int], batch: int
+) -> Iterator[np.ndarray]:
+    for start in range(0, len(seeds), batch):
+        stop = start + batch
+        yield from generator.sample(conditions[start:stop], seeds[start:stop])
+
+
+def _record(
+    i: int, template: Template, condition: Condition, seed: int, image: np.ndarray, metadata: GeneratorMetadata
+) -> Record:
+    spec = metadata.form.spec()
+    image = np.asarray(image)
+    if image.shape != (spec.channels, *spec.spatial) or not np.isfinite(image).all():
+        raise BadInput(
+            f"the generator {metadata.name} drew image {i} of shape {image.shape} or with values that are no numbers; "
+            f"finite values of shape {(spec.channels, *spec.spatial)} are wanted"
+        )
+    kind = np.uint16 if metadata.form.bits == 16 else np.uint8
+    return Record(
+        id=f"s{i:07d}",
+        image=np.rint(np.clip(image, 0, 1) * np.iinfo(kind).max).astype(kind),
+        boxes=condition.boxes,
+        labels=[spec.label_names[label] for label in condition.labels],
+        patient=f"synthetic-{metadata.name}",
+        split="train",
+        source=metadata.name,
+        seed=seed,
+        mask=condition.mask,
+        details={"condition": template.id},
+    )
+
+
+def _publish(writer: StoreWriter, blocks: int) -> Store | None:
+    writer.flush()
+    try:
+        lock = (writer.folder / "lock").open("w")
+    except FileNotFoundError:  # another part came last, and has published
+        return open_store(writer.path)
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time publishes
+        if not writer.folder.exists():
+            return open_store(writer.path)
+        writer.refresh()
+        return writer.publish() if all(writer.has(block) for block in range(blocks)) else None
