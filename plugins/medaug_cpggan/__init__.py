@@ -1,1 +1,158 @@
 """GAN conditioned on bounding boxes with progressive growing (CPGGAN, Han et al. 2019)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from medaug_cli.plugin import (
+    BadInput,
+    Capabilities,
+    Condition,
+    Examples,
+    ImageSpec,
+    MedaugError,
+    Run,
+    UsageError,
+    setting,
+)  # fmt: skip
+from medaug_cpggan.networks import Architecture, Generator, double
+from medaug_cpggan.reals import Reals, draw_map
+from medaug_cpggan.schedule import Schedule, read_batches
+from medaug_cpggan.training import Recipe, Training, draw_noise, load_weights, place
+
+__all__ = ["CPGGAN"]
+
+PAPER_BATCHES = "4:128,8:128,16:128,32:64,64:32,128:16,256:8,512:4"
+LOG_EVERY = 10  # steps
+
+
+@dataclass
+class CPGGAN:
+    """Grow a generator from 4x4 to the full size, told by box maps at every scale where lesions go."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True
+    )
+
+    latent: int = setting(512, "numbers in a latent vector", minimum=1)
+    base: int = setting(8192, "feature maps at a size s are base / s * 2; 512 suits a CPU", minimum=1)
+    max_maps: int = setting(512, "most feature maps of a level; 128 suits a CPU", minimum=1)
+    batches: str = setting(PAPER_BATCHES, "images of a batch from each resolution on; '4:16' is 16 everywhere")
+    schedule: Literal["scaled", "paper"] = setting(
+        "scaled", "grow over a share of the run (scaled) or by absolute kimg (paper)", choices=("scaled", "paper")
+    )
+    growing: float = setting(0.6, "share of the run until full size is reached (scaled)", minimum=0.01, maximum=1)
+    fade_kimg: float = setting(600.0, "thousand images of a fade; only its ratio counts if scaled", minimum=1e-6)
+    stable_kimg: float = setting(600.0, "thousand images between fades; only its ratio counts if scaled", minimum=0)
+    noise: Literal["normal", "uniform"] = setting(
+        "normal", "distribution of the latent numbers", choices=("normal", "uniform")
+    )
+    condition: Literal["boxes", "none"] = setting(
+        "boxes", "follow the boxes, or ignore them (a plain PGGAN)", choices=("boxes", "none")
+    )
+    lr: float = setting(0.001, "Adam's step size, in both networks", minimum=0)
+    n_critic: int = setting(1, "discriminator steps a generator step", minimum=1)
+    gp_weight: float = setting(10.0, "weight of the gradient penalty", minimum=0)
+    gp_every: int = setting(1, "steps between gradient penalties; more than 1 saves time", minimum=1)
+    drift: float = setting(0.001, "weight of the squared scores of real images", minimum=0)
+    label_flips: float = setting(0.0, "share of steps with real and fake swapped", minimum=0, maximum=1)
+    ema: float = setting(0.999, "decay of the generator's moving average, a step", minimum=0, maximum=1)
+    sample_batch: int = setting(16, "images sampled at a time", minimum=1)
+
+    def __post_init__(self) -> None:
+        read_batches(self.batches)
+        self._average: Generator | None = None
+        self._lod = 0.0
+
+    def architecture(self, spec: ImageSpec) -> Architecture:
+        """Return the sizes of the networks for images of this form; raise UsageError where there are none."""
+        if min(spec.spatial) < 4 or any(side & (side - 1) for side in spec.spatial):
+            size = "×".join(map(str, spec.spatial))
+            raise UsageError(f"cpggan needs sides that are powers of two, 4 or more, not {size}; see preprocess --size")
+        conditional = self.condition == "boxes"
+        return Architecture(spec.channels, spec.spatial, self.latent, self.base, self.max_maps, conditional)
+
+    def scheduled_lod(self, schedule: Schedule, run: Run, done: int) -> float:
+        """Return the level of detail that the schedule asks for; a run that is prolonged never goes back."""
+        if self.schedule == "paper":
+            return schedule.lod(done / 1000)
+        return schedule.lod(run.fraction(done) / self.growing * schedule.growing_kimg)
+
+    def fit(self, data: Examples, run: Run) -> None:
+        """Train on the images of `data` until the run's budget is spent (Karras et al. 2018, A.1)."""
+        training = self._begin(data, run)
+        schedule = Schedule(
+            min(data.spec.spatial), read_batches(self.batches), self.fade_kimg, self.stable_kimg
+        )
+        done = training.load_state_dict(run.state) if run.state else 0
+        self._average = training.average
+        self._lod = training.lod
+        while run.fraction(done) < 1:
+            stage = schedule.at_lod(min(self._lod, self.scheduled_lod(schedule, run, done)))
+            images, losses = training.step(done, stage)
+            self._lod = stage.lod
+            done += images
+            if training.steps % LOG_EVERY == 0:
+                run.log(done, lod=stage.lod, **{name: float(value) for name, value in losses.items()})
+            run.checkpoint(done, lambda: training.state_dict(done))  # noqa: B023
+        run.checkpoint(done, lambda: training.state_dict(done), force=True)
+
+    def _begin(self, data: Examples, run: Run) -> Training:
+        if run.precision == "16":
+            raise UsageError("cpggan trains at --precision 32 or bf16; its gradient penalty overflows in 16")
+        if len(data) == 0:
+            raise BadInput("there is no training image to fit cpggan on")
+        size = self.architecture(data.spec)
+        recipe = Recipe(
+            self.noise, self.lr, self.n_critic, self.gp_weight, self.gp_every, self.drift,
+            self.label_flips, self.ema,
+        )  # fmt: skip
+        return Training(size, recipe, Reals(data, size.levels, run.device), run)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averaged generator and the level of detail that it has reached."""
+        if self._average is None:
+            raise MedaugError("this cpggan is neither fitted nor loaded")
+        weights = {name: value.detach().cpu().contiguous() for name, value in self._average.state_dict().items()}
+        return {**weights, "lod": torch.tensor(self._lod, dtype=torch.float64)}
+
+    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None:
+        """Restore `state_dict` for images of this form; raise BadInput where it does not fit."""
+        size = self.architecture(spec)
+        lod = float(state["lod"]) if "lod" in state and state["lod"].numel() == 1 else -1.0
+        if not 0 <= lod <= size.levels:
+            raise BadInput(f"these weights are no CPGGAN of this image size: lod must be 0 to {size.levels}")
+        network = Generator(size).requires_grad_(False)
+        load_weights(network, {name: value for name, value in state.items() if name != "lod"})
+        place(network, device, size.dims)
+        self._average, self._lod = network, lod
+
+    def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray]:
+        """Yield one image (c, *s) in [0, 1] a condition, in float32 whatever the run trained in."""
+        if self._average is None:
+            raise MedaugError("this cpggan is neither fitted nor loaded")
+        pairs = zip(conditions, seeds, strict=True)
+        while batch := list(islice(pairs, self.sample_batch)):
+            yield from self._draw(self._average, [c for c, _ in batch], [seed for _, seed in batch])
+
+    @torch.no_grad()
+    def _draw(self, network: Generator, conditions: list[Condition], seeds: list[int]) -> np.ndarray:
+        size, lod = network.size, self._lod
+        device = network.dense.weight.device
+        for condition in conditions:
+            if condition.spatial != size.spatial:
+                raise UsageError(f"this cpggan draws images of {size.spatial}, not {condition.spatial}")
+        noise = [draw_noise(self.noise, 1, size.latent, torch.Generator().manual_seed(s)) for s in seeds]
+        maps = [draw_map(condition, int(lod)) for condition in conditions] if size.conditional else None
+        with torch.autocast(device.type, enabled=False):
+            images = network(
+                torch.cat(noise).to(device), None if maps is None else torch.stack(maps).to(device),
+                size.levels - int(lod), lod % 1,
+            )  # fmt: skip
+        for _ in range(int(lod)):
+            images = double(images)
+        return ((images + 1) / 2).clamp(0, 1).cpu().contiguous().numpy()

@@ -1,0 +1,212 @@
+"""The networks of PGGAN (Karras et al. 2018) with the box map of CPGGAN (Han et al. 2019, 2.2).
+
+Legend: b images, c image channels, f feature maps, z latent numbers, *s spatial axes.
+Level k has the size start * 2**k; level 0 is the 4x4 one. `fade` is the share of the level below:
+1 as a fade begins, 0 as it ends. Images lie in [-1, 1], box maps in [0, 1].
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK = 0.2
+RELU_GAIN = math.sqrt(2)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes that both networks share."""
+
+    channels: int
+    spatial: tuple[int, ...]  # powers of two, none below 4
+    latent: int = 512
+    base: int = 8192
+    max_maps: int = 512
+    conditional: bool = True
+
+    @property
+    def dims(self) -> int:
+        return len(self.spatial)
+
+    @property
+    def levels(self) -> int:
+        """Return the number of doublings between level 0 and the full size."""
+        return min(self.spatial).bit_length() - 3
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        return tuple(side >> self.levels for side in self.spatial)
+
+    def maps(self, level: int) -> int:
+        """Return the number of feature maps of a level (Karras et al. 2018, A.1)."""
+        return max(1, min(self.base >> (level + 1), self.max_maps))
+
+
+class EqualizedConv(nn.Module):
+    """Convolve with weights that are scaled by gain / sqrt(fan-in) as they are used (4.1)."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int, kernel: int, gain: float = RELU_GAIN) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, *[kernel] * dims))
+        self.bias = nn.Parameter(torch.empty(outputs))
+        self.scale = gain / math.sqrt(inputs * kernel**dims)
+        self.convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dims]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolve(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
+
+
+class EqualizedDense(nn.Module):
+    """Multiply by weights that are scaled by gain / sqrt(fan-in) as they are used (4.1)."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float = RELU_GAIN, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.scale = gain / math.sqrt(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias)
+
+
+def activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, LEAK)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """Normalise the feature vector of every pixel to a mean square of one (4.2)."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+
+
+def double(x: Tensor) -> Tensor:
+    """Double every spatial axis by repeating the nearest pixel."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def shrink(x: Tensor, times: int = 1) -> Tensor:
+    """Halve every spatial axis `times` times by averaging."""
+    if times == 0:
+        return x
+    average = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim]
+    return cast(Tensor, average(x, 2**times))
+
+
+def blend(new: Tensor, old: Tensor, fade: float) -> Tensor:
+    """Fade between two levels: exactly `old` at 1 and exactly `new` at 0."""
+    return torch.lerp(new, old.to(new.dtype), fade)
+
+
+def join(x: Tensor, box_map: Tensor | None) -> Tensor:
+    return x if box_map is None else torch.cat([x, box_map.to(x.dtype)], 1)
+
+
+def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
+    """Append one channel: how much the images of a strided group differ (3). (b, f, *s) -> (b, f + 1, *s)"""
+    group = max(size for size in range(1, group + 1) if len(x) % size == 0)
+    grouped = x.float().reshape(group, -1, *x.shape[1:])  # (group, b / group, f, *s)
+    deviation = torch.sqrt(grouped.var(0, correction=0) + 1e-8)
+    feature = deviation.flatten(1).mean(1).repeat(group)  # (b,)
+    plane = feature.reshape(-1, *[1] * (x.ndim - 1)).expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, plane.to(x.dtype)], 1)
+
+
+class GeneratorBlock(nn.Module):
+    """Two convolutions of one level; the box map joins before the first of them."""
+
+    def __init__(self, size: Architecture, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = EqualizedConv(size.dims, inputs + size.conditional, outputs, 3)
+        self.second = EqualizedConv(size.dims, outputs, outputs, 3)
+
+    def forward(self, x: Tensor, box_map: Tensor | None) -> Tensor:
+        x = pixel_norm(activate(self.first(join(double(x), box_map))))
+        return pixel_norm(activate(self.second(x)))
+
+
+class Generator(nn.Module):
+    """Draw images from latent vectors and box maps."""
+
+    def __init__(self, size: Architecture) -> None:
+        super().__init__()
+        self.size = size
+        maps = [size.maps(level) for level in range(size.levels + 1)]
+        self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4, bias=False)
+        self.dense_bias = nn.Parameter(torch.empty(maps[0]))
+        self.conv = EqualizedConv(size.dims, maps[0] + size.conditional, maps[0], 3)
+        self.blocks = nn.ModuleList(GeneratorBlock(size, *maps[k : k + 2]) for k in range(size.levels))
+        self.to_image = nn.ModuleList(EqualizedConv(size.dims, f, size.channels, 1, gain=1.0) for f in maps)
+
+    def forward(self, latents: Tensor, box_map: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
+        """Return images (b, c, *s) of a level from latents (b, z) and box maps (b, 1, *s) of that level."""
+        box_maps = [None if box_map is None else shrink(box_map, level - k) for k in range(level + 1)]
+        x = self._first_level(latents, box_maps[0])
+        below = x
+        for k in range(level):
+            below, x = x, self.blocks[k](x, box_maps[k + 1])
+        image = self.to_image[level](x)
+        if fade and level:
+            image = blend(image, double(self.to_image[level - 1](below)), fade)
+        return image.float()
+
+    def _first_level(self, latents: Tensor, box_map: Tensor | None) -> Tensor:
+        x = self.dense(pixel_norm(latents)).reshape(len(latents), -1, *self.size.start)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        bias = self.dense_bias.reshape(-1, *[1] * self.size.dims).to(x.dtype)
+        x = pixel_norm(activate(x + bias))
+        return pixel_norm(activate(self.conv(join(x, box_map))))
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions of one level, then the average of 2x2 pixels."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = EqualizedConv(dims, inputs, inputs, 3)
+        self.second = EqualizedConv(dims, inputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return shrink(activate(self.second(activate(self.first(x)))))
+
+
+class Discriminator(nn.Module):
+    """Score how real images look together with their box maps."""
+
+    def __init__(self, size: Architecture) -> None:
+        super().__init__()
+        dims, maps = size.dims, [size.maps(level) for level in range(size.levels + 1)]
+        inputs = size.channels + size.conditional
+        self.from_image = nn.ModuleList(EqualizedConv(dims, inputs, f, 1) for f in maps)
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(dims, maps[k + 1], maps[k]) for k in range(size.levels)
+        )
+        self.conv = EqualizedConv(dims, maps[0] + 1, maps[0], 3)
+        last = max(1, min(size.base, size.max_maps))
+        self.dense = EqualizedDense(maps[0] * math.prod(size.start), last)
+        self.score = EqualizedDense(last, 1, gain=1.0)
+
+    def forward(self, image: Tensor, box_map: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
+        """Return scores (b,) of images (b, c, *s) and box maps (b, 1, *s) of a level."""
+        seen = join(image, box_map)
+        x = activate(self.from_image[level](seen))
+        for k in reversed(range(level)):
+            x = self.blocks[k](x)
+            if fade and k == level - 1:
+                x = blend(x, activate(self.from_image[k](shrink(seen))), fade)
+        x = activate(self.conv(minibatch_deviation(x)))
+        with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for a score
+            return self.score(activate(self.dense(x.float().flatten(1)))).squeeze(1)
+
+
+def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw every weight from N(0, 1) and set every bias to zero (4.1)."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 1:
+                parameter.zero_()
+            else:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))

@@ -1,0 +1,216 @@
+"""Train CPGGAN: WGAN-GP with drift (Karras et al. 2018, A.1), box maps beside every image."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medaug_cli.plugin import BadInput, Run, image_seed
+from medaug_cpggan.networks import Architecture, Discriminator, Generator, draw_weights
+from medaug_cpggan.reals import Reals
+from medaug_cpggan.schedule import Stage, phase
+
+Adam = torch.optim.Adam
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of a training step."""
+
+    noise: str = "normal"
+    lr: float = 0.001
+    n_critic: int = 1
+    gp_weight: float = 10.0
+    gp_every: int = 1
+    drift: float = 0.001
+    label_flips: float = 0.0
+    ema: float = 0.999
+
+
+def draw_noise(kind: str, count: int, numbers: int, generator: torch.Generator) -> Tensor:
+    """Return latent vectors (count, numbers), normal or uniform in [-1, 1]."""
+    if kind == "uniform":
+        return torch.rand(count, numbers, generator=generator) * 2 - 1
+    return torch.randn(count, numbers, generator=generator)
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """Return (norm of the gradient - 1)**2 (b,) at `share` of the way from fake to real images.
+
+    The gradient is taken with respect to the image alone (Gulrajani et al. 2017, algorithm 1).
+    """
+    mixed = torch.lerp(fake, real, share).requires_grad_(True)
+    scores = critic(mixed)
+    (gradient,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
+    return (gradient.float().flatten(1).norm(dim=1) - 1).square()
+
+
+class Chance:
+    """The randomness of one step, drawn from the run's seed and the images done: a resumed run repeats it."""
+
+    def __init__(self, seed: int, done: int, device: str) -> None:
+        numpy_seed, torch_seed = np.random.SeedSequence(abs(seed), spawn_key=(1, done)).spawn(2)
+        self.numpy = np.random.default_rng(numpy_seed)
+        self.torch = torch.Generator().manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> 1))
+        self.device = torch.device(device)
+
+    def indices(self, weights: np.ndarray, count: int) -> np.ndarray:
+        return self.numpy.choice(len(weights), count, p=weights)
+
+    def noise(self, kind: str, count: int, numbers: int) -> Tensor:
+        return draw_noise(kind, count, numbers, self.torch).to(self.device)
+
+    def shares(self, images: Tensor) -> Tensor:
+        shape = (len(images), *[1] * (images.ndim - 1))
+        return torch.rand(shape, generator=self.torch).to(self.device)
+
+    def happens(self, probability: float) -> bool:
+        return bool(self.numpy.random() < probability)
+
+
+class Training:
+    """Both networks, the moving average of the generator, their optimisers, and a step of all of them."""
+
+    def __init__(self, size: Architecture, recipe: Recipe, reals: Reals, run: Run) -> None:
+        self.size, self.recipe, self.reals, self.run = size, recipe, reals, run
+        chance = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
+        self.generator, self.discriminator = Generator(size), Discriminator(size)
+        for network in (self.generator, self.discriminator):
+            draw_weights(network, chance)
+            place(network, run.device, size.dims)
+        self.average = Generator(size).requires_grad_(False)
+        place(self.average, run.device, size.dims)
+        self.average.load_state_dict(self.generator.state_dict())
+        self.lod, self.steps = float(size.levels), 0
+        self.reset_optimisers()
+
+    def reset_optimisers(self) -> None:
+        """Start Adam afresh, as at every change of level."""
+        settings: dict[str, Any] = {"lr": self.recipe.lr, "betas": (0.0, 0.99), "eps": 1e-8}
+        self.generator_optimiser = Adam(self.generator.parameters(), **settings)
+        self.discriminator_optimiser = Adam(self.discriminator.parameters(), **settings)
+
+    def step(self, done: int, stage: Stage) -> tuple[int, dict[str, Tensor]]:
+        """Train one step; return the real images that the discriminator saw and the losses."""
+        if phase(stage.lod) != phase(self.lod):
+            self.reset_optimisers()
+        self.lod = stage.lod
+        self.reals.turn_to(self.level)
+        chance = Chance(self.run.seed, done, self.run.device)
+        for _ in range(self.recipe.n_critic):
+            losses = self._discriminator_step(chance, stage.batch)
+        losses["loss_g"] = self._generator_step(chance, stage.batch)
+        self.steps += 1
+        return stage.batch * self.recipe.n_critic, losses
+
+    @property
+    def level(self) -> int:
+        return self.size.levels - int(self.lod)
+
+    @property
+    def fade(self) -> float:
+        return self.lod % 1
+
+    def _box_maps(self, indices: np.ndarray) -> Tensor | None:
+        return self.reals.box_maps(indices) if self.size.conditional else None
+
+    def _critic(self, box_map: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """Return the discriminator as a function of the image; its gradient is then taken outside autocast."""
+
+        def critic(image: Tensor) -> Tensor:
+            with self.run.autocast():
+                return self.discriminator(image, box_map, self.level, self.fade)
+
+        return critic
+
+    def _fake(self, latents: Tensor, box_map: Tensor | None) -> Tensor:
+        with self.run.autocast():
+            return self.generator(latents, box_map, self.level, self.fade)
+
+    def _discriminator_step(self, chance: Chance, batch: int) -> dict[str, Tensor]:
+        recipe = self.recipe
+        indices = chance.indices(self.reals.data.weights, batch)
+        real, maps = self.reals.batch(indices, self.fade), self._box_maps(indices)
+        latents = chance.noise(recipe.noise, batch, self.size.latent)
+        critic = self._critic(maps)
+        with torch.no_grad():
+            fake = self._fake(latents, maps)
+        real_scores, fake_scores = critic(real), critic(fake)
+        sign = -1.0 if chance.happens(recipe.label_flips) else 1.0
+        distance = (real_scores - fake_scores).mean()
+        drift = real_scores.square().mean()
+        loss = -sign * distance + recipe.drift * drift
+        losses = {"loss_d": loss.detach(), "distance": distance.detach()}
+        if self.steps % recipe.gp_every == 0:
+            penalty = gradient_penalty(critic, real, fake, chance.shares(real)).mean()
+            loss = loss + recipe.gp_weight * recipe.gp_every * penalty
+            losses |= {"loss_d": loss.detach(), "penalty": penalty.detach()}
+        self.discriminator_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.discriminator_optimiser.step()
+        return losses
+
+    def _generator_step(self, chance: Chance, batch: int) -> Tensor:
+        maps = self._box_maps(chance.indices(self.reals.data.weights, batch))
+        latents = chance.noise(self.recipe.noise, batch, self.size.latent)
+        self.discriminator.requires_grad_(False)
+        loss = -self._critic(maps)(self._fake(latents, maps)).mean()
+        self.generator_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.generator_optimiser.step()
+        self.discriminator.requires_grad_(True)
+        self._move_average()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        averages: list[Tensor] = list(self.average.parameters())
+        weights: list[Tensor] = list(self.generator.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - self.recipe.ema)
+
+    def state_dict(self, done: int) -> dict[str, Any]:
+        """Return everything that a resumed run needs to go on as if it had never stopped."""
+        return {
+            "done": done, "steps": self.steps, "lod": self.lod,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.state_dict(),
+            "generator_optimiser": self.generator_optimiser.state_dict()["state"],
+            "discriminator_optimiser": self.discriminator_optimiser.state_dict()["state"],
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> int:
+        """Restore `state_dict`; return the images done."""
+        for name in ("generator", "discriminator", "average"):
+            load_weights(getattr(self, name), state[name])
+        self.reset_optimisers()
+        for name in ("generator_optimiser", "discriminator_optimiser"):
+            optimiser = getattr(self, name)
+            moments = {int(index): value for index, value in state[name].items()}
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+        self.steps, self.lod = int(state["steps"]), float(state["lod"])
+        return int(state["done"])
+
+
+def place(network: nn.Module, device: str, dims: int) -> None:
+    """Move a network to a device, channels last where its images are."""
+    network.to(device)
+    if dims == 2:
+        network.to(memory_format=torch.channels_last)
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
+    """Copy weights into a network; raise BadInput naming the first that does not fit."""
+    own = network.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        found = tuple(state[name].shape) if name in state else "nothing"
+        asked = tuple(own[name].shape) if name in own else "nothing"
+        if found != asked:
+            raise BadInput(
+                f"these weights do not fit a CPGGAN of these settings and image size: {name} holds {found}, "
+                f"expected {asked}"
+            )
+    network.load_state_dict(dict(state))
