@@ -1,0 +1,76 @@
+"""Small stores and plugins that many tests share."""
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medaug_cli import registry
+from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
+from medaug_cli.store import Record, StoreInfo, StoreWriter
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+TINY = (
+    EntryPoint("tiny", "tiny:TinyGenerator", "medaug.generators"),
+    EntryPoint("tiny", "tiny:TinyDetector", "medaug.detectors"),
+)
+
+
+@pytest.fixture
+def tiny_plugins(monkeypatch):
+    """Install the tiny generator and detector for this process."""
+    found = registry.entry_points
+
+    def entry_points(group):
+        return [*found(group=group), *(entry for entry in TINY if entry.group == group)]
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+
+
+def make_records(n=24, size=16, seed=0, labels=("lesion",), masks=False, channels=1):
+    """Return records of dim noise with one bright box each, six patients over the three splits."""
+    rng = np.random.default_rng(seed)
+    splits = ("train", "train", "train", "train", "val", "test")
+    for i in range(n):
+        image = rng.integers(20, 60, (channels, size, size)).astype(np.uint8)
+        x, y = rng.integers(1, size // 2, 2)
+        w, h = rng.integers(3, size // 2 - 1, 2)
+        image[:, y : y + h, x : x + w] += 120
+        mask = np.zeros((size, size), np.uint8)
+        mask[y : y + h, x : x + w] = 1
+        boxes = np.array([[x, y, x + w, y + h]], np.float32)
+        yield Record(
+            f"i{i:03d}", image, boxes, [labels[i % len(labels)]], f"p{i % 6}", splits[i % 6], mask=mask if masks else None
+        )
+
+
+def make_store(path, records=None, labels=("lesion",), **options):
+    """Publish a store of `records` and a boxes.json of its training split beside it."""
+    info = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=list(labels))
+    writer = StoreWriter(path, info, {"test": 1}, overwrite=True)
+    for i, record in enumerate(records if records is not None else make_records(labels=labels, **options)):
+        writer.add(i, [record])
+    store = writer.publish()
+    height, width = store.spec.spatial[-2:]
+    images = [
+        ImageBoxes(
+            id=store.ids[i], width=width, height=height, patient=store.patients[i], split="train",
+            boxes=[
+                LabelledBox(box=box.tolist(), label=store.spec.label_names[label])
+                for box, label in zip(store.boxes[i], store.labels[i], strict=True)
+            ],
+        )
+        for i in store.indices("train")
+    ]  # fmt: skip
+    write_boxes(path.parent / "boxes.json", BoxesFile(version=1, images=images))
+    return store
+
+
+@pytest.fixture
+def real(tmp_path):
+    """Return the path of a small real store with its boxes.json beside it."""
+    make_store(tmp_path / "real.h5")
+    return tmp_path / "real.h5"

@@ -1,0 +1,151 @@
+"""Training runs: folders, checkpoints, resume, and the files they leave."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_records, make_store
+from safetensors.torch import load_file
+
+from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
+from medaug_cli.registry import build, names
+from medaug_cli.runs import RunOptions, load_detector, load_generator, train_detector, train_generator
+from medaug_cli.runs.training import Budget, TrainingRun
+from medaug_cli.store import open_store
+
+pytestmark = pytest.mark.usefixtures("tiny_plugins")
+
+
+def options(out, **changed):
+    return RunOptions(out, device="cpu", precision="32", **changed)
+
+
+def test_a_generators_folder_holds_what_is_promised(real, tmp_path):
+    train_generator(real, "tiny", options(tmp_path / "gan"), kimg=0.04)
+    gan = tmp_path / "gan"
+    assert {p.name for p in gan.iterdir()} == {
+        "generator.json", "generator.safetensors", "checkpoints", "samples", "metrics.jsonl", "plan.json",
+    } - ({"checkpoints"} if not (gan / "checkpoints").exists() else set())  # fmt: skip
+    generator, metadata = load_generator(gan)
+    assert metadata.images_shown == 40
+    assert metadata.training_store == open_store(real).hash
+    assert len(metadata.training_patients) == 4
+    assert "p0" not in (gan / "generator.json").read_text()
+    assert str(tmp_path) not in (gan / "generator.json").read_text()
+    data = open_store(real)
+    picture = next(iter(generator.sample([data.condition(0)], [1])))
+    assert picture.shape == (1, 16, 16)
+    assert [json.loads(line)["done"] for line in (gan / "metrics.jsonl").read_text().splitlines()] == list(range(4, 41, 4))
+
+
+def test_a_finished_run_is_kept_and_continued(real, tmp_path):
+    out = tmp_path / "gan"
+    train_generator(real, "tiny", options(out, checkpoint_seconds=0), kimg=0.04)
+    before = (out / "generator.safetensors").stat().st_mtime_ns
+    train_generator(real, "tiny", options(out, resume=True), kimg=0.04)
+    assert (out / "generator.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="--overwrite"):
+        train_generator(real, "tiny", options(out), kimg=0.04)
+    with pytest.raises(UsageError, match="settings"):
+        train_generator(real, "tiny", options(out, resume=True, settings={"amount": "0.5"}), kimg=0.04)
+    train_generator(real, "tiny", options(out, resume=True, checkpoint_seconds=0), kimg=0.08)
+    train_generator(real, "tiny", options(tmp_path / "whole", checkpoint_seconds=0), kimg=0.08)
+    assert torch.equal(
+        load_file(out / "generator.safetensors")["mean"], load_file(tmp_path / "whole/generator.safetensors")["mean"]
+    )
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
+    def run():
+        return TrainingRun(tmp_path, "cpu", "32", 0, 0, Budget(100), checkpoint_seconds=0)
+
+    first = run()
+    for done in (10, 20, 30):
+        first.log(done, loss=1.0)
+        first.checkpoint(done, lambda done=done: {"value": torch.tensor(done)})
+    kept = sorted((tmp_path / "checkpoints").iterdir())
+    assert [p.stem for p in kept] == ["0000000020", "0000000030"]
+    kept[-1].write_bytes(kept[-1].read_bytes()[:200])
+    again = run()
+    assert again.state["value"] == 20
+    assert again.done == 20
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_checkpoint_can_run_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "written"), "w"))
+
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"done": 1, "seconds": 0.0, "state": Evil()}, tmp_path / "checkpoints/0000000001.pt")
+    assert TrainingRun(tmp_path, "cpu", "32", 0, 0, Budget(1)).state is None
+    assert not (tmp_path / "written").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    run = TrainingRun(tmp_path, "cpu", "32", 0, 0, Budget(1))
+    with pytest.raises(MedaugError, match="loss_g"):
+        run.log(1, loss_g=float("nan"))
+
+
+def test_a_detector_says_what_it_was_fitted_on(real, tmp_path):
+    train_detector(real, "tiny", options(tmp_path / "detector"), steps=5)
+    detector, metadata = load_detector(tmp_path / "detector")
+    assert metadata.steps == 5
+    assert metadata.validation["score"] >= 0
+    image = open_store(real).read([0])[0]
+    boxes, scores, labels = next(iter(detector.predict([image])))
+    assert boxes.shape == (len(scores), 4)
+    assert labels.dtype == np.int64
+
+
+def test_epochs_are_passes_over_the_real_images(real, tmp_path):
+    train_detector(real, "tiny", options(tmp_path / "d"), epochs=2)
+    assert load_detector(tmp_path / "d")[1].steps == 2 * 16 / 4
+    with pytest.raises(UsageError, match="--epochs"):
+        train_detector(real, "tiny", options(tmp_path / "e"), epochs=2, steps=3)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "swap", "json"])
+def test_damaged_weights_are_refused(real, tmp_path, damage):
+    train_generator(real, "tiny", options(tmp_path / "gan"), kimg=0.01)
+    weights = tmp_path / "gan/generator.safetensors"
+    if damage == "truncate":
+        weights.write_bytes(weights.read_bytes()[:-9])
+    elif damage == "swap":
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    else:
+        described = tmp_path / "gan/generator.json"
+        described.write_text(described.read_text().replace('"version": 1,', '"version": 7,', 1))
+    with pytest.raises(BadInput, match=r"generator\.(safetensors|json)"):
+        load_generator(tmp_path / "gan")
+
+
+def test_an_unfinished_run_is_named(real, tmp_path):
+    (tmp_path / "gan.parts").mkdir()
+    with pytest.raises(BadInput, match="not finished"):
+        load_generator(tmp_path / "gan")
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [({"amuont": 1}, "did you mean 'amount'"), ({"amount": "red"}, "number"), ({"amount": 7}, "from 0.0 to 1.0")],
+)
+def test_wrong_settings_are_named(settings, word):
+    with pytest.raises(UsageError, match=word):
+        build("generator", "tiny", settings)
+
+
+def test_a_wrong_name_lists_the_installed_ones():
+    assert "tiny" in names("generator")
+    with pytest.raises(MissingPlugin, match=r"did you mean 'tiny'.*boxgan"):
+        build("generator", "tinyy", {})
+
+
+def test_what_a_plugin_cannot_do_is_refused_before_it_starts(tmp_path):
+    make_store(tmp_path / "odd.h5", make_records(size=12))
+    with pytest.raises(BadInput, match="powers of two"):
+        train_generator(tmp_path / "odd.h5", "cpggan", options(tmp_path / "gan"), kimg=1)
+    assert not (tmp_path / "gan.parts").exists()

@@ -1,0 +1,125 @@
+"""Synthesis: image i depends on (seed, i) alone, and every image says where it comes from."""
+
+import numpy as np
+import pytest
+from conftest import make_store
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medaug_cli import synthesis
+from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
+from medaug_cli.conditions import Template, choose, condition_of
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.plugin import ImageSpec, box_map, image_seed
+from medaug_cli.runs import RunOptions, train_generator
+from medaug_cli.store import open_store
+from medaug_cli.synthesis import SynthesisOptions, synthesize
+
+pytestmark = pytest.mark.usefixtures("tiny_plugins")
+
+
+@pytest.fixture
+def gan(real, tmp_path):
+    train_generator(real, "tiny", RunOptions(tmp_path / "gan", device="cpu", precision="32"), kimg=0.02)
+    return tmp_path / "gan"
+
+
+def run(gan, name, n=30, **changed):
+    return synthesize(SynthesisOptions(n, gan, gan.parent / name, device="cpu", **changed))
+
+
+def test_the_short_form_needs_nothing_else(gan, real):
+    store = run(gan, "s.h5")
+    assert len(store) == 30
+    assert set(store.splits) == {"train"}
+    assert set(store.sources) == {"tiny"}
+    assert store.info.generators[0].training_store == open_store(real).hash
+    assert {detail["condition"] for detail in store.details} <= set(open_store(real).ids)
+    assert (store.seeds == [image_seed(0, i) for i in range(30)]).all()
+
+
+def test_parts_batches_and_longer_runs_give_the_same_images(gan, monkeypatch):
+    whole = run(gan, "whole.h5")
+    monkeypatch.setattr(synthesis, "BLOCK", 7)
+    for part in (2, 0, 1):
+        joined = run(gan, "joined.h5", num_parts=3, part_id=part, batch=5)
+    assert joined.hash == whole.hash
+    longer = run(gan, "longer.h5", n=45, batch=1)
+    assert (longer.images[:30] == whole.images).all()
+    assert run(gan, "joined.h5", num_parts=3, part_id=1).hash == whole.hash
+    other = run(gan, "other.h5", seed=1)
+    assert (other.images != whole.images).any()
+
+
+def test_a_finished_store_is_kept_by_resume(gan):
+    first = run(gan, "s.h5").path.stat().st_mtime_ns
+    assert run(gan, "s.h5", resume=True).path.stat().st_mtime_ns == first
+    with pytest.raises(UsageError, match="--overwrite"):
+        run(gan, "s.h5")
+    with pytest.raises(UsageError, match="other settings"):
+        run(gan, "s.h5", resume=True, jitter=0.2)
+    assert len(run(gan, "s.h5", n=5, overwrite=True)) == 5
+
+
+def test_boxes_of_another_size_are_scaled(gan, tmp_path):
+    image = ImageBoxes(id="a", width=32, height=64, boxes=[LabelledBox(box=[8, 16, 16, 32])])
+    write_boxes(tmp_path / "b.json", BoxesFile(version=1, images=[image]))
+    store = run(gan, "s.h5", n=3, boxes=tmp_path / "b.json", jitter=0)
+    assert all(np.array_equal(box, [[4, 4, 8, 8]]) for box in store.boxes)
+
+
+def test_boxes_that_cannot_be_asked_for(gan, tmp_path):
+    normal = ImageBoxes(id="a", width=16, height=16)
+    write_boxes(tmp_path / "none.json", BoxesFile(version=1, images=[normal]))
+    with pytest.raises(BadInput, match="no box at all"):
+        run(gan, "s.h5", boxes=tmp_path / "none.json")
+    (gan.parent / "boxes.json").unlink()
+    with pytest.raises(UsageError, match="--boxes"):
+        run(gan, "s.h5")
+    assert not (tmp_path / "s.h5").exists()
+
+
+def test_a_label_that_the_generator_does_not_know_is_named(tmp_path):
+    make_store(tmp_path / "real.h5", labels=("glioma", "meningioma"))
+    train_generator(tmp_path / "real.h5", "tiny", RunOptions(tmp_path / "gan", device="cpu", precision="32"), kimg=0.01)
+    image = ImageBoxes(id="a", width=16, height=16, boxes=[LabelledBox(box=[1, 1, 5, 5], label="cyst")])
+    write_boxes(tmp_path / "b.json", BoxesFile(version=1, images=[image]))
+    with pytest.raises(BadInput, match=r"cyst.*glioma, meningioma"):
+        run(tmp_path / "gan", "s.h5", boxes=tmp_path / "b.json")
+
+
+corners = st.tuples(st.floats(0, 50), st.floats(0, 50), st.floats(2, 14), st.floats(2, 14))
+
+
+@settings(max_examples=80, deadline=None)
+@given(boxes=st.lists(corners, min_size=1, max_size=4), jitter=st.floats(0.01, 0.5), index=st.integers(0, 10**6))
+def test_changed_boxes_stay_inside_and_near(boxes, jitter, index):
+    spec = ImageSpec(1, (64, 64), ("lesion",))
+    own = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes], np.float32)
+    template = Template("a", own, np.zeros(len(own), np.int64))
+    condition = condition_of(template, spec, jitter, 3, index)
+    again = condition_of(template, spec, jitter, 3, index)
+    assert np.array_equal(condition.boxes, again.boxes)
+    assert 1 <= len(condition.boxes) <= len(own)
+    assert (condition.boxes >= 0).all()
+    assert (condition.boxes <= 64).all()
+    assert (condition.boxes[:, 2:] > condition.boxes[:, :2]).all()
+    mirrored = own.copy()
+    mirrored[:, [0, 2]] = 64 - own[:, [2, 0]]
+    near = np.stack([own, mirrored])[:, None]
+    sides = np.tile(own[:, 2:] - own[:, :2], 2)[None, None]
+    moved = np.abs(condition.boxes[:, None, None] - near[:, 0])
+    assert (moved <= 1.5 * jitter * sides[0] + 1e-3).all(-1).any((1, 2)).all()
+
+
+def test_every_template_is_used_equally_often():
+    choices = [Template(str(i), np.zeros((1, 4)), np.zeros(1)) for i in range(7)]
+    used = [choose(choices, 0, i).id for i in range(21)]
+    assert sorted(used) == sorted([str(i) for i in range(7)] * 3)
+    assert used[:7] != used[7:14]
+
+
+def test_box_map_covers_pixels_by_their_share():
+    drawn = box_map(np.array([[1.5, 0, 3, 1]]), (2, 4))
+    assert np.allclose(drawn, [[0, 0.5, 1, 0], [0, 0, 0, 0]])
+    assert box_map(np.array([[0, 0, 1, 2, 1, 2]]), (2, 2, 2)).sum() == 2

@@ -1,0 +1,91 @@
+"""The smallest plugins that keep the contract: fast enough to run a command hundreds of times."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from medaug_cli.plugin import Capabilities, box_map, setting
+
+
+@dataclass
+class TinyGenerator:
+    """Mean training image, noise, and a lighter box; it takes `pause` seconds a step to be killed in."""
+
+    pause: float = setting(0.0, help="Seconds a step")
+    amount: float = setting(0.3, help="Brightness of the box", minimum=0.0, maximum=1.0)
+    capabilities: ClassVar[Capabilities] = Capabilities(dims=(2, 3), channels=(1, 2, 3), default_budget=0.05)
+
+    def fit(self, data, run):
+        import time
+
+        self.spec = data.spec
+        total, done = np.zeros((data.spec.channels, *data.spec.spatial), np.float64), 0
+        if run.state is not None:
+            total, done = run.state["total"].numpy(), int(run.state["done"])
+        while run.fraction(done) < 1:
+            rng = np.random.default_rng([run.seed, done])
+            total = total + data.read(rng.integers(len(data), size=4)).sum(0)
+            done += 4
+            self.mean = total / done
+            time.sleep(self.pause)
+            run.log(done, mean=float(self.mean.mean()))
+            run.checkpoint(done, lambda total=total, done=done: self._state(total, done))
+
+    def _state(self, total, done):
+        import torch
+
+        return {"total": torch.from_numpy(total.copy()), "done": done}
+
+    def state_dict(self):
+        return {"mean": self.mean.astype(np.float32)}
+
+    def load_state_dict(self, state, spec, device="cpu"):
+        self.mean, self.spec = np.asarray(state["mean"]), spec
+
+    def sample(self, conditions, seeds):
+        for condition, seed in zip(conditions, seeds, strict=True):
+            noise = np.random.default_rng(seed).normal(0, 0.05, self.mean.shape)
+            light = self.amount * box_map(condition.boxes, condition.spatial)
+            yield np.clip(self.mean + noise + light, 0, 1).astype(np.float32)
+
+
+@dataclass
+class TinyDetector:
+    """Finds the box that is lighter than the mean; learns nothing but a threshold."""
+
+    batch: int = setting(4, help="Images a step")
+    pause: float = setting(0.0, help="Seconds a step")
+    capabilities: ClassVar[Capabilities] = Capabilities(dims=(2,), channels=(1, 2, 3), default_budget=5)
+
+    def fit(self, data, run):
+        import time
+
+        done, total = 0, 0.0
+        if run.state is not None:
+            done, total = int(run.state["done"]), float(run.state["total"])
+        self.spec = data.spec
+        while run.fraction(done) < 1:
+            rng = np.random.default_rng([run.seed, done])
+            total += float(data.read(rng.choice(len(data), self.batch, p=data.weights)).mean())
+            done += 1
+            self.level = total / done
+            time.sleep(self.pause)
+            run.log(done, level=self.level)
+            run.checkpoint(done, lambda total=total, done=done: {"done": done, "total": total})
+        run.validate(self.predict)
+
+    def state_dict(self):
+        return {"level": np.array(self.level, np.float64)}
+
+    def load_state_dict(self, state, spec, device="cpu"):
+        self.level, self.spec = float(state["level"]), spec
+
+    def predict(self, images):
+        for image in images:
+            rows, columns = np.nonzero(image.mean(0) > self.level + 0.2)
+            if not len(rows):
+                yield np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+                continue
+            box = [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
+            yield np.array(box, np.float32), np.array([0.9], np.float32), np.zeros(1, np.int64)
