@@ -1,8 +1,9 @@
 """The `medaug` command: one line a subcommand, in the order of the pipeline."""
 
 import errno
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Never
 
 import typer
 
@@ -18,10 +19,9 @@ from medaug_cli.commands.synthesize import synthesize
 from medaug_cli.commands.train_detector import train_detector
 from medaug_cli.commands.train_gan import train_gan
 from medaug_cli.commands.tsne import tsne
-from medaug_cli.errors import MedaugError
+from medaug_cli.errors import Interrupted, MedaugError
 
-INTERRUPTED = 130
-FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
+UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
 
 app = typer.Typer(
     name="medaug",
@@ -59,18 +59,23 @@ def _medaug(
 
 def main() -> None:
     """Run the command line; an error becomes one line and an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app()
     except MedaugError as error:
         _stop(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _stop("interrupted; nothing that was published is lost, and --resume goes on", INTERRUPTED)
     except OSError as error:
-        if error.errno not in FULL_OR_READ_ONLY:
+        if error.errno not in UNWRITABLE:
             raise
-        _stop(f"{error.filename or 'the output'} cannot be written: {error.strerror}; nothing that existed is changed", 1)
+        place = error.filename2 or error.filename or "the result"
+        _stop(f"{place} cannot be written ({error.strerror or error}); nothing that existed is changed", 1)
 
 
-def _stop(sentence: str, code: int) -> None:
+def _interrupt(number: int, frame: object) -> Never:
+    raise Interrupted("interrupted; nothing that was published is changed, and --resume goes on with long work")
+
+
+def _stop(sentence: str, code: int) -> Never:
     console.say(f"medaug: {sentence}")
     sys.exit(code)

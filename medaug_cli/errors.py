@@ -23,3 +23,9 @@ class MissingPlugin(MedaugError):
     """A plugin or an optional part is not installed, or does not load (exit code 4)."""
 
     exit_code = 4
+
+
+class Interrupted(MedaugError):
+    """The person or the cluster asked the command to stop (exit code 130)."""
+
+    exit_code = 130
