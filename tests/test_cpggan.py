@@ -195,6 +195,14 @@ def test_a_fade_begins_as_the_level_below(spatial, level):
     assert torch.equal(discriminator(image, box_map, level, 1.0), discriminator(shrink(image), below, level - 1))
 
 
+@pytest.mark.parametrize("spatial", [(4,), (4, 8), (4, 4, 4)])
+def test_shrink_is_average_pooling_with_both_derivatives(spatial):
+    x = noise(2, 3, *spatial).double().requires_grad_(True)
+    assert torch.equal(shrink(x)[0, 0].flatten()[0], x[(0, 0, *[slice(2)] * len(spatial))].mean())
+    assert torch.autograd.gradcheck(shrink, x)
+    assert torch.autograd.gradgradcheck(lambda x: shrink(x).square(), x)
+
+
 def test_a_fade_is_linear_in_the_generator():
     size = Architecture(1, (8, 8), 8, 64, 8)
     generator, latents, box_map = build(Generator, size), noise(2, 8), torch.zeros(2, 1, 8, 8)

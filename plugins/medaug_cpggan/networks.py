@@ -7,7 +7,7 @@ Level k has the size start * 2**k; level 0 is the 4x4 one. `fade` is the share o
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -87,12 +87,28 @@ def double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
+class Shrink(torch.autograd.Function):
+    """Average pooling whose gradient is spread by `repeat`: bf16 and channels last stay as they are.
+
+    PyTorch's own gradient goes through float32 in another layout, which costs a tenth of a step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: int) -> Tensor:
+        ctx.factor = factor
+        average = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim]
+        return cast(Tensor, average(x, factor))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        share = gradient / ctx.factor ** (gradient.ndim - 2)
+        return F.interpolate(share, scale_factor=ctx.factor, mode="nearest"), None
+
+
 def shrink(x: Tensor, times: int = 1) -> Tensor:
     """Halve every spatial axis `times` times by averaging."""
-    if times == 0:
-        return x
-    average = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim]
-    return cast(Tensor, average(x, 2**times))
+    return x if times == 0 else cast(Tensor, Shrink.apply(x, 2**times))
 
 
 def blend(new: Tensor, old: Tensor, fade: float) -> Tensor:
