@@ -1,0 +1,1 @@
+"""Pictures: sample grids, FROC curves, overlays."""
