@@ -1,0 +1,54 @@
+"""Make the slices of this folder from a copy of the data set with images/NNNN.jpg and slices.csv.
+
+Usage: python examples/data/make.py FOLDER
+
+Patients are chosen by seed within each split of slices.csv; every slice of a chosen patient is kept,
+halved to 256x256 pixels by averaging, and stored as JPEG of quality 88.
+"""
+
+import csv
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
+
+HERE = Path(__file__).parent
+PATIENTS = {"train": 37, "val": 7, "test": 16}
+SIZE = 256
+
+
+def chosen(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the rows of the patients that the project ships."""
+    patients = defaultdict(set)
+    for row in rows:
+        patients[row["split"]].add(row["patient"])
+    chance = np.random.default_rng(2019)
+    kept = {name for split, n in PATIENTS.items() for name in chance.permutation(sorted(patients[split]))[:n]}
+    return [row for row in rows if row["patient"] in kept]
+
+
+def main(source: Path) -> None:
+    """Write images/ and boxes.json beside this script."""
+    with (source / "slices.csv").open() as file:
+        rows = chosen(list(csv.DictReader(file)))
+    (HERE / "images").mkdir(exist_ok=True)
+    images = []
+    for row in rows:
+        picture = Image.open(source / "images" / f"{row['image']}.jpg").convert("L")
+        scale = SIZE / picture.width
+        name = f"images/{row['image']}.jpg"
+        picture.resize((SIZE, SIZE), Image.Resampling.BOX).save(HERE / name, quality=88, optimize=True)
+        box = [float(row[side]) * scale for side in ("x_min", "y_min", "x_max", "y_max")]
+        images.append(ImageBoxes(
+            id=row["image"], file=name, width=SIZE, height=SIZE, patient=row["patient"], split=row["split"],
+            boxes=[LabelledBox(box=box, label=row["label"])],
+        ))  # fmt: skip
+    write_boxes(HERE / "boxes.json", BoxesFile(version=1, images=images))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
