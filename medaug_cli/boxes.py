@@ -64,7 +64,9 @@ class ImageBoxes(Strict):
                 raise ValueError(f"box {item.box} of image {self.id!r} must have {2 * len(size)} numbers")
             half = len(size)
             if min(item.box[:half]) < 0 or any(h > s for h, s in zip(item.box[half:], size, strict=True)):
-                raise ValueError(f"box {item.box} reaches outside image {self.id!r} of {'x'.join(map(str, size))} pixels")
+                raise ValueError(
+                    f"box {item.box} reaches outside image {self.id!r} of {'x'.join(map(str, size))} pixels"
+                )
         return self
 
     def arrays(self) -> tuple[np.ndarray, list[str]]:

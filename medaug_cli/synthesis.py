@@ -86,7 +86,9 @@ def _check(options: SynthesisOptions) -> None:
     if not 0 <= options.jitter < 1:
         raise UsageError(f"--jitter {options.jitter}: a share from 0 to 1 is wanted")
     if not 0 <= options.part_id < options.num_parts:
-        raise UsageError(f"--part-id {options.part_id}: with --num-parts {options.num_parts} it is 0 to {options.num_parts - 1}")
+        raise UsageError(
+            f"--part-id {options.part_id}: with --num-parts {options.num_parts} it is 0 to {options.num_parts - 1}"
+        )
     if options.num_parts > 1 and options.overwrite:
         raise UsageError("--overwrite would throw away what the other parts have drawn; remove the old result first")
 

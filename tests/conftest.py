@@ -43,7 +43,13 @@ def make_records(n=24, size=16, seed=0, labels=("lesion",), masks=False, channel
         mask[y : y + h, x : x + w] = 1
         boxes = np.array([[x, y, x + w, y + h]], np.float32)
         yield Record(
-            f"i{i:03d}", image, boxes, [labels[i % len(labels)]], f"p{i % 6}", splits[i % 6], mask=mask if masks else None
+            f"i{i:03d}",
+            image,
+            boxes,
+            [labels[i % len(labels)]],
+            f"p{i % 6}",
+            splits[i % 6],
+            mask=mask if masks else None,
         )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 COMMANDS = (
-    "preprocess", "train-gan", "synthesize", "filter", "train-detector", "evaluate", "tsne", "plugins", "doctor", "store",
+    "preprocess", "train-gan", "synthesize", "filter", "train-detector", "evaluate", "tsne", "plugins", "doctor",
+    "store",
 )  # fmt: skip
 HEAVY = {"torch", "timm", "sklearn", "SimpleITK", "numba", "h5py", "torchvision", "matplotlib", "scipy"}
 MEDAUG = str(Path(sys.executable).with_name("medaug"))
@@ -49,7 +50,9 @@ def _bare_python():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
-    done = subprocess.run([MEDAUG, command, "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+    done = subprocess.run(
+        [MEDAUG, command, "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
+    )
     assert done.returncode == 0
     if command not in ("plugins", "store"):
         assert "Example: medaug " + command in done.stdout

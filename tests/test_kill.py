@@ -102,8 +102,13 @@ def test_train_detector(real, tmp_path):
 def test_synthesize(real, tmp_path, monkeypatch):
     monkeypatch.setattr("medaug_cli.synthesis.BLOCK", 40)
     monkeypatch.setattr("medaug_cli.store.writing.SHARD_BYTES", 10_000)
-    assert medaug(["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--out", "gan", *TRAIN], tmp_path) == 0
+    assert (
+        medaug(["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--out", "gan", *TRAIN], tmp_path) == 0
+    )
     arguments = ["synthesize", "--n", "1000", "--out", "synthetic.h5"]
     killed_and_resumed(
-        arguments, tmp_path, lambda: (tmp_path / "synthetic.h5").read_bytes(), lambda: whole_store(tmp_path / "synthetic.h5")
+        arguments,
+        tmp_path,
+        lambda: (tmp_path / "synthetic.h5").read_bytes(),
+        lambda: whole_store(tmp_path / "synthetic.h5"),
     )

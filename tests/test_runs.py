@@ -36,7 +36,9 @@ def test_a_generators_folder_holds_what_is_promised(real, tmp_path):
     data = open_store(real)
     picture = next(iter(generator.sample([data.condition(0)], [1])))
     assert picture.shape == (1, 16, 16)
-    assert [json.loads(line)["done"] for line in (gan / "metrics.jsonl").read_text().splitlines()] == list(range(4, 41, 4))
+    assert [json.loads(line)["done"] for line in (gan / "metrics.jsonl").read_text().splitlines()] == list(
+        range(4, 41, 4)
+    )
 
 
 def test_a_finished_run_is_kept_and_continued(real, tmp_path):

@@ -118,9 +118,13 @@ def test_rules_that_no_store_may_break(tmp_path, change, word):
     for name, value in change.items():
         setattr(records[2], name, value)
     writer = StoreWriter(tmp_path / "a.h5", INFO, {})
-    with pytest.raises(BadInput, match=word):
+
+    def store_them():
         writer.add(0, records)
         writer.publish()
+
+    with pytest.raises(BadInput, match=word):
+        store_them()
     assert not (tmp_path / "a.h5").exists()
 
 
@@ -185,7 +189,8 @@ def test_links_external_and_oversized_data_are_refused(real, tmp_path):
         file.attrs["medaug"] = 9
 
     for change, word in (
-        (external_link, "link"), (external_data, "external"), (oversized, "claims"), (chunked, "chunked"), (newer, "version 9"),
+        (external_link, "link"), (external_data, "external"), (oversized, "claims"), (chunked, "chunked"),
+        (newer, "version 9"),
     ):  # fmt: skip
         with pytest.raises(BadInput, match=word):
             open_store(doctored(f"{change.__name__}.h5", change))

@@ -23,9 +23,7 @@ def run_in_child(code, folder, limit=None):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     script = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{code}"
-    return subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, preexec_fn=before
-    )
+    return subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, preexec_fn=before)
 
 
 TINY = """
@@ -59,7 +57,8 @@ def test_a_full_disk(real):
 def test_a_folder_that_cannot_be_written(real, number):
     folder = real.parent
     refuse = (
-        f"from pathlib import Path\ndef refuse(self, *a, **k): raise OSError({number}, {os.strerror(number)!r}, str(self))\n"
+        "from pathlib import Path\n"
+        f"def refuse(self, *a, **k): raise OSError({number}, {os.strerror(number)!r}, str(self))\n"
         "Path.mkdir = refuse\n"
     )
     done = run_in_child(TINY + refuse + TRAIN, folder)

@@ -18,7 +18,9 @@ def synthesize(
     jitter: Annotated[float, typer.Option(help="Flip, and shift and zoom each box by up to this share.")] = 0.1,
     num_parts: Annotated[int, typer.Option(help="Share the work among so many processes.", min=1)] = 1,
     part_id: Annotated[int, typer.Option(help="Which share this process draws, from 0.", min=0)] = 0,
-    batch: Annotated[int, typer.Option(help="Images drawn at once; changes speed and memory, not pictures.", min=1)] = 32,
+    batch: Annotated[
+        int, typer.Option(help="Images drawn at once; changes speed and memory, not pictures.", min=1)
+    ] = 32,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     resume: options.Resume = False,
@@ -34,7 +36,20 @@ def synthesize(
     with console.bar("synthesize", -(-n // num_parts)) as bar:
         store = synthesize(
             SynthesisOptions(
-                n, gan, out, boxes, jitter, seed, device, batch, num_parts, part_id, resume, overwrite, bar.by, console.say
+                n,
+                gan,
+                out,
+                boxes,
+                jitter,
+                seed,
+                device,
+                batch,
+                num_parts,
+                part_id,
+                resume,
+                overwrite,
+                bar.by,
+                console.say,
             )
         )
     if store is None:

@@ -39,4 +39,6 @@ def train_gan(
             ),
             kimg, minutes,
         )  # fmt: skip
-    console.answer({"generator": str(folder)}, as_json, f"{folder}: the generator, and sample grids in {folder}/samples")
+    console.answer(
+        {"generator": str(folder)}, as_json, f"{folder}: the generator, and sample grids in {folder}/samples"
+    )

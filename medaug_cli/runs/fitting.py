@@ -108,9 +108,7 @@ def train_detector(
     )  # fmt: skip
     plugin.fit(data, run)
     described = _metadata(name, plugin, store, data, options, setup.precision)
-    parts = [
-        {"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others
-    ]
+    parts = [{"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others]
     described |= {"steps": run.done, "synthetic": parts, "ratio": ratio, "validation": scorer.best}
     return _finish(folder, "detector", plugin, described)
 
@@ -177,7 +175,9 @@ def _steps(plugin: Any, store: Store, steps: int | None, epochs: float | None, m
 def _check_capable(name: str, able: Capabilities, store: Store, need_masks: bool = False) -> None:
     spec = store.spec
     if spec.dims not in able.dims:
-        raise BadInput(f"{store.path} holds {spec.dims}D images; {name} takes {' or '.join(f'{d}D' for d in able.dims)}")
+        raise BadInput(
+            f"{store.path} holds {spec.dims}D images; {name} takes {' or '.join(f'{d}D' for d in able.dims)}"
+        )
     if spec.channels not in able.channels:
         choices = " or ".join(map(str, able.channels))
         raise BadInput(f"{store.path} holds images of {spec.channels} channels; {name} takes {choices}")
@@ -192,7 +192,8 @@ def _plan(
 ) -> dict[str, Any]:
     return {
         "command": command, "plugin": name, "settings": asdict(plugin), "store": str(store.path.resolve()),
-        "store_hash": store.hash, "seed": seed, "device": setup.device.partition(":")[0], "precision": setup.precision, **extra,
+        "store_hash": store.hash, "seed": seed, "device": setup.device.partition(":")[0], "precision": setup.precision,
+        **extra,
     }  # fmt: skip
 
 

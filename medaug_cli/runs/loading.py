@@ -60,5 +60,3 @@ def _load(folder: Path, kind: str, metadata: PluginMetadata, device: str) -> Any
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{weights} does not fit the installed {kind} {metadata.name!r} ({reason})") from error
     return plugin
-
-

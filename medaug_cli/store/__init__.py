@@ -6,7 +6,15 @@ from medaug_cli.store.reading import Store, open_store
 from medaug_cli.store.writing import StoreWriter, already_made
 
 __all__ = [
-    "GeneratorOrigin", "Record", "Store", "StoreExamples", "StoreInfo", "StoreWriter",
-    "already_made", "detector_examples",
-    "digest_patient", "generator_examples", "open_store",
+    "GeneratorOrigin",
+    "Record",
+    "Store",
+    "StoreExamples",
+    "StoreInfo",
+    "StoreWriter",
+    "already_made",
+    "detector_examples",
+    "digest_patient",
+    "generator_examples",
+    "open_store",
 ]

@@ -89,7 +89,9 @@ def _check_ids_and_splits(path: Path, columns: Columns) -> None:
         if split not in SPLITS:
             raise BadInput(f"{path}: image {name} has the split {split!r}; the choices are {', '.join(SPLITS)}")
         if source != REAL and split != "train":
-            raise BadInput(f"{path}: synthetic image {name} stands in the {split} split; it may only be used for training")
+            raise BadInput(
+                f"{path}: synthetic image {name} stands in the {split} split; it may only be used for training"
+            )
         if source == REAL and home.setdefault(patient, split) != split:
             raise BadInput(
                 f"{path}: patient {patient} stands in the splits {home[patient]} and {split}; split by patient"
@@ -99,7 +101,12 @@ def _check_ids_and_splits(path: Path, columns: Columns) -> None:
 def _check_boxes(path: Path, columns: Columns, spatial: tuple[int, ...], label_count: int) -> None:
     boxes, d = columns.boxes, len(spatial)
     offsets = columns.box_offsets
-    if len(offsets) != len(columns.id) + 1 or offsets[0] != 0 or offsets[-1] != len(boxes) or (np.diff(offsets) < 0).any():
+    if (
+        len(offsets) != len(columns.id) + 1
+        or offsets[0] != 0
+        or offsets[-1] != len(boxes)
+        or (np.diff(offsets) < 0).any()
+    ):
         raise BadInput(f"{path}: the table of boxes does not fit the number of images")
     if boxes.shape[1:] != (2 * d,) or len(columns.box_labels) != len(boxes):
         raise BadInput(f"{path}: the table of boxes has the shape {boxes.shape}, (boxes, {2 * d}) is wanted")

@@ -102,7 +102,9 @@ def open_store(path: Path) -> Store:
             return _open(path, file)
     except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} cannot be read as a store, it is truncated, damaged or something else ({reason})") from error
+        raise BadInput(
+            f"{path} cannot be read as a store, it is truncated, damaged or something else ({reason})"
+        ) from error
 
 
 def _open(path: Path, file: Any) -> Store:
@@ -151,7 +153,9 @@ def _trusted(path: Path, file: Any, name: str) -> Any:
 
 def _mapped(path: Path, dataset: Any, kinds: tuple[str, ...]) -> np.ndarray:
     if str(dataset.dtype) not in kinds or dataset.ndim < 3:
-        raise BadInput(f"{path}: {dataset.name} is {dataset.dtype} of shape {dataset.shape}; {' or '.join(kinds)} is wanted")
+        raise BadInput(
+            f"{path}: {dataset.name} is {dataset.dtype} of shape {dataset.shape}; {' or '.join(kinds)} is wanted"
+        )
     offset = dataset.id.get_offset()
     if offset is None or dataset.size == 0:
         if dataset.size == 0:

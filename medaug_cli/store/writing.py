@@ -41,7 +41,9 @@ class StoreWriter:
     tells which they are; `plan` is what must be the same for their results to be the same.
     """
 
-    def __init__(self, path: Path, info: StoreInfo, plan: dict[str, Any], overwrite: bool = False, resume: bool = False):
+    def __init__(
+        self, path: Path, info: StoreInfo, plan: dict[str, Any], overwrite: bool = False, resume: bool = False
+    ):
         refuse_existing(path, overwrite)
         self.path, self.info, self.folder = path, info, parts_folder(path)
         self._open_folder(json.loads(canonical(plan)), overwrite, resume)
@@ -92,9 +94,7 @@ class StoreWriter:
         if not self._waiting:
             return
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        listing = {
-            "units": [{"unit": unit, "records": len(records), "note": note} for unit, records, note in waiting]
-        }
+        listing = {"units": [{"unit": unit, "records": len(records), "note": note} for unit, records, note in waiting]}
         name = f"{waiting[0][0]:08d}-{waiting[-1][0]:08d}"
         records = [record for _, unit_records, _ in waiting for record in unit_records]
         if records:
