@@ -36,21 +36,9 @@ def synthesize(
     with console.bar("synthesize", -(-n // num_parts)) as bar:
         store = synthesize(
             SynthesisOptions(
-                n,
-                gan,
-                out,
-                boxes,
-                jitter,
-                seed,
-                device,
-                batch,
-                num_parts,
-                part_id,
-                resume,
-                overwrite,
-                bar.by,
+                n, gan, out, boxes, jitter, seed, device, batch, num_parts, part_id, resume, overwrite, bar.by,
                 console.say,
-            )
+            )  # fmt: skip
         )
     if store is None:
         result = {"store": None, "part": part_id, "of": num_parts}

@@ -1,0 +1,37 @@
+#!/bin/sh
+# From real slices to Table 1, with and without synthetic images, in the folder that is given.
+# Run it again and it goes on where it stopped; finished steps are not repeated.
+set -eu
+examples=$(cd "$(dirname "$0")" && pwd)
+folder=${1:-demo}
+mkdir -p "$folder"
+cd "$folder"
+small="--set backbone=darknet17 --set head_width=32"
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+
+say "1/8 Crop and scale the slices, and split them by patient"
+medaug preprocess "$examples/data/images" --boxes "$examples/data/boxes.json" --size 64 --strip none --label tumour --resume
+
+say "2/8 Train a generator on the training patients (about 5 minutes on two cores)"
+medaug train-gan real.h5 --generator boxgan --resume
+
+say "3/8 Draw images for slightly changed boxes"
+medaug synthesize --n 1000 --boxes boxes.json --resume
+
+say "4/8 Drop those that clearly lack a tumour"
+medaug filter synthetic.h5 --resume
+
+say "5/8 Train a detector on the real images (about 3 minutes)"
+medaug train-detector real.h5 --out real-only --steps 600 $small --resume
+
+say "6/8 Train it again with the synthetic images, for as many steps"
+medaug train-detector real.h5 --synthetic kept.h5 --ratio 1 --out with-synthetic --steps 600 $small --resume
+
+say "7/8 Look at real against synthetic"
+medaug tsne real.h5 kept.h5 --overwrite
+
+say "8/8 Table 1: held-out patients, without and with synthetic images"
+medaug evaluate real.h5 real-only with-synthetic --overwrite
+
+python "$examples/page.py" .
