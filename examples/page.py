@@ -86,10 +86,13 @@ def main(folder: Path) -> None:
     samples = sorted((folder / "gan/samples").glob("*.png"))
     shown = [samples[0], samples[len(samples) // 2], samples[-1]] if len(samples) > 2 else samples
     drawn = len(open_store(folder / "synthetic.h5"))
+    counts = (
+        f"{len(real)} real slices of {len(set(real.patients))} patients ({len(real.indices('train'))} to train on), "
+        f"{drawn} synthetic ones, of which {len(synthetic)} are kept; tested on {metrics['slices']} slices of "
+        f"{metrics['patients']} patients that neither the generator nor the detectors have seen."
+    )
     page = Environment(autoescape=True).from_string(PAGE).render(
-        counts=f"{len(real)} real slices of {len(set(real.patients))} patients "
-        f"({len(real.indices('train'))} to train on), {drawn} synthetic ones, of which {len(synthetic)} are kept; "
-        f"tested on {metrics['slices']} slices of {metrics['patients']} patients that neither the generator nor the detectors have seen.",
+        counts=counts,
         real=grid(real, folder / "real.png"), synthetic=grid(synthetic, folder / "synthetic.png"), rows=table(metrics),
         froc=embedded(folder / "evaluation/froc.svg"), tsne=embedded(folder / "tsne.png"),
         tsne_numbers=(folder / "tsne.json").read_text(),

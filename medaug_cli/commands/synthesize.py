@@ -34,12 +34,10 @@ def synthesize(
     from medaug_cli.synthesis import SynthesisOptions, synthesize
 
     with console.bar("synthesize", -(-n // num_parts)) as bar:
-        store = synthesize(
-            SynthesisOptions(
-                n, gan, out, boxes, jitter, seed, device, batch, num_parts, part_id, resume, overwrite, bar.by,
-                console.say,
-            )  # fmt: skip
-        )
+        choices = SynthesisOptions(
+            n, gan, out, boxes, jitter, seed, device, batch, num_parts, part_id, resume, overwrite, bar.by, console.say
+        )  # fmt: skip
+        store = synthesize(choices)
     if store is None:
         result = {"store": None, "part": part_id, "of": num_parts}
         console.answer(result, as_json, f"part {part_id} of {num_parts} is drawn; {out} appears with the last part")
