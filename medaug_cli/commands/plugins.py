@@ -1,0 +1,86 @@
+"""`medaug plugins`: what is installed, what it can be told, and whether it keeps the contract."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from medaug_cli.commands import console, options
+
+app = typer.Typer(
+    invoke_without_command=True, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_show_locals=False
+)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of an installed plugin.")]
+Kind = Annotated[str | None, typer.Option(help="generator or detector, where both go by that name.")]
+
+
+@app.callback()
+def plugins(
+    context: typer.Context,
+    load: Annotated[bool, typer.Option("--load", help="Import each plugin, and say which does not load.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the installed plugins, importing none of them; check or show one by name.
+
+    Example: medaug plugins check cpggan
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from medaug_cli.inspection import plugin_states
+
+    states = plugin_states(load)
+    lines = [
+        f"{state.kind:<10} {state.name:<14} {state.state:<14} {state.distribution} {state.version}"
+        + (f"\n    {state.reason}" if state.reason else "")
+        for state in states
+    ]
+    text = "\n".join(lines) or "no plugin is installed"
+    console.answer({"plugins": [asdict(state) for state in states]}, as_json, text)
+
+
+@app.command()
+def check(
+    name: Name,
+    kind: Kind = None,
+    settings: options.Settings = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Import a plugin and run the contract's checks on small constructed images.
+
+    Example: medaug plugins check cpggan --set base=64 --set latent=16
+    """
+    from medaug_cli.inspection import chosen_kinds
+    from medaug_cli.testing import check_plugin
+
+    kinds, chosen = chosen_kinds(name, kind), options.parse_settings(settings)
+    results = {each: check_plugin(each, name, chosen) for each in kinds}
+    lines = [
+        f"{'ok    ' if one.ok else 'FAILED'} {one.name}: {one.sentence}" for each in kinds for one in results[each]
+    ]
+    ok = all(one.ok for each in kinds for one in results[each])
+    lines.append(f"{name} keeps the contract" if ok else f"{name} does not keep the contract")
+    listed = [{"kind": each, **asdict(one)} for each in kinds for one in results[each]]
+    console.answer({"plugin": name, "ok": ok, "checks": listed}, as_json, "\n".join(lines))
+    if not ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(name: Name, kind: Kind = None, as_json: options.AsJson = False) -> None:
+    """Show what a plugin takes, what it can do, and each of its settings.
+
+    Example: medaug plugins show yolov3
+    """
+    from medaug_cli import registry
+    from medaug_cli.inspection import chosen_kinds, describe
+
+    described = [describe(each, registry.load(each, name)) for each in chosen_kinds(name, kind)]
+    lines = []
+    for one in described:
+        lines.append(f"{name}, a {one['kind']}: {one['summary']}")
+        lines += [f"  {key}: {value}" for key, value in one["capabilities"].items()]
+        lines += [
+            f"  --set {setting['name']}={setting['default']}   {setting['help']} ({setting['takes']})"
+            for setting in one["settings"]
+        ]
+    console.answer({"plugin": name, "kinds": described}, as_json, "\n".join(lines))

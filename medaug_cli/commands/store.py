@@ -1,0 +1,66 @@
+"""`medaug store`: look into a store, verify it, or write it in other tools' formats."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medaug_cli.commands import console, options
+
+app = typer.Typer(
+    help="Look into a store, verify it, or export it.\n\nExample: medaug store info real.h5",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,
+)
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A store (.h5).")]
+
+
+@app.command()
+def info(file: File, as_json: options.AsJson = False) -> None:
+    """Say what a store holds and what made it.
+
+    Example: medaug store info real.h5
+    """
+    from medaug_cli.store import open_store
+    from medaug_cli.store_summary import sentences, summary
+
+    found = summary(open_store(file))
+    console.answer(found, as_json, sentences(found))
+
+
+@app.command()
+def verify(file: File, as_json: options.AsJson = False) -> None:
+    """Read a store in full and compare it with its SHA-256; exit code 3 if it is damaged.
+
+    Example: medaug store verify real.h5
+    """
+    from medaug_cli.store import open_store
+
+    store = open_store(file)
+    store.verify()
+    result = {"store": str(file), "ok": True, "images": len(store), "hash": store.hash}
+    console.answer(result, as_json, f"{file}: {len(store)} images, all as they were written ({store.hash})")
+
+
+@app.command()
+def export(
+    file: File,
+    form: Annotated[str, typer.Option("--format", help="coco, yolo or nifti.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    split: Annotated[str | None, typer.Option(help="train, val or test; default: all.")] = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write the images and boxes of a store as COCO, as a YOLO folder, or as NIfTI.
+
+    Example: medaug store export real.h5 --format coco --out real-coco
+    """
+    from medaug_cli.export import export_store
+    from medaug_cli.store import open_store
+
+    store = open_store(file)
+    with console.bar("export", len(store)) as bar:
+        images = export_store(store, form, out, split, overwrite, bar.by)
+    result = {"out": str(out), "format": form, "images": images}
+    console.answer(result, as_json, f"{out}: {images} images as {form}")

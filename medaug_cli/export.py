@@ -1,0 +1,187 @@
+"""Write the images and boxes of a store as COCO, as a YOLO folder, or as NIfTI, for other tools.
+
+Images keep their bits. COCO's boxes are x, y, width, height in pixels; YOLO's are centre and size
+as shares of the image; NIfTI comes with a boxes.json.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.boxes import SPLITS, BoxesFile, ImageBoxes, LabelledBox, write_boxes
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import publish_folder, refuse_existing, restore_folder
+from medaug_cli.store import Store
+
+Report = Callable[[int], None]
+PNG_FORMS = {(1, "uint8"), (1, "uint16"), (3, "uint8"), (4, "uint8")}
+
+
+def export_store(
+    store: Store,
+    form: str,
+    out: Path,
+    split: str | None = None,
+    overwrite: bool = False,
+    report: Report = lambda images: None,
+) -> int:
+    """Publish a folder with the images of a store, or of one split of it; return how many there are.
+
+    Raises UsageError for an unknown form or split, BadInput where the form cannot hold the images.
+    """
+    if form not in FORMS:
+        raise UsageError(f"--format {form}: the choices are {', '.join(FORMS)}")
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"--split {split}: the choices are {', '.join(SPLITS)}")
+    chosen = store.indices(split)
+    if not len(chosen):
+        raise BadInput(f"{store.path} has no image" + (f" in the split {split}" if split else ""))
+    _check_ids(store)
+    if form != "nifti":
+        _check_png(store, form)
+    refuse_existing(out, overwrite)
+    restore_folder(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    work.mkdir()
+    try:
+        FORMS[form](store, chosen.tolist(), work, report)
+        publish_folder(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return len(chosen)
+
+
+def _check_ids(store: Store) -> None:
+    """Refuse an id that would be no plain file name."""
+    for name in store.ids:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", name):
+            raise BadInput(f"{store.path}: the image id {name!r} is no plain name; nothing is exported")
+
+
+def _check_png(store: Store, form: str) -> None:
+    if store.spec.dims != 2:
+        raise BadInput(f"{store.path} holds {store.spec.dims}D images; {form} takes 2D, choose --format nifti")
+    if (store.spec.channels, str(store.images.dtype)) not in PNG_FORMS:
+        raise BadInput(
+            f"{store.path} holds {store.images.dtype} images of {store.spec.channels} channels, which PNG does not "
+            "hold; choose --format nifti"
+        )
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write one image (c, height, width), uint8 or grey uint16."""
+    from PIL import Image
+
+    plain = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    Image.fromarray(np.ascontiguousarray(plain)).save(path, optimize=False)
+
+
+def _coco(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
+    """annotations.json of all images and one file a split, beside images/."""
+    (out / "images").mkdir()
+    entries: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = []
+    next_box = 1
+    for i in chosen:
+        write_png(out / "images" / f"{store.ids[i]}.png", store.images[i])
+        boxes = [_coco_box(store, i, j, next_box + j) for j in range(len(store.boxes[i]))]
+        next_box += len(boxes)
+        entries.append((str(store.splits[i]), _coco_image(store, i), boxes))
+        report(1)
+    names = [{"id": k + 1, "name": name} for k, name in enumerate(store.spec.label_names)]
+    for file, split in [("annotations", None), *((split, split) for split in SPLITS)]:
+        kept = [entry for entry in entries if split in (None, entry[0])]
+        if kept:
+            annotations = [box for _, _, boxes in kept for box in boxes]
+            content = {"images": [image for _, image, _ in kept], "annotations": annotations, "categories": names}
+            (out / f"{file}.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+
+
+def _coco_image(store: Store, i: int) -> dict[str, Any]:
+    height, width = store.spec.spatial
+    return {
+        "id": i + 1, "file_name": f"images/{store.ids[i]}.png", "width": width, "height": height,
+        "patient": store.patients[i], "split": str(store.splits[i]), "source": str(store.sources[i]),
+    }  # fmt: skip
+
+
+def _coco_box(store: Store, i: int, j: int, number: int) -> dict[str, Any]:
+    left, top, right, bottom = store.boxes[i][j].astype(np.float64).tolist()
+    width, height = right - left, bottom - top
+    return {
+        "id": number, "image_id": i + 1, "category_id": int(store.labels[i][j]) + 1, "iscrowd": 0,
+        "bbox": [left, top, width, height], "area": width * height,
+    }  # fmt: skip
+
+
+def _yolo(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
+    """images/SPLIT/ID.png, labels/SPLIT/ID.txt and data.yaml; a normal slice has an empty label file."""
+    splits = []
+    for i in chosen:
+        split = str(store.splits[i])
+        if split not in splits:
+            splits.append(split)
+            (out / "images" / split).mkdir(parents=True)
+            (out / "labels" / split).mkdir(parents=True)
+        write_png(out / "images" / split / f"{store.ids[i]}.png", store.images[i])
+        (out / "labels" / split / f"{store.ids[i]}.txt").write_text(_yolo_lines(store, i), encoding="utf-8")
+        report(1)
+    lines = ["path: ."]
+    lines += [f"{split}: images/{split}" for split in SPLITS if split in splits]
+    lines += ["names:", *(f"  {k}: {json.dumps(name)}" for k, name in enumerate(store.spec.label_names))]
+    (out / "data.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _yolo_lines(store: Store, i: int) -> str:
+    size = np.array(store.spec.spatial[::-1], np.float64)
+    boxes = store.boxes[i].astype(np.float64)
+    shares = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2 / size, (boxes[:, 2:] - boxes[:, :2]) / size], 1)
+    rows = zip(store.labels[i].tolist(), shares.tolist(), strict=True)
+    return "".join(f"{label} " + " ".join(f"{share:.10g}" for share in share_of) + "\n" for label, share_of in rows)
+
+
+def _nifti(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
+    """images/ID.nii.gz, masks/ID.nii.gz where the store has masks, and boxes.json."""
+    (out / "images").mkdir()
+    if store.masks is not None:
+        (out / "masks").mkdir()
+    images = []
+    for i in chosen:
+        _write_nifti(out / "images" / f"{store.ids[i]}.nii.gz", store.images[i])
+        if store.masks is not None:
+            _write_nifti(out / "masks" / f"{store.ids[i]}.nii.gz", store.masks[i][None])
+        images.append(_image_boxes(store, i, f"images/{store.ids[i]}.nii.gz"))
+        report(1)
+    write_boxes(out / "boxes.json", BoxesFile(version=1, images=images))
+
+
+def _write_nifti(path: Path, image: np.ndarray) -> None:
+    """Write one image (c, *s); pixels are 1 mm wide, as a store keeps no spacing."""
+    import SimpleITK as sitk
+
+    several = len(image) > 1
+    plain = np.moveaxis(image, 0, -1) if several else image[0]
+    sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(plain), isVector=several), str(path))
+
+
+def _image_boxes(store: Store, i: int, file: str) -> ImageBoxes:
+    *deep, height, width = store.spec.spatial
+    boxes = zip(store.boxes[i].astype(np.float64).tolist(), store.labels[i], strict=True)
+    return ImageBoxes(
+        id=store.ids[i], width=width, height=height, depth=deep[0] if deep else None, patient=store.patients[i],
+        split=str(store.splits[i]), file=file,  # type: ignore[arg-type]
+        boxes=[LabelledBox(box=box, label=store.spec.label_names[label]) for box, label in boxes],
+    )  # fmt: skip
+
+
+FORMS: dict[str, Callable[[Store, Iterable[int], Path, Report], None]] = {
+    "coco": _coco,
+    "yolo": _yolo,
+    "nifti": _nifti,
+}

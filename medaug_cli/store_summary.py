@@ -1,0 +1,61 @@
+"""What a store holds, in numbers and in words."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.boxes import SPLITS
+from medaug_cli.store import Store
+
+
+def summary(store: Store) -> dict[str, Any]:
+    """Return what a store holds and what made it, as plain values for JSON."""
+    counts = np.array([len(boxes) for boxes in store.boxes], np.int64)
+    labels = Counter(store.spec.label_names[label] for label in store.columns.box_labels)
+    return {
+        "store": str(store.path),
+        "images": len(store),
+        "channels": store.spec.channels,
+        "spatial": list(store.spec.spatial),
+        "bits": store.images.dtype.itemsize * 8,
+        "masks": store.masks is not None,
+        "boxes": int(counts.sum()),
+        "images_without_boxes": int((counts == 0).sum()),
+        "boxes_by_label": {name: labels[name] for name in store.spec.label_names},
+        "splits": {split: _part(store, split) for split in SPLITS if len(store.indices(split))},
+        "sources": dict(sorted(Counter(store.sources.tolist()).items())),
+        "hash": store.hash,
+        "info": store.info.model_dump(mode="json"),
+    }
+
+
+def _part(store: Store, split: str) -> dict[str, int]:
+    chosen = store.indices(split)
+    patients = {store.patients[i] for i in chosen}
+    return {"images": len(chosen), "patients": len(patients), "boxes": sum(len(store.boxes[i]) for i in chosen)}
+
+
+def sentences(found: dict[str, Any]) -> str:
+    """Say a summary in lines for a person."""
+    info = found["info"]
+    labels = ", ".join(f"{count} {name}" for name, count in found["boxes_by_label"].items())
+    lines = [
+        f"{found['store']}: {found['images']} images of {'x'.join(map(str, found['spatial']))} pixels, "
+        f"{found['channels']} channel{'s' if found['channels'] > 1 else ''}, {found['bits']} bits"
+        + (", with masks" if found["masks"] else ""),
+        f"boxes: {found['boxes']} ({labels}); {found['images_without_boxes']} images have none",
+    ]
+    lines += [
+        f"{split}: {part['images']} images of {part['patients']} patients, {part['boxes']} boxes"
+        for split, part in found["splits"].items()
+    ]
+    lines.append("sources: " + ", ".join(f"{count} {name}" for name, count in found["sources"].items()))
+    lines.append(f"made by medaug {info['tool_version']} {info['command']}, seed {info['seed']}")
+    lines += [f"setting {key}: {value}" for key, value in info["settings"].items()]
+    lines += [f"input {name}: SHA-256 {digest}" for name, digest in info["inputs"].items()]
+    lines += [
+        f"generator {one['name']} {one['version']}, fitted on {len(one['training_patients'])} patients"
+        for one in info["generators"]
+    ]
+    return "\n".join([*lines, f"SHA-256 of the content: {found['hash']}"])
