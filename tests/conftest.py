@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from medaug_cli import registry
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.store import Record, StoreInfo, StoreWriter
 
 sys.path.insert(0, str(Path(__file__).parent))
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 TINY = (
     EntryPoint("tiny", "tiny:TinyGenerator", "medaug.generators"),

@@ -20,6 +20,7 @@ from medaug_cli.store import (
     generator_examples,
     open_store,
 )
+from medaug_cli.store.seal import seal
 
 INFO = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"])
 
@@ -157,12 +158,25 @@ def test_a_flipped_byte_never_gives_another_image(tmp_path_factory, place, value
     assert store.ids == before.ids
 
 
+@pytest.mark.parametrize("place", range(512, 1536, 64))
+def test_no_damaged_byte_of_the_tables_reaches_the_hdf5_library(real, monkeypatch, place):
+    whole = bytearray(real.read_bytes())
+    whole[place] ^= 1
+    real.write_bytes(whole)
+    monkeypatch.setattr(h5py, "File", None)
+    with pytest.raises(BadInput, match="damaged"):
+        open_store(real)
+
+
 def test_links_external_and_oversized_data_are_refused(real, tmp_path):
     def doctored(name, change):
         path = tmp_path / name
         shutil.copy(real, path)
         with h5py.File(path, "r+") as file:
             change(file)
+        with pytest.raises(BadInput, match="damaged"):
+            open_store(path)
+        seal(path, [])
         return path
 
     def external_link(file):

@@ -13,6 +13,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.files import canonical, validated
 from medaug_cli.plugin import Condition, ImageSpec
 from medaug_cli.store.model import REAL, TEXT_COLUMNS, Columns, StoreInfo, check_rules
+from medaug_cli.store.seal import check_seal
 
 STORE_VERSION = 1
 NUMBER_COLUMNS = {"seed": "int64", "boxes": "float32", "box_labels": "int32", "box_offsets": "int64"}
@@ -97,10 +98,11 @@ def open_store(path: Path) -> Store:
         raise BadInput(f"{path} does not exist")
     if path.is_dir():
         raise BadInput(f"{path} is a folder, a store (.h5) is wanted")
+    check_seal(path)
     try:
         with h5py.File(path, "r") as file:
             return _open(path, file)
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(
             f"{path} cannot be read as a store, it is truncated, damaged or something else ({reason})"
@@ -109,8 +111,6 @@ def open_store(path: Path) -> Store:
 
 def _open(path: Path, file: Any) -> Store:
     version = file.attrs.get("medaug")
-    if version is None:
-        raise BadInput(f"{path} is an HDF5 file, but no medaug store")
     if version != STORE_VERSION:
         raise BadInput(f"{path} is a store of version {version}; this medaug reads version {STORE_VERSION}")
     datasets = {name: _trusted(path, file, name) for name in file}

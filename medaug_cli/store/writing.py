@@ -12,6 +12,7 @@ from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.files import canonical, new_file, parse_json, publish_text, refuse_existing
 from medaug_cli.store.model import TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
 from medaug_cli.store.reading import NUMBER_COLUMNS, STORE_VERSION, Store, content_hash, open_store
+from medaug_cli.store.seal import SIZE, seal
 
 SHARD_BYTES = 16 << 20
 
@@ -211,7 +212,7 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
     first = next(iter(batches))
     check_rules(path, table, tuple(first.images.shape[2:]), len(info.label_names))
     n, text = len(table.id), h5py.string_dtype("utf-8")
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", userblock_size=SIZE) as file:
         for name in TEXT_COLUMNS:
             file.create_dataset(name, data=np.array(getattr(table, name), object), dtype=text)
         for name, kind in NUMBER_COLUMNS.items():
@@ -226,9 +227,20 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
                 masks[start:stop] = batch.masks
             start = stop
         file.attrs["medaug"], file.attrs["info"] = STORE_VERSION, info.model_dump_json()
+    _seal(path)
     written = _reopened(path, images_shape=(n, *first.images.shape[1:]))
     with h5py.File(path, "r+") as file:
         file.attrs["hash"] = content_hash(info, written.columns, written.images, written.masks)
+    _seal(path)
+
+
+def _seal(path: Path) -> None:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        pixels = [file[name] for name in ("images", "masks") if name in file]
+        places = [(dataset.id.get_offset(), dataset.nbytes) for dataset in pixels]
+    seal(path, places)
 
 
 def _reopened(path: Path, images_shape: tuple[int, ...]) -> Store:
