@@ -1,0 +1,65 @@
+"""`python -m data_schemas` writes the schemas anew; `--check` exits 1 where a file is not what would be written."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+BEYOND = {  # name -> what medaug checks and no schema can say
+    "boxes": "Ids are unique; a box has 4 numbers (6 where its image has a depth), each high corner exceeds its low "
+    "corner, and no corner lies outside the image.",
+}
+MODELS = {  # name -> module, model, what the file is
+    "boxes": ("medaug_cli.boxes", "BoxesFile", "boxes.json: the boxes of a set of images"),
+    "store": ("medaug_cli.store.model", "StoreInfo", "the `info` attribute of a store (.h5): what made it"),
+    "metrics": ("medaug_cli.metrics.report", "Metrics", "metrics.json: what `medaug evaluate` finds"),
+    "generator": ("medaug_cli.runs.metadata", "GeneratorMetadata", "generator.json: a trained generator"),
+    "detector": ("medaug_cli.runs.metadata", "DetectorMetadata", "detector.json: a trained detector"),
+}
+
+
+def schema(name: str) -> dict[str, Any]:
+    """Return the schema of a file as the installed models define it."""
+    module, model, title = MODELS[name]
+    found = getattr(import_module(module), model).model_json_schema(mode="validation")
+    comment = {"$comment": f"Checked besides: {BEYOND[name]}"} if name in BEYOND else {}
+    return {"$schema": DIALECT, "$id": f"urn:medaug:schema:{name}:1", **comment, **found, "title": title}
+
+
+def text(name: str) -> str:
+    """Return the content of a schema's file."""
+    return json.dumps(schema(name), indent=2, ensure_ascii=False) + "\n"
+
+
+def drifted() -> list[str]:
+    """Return the files that are missing, out of date, or without a model."""
+    wanted = {f"{name}.schema.json": text(name) for name in MODELS}
+    there = {file.name: file.read_text(encoding="utf-8") for file in FOLDER.glob("*.schema.json")}
+    return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+
+
+def main(arguments: list[str]) -> int:
+    """Write the schemas, or only compare them (`--check`); return the exit code."""
+    if arguments not in ([], ["--check"]):
+        sys.stderr.write("usage: python -m data_schemas [--check]\n")
+        return 2
+    changed = drifted()
+    if arguments:
+        sys.stderr.writelines(f"{name} is not what the models say; run python -m data_schemas\n" for name in changed)
+        return 1 if changed else 0
+    for name in changed:
+        file = FOLDER / name
+        model = name.removesuffix(".schema.json")
+        if model in MODELS:
+            file.write_text(text(model), encoding="utf-8")
+        else:
+            file.unlink()
+        sys.stdout.write(f"{name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

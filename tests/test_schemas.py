@@ -1,0 +1,179 @@
+"""data_schemas: what the schemas say is what medaug checks."""
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+from conftest import make_store
+from jsonschema import Draft202012Validator
+
+import data_schemas
+from data_schemas import __main__ as generation
+from medaug_cli.boxes import read_boxes
+from medaug_cli.errors import BadInput
+from medaug_cli.files import read_json
+
+BOXES = {
+    "version": 1,
+    "images": [
+        {"id": "0001", "width": 256, "height": 200, "patient": "100360", "split": "train",
+         "boxes": [{"box": [120.5, 80.0, 164.0, 118.0], "label": "meningioma"}]},
+        {"id": "0002", "width": 64, "height": 64, "depth": 32, "boxes": [{"box": [1, 2, 3, 4, 5, 6]}]},
+        {"id": "0003", "width": 256, "height": 256},
+    ],
+}  # fmt: skip
+PLUGIN = {
+    "version": 1, "tool_version": "0.1.0", "name": "blobs", "distribution": "medaug-blobs",
+    "distribution_version": "1.0", "settings": {"lr": 0.1}, "weights": "00ff", "seed": 0, "precision": "32",
+    "form": {"channels": 1, "spatial": [64, 64], "label_names": ["lesion"], "bits": 8},
+    "training_store": "00ff", "training_images": 2, "training_patients": ["aa", "bb"],
+}  # fmt: skip
+AT_IOU = {
+    "sensitivity": 0.67, "fps_per_slice": 4.11, "at_fps": {"0.5": 0.41, "1": None}, "cpm": 0.5, "mAP": 0.4,
+    "interval": {"sensitivity": [0.6, 0.74]}, "thresholds": {"1": 0.3}, "curve_ends_at": 9.0,
+}  # fmt: skip
+DIFFERENCE = {"difference": 0.08, "interval": [0.01, 0.15], "p": 0.03, "p_bootstrap": 0.02, "p_holm": 0.03}
+METRICS = {
+    "rule": "coco", "threshold": 0.001, "split": "test", "slices": 151, "slices_without_boxes": 0, "boxes": 151,
+    "boxes_by_label": {"lesion": 151}, "patients": 27, "resamples": 2000, "seed": 0,
+    "rows": [{"detector": "real-only", "mAP": 0.51, "ap": {"lesion": 0.51}, "iou": {"0.5": AT_IOU}, "coco": None,
+              "against_first": {"0.5": {"sensitivity_at_1": DIFFERENCE, "cpm": None}}}],
+}  # fmt: skip
+EXAMPLES = {
+    "boxes": BOXES,
+    "store": {
+        "version": 1, "tool_version": "0.1.0", "command": "synthesize", "settings": {"n": 4000}, "seed": 0,
+        "label_names": ["lesion"], "inputs": {"boxes.json": "00ff"},
+        "generators": [{"name": "blobs", "version": "1.0", "hash": "00ff", "training_store": "00ff",
+                        "training_patients": ["aa"]}],
+    },
+    "generator": {**PLUGIN, "condition": "boxes", "images_shown": 100},
+    "detector": {**PLUGIN, "steps": 10, "ratio": 0.5, "validation": {"score": 0.3},
+                 "synthetic": [{"hash": "00ff", "images": 4, "generators": ["blobs"]}]},
+    "metrics": METRICS,
+}  # fmt: skip
+MISSING = object()
+FAULTS = [  # schema, where, value, whether the schema itself can tell, the reason medaug gives
+    ("boxes", "version", 2, True, "Input should be 1"),
+    ("boxes", "images", MISSING, True, "Field required"),
+    ("boxes", "extra", 1, True, "Extra inputs are not permitted"),
+    ("boxes", "images.0.id", "a/../b", True, "should match pattern"),
+    ("boxes", "images.0.id", "x" * 129, True, "should match pattern"),
+    ("boxes", "images.0.width", 0, True, "greater than or equal to 1"),
+    ("boxes", "images.0.width", "wide", True, "valid integer"),
+    ("boxes", "images.1.depth", 1 << 20, True, "less than or equal to 65536"),
+    ("boxes", "images.0.split", "dev", True, "'train', 'val' or 'test'"),
+    ("boxes", "images.0.boxes.0.box", [1, 2, 3], True, "at least 4 items"),
+    ("boxes", "images.0.boxes.0.box", [1, 2, 3, "x"], True, "valid number"),
+    ("boxes", "images.0.boxes.0.box", [1, 2, 3, 4, 5], False, "4 numbers, or 6 in 3D"),
+    ("boxes", "images.0.boxes.0.box", [9, 2, 3, 4], False, "is empty"),
+    ("boxes", "images.0.boxes.0.box", [1, 2, 300, 4], False, "reaches outside image '0001'"),
+    ("boxes", "images.0.boxes.0.box", [1, 2, 3, 4, 5, 6], False, "must have 4 numbers"),
+    ("boxes", "images.1.id", "0001", False, "'0001' stands twice"),
+    ("store", "label_names", "lesion", True, "valid list"),
+    ("store", "generators.0.training_patients", MISSING, True, "Field required"),
+    ("store", "seed", None, True, "valid integer"),
+    ("generator", "condition", "words", True, "'none', 'boxes', 'mask' or 'label'"),
+    ("generator", "form.spatial", [64], True, "at least 2 items"),
+    ("generator", "form.bits", 12, True, "8 or 16"),
+    ("detector", "steps", 0.5, True, "valid integer"),
+    ("detector", "synthetic.0.images", MISSING, True, "Field required"),
+    ("metrics", "rows.0.iou.0.5.sensitivity", "high", True, "valid number"),
+    ("metrics", "rows", MISSING, True, "Field required"),
+]
+
+
+def changed(example, place, value):
+    """Return a copy of an example with one value replaced or removed."""
+    found = copy.deepcopy(example)
+    *way, last = place.replace("0.5", "half").split(".")
+    here = found
+    for key in way:
+        here = here[int(key)] if isinstance(here, list) else here["0.5" if key == "half" else key]
+    if value is MISSING:
+        del here[last]
+    else:
+        here[last] = value
+    return found
+
+
+def model(name):
+    module, attribute, _ = generation.MODELS[name]
+    return getattr(import_module(module), attribute)
+
+
+def test_the_files_are_what_the_models_say():
+    assert generation.drifted() == []
+    assert data_schemas.names() == sorted(generation.MODELS)
+
+
+def test_drift_is_found_and_mended(tmp_path, monkeypatch):
+    for file in generation.FOLDER.glob("*.schema.json"):
+        shutil.copy(file, tmp_path)
+    monkeypatch.setattr(generation, "FOLDER", tmp_path)
+    assert generation.main(["--check"]) == 0
+    boxes = tmp_path / "boxes.schema.json"
+    boxes.write_text(boxes.read_text().replace("65536", "4096"))
+    (tmp_path / "store.schema.json").unlink()
+    (tmp_path / "stray.schema.json").write_text("{}")
+    assert generation.drifted() == ["boxes.schema.json", "store.schema.json", "stray.schema.json"]
+    assert generation.main(["--check"]) == 1
+    assert generation.main([]) == 0
+    assert generation.main(["--check"]) == 0
+    assert not (tmp_path / "stray.schema.json").exists()
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "data_schemas", "--check"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = subprocess.run([sys.executable, "-m", "data_schemas", "--chekc"], capture_output=True, text=True)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("name", data_schemas.names())
+def test_a_schema_is_sound_and_takes_a_good_file(name, tmp_path):
+    schema = data_schemas.load(name)
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator(schema).validate(EXAMPLES[name])
+    (tmp_path / "good.json").write_text(json.dumps(EXAMPLES[name]))
+    read = read_json(tmp_path / "good.json", model(name))
+    Draft202012Validator(schema).validate(read.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(("name", "place", "value", "by_schema", "reason"), FAULTS)
+def test_a_bad_file_is_refused_with_place_and_reason(tmp_path, name, place, value, by_schema, reason):
+    bad = changed(EXAMPLES[name], place, value)
+    assert Draft202012Validator(data_schemas.load(name)).is_valid(bad) is not by_schema
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps(bad))
+    with pytest.raises(BadInput) as caught:
+        read_json(file, model(name))
+    said = str(caught.value)
+    assert str(file) in said
+    assert reason in said
+    if by_schema:
+        assert place in said
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_no_number_that_is_none(tmp_path, number):
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(BOXES).replace("164.0", number))
+    with pytest.raises(BadInput, match=r"NaN|Infinity|finite"):
+        read_boxes(file)
+
+
+def test_an_unknown_name_lists_the_choices():
+    with pytest.raises(KeyError, match="boxes, detector, generator"):
+        data_schemas.load("box")
+
+
+def test_what_a_store_writes_of_itself_fits_its_schema(tmp_path):
+    store = make_store(tmp_path / "real.h5")
+    Draft202012Validator(data_schemas.load("store")).validate(store.info.model_dump(mode="json"))
+    Draft202012Validator(data_schemas.load("boxes")).validate(json.loads((tmp_path / "boxes.json").read_text()))
