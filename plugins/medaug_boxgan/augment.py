@@ -1,0 +1,67 @@
+"""Augment images and their conditions together, differentiably (DiffAugment, Zhao et al. 2020).
+
+Both what is real and what is drawn is changed before the discriminator sees it. Position changes move
+image and condition as one; intensity changes touch the image alone. No cutout and no quarter turns:
+they would show in the samples.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far, and how often, images are changed."""
+
+    share: float = 0.8  # probability of each change but the flip
+    flip: bool = True
+    shift: float = 0.1  # most of the side
+    zoom: float = 0.1
+    intensity: float = 0.1  # most of the full range
+    contrast: float = 0.2
+
+    def draw_moves(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw affine maps (count, 2, 3) from places in the result to places in the image, in [-1, 1]."""
+        shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * 2 * self.shift
+        zoom = (torch.rand(count, generator=generator) * 2 - 1) * self.zoom
+        shift = shift * self._chosen(count, generator)[:, None]
+        scale = torch.exp2(zoom * self._chosen(count, generator))
+        mirror = 1 - 2 * (torch.rand(count, generator=generator) < 0.5 * self.flip).float()
+        moves = torch.zeros(count, 2, 3)
+        moves[:, 0, 0], moves[:, 1, 1], moves[:, :, 2] = scale * mirror, scale, shift
+        return moves
+
+    def draw_tones(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw a factor and an offset (count, 2) of the images' intensities."""
+        numbers = torch.rand(count, 2, generator=generator) * 2 - 1
+        factor = 1 + numbers[:, 0] * self.contrast * self._chosen(count, generator)
+        offset = 2 * numbers[:, 1] * self.intensity * self._chosen(count, generator)
+        return torch.stack([factor, offset], 1)
+
+    def _chosen(self, count: int, generator: torch.Generator) -> Tensor:
+        return (torch.rand(count, generator=generator) < self.share).float()
+
+
+def move(pixels: Tensor, moves: Tensor) -> Tensor:
+    """Move images, conditions or both of them (b, n, *s) by affine maps (b, 2, 3); borders are prolonged."""
+    shape = [len(pixels), 1, *pixels.shape[2:]]
+    grid = F.affine_grid(moves.to(pixels.device, torch.float32), shape, align_corners=False)
+    return F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
+
+
+def tone(images: Tensor, tones: Tensor) -> Tensor:
+    """Change contrast around the mean of each image (b, c, *s), and add an offset, by (b, 2)."""
+    factor, offset = tones.to(images.device)[:, :, None, None, None].unbind(1)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return (images - mean) * factor + mean + offset
+
+
+def change(images: Tensor, conditions: Tensor, moves: Tensor, tones: Tensor) -> tuple[Tensor, Tensor]:
+    """Return images (b, c, *s) and conditions (b, k, *s) changed together."""
+    moved = move(torch.cat([images, conditions], 1), moves)
+    images, conditions = moved.split([images.shape[1], conditions.shape[1]], 1)
+    images = tone(images, tones).contiguous(memory_format=torch.channels_last)
+    return images, conditions.contiguous()

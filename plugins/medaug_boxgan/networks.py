@@ -1,0 +1,267 @@
+"""The networks of BoxGAN: a direct generator steered by latent and boxes, a discriminator that also finds boxes.
+
+Legend: b images, c image channels, k condition channels (one a label, then the halo), f feature maps,
+z latent numbers, e numbers of an embedding, s pixels of a side. Images lie in [-1, 1], conditions in [0, 1].
+Level 0 is the 4x4 one, level i has the size start * 2**i.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK = 0.2
+RELU_GAIN = math.sqrt(2)
+PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
+FOUND_AT = 32  # side at which the discriminator finds the boxes, or the image's where that is smaller
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes that both networks share."""
+
+    channels: int
+    spatial: tuple[int, ...]  # powers of two, none below 16
+    labels: int = 1
+    latent: int = 64
+    base: int = 512
+    max_maps: int = 128
+    embedding: int = 32
+    noise: bool = True
+
+    @property
+    def levels(self) -> int:
+        """Return the number of doublings between 4x4 and the full size."""
+        return min(self.spatial).bit_length() - 3
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        return tuple(side >> self.levels for side in self.spatial)
+
+    @property
+    def conditions(self) -> int:
+        """Return the channels of a condition: a box map for each label and the halo of all boxes."""
+        return self.labels + 1
+
+    def maps(self, level: int) -> int:
+        """Return the number of feature maps of a level (Karras et al. 2018, A.1)."""
+        return max(4, min(self.base >> (level + 1), self.max_maps))
+
+    def level_of(self, side: int) -> int:
+        """Return the level whose shorter side is `side`, or the full size where that is smaller."""
+        return min(self.levels, side.bit_length() - 3)
+
+
+class EqualizedConv(nn.Module):
+    """Convolve with weights scaled by gain / sqrt(fan-in) as they are used (Karras et al. 2018, 4.1)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = RELU_GAIN, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.scale = gain / math.sqrt(inputs * kernel**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
+
+
+class EqualizedDense(nn.Module):
+    """Multiply by weights scaled by gain / sqrt(fan-in) as they are used (Karras et al. 2018, 4.1)."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float = RELU_GAIN) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs))
+        self.scale = gain / math.sqrt(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias)
+
+
+def activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, LEAK)
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Bring the feature vector of every pixel to a mean square of one (Karras et al. 2018, 4.2)."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+
+
+def double(x: Tensor) -> Tensor:
+    """Double both sides by repeating the nearest pixel."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def halve(x: Tensor) -> Tensor:
+    """Halve both sides by averaging."""
+    return F.avg_pool2d(x, 2)
+
+
+def pyramid(condition: Tensor, levels: int) -> list[Tensor]:
+    """Return a condition (b, k, s, s) at every level, the 4x4 one first."""
+    steps = [condition]
+    for _ in range(levels):
+        steps.append(halve(steps[-1]))
+    return steps[::-1]
+
+
+def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
+    """Append one channel: how much the images of a strided group differ (Karras et al. 2018, 3)."""
+    group = max(size for size in range(1, group + 1) if len(x) % size == 0)
+    grouped = x.float().reshape(group, -1, *x.shape[1:])  # (group, b / group, f, s, s)
+    feature = torch.sqrt(grouped.var(0, correction=0) + 1e-8).flatten(1).mean(1).repeat(group)  # (b,)
+    plane = feature.reshape(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, plane.to(x.dtype)], 1)
+
+
+class Steered(nn.Module):
+    """Convolve features beside the condition, then scale and shift them by the latent (FiLM, Perez et al. 2018)."""
+
+    def __init__(self, size: Architecture, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = EqualizedConv(inputs + size.conditions, outputs, 3)
+        self.film = EqualizedDense(size.latent, 2 * outputs, gain=0.5)
+        self.grain = nn.Parameter(torch.empty(outputs)) if size.noise else None
+
+    def forward(self, x: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        x = self.conv(torch.cat([x, condition.to(x.dtype)], 1))
+        if self.grain is not None:
+            x = x + (noise * self.grain.reshape(-1, 1, 1)).to(x.dtype)
+        scale, shift = self.film(style).to(x.dtype)[..., None, None].chunk(2, 1)  # (b, f, 1, 1) each
+        return normalise(activate(x)) * (1 + scale) + shift
+
+
+class Generator(nn.Module):
+    """Draw images from latent vectors, noise and box maps; both steer every level."""
+
+    def __init__(self, size: Architecture) -> None:
+        super().__init__()
+        self.size = size
+        maps = [size.maps(level) for level in range(size.levels + 1)]
+        self.mapping = nn.ModuleList(EqualizedDense(size.latent, size.latent) for _ in range(2))
+        self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4)
+        self.first = Steered(size, maps[0], maps[0])
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([Steered(size, maps[i], maps[i + 1]), Steered(size, maps[i + 1], maps[i + 1])])
+            for i in range(size.levels)
+        )
+        self.to_image = nn.ModuleList(EqualizedConv(f, size.channels, 1, gain=1.0) for f in maps)
+
+    def forward(self, latents: Tensor, noise: Tensor, condition: Tensor) -> Tensor:
+        """Return images (b, c, *s) from latents (b, z), noise (b, 1, *s) and conditions (b, k, *s)."""
+        conditions = pyramid(condition, self.size.levels)
+        noises = self._noises(noise)
+        style = normalise(latents)
+        for dense in self.mapping:
+            style = activate(dense(style))
+        x = self.dense(normalise(latents)).reshape(len(latents), -1, *self.size.start)
+        x = normalise(activate(x.contiguous(memory_format=torch.channels_last)))
+        x = self.first(x, conditions[0], style, noises[0])
+        image = self.to_image[0](x)
+        for level, block in enumerate(self.blocks, 1):
+            x = double(x)
+            for steered in block:
+                x = steered(x, conditions[level], style, noises[level])
+            image = double(image) + self.to_image[level](x)
+        return image.float()
+
+    def _noises(self, noise: Tensor) -> list[Tensor]:
+        """Return white noise of variance one at every level: sums of 2x2 independent numbers, halved."""
+        steps = [noise]
+        for _ in range(self.size.levels):
+            steps.append(halve(steps[-1]) * 2)
+        return steps[::-1]
+
+
+class Seen(NamedTuple):
+    """What the discriminator says of images before it is told their boxes."""
+
+    score: Tensor  # (b,)
+    features: list[Tensor]  # (b, e, s, s) at each projected level
+    found: Tensor  # (b, labels, s, s), logits of the box maps
+    latents: Tensor  # (b, z), the latent vectors that it reads out of drawn images
+
+
+class Shrinking(nn.Module):
+    """Two convolutions and an average over 2x2 pixels, beside a shortcut (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = EqualizedConv(inputs, inputs, 3)
+        self.second = EqualizedConv(inputs, outputs, 3)
+        self.shortcut = EqualizedConv(inputs, outputs, 1, gain=1.0, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        main = halve(activate(self.second(activate(self.first(x)))))
+        return (main + self.shortcut(halve(x))) / math.sqrt(2)
+
+
+class Discriminator(nn.Module):
+    """Score images, compare them with box maps by projection (Miyato & Koyama 2018), and find the boxes.
+
+    The trunk sees the image alone, so that one pass can be scored against right and wrong boxes.
+    """
+
+    def __init__(self, size: Architecture) -> None:
+        super().__init__()
+        self.size = size
+        maps = [size.maps(level) for level in range(size.levels + 1)]
+        self.projected = sorted({size.level_of(side) for side in PROJECTED})
+        self.found_level = size.level_of(FOUND_AT)
+        coarse = max(0, self.found_level - 1)
+        self.from_image = EqualizedConv(size.channels, maps[-1], 1)
+        self.blocks = nn.ModuleList(Shrinking(maps[i + 1], maps[i]) for i in range(size.levels))
+        self.features = nn.ModuleList(EqualizedConv(maps[i], size.embedding, 1, gain=1.0) for i in self.projected)
+        self.embeddings = nn.ModuleList(
+            EqualizedConv(size.conditions, size.embedding, 3, gain=1.0) for _ in self.projected
+        )
+        self.coarse = EqualizedConv(maps[coarse], maps[self.found_level], 3)
+        self.fine = EqualizedConv(2 * maps[self.found_level], maps[self.found_level], 3)
+        self.find = EqualizedConv(maps[self.found_level], size.labels, 1, gain=1.0)
+        self.conv = EqualizedConv(maps[0] + 1, maps[0], 3)
+        self.dense = EqualizedDense(maps[0] * math.prod(size.start), maps[0])
+        self.score = EqualizedDense(maps[0], 1, gain=1.0)
+        self.read = EqualizedDense(maps[0], size.latent, gain=1.0)
+
+    def forward(self, image: Tensor) -> Seen:
+        """Look at images (b, c, *s)."""
+        x = activate(self.from_image(image))
+        levels = [x]
+        for block in reversed(self.blocks):
+            x = block(x)
+            levels.append(x)
+        levels.reverse()
+        last = activate(self.conv(minibatch_deviation(x)))
+        features = [conv(levels[i]).float() for conv, i in zip(self.features, self.projected, strict=True)]
+        found = self._find(levels).float()
+        with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for a score
+            last = activate(self.dense(last.float().flatten(1)))
+            return Seen(self.score(last).squeeze(1), features, found, self.read(last))
+
+    def _find(self, levels: list[Tensor]) -> Tensor:
+        coarse = double(activate(self.coarse(levels[self.found_level - 1])))
+        return self.find(activate(self.fine(torch.cat([coarse, levels[self.found_level]], 1))))
+
+    def agreement(self, seen: Seen, condition: Tensor) -> Tensor:
+        """Return how well boxes (b, k, *s) fit what was seen, (b,): inner products summed over pixels."""
+        conditions = pyramid(condition, self.size.levels)
+        total = torch.zeros_like(seen.score)
+        with torch.autocast(condition.device.type, enabled=False):
+            for feature, embed, level in zip(seen.features, self.embeddings, self.projected, strict=True):
+                told = embed(conditions[level])
+                scale = 1 / math.sqrt(feature[0].numel())
+                total = total + (feature * told).flatten(1).sum(1) * scale
+        return total
+
+
+def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw every weight from N(0, 1) and set every bias and the grain to zero (Karras et al. 2018, 4.1)."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 1:
+                parameter.zero_()
+            else:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
