@@ -144,10 +144,8 @@ class Generator(nn.Module):
         self.mapping = nn.ModuleList(EqualizedDense(size.latent, size.latent) for _ in range(2))
         self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4)
         self.first = Steered(size, maps[0], maps[0])
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([Steered(size, maps[i], maps[i + 1]), Steered(size, maps[i + 1], maps[i + 1])])
-            for i in range(size.levels)
-        )
+        self.rising = nn.ModuleList(Steered(size, maps[i], maps[i + 1]) for i in range(size.levels))
+        self.refining = nn.ModuleList(Steered(size, f, f) for f in maps[1:])
         self.to_image = nn.ModuleList(EqualizedConv(f, size.channels, 1, gain=1.0) for f in maps)
 
     def forward(self, latents: Tensor, noise: Tensor, condition: Tensor) -> Tensor:
@@ -161,10 +159,9 @@ class Generator(nn.Module):
         x = normalise(activate(x.contiguous(memory_format=torch.channels_last)))
         x = self.first(x, conditions[0], style, noises[0])
         image = self.to_image[0](x)
-        for level, block in enumerate(self.blocks, 1):
-            x = double(x)
-            for steered in block:
-                x = steered(x, conditions[level], style, noises[level])
+        for level, (rise, refine) in enumerate(zip(self.rising, self.refining, strict=True), 1):
+            x = rise(double(x), conditions[level], style, noises[level])
+            x = refine(x, conditions[level], style, noises[level])
             image = double(image) + self.to_image[level](x)
         return image.float()
 
