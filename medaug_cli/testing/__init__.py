@@ -1,0 +1,36 @@
+"""The plugin contract as runnable checks, for authors of plugins and for `medaug plugins check`.
+
+from medaug_cli.testing import check_generator
+for result in check_generator(Blobs):
+    assert result.ok, result.sentence
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from medaug_cli.errors import UsageError
+from medaug_cli.testing.checking import CheckFailed, Result
+from medaug_cli.testing.detectors import check_detector
+from medaug_cli.testing.examples import ConstructedExamples, constructed
+from medaug_cli.testing.generators import check_generator
+from medaug_cli.testing.trial import TrialRun
+
+__all__ = [
+    "CheckFailed",
+    "ConstructedExamples",
+    "Result",
+    "TrialRun",
+    "check_detector",
+    "check_generator",
+    "check_plugin",
+    "constructed",
+]
+
+CHECKS = {"generator": check_generator, "detector": check_detector}
+
+
+def check_plugin(kind: str, plugin: type | str, settings: Mapping[str, Any] | None = None) -> list[Result]:
+    """Run the checks of a kind of plugin on a class or the name of an installed one."""
+    if kind not in CHECKS:
+        raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(CHECKS)}")
+    return CHECKS[kind](plugin, settings)

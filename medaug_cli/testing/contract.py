@@ -1,0 +1,254 @@
+"""What generators and detectors have in common: settings, fitting, weights, resuming."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from itertools import islice
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from medaug_cli import registry
+from medaug_cli.errors import MedaugError
+from medaug_cli.plugin import Capabilities, ImageSpec
+from medaug_cli.testing.checking import CheckFailed, Checks, require
+from medaug_cli.testing.examples import ConstructedExamples, constructed
+from medaug_cli.testing.trial import TrialRun, thawed
+
+LABELS = ("lesion", "cyst")
+SIDE = {2: 32, 3: 16}
+ODD = {False: {2: (24, 40), 3: (12, 20, 16)}, True: {2: (32, 64), 3: (16, 32, 16)}}  # by power_of_two
+STEPS, LOG_STEPS = 4, 20
+CONDITIONS = ("none", "boxes", "mask", "label")
+METHODS = {
+    "generator": ("fit", "state_dict", "load_state_dict", "sample"),
+    "detector": ("fit", "state_dict", "load_state_dict", "predict"),
+}
+Use = Callable[[Any, ConstructedExamples], Any]  # draws or detects with a fitted plugin, and checks the result
+
+
+@dataclass
+class Subject:
+    """The plugin under test: how to make one, and what to make it work on."""
+
+    kind: str
+    plugin: type | str
+    settings: Mapping[str, Any]
+    cls: Any = None
+    budget: float = 0.0
+
+    def make(self) -> Any:
+        """Return a new, unfitted plugin."""
+        if isinstance(self.plugin, str):
+            return registry.build(self.kind, self.plugin, self.settings)
+        return self.plugin(**self.settings)
+
+    def spec(self, channels: int | None = None, spatial: tuple[int, ...] | None = None) -> ImageSpec:
+        """Return the form of the images: the first dimension and channels that the plugin is capable of."""
+        able = self.cls.capabilities
+        dims = 2 if 2 in able.dims else able.dims[0]
+        return ImageSpec(channels or able.channels[0], spatial or (SIDE[dims],) * dims, LABELS)
+
+
+def check_class(checks: Checks, subject: Subject) -> bool:
+    """Check everything that can be said before the plugin sees an image."""
+    return (
+        checks.run("loads", lambda: _loads(subject))
+        and checks.run("dataclass", lambda: _fields(subject))
+        and checks.run("capabilities", lambda: _capabilities(subject))
+        and checks.run("settings", lambda: _settings(subject))
+    )
+
+
+def _loads(subject: Subject) -> str:
+    cls: Any = subject.plugin
+    if isinstance(cls, str):
+        cls = registry.load(subject.kind, cls)
+    require(isinstance(cls, type), f"{cls!r} is no class")
+    missing = [name for name in METHODS[subject.kind] if not callable(getattr(cls, name, None))]
+    require(not missing, f"{cls.__name__} has no method {', '.join(missing)}; see medaug_cli.plugin")
+    subject.cls = cls
+    return f"{cls.__module__}.{cls.__qualname__} has {', '.join(METHODS[subject.kind])}"
+
+
+def _fields(subject: Subject) -> str:
+    cls = subject.cls
+    require(is_dataclass(cls), f"{cls.__name__} is no dataclass; put @dataclass before the class")
+    hints = get_type_hints(cls)
+    own = [field for field in fields(cls) if field.init]
+    for field in own:
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        require(has_default, f"the setting {field.name} has no default; every plugin must work without --set")
+        require(hints[field.name] is not Any, f"the setting {field.name} is of type Any; --set needs a real type")
+        require(field.metadata.get("help"), f"the setting {field.name} has no help; write setting(default, help=...)")
+    return f"{len(own)} settings, each with a type, a default and a line of help"
+
+
+def _capabilities(subject: Subject) -> str:
+    able = getattr(subject.cls, "capabilities", None)
+    if not isinstance(able, Capabilities):
+        raise CheckFailed("`capabilities` is no medaug_cli.plugin.Capabilities")
+    require(
+        able.dims and set(able.dims) <= set(SIDE), f"capabilities.dims is {able.dims}; a tuple of 2 and 3 is wanted"
+    )
+    positive = able.channels and all(isinstance(c, int) and c > 0 for c in able.channels)
+    require(positive, f"capabilities.channels is {able.channels}; a tuple of positive numbers is wanted")
+    known = ", ".join(CONDITIONS)
+    require(able.condition in CONDITIONS, f"capabilities.condition is {able.condition!r}; the choices are {known}")
+    budget = able.default_budget
+    require(budget is None or budget > 0, f"capabilities.default_budget is {budget}; a positive number is wanted")
+    dims, channels = " or ".join(f"{d}D" for d in able.dims), ", ".join(map(str, able.channels))
+    return f"{dims} images of {channels} channels"
+
+
+def _settings(subject: Subject) -> str:
+    values = asdict(subject.make())
+    try:
+        stored = json.loads(json.dumps(values, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise CheckFailed(f"the settings cannot be kept as JSON beside the weights ({error})") from error
+    if isinstance(subject.plugin, str):
+        again = asdict(registry.build(subject.kind, subject.plugin, stored))
+        changed = [name for name in values if again[name] != values[name]]
+        require(not changed, f"the setting {', '.join(changed)} is not the same after JSON; choose a plainer type")
+    return "they can be kept as JSON and read back"
+
+
+def fit(subject: Subject, data: ConstructedExamples, **options: Any) -> tuple[Any, TrialRun]:
+    """Fit a new plugin on constructed images; return it and its run."""
+    plugin = subject.make()
+    run = TrialRun(**{"budget": subject.budget or 1, **options})
+    plugin.fit(data, run)
+    return plugin, run
+
+
+def check_fit(checks: Checks, subject: Subject, data: ConstructedExamples, use: Use, **options: Any) -> tuple | None:
+    """Fit for a few steps; return the plugin and its run, or None where that failed."""
+    fitted: list[tuple[Any, TrialRun]] = []
+
+    def one_step() -> str:
+        _, run = fit(subject, data)
+        _keeps_budget(run)
+        subject.budget = STEPS * (run.first or 1)
+        return f"a step is {run.first} images" if subject.kind == "generator" else "it counts steps"
+
+    def some_steps() -> str:
+        plugin = subject.make()
+        if subject.kind == "generator":  # the core draws sample pictures at each checkpoint
+            options["on_checkpoint"] = lambda: use(plugin, data)
+        trial = TrialRun(subject.budget, **options)
+        plugin.fit(data, trial)
+        _keeps_budget(trial)
+        logged = trial.logged or fit(replace(subject, budget=LOG_STEPS / STEPS * subject.budget), data)[1].logged
+        require(logged, f"fit never calls run.log in {LOG_STEPS} steps: nobody can watch the training")
+        require(trial.saved, "fit never calls run.checkpoint: training that is stopped could not go on")
+        fitted.append((plugin, trial))
+        return f"it stops at its budget of {subject.budget:g}, logs finite numbers, and checkpoints what reads back"
+
+    return fitted[0] if checks.run("one step", one_step) and checks.run("fit", some_steps) else None
+
+
+def _keeps_budget(run: TrialRun) -> None:
+    require(run.first, "fit never tells how far it is: call run.fraction(done), run.log and run.checkpoint")
+    share = run.fraction(max(run.done, run._highest))
+    require(share >= 1, f"fit stops after {share:.0%} of what was asked for; go on while run.fraction(done) < 1")
+
+
+def weights(plugin: Any) -> dict[str, Any]:
+    """Return what `state_dict` gives as tensors; fail what the core could not write."""
+    import torch
+
+    state = plugin.state_dict()
+    require(isinstance(state, dict) and state, "state_dict returns no dict of tensors")
+    for name, value in state.items():
+        fine = isinstance(name, str) and isinstance(value, (torch.Tensor, np.ndarray))
+        require(fine, f"state_dict holds {name!r}: {type(value).__name__}; tensors only")
+    tensors = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in state.items()}
+    for name, tensor in tensors.items():
+        finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+        require(finite, f"state_dict holds values that are no finite numbers in {name!r}")
+    return tensors
+
+
+def reloaded(subject: Subject, plugin: Any, spec: ImageSpec) -> Any:
+    """Return a new plugin with the weights of a fitted one, written and read as the core does."""
+    from safetensors.torch import load, save
+
+    other = subject.make()
+    other.load_state_dict(load(save(weights(plugin))), spec, "cpu")
+    return other
+
+
+def check_resume(subject: Subject, data: ConstructedExamples, plugin: Any, run: TrialRun) -> str:
+    """Check that a run that was stopped halfway ends with the weights of one that was not."""
+    import torch
+
+    if run.saved is None:
+        raise CheckFailed("there is no checkpoint to resume from")
+    done, content = run.saved
+    resumed, _ = fit(subject, data, seed=run.seed, state=thawed(content), on_validate=run.on_validate)
+    before, after = weights(plugin), weights(resumed)
+    require(before.keys() == after.keys(), "a resumed run ends with other names in state_dict")
+    other = [name for name in before if not torch.equal(before[name], after[name])]
+    require(
+        not other,
+        f"a run resumed after {done} of {subject.budget:g} ends with other weights ({', '.join(other[:3])}): keep all "
+        "of the training's state in the checkpoint, and derive each step's randomness from run.seed and `done`",
+    )
+    return f"a run resumed after {done} of {subject.budget:g} ends with the same weights to the bit"
+
+
+def check_channels(subject: Subject, use: Use) -> str:
+    """Check each other number of channels that the plugin says it takes, with one step of training."""
+    others = subject.cls.capabilities.channels[1:3]
+    for channels in others:
+        _one_step_on(subject, subject.spec(channels=channels), use)
+    return f"it also takes {' and '.join(map(str, others))} channels" if others else "it takes one number of channels"
+
+
+def check_odd_size(subject: Subject, use: Use) -> str:
+    """Check that images of unequal sides are taken, or refused in a sentence."""
+    able, dims = subject.cls.capabilities, subject.spec().dims
+    spatial = ODD[able.power_of_two][dims]
+    size = "x".join(map(str, spatial))
+    try:
+        _one_step_on(subject, subject.spec(spatial=spatial), use)
+    except MedaugError as error:
+        return f"images of {size} are refused in a sentence: {error}"
+    return f"it takes images of {size}"
+
+
+def _one_step_on(subject: Subject, spec: ImageSpec, use: Use) -> None:
+    data = constructed(spec, seed=1)
+    plugin, _ = fit(replace(subject, budget=1), data)
+    use(plugin, data)
+
+
+def check_wrong_weights(subject: Subject, plugin: Any, spec: ImageSpec) -> str:
+    """Check that weights which do not fit are refused with an error that the core can put into a sentence."""
+    for state in ({}, {f"not-{name}": value for name, value in weights(plugin).items()}):
+        try:
+            subject.make().load_state_dict(state, spec, "cpu")
+        except (MedaugError, RuntimeError, KeyError, ValueError):
+            continue
+        raise CheckFailed("load_state_dict takes a state without its own tensors; raise BadInput or KeyError there")
+    return "weights with other names are refused"
+
+
+def taken(found: Iterator, n: int, method: str) -> list[Any]:
+    """Return the `n` results of an iterator; fail if there are more or fewer."""
+    results = list(islice(found, n + 1))
+    count = f"more than {n}" if len(results) > n else str(len(results))
+    require(len(results) == n, f"{method} yields {count} results for {n} inputs; one each is wanted")
+    return results
+
+
+def upset_random_state(seed: int) -> None:
+    """Change every global random state: nothing that a plugin does may depend on them."""
+    import random
+
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)

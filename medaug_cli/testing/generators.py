@@ -1,0 +1,127 @@
+"""The contract of a generator."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.plugin import Condition, ImageSpec, image_seed
+from medaug_cli.testing.checking import Checks, Result, require
+from medaug_cli.testing.contract import (
+    Subject,
+    check_channels,
+    check_class,
+    check_fit,
+    check_odd_size,
+    check_resume,
+    check_wrong_weights,
+    reloaded,
+    taken,
+    upset_random_state,
+    weights,
+)
+from medaug_cli.testing.examples import ConstructedExamples, constructed
+
+CLOSE = 0.5 / 255  # rounding of a network that sees another batch
+SEEDS = [image_seed(7, i) for i in range(6)]
+
+
+def check_generator(plugin: type | str, settings: Mapping[str, Any] | None = None) -> list[Result]:
+    """Check a generator, a class or the name of an installed one, on small constructed images.
+
+    Returns one result a check; checks that need what has failed are left out. Takes seconds with
+    settings that suit a CPU.
+    """
+    checks, subject = Checks(), Subject("generator", plugin, settings or {})
+    if not check_class(checks, subject):
+        return checks.results
+    data = constructed(subject.spec())
+    fitted = check_fit(checks, subject, data, draw)
+    if fitted is None:
+        return checks.results
+    trained, run = fitted
+    checks.run("resume", lambda: check_resume(subject, data, trained, run))
+    checks.run("weights", lambda: f"{len(weights(trained))} tensors, all finite")
+    if checks.run("images", lambda: _images(trained, data)):
+        checks.run("reloaded", lambda: _reloaded(subject, trained, data))
+        checks.run("batches", lambda: _batches(trained, data))
+        checks.run("seeds", lambda: _seeds(trained, data))
+        checks.run("conditions", lambda: _conditions(subject, trained, data))
+    checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
+    checks.run("channels", lambda: check_channels(subject, draw))
+    checks.run("sizes", lambda: check_odd_size(subject, draw))
+    return checks.results
+
+
+def chosen(data: ConstructedExamples) -> list[Condition]:
+    """Return conditions with one box, with two, and with none."""
+    return [data.condition(i) for i in (0, 1, 2, 3, 4, len(data) - 1)]
+
+
+def draw(plugin: Any, data: ConstructedExamples, seeds: Sequence[int] = SEEDS) -> list[np.ndarray]:
+    """Return an image for each chosen condition, checked for form and range."""
+    images = taken(plugin.sample(iter(chosen(data)), iter(seeds)), len(seeds), "sample")
+    for image in images:
+        _well_formed(image, data.spec)
+    return images
+
+
+def _well_formed(image: Any, spec: ImageSpec) -> None:
+    require(isinstance(image, np.ndarray), f"sample yields {type(image).__name__}; numpy arrays are wanted")
+    wanted = (spec.channels, *spec.spatial)
+    require(image.shape == wanted, f"sample yields an image of shape {image.shape}; {wanted} is wanted")
+    require(image.dtype == np.float32, f"sample yields {image.dtype}; float32 is wanted")
+    require(np.isfinite(image).all(), "sample yields values that are no finite numbers")
+    inside = image.min() >= 0 and image.max() <= 1
+    require(inside, f"sample yields values from {image.min():.3g} to {image.max():.3g}; 0 to 1 is wanted")
+
+
+def _images(plugin: Any, data: ConstructedExamples) -> str:
+    images = np.stack(draw(plugin, data))
+    return f"images of shape {images.shape[1:]}, float32, {images.min():.2f} to {images.max():.2f}"
+
+
+def _reloaded(subject: Subject, plugin: Any, data: ConstructedExamples) -> str:
+    other = reloaded(subject, plugin, data.spec)
+    apart = _apart(draw(plugin, data), draw(other, data))
+    require(apart <= CLOSE, f"weights that are saved and loaded draw other images (by up to {apart:.3g})")
+    return "saved and loaded, it draws the same images"
+
+
+def _batches(plugin: Any, data: ConstructedExamples) -> str:
+    upset_random_state(1)
+    together, conditions = draw(plugin, data), chosen(data)
+    upset_random_state(2)
+    pairs = list(zip(conditions, SEEDS, strict=True))
+    alone = [next(iter(plugin.sample([condition], [seed]))) for condition, seed in pairs]
+    apart = _apart(together, alone)
+    require(apart <= CLOSE, f"an image drawn alone differs from the same in a batch by up to {apart:.3g}; {ADVICE}")
+    turned = taken(plugin.sample(conditions[::-1], SEEDS[::-1]), len(SEEDS), "sample")[::-1]
+    apart = _apart(together, turned)
+    require(apart <= CLOSE, f"an image drawn in another order differs by up to {apart:.3g}; {ADVICE}")
+    return "an image is the same alone, in a batch, in any order, whatever the global random state"
+
+
+ADVICE = "draw each image's noise from a generator made of its own seed"
+
+
+def _seeds(plugin: Any, data: ConstructedExamples) -> str:
+    others = draw(plugin, data, [image_seed(8, i) for i in range(len(SEEDS))])
+    same = sum(np.array_equal(a, b) for a, b in zip(draw(plugin, data), others, strict=True))
+    require(not same, f"{same} of {len(others)} images are the same with another seed; {ADVICE}")
+    return "another seed gives another image"
+
+
+def _conditions(subject: Subject, plugin: Any, data: ConstructedExamples) -> str:
+    kind = subject.cls.capabilities.condition
+    if kind in ("none", "label"):
+        return f"conditioned on {kind}: boxes need not show"
+    conditions = chosen(data)
+    moved = taken(plugin.sample([*conditions[1:], conditions[0]], SEEDS), len(SEEDS), "sample")
+    same = sum(np.array_equal(a, b) for a, b in zip(draw(plugin, data), moved, strict=True))
+    require(not same, f"{same} of {len(moved)} images stay the same with other boxes, though condition is {kind!r}")
+    return "other boxes give another image"
+
+
+def _apart(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
