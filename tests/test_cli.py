@@ -66,7 +66,7 @@ def test_every_command_has_help_with_an_example(command):
         (["train-gan", "real.h5", "--set", "lr"], 2, "KEY=VALUE"),
         (["train-gan", "real.h5", "--device", "cuda:9"], 2, "--device"),
         (["train-gan", "real.h5", "--precision", "8"], 2, "--precision 8"),
-        (["synthesize", "--n", "0"], 2, "0"),
+        (["synthesize", "--n", "0"], 2, "--n"),
         (["synthesize", "--n", "5"], 3, "gan holds no trained generator"),
         (["synthesize", "--m", "5"], 2, "No such option"),
         (["evaluate", "real.h5"], 2, ""),

@@ -4,25 +4,28 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from medaug_cli.store import open_store
 
+torch.zeros(1)  # imported once, before the forks
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 MOMENTS = 20
-TRAIN = ("--set", "pause=0.01", "--checkpoint-seconds", "0.02", "--device", "cpu", "--precision", "32")
+TRAIN = ("--set", "pause=0.005", "--checkpoint-seconds", "0.02", "--device", "cpu", "--precision", "32")
 
 
 def medaug(arguments, folder, kill_after=None):
     """Run the command line in a fork of this process, so that its imports are paid once; return its status."""
     child = os.fork()
     if child == 0:
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
+        null, said = os.open(os.devnull, os.O_RDWR), os.open(folder / "said.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        for stream, to in ((0, null), (1, said), (2, said)):
+            os.dup2(to, stream)
         os.chdir(folder)
         sys.argv = ["medaug", *arguments]
         try:
@@ -32,6 +35,7 @@ def medaug(arguments, folder, kill_after=None):
         except SystemExit as stop:
             os._exit(stop.code or 0)
         except BaseException:
+            os.write(2, traceback.format_exc().encode())
             os._exit(99)
         os._exit(0)
     if kill_after is not None:
@@ -52,7 +56,7 @@ def killed_and_resumed(arguments, folder, results, check=lambda: None):
             _remove(path)
         medaug(arguments, folder, kill_after=moment)
         check()
-        assert medaug([*arguments, "--resume"], folder) == 0
+        assert medaug([*arguments, "--resume"], folder) == 0, (folder / "said.txt").read_text()
         assert results() == whole
         assert not list(folder.glob("*.parts"))
 

@@ -23,6 +23,7 @@ class TinyGenerator:
         total, done = np.zeros((data.spec.channels, *data.spec.spatial), np.float64), 0
         if run.state is not None:
             total, done = run.state["total"].numpy(), int(run.state["done"])
+            self.mean = total / max(done, 1)
         while run.fraction(done) < 1:
             rng = np.random.default_rng([run.seed, done])
             total = total + data.read(rng.integers(len(data), size=4)).sum(0)
@@ -69,10 +70,10 @@ class TinyDetector:
             rng = np.random.default_rng([run.seed, done])
             total += float(data.read(rng.choice(len(data), self.batch, p=data.weights)).mean())
             done += 1
-            self.level = total / done
             time.sleep(self.pause)
-            run.log(done, level=self.level)
+            run.log(done, level=total / done)
             run.checkpoint(done, lambda total=total, done=done: {"done": done, "total": total})
+        self.level = total / max(done, 1)
         run.validate(self.predict)
 
     def state_dict(self):

@@ -1,6 +1,7 @@
 """Write a store in shards that survive a kill, verify it, and publish it by rename."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from medaug_cli.store.reading import NUMBER_COLUMNS, STORE_VERSION, Store, conte
 from medaug_cli.store.seal import SIZE, seal
 
 SHARD_BYTES = 16 << 20
+ROOM = 1 << 16  # bytes for what HDF5 itself writes
 
 
 def parts_folder(path: Path) -> Path:
@@ -212,6 +214,7 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
     first = next(iter(batches))
     check_rules(path, table, tuple(first.images.shape[2:]), len(info.label_names))
     n, text = len(table.id), h5py.string_dtype("utf-8")
+    _reserve(path, table, n * (first.images[0].nbytes + (0 if first.masks is None else first.masks[0].nbytes)))
     with h5py.File(path, "w", userblock_size=SIZE) as file:
         for name in TEXT_COLUMNS:
             file.create_dataset(name, data=np.array(getattr(table, name), object), dtype=text)
@@ -232,6 +235,19 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["hash"] = content_hash(info, written.columns, written.images, written.masks)
     _seal(path)
+
+
+def _reserve(path: Path, table: Columns, pixels: int) -> None:
+    """Raise OSError if the disk is too full for a store: the HDF5 library itself ends in disorder there."""
+    texts = sum(len(text.encode()) + 32 for name in TEXT_COLUMNS for text in getattr(table, name))
+    numbers = sum(getattr(table, name).nbytes for name in NUMBER_COLUMNS)
+    with path.open("wb") as file:
+        if not hasattr(os, "posix_fallocate"):
+            return
+        try:
+            os.posix_fallocate(file.fileno(), 0, pixels + texts + numbers + ROOM)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _seal(path: Path) -> None:
