@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections import Counter
 from dataclasses import MISSING, Field, asdict, dataclass, fields
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,50 +70,53 @@ def _state(plugin: registry.Plugin, clash: bool, load: bool) -> PluginState:
 
 def _missing_import(module: str) -> str:
     """Say which module a plugin's file needs and Python does not find; empty if none. Imports nothing."""
-    file = _source_file(module)
-    if file is None:
-        return f"the module {module} is not found" if not _found(module.partition(".")[0]) else ""
+    places = _places(module)
+    if not places:
+        return f"the module {module} is not found"
+    if places[0].suffix != ".py":
+        return ""
     try:
-        body = ast.parse(file.read_bytes()).body
+        body = ast.parse(places[0].read_bytes()).body
     except (SyntaxError, ValueError, OSError) as error:
-        return f"{file.name} cannot be read as Python: {error}"
-    for statement in body:
-        if isinstance(statement, ast.Import):
-            wanted = [alias.name for alias in statement.names]
-        elif isinstance(statement, ast.ImportFrom) and not statement.level:
-            wanted = [statement.module or ""]
-        else:
-            continue
-        lost = [name for name in wanted if not _found(name.partition(".")[0])]
-        if lost:
-            return f"it imports {lost[0]}, which is not installed"
+        return f"{places[0].name} cannot be read as Python: {error}"
+    for top in _imported(body):
+        if _spec(top) is None:
+            return f"it imports {top}, which is not installed"
     return ""
 
 
-def _found(top: str) -> bool:
+def _imported(body: list[ast.stmt]) -> list[str]:
+    """Return the top packages that a file imports always (not within `try`, `if` or a function)."""
+    wanted = []
+    for statement in body:
+        if isinstance(statement, ast.Import):
+            wanted += [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+            wanted.append(statement.module)
+    return [name.partition(".")[0] for name in wanted]
+
+
+def _spec(top: str) -> ModuleSpec | None:
     try:
-        return find_spec(top) is not None
+        return find_spec(top)
     except (ImportError, ValueError):
-        return False
+        return None
 
 
-def _source_file(module: str) -> Path | None:
-    """Return the .py file of a module without importing its packages; None where there is no such file."""
+def _places(module: str) -> list[Path]:
+    """Return the files or folders of a module, without importing the packages it is in."""
     top, *rest = module.split(".")
-    try:
-        spec = find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None or spec.origin is None:
-        return None
+    spec = _spec(top)
+    if spec is None:
+        return []
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
     if not rest:
-        return Path(spec.origin) if spec.origin.endswith(".py") else None
-    for folder in spec.submodule_search_locations or ():
-        place = Path(folder, *rest)
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
-            if file.is_file():
-                return file
-    return None
+        return [Path(spec.origin)] if spec.origin else folders
+    roots = [folder.joinpath(*rest) for folder in folders]
+    return [
+        place for root in roots for place in (root / "__init__.py", root, *root.parent.glob(f"{root.name}.*"))
+        if place.exists()
+    ]  # fmt: skip
 
 
 def chosen_kinds(name: str, kind: str | None = None) -> list[str]:
