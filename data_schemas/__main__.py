@@ -6,11 +6,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 FOLDER = Path(__file__).parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BEYOND = {  # name -> what medaug checks and no schema can say
     "boxes": "Ids are unique; a box has 4 numbers (6 where its image has a depth), each high corner exceeds its low "
     "corner, and no corner lies outside the image.",
+    "coco": "A bbox has 4 numbers (6 in 3D) and no negative size; every id that is referred to exists, once.",
+    "detections": "A bbox has 4 numbers (6 in 3D) and no negative size; images and categories are those of the truth.",
 }
 MODELS = {  # name -> module, model, what the file is
     "boxes": ("medaug_cli.boxes", "BoxesFile", "boxes.json: the boxes of a set of images"),
@@ -18,13 +22,16 @@ MODELS = {  # name -> module, model, what the file is
     "metrics": ("medaug_cli.metrics.report", "Metrics", "metrics.json: what `medaug evaluate` finds"),
     "generator": ("medaug_cli.runs.metadata", "GeneratorMetadata", "generator.json: a trained generator"),
     "detector": ("medaug_cli.runs.metadata", "DetectorMetadata", "detector.json: a trained detector"),
+    "coco": ("medaug_cli.metrics.coco_files", "TRUTH", "COCO annotations, as `medaug evaluate --truth` reads them"),
+    "detections": ("medaug_cli.metrics.coco_files", "DETECTIONS", "COCO detections, as `medaug evaluate` reads them"),
 }
 
 
 def schema(name: str) -> dict[str, Any]:
     """Return the schema of a file as the installed models define it."""
     module, model, title = MODELS[name]
-    found = getattr(import_module(module), model).model_json_schema(mode="validation")
+    checked = getattr(import_module(module), model)
+    found = checked.json_schema() if isinstance(checked, TypeAdapter) else checked.model_json_schema()
     comment = {"$comment": f"Checked besides: {BEYOND[name]}"} if name in BEYOND else {}
     return {"$schema": DIALECT, "$id": f"urn:medaug:schema:{name}:1", **comment, **found, "title": title}
 

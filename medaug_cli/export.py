@@ -45,8 +45,8 @@ def export_store(
     _check_ids(store)
     if form != "nifti":
         _check_png(store, form)
-    refuse_existing(out, overwrite)
     restore_folder(out)
+    refuse_existing(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     work.mkdir()

@@ -16,6 +16,7 @@ from data_schemas import __main__ as generation
 from medaug_cli.boxes import read_boxes
 from medaug_cli.errors import BadInput
 from medaug_cli.files import read_json
+from medaug_cli.metrics.coco_files import read_detections, read_truth
 
 BOXES = {
     "version": 1,
@@ -55,6 +56,12 @@ EXAMPLES = {
     "detector": {**PLUGIN, "steps": 10, "ratio": 0.5, "validation": {"score": 0.3},
                  "synthetic": [{"hash": "00ff", "images": 4, "generators": ["blobs"]}]},
     "metrics": METRICS,
+    "coco": {
+        "images": [{"id": 7, "file_name": "0001.png", "width": 256, "height": 256, "patient": "100360"}],
+        "categories": [{"id": 1, "name": "lesion", "supercategory": "disease"}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 2.5, 3, 4], "area": 9, "iscrowd": 0}],
+    },
+    "detections": [{"image_id": 7, "category_id": 1, "bbox": [1, 2.5, 3, 4], "score": 0.5}],
 }  # fmt: skip
 MISSING = object()
 FAULTS = [  # schema, where, value, whether the schema itself can tell, the reason medaug gives
@@ -84,6 +91,14 @@ FAULTS = [  # schema, where, value, whether the schema itself can tell, the reas
     ("detector", "synthetic.0.images", MISSING, True, "Field required"),
     ("metrics", "rows.0.iou.0.5.sensitivity", "high", True, "valid number"),
     ("metrics", "rows", MISSING, True, "Field required"),
+    ("coco", "categories", MISSING, True, "Field required"),
+    ("coco", "annotations.0.iscrowd", 2, True, "less than or equal to 1"),
+    ("coco", "annotations.0.bbox", [1, 2, 3], False, "a bbox has 4 numbers"),
+    ("coco", "annotations.0.bbox", [1, 2, -3, 4], False, "negative size"),
+    ("coco", "annotations.0.image_id", 8, False, "8"),
+    ("detections", "0.score", MISSING, True, "Field required"),
+    ("detections", "0.category_id", "lesion", True, "valid integer"),
+    ("detections", "0.bbox", [], False, "a bbox has 4 numbers"),
 ]
 
 
@@ -101,9 +116,20 @@ def changed(example, place, value):
     return found
 
 
-def model(name):
+def read(name, file):
+    """Read a file as medaug does; return what it holds as plain values."""
+    if name in ("coco", "detections"):
+        truth = read_truth(file if name == "coco" else _truth_beside(file))
+        found = None if name == "coco" else read_detections(file, truth)
+        return json.loads(file.read_text()) if found is None or len(found[0].boxes) else None
     module, attribute, _ = generation.MODELS[name]
-    return getattr(import_module(module), attribute)
+    return read_json(file, getattr(import_module(module), attribute)).model_dump(mode="json")
+
+
+def _truth_beside(file):
+    truth = file.with_name("truth.json")
+    truth.write_text(json.dumps(EXAMPLES["coco"]))
+    return truth
 
 
 def test_the_files_are_what_the_models_say():
@@ -141,8 +167,7 @@ def test_a_schema_is_sound_and_takes_a_good_file(name, tmp_path):
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     Draft202012Validator(schema).validate(EXAMPLES[name])
     (tmp_path / "good.json").write_text(json.dumps(EXAMPLES[name]))
-    read = read_json(tmp_path / "good.json", model(name))
-    Draft202012Validator(schema).validate(read.model_dump(mode="json"))
+    Draft202012Validator(schema).validate(read(name, tmp_path / "good.json"))
 
 
 @pytest.mark.parametrize(("name", "place", "value", "by_schema", "reason"), FAULTS)
@@ -152,7 +177,7 @@ def test_a_bad_file_is_refused_with_place_and_reason(tmp_path, name, place, valu
     file = tmp_path / "bad.json"
     file.write_text(json.dumps(bad))
     with pytest.raises(BadInput) as caught:
-        read_json(file, model(name))
+        read(name, file)
     said = str(caught.value)
     assert str(file) in said
     assert reason in said
@@ -169,7 +194,7 @@ def test_no_number_that_is_none(tmp_path, number):
 
 
 def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(KeyError, match="boxes, detector, generator"):
+    with pytest.raises(KeyError, match="boxes, coco, detections, detector"):
         data_schemas.load("box")
 
 

@@ -17,6 +17,7 @@ from medaug_cli.boxes import read_boxes
 from medaug_cli.commands.store import app
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.export import export_store
+from medaug_cli.metrics.coco_files import read_truth
 from medaug_cli.store import Record
 
 run = CliRunner().invoke
@@ -84,6 +85,17 @@ def test_coco_reads_back_equal(store, tmp_path):
         assert [names[one["category_id"]] for one in found] == [store.spec.label_names[k] for k in store.labels[i]]
         assert (image["patient"], image["split"]) == (store.patients[i], store.splits[i])
     assert len(COCO(tmp_path / "coco" / "val.json").imgs) == 3
+
+
+def test_evaluate_takes_the_coco_file_as_truth(store, tmp_path):
+    export_store(store, "coco", tmp_path / "coco", split="test")
+    read = read_truth(tmp_path / "coco" / "annotations.json")
+    chosen = store.indices("test")
+    assert read.patients == tuple(store.patients[i] for i in chosen)
+    assert read.label_names == store.spec.label_names
+    np.testing.assert_array_equal(read.truth.boxes, np.concatenate([store.boxes[i] for i in chosen]))
+    np.testing.assert_array_equal(read.truth.labels, np.concatenate([store.labels[i] for i in chosen]))
+    np.testing.assert_array_equal(read.truth.images, np.repeat(np.arange(3), [len(store.boxes[i]) for i in chosen]))
 
 
 def test_yolo_reads_back_equal(store, tmp_path):
