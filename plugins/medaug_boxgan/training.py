@@ -1,7 +1,10 @@
-"""Train BoxGAN: non-saturating loss with lazy R1, a discriminator that also sees wrong boxes, a locator."""
+"""Train BoxGAN: a relativistic or non-saturating game, lazy R1, wrong boxes, box finding, and variety.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+Legend as in `networks`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,214 +12,233 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medaug_boxgan.augment import Amounts, augment
-from medaug_boxgan.networks import Architecture, Discriminator, Generator, Locator, coarse, draw_weights
-from medaug_cli.plugin import BadInput, Condition, Examples, Run, box_map, image_seed
+from medaug_boxgan.augment import Augmentation, change, move
+from medaug_boxgan.networks import Architecture, Discriminator, Generator, Seen, draw_weights
+from medaug_boxgan.reals import Reals
+from medaug_cli.plugin import BadInput, Run, image_seed
 
-softplus = F.softplus
-NETWORKS = ("generator", "discriminator", "locator")
+Adam = torch.optim.Adam
+SPREAD_SIDE = 16  # variety is compared at this side
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The numbers of a training step."""
 
-    batch: int
-    lr: float
-    r1_weight: float
-    r1_every: int
-    mismatch: float
-    locate: float
-    diversity: float
-    ema_images: float
-    locator_width: int
-    amounts: Amounts
+    loss: str = "nonsaturating"
+    batch: int = 16
+    lr: float = 0.002
+    gamma: float = 0.5
+    r1_every: int = 8
+    mismatch: float = 1.0
+    finding: float = 1.0
+    reading: float = 0.0
+    variety: float = 0.0
+    jitter: float = 0.05
+    ema_kimg: float = 1.0
+    ema_ramp: float = 0.05
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-def draw_maps(condition: Condition, labels: int) -> Tensor:
-    """Return the box maps (k, *s) of a condition, one channel a label."""
-    drawn = [box_map(condition.boxes[condition.labels == k], condition.spatial) for k in range(labels)]
-    return torch.from_numpy(np.stack(drawn))
-
-
-def r1_penalty(discriminator: Callable[[Tensor, Tensor], Tensor], images: Tensor, maps: Tensor) -> Tensor:
-    """Return |gradient of the score with respect to the image|**2 (b,) (Mescheder et al. 2018)."""
-    images = images.detach().requires_grad_(True)
-    scores = discriminator(images, maps)
-    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
-    return gradient.float().flatten(1).square().sum(1)
-
-
-def mode_seeking(images: Tensor, latents: Tensor) -> Tensor:
-    """Return distance of latent vectors / distance of images for pairs i, i + b/2 (Mao et al. 2019)."""
-    first, second = images.float().chunk(2)
-    z, w = latents.chunk(2)
-    return ((z - w).abs().mean(1) / ((first - second).abs().flatten(1).mean(1) + 1e-2)).mean()
+def draw_noise(size: Architecture, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return a latent vector (1, z) and a plane of white noise (1, 1, *s)."""
+    latent = torch.randn(1, size.latent, generator=generator)
+    return latent, torch.randn(1, 1, *size.spatial, generator=generator)
 
 
 class Chance:
     """The randomness of one step, drawn from the run's seed and the images done: a resumed run repeats it."""
 
-    def __init__(self, seed: int, done: int) -> None:
-        numpy_seed, torch_seed = np.random.SeedSequence(abs(seed), spawn_key=(2, done)).spawn(2)
+    def __init__(self, seed: int, done: int, device: str) -> None:
+        numpy_seed, torch_seed = np.random.SeedSequence(abs(seed), spawn_key=(1, done)).spawn(2)
         self.numpy = np.random.default_rng(numpy_seed)
         self.torch = torch.Generator().manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> 1))
+        self.device = torch.device(device)
+
+    def indices(self, weights: np.ndarray, count: int) -> np.ndarray:
+        return self.numpy.choice(len(weights), count, p=weights)
+
+    def noise(self, size: Architecture, count: int) -> tuple[Tensor, Tensor]:
+        """Draw latents (count, z) and noise (count, 1, *s)."""
+        latents = torch.randn(count, size.latent, generator=self.torch)
+        noise = torch.randn(count, 1, *size.spatial, generator=self.torch)
+        return latents.to(self.device), noise.to(self.device)
+
+    def change(self, augmentation: Augmentation, images: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """Augment images and conditions together."""
+        moves = augmentation.draw_moves(len(images), self.torch)
+        return change(images, conditions, moves, augmentation.draw_tones(len(images), self.torch))
+
+
+def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
+    """Return the squared norm of the scores' gradient at each image, (b,) (Mescheder et al. 2018, 4.1)."""
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient.float().square().flatten(1).sum(1)
+
+
+def finding_loss(found: Tensor, condition: Tensor) -> Tensor:
+    """Return cross-entropy + 1 - Dice of found boxes: logits (b, n, s, s), condition (b, k, *s) with k > n."""
+    factor = condition.shape[-1] // found.shape[-1]
+    asked = F.avg_pool2d(condition[:, : found.shape[1]], factor)
+    found = found.float()
+    entropy = F.binary_cross_entropy_with_logits(found, asked)
+    share = torch.sigmoid(found)
+    overlap, total = (share * asked).sum((2, 3)), (share + asked).sum((2, 3))
+    present = (asked.amax((2, 3)) > 0).float()  # an absent label has no Dice
+    dice = (2 * overlap + 1) / (total + 1)
+    return entropy * 4 + ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def spread(images: Tensor) -> Tensor:
+    """Return each coarse pixel's standard deviation over a batch, (c, s, s)."""
+    factor = max(1, min(images.shape[-2:]) // SPREAD_SIDE)
+    return torch.sqrt(F.avg_pool2d(images.float(), factor).var(0) + 1e-6)
 
 
 class Training:
-    """The networks, the moving average of the generator, their optimisers, and a step of all of them."""
+    """Both networks, the moving average of the generator, their optimisers, and a step of all of them."""
 
-    def __init__(self, size: Architecture, recipe: Recipe, data: Examples, run: Run) -> None:
-        self.size, self.recipe, self.data, self.run = size, recipe, data, run
-        self.device = torch.device(run.device)
+    def __init__(self, size: Architecture, recipe: Recipe, reals: Reals, run: Run) -> None:
+        self.size, self.recipe, self.reals, self.run = size, recipe, reals, run
         chance = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
         self.generator, self.discriminator = Generator(size), Discriminator(size)
-        self.locator = Locator(size, recipe.locator_width)
-        for network in (self.generator, self.discriminator, self.locator):
+        for network in (self.generator, self.discriminator):
             draw_weights(network, chance)
-            place(network, run.device, size.dims)
+            place(network, run.device)
         self.average = Generator(size).requires_grad_(False)
-        place(self.average, run.device, size.dims)
+        place(self.average, run.device)
         self.average.load_state_dict(self.generator.state_dict())
-        self.steps = 0
         settings: dict[str, Any] = {"lr": recipe.lr, "betas": (0.0, 0.99), "eps": 1e-8}
-        self.optimisers = {name: torch.optim.Adam(getattr(self, name).parameters(), **settings) for name in NETWORKS}
+        self.generator_optimiser = Adam(self.generator.parameters(), **settings)
+        self.discriminator_optimiser = Adam(self.discriminator.parameters(), **settings)
+        self.steps = 0
+        self.real_spread = self._real_spread()
 
-    def step(self, done: int) -> tuple[int, dict[str, Tensor]]:
-        """Train one step; return the real images that the discriminator saw and the losses."""
-        chance = Chance(self.run.seed, done)
-        images, maps = self._reals(chance)
-        asked = self._asked(chance)
-        latents = self._latents(chance)
-        losses = self._discriminator_step(images, maps, latents, asked, chance)
-        if self.recipe.locate:
-            losses["loss_locator"] = self._locator_step(images, maps, chance)
-        losses |= self._generator_step(done, chance)
+    def _real_spread(self) -> Tensor:
+        """Return the spread of at most 512 real images, always the same ones."""
+        chance = Chance(self.run.seed, 0, self.run.device)
+        indices = chance.indices(self.reals.data.weights, min(512, 4 * len(self.reals.data)))
+        return spread(self.reals.batch(indices))
+
+    def step(self, done: int) -> dict[str, Tensor]:
+        """Train both networks on one batch; return the losses."""
+        chance = Chance(self.run.seed, done, self.run.device)
+        losses = self._discriminator_step(chance) | self._generator_step(chance)
         self.steps += 1
-        return self.recipe.batch, losses
-
-    def _reals(self, chance: Chance) -> tuple[Tensor, Tensor]:
-        indices = chance.numpy.choice(len(self.data), self.recipe.batch, p=self.data.weights)
-        images = torch.from_numpy(np.ascontiguousarray(self.data.read(indices), np.float32))
-        maps = torch.stack([draw_maps(self.data.condition(int(i)), self.size.labels) for i in indices])
-        return images.to(self.device) * 2 - 1, maps.to(self.device)
-
-    def _asked(self, chance: Chance, twice: bool = False) -> Tensor:
-        """Return box maps to draw images for; with `twice` the second half repeats the first."""
-        count = self.recipe.batch // 2 if twice else self.recipe.batch
-        indices = chance.numpy.choice(len(self.data), count, p=self.data.weights)
-        maps = torch.stack([draw_maps(self.data.condition(int(i)), self.size.labels) for i in indices])
-        return torch.cat([maps, maps] if twice else [maps]).to(self.device)
-
-    def _latents(self, chance: Chance) -> Tensor:
-        return torch.randn(self.recipe.batch, self.size.latent, generator=chance.torch).to(self.device)
-
-    def _judge(self, images: Tensor, maps: Tensor) -> Tensor:
-        with self.run.autocast():
-            return self.discriminator(compact(images), compact(maps)).float()
-
-    def _fake(self, latents: Tensor, maps: Tensor) -> Tensor:
-        with self.run.autocast():
-            return self.generator(latents, maps).float()
-
-    def _locate(self, images: Tensor) -> Tensor:
-        with self.run.autocast():
-            return self.locator(compact(images)).float()
-
-    def _discriminator_step(
-        self, images: Tensor, maps: Tensor, latents: Tensor, asked: Tensor, chance: Chance
-    ) -> dict[str, Tensor]:
-        recipe = self.recipe
-        with torch.no_grad():
-            drawn = self._fake(latents, asked)
-            real, real_maps = augment(images, maps, recipe.amounts, chance.numpy)
-            fake, fake_maps = augment(drawn, asked, recipe.amounts, chance.numpy)
-        on_real, on_fake = self._judge(real, real_maps), self._judge(fake, fake_maps)
-        loss = softplus(-on_real).mean() + softplus(on_fake).mean()
-        losses = {"score_real": on_real.detach().mean(), "score_fake": on_fake.detach().mean()}
-        if recipe.mismatch:
-            wrong = self._judge(real, real_maps.roll(1, 0))
-            loss = loss + recipe.mismatch * softplus(wrong).mean()
-            losses["score_wrong"] = wrong.detach().mean()
-        losses["loss_d"] = loss.detach()
-        if recipe.r1_weight and self.steps % recipe.r1_every == 0:
-            penalty = r1_penalty(self._judge, real, real_maps).mean()
-            loss = loss + recipe.r1_weight / 2 * recipe.r1_every * penalty
-            losses["r1"] = penalty.detach()
-        self._move("discriminator", loss)
+        self._move_average(done + self.recipe.batch)
         return losses
 
-    def _locator_step(self, images: Tensor, maps: Tensor, chance: Chance) -> Tensor:
-        with torch.no_grad():
-            real, real_maps = augment(images, maps, self.recipe.amounts, chance.numpy)
-        loss = F.binary_cross_entropy_with_logits(self._locate(real), coarse(real_maps))
-        self._move("locator", loss)
-        return loss.detach()
+    def _look(self, images: Tensor) -> Seen:
+        with self.run.autocast():
+            return self.discriminator(images)
 
-    def _generator_step(self, done: int, chance: Chance) -> dict[str, Tensor]:
+    def _draw(self, chance: Chance) -> tuple[Tensor, Tensor, Tensor]:
+        """Return drawn images, the conditions that were asked for, and the latents."""
+        condition = self.reals.conditions(chance.indices(self.reals.data.weights, self.recipe.batch))
+        jitter = Augmentation(flip=self.recipe.augmentation.flip, shift=self.recipe.jitter, zoom=self.recipe.jitter)
+        condition = move(condition, jitter.draw_moves(len(condition), chance.torch))
+        latents, noise = chance.noise(self.size, self.recipe.batch)
+        with self.run.autocast():
+            return self.generator(latents, noise, condition), condition, latents
+
+    def _discriminator_step(self, chance: Chance) -> dict[str, Tensor]:
+        recipe, look, agree = self.recipe, self._look, self.discriminator.agreement
+        indices = chance.indices(self.reals.data.weights, recipe.batch)
+        real, asked = chance.change(recipe.augmentation, self.reals.batch(indices), self.reals.conditions(indices))
+        with torch.no_grad():
+            drawn, told, latents = self._draw(chance)
+            drawn, told = chance.change(recipe.augmentation, drawn, told)
+        penalised = recipe.gamma > 0 and self.steps % recipe.r1_every == 0
+        real_seen, drawn_seen = look(real.requires_grad_(penalised)), look(drawn)
+        right, wrong = agree(real_seen, asked), agree(real_seen, asked.roll(1, 0))
+        real_scores, drawn_scores = real_seen.score + right, drawn_seen.score + agree(drawn_seen, told)
+        if recipe.loss == "relativistic":
+            game = F.softplus(drawn_scores - real_scores).mean()
+        else:
+            game = F.softplus(drawn_scores).mean() + F.softplus(-real_scores).mean()
+        found = finding_loss(real_seen.found, asked)
+        loss = game + recipe.mismatch * F.softplus(wrong - right).mean() + recipe.finding * found
+        losses = {"loss_d": game.detach(), "found_real": found.detach(), "right": (right > wrong).float().mean()}
+        losses |= {"score_real": real_scores.detach().mean(), "score_drawn": drawn_scores.detach().mean()}
+        if recipe.reading:
+            loss = loss + recipe.reading * F.mse_loss(drawn_seen.latents, latents)
+        if penalised:
+            penalty = r1_penalty(real_scores, real).mean()
+            loss = loss + recipe.gamma / 2 * recipe.r1_every * penalty
+            losses["penalty"] = penalty.detach()
+        optimise(self.discriminator_optimiser, loss)
+        return losses
+
+    def _generator_step(self, chance: Chance) -> dict[str, Tensor]:
         recipe = self.recipe
-        asked, latents = self._asked(chance, twice=recipe.diversity > 0), self._latents(chance)
+        drawn, told, latents = self._draw(chance)
+        changed, moved = chance.change(recipe.augmentation, drawn, told)
         self.discriminator.requires_grad_(False)
-        self.locator.requires_grad_(False)
-        drawn = self._fake(latents, asked)
-        fake, maps = augment(drawn, asked, recipe.amounts, chance.numpy)
-        loss = softplus(-self._judge(fake, maps)).mean()
-        losses = {"loss_g": loss.detach()}
-        if recipe.locate:
-            missed = F.binary_cross_entropy_with_logits(self._locate(fake), coarse(maps))
-            loss = loss + recipe.locate * missed
-            losses["missed"] = missed.detach()
-        if recipe.diversity:
-            alike = mode_seeking(drawn, latents)
-            loss = loss + recipe.diversity * alike
-            losses["alike"] = alike.detach()
-        self._move("generator", loss)
+        seen = self._look(changed)
+        scores = seen.score + self.discriminator.agreement(seen, moved)
+        found, missing = finding_loss(seen.found, moved), F.relu(self.real_spread - spread(drawn)).mean()
+        game = F.softplus(self._rival(chance) - scores).mean()
+        loss = game + recipe.finding * found + recipe.variety * missing
+        losses = {"loss_g": game.detach(), "found_drawn": found.detach(), "missing_spread": missing.detach()}
+        if recipe.reading:
+            read = F.mse_loss(seen.latents, latents)
+            loss, losses["read"] = loss + recipe.reading * read, read.detach()
+        optimise(self.generator_optimiser, loss)
         self.discriminator.requires_grad_(True)
-        self.locator.requires_grad_(True)
-        self._move_average(done + recipe.batch)
         return losses
 
-    def _move(self, name: str, loss: Tensor) -> None:
-        optimiser = self.optimisers[name]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+    @torch.no_grad()
+    def _rival(self, chance: Chance) -> Tensor | float:
+        """Return what the scores of drawn images are compared with: real ones' (relativistic) or nothing."""
+        if self.recipe.loss != "relativistic":
+            return 0.0
+        indices = chance.indices(self.reals.data.weights, self.recipe.batch)
+        real, asked = self.reals.batch(indices), self.reals.conditions(indices)
+        real, asked = chance.change(self.recipe.augmentation, real, asked)
+        seen = self._look(real)
+        return seen.score + self.discriminator.agreement(seen, asked)
 
     @torch.no_grad()
     def _move_average(self, done: int) -> None:
-        """Follow the weights with a half life that grows with the run (ramp of Karras et al. 2020, ADA)."""
-        half_life = min(self.recipe.ema_images, 0.05 * done)
+        """Move the average with a half life that grows with the run (Karras et al. 2020, ADA, C)."""
+        half_life = min(self.recipe.ema_kimg * 1000, self.recipe.ema_ramp * done)
         decay = 0.5 ** (self.recipe.batch / max(half_life, 1e-8))
         averages: list[Tensor] = list(self.average.parameters())
         torch._foreach_lerp_(averages, list(self.generator.parameters()), 1 - decay)
 
     def state_dict(self, done: int) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
-        weights = {name: getattr(self, name).state_dict() for name in (*NETWORKS, "average")}
-        moments = {name: optimiser.state_dict()["state"] for name, optimiser in self.optimisers.items()}
-        return {"done": done, "steps": self.steps, **weights, "optimisers": moments}
+        return {
+            "done": done, "steps": self.steps,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.state_dict(),
+            "generator_optimiser": self.generator_optimiser.state_dict()["state"],
+            "discriminator_optimiser": self.discriminator_optimiser.state_dict()["state"],
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> int:
         """Restore `state_dict`; return the images done."""
-        for name in (*NETWORKS, "average"):
+        for name in ("generator", "discriminator", "average"):
             load_weights(getattr(self, name), state[name])
-        for name, optimiser in self.optimisers.items():
-            moments = {int(index): value for index, value in state["optimisers"][name].items()}
+        for name in ("generator_optimiser", "discriminator_optimiser"):
+            optimiser = getattr(self, name)
+            moments = {int(index): value for index, value in state[name].items()}
             optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
         self.steps = int(state["steps"])
         return int(state["done"])
 
 
-def compact(x: Tensor) -> Tensor:
-    """Lay 2D images out channels last, which the convolutions like best."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+def optimise(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
 
 
-def place(network: nn.Module, device: str, dims: int) -> None:
-    """Move a network to a device, channels last where its images are."""
+def place(network: nn.Module, device: str) -> None:
+    """Move a network to a device, channels last."""
     network.to(device)
-    if dims == 2:
-        network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
