@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from tiny import TinyDetector, TinyGenerator
 
 from medaug_cli import registry
@@ -14,10 +15,19 @@ from medaug_cli.testing import check_detector, check_generator, check_plugin
 
 QUICK = {  # settings that suit a test; a plugin that is not listed is checked as it comes
     ("generator", "cpggan"): {"base": 64, "latent": 16, "max_maps": 16, "batches": "4:4"},
-    ("generator", "boxgan"): {},
+    ("generator", "boxgan"): {"base": 64, "latent": 8, "max_maps": 16, "embedding": 8, "batch": 4},
     ("detector", "yolov3"): {},
 }
 INSTALLED = [(kind, name) for kind in registry.GROUPS for name in registry.names(kind)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Keep small networks from waiting for threads that a busy machine does not run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def words(results):

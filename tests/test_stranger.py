@@ -56,7 +56,12 @@ def write_distribution(target, name, code, entries, group="medaug.generators"):
 
 def medaug(folder, *arguments, plugins=(), code=0):
     """Run the command line in a folder with plugins on the path; return stdout, or stderr where it must fail."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, plugins)), "CUDA_VISIBLE_DEVICES": ""}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, plugins)),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-c", CALL, *map(str, arguments)],
         cwd=folder, env=environment, capture_output=True, text=True,
