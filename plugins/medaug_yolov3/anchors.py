@@ -1,0 +1,82 @@
+"""Anchors, and the way from boxes to a network's numbers and back (Redmon and Farhadi 2018, 2.1).
+
+Legend: n boxes, h and w a scale's rows and columns. Boxes are half-open pixel corners of the network's input.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medaug_yolov3.networks import STRIDES
+
+COUNT = 9
+TURNS = 300
+
+
+def shape_iou(sides: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """Return the IoU (n, m) of widths and heights (n, 2) and (m, 2) laid corner on corner."""
+    both = np.minimum(sides[:, None], anchors[None]).prod(2)
+    return both / (sides.prod(1)[:, None] + anchors.prod(1)[None] - both)
+
+
+def cluster(sides: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Return nine anchors (9, 2), smallest first, by k-means on 1 - IoU over boxes of these sides (n, 2)."""
+    rng = np.random.default_rng(seed)
+    sides = np.asarray(sides, np.float64)
+    if len(np.unique(sides, axis=0)) < COUNT:  # too few shapes: spread them by scale
+        sides = (sides[:, None] * np.geomspace(0.5, 2, COUNT)[None, :, None]).reshape(-1, 2)
+    anchors = _spread(sides, rng)
+    for _ in range(TURNS):
+        nearest = shape_iou(sides, anchors).argmax(1)
+        moved = np.stack(
+            [np.median(sides[nearest == i], 0) if (nearest == i).any() else anchors[i] for i in range(COUNT)]
+        )
+        if np.allclose(moved, anchors):
+            break
+        anchors = moved
+    return anchors[np.argsort(anchors.prod(1), kind="stable")].astype(np.float32)
+
+
+def _spread(sides: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Choose the first anchors far apart (k-means++)."""
+    chosen = [sides[rng.integers(len(sides))]]
+    while len(chosen) < COUNT:
+        distance = 1 - shape_iou(sides, np.array(chosen)).max(1)
+        chance = distance**2 if distance.sum() > 0 else np.ones(len(sides))
+        chosen.append(sides[rng.choice(len(sides), p=chance / chance.sum())])
+    return np.array(chosen)
+
+
+def assign(boxes: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return scale, anchor, row and column (n,) of each box (n, 4): the anchor of the best shape, the cell of its centre."""
+    best = shape_iou(boxes[:, 2:] - boxes[:, :2], anchors).argmax(1)
+    scale, anchor = best // 3, best % 3
+    stride = np.asarray(STRIDES)[scale]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    column, row = (centre / stride[:, None]).astype(np.int64).T
+    return scale, anchor, row, column
+
+
+def decode(raw: Tensor, anchors: Tensor, stride: int) -> Tensor:
+    """Return boxes (b, 3, h, w, 4) for raw numbers (b, 3, h, w, 4 or more) of one scale with anchors (3, 2)."""
+    h, w = raw.shape[2:4]
+    rows = torch.arange(h, device=raw.device, dtype=raw.dtype)
+    columns = torch.arange(w, device=raw.device, dtype=raw.dtype)
+    x = (raw[..., 0].sigmoid() + columns) * stride
+    y = (raw[..., 1].sigmoid() + rows[:, None]) * stride
+    sides = raw[..., 2:4].clamp(max=8).exp() * anchors.view(1, 3, 1, 1, 2).to(raw.dtype)
+    centre = torch.stack([x, y], -1)
+    return torch.cat([centre - sides / 2, centre + sides / 2], -1)
+
+
+def encode(boxes: Tensor, anchors: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Return what a cell should say of boxes (n, 4) with anchors (n, 2): offsets in the cell and log sides, (n, 2) each."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / stride
+    return centre - centre.floor(), ((boxes[:, 2:] - boxes[:, :2]) / anchors).log()
+
+
+def by_scale(anchors: Tensor) -> Sequence[Tensor]:
+    """Return the anchors of the scales 8, 16 and 32, (3, 2) each."""
+    return anchors.view(3, 3, 2).unbind(0)
