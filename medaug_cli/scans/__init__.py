@@ -1,0 +1,1 @@
+"""Scans: read them, strip them, place them in a square and split them by patient."""
