@@ -28,9 +28,7 @@ def flat_boxes(boxes: np.ndarray) -> np.ndarray:
     return boxes[:, [0, 1, 3, 4]] if boxes.shape[1] == 6 else boxes.reshape(-1, 4)
 
 
-def draw_grid(
-    images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns: int | None = None, cell: int = 128
-):
+def draw_grid(images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns: int | None = None, cell: int = 128):
     """Return a PIL picture of images (c, *s) side by side, each `cell` pixels wide, boxes drawn as outlines."""
     from PIL import Image, ImageDraw
 
@@ -46,11 +44,15 @@ def draw_grid(
         size = max(1, round(width * factor)), max(1, round(height * factor))
         sheet.paste(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC), (x, y))
         for x_min, y_min, x_max, y_max in flat_boxes(image_boxes) * factor:
-            pen.rectangle((x + x_min, y + y_min, x + max(x_max - 1, x_min), y + max(y_max - 1, y_min)), outline=BOX_COLOUR)
+            pen.rectangle(
+                (x + x_min, y + y_min, x + max(x_max - 1, x_min), y + max(y_max - 1, y_min)), outline=BOX_COLOUR
+            )
     return sheet
 
 
-def save_grid(path: Path, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns: int | None = None) -> None:
+def save_grid(
+    path: Path, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns: int | None = None
+) -> None:
     """Publish a grid as PNG."""
     with new_file(path) as temporary:
         draw_grid(images, boxes, columns).save(temporary, format="PNG")

@@ -22,7 +22,7 @@ from medaug_cli.plugin import (
 )  # fmt: skip
 from medaug_yolov3.augment import Amounts
 from medaug_yolov3.networks import STRIDES, YOLO, build
-from medaug_yolov3.training import Recipe, Training, load_weights, predict, training_anchors
+from medaug_yolov3.training import Recipe, Training, load_weights, place, predict, training_anchors
 
 __all__ = ["YOLOv3"]
 
@@ -117,7 +117,7 @@ class YOLOv3:
         finally:
             self.pretrained = pretrained
         load_weights(network, {name: value for name, value in state.items() if name != "anchors"})
-        self._network = network.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
+        self._network = place(network, torch.device(device)).requires_grad_(False).eval()
         self._anchors = anchors.to(device)
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:

@@ -50,7 +50,7 @@ def _spread(sides: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def assign(boxes: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return scale, anchor, row and column (n,) of each box (n, 4): the anchor of the best shape, the cell of its centre."""
+    """Return scale, anchor, row and column (n,) of boxes (n, 4): the anchor of best shape, the cell of the centre."""
     best = shape_iou(boxes[:, 2:] - boxes[:, :2], anchors).argmax(1)
     scale, anchor = best // 3, best % 3
     stride = np.asarray(STRIDES)[scale]
@@ -72,7 +72,7 @@ def decode(raw: Tensor, anchors: Tensor, stride: int) -> Tensor:
 
 
 def encode(boxes: Tensor, anchors: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Return what a cell should say of boxes (n, 4) with anchors (n, 2): offsets in the cell and log sides, (n, 2) each."""
+    """Return what cells should say of boxes (n, 4) with anchors (n, 2): offsets and log sides, (n, 2) each."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / stride
     return centre - centre.floor(), ((boxes[:, 2:] - boxes[:, :2]) / anchors).log()
 

@@ -5,6 +5,7 @@ Scales go from fine to coarse, strides 8, 16 and 32, with three anchors each.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import timm
 import torch
@@ -43,9 +44,7 @@ class SmallBackbone(nn.Module):
         super().__init__()
         widths = [width << stage for stage in range(6)]
         self.enter = block(channels, widths[0], 3)
-        self.stages = nn.ModuleList(
-            nn.Sequential(block(a, b, 3, stride=2), Shortcut(b)) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.stages = nn.ModuleList(nn.Sequential(block(a, b, 3, stride=2), Shortcut(b)) for a, b in pairwise(widths))
         self.outputs = widths[3:]
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -88,7 +87,11 @@ class Head(nn.Module):
             block(inputs, width, 1), block(width, 2 * width, 3), block(2 * width, width, 1),
             block(width, 2 * width, 3), block(2 * width, width, 1),
         )  # fmt: skip
-        self.out = nn.Sequential(block(width, 2 * width, 3), nn.Conv2d(2 * width, outputs, 1))
+        last = nn.Conv2d(2 * width, outputs, 1)
+        self.out = nn.Sequential(block(width, 2 * width, 3), last)
+        with torch.no_grad():
+            if last.bias is not None:
+                last.bias.view(3, -1)[:, 4] = PRIOR
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.neck(x)
@@ -107,9 +110,6 @@ class YOLO(nn.Module):
         outputs = 3 * (5 + classes)
         self.heads = nn.ModuleList(Head(a, w, outputs) for a, w in zip(above, widths, strict=True))
         self.lateral = nn.ModuleList(block(widths[i + 1], widths[i], 1) for i in range(2))
-        for head in self.heads:
-            bias = head.out[-1].bias.detach().view(3, -1)  # type: ignore[union-attr]
-            bias[:, 4] = PRIOR
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return, for images (b, c, *s), raw predictions (b, 3, h, w, 5 + k) a scale, finest first."""

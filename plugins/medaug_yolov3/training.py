@@ -59,13 +59,20 @@ def prepare(images: np.ndarray, zoom_input: int, device: torch.device) -> Tensor
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def place(network: YOLO, device: torch.device) -> YOLO:
+    """Move a network to a device, channels last."""
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
 class Training:
     """The network, its moving average, the best average so far, and a step of all of them."""
 
     def __init__(self, network: YOLO, anchors: Tensor, recipe: Recipe, data: Examples, run: Run) -> None:
         self.recipe, self.data, self.run = recipe, data, run
         self.device = torch.device(run.device)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.network = place(network, self.device)
         self.anchors = anchors.to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.best, self.best_score, self.validated = copy.deepcopy(self.average), -math.inf, 0
@@ -159,7 +166,8 @@ def load_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
         asked = tuple(own[name].shape) if name in own else "nothing"
         if found != asked:
             raise BadInput(
-                f"these weights do not fit a YOLOv3 of these settings and labels: {name} holds {found}, expected {asked}"
+                f"these weights do not fit a YOLOv3 of these settings and labels: {name} holds {found}, "
+                f"expected {asked}"
             )
     network.load_state_dict(dict(state))
 

@@ -1,0 +1,139 @@
+"""The folder of an evaluation: metrics.json, table.md, froc.svg, evaluation.html, detections and overlays."""
+
+import io
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli import __version__
+from medaug_cli.boxes import safe_id
+from medaug_cli.errors import UsageError
+from medaug_cli.evaluation.pictures import OVERLAY_NOTE, overlay_pictures
+from medaug_cli.figures.evaluation_page import evaluation_html
+from medaug_cli.figures.froc import froc_svg
+from medaug_cli.files import (
+    canonical,
+    publish_bytes,
+    publish_folder,
+    publish_text,
+    refuse_existing,
+    restore_folder,
+    write_json,
+)
+from medaug_cli.metrics.annotations import Annotated, FoundBoxes
+from medaug_cli.metrics.coco_files import as_detections
+from medaug_cli.metrics.report import Analysis, Findings, Metrics, analyse
+from medaug_cli.metrics.table import markdown
+
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of an evaluation."""
+
+    out: Path
+    how: Analysis = field(default_factory=Analysis)
+    overlays: int = 12
+    note: str | None = None
+    overwrite: bool = False
+    say: Callable[[str], None] = lambda sentence: None
+
+    def check(self) -> None:
+        """Raise UsageError before any work if it cannot be done."""
+        if not self.how.ious or not all(0 < iou <= 1 for iou in self.how.ious):
+            raise UsageError("--iou must be above 0 and at most 1")
+        if not np.isfinite(self.how.threshold):
+            raise UsageError("--threshold must be a number")
+        restore_folder(self.out)
+        refuse_existing(self.out, self.overwrite)
+        if self.out.exists() and not (self.out / METRICS).is_file():
+            raise UsageError(f"{self.out} exists and is no evaluation ({METRICS} is missing); choose another --out")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Annotated images, what each detector says of them, and how to name and see them."""
+
+    data: Annotated
+    found: Mapping[str, FoundBoxes]
+    image_ids: Sequence[int]
+    category_ids: Mapping[str, Sequence[int]]  # detector -> the category of each label
+    picture: Callable[[int], np.ndarray | None]  # image index -> (c, *s), None where there is none to see
+    sources: dict[str, str]  # file -> SHA-256
+    weights: Mapping[str, str]  # detector -> SHA-256
+    split: str | None = None
+    resampled: str = "patients"
+    truth: dict[str, Any] = field(default_factory=dict)  # COCO JSON to publish as truth.json
+
+
+def publish_evaluation(request: Request, evidence: Evidence) -> Metrics:
+    """Measure, draw and write everything into a new folder, and publish it by rename."""
+    findings = measure(request, evidence)
+    work = request.out.with_name(f"{request.out.name}.parts")
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "detections").mkdir(parents=True)
+    (work / "overlays").mkdir()
+    try:
+        _write_numbers(work, evidence, findings.metrics)
+        _write_pictures(work, request, evidence, findings)
+        publish_folder(work, request.out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return findings.metrics
+
+
+def measure(request: Request, evidence: Evidence) -> Findings:
+    """Return what metrics.json says, and the curves."""
+    findings = analyse(
+        evidence.data, evidence.found, request.how, evidence.split, lambda name: request.say(f"measuring {name}")
+    )
+    metrics = findings.metrics
+    metrics.data, metrics.resampled = evidence.sources, evidence.resampled
+    metrics.tool_version, metrics.note = __version__, request.note
+    for row in metrics.rows:
+        row.weights = evidence.weights.get(row.detector)
+    return findings
+
+
+def as_json(metrics: Metrics) -> dict[str, Any]:
+    """Return metrics.json as plain data, undefined numbers as null."""
+    return metrics.model_dump(mode="json")
+
+
+def _write_numbers(work: Path, evidence: Evidence, metrics: Metrics) -> None:
+    write_json(work / METRICS, as_json(metrics))
+    publish_text(work / "table.md", markdown(metrics))
+    for name, file in file_names(evidence.found).items():
+        rows = as_detections(evidence.found[name], evidence.image_ids, evidence.category_ids[name])
+        publish_text(work / "detections" / f"{file}.json", canonical(rows))
+    if evidence.truth:
+        publish_text(work / "truth.json", canonical(evidence.truth))
+
+
+def _write_pictures(work: Path, request: Request, evidence: Evidence, findings: Findings) -> None:
+    metrics, names = findings.metrics, evidence.data.image_names
+    svg = froc_svg(metrics, findings.curves)
+    publish_text(work / "froc.svg", svg)
+    pictures = []
+    for index, picture in overlay_pictures(evidence, metrics, request.overlays, request.say):
+        target = io.BytesIO()
+        picture.save(target, format="PNG", optimize=True)
+        pictures.append((names[index], target.getvalue()))
+        publish_bytes(work / "overlays" / f"{index:05d}-{safe_id(Path(names[index]).stem)}.png", target.getvalue())
+    note = OVERLAY_NOTE.format(iou=next(iter(metrics.rows[0].iou)))
+    publish_text(work / "evaluation.html", evaluation_html(metrics, svg, pictures, note))
+
+
+def file_names(names: Mapping[str, Any]) -> dict[str, str]:
+    """Return a distinct file stem for each detector's name."""
+    stems: dict[str, str] = {}
+    for name in names:
+        stem, taken = safe_id(name).lstrip("."), set(stems.values())
+        stem = stem or "detector"
+        stems[name] = next(s for s in (stem, *(f"{stem}-{i}" for i in range(2, len(names) + 2))) if s not in taken)
+    return stems

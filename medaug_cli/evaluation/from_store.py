@@ -1,0 +1,142 @@
+"""Evaluate trained detectors on a split of a store."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.errors import BadInput, MedaugError, UsageError
+from medaug_cli.evaluation.folder import Evidence, Request, publish_evaluation
+from medaug_cli.metrics.annotations import Annotated, FoundBoxes, found_boxes, true_boxes
+from medaug_cli.metrics.coco_files import as_truth
+from medaug_cli.metrics.report import Metrics
+from medaug_cli.plugin import Detections
+from medaug_cli.store import Store, digest_patient, open_store
+
+Progress = Callable[[str, int, int], None]  # detector, images done, images
+
+
+def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
+    """Turn ["real-only", "both=runs/7"] into names and paths; raise UsageError where a name stands twice."""
+    named: dict[str, Path] = {}
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        if not equals or Path(argument).exists():
+            path = argument
+            name = Path(argument).resolve().name if Path(argument).is_dir() else Path(argument).stem
+        if name in named:
+            raise UsageError(f"two detectors are called {name!r}; give each its own name, as in first={path}")
+        if not name:
+            raise UsageError(f"{argument}: NAME=PATH is wanted, or a path")
+        named[name] = Path(path)
+    return named
+
+
+def evaluate_store(
+    store_path: Path,
+    detectors: dict[str, Path],
+    request: Request,
+    split: str = "test",
+    device: str = "auto",
+    progress: Progress = lambda name, done, total: None,
+) -> Metrics:
+    """Predict with each detector on a split, measure, and publish the evaluation folder.
+
+    Raises BadInput where the split is empty or holds synthetic images, or where a detector knows other
+    classes, was fitted for other images, or was fitted on a patient of the split.
+    """
+    from medaug_cli.devices import resolve_device
+    from medaug_cli.runs import load_detector
+
+    request.check()
+    store = open_store(store_path)
+    indices = split_indices(store, split)
+    device = resolve_device(device)
+    loaded = {name: load_detector(path, device) for name, path in detectors.items()}
+    for name, (_, metadata) in loaded.items():
+        check_detector(name, metadata, store, indices, split)
+    data = annotated(store, indices)
+    found = {}
+    for name, (detector, _) in loaded.items():
+        progress(name, 0, len(indices))
+        found[name] = predict(name, detector, store, indices, progress)
+    evidence = Evidence(
+        data=data,
+        found=found,
+        image_ids=range(1, len(data) + 1),
+        category_ids=dict.fromkeys(found, range(1, len(data.label_names) + 1)),
+        picture=lambda i: store.images[indices[i]],
+        sources={store_path.name: store.hash},
+        weights={name: metadata.weights for name, (_, metadata) in loaded.items()},
+        split=split,
+        truth=as_truth(data, store.spec.spatial),
+    )
+    return publish_evaluation(request, evidence)
+
+
+def split_indices(store: Store, split: str) -> np.ndarray:
+    """Return the images of a split; raise BadInput if there are none, or synthetic ones among them."""
+    indices = store.indices(split)
+    if not len(indices):
+        has = ", ".join(f"{name} {np.sum(store.splits == name)}" for name in np.unique(store.splits)) or "none"
+        raise BadInput(f"{store.path} has no image in the {split} split (images: {has})")
+    synthetic = indices[store.sources[indices] != "real"]
+    if len(synthetic):
+        raise BadInput(
+            f"{store.path} holds synthetic images in the {split} split ({store.ids[synthetic[0]]}); "
+            "detectors are evaluated on real images alone"
+        )
+    return indices
+
+
+def check_detector(name: str, metadata: Any, store: Store, indices: np.ndarray, split: str) -> None:
+    """Raise BadInput where a detector cannot be judged fairly on these images."""
+    form, spec = metadata.form, store.spec
+    if list(form.label_names) != list(spec.label_names):
+        raise BadInput(
+            f"detector {name} knows the classes {', '.join(form.label_names)}; "
+            f"{store.path} has {', '.join(spec.label_names)}: they must be the same, in the same order"
+        )
+    if form.channels != spec.channels or tuple(form.spatial) != tuple(spec.spatial):
+        raise BadInput(
+            f"detector {name} was fitted on images of {form.channels} channels, {'x'.join(map(str, form.spatial))}; "
+            f"{store.path} has {spec.channels}, {'x'.join(map(str, spec.spatial))}"
+        )
+    seen = {digest_patient(store.patients[i]) for i in indices} & set(metadata.training_patients)
+    if seen and split != "train":
+        raise BadInput(
+            f"detector {name} was fitted on {len(seen)} of the patients in the {split} split of {store.path}; "
+            "evaluate on patients that it has never seen"
+        )
+
+
+def annotated(store: Store, indices: np.ndarray) -> Annotated:
+    """Return the boxes of some images of a store."""
+    truth = true_boxes([store.boxes[i] for i in indices], [store.labels[i] for i in indices], store.spec.dims)
+    return Annotated(
+        tuple(store.ids[i] for i in indices),
+        tuple(store.patients[i] for i in indices),
+        store.spec.label_names,
+        truth,
+        store.spec.dims,
+    )
+
+
+def predict(name: str, detector: Any, store: Store, indices: np.ndarray, progress: Progress) -> FoundBoxes:
+    """Return what a detector finds on some images; raise MedaugError if it does not keep to its contract."""
+    found: list[Detections] = []
+    for boxes, scores, labels in detector.predict(_pixels(store, indices)):
+        found.append((np.asarray(boxes), np.asarray(scores), np.asarray(labels)))
+        progress(name, len(found), len(indices))
+    if len(found) != len(indices):
+        raise MedaugError(f"detector {name} answered on {len(found)} of {len(indices)} images")
+    flat = found_boxes(found, store.spec.dims, [store.ids[i] for i in indices])
+    if len(flat.labels) and not (flat.labels.min() >= 0 and flat.labels.max() < len(store.spec.label_names)):
+        raise MedaugError(f"detector {name} returned a label outside 0 to {len(store.spec.label_names) - 1}")
+    return flat
+
+
+def _pixels(store: Store, indices: np.ndarray) -> Iterator[np.ndarray]:
+    for index in indices:
+        yield store.read([index])[0]

@@ -1,0 +1,92 @@
+"""Choose the images worth looking at, and draw what each detector made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medaug_cli.figures.overlays import View, draw_overlay
+from medaug_cli.metrics.annotations import Annotated, FoundBoxes, without_crowds
+from medaug_cli.metrics.operating import Sightings, sightings
+from medaug_cli.metrics.report import Metrics
+
+if TYPE_CHECKING:
+    from medaug_cli.evaluation.folder import Evidence
+
+DRAWN_FPS = "1"  # each detector is drawn at its own threshold for one false positive a slice
+OVERLAY_NOTE = (
+    "Not a random choice: first the images on which the detectors disagree most, then those with most misses and "
+    "false positives, patients in turn. Each detector is drawn at its own score threshold for one false positive a "
+    "slice, at IoU {iou}. Found lesions are solid green, missed ones dashed red with a cross, false positives blue "
+    "with their score; an arrow points at a lesion that this detector found and another one missed."
+)
+
+
+def overlay_pictures(
+    evidence: Evidence, metrics: Metrics, count: int, say: Callable[[str], None]
+) -> Iterator[tuple[int, Any]]:
+    """Yield (image index, PIL picture) of the chosen images that can be seen."""
+    data, iou = evidence.data, next(iter(metrics.rows[0].iou))
+    thresholds = [row.iou[iou].thresholds[DRAWN_FPS] for row in metrics.rows]
+    seen = [
+        sightings(data, found, float(iou), np.inf if threshold is None else threshold)
+        for found, threshold in zip(evidence.found.values(), thresholds, strict=True)
+    ]
+    truth = without_crowds(data.truth)
+    drawn = 0
+    for index in choose_images(data, list(evidence.found.values()), seen):
+        if drawn == count:
+            return
+        image = evidence.picture(index)
+        if image is None:
+            continue
+        drawn += 1
+        own = truth.images == index
+        views = [
+            _view(name, thresholds[i], found, seen, i, index, own)
+            for i, (name, found) in enumerate(evidence.found.items())
+        ]
+        yield index, draw_overlay(image, truth.boxes[own], views, data.image_names[index])
+    if drawn == 0 and count:
+        say("no overlay is drawn: no image can be seen")
+
+
+def choose_images(data: Annotated, found: Sequence[FoundBoxes], seen: Sequence[Sightings]) -> list[int]:
+    """Return image indices, most worth a look first: disagreement, misses, false positives; patients in turn."""
+    truth, count = without_crowds(data.truth), len(data)
+    hits = np.array([each.found for each in seen])  # (detectors, m)
+    disagreed = np.bincount(truth.images[hits.any(0) & ~hits.all(0)], minlength=count)
+    missed = np.bincount(truth.images[~hits.all(0)], minlength=count)
+    false = np.zeros(count, np.int64)
+    for boxes, each in zip(found, seen, strict=True):
+        false += np.bincount(boxes.images[each.kept & ~each.hit], minlength=count)
+    ranked: np.ndarray = np.lexsort((-false, -missed, -disagreed))
+    turn: dict[str, int] = {}
+    turns: list[int] = []
+    for index in ranked:
+        turns.append(turn.get(data.patients[index], 0))
+        turn[data.patients[index]] = turns[-1] + 1
+    return ranked[np.lexsort((np.arange(count), np.array(turns), -disagreed[ranked]))].tolist()
+
+
+def _view(
+    name: str,
+    threshold: float | None,
+    found: FoundBoxes,
+    seen: Sequence[Sightings],
+    which: int,
+    index: int,
+    own: np.ndarray,
+) -> View:
+    here = found.images == index
+    hit = here & seen[which].hit
+    false = here & seen[which].kept & ~seen[which].hit
+    others = np.array([each.found[own] for i, each in enumerate(seen) if i != which]).reshape(-1, int(own.sum()))
+    mine = seen[which].found[own]
+    at = "no detection" if threshold is None else f"score ≥ {threshold:.3g}"
+    only_here = mine & ~others.all(0) if len(others) else np.zeros_like(mine)
+    return View(
+        f"{name} ({at})", found.boxes[hit], found.scores[hit], found.boxes[false], found.scores[false], mine, only_here
+    )

@@ -1,0 +1,145 @@
+"""Pictures of what each detector found, missed and imagined, side by side (as Fig. 2 of Han et al. 2019).
+
+The first panel shows the annotated boxes. In a detector's panel: a true positive is solid green, a
+missed lesion dashed red with a cross, a false positive thin blue with its score; an arrow points at
+a lesion that this detector found and another one missed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medaug_cli.figures.grid import as_picture, flat_boxes
+
+CELL, GAP, TITLE, LEGEND = 320, 8, 22, 26
+TRUE, FOUND, MISSED, FALSE, ARROW = (255, 196, 0), (0, 214, 143), (255, 92, 72), (86, 180, 233), (255, 255, 255)
+PAPER, INK = (24, 24, 24), (235, 235, 235)
+KEY = (
+    (TRUE, "annotated"),
+    (FOUND, "found"),
+    (MISSED, "missed"),
+    (FALSE, "false positive"),
+    (ARROW, "found here, missed by another"),
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """One detector's boxes on one image; all boxes (m, 2*d) corners in pixels."""
+
+    title: str
+    hits: np.ndarray  # (h, 2*d) detections that are true positives
+    hit_scores: np.ndarray
+    false: np.ndarray  # (f, 2*d)
+    false_scores: np.ndarray
+    found: np.ndarray  # (m,) bool of the true boxes
+    only_here: np.ndarray  # (m,) bool: found here and missed by another
+
+
+def draw_overlay(image: np.ndarray, truth: np.ndarray, views: Sequence[View], title: str):
+    """Return a PIL picture of an image (c, *s): the annotation, then each detector."""
+    from PIL import Image, ImageDraw
+
+    picture = as_picture(middle_slice(image, truth))
+    height, width = picture.shape[:2]
+    factor = CELL / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    cell = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+    panels = 1 + len(views)
+    sheet_width = max(panels * (CELL + GAP) + GAP, 600)
+    sheet = Image.new("RGB", (sheet_width, TITLE + size[1] + GAP + LEGEND), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for i in range(panels):
+        sheet.paste(cell, (GAP + i * (CELL + GAP), TITLE))
+    _annotation(pen, (GAP, TITLE), flat_boxes(truth) * factor, f"{title}: annotated")
+    for i, view in enumerate(views, 1):
+        _detector(pen, (GAP + i * (CELL + GAP), TITLE), flat_boxes(truth) * factor, view, factor)
+    _legend(pen, TITLE + size[1] + GAP)
+    return sheet
+
+
+def middle_slice(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return a 2D image as it is, and of a volume (c, d, h, w) the slice through the first box, (c, h, w)."""
+    if image.ndim < 4:
+        return image
+    depth = (boxes[0, 2] + boxes[0, 5]) / 2 if len(boxes) else image.shape[1] / 2
+    return image[:, int(np.clip(depth, 0, image.shape[1] - 1))]
+
+
+def _annotation(pen, origin: tuple[int, int], truth: np.ndarray, title: str) -> None:
+    pen.text((origin[0], 4), _short(title), fill=INK, font=_font())
+    for box in truth:
+        pen.rectangle(_placed(box, origin), outline=TRUE, width=2)
+
+
+def _detector(pen, origin: tuple[int, int], truth: np.ndarray, view: View, factor: float) -> None:
+    pen.text((origin[0], 4), _short(view.title), fill=INK, font=_font())
+    for box, score in zip(flat_boxes(view.false) * factor, view.false_scores, strict=True):
+        place = _placed(box, origin)
+        pen.rectangle(place, outline=FALSE, width=1)
+        pen.text((place[0] + 2, place[1] + 1), f"{score:.2f}", fill=FALSE, font=_font(11))
+    for box, score in zip(flat_boxes(view.hits) * factor, view.hit_scores, strict=True):
+        place = _placed(box, origin)
+        pen.rectangle(place, outline=FOUND, width=3)
+        pen.text((place[0] + 4, place[3] + 2), f"{score:.2f}", fill=FOUND, font=_font(11))
+    for box, found, only in zip(truth, view.found, view.only_here, strict=True):
+        place = _placed(box, origin)
+        if not found:
+            _dashed(pen, place)
+            _cross(pen, place)
+        elif only:
+            _arrow(pen, place, origin)
+
+
+def _placed(box: np.ndarray, origin: tuple[int, int]) -> tuple[float, float, float, float]:
+    x, y = origin
+    x_min, y_min, x_max, y_max = (float(v) for v in box)
+    return x + x_min, y + y_min, x + max(x_max - 1, x_min), y + max(y_max - 1, y_min)
+
+
+def _dashed(pen, place: tuple[float, float, float, float], dash: float = 6) -> None:
+    x_min, y_min, x_max, y_max = place
+    for y in (y_min, y_max):
+        for x in np.arange(x_min, x_max, 2 * dash):
+            pen.line((x, y, min(x + dash, x_max), y), fill=MISSED, width=2)
+    for x in (x_min, x_max):
+        for y in np.arange(y_min, y_max, 2 * dash):
+            pen.line((x, y, x, min(y + dash, y_max)), fill=MISSED, width=2)
+
+
+def _cross(pen, place: tuple[float, float, float, float], reach: float = 6) -> None:
+    x, y = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
+    for slope in (-1, 1):
+        pen.line((x - reach, y - slope * reach, x + reach, y + slope * reach), fill=MISSED, width=2)
+
+
+def _arrow(pen, place: tuple[float, float, float, float], origin: tuple[int, int], length: float = 34) -> None:
+    """Point at the box's corner that is nearest the middle of the panel, from the middle's side."""
+    middle = np.array([origin[0] + CELL / 2, origin[1] + CELL / 2])
+    corners = np.array([[x, y] for x in place[::2] for y in place[1::2]])
+    tip = corners[np.argmin(np.linalg.norm(corners - middle, axis=1))]
+    away = middle - tip
+    away = away / (np.linalg.norm(away) or 1.0)
+    tip, tail = tip + 3 * away, tip + length * away
+    pen.line((*tip, *tail), fill=ARROW, width=3)
+    side = np.array([-away[1], away[0]])
+    pen.polygon([tuple(tip), tuple(tip + 11 * away + 6 * side), tuple(tip + 11 * away - 6 * side)], fill=ARROW)
+
+
+def _legend(pen, y: int) -> None:
+    x = GAP
+    for colour, text in KEY:
+        pen.rectangle((x, y + 4, x + 12, y + 14), outline=colour, width=2)
+        pen.text((x + 18, y + 1), text, fill=INK, font=_font())
+        x += 18 + int(pen.textlength(text, font=_font())) + 16
+
+
+def _font(size: int = 13):
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _short(text: str, most: int = 46) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,51 @@
+"""COCO's twelve numbers, equal to pycocotools."""
+
+import numpy as np
+
+from medaug_cli.metrics.annotations import Annotated, FoundBoxes, of_classes
+from medaug_cli.metrics.matching import match_boxes
+
+IOUS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)  # r / 100 differs in the sixth decimal
+AREAS = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
+CAPS = np.array([1, 10, 100])
+NAMES = (
+    "AP",
+    "AP50",
+    "AP75",
+    "APsmall",
+    "APmedium",
+    "APlarge",
+    "AR1",
+    "AR10",
+    "AR100",
+    "ARsmall",
+    "ARmedium",
+    "ARlarge",
+)
+
+
+def twelve_numbers(data: Annotated, found: FoundBoxes) -> list[float]:
+    """Return COCO's twelve numbers in COCO's order (`NAMES`); -1 where nothing is to be found.
+
+    At most 100 detections of an image and class count, the best by score.
+    """
+    from medaug_cli.metrics import kernels
+
+    classes = len(data.label_names)
+    found = of_classes(found, classes)
+    matched = match_boxes(data.truth, found, len(data), classes, IOUS, AREAS, cap=int(CAPS[-1]))
+    low, high = (np.array(side) for side in zip(*AREAS, strict=True))
+    boxes = kernels.count_boxes(data.truth.labels, data.truth.areas, data.truth.crowd, low, high, classes)
+    precision = kernels.precision_at_recall(matched.outcome, matched.by_class, matched.class_begins, boxes, RECALLS)
+    hits = kernels.count_hits(matched.outcome, found.labels[matched.order], matched.ranks, classes, CAPS)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall = np.where(boxes[..., None] > 0, hits / boxes[..., None], -1.0)  # (t, k, a, caps)
+    averages = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], *(precision[..., a] for a in (1, 2, 3))]
+    recalls = [recall[..., 0, cap] for cap in range(3)] + [recall[..., a, 2] for a in (1, 2, 3)]
+    return [_mean(values) for values in averages + recalls]
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else -1.0

@@ -1,0 +1,70 @@
+"""Greedy matching of detections to boxes, COCO's rule, over flat arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medaug_cli.metrics.annotations import FoundBoxes, TrueBoxes
+
+ALL_AREAS = ((-np.inf, np.inf),)
+NO_CAP = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The outcome of each detection, image by image and class by class, best score first.
+
+    `by_score` lists the same rows best score first, `by_class` class by class and best score first;
+    ties keep the order of images, then of input.
+    """
+
+    order: np.ndarray  # (n,) which detection each row is
+    ranks: np.ndarray  # (n,) place of the row among those of its image and class
+    outcome: np.ndarray  # (n, areas, thresholds) int8, one of the kernels' four outcomes
+    partners: np.ndarray  # (n, thresholds) which true box a row found, or -1; (0, thresholds) where not asked for
+    by_score: np.ndarray  # (n,) rows
+    by_class: np.ndarray  # (n,) rows
+    class_begins: np.ndarray  # (classes + 1,)
+
+
+def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the IoU of every pair of corner boxes (n, 2*d) and (m, 2*d): (n, m), 0 for empty boxes."""
+    from medaug_cli.metrics.kernels import iou_matrix
+
+    one, other = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    d = one.shape[1] // 2
+    volumes, other_volumes = (np.prod(b[:, d:] - b[:, :d], axis=1) for b in (one, other))
+    return iou_matrix(one, volumes, other, other_volumes, np.zeros(len(other), bool))
+
+
+def match_boxes(
+    truth: TrueBoxes,
+    found: FoundBoxes,
+    images: int,
+    classes: int,
+    ious: np.ndarray,
+    areas: tuple[tuple[float, float], ...] = ALL_AREAS,
+    cap: int = NO_CAP,
+    name_partners: bool = False,
+) -> Matched:
+    """Match all detections of all images at every IoU threshold and area range in one pass."""
+    from medaug_cli.metrics import kernels
+
+    everything = np.arange(len(found.scores), dtype=np.int64)
+    by_image, _ = kernels.counting_sort(everything, found.images, images)
+    by_score = by_image[np.argsort(-found.scores[by_image], kind="stable")]
+    order, begins = kernels.counting_sort(by_score, found.labels * images + found.images, images * classes)
+    true_order, true_begins = kernels.counting_sort(
+        np.arange(len(truth.images), dtype=np.int64), truth.labels * images + truth.images, images * classes
+    )
+    low, high = (np.array(side, np.float64) for side in zip(*areas, strict=True))
+    outcome, partners = kernels.match(
+        order, begins, found.boxes, found.volumes,
+        true_order, true_begins, truth.boxes, truth.volumes, truth.areas, truth.crowd,
+        np.asarray(ious, np.float64), low, high, min(cap, NO_CAP - len(order)), name_partners,
+    )  # fmt: skip
+    row = np.empty_like(order)
+    row[order] = everything
+    by_class, class_begins = kernels.counting_sort(by_score, found.labels, classes)
+    ranks = everything - np.repeat(begins[:-1], np.diff(begins))
+    return Matched(order, ranks, outcome, partners, row[by_score], row[by_class], class_begins)

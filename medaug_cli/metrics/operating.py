@@ -1,0 +1,194 @@
+"""Sensitivity, false positives, FROC and average precision of one detector; nothing is ignored or capped.
+
+A false positive is a detection that is no true positive: a duplicate too. So, for one fixed set of
+detections, sensitivity x boxes + false positives is the same number at every IoU (Table 1 of Han et
+al. 2019). Crowd regions are no lesions: they are neither boxes to find nor an excuse.
+
+Legend of shapes: n detections, t IoU thresholds, u patients, r weightings of the patients.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medaug_cli.metrics.annotations import Annotated, FoundBoxes, without_crowds
+from medaug_cli.metrics.coco import RECALLS
+from medaug_cli.metrics.matching import match_boxes
+
+MATCHED_FPS = (0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per slice
+CPM_FPS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of which the mean sensitivity is the CPM
+MAP_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The images to evaluate on, counted by patient."""
+
+    patients: tuple[str, ...]  # (u,) names, ascending
+    slices: np.ndarray  # (u,) images of each
+    boxes: np.ndarray  # (u, classes) boxes of each
+    patient_of: np.ndarray  # (images,) index of the patient
+
+    @property
+    def box_total(self) -> int:
+        return int(self.boxes.sum())
+
+    @property
+    def slice_total(self) -> int:
+        return int(self.slices.sum())
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One detector's detections, best score first (equal scores: in the order of images)."""
+
+    scores: np.ndarray  # (n,)
+    labels: np.ndarray  # (n,)
+    units: np.ndarray  # (n,) index of the patient
+    hit: np.ndarray  # (n, t) bool, true positive at each IoU
+    ious: tuple[float, ...]  # (t,)
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Tell which rows are the last of their score, (n,) bool."""
+        return np.append(self.scores[1:] != self.scores[:-1], True) if len(self.scores) else np.empty(0, bool)
+
+    def column(self, iou: float) -> np.ndarray:
+        return np.ascontiguousarray(self.hit[:, self.ious.index(iou)])
+
+
+def cohort_of(data: Annotated) -> Cohort:
+    """Count slices and boxes by patient."""
+    names, patient_of = np.unique(np.array(data.patients, dtype=object), return_inverse=True)
+    truth = without_crowds(data.truth)
+    boxes = np.zeros((len(names), max(1, len(data.label_names))), np.int64)
+    np.add.at(boxes, (patient_of[truth.images], truth.labels), 1)
+    return Cohort(tuple(map(str, names)), np.bincount(patient_of, minlength=len(names)), boxes, patient_of)
+
+
+def score_detections(data: Annotated, cohort: Cohort, found: FoundBoxes, ious: Sequence[float]) -> Scored:
+    """Match all detections at each IoU and sort them once by score."""
+    from medaug_cli.metrics.kernels import TRUE_POSITIVE
+
+    classes = max(len(data.label_names), int(found.labels.max(initial=-1)) + 1)
+    matched = match_boxes(without_crowds(data.truth), found, len(data), classes, np.array(ious))
+    order = matched.order[matched.by_score]
+    hit = matched.outcome[matched.by_score, 0] == TRUE_POSITIVE  # (n, t)
+    return Scored(found.scores[order], found.labels[order], cohort.patient_of[found.images[order]], hit, tuple(ious))
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """What one detector found and missed at one score threshold."""
+
+    kept: np.ndarray  # (n,) bool, detections at or above the threshold
+    hit: np.ndarray  # (n,) bool, of those the true positives
+    found: np.ndarray  # (m,) bool, boxes that were found, crowds left out
+
+
+def sightings(data: Annotated, found: FoundBoxes, iou: float, threshold: float) -> Sightings:
+    """Return which boxes the detections with at least `threshold` find, and which detections find one."""
+    classes = max(len(data.label_names), int(found.labels.max(initial=-1)) + 1)
+    truth = without_crowds(data.truth)
+    matched = match_boxes(truth, found, len(data), classes, np.array([iou]), name_partners=True)
+    kept, partner = found.scores >= threshold, np.empty(len(found.scores), np.int64)
+    partner[matched.order] = matched.partners[:, 0]
+    seen = np.zeros(len(truth.images), bool)
+    seen[partner[kept & (partner >= 0)]] = True
+    return Sightings(kept, kept & (partner >= 0), seen)
+
+
+@dataclass(frozen=True)
+class Froc:
+    """A free-response curve: its points lie where the score changes, after (0, 0)."""
+
+    fps_per_slice: np.ndarray
+    sensitivity: np.ndarray
+    thresholds: np.ndarray  # the score of each point, +inf at (0, 0)
+
+    def threshold_at(self, fps: float) -> float | None:
+        """Return the lowest score that keeps to at most `fps` false positives a slice, None for no detection at all."""
+        place = int(np.searchsorted(self.fps_per_slice, fps, "right")) - 1
+        return float(self.thresholds[place]) if place > 0 else None
+
+
+def froc(scored: Scored, cohort: Cohort, iou: float) -> Froc:
+    """Return the FROC curve at one IoU."""
+    hit, ends = scored.column(iou), scored.ends
+    found, false = np.cumsum(hit)[ends], np.cumsum(~hit)[ends]
+    boxes = cohort.box_total or np.nan
+    return Froc(
+        np.concatenate([[0.0], false / cohort.slice_total]),
+        np.concatenate([[0.0], found / boxes]),
+        np.concatenate([[np.inf], scored.scores[ends]]),
+    )
+
+
+def curve_numbers(
+    scored: Scored, cohort: Cohort, iou: float, threshold: float, weights: np.ndarray, totals: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return every number of one IoU for each weighting of the units (r, u), each as (r,).
+
+    Sensitivity and false positives per slice at `threshold`, sensitivity at matched false positives
+    and CPM. `totals` (r, 1 + classes) are the weighted slices and boxes, by default those of `weights`.
+    """
+    from medaug_cli.metrics.kernels import weighted_froc
+
+    totals = weigh(cohort, weights) if totals is None else totals
+    slices, boxes = totals[:, 0], totals[:, 1:].sum(1)
+    hit, kept = scored.column(iou), scored.scores >= threshold
+    units = weights.shape[1]
+    hits = weights @ np.bincount(scored.units[kept & hit], minlength=units)
+    false = weights @ np.bincount(scored.units[kept & ~hit], minlength=units)
+    rates = sorted({*MATCHED_FPS, *CPM_FPS})
+    at = weighted_froc(scored.units, hit, scored.ends, weights, boxes, slices, np.array(rates))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        numbers = {"sensitivity": hits / boxes, "fps_per_slice": false / slices}
+    numbers |= {f"sensitivity_at_{fps:g}": at[:, rates.index(fps)] for fps in MATCHED_FPS}
+    return numbers | {"cpm": at[:, [rates.index(fps) for fps in CPM_FPS]].mean(1)}
+
+
+def average_precisions(
+    scored: Scored, cohort: Cohort, iou: float, weights: np.ndarray, totals: np.ndarray | None = None
+) -> np.ndarray:
+    """Return each class's AP (mean precision envelope at COCO's 101 recalls), (r, classes); NaN without boxes."""
+    from medaug_cli.metrics.kernels import weighted_precision
+
+    totals = weigh(cohort, weights) if totals is None else totals
+    hit, result = scored.column(iou), np.full((len(weights), totals.shape[1] - 1), np.nan)
+    for label in range(result.shape[1]):
+        own = scored.labels == label
+        boxes = np.ascontiguousarray(totals[:, 1 + label])
+        result[:, label] = weighted_precision(scored.units[own], hit[own], weights, boxes, RECALLS)
+    return result
+
+
+def mean_over_classes(precisions: np.ndarray) -> np.ndarray:
+    """Return the mean over the classes that have boxes, (r, classes) -> (r,); NaN where none has."""
+    defined = ~np.isnan(precisions)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(defined, precisions, 0.0).sum(1) / defined.sum(1)
+
+
+def weigh(cohort: Cohort, weights: np.ndarray) -> np.ndarray:
+    """Return the slices and the boxes of each class under each weighting of the patients, (r, 1 + classes)."""
+    return weights @ np.hstack([cohort.slices[:, None], cohort.boxes]).astype(np.float64)
+
+
+def average_precision(hit: np.ndarray, boxes: int, rule: str = "coco") -> float:
+    """Return the average precision of one class whose detections (n,) come best score first.
+
+    `rule` is `coco` (mean at 101 recalls), `voc07` (at 11 recalls) or `area` (all points, as VOC
+    since 2010 and darknet). NaN without boxes, 0 without detections.
+    """
+    if boxes == 0:
+        return float("nan")
+    hit = np.asarray(hit, bool)
+    recall = np.concatenate([[0.0], np.cumsum(hit) / boxes])
+    precision = np.concatenate([np.cumsum(hit) / np.arange(1, len(hit) + 1), [0.0]])
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]  # (n + 1,), the last for recalls never reached
+    if rule == "area":
+        return float(np.sum(np.diff(recall) * envelope[:-1]))
+    levels = {"coco": RECALLS, "voc07": np.linspace(0, 1, 11)}[rule]
+    return float(envelope[np.searchsorted(recall[1:], levels, "left")].mean())

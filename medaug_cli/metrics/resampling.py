@@ -1,0 +1,141 @@
+"""Intervals and paired tests that resample patients: slices of one patient resemble each other.
+
+Every number is a function of how often each patient counts, so a resample is a row of weights; the
+detections are matched and sorted once. Legend: u patients, r resamples.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from medaug_cli.metrics.operating import (
+    Cohort,
+    Scored,
+    average_precisions,
+    curve_numbers,
+    mean_over_classes,
+    weigh,
+)
+
+RESAMPLES = 2000
+LEVEL = 0.95
+Numbers = dict[str, np.ndarray]  # name -> (r,)
+Measure = Callable[[Scored, np.ndarray, np.ndarray], Numbers]  # detections, weights, totals -> numbers
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a detector is from the first one on the same patients."""
+
+    difference: float
+    interval: tuple[float, float]  # 95 % percentile interval of the paired patient bootstrap
+    p: float  # two-sided, swapping the two detectors patient by patient
+    p_bootstrap: float  # two-sided, the share of resamples on the other side of 0
+
+
+def bootstrap_weights(patients: int, resamples: int, seed: int) -> np.ndarray:
+    """Return how often each patient is drawn in each resample, (r, u) float64."""
+    random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+    return random.multinomial(patients, np.full(patients, 1 / patients), size=resamples).astype(np.float64)
+
+
+def swaps(patients: int, resamples: int, seed: int) -> np.ndarray:
+    """Return for which patients the two detectors are swapped, (r, u) of 0 and 1."""
+    random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    return random.integers(0, 2, (resamples, patients)).astype(np.float64)
+
+
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Return the 95 % percentile interval of the values that are defined; None where none is."""
+    defined = values[np.isfinite(values)]
+    if not len(defined):
+        return None
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def at_iou(cohort: Cohort, iou: float, threshold: float) -> Measure:
+    """Return the function that measures everything at one IoU."""
+    return lambda scored, weights, totals: curve_numbers(scored, cohort, iou, threshold, weights, totals)
+
+
+def mean_ap(cohort: Cohort, iou: float) -> Measure:
+    """Return the function that measures mAP at one IoU."""
+    return lambda scored, weights, totals: {
+        "mAP": mean_over_classes(average_precisions(scored, cohort, iou, weights, totals))
+    }
+
+
+def point(measure: Measure, scored: Scored, cohort: Cohort) -> dict[str, float]:
+    """Measure the patients as they are."""
+    ones = np.ones((1, len(cohort.patients)))
+    return {name: float(value[0]) for name, value in measure(scored, ones, weigh(cohort, ones)).items()}
+
+
+def bootstrap(measure: Measure, scored: Scored, cohort: Cohort, weights: np.ndarray) -> Numbers:
+    """Measure each resample of the patients."""
+    return measure(scored, weights, weigh(cohort, weights))
+
+
+def permuted(measure: Measure, first: Scored, second: Scored, cohort: Cohort, swap: np.ndarray) -> Numbers:
+    """Return second - first for each random exchange of the two detectors patient by patient.
+
+    The two are one sorted list with a unit for each patient and detector; an exchange is a weighting.
+    """
+    both = merged(first, second, len(cohort.patients))
+    totals = weigh(cohort, np.ones_like(swap))
+    one = measure(both, np.hstack([1 - swap, swap]), totals)
+    other = measure(both, np.hstack([swap, 1 - swap]), totals)
+    return {name: other[name] - one[name] for name in one}
+
+
+def merged(first: Scored, second: Scored, patients: int) -> Scored:
+    """Join the detections of two detectors, best score first; the second's units follow the first's."""
+    scores = np.concatenate([first.scores, second.scores])
+    order = np.argsort(-scores, kind="stable")
+    return Scored(
+        scores[order],
+        np.concatenate([first.labels, second.labels])[order],
+        np.concatenate([first.units, second.units + patients])[order],
+        np.concatenate([first.hit, second.hit])[order],
+        first.ious,
+    )
+
+
+def compare(
+    measure: Measure, first: Scored, second: Scored, cohort: Cohort, weights: np.ndarray, swap: np.ndarray
+) -> dict[str, Difference | None]:
+    """Return second - first for every number, None where it is not defined."""
+    before, after = point(measure, first, cohort), point(measure, second, cohort)
+    resampled_first, resampled = bootstrap(measure, first, cohort, weights), bootstrap(measure, second, cohort, weights)
+    exchanged = permuted(measure, first, second, cohort, swap)
+    return {
+        name: _difference(after[name] - before[name], resampled[name] - resampled_first[name], exchanged[name])
+        for name in before
+    }
+
+
+def _difference(observed: float, resampled: np.ndarray, exchanged: np.ndarray) -> Difference | None:
+    limits = interval(resampled)
+    if not np.isfinite(observed) or limits is None:
+        return None
+    as_far = np.abs(exchanged[np.isfinite(exchanged)]) >= abs(observed) - 1e-12
+    defined = resampled[np.isfinite(resampled)]
+    tail = min(np.sum(defined <= 0), np.sum(defined >= 0))
+    return Difference(
+        observed,
+        limits,
+        (1 + int(as_far.sum())) / (1 + len(as_far)),
+        min(1.0, 2 * (1 + int(tail)) / (1 + len(defined))),
+    )
+
+
+def holm(differences: list[Difference | None]) -> list[float]:
+    """Return the p of each comparison corrected by Holm's step-down method (1 where undefined)."""
+    ps = np.array([1.0 if each is None else each.p for each in differences])
+    order = np.argsort(ps, kind="stable")
+    stepped = np.maximum.accumulate(ps[order] * np.arange(len(ps), 0, -1))
+    corrected = np.empty_like(ps)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected.tolist()

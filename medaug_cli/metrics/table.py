@@ -1,0 +1,182 @@
+"""The tables of an evaluation: the paper's Table 1 first, then what makes detectors comparable."""
+
+from dataclasses import dataclass
+
+from medaug_cli.metrics.coco import NAMES
+from medaug_cli.metrics.operating import CPM_FPS, MATCHED_FPS
+from medaug_cli.metrics.report import Metrics, Row, label
+
+COMPARED = {
+    "mAP": "mAP", "sensitivity_at_1": "sensitivity at 1 FP", "sensitivity_at_4": "sensitivity at 4 FPs", "cpm": "CPM",
+}  # fmt: skip
+PAPER = "Han et al. 2019 (CIKM), Table 1"
+DASH = "–"
+MOST_KINDS = 6  # named, of the kinds of lesion
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of text, with notes below it."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: tuple[str, ...] = ()
+
+
+def tables(metrics: Metrics) -> list[Table]:
+    """Return every table of an evaluation, in the order in which it is to be read."""
+    ious = list(metrics.rows[0].iou)
+    return [
+        _table_1(metrics, ious),
+        *(_matched(metrics, iou) for iou in ious),
+        *([_differences(metrics, ious)] if len(metrics.rows) > 1 else []),
+        *([_coco(metrics)] if metrics.rows[0].coco else []),
+    ]
+
+
+def data_note(metrics: Metrics) -> list[str]:
+    """Return the sentences that say what was evaluated, and what follows from that."""
+    named = metrics.resampled == "patients"
+    unit = "slices" if metrics.split else "images"
+    where = f"{', '.join(metrics.data) or 'detections'}" + (f", split {metrics.split}" if metrics.split else "")
+    whose = f" of {metrics.patients} patients" if named else ""
+    sentences = [
+        f"Data: {where}: {metrics.slices} {unit}{whose}, {metrics.boxes} boxes ({_kinds(metrics)}); "
+        f"{metrics.slices_without_boxes} {unit} hold no box.",
+    ]
+    if not named:
+        sentences.append(
+            "No image names its patient, so images are resampled: where a patient has several, intervals are too "
+            "narrow."
+        )
+    if metrics.crowds:
+        sentences.append(
+            f"{metrics.crowds} crowd regions are no single lesions: they are not to be found, "
+            "and detections on them are false positives."
+        )
+    sentences.append(
+        "The paper's own Table 1 is of brain metastases; its figures and these cannot be compared, the rows here can. "
+        "For research only."
+    )
+    return [*sentences, *([metrics.note] if metrics.note else [])]
+
+
+def _kinds(metrics: Metrics) -> str:
+    counts = sorted(((count, name) for name, count in metrics.boxes_by_label.items() if count), reverse=True)
+    named = [f"{name} {count}" for count, name in counts[:MOST_KINDS]]
+    return (
+        ", ".join([*named, *([f"{len(counts) - MOST_KINDS} more kinds"] if len(counts) > MOST_KINDS else [])]) or "none"
+    )
+
+
+def markdown(metrics: Metrics) -> str:
+    """Return table.md."""
+    parts = ["# Detection results", " ".join(data_note(metrics))]
+    for table in tables(metrics):
+        lines = [f"## {table.title}", "", _line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)])]
+        parts.append("\n".join([*lines, *(_line(row) for row in table.rows)]))
+        parts.extend(table.notes)
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _table_1(metrics: Metrics, ious: list[str]) -> Table:
+    header = ["detector", "mAP"]
+    for iou in ious:
+        header += [f"sensitivity, IoU {iou}", f"FPs per slice, IoU {iou}"]
+    rows = []
+    for row in metrics.rows:
+        cells = [row.detector, _with(row.mAP, row.iou["0.5"].interval["mAP"] if "0.5" in row.iou else None)]
+        for at in (row.iou[iou] for iou in ious):
+            cells.append(_with(at.sensitivity, at.interval["sensitivity"]))
+            cells.append(_with(at.fps_per_slice, at.interval["fps_per_slice"], 2))
+        rows.append(cells)
+    notes = (
+        f"As {PAPER}: all detections with a score of at least {metrics.threshold:g}; whatever is no true positive, a "
+        "duplicate too, is a false positive; nothing is ignored. In brackets the 95 % interval of "
+        f"{metrics.resamples:,} resamples of {metrics.resampled}. mAP: {metrics.ap_rule}. "
+        f"Matching rule: {metrics.rule}.",
+        "These are different operating points: a detector that raises more false positives finds more. "
+        "Compare detectors by the next tables.",
+    )  # fmt: skip
+    return Table(f"Score at least {metrics.threshold:g} (the form of the paper's Table 1)", header, rows, notes)
+
+
+def _matched(metrics: Metrics, iou: str) -> Table:
+    rates = [label(fps) for fps in MATCHED_FPS]
+    header = ["detector", *rates, "CPM"]
+    rows, ended = [], []
+    for row in metrics.rows:
+        at = row.iou[iou]
+        cells = [row.detector]
+        for fps in rates:
+            mark = "†" if float(fps) > at.curve_ends_at else ""
+            cells.append(_with(at.at_fps[fps], at.interval[f"sensitivity_at_{fps}"]) + mark)
+        rows.append([*cells, _with(at.cpm, at.interval["cpm"])])
+        if at.curve_ends_at < max(MATCHED_FPS):
+            ended.append(f"{row.detector} at {at.curve_ends_at:.2f}")
+        rows.append(["score behind it", *(_number(at.thresholds[fps]) for fps in rates), ""])
+    notes = [f"CPM: mean sensitivity at {', '.join(label(fps) for fps in CPM_FPS)} false positives per slice."]
+    if ended:
+        notes.append(f"† The curve ends before that rate ({'; '.join(ended)}); its last sensitivity stands there.")
+    return Table(f"Sensitivity at matched false positives per slice, IoU {iou}", header, rows, tuple(notes))
+
+
+def _differences(metrics: Metrics, ious: list[str]) -> Table:
+    unit = metrics.resampled[:-1]
+    header = ["detector", "measure", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
+    rows = [_compared(row, iou, key) for row in metrics.rows[1:] for iou in ious for key in COMPARED]
+    notes = (
+        f"The same {unit}s are resampled for both detectors ({metrics.resamples:,} times); p is two-sided, of as many "
+        f"random exchanges of the two {unit} by {unit}; Holm corrects for the number of detectors; a verdict needs "
+        "p (Holm) below 0.05 and an interval without 0. Intervals hold for these trained detectors: training again "
+        "with another seed changes a detector, too.",
+    )
+    return Table(f"Difference to {metrics.rows[0].detector}", header, rows, notes)
+
+
+def _compared(row: Row, iou: str, key: str) -> list[str]:
+    measure = f"{COMPARED[key]}, IoU {iou}"
+    paired = (row.against_first or {}).get(iou, {}).get(key)
+    if paired is None:
+        return [row.detector, measure, *[DASH] * 4, "undefined"]
+    low, high = paired.interval
+    surely = paired.p_holm < 0.05 and (low > 0 or high < 0)
+    verdict = "inconclusive" if not surely else "better" if paired.difference > 0 else "worse"
+    interval = f"[{low:+.3f}, {high:+.3f}]"
+    return [row.detector, measure, f"{paired.difference:+.3f}", interval, _p(paired.p), _p(paired.p_holm), verdict]
+
+
+def _coco(metrics: Metrics) -> Table:
+    rows = [[name, *(f"{(row.coco or [])[i]:.3f}" for row in metrics.rows)] for i, name in enumerate(NAMES)]
+    notes = (
+        "As pycocotools: at most 100 detections an image and class, crowds ignored, -1 where nothing is to be found.",
+    )
+    return Table("COCO's twelve numbers", ["measure", *(row.detector for row in metrics.rows)], rows, notes)
+
+
+def narrow(cell: str) -> str:
+    """Return a cell for a terminal: the interval on a line of its own, without the zeros before its points."""
+    value, bracket, limits = cell.partition(" [")
+    if not bracket:
+        return cell
+    limits, _, mark = limits.partition("]")
+    return f"{value}{mark}\n{limits.replace(', ', '–').replace('0.', '.')}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _with(value: float | None, limits: tuple[float, float] | None, digits: int = 3) -> str:
+    if value is None:
+        return DASH
+    return f"{value:.{digits}f}" + (f" [{limits[0]:.{digits}f}, {limits[1]:.{digits}f}]" if limits else "")
+
+
+def _number(value: float | None) -> str:
+    return DASH if value is None else f"{value:.3g}"
