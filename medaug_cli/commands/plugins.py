@@ -53,7 +53,9 @@ def check(
     from medaug_cli.testing import check_plugin
 
     kinds, chosen = chosen_kinds(name, kind), options.parse_settings(settings)
-    results = {each: check_plugin(each, name, chosen) for each in kinds}
+    results = {
+        each: check_plugin(each, name, chosen, lambda check: console.say(f"checking {name}: {check}")) for each in kinds
+    }
     lines = [
         f"{'ok    ' if one.ok else 'FAILED'} {one.name}: {one.sentence}" for each in kinds for one in results[each]
     ]

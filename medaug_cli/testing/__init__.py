@@ -5,7 +5,7 @@ for result in check_generator(Blobs):
     assert result.ok, result.sentence
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from medaug_cli.errors import UsageError
@@ -29,8 +29,13 @@ __all__ = [
 CHECKS = {"generator": check_generator, "detector": check_detector}
 
 
-def check_plugin(kind: str, plugin: type | str, settings: Mapping[str, Any] | None = None) -> list[Result]:
+def check_plugin(
+    kind: str,
+    plugin: type | str,
+    settings: Mapping[str, Any] | None = None,
+    report: Callable[[str], None] = lambda name: None,
+) -> list[Result]:
     """Run the checks of a kind of plugin on a class or the name of an installed one."""
     if kind not in CHECKS:
         raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(CHECKS)}")
-    return CHECKS[kind](plugin, settings)
+    return CHECKS[kind](plugin, settings, report)

@@ -26,10 +26,12 @@ class Result:
 class Checks:
     """Collects results. A check is a function that returns what it found in order, or raises."""
 
+    report: Callable[[str], None] = lambda name: None  # hears of each check before it runs
     results: list[Result] = field(default_factory=list)
 
     def run(self, name: str, check: Callable[[], str]) -> bool:
         """Run one check and note the result; return whether it held."""
+        self.report(name)
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said):

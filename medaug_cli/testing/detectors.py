@@ -25,13 +25,15 @@ from medaug_cli.testing.examples import ConstructedExamples, constructed
 CLOSE_PIXELS, CLOSE_SCORE = 0.1, 0.01  # rounding of a network that sees another batch
 
 
-def check_detector(plugin: type | str, settings: Mapping[str, Any] | None = None) -> list[Result]:
+def check_detector(
+    plugin: type | str, settings: Mapping[str, Any] | None = None, report: Callable[[str], None] = lambda name: None
+) -> list[Result]:
     """Check a detector, a class or the name of an installed one, on small constructed images.
 
     Returns one result a check; checks that need what has failed are left out. Takes seconds with
-    settings that suit a CPU.
+    settings that suit a CPU. `report` hears the name of each check before it runs.
     """
-    checks, subject = Checks(), Subject("detector", plugin, settings or {})
+    checks, subject = Checks(report), Subject("detector", plugin, settings or {})
     if not check_class(checks, subject):
         return checks.results
     data = constructed(subject.spec())

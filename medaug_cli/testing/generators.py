@@ -1,6 +1,6 @@
 """The contract of a generator."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,15 @@ CLOSE = 0.5 / 255  # rounding of a network that sees another batch
 SEEDS = [image_seed(7, i) for i in range(6)]
 
 
-def check_generator(plugin: type | str, settings: Mapping[str, Any] | None = None) -> list[Result]:
+def check_generator(
+    plugin: type | str, settings: Mapping[str, Any] | None = None, report: Callable[[str], None] = lambda name: None
+) -> list[Result]:
     """Check a generator, a class or the name of an installed one, on small constructed images.
 
     Returns one result a check; checks that need what has failed are left out. Takes seconds with
-    settings that suit a CPU.
+    settings that suit a CPU. `report` hears the name of each check before it runs.
     """
-    checks, subject = Checks(), Subject("generator", plugin, settings or {})
+    checks, subject = Checks(report), Subject("generator", plugin, settings or {})
     if not check_class(checks, subject):
         return checks.results
     data = constructed(subject.spec())

@@ -2,9 +2,10 @@
 
 import io
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from medaug_cli.plugin import Detections
@@ -32,18 +33,22 @@ class TrialRun:
     done: int = 0
     logged: int = 0
     saved: tuple[int, bytes] | None = None  # the first checkpoint from half of the budget on
-    _highest: int = -1
+    asked: int = -1  # the highest `done` that fraction was asked for
+    seconds: float = math.inf  # after which the budget is used up, whatever was done
+    out_of_time: bool = False
     _idle: int = 0
+    _start: float = field(default_factory=time.monotonic)
 
     def fraction(self, done: int) -> float:
         """Return how much of the budget is used; fail a loop that makes no progress."""
-        self._idle = 0 if done > self._highest else self._idle + 1
-        self._highest = max(self._highest, done)
+        self._idle = 0 if done > self.asked else self._idle + 1
+        self.asked = max(self.asked, done)
         if self._idle > PATIENCE:
             raise CheckFailed(f"fit asks run.fraction({done}) again and again; `done` must grow with every step")
         if done and self.first is None:
             self.first = done
-        return done / self.budget
+        self.out_of_time = time.monotonic() - self._start > self.seconds
+        return 1.0 if self.out_of_time else done / self.budget
 
     def autocast(self) -> AbstractContextManager:
         """Return a context that does nothing: trials run at precision 32."""
