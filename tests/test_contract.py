@@ -16,7 +16,7 @@ from medaug_cli.testing import check_detector, check_generator, check_plugin
 QUICK = {  # settings that suit a test; a plugin that is not listed is checked as it comes
     ("generator", "cpggan"): {"base": 64, "latent": 16, "max_maps": 16, "batches": "4:4"},
     ("generator", "boxgan"): {"base": 64, "latent": 8, "max_maps": 16, "embedding": 8, "batch": 4},
-    ("detector", "yolov3"): {},
+    ("detector", "yolov3"): {"backbone": "small", "width": 4, "head_width": 16, "batch": 4},
 }
 INSTALLED = [(kind, name) for kind in registry.GROUPS for name in registry.names(kind)]
 
