@@ -1,0 +1,176 @@
+"""Find scans and read them: pictures as they are, volumes as axial slices.
+
+Legend of shapes: c channels, *s spatial axes ((height, width) or (depth, height, width)).
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medaug_cli.boxes import safe_id
+from medaug_cli.errors import BadInput, UsageError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+SQUARE = 0.01  # difference of the two in-plane spacings up to which pixels count as square
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One file: a picture, or a volume of slices."""
+
+    id: str
+    path: Path
+    relative: str  # path inside the folder of scans
+    volume: bool
+
+    @property
+    def folder(self) -> str | None:
+        """Return the first folder that the file lies in, None in a flat folder."""
+        first, slash, _ = self.relative.partition("/")
+        return first if slash else None
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a file holds."""
+
+    image: np.ndarray  # (c, *s) float32, as stored
+    spacing: tuple[float, ...] | None  # mm, in numpy axis order; None where the file does not say
+    bits: int  # 8 or 16
+
+
+def suffix_of(path: Path) -> str:
+    """Return a file's suffix in small letters; `.nii.gz` is one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name without its suffix."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def find_scans(source: Path) -> list[Scan]:
+    """Return the pictures and volumes of a file or folder, sorted by path; raise BadInput if there is none."""
+    if not source.exists():
+        raise BadInput(f"{source} does not exist")
+    root = source if source.is_dir() else source.parent
+    paths = sorted(_walk(source)) if source.is_dir() else [source]
+    paths = [path for path in paths if suffix_of(path) in PICTURES + VOLUMES]
+    if not paths:
+        raise BadInput(f"{source} holds no scan; the choices are {', '.join(PICTURES + VOLUMES)}")
+    stems = [stem_of(path) for path in paths]
+    clash = len(set(stems)) < len(stems)
+    scans = []
+    for path, stem in zip(paths, stems, strict=True):
+        relative = path.relative_to(root).as_posix()
+        name = relative[: len(relative) - len(suffix_of(path))] if clash else stem
+        scans.append(Scan(safe_id(name), path, relative, suffix_of(path) in VOLUMES))
+    _check_ids(source, scans)
+    return scans
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Return the files below a folder, hidden ones and links to other folders left out."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place) / name for name in files if not name.startswith(".")]
+    return found
+
+
+def _check_ids(source: Path, scans: Sequence[Scan]) -> None:
+    seen: dict[str, Scan] = {}
+    for scan in scans:
+        if scan.id in seen:
+            raise BadInput(f"{source}: {seen[scan.id].relative} and {scan.relative} would both be called {scan.id}")
+        seen[scan.id] = scan
+
+
+def read_scan(path: Path, labels: bool = False) -> Pixels:
+    """Read a picture or a volume; with `labels` resampling keeps whole numbers. Raise BadInput if it cannot be."""
+    return _read_volume(path, labels) if suffix_of(path) in VOLUMES else _read_picture(path)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return the width and height of a picture without reading its pixels."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except Exception as error:  # whatever Pillow's decoders raise
+        raise _unreadable(path, error) from error
+
+
+def _read_picture(path: Path) -> Pixels:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            picture: Image.Image = file
+            deep = picture.mode in ("I", "I;16", "I;16B", "I;16L", "F")
+            if not deep and picture.mode not in ("L", "RGB"):
+                picture = picture.convert("L" if picture.mode in ("1", "LA", "La") else "RGB")
+            pixels = np.asarray(picture, np.float32)
+    except Exception as error:  # whatever Pillow's decoders raise
+        raise _unreadable(path, error) from error
+    image = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    if len(image) == 3 and (image[0] == image[1]).all() and (image[0] == image[2]).all():
+        image = image[:1]
+    return Pixels(np.ascontiguousarray(image), None, 16 if deep else 8)
+
+
+def _read_volume(path: Path, labels: bool) -> Pixels:
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        scan = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+    if scan.GetDimension() != 3 or scan.GetNumberOfComponentsPerPixel() != 1:
+        size = "x".join(map(str, scan.GetSize()))
+        raise BadInput(f"{path} is no volume of one channel (its size is {size}); give one file a volume")
+    if min(scan.GetSize()) < 2:
+        raise BadInput(f"{path} is a volume of {'x'.join(map(str, scan.GetSize()))} voxels; give single slices as PNG")
+    scan = _square(sitk.DICOMOrient(scan, "LPS"), labels)
+    spacing = tuple(float(s) for s in scan.GetSpacing()[::-1])
+    return Pixels(sitk.GetArrayFromImage(scan).astype(np.float32)[None], spacing, 16)
+
+
+def _square(scan, labels: bool):  # type: ignore[no-untyped-def]
+    """Return a volume whose in-plane pixels are square, resampled to the finer spacing if they were not."""
+    import SimpleITK as sitk
+
+    x, y, z = scan.GetSpacing()
+    if abs(x - y) <= SQUARE * min(x, y):
+        return scan
+    finer = min(x, y)
+    columns, rows, slices = scan.GetSize()
+    size = [max(1, round(columns * x / finer)), max(1, round(rows * y / finer)), slices]
+    how = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
+    return sitk.Resample(
+        scan, size, sitk.Transform(), how, scan.GetOrigin(), (finer, finer, z), scan.GetDirection(), 0.0
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    if not path.exists():
+        return BadInput(f"{path} does not exist")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1][:160] if lines else type(error).__name__
+    return BadInput(f"{path} cannot be read, it is truncated, damaged or something else ({reason})")
+
+
+def check_volume_kind(scans: Sequence[Scan]) -> bool:
+    """Return whether the scans are volumes; raise UsageError if some are and some are pictures."""
+    kinds = {scan.volume for scan in scans}
+    if len(kinds) > 1:
+        first = next(scan for scan in scans if scan.volume != scans[0].volume)
+        raise UsageError(f"{scans[0].relative} and {first.relative} are a picture and a volume; preprocess them apart")
+    return kinds.pop()
