@@ -1,0 +1,74 @@
+"""`medaug preprocess`: make a store of scans and their boxes."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from medaug_cli.commands import console, options
+
+
+def preprocess(
+    scans: Annotated[Path, typer.Argument(metavar="SCANS", help="A folder of pictures or volumes, or one file.")],
+    boxes: Annotated[
+        Path | None, typer.Option(help="boxes.json, COCO JSON or CSV, or a folder of YOLO, VOC or mask files.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Lesion masks: a folder with the scans' names, or a volume.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The store to write.")] = Path("real.h5"),
+    size: Annotated[int, typer.Option(help="Pixels along each side, a power of two.")] = 256,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARES|FILE.CSV",
+            help="Shares of train,val,test, or a CSV of patient,split; default: the annotation's own, or 0.7,0.1,0.2.",
+        ),
+    ] = None,
+    strip: Annotated[str, typer.Option(help="Brain extraction: auto, none, or a stripper's name.")] = "auto",
+    fit: Annotated[Literal["pad", "stretch"], typer.Option(help="Keep the shape, or stretch it to a square.")] = "pad",
+    label: Annotated[str | None, typer.Option(help="Give every box this one label.")] = None,
+    denoise: Annotated[Literal["auto", "none", "median", "curvature"], typer.Option(help="Smooth the noise.")] = "auto",
+    bits: Annotated[Literal["8", "16"], typer.Option(help="Bits of a stored pixel.")] = "8",
+    slices: Annotated[Literal["all", "lesions"], typer.Option(help="Slices of a volume to keep.")] = "all",
+    min_area: Annotated[int, typer.Option(help="Pixels from which a component of a mask is a lesion.", min=1)] = 10,
+    on_fail: Annotated[
+        Literal["crop", "skip", "error"],
+        typer.Option(help="Where brain extraction is doubtful: keep the head's crop, leave the scan out, or stop."),
+    ] = "crop",
+    unreadable: Annotated[
+        Literal["stop", "skip"], typer.Option(help="What to do with a file that cannot be read.")
+    ] = "stop",
+    keep_masks: Annotated[
+        Path | None, typer.Option(help="Folder for the brain masks, in each scan's geometry.")
+    ] = None,
+    dry_run: options.DryRun = False,
+    seed: options.Seed = 0,
+    workers: options.Workers = 0,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Strip, denoise, crop and resize scans, carry their boxes along, and split them by patient.
+
+    Example: medaug preprocess scans/ --boxes boxes.csv --size 256 --split 0.7,0.1,0.2
+    """
+    from medaug_cli.scans.frames import Recipe
+    from medaug_cli.scans.pipeline import PreprocessOptions, find_scans, preprocess
+
+    recipe = Recipe(
+        size, strip, fit, denoising=denoise, on_fail=on_fail, slices=slices, least_area=min_area, label=label,
+        bits=int(bits), keep_masks=keep_masks,
+    )  # fmt: skip
+    with console.bar("preprocess", float("inf") if not scans.exists() else len(find_scans(scans))) as bar:
+        store = preprocess(PreprocessOptions(
+            scans, out, boxes, masks, split, recipe, unreadable, seed, workers, resume, overwrite, dry_run, bar.by,
+            console.say,
+        ))  # fmt: skip
+    if store is None:
+        console.answer({"store": None}, as_json, "nothing was written")
+        return
+    counts = {name: len(store.indices(name)) for name in ("train", "val", "test")}
+    result = {"store": str(out), "images": len(store), "hash": store.hash, **counts}
+    shown = ", ".join(f"{count} {name}" for name, count in counts.items())
+    console.answer(result, as_json, f"{out}: {len(store)} images ({shown}); see {out.with_name('preprocess.html')}")
