@@ -138,12 +138,16 @@ HIDDEN = "import importlib\nimportlib.import_module('a_library_that_nobody_has')
     (NEEDS, "does not load", "it imports a_library_that_nobody_has, which is not installed"),
     (HIDDEN, "installed", ""),
 ])  # fmt: skip
-def test_one_that_does_not_import_breaks_nothing_else(blobs, place, tmp_path, code, state, reason):
+def test_what_does_not_import_is_listed_beside_the_others(blobs, place, tmp_path, code, state, reason):
     plugins = [blobs, write_distribution(tmp_path, "broken-scans", code, {"needy": "Needy"})]
     rows = listed(place, plugins=plugins)
     needy = rows["generator", "needy", "broken-scans"]
     assert (needy["state"], needy["reason"]) == (state, reason)
     assert rows["generator", "blobs", "medaug-blobs"]["state"] == "installed"
+
+
+def test_one_that_does_not_import_is_named_with_the_reason_and_breaks_nothing_else(blobs, place, tmp_path):
+    plugins = [blobs, write_distribution(tmp_path, "broken-scans", HIDDEN, {"needy": "Needy"})]
     loaded = listed(place, "--load", plugins=plugins)
     assert loaded["generator", "needy", "broken-scans"]["state"] == "does not load"
     assert "No module named 'a_library_that_nobody_has'" in loaded["generator", "needy", "broken-scans"]["reason"]
@@ -152,19 +156,8 @@ def test_one_that_does_not_import_breaks_nothing_else(blobs, place, tmp_path, co
     assert "'needy' of broken-scans does not load (ModuleNotFoundError: No module named 'a_library" in said
     told = medaug(place, "plugins", "check", "needy", "--json", plugins=plugins, code=1)
     assert "a_library_that_nobody_has" in json.loads(told)["checks"][0]["sentence"]
-    assert medaug(
-        place,
-        "train-gan",
-        "real.h5",
-        "--generator",
-        "blobs",
-        "--kimg",
-        "0.01",
-        "--overwrite",
-        "--device",
-        "cpu",
-        plugins=plugins,
-    )
+    train = ("train-gan", "real.h5", "--generator", "blobs", "--kimg", "0.01", "--out", "g5", "--device", "cpu")
+    assert medaug(place, *train, plugins=plugins)
 
 
 def test_two_with_one_name(blobs, place, tmp_path):
