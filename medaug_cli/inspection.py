@@ -15,7 +15,6 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from medaug_cli import __version__, registry
 from medaug_cli.errors import MissingPlugin
-from medaug_cli.plugin import API_VERSION
 
 OPTIONAL = ("tsne", "logs")  # parts that a user may leave out
 
@@ -169,6 +168,8 @@ def _setting(field: Field, kind: Any) -> dict[str, Any]:
 
 def machine(folder: Path) -> dict[str, Any]:
     """Return what this machine offers: Python, torch, devices, threads, memory, and the disk of `folder`."""
+    from medaug_cli.plugin import API_VERSION  # brings numpy, which a mere listing need not wait for
+
     return {
         "medaug": __version__,
         "plugin_api": API_VERSION,

@@ -61,6 +61,12 @@ EXAMPLES = {
         "categories": [{"id": 1, "name": "lesion", "supercategory": "disease"}],
         "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 2.5, 3, 4], "area": 9, "iscrowd": 0}],
     },
+    "preprocess": {
+        "version": 1, "tool_version": "0.1.0", "settings": {"size": 256}, "split_by": "patient",
+        "slices": [{"id": "0001-12", "file": "0001.nii.gz", "slice": 12, "state": "kept", "patient": "0001",
+                    "split": "train", "boxes": 1, "dropped_boxes": ["outside"], "strip": "auto", "doubtful": True,
+                    "reason": "no contour", "measures": {"share": 0.4}}],
+    },
     "detections": [{"image_id": 7, "category_id": 1, "bbox": [1, 2.5, 3, 4], "score": 0.5}],
 }  # fmt: skip
 MISSING = object()
@@ -91,6 +97,8 @@ FAULTS = [  # schema, where, value, whether the schema itself can tell, the reas
     ("detector", "synthetic.0.images", MISSING, True, "Field required"),
     ("metrics", "rows.0.iou.0.5.sensitivity", "high", True, "valid number"),
     ("metrics", "rows", MISSING, True, "Field required"),
+    ("preprocess", "slices.0.state", "lost", True, "'kept', 'skipped'"),
+    ("preprocess", "slices.0.measures.share", "half", True, "valid number"),
     ("coco", "categories", MISSING, True, "Field required"),
     ("coco", "annotations.0.iscrowd", 2, True, "less than or equal to 1"),
     ("coco", "annotations.0.bbox", [1, 2, 3], False, "a bbox has 4 numbers"),
