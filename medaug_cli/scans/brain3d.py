@@ -1,0 +1,119 @@
+"""Brain extraction from a volume: even out the coil's field, cut the bridges to the skull, keep the best part.
+
+Works on a grid of 2 mm, (z, y, x), which keeps a head within a few seconds and 400 MB.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from medaug_cli.scans.brain2d import Extracted
+from medaug_cli.scans.brain_head import (
+    Spacing,
+    close,
+    dilate,
+    filled,
+    head_depth,
+    head_mask,
+    largest,
+    otsu,
+    resampled,
+    restored,
+    unit_range,
+)
+
+WORK = 2.0  # mm
+USUAL_VOLUME = 1400.0  # ml
+
+
+def brain3d(image: np.ndarray, spacing: Spacing) -> Extracted:
+    """Return the brain of a volume (z, y, x) of voxels of `spacing` mm; `volume_ml` and `dark_rim` judge it."""
+    factors = [min(1.0, step / WORK) for step in spacing]
+    grey = resampled(_smoothed(unit_range(image), spacing), factors)
+    step = tuple(s * n / m for s, n, m in zip(spacing, image.shape, grey.shape, strict=True))
+    head = head_mask(grey, step)
+    depth = head_depth(head, step)
+    nothing = Extracted(np.zeros(image.shape, bool), {"volume_ml": 0.0})
+    if depth.max() < 25:
+        return nothing
+    grey = grey / field_of_coil(grey, head & (grey > 0.5 * otsu(grey[head])), step)
+    grey, contrast = _in_brain_units(grey, depth, step)
+    best, best_score = nothing.mask, -np.inf
+    measures = nothing.measures
+    for region, level, tissue in _candidates(grey, depth, contrast, step):
+        score, found = _plausibility(grey, depth, region, tissue, level, step)
+        if score > best_score:
+            best, best_score, measures = region, score, found
+    if best is nothing.mask:
+        return nothing
+    return Extracted(restored(dilate(best, 2.5, step) & head, image.shape, 0.5), measures)
+
+
+def field_of_coil(image: np.ndarray, mask: np.ndarray, spacing: Spacing) -> np.ndarray:
+    """Return the smooth field that brightens a volume (N4, Tustison 2010), 1 in the middle of the masked values."""
+    import SimpleITK as sitk
+
+    scan = sitk.GetImageFromArray((image * 1000 + 1).astype(np.float32))
+    scan.SetSpacing([float(step) for step in spacing[::-1]])
+    where = sitk.GetImageFromArray(mask.astype(np.uint8))
+    where.CopyInformation(scan)
+    correction = sitk.N4BiasFieldCorrectionImageFilter()
+    correction.SetMaximumNumberOfIterations([50, 50, 30])
+    correction.SetConvergenceThreshold(1e-3)
+    shrink = [max(1, round(4.0 / step)) for step in spacing[::-1]]
+    correction.Execute(sitk.Shrink(scan, shrink), sitk.Shrink(where, shrink))
+    field = sitk.GetArrayFromImage(sitk.Exp(correction.GetLogBiasFieldAsImage(scan)))
+    return field / max(float(np.median(field[mask])), 1e-6)
+
+
+def _smoothed(image: np.ndarray, spacing: Spacing) -> np.ndarray:
+    from scipy import ndimage
+
+    return ndimage.gaussian_filter(image, [0.3 * max(WORK / step - 1, 0) for step in spacing])
+
+
+def _in_brain_units(grey: np.ndarray, depth: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, float]:
+    """Return grey values with the brain's most frequent one at 1, and the 20th percentile of its tissue."""
+    from scipy import ndimage
+
+    deep = grey[depth > 25]
+    deep = deep[deep > 0.5 * np.median(deep)]
+    counts, edges = np.histogram(deep, 100)
+    peak = int(ndimage.gaussian_filter1d(counts.astype(float), 2).argmax())
+    typical = max(float(edges[peak] + edges[peak + 1]) / 2, 1e-6)
+    tissue = deep[deep > 0.45 * typical] / typical
+    smooth = ndimage.gaussian_filter(grey, [0.6 / step for step in spacing])
+    return smooth / typical, float(np.clip(np.percentile(tissue, 20), 0.55, 0.95))
+
+
+def _candidates(
+    grey: np.ndarray, depth: np.ndarray, contrast: float, spacing: Spacing
+) -> Iterator[tuple[np.ndarray, float, np.ndarray]]:
+    """Yield regions, the grey level that bounds them and their tissue, for several levels and widths of bridges."""
+    from scipy import ndimage
+
+    for darkness in (0.62, 0.69, 0.78):
+        level = darkness * contrast
+        tissue = (grey > level) & (depth > 6) & (grey < np.where(depth < 22, 1.55, 2.5))
+        inside = ndimage.distance_transform_edt(tissue, sampling=spacing)
+        for radius in (2.0, 3.0, 4.0, 5.0):
+            labels, count = ndimage.label(inside > radius)
+            if not count:
+                continue
+            mass = ndimage.sum(depth > 15, labels, range(1, count + 1))
+            grown = dilate(labels == 1 + int(np.argmax(mass)), radius + 1, spacing) & tissue
+            part = largest(ndimage.binary_opening(grown))
+            if part.any():
+                yield filled(close(part, 10, spacing)), level, part
+
+
+def _plausibility(
+    grey: np.ndarray, depth: np.ndarray, region: np.ndarray, tissue: np.ndarray, level: float, spacing: Spacing
+) -> tuple[float, dict[str, float]]:
+    rim = dilate(region, 4, spacing) & ~dilate(region, 1, spacing)
+    volume = float(region.sum() * np.prod(spacing) / 1000)
+    dark = float((grey[rim] < 1.15 * level).mean())
+    solid, shallow = float(tissue.sum() / region.sum()), float((depth[region] < 9).mean())
+    usual = 1 - float(np.clip(abs(np.log(volume / USUAL_VOLUME)) - 0.25, 0, 1))
+    measures = {"volume_ml": volume, "dark_rim": dark}
+    return dark + 0.5 * solid + 1.2 * usual - 1.5 * shallow, measures

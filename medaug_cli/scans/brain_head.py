@@ -1,0 +1,150 @@
+"""What every classical brain extraction starts from: the head, its depth, and morphology in millimetres.
+
+Arrays are (y, x) or (z, y, x) with rows running down; `spacing` is millimetres per voxel in that order.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Spacing = Sequence[float]
+
+
+def erode(mask: np.ndarray, radius: float, spacing: Spacing) -> np.ndarray:
+    """Return the voxels more than `radius` mm inside a mask."""
+    from scipy import ndimage
+
+    return ndimage.distance_transform_edt(mask, sampling=spacing) > radius
+
+
+def dilate(mask: np.ndarray, radius: float, spacing: Spacing) -> np.ndarray:
+    """Return the voxels at most `radius` mm from a mask."""
+    from scipy import ndimage
+
+    if not mask.any():
+        return mask.astype(bool)
+    return ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
+
+
+def close(mask: np.ndarray, radius: float, spacing: Spacing) -> np.ndarray:
+    """Return a mask whose gaps narrower than twice `radius` mm are filled, also those at the image's border."""
+    width = int(np.ceil(radius / min(spacing))) + 2
+    padded = dilate(np.pad(mask, width), radius, spacing)
+    closed = ~dilate(~padded, radius, spacing)
+    return closed[tuple(slice(width, -width) for _ in mask.shape)] | mask
+
+
+def largest(mask: np.ndarray) -> np.ndarray:
+    """Return the largest connected part of a mask."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask.astype(bool)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels == sizes.argmax()
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    """Return a mask without holes, a volume plane by plane along every axis."""
+    from scipy import ndimage
+
+    if mask.ndim == 2:
+        return ndimage.binary_fill_holes(mask)
+    for axis in range(3):
+        planes = np.moveaxis(mask, axis, 0)
+        mask = np.moveaxis(np.stack([ndimage.binary_fill_holes(plane) for plane in planes]), 0, axis)
+    return mask
+
+
+def otsu(values: np.ndarray) -> float:
+    """Return the threshold that parts values into two classes best (Otsu 1979)."""
+    counts, edges = np.histogram(values, 128)
+    centres = (edges[1:] + edges[:-1]) / 2
+    weight, total = np.cumsum(counts), np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (total[-1] * weight / weight[-1] - total) ** 2 / (weight * (weight[-1] - weight))
+    return float(centres[np.nanargmax(between)]) if np.isfinite(between).any() else float(centres[0])
+
+
+def unit_range(image: np.ndarray) -> np.ndarray:
+    """Return an image from 0 to 1, its 0.5th to its 99.5th percentile."""
+    image = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
+    low, high = np.percentile(image, (0.5, 99.5))
+    return np.clip((image - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)
+
+
+def resampled(image: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    """Return an image scaled by a factor per axis."""
+    from scipy import ndimage
+
+    if all(abs(factor - 1) < 0.02 for factor in factors):
+        return image
+    return ndimage.zoom(image, factors, order=1, grid_mode=True, mode="nearest")
+
+
+def restored(mask: np.ndarray, shape: tuple[int, ...], smooth: float = 0.7) -> np.ndarray:
+    """Return a working mask on the grid of the image that it was made from."""
+    from scipy import ndimage
+
+    soft = ndimage.gaussian_filter(mask.astype(np.float32), smooth)
+    factors = [n / m for n, m in zip(shape, mask.shape, strict=True)]
+    grown = ndimage.zoom(soft, factors, order=1, grid_mode=True, mode="nearest") > 0.5
+    result = np.zeros(shape, bool)
+    overlap = tuple(slice(0, min(n, m)) for n, m in zip(shape, grown.shape, strict=True))
+    result[overlap] = grown[overlap]
+    return result
+
+
+def head_mask(image: np.ndarray, spacing: Spacing | None = None) -> np.ndarray:
+    """Return the head with everything in it: tissue above the air, closed and filled; empty for an empty image.
+
+    The last row of a slice counts as cut through: a neck that leaves the picture does not open the head.
+    """
+    from scipy import ndimage
+
+    spacing = tuple(spacing) if spacing is not None else (1.0,) * image.ndim
+    smooth = ndimage.gaussian_filter(unit_range(image), [1.0 / step for step in spacing])
+    lit = smooth[smooth > 0.01 * smooth.max()] if smooth.max() > 0 else smooth[:0]
+    if lit.size < 50:
+        return np.zeros(image.shape, bool)
+    tissue = smooth > 0.45 * otsu(lit)
+    if image.ndim == 3:
+        return filled(close(_main_parts(tissue), 8, spacing))
+    tissue = _main_parts(opened(tissue, 2, spacing))
+    width = int(np.ceil(14 / min(spacing)))
+    padded = np.pad(np.pad(tissue, ((width, 0), (width, width))), ((0, width), (0, 0)), mode="edge")
+    head = filled(close(padded, 12, spacing))[width:-width, width:-width]
+    return largest(filled(np.pad(head, ((0, 1), (0, 0)), constant_values=True))[:-1])
+
+
+def _main_parts(mask: np.ndarray) -> np.ndarray:
+    """Return the connected parts at least 5 % as large as the largest: a scalp may not touch its brain."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.isin(labels, np.flatnonzero(sizes >= 0.05 * sizes.max()))
+
+
+def opened(mask: np.ndarray, radius: float, spacing: Spacing) -> np.ndarray:
+    """Return a mask without its parts thinner than twice `radius` mm."""
+    width = int(np.ceil(radius / min(spacing))) + 1
+    padded = np.pad(mask, width, mode="edge")
+    kept = dilate(erode(padded, radius, spacing), radius, spacing)
+    return kept[tuple(slice(width, -width) for _ in mask.shape)]
+
+
+def head_depth(head: np.ndarray, spacing: Spacing) -> np.ndarray:
+    """Return the distance in mm of every voxel of the head from its surface; a cut neck is no surface."""
+    from scipy import ndimage
+
+    padded = np.pad(head, 1)
+    if head.ndim == 2:
+        padded[-1] = padded[-2]
+    inner = tuple(slice(1, -1) for _ in head.shape)
+    return ndimage.distance_transform_edt(padded, sampling=spacing)[inner]
