@@ -1,0 +1,54 @@
+"""`medaug filter`: drop synthetic images that clearly lack the disease."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from medaug_cli.commands import console, options
+
+
+def filter(
+    synthetic: Annotated[Path, typer.Argument(metavar="SYNTHETIC.H5", help="A store made by synthesize.")],
+    out: Annotated[Path, typer.Option(help="The store to write.")] = Path("kept.h5"),
+    by: Annotated[
+        Literal["lesion", "manual", "none"],
+        typer.Option(help="Go by lesion evidence, by decisions alone, or keep all (for the contact sheet)."),
+    ] = "lesion",
+    detector: Annotated[
+        Path | None, typer.Option(help="Take a trained detector's word as evidence, not the region features'.")
+    ] = None,
+    real: Annotated[
+        Path | None, typer.Option(help="The generator's training store; default: found beside SYNTHETIC.H5.")
+    ] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="CSV exported from filter.html; it overrules everything else.")
+    ] = None,
+    real_share: Annotated[
+        float, typer.Option(help="Share of real lesions that would fall below the line; more drops more.")
+    ] = 0.05,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Drop images whose boxes clearly lack the disease, never for looking artificial; keep the reason for each.
+
+    Example: medaug filter synthetic.h5 --out kept.h5
+    """
+    from medaug_cli.lesion_filter import FilterOptions, sift
+    from medaug_cli.store import open_store
+
+    with console.bar("filter", len(open_store(synthetic))) as bar:
+        store, report = sift(FilterOptions(
+            synthetic, out, by, detector, real, decisions, real_share, seed, device, resume, overwrite, bar.by,
+            console.say,
+        ))  # fmt: skip
+    dropped = len(report.images) - len(store)
+    result = {"store": str(out), "images": len(store), "dropped": dropped, "threshold": report.threshold}
+    page = out.with_name("filter.html")
+    console.answer(
+        result | {"calibration": report.calibration}, as_json,
+        f"{out}: {len(store)} of {len(report.images)} images are kept; {page} shows each, and can be overruled",
+    )  # fmt: skip

@@ -1,0 +1,60 @@
+"""filter.html: the contact sheet in which a person overrules the filter."""
+
+import base64
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medaug_cli import __version__
+from medaug_cli.figures.grid import as_picture, flat_boxes
+
+THUMB = 96  # pixels at most
+MOST = 6000  # images on the page
+
+
+@dataclass(frozen=True)
+class Card:
+    """One image on the sheet."""
+
+    id: str
+    image: np.ndarray  # (c, *s)
+    boxes: np.ndarray  # (m, 2*d)
+    keep: bool
+    reason: str
+    evidence: float | None  # of its best box
+
+
+def filter_html(cards: Iterable[Card], calibration: str, threshold: float | None, source: str, out: str) -> str:
+    """Return the page: dropped images first, then the kept ones with the least evidence."""
+    from jinja2 import Environment
+
+    rows = [_row(card) for card in cards]
+    rows.sort(key=lambda row: (row["keep"], row["evidence"] if row["evidence"] is not None else 2))
+    hidden = max(0, len(rows) - MOST)
+    template = Path(__file__).with_name("filter_page.html").read_text(encoding="utf-8")
+    data = json.dumps(rows[:MOST], separators=(",", ":")).replace("<", "\\u003c")
+    return Environment(autoescape=True).from_string(template).render(
+        calibration=calibration, threshold=threshold, source=source, out=out, data=data, hidden=hidden,
+        version=__version__,
+    )  # fmt: skip
+
+
+def _row(card: Card) -> dict[str, object]:
+    """Return what the page's script needs of one image; boxes in percent of the picture."""
+    from PIL import Image
+
+    picture = Image.fromarray(as_picture(card.image))
+    width, height = picture.size
+    picture.thumbnail((THUMB, THUMB))
+    target = io.BytesIO()
+    picture.convert("L" if card.image.shape[0] != 3 else "RGB").save(target, format="JPEG", quality=72)
+    scale = np.array([100 / width, 100 / height, 100 / width, 100 / height])
+    boxes = [[round(float(v), 1) for v in box] for box in flat_boxes(card.boxes) * scale]
+    return {
+        "id": card.id, "image": base64.b64encode(target.getvalue()).decode(), "boxes": boxes, "keep": card.keep,
+        "reason": card.reason, "evidence": card.evidence,
+    }  # fmt: skip

@@ -1,0 +1,245 @@
+"""How much a boxed region looks like a lesion, learnt from real boxes and calibrated on them.
+
+Positives are the real boxes; negatives are boxes of other patients laid on the same images where they
+touch no lesion, so both lie at the same kind of places and differ in what they show alone.
+
+Legend of shapes: m boxes of an image, f features, c channels, *s spatial axes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from medaug_cli.errors import UsageError
+from medaug_cli.plugin import Detections
+from medaug_cli.store import Store
+
+NEGATIVES = 4  # a real image
+TOUCHES = 0.05  # share of a box that may overlap a lesion where there should be none
+FOLDS = 5
+TREES = 300
+LEAST_BOXES = 20
+LEAST_AUC = 0.65  # below it nothing is dropped
+RING = 0.6  # width of the surrounding ring, in sides of the box
+HEAD = 0.04  # of full brightness, from where a pixel is not background
+
+
+class Evidence(Protocol):
+    """Anything that scores the boxes of an image: larger means more like a lesion."""
+
+    def scores(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return a score (m,) for boxes (m, 2*d) of an image (c, *s) in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well evidence tells real lesions from elsewhere, and where it draws the line."""
+
+    threshold: float  # below: clearly no lesion
+    auc: float | None  # out of fold, None where there are no negatives
+    real_dropped: float  # share of real boxes that would fall below
+    elsewhere_dropped: float | None  # share of lesion-free boxes that fall below
+    boxes: int
+    decides: bool  # whether anything is dropped at all
+
+    def sentence(self) -> str:
+        """Say what the numbers mean."""
+        if not self.decides:
+            return (
+                f"The evidence cannot tell lesions from elsewhere (AUC {self.auc:.2f} on {self.boxes} real boxes): "
+                "no image is dropped."
+            )
+        parts = [f"Calibrated on {self.boxes} real boxes"]
+        if self.auc is not None:
+            parts.append(f"out-of-fold AUC {self.auc:.2f}")
+        parts.append(f"{self.real_dropped:.1%} of real lesions would be dropped")
+        if self.elsewhere_dropped is not None:
+            parts.append(f"{self.elsewhere_dropped:.1%} of lesion-free boxes are")
+        return ", ".join(parts) + "."
+
+
+def _slices(box: np.ndarray, spatial: tuple[int, ...], grow: float = 0.0) -> tuple[slice, ...]:
+    """Return the pixels of a box, widened by `grow` sides, as slices in numpy order."""
+    d = len(spatial)
+    low, high = box[:d].astype(float), box[d:].astype(float)
+    border = grow * (high - low)
+    found = []
+    for axis, length in enumerate(spatial):
+        x = d - 1 - axis
+        start = int(np.clip(np.floor(low[x] - border[x]), 0, length - 1))
+        stop = int(np.clip(np.ceil(high[x] + border[x]), start + 1, length))
+        found.append(slice(start, stop))
+    return tuple(found)
+
+
+def describe(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return features (m, f) of boxes (m, 2*d) of an image (c, *s): contrast to the ring around, to the mirrored
+    place and to the head, texture and edges. Places and sizes are no features."""
+    grey = np.asarray(image, np.float64).mean(0)
+    head = grey > HEAD
+    typical, spread = (grey[head].mean(), grey[head].std() + 1e-3) if head.sum() > 16 else (0.5, 0.25)
+    z = (grey - typical) / spread
+    edges = np.sqrt(sum(np.square(g) for g in np.gradient(z)))
+    mirrored = z[..., ::-1]
+    return np.stack([_features(z, mirrored, edges, head, box) for box in boxes]) if len(boxes) else np.empty((0, 17))
+
+
+def _features(z: np.ndarray, mirrored: np.ndarray, edges: np.ndarray, head: np.ndarray, box: np.ndarray) -> np.ndarray:
+    own, wide = _slices(box, z.shape), _slices(box, z.shape, RING)
+    ring = np.zeros(z.shape, bool)
+    ring[wide] = True
+    ring[own] = False
+    inside, other = z[own].ravel(), mirrored[own].ravel()
+    around = z[ring & head] if (ring & head).sum() > 4 else z[wide].ravel()
+    low, middle, high = np.percentile(inside, (10, 50, 90))
+    ring_low, ring_middle, ring_high = np.percentile(around, (10, 50, 90))
+    other_low, other_middle, other_high = np.percentile(other, (10, 50, 90))
+    core = _slices(box, z.shape, -0.25)
+    return np.array([
+        middle, high, low, middle - ring_middle, high - ring_high, low - ring_low, middle - other_middle,
+        high - other_high, low - other_low, inside.std(), inside.std() - around.std(), z[core].mean() - ring_middle,
+        edges[own].mean(), edges[own].mean() - edges[ring].mean() if ring.any() else 0.0, inside.max(),
+        np.abs(inside - other).mean(), head[own].mean(),
+    ])  # fmt: skip
+
+
+@dataclass
+class RegionEvidence:
+    """Extremely randomised trees on `describe` (Geurts et al. 2006)."""
+
+    trees: Any
+
+    def scores(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return the share of trees that see a lesion in each box, (m,)."""
+        if not len(boxes):
+            return np.zeros(0)
+        return self.trees.predict_proba(describe(image, boxes))[:, 1]
+
+
+def fit_regions(store: Store, real_share: float, seed: int) -> tuple[RegionEvidence, Calibration]:
+    """Fit the evidence on the real training images of a store and calibrate it out of fold, patient by patient.
+
+    `real_share` is the share of real lesions that may be dropped. Raises UsageError with too few boxes.
+    """
+    features, truth, patients = _examples(store, seed)
+    folds = min(FOLDS, len(set(patients)))
+    if truth.sum() < LEAST_BOXES or truth.all() or folds < 2:
+        raise UsageError(
+            f"{store.path} has {int(truth.sum())} boxes of {len(set(patients))} patients to learn from, "
+            f"{LEAST_BOXES} of 2 are needed; use --detector DIR, --by manual or --by none"
+        )
+    scores = np.full(len(truth), np.nan)
+    for train, test in _folds(patients, folds, seed):
+        scores[test] = _trees(seed).fit(features[train], truth[train]).predict_proba(features[test])[:, 1]
+    return RegionEvidence(_trees(seed).fit(features, truth)), calibrate(scores[truth], scores[~truth], real_share)
+
+
+def calibrate(lesions: np.ndarray, elsewhere: np.ndarray, real_share: float) -> Calibration:
+    """Return the line below which only `real_share` of the real lesions' scores (n,) lie."""
+    from sklearn.metrics import roc_auc_score
+
+    threshold = float(np.quantile(lesions, real_share, method="lower"))
+    auc = None
+    if len(elsewhere):
+        truth = np.concatenate([np.ones(len(lesions)), np.zeros(len(elsewhere))])
+        auc = float(roc_auc_score(truth, np.concatenate([lesions, elsewhere])))
+    return Calibration(
+        threshold=threshold, auc=auc, real_dropped=float((lesions < threshold).mean()),
+        elsewhere_dropped=float((elsewhere < threshold).mean()) if len(elsewhere) else None, boxes=len(lesions),
+        decides=auc is None or auc >= LEAST_AUC,
+    )  # fmt: skip
+
+
+def _trees(seed: int) -> Any:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    return ExtraTreesClassifier(TREES, min_samples_leaf=4, class_weight="balanced", random_state=seed)
+
+
+def _folds(patients: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    names = np.random.default_rng(seed).permutation(sorted(set(patients)))
+    home = {name: i % folds for i, name in enumerate(names)}
+    own = np.array([home[name] for name in patients])
+    for fold in range(folds):
+        yield np.flatnonzero(own != fold), np.flatnonzero(own == fold)
+
+
+def _examples(store: Store, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return features (n, f), whether each is a lesion (n,) and its patient (n,)."""
+    train = store.indices("train", "real")
+    every = [(store.patients[i], box) for i in train for box in store.boxes[i]]
+    rng = np.random.default_rng(seed)
+    features, truth, patients = [], [], []
+    for i in train:
+        own = store.boxes[i]
+        wrong = _elsewhere(own, store.patients[i], every, rng)
+        boxes = np.concatenate([own, wrong]) if len(wrong) else own
+        features.append(describe(store.read([i])[0], boxes))
+        truth += [True] * len(own) + [False] * len(wrong)
+        patients += [store.patients[i]] * len(boxes)
+    return np.concatenate(features) if features else np.empty((0, 17)), np.array(truth, bool), np.array(patients)
+
+
+def _elsewhere(
+    own: np.ndarray, patient: str, every: Sequence[tuple[str, np.ndarray]], rng: np.random.Generator
+) -> np.ndarray:
+    """Return boxes of other patients that touch none of an image's own, at most NEGATIVES."""
+    found: list[np.ndarray] = []
+    for k in rng.permutation(len(every))[: 8 * NEGATIVES]:
+        name, box = every[k]
+        if name != patient and all(overlap(box, lesion) <= TOUCHES for lesion in own):
+            found.append(box)
+            if len(found) == NEGATIVES:
+                break
+    return np.array(found, np.float32).reshape(len(found), own.shape[1])
+
+
+def overlap(box: np.ndarray, other: np.ndarray) -> float:
+    """Return the share of a box (2*d,) that another one covers."""
+    d = len(box) // 2
+    sides = np.minimum(box[d:], other[d:]) - np.maximum(box[:d], other[:d])
+    return float(np.prod(np.maximum(sides, 0)) / max(float(np.prod(box[d:] - box[:d])), 1e-12))
+
+
+@dataclass
+class DetectorEvidence:
+    """The best score among a detector's boxes of the right label that overlap the asked one."""
+
+    detector: Any
+    least_iou: float = 0.25
+
+    def scores(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return each box's best detection score, 0 where nothing is detected, (m,)."""
+        found: Detections = next(iter(self.detector.predict([image])))
+        return np.array([self._best(box, label, found) for box, label in zip(boxes, labels, strict=True)])
+
+    def _best(self, box: np.ndarray, label: int, found: Detections) -> float:
+        scores = [
+            float(score)
+            for other, score, kind in zip(*found, strict=True)
+            if kind == label and iou(box, other) >= self.least_iou
+        ]
+        return max(scores, default=0.0)
+
+
+def iou(box: np.ndarray, other: np.ndarray) -> float:
+    """Return the intersection over union of two boxes (2*d,)."""
+    d = len(box) // 2
+    area, both = float(np.prod(box[d:] - box[:d])), overlap(box, other)
+    shared = both * area
+    return shared / max(area + float(np.prod(other[d:] - other[:d])) - shared, 1e-12)
+
+
+def calibrate_detector(evidence: DetectorEvidence, store: Store, real_share: float) -> Calibration:
+    """Calibrate a detector on the real validation boxes, which it was not fitted on; raise UsageError with too few."""
+    validation = store.indices("val", "real")
+    scores = [evidence.scores(store.read([i])[0], store.boxes[i], store.labels[i]) for i in validation]
+    flat = np.concatenate([np.zeros(0), *scores])
+    if len(flat) < LEAST_BOXES:
+        raise UsageError(
+            f"{store.path} has {len(flat)} validation boxes to calibrate the detector on, {LEAST_BOXES} are needed"
+        )
+    return calibrate(flat, np.zeros(0), real_share)

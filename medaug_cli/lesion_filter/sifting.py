@@ -1,0 +1,267 @@
+"""`medaug filter`: keep what shows its lesions, say why of every image, let a person overrule."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from medaug_cli import __version__
+from medaug_cli.boxes import Strict
+from medaug_cli.devices import resolve_device
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import publish_text, read_json, read_text, refuse_existing, sha256_file, write_json
+from medaug_cli.lesion_filter.evidence import (
+    Calibration,
+    DetectorEvidence,
+    Evidence,
+    calibrate_detector,
+    fit_regions,
+)
+from medaug_cli.runs import load_detector
+from medaug_cli.store import REAL, Record, Store, StoreInfo, StoreWriter, already_made, open_store
+
+BLOCK = 128  # images that are finished together
+YES, NO = {"yes", "y", "true", "1", "keep", "kept"}, {"no", "n", "false", "0", "drop", "dropped"}
+
+By = Literal["lesion", "manual", "none"]
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """What `medaug filter` takes."""
+
+    synthetic: Path
+    out: Path
+    by: By = "lesion"
+    detector: Path | None = None
+    real: Path | None = None
+    decisions: Path | None = None
+    real_share: float = 0.05  # of real lesions that may look as if they were none
+    seed: int = 0
+    device: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+    report: Callable[[int], None] = lambda images: None
+    announce: Callable[[str], None] = lambda sentence: None
+
+
+class Verdict(Strict):
+    """What was decided of one image, and why."""
+
+    id: str
+    keep: bool
+    reason: str
+    evidence: list[float] = []  # of each box, larger is more like a lesion
+
+
+class FilterReport(Strict):
+    """filter.json."""
+
+    version: Literal[1] = 1
+    tool_version: str
+    synthetic: dict[str, str]  # file name -> hash
+    by: By
+    threshold: float | None
+    calibration: str
+    images: list[Verdict]
+
+
+def sift(options: FilterOptions) -> tuple[Store, FilterReport]:
+    """Publish the images that are kept, filter.json with a reason for each, and the contact sheet filter.html.
+
+    Raises UsageError for a store of real images, and where nothing would be left.
+    """
+    synthetic = open_store(options.synthetic)
+    _check(options, synthetic)
+    decisions = {} if options.decisions is None else read_decisions(options.decisions, synthetic)
+    info = _info(options, synthetic)
+    store = already_made(options.out, info, options.resume, options.overwrite)
+    if store is None:
+        refuse_existing(options.out, options.overwrite)
+        judge = _Judge.of(options, synthetic, decisions)
+        options.announce(judge.calibration_text)
+        store = _make(options, synthetic, info, judge)
+    report = read_json(report_path(options.out), FilterReport)
+    _publish_page(options, synthetic, report)
+    return store, report
+
+
+def report_path(out: Path) -> Path:
+    """Return where filter.json goes: beside the store."""
+    return out.with_name("filter.json")
+
+
+def _check(options: FilterOptions, synthetic: Store) -> None:
+    if (synthetic.sources == REAL).any():
+        raise UsageError(f"{options.synthetic} holds real images; only synthetic ones are filtered")
+    if options.by == "manual" and options.decisions is None:
+        raise UsageError(
+            "--by manual goes by --decisions file.csv; export it from a filter.html of --by lesion or none"
+        )
+    if options.detector is not None and options.by != "lesion":
+        raise UsageError(f"--detector gives evidence for --by lesion, not for --by {options.by}")
+    if not 0 <= options.real_share <= 0.5:
+        raise UsageError(f"--real-share {options.real_share}: a share from 0 to 0.5 is wanted")
+    if options.out.resolve() == options.synthetic.resolve():
+        raise UsageError(f"{options.out} is the store that is filtered; choose another --out")
+
+
+def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
+    """Read a person's decisions, a CSV with the columns image and keep (yes or no)."""
+    rows = csv.DictReader(io.StringIO(read_text(path)))
+    if not {"image", "keep"} <= set(rows.fieldnames or ()):
+        raise BadInput(f"{path} needs the columns image and keep")
+    known, found = set(synthetic.ids), {}
+    for line, row in enumerate(rows, start=2):
+        name, word = (row["image"] or "").strip(), (row["keep"] or "").strip().lower()
+        if name not in known:
+            raise BadInput(f"{path}, line {line}: {synthetic.path} holds no image {name!r}")
+        if word not in YES | NO:
+            raise BadInput(f"{path}, line {line}: keep is {word!r}, yes or no is wanted")
+        found[name] = word in YES
+    return found
+
+
+def _info(options: FilterOptions, synthetic: Store) -> StoreInfo:
+    inputs = {options.synthetic.name: synthetic.hash}
+    if options.decisions is not None:
+        inputs[options.decisions.name] = sha256_file(options.decisions)
+    settings = {
+        "by": options.by, "real_share": options.real_share,
+        "detector": None if options.detector is None else str(options.detector),
+    }  # fmt: skip
+    return StoreInfo(
+        tool_version=__version__, command="filter", settings=settings, seed=options.seed,
+        label_names=synthetic.info.label_names, inputs=inputs, generators=synthetic.info.generators,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Decides image by image."""
+
+    evidence: Evidence | None
+    calibration: Calibration | None
+    decisions: Mapping[str, bool]
+    by: By
+
+    @classmethod
+    def of(cls, options: FilterOptions, synthetic: Store, decisions: Mapping[str, bool]) -> "_Judge":
+        if options.by != "lesion":
+            return cls(None, None, decisions, options.by)
+        real = _training_store(options, synthetic)
+        evidence: Evidence
+        if options.detector is None:
+            evidence, calibration = fit_regions(real, options.real_share, options.seed)
+        else:
+            detector, _ = load_detector(options.detector, resolve_device(options.device))
+            found = DetectorEvidence(detector)
+            evidence, calibration = found, calibrate_detector(found, real, options.real_share)
+        return cls(evidence, calibration, decisions, options.by)
+
+    @property
+    def calibration_text(self) -> str:
+        return f"by {self.by}" if self.calibration is None else self.calibration.sentence()
+
+    def verdict(self, synthetic: Store, index: int) -> Verdict:
+        """Judge one image: a person's word first; else it goes where every box of it clearly lacks a lesion."""
+        name, boxes = synthetic.ids[index], synthetic.boxes[index]
+        scores: list[float] = []
+        if self.evidence is not None and len(boxes):
+            values = self.evidence.scores(synthetic.read([index])[0], boxes, synthetic.labels[index])
+            scores = [round(float(value), 4) for value in values]
+        if name in self.decisions:
+            word = "kept" if self.decisions[name] else "dropped"
+            return Verdict(id=name, keep=self.decisions[name], reason=f"{word} by a person", evidence=scores)
+        keep, reason = self._machine(len(boxes), scores)
+        return Verdict(id=name, keep=keep, reason=reason, evidence=scores)
+
+    def _machine(self, boxes: int, scores: list[float]) -> tuple[bool, str]:
+        if self.by == "manual":
+            return True, "no decision on it"
+        if self.by == "none":
+            return True, "not judged"
+        if not boxes:
+            return True, "it has no box: a normal image"
+        if self.calibration is None or not self.calibration.decides:
+            return True, "the evidence cannot tell lesions from elsewhere"
+        line, best = self.calibration.threshold, max(scores)
+        if best < line:
+            what = "its box shows" if boxes == 1 else f"none of its {boxes} boxes shows"
+            return False, f"{what} less of a lesion ({best:.2f}) than nearly all real ones (from {line:.2f})"
+        return True, f"lesion evidence {best:.2f}, from {line:.2f} on it is kept"
+
+
+def _training_store(options: FilterOptions, synthetic: Store) -> Store:
+    """Find the store that the generator was fitted on: --real, or the one beside the synthetic store."""
+    wanted = {origin.training_store for origin in synthetic.info.generators}
+    if options.real is not None:
+        store = open_store(options.real)
+        if store.hash not in wanted:
+            raise UsageError(f"{options.real} is not the store that the generator of {options.synthetic} was fitted on")
+        return store
+    for path in sorted(options.synthetic.resolve().parent.glob("*.h5")):
+        try:
+            store = open_store(path)
+        except BadInput:
+            continue
+        if store.hash in wanted:
+            return store
+    raise UsageError(
+        f"the training store of the generator of {options.synthetic} is not beside it; name it by --real real.h5"
+    )
+
+
+def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Judge) -> Store:
+    plan = {"info": info.model_dump(mode="json")}
+    writer = StoreWriter(options.out, info, plan, options.overwrite, options.resume)
+    for block in range(-(-len(synthetic) // BLOCK)):
+        numbers = range(block * BLOCK, min(len(synthetic), (block + 1) * BLOCK))
+        if not writer.has(block):
+            verdicts = [judge.verdict(synthetic, i) for i in numbers]
+            kept = [_record(synthetic, i, v) for i, v in zip(numbers, verdicts, strict=True) if v.keep]
+            writer.add(block, kept, {"images": [v.model_dump() for v in verdicts]})
+        options.report(len(numbers))
+    verdicts = [Verdict(**each) for note in writer.notes().values() for each in note["images"]]
+    report = FilterReport(
+        tool_version=__version__, synthetic={options.synthetic.name: synthetic.hash}, by=options.by,
+        threshold=None if judge.calibration is None else judge.calibration.threshold,
+        calibration=judge.calibration_text, images=verdicts,
+    )  # fmt: skip
+    write_json(report_path(options.out), report)  # first: the store says that all is done
+    if not any(verdict.keep for verdict in verdicts):
+        _publish_page(options, synthetic, report)
+        raise UsageError(
+            f"no image of {options.synthetic} shows a lesion where it should; look at "
+            f"{options.out.with_name('filter.html')}, train the generator for longer, or use --by none"
+        )
+    return writer.publish()
+
+
+def _record(synthetic: Store, index: int, verdict: Verdict) -> Record:
+    labels = [synthetic.spec.label_names[label] for label in synthetic.labels[index]]
+    return Record(
+        id=synthetic.ids[index], image=np.asarray(synthetic.images[index]), boxes=synthetic.boxes[index],
+        labels=labels, patient=synthetic.patients[index], split=str(synthetic.splits[index]),
+        source=str(synthetic.sources[index]), seed=int(synthetic.seeds[index]),
+        mask=None if synthetic.masks is None else np.asarray(synthetic.masks[index]),
+        details=synthetic.details[index] | {"filter": verdict.reason, "evidence": verdict.evidence},
+    )  # fmt: skip
+
+
+def _publish_page(options: FilterOptions, synthetic: Store, report: FilterReport) -> None:
+    from medaug_cli.figures.filter_page import Card, filter_html
+
+    def cards() -> Iterator[Card]:
+        for i, verdict in enumerate(report.images):
+            yield Card(
+                verdict.id, np.asarray(synthetic.images[i]), synthetic.boxes[i], verdict.keep, verdict.reason,
+                max(verdict.evidence, default=None),
+            )  # fmt: skip
+
+    page = filter_html(cards(), report.calibration, report.threshold, options.synthetic.name, options.out.name)
+    publish_text(options.out.with_name("filter.html"), page)
