@@ -36,13 +36,17 @@ def templates(path: Path, file: BoxesFile, spec: ImageSpec) -> list[Template]:
         if not len(boxes):
             continue
         if len(image.spatial) != spec.dims:
-            raise BadInput(f"{path}: image {image.id} is {len(image.spatial)}D, the generator draws {spec.dims}D images")
+            raise BadInput(
+                f"{path}: image {image.id} is {len(image.spatial)}D, the generator draws {spec.dims}D images"
+            )
         if len(number) == 1:  # one kind of lesion: names need not agree
             names = [spec.label_names[0]] * len(names)
         unknown = set(names) - set(number)
         if unknown:
             known = ", ".join(number)
-            raise BadInput(f"{path}: image {image.id} has the label {sorted(unknown)[0]!r}; the generator knows {known}")
+            raise BadInput(
+                f"{path}: image {image.id} has the label {sorted(unknown)[0]!r}; the generator knows {known}"
+            )
         labels = np.array([number[name] for name in names], np.int64)
         found.append(Template(image.id, scaled(boxes, image.spatial, spec.spatial), labels))
     if not found:

@@ -22,7 +22,7 @@ from medaug_cli.lesion_filter.evidence import (
     fit_regions,
 )
 from medaug_cli.runs import load_detector
-from medaug_cli.store import REAL, Record, Store, StoreInfo, StoreWriter, already_made, open_store
+from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made, open_store
 
 BLOCK = 128  # images that are finished together
 YES, NO = {"yes", "y", "true", "1", "keep", "kept"}, {"no", "n", "false", "0", "drop", "dropped"}
@@ -96,7 +96,7 @@ def report_path(out: Path) -> Path:
 
 
 def _check(options: FilterOptions, synthetic: Store) -> None:
-    if (synthetic.sources == REAL).any():
+    if len(synthetic.indices(source="real")):
         raise UsageError(f"{options.synthetic} holds real images; only synthetic ones are filtered")
     if options.by == "manual" and options.decisions is None:
         raise UsageError(
