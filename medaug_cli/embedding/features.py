@@ -1,0 +1,144 @@
+"""What images look like in numbers: pixels, a random network, a timm model or a third party's extractor.
+
+Legend of shapes: n images, b of a batch, c channels, *s spatial axes, k features.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.errors import BadInput, MissingPlugin, UsageError
+from medaug_cli.store import Store
+
+GROUP = "medaug.features"
+BATCH = 64
+SIDE = 32  # pixels of a shrunken image
+COMPONENTS = 50
+NEAR_CONSTANT = 1e-3  # of the largest standard deviation of a feature
+
+Extractor = Callable[[np.ndarray], np.ndarray]  # images (b, c, *s) in [0, 1] -> (b, k)
+
+
+def feature_names() -> list[str]:
+    """Return the names that `--features` takes; `timm:NAME` stands for any model of timm."""
+    return ["pixels", "texture", "timm:NAME", *sorted(_installed())]
+
+
+def extractor(name: str) -> Extractor:
+    """Return a feature extractor by name; raise UsageError or MissingPlugin where there is none."""
+    if name == "pixels":
+        return _pixels
+    if name == "texture":
+        return _texture
+    if name.startswith("timm:"):
+        return _timm(name.removeprefix("timm:"))
+    found = _installed().get(name)
+    if found is None:
+        raise UsageError(f"--features {name}: the choices are {', '.join(feature_names())}")
+    try:
+        return found.load()
+    except Exception as error:  # whatever a third party's import raises
+        raise MissingPlugin(f"the features {name!r} do not load ({type(error).__name__}: {error})") from error
+
+
+def _installed() -> dict[str, Any]:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def describe(store: Store, indices: np.ndarray, extract: Extractor, region: str = "image") -> np.ndarray:
+    """Return features (n, k) of some images of a store, or of the region around their first box."""
+    parts = [np.asarray(extract(batch), np.float64) for batch in _batches(store, indices, region)]
+    features = np.concatenate(parts)
+    if not np.isfinite(features).all():
+        raise BadInput(f"the features of {store.path} are not all finite numbers")
+    return features.reshape(len(indices), -1)
+
+
+def _batches(store: Store, indices: np.ndarray, region: str) -> Iterator[np.ndarray]:
+    for start in range(0, len(indices), BATCH):
+        chosen = indices[start : start + BATCH]
+        images = store.read(chosen)
+        if region == "box":
+            images = np.stack([_around(image, store.boxes[i]) for image, i in zip(images, chosen, strict=True)])
+        yield images
+
+
+def _around(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return the square around an image's first box, half a box wider on every side, resized to SIDE pixels."""
+    d = image.ndim - 1
+    low, high = (boxes[0][:d], boxes[0][d:]) if len(boxes) else (np.zeros(d), np.array(image.shape[:0:-1]))
+    centre, half = (low + high) / 2, (high - low).max()
+    for axis in range(d):
+        x = d - 1 - axis
+        at = np.linspace(centre[x] - half, centre[x] + half, SIDE) - 0.5
+        place = np.clip(np.rint(at).astype(int), 0, image.shape[axis + 1] - 1)
+        image = np.take(image, place, axis + 1)
+    return image
+
+
+def shrunk(images: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """Return images (b, c, *s) averaged down to at most `side` pixels along each axis."""
+    for axis in range(2, images.ndim):
+        while images.shape[axis] > side and images.shape[axis] % 2 == 0:
+            paired = np.moveaxis(images, axis, -1)
+            images = np.moveaxis((paired[..., ::2] + paired[..., 1::2]) / 2, -1, axis)
+    return images
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
+    return shrunk(images).reshape(len(images), -1)
+
+
+def _texture(images: np.ndarray) -> np.ndarray:
+    """Return local spread and edges on a grid of 8 cells a side: what averaging away detail does not see."""
+    maps = [images]
+    for axis in range(2, images.ndim):
+        maps.append(np.abs(np.diff(images, axis=axis, append=images.take([-1], axis))))
+    whole = np.concatenate(maps, 1)
+    fine = shrunk(whole, 8)
+    spread = np.sqrt(np.maximum(shrunk(whole**2, 8) - fine**2, 0))
+    return np.concatenate([fine.reshape(len(images), -1), spread.reshape(len(images), -1)], 1)
+
+
+def _timm(name: str) -> Extractor:
+    import timm
+    import torch
+
+    try:
+        model = timm.create_model(name, pretrained=True, num_classes=0).eval()
+    except Exception as error:  # no such model, no network, no weights
+        reason = " ".join(str(error).split())[:160]
+        raise UsageError(f"--features timm:{name}: its weights cannot be loaded ({reason})") from error
+    config: Any = model.pretrained_cfg
+    mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+
+    def extract(images: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(images)
+        x = x[:, :1].expand(-1, 3, -1, -1) if x.shape[1] != 3 else x
+        with torch.no_grad():
+            x = torch.nn.functional.interpolate(x, size=config["input_size"][1:], mode="bilinear")
+            return model((x - mean) / std).numpy()
+
+    return extract
+
+
+def compact(features: np.ndarray, fitted_on: np.ndarray, seed: int) -> np.ndarray:
+    """Return features (n, k) centred, divided by one number, near-constant ones dropped, and reduced by PCA to 50.
+
+    The axes are those of `fitted_on` (real images): no feature is blown up by its own tiny spread.
+    """
+    from sklearn.decomposition import PCA
+
+    spread = fitted_on.std(0)
+    if spread.max(initial=0.0) == 0:
+        raise BadInput("all real images have the same features: there is nothing to compare")
+    kept = spread > NEAR_CONSTANT * spread.max()
+    centre, scale = fitted_on[:, kept].mean(0), np.sqrt((spread[kept] ** 2).mean())
+    real, every = (fitted_on[:, kept] - centre) / scale, (features[:, kept] - centre) / scale
+    most = min(COMPONENTS, len(real) - 1, real.shape[1])
+    if real.shape[1] <= most:
+        return every
+    return PCA(most, svd_solver="randomized", random_state=seed).fit(real).transform(every)

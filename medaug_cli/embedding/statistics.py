@@ -1,0 +1,113 @@
+"""How alike two sets of images are, in feature space; each number beside what real against real gives.
+
+Legend of shapes: n, m images, k features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NEIGHBOURS = 5
+SUBSETS = 100
+LARGEST_SUBSET = 100
+
+
+def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return Euclidean distances (n, m) of features (n, k) and (m, k)."""
+    squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
+    return np.sqrt(np.maximum(squares, 0))
+
+
+def one_nn_accuracy(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
+    """Return the leave-one-out accuracy of a 1-NN classifier at equal counts (Lopez-Paz and Oquab 2017).
+
+    0.5 where the sets cannot be told apart, 1 where they can, below 0.5 where each point has its twin in the other.
+    """
+    count = min(len(x), len(y))
+    rng = np.random.default_rng(seed)
+    both = np.concatenate([x[rng.permutation(len(x))[:count]], y[rng.permutation(len(y))[:count]]])
+    apart = distances(both, both)
+    np.fill_diagonal(apart, np.inf)
+    nearest = apart.argmin(1)
+    return float(((nearest < count) == (np.arange(2 * count) < count)).mean())
+
+
+def kernel_distance(x: np.ndarray, y: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Return KID, the unbiased squared MMD with the kernel (x.y / k + 1)**3, and its standard error over subsets.
+
+    (Binkowski et al. 2018; subsets of at most 100, so that small sets give several.)
+    """
+    size = min(LARGEST_SUBSET, len(x) // 2, len(y) // 2)
+    rng = np.random.default_rng(seed)
+    values = [
+        unbiased_mmd(x[rng.permutation(len(x))[:size]], y[rng.permutation(len(y))[:size]]) for _ in range(SUBSETS)
+    ]
+    return float(np.mean(values)), float(np.std(values) / np.sqrt(SUBSETS))
+
+
+def unbiased_mmd(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the unbiased squared MMD of features (n, k) and (m, k) with a cubic kernel."""
+    k = x.shape[1]
+    within_x, within_y, across = ((a @ b.T / k + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    n, m = len(x), len(y)
+    inner = (within_x.sum() - np.trace(within_x)) / (n * (n - 1)) + (within_y.sum() - np.trace(within_y)) / (
+        m * (m - 1)
+    )
+    return float(inner - 2 * across.mean())
+
+
+@dataclass(frozen=True)
+class Manifolds:
+    """How far each set lies within the other's neighbourhoods."""
+
+    precision: float  # share of generated images near a real one
+    recall: float  # share of real images near a generated one
+    density: float  # how densely generated images lie among real ones, about 1 at best
+    coverage: float  # share of real images with a generated one among their nearest
+
+
+def manifolds(real: np.ndarray, generated: np.ndarray, k: int = NEIGHBOURS) -> Manifolds:
+    """Return precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020)."""
+    real_radius, own_radius = _radius(real, k), _radius(generated, k)
+    across = distances(real, generated)  # (n, m)
+    near_real = across <= real_radius[:, None]
+    return Manifolds(
+        precision=float(near_real.any(0).mean()),
+        recall=float((across <= own_radius[None]).any(1).mean()),
+        density=float(near_real.sum(0).mean() / k),
+        coverage=float((across.min(1) <= real_radius).mean()),
+    )
+
+
+def _radius(x: np.ndarray, k: int) -> np.ndarray:
+    """Return each point's distance to its k-th neighbour, (n,)."""
+    apart = distances(x, x)
+    np.fill_diagonal(apart, np.inf)
+    return np.partition(apart, k - 1, axis=1)[:, k - 1]
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """How near generated images come to training images, measured by how near unseen real ones come."""
+
+    ratio: float  # median distance generated to train over held-out to train; well below 1 is a warning
+    suspicious: float  # share nearer than the nearest 1 % of held-out images (expected: about 0.01)
+    nearest: np.ndarray  # (m,) index of each generated image's nearest training image
+    distance: np.ndarray  # (m,)
+
+
+def memorisation(train: np.ndarray, held_out: np.ndarray, generated: np.ndarray) -> Memorisation:
+    """Compare generated to training distances with held-out to training distances."""
+    apart = distances(generated, train)
+    reference = distances(held_out, train).min(1)
+    near = apart.min(1)
+    return Memorisation(
+        ratio=float(np.median(near) / max(float(np.median(reference)), 1e-12)),
+        suspicious=float((near < np.quantile(reference, 0.01)).mean()),
+        nearest=apart.argmin(1), distance=near,
+    )  # fmt: skip
+
+
+def spread(images: np.ndarray) -> float:
+    """Return the mean over pixels of the standard deviation over images (n, c, *s): 0 for copies of one image."""
+    return float(images.std(0).mean())

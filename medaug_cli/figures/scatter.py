@@ -1,0 +1,76 @@
+"""The picture of `medaug tsne`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.figures.grid import as_picture
+from medaug_cli.files import new_file
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
+MARKERS = ("o", "^", "s", "D", "v", "P")
+
+
+def save_scatter(path: Path, report: Any, examples: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
+    """Publish the map of an `embedding.MapReport` as PNG: a colour and a marker a set, numbers below, images beside it."""
+    from matplotlib.figure import Figure
+
+    places: Mapping[str, np.ndarray] = _by_set(report)
+    dims = len(report.points[0].at)
+    figure = Figure(figsize=(11, 7.2), dpi=110, layout="constrained")
+    grid = figure.add_gridspec(1, 2, width_ratios=(3, 1.25))
+    axes: Any = figure.add_subplot(grid[0, 0], projection="3d" if dims == 3 else None)
+    for number, (name, at) in enumerate(places.items()):
+        axes.scatter(
+            *at.T, s=14, alpha=0.6, color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
+            linewidths=0, label=f"{name} ({len(at):,})",
+        )  # fmt: skip
+    axes.legend(loc="best", frameon=True)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(
+        f"t-SNE of {report.features}, perplexity {report.perplexity:g}, trustworthiness {report.trustworthiness:.2f}"
+    )
+    axes.set_xlabel("\n".join(_sentences(report)), fontsize=8.5, loc="left")
+    _thumbnails(figure, grid[0, 1], examples, list(places))
+    with new_file(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _by_set(report: Any) -> dict[str, np.ndarray]:
+    found: dict[str, list[list[float]]] = {}
+    for point in report.points:
+        found.setdefault(point.set, []).append(point.at)
+    return {name: np.array(at) for name, at in found.items()}
+
+
+def _sentences(report: Any) -> list[str]:
+    """Return a line of numbers a set, below the one of real against held-out real images."""
+    rows = [] if report.reference is None else [("real against held-out real", report.reference)]
+    rows += [(f"real against {each.name}", each) for each in report.sets]
+    return [
+        f"{name}: 1-NN accuracy {row.one_nn_accuracy:.2f}, KID {row.kid:.3f} ± {row.kid_error:.3f}, "
+        f"precision {row.precision:.2f}, recall {row.recall:.2f}, coverage {row.coverage:.2f}"
+        for name, row in rows
+    ]
+
+
+def _thumbnails(
+    figure: Any, place: Any, examples: Sequence[tuple[str, np.ndarray, np.ndarray]], names: list[str]
+) -> None:
+    most = max(sum(name == each for each, _, _ in examples) for name in names)
+    grid = place.subgridspec(most, len(names), wspace=0.05, hspace=0.05)
+    for column, name in enumerate(names):
+        own = [image for each, _, image in examples if each == name]
+        for row, image in enumerate(own):
+            axes = figure.add_subplot(grid[row, column])
+            axes.imshow(as_picture(image))
+            axes.set_xticks([])
+            axes.set_yticks([])
+            for side in axes.spines.values():
+                side.set_edgecolor(COLOURS[column % len(COLOURS)])
+                side.set_linewidth(2)
+            if row == 0:
+                axes.set_title(name, fontsize=9)
