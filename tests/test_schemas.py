@@ -61,6 +61,11 @@ EXAMPLES = {
         "categories": [{"id": 1, "name": "lesion", "supercategory": "disease"}],
         "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 2.5, 3, 4], "area": 9, "iscrowd": 0}],
     },
+    "filter": {
+        "version": 1, "tool_version": "0.1.0", "synthetic": {"synthetic.h5": "00ff"}, "by": "lesion",
+        "threshold": 0.1, "calibration": "on 100 real images",
+        "images": [{"id": "s0000001", "keep": False, "reason": "no lesion", "evidence": [0.01]}],
+    },
     "preprocess": {
         "version": 1, "tool_version": "0.1.0", "settings": {"size": 256}, "split_by": "patient",
         "slices": [{"id": "0001-12", "file": "0001.nii.gz", "slice": 12, "state": "kept", "patient": "0001",
@@ -97,6 +102,8 @@ FAULTS = [  # schema, where, value, whether the schema itself can tell, the reas
     ("detector", "synthetic.0.images", MISSING, True, "Field required"),
     ("metrics", "rows.0.iou.0.5.sensitivity", "high", True, "valid number"),
     ("metrics", "rows", MISSING, True, "Field required"),
+    ("filter", "images.0.keep", "perhaps", True, "valid boolean"),
+    ("filter", "by", "beauty", True, "'lesion'"),
     ("preprocess", "slices.0.state", "lost", True, "'kept', 'skipped'"),
     ("preprocess", "slices.0.measures.share", "half", True, "valid number"),
     ("coco", "categories", MISSING, True, "Field required"),
