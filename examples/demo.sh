@@ -6,7 +6,7 @@ examples=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-demo}
 mkdir -p "$folder"
 cd "$folder"
-small="--set backbone=darknet17 --set head_width=32"
+small="--steps 1000 --set backbone=small --set head_width=64 --set zoom_input=2 --set box_loss=giou --set box_weight=2"
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 
@@ -22,11 +22,11 @@ medaug synthesize --n 1000 --boxes boxes.json --resume
 say "4/8 Drop those that clearly lack a tumour"
 medaug filter synthetic.h5 --resume
 
-say "5/8 Train a detector on the real images (about 3 minutes)"
-medaug train-detector real.h5 --out real-only --steps 600 $small --resume
+say "5/8 Train a detector on the real images (about 2 minutes)"
+medaug train-detector real.h5 --out real-only $small --resume
 
 say "6/8 Train it again with the synthetic images, for as many steps"
-medaug train-detector real.h5 --synthetic kept.h5 --ratio 1 --out with-synthetic --steps 600 $small --resume
+medaug train-detector real.h5 --synthetic kept.h5 --ratio 1 --out with-synthetic $small --resume
 
 say "7/8 Look at real against synthetic"
 medaug tsne real.h5 kept.h5 --overwrite

@@ -14,7 +14,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P")
 
 
 def save_scatter(path: Path, report: Any, examples: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
-    """Publish the map of an `embedding.MapReport` as PNG: a colour and a marker a set, numbers below, images beside it."""
+    """Publish the map of an `embedding.MapReport` as PNG: a colour and a marker a set, numbers, pictures."""
     from matplotlib.figure import Figure
 
     places: Mapping[str, np.ndarray] = _by_set(report)
