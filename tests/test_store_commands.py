@@ -18,6 +18,8 @@ from medaug_cli.commands.store import app
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.export import export_store
 from medaug_cli.metrics.coco_files import read_truth
+from medaug_cli.scans.annotations import read_annotations
+from medaug_cli.scans.reading import find_scans
 from medaug_cli.store import Record
 
 run = CliRunner().invoke
@@ -96,6 +98,17 @@ def test_evaluate_takes_the_coco_file_as_truth(store, tmp_path):
     np.testing.assert_array_equal(read.truth.boxes, np.concatenate([store.boxes[i] for i in chosen]))
     np.testing.assert_array_equal(read.truth.labels, np.concatenate([store.labels[i] for i in chosen]))
     np.testing.assert_array_equal(read.truth.images, np.repeat(np.arange(3), [len(store.boxes[i]) for i in chosen]))
+
+
+@pytest.mark.parametrize(("form", "boxes", "atol"), [("coco", "annotations.json", 0), ("yolo", "labels", 1e-5)])
+def test_preprocess_takes_what_is_exported(store, tmp_path, form, boxes, atol):
+    export_store(store, form, tmp_path / form)
+    scans = find_scans(tmp_path / form / "images")
+    read = read_annotations(tmp_path / form / boxes, scans)
+    assert set(read) == set(store.ids)
+    for i, name in enumerate(store.ids):
+        np.testing.assert_allclose(read[name].arrays(), store.boxes[i], atol=atol, rtol=0)
+        assert read[name].labels == [store.spec.label_names[k] for k in store.labels[i]]
 
 
 def test_yolo_reads_back_equal(store, tmp_path):
