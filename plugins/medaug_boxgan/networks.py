@@ -16,7 +16,8 @@ from torch import Tensor, nn
 LEAK = 0.2
 RELU_GAIN = math.sqrt(2)
 PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
-FOUND_AT = 32  # side at which the discriminator finds the boxes, or the image's where that is smaller
+REFINED = 16  # largest side at which the generator convolves twice
+FOUND_AT = 32  # side at which the discriminator finds the boxes, or half the image's where that is smaller
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Architecture:
     base: int = 512
     max_maps: int = 128
     embedding: int = 32
-    noise: bool = True
+    noise: bool = False
 
     @property
     def levels(self) -> int:
@@ -56,16 +57,20 @@ class Architecture:
 
 
 class EqualizedConv(nn.Module):
-    """Convolve with weights scaled by gain / sqrt(fan-in) as they are used (Karras et al. 2018, 4.1)."""
+    """Convolve with weights scaled by gain / sqrt(fan-in) as they are used (Karras et al. 2018, 4.1).
+
+    An odd kernel keeps the size, one of 4 halves it.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = RELU_GAIN, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
         self.scale = gain / math.sqrt(inputs * kernel**2)
+        self.stride, self.padding = (2, 1) if kernel == 4 else (1, kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
+        return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
 
 
 class EqualizedDense(nn.Module):
@@ -91,8 +96,8 @@ def normalise(x: Tensor) -> Tensor:
 
 
 def double(x: Tensor) -> Tensor:
-    """Double both sides by repeating the nearest pixel."""
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+    """Double both sides, bilinearly."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def halve(x: Tensor) -> Tensor:
@@ -129,9 +134,9 @@ class Steered(nn.Module):
     def forward(self, x: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
         x = self.conv(torch.cat([x, condition.to(x.dtype)], 1))
         if self.grain is not None:
-            x = x + (noise * self.grain.reshape(-1, 1, 1)).to(x.dtype)
+            x = torch.addcmul(x, noise.to(x.dtype), self.grain.reshape(-1, 1, 1).to(x.dtype))
         scale, shift = self.film(style).to(x.dtype)[..., None, None].chunk(2, 1)  # (b, f, 1, 1) each
-        return normalise(activate(x)) * (1 + scale) + shift
+        return torch.addcmul(shift, normalise(activate(x)), 1 + scale)
 
 
 class Generator(nn.Module):
@@ -145,8 +150,9 @@ class Generator(nn.Module):
         self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4)
         self.first = Steered(size, maps[0], maps[0])
         self.rising = nn.ModuleList(Steered(size, maps[i], maps[i + 1]) for i in range(size.levels))
-        self.refining = nn.ModuleList(Steered(size, f, f) for f in maps[1:])
-        self.to_image = nn.ModuleList(EqualizedConv(f, size.channels, 1, gain=1.0) for f in maps)
+        refined = maps[1 : size.level_of(REFINED) + 1]
+        self.refining = nn.ModuleList(Steered(size, f, f) for f in refined)
+        self.to_image = EqualizedConv(maps[-1], size.channels, 3, gain=1.0)
 
     def forward(self, latents: Tensor, noise: Tensor, condition: Tensor) -> Tensor:
         """Return images (b, c, *s) from latents (b, z), noise (b, 1, *s) and conditions (b, k, *s)."""
@@ -158,12 +164,11 @@ class Generator(nn.Module):
         x = self.dense(normalise(latents)).reshape(len(latents), -1, *self.size.start)
         x = normalise(activate(x.contiguous(memory_format=torch.channels_last)))
         x = self.first(x, conditions[0], style, noises[0])
-        image = self.to_image[0](x)
-        for level, (rise, refine) in enumerate(zip(self.rising, self.refining, strict=True), 1):
+        for level, rise in enumerate(self.rising, 1):
             x = rise(double(x), conditions[level], style, noises[level])
-            x = refine(x, conditions[level], style, noises[level])
-            image = double(image) + self.to_image[level](x)
-        return image.float()
+            if level <= len(self.refining):
+                x = self.refining[level - 1](x, conditions[level], style, noises[level])
+        return self.to_image(x).float()
 
     def _noises(self, noise: Tensor) -> list[Tensor]:
         """Return white noise of variance one at every level: sums of 2x2 independent numbers, halved."""
@@ -183,17 +188,17 @@ class Seen(NamedTuple):
 
 
 class Shrinking(nn.Module):
-    """Two convolutions and an average over 2x2 pixels, beside a shortcut (He et al. 2016)."""
+    """Halve and convolve, beside a shortcut (He et al. 2016)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = EqualizedConv(inputs, inputs, 3)
-        self.second = EqualizedConv(inputs, outputs, 3)
+        self.first = EqualizedConv(inputs, outputs, 4)
+        self.second = EqualizedConv(outputs, outputs, 3)
         self.shortcut = EqualizedConv(inputs, outputs, 1, gain=1.0, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        main = halve(activate(self.second(activate(self.first(x)))))
-        return (main + self.shortcut(halve(x))) / math.sqrt(2)
+        main = activate(self.second(activate(self.first(x))))
+        return (main + self.shortcut(halve(x))) * math.sqrt(0.5)
 
 
 class Discriminator(nn.Module):
@@ -206,11 +211,12 @@ class Discriminator(nn.Module):
         super().__init__()
         self.size = size
         maps = [size.maps(level) for level in range(size.levels + 1)]
-        self.projected = sorted({size.level_of(side) for side in PROJECTED})
-        self.found_level = size.level_of(FOUND_AT)
-        coarse = max(0, self.found_level - 1)
-        self.from_image = EqualizedConv(size.channels, maps[-1], 1)
-        self.blocks = nn.ModuleList(Shrinking(maps[i + 1], maps[i]) for i in range(size.levels))
+        top = size.levels - 1  # the first convolution halves the image
+        self.projected = sorted({min(top, size.level_of(side)) for side in PROJECTED})
+        self.found_level = min(top, size.level_of(FOUND_AT))
+        coarse = self.found_level - 1
+        self.from_image = EqualizedConv(size.channels, maps[top], 4)
+        self.blocks = nn.ModuleList(Shrinking(maps[i + 1], maps[i]) for i in range(top))
         self.features = nn.ModuleList(EqualizedConv(maps[i], size.embedding, 1, gain=1.0) for i in self.projected)
         self.embeddings = nn.ModuleList(
             EqualizedConv(size.conditions, size.embedding, 3, gain=1.0) for _ in self.projected

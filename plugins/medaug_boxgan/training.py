@@ -5,7 +5,7 @@ Legend as in `networks`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,14 +26,14 @@ class Recipe:
     """The numbers of a training step."""
 
     loss: str = "nonsaturating"
-    batch: int = 16
-    lr: float = 0.002
+    batch: int = 8
+    lr: float = 0.008
     gamma: float = 0.5
     r1_every: int = 8
     mismatch: float = 1.0
     finding: float = 1.0
     reading: float = 0.0
-    variety: float = 0.0
+    variety: float = 5.0
     jitter: float = 0.05
     ema_kimg: float = 1.0
     ema_ramp: float = 0.05
@@ -95,6 +95,14 @@ def spread(images: Tensor) -> Tensor:
     return torch.sqrt(F.avg_pool2d(images.float(), factor).var(0) + 1e-6)
 
 
+class Drawn(NamedTuple):
+    """Drawn images, the conditions that were asked for, and the latents."""
+
+    images: Tensor
+    condition: Tensor
+    latents: Tensor
+
+
 class Training:
     """Both networks, the moving average of the generator, their optimisers, and a step of all of them."""
 
@@ -123,7 +131,8 @@ class Training:
     def step(self, done: int) -> dict[str, Tensor]:
         """Train both networks on one batch; return the losses."""
         chance = Chance(self.run.seed, done, self.run.device)
-        losses = self._discriminator_step(chance) | self._generator_step(chance)
+        drawn = self._draw(chance)  # both networks learn from the same drawing
+        losses = self._discriminator_step(chance, drawn) | self._generator_step(chance, drawn)
         self.steps += 1
         self._move_average(done + self.recipe.batch)
         return losses
@@ -132,24 +141,21 @@ class Training:
         with self.run.autocast():
             return self.discriminator(images)
 
-    def _draw(self, chance: Chance) -> tuple[Tensor, Tensor, Tensor]:
-        """Return drawn images, the conditions that were asked for, and the latents."""
+    def _draw(self, chance: Chance) -> Drawn:
         condition = self.reals.conditions(chance.indices(self.reals.data.weights, self.recipe.batch))
         jitter = Augmentation(flip=self.recipe.augmentation.flip, shift=self.recipe.jitter, zoom=self.recipe.jitter)
         condition = move(condition, jitter.draw_moves(len(condition), chance.torch))
         latents, noise = chance.noise(self.size, self.recipe.batch)
         with self.run.autocast():
-            return self.generator(latents, noise, condition), condition, latents
+            return Drawn(self.generator(latents, noise, condition), condition, latents)
 
-    def _discriminator_step(self, chance: Chance) -> dict[str, Tensor]:
+    def _discriminator_step(self, chance: Chance, drawn: Drawn) -> dict[str, Tensor]:
         recipe, look, agree = self.recipe, self._look, self.discriminator.agreement
         indices = chance.indices(self.reals.data.weights, recipe.batch)
         real, asked = chance.change(recipe.augmentation, self.reals.batch(indices), self.reals.conditions(indices))
-        with torch.no_grad():
-            drawn, told, latents = self._draw(chance)
-            drawn, told = chance.change(recipe.augmentation, drawn, told)
+        fake, told = chance.change(recipe.augmentation, drawn.images.detach(), drawn.condition)
         penalised = recipe.gamma > 0 and self.steps % recipe.r1_every == 0
-        real_seen, drawn_seen = look(real.requires_grad_(penalised)), look(drawn)
+        real_seen, drawn_seen = look(real.requires_grad_(penalised)), look(fake)
         right, wrong = agree(real_seen, asked), agree(real_seen, asked.roll(1, 0))
         real_scores, drawn_scores = real_seen.score + right, drawn_seen.score + agree(drawn_seen, told)
         if recipe.loss == "relativistic":
@@ -161,7 +167,7 @@ class Training:
         losses = {"loss_d": game.detach(), "found_real": found.detach(), "right": (right > wrong).float().mean()}
         losses |= {"score_real": real_scores.detach().mean(), "score_drawn": drawn_scores.detach().mean()}
         if recipe.reading:
-            loss = loss + recipe.reading * F.mse_loss(drawn_seen.latents, latents)
+            loss = loss + recipe.reading * F.mse_loss(drawn_seen.latents, drawn.latents)
         if penalised:
             penalty = r1_penalty(real_scores, real).mean()
             loss = loss + recipe.gamma / 2 * recipe.r1_every * penalty
@@ -169,19 +175,18 @@ class Training:
         optimise(self.discriminator_optimiser, loss)
         return losses
 
-    def _generator_step(self, chance: Chance) -> dict[str, Tensor]:
+    def _generator_step(self, chance: Chance, drawn: Drawn) -> dict[str, Tensor]:
         recipe = self.recipe
-        drawn, told, latents = self._draw(chance)
-        changed, moved = chance.change(recipe.augmentation, drawn, told)
+        changed, moved = chance.change(recipe.augmentation, drawn.images, drawn.condition)
         self.discriminator.requires_grad_(False)
         seen = self._look(changed)
         scores = seen.score + self.discriminator.agreement(seen, moved)
-        found, missing = finding_loss(seen.found, moved), F.relu(self.real_spread - spread(drawn)).mean()
+        found, missing = finding_loss(seen.found, moved), F.relu(self.real_spread - spread(drawn.images)).mean()
         game = F.softplus(self._rival(chance) - scores).mean()
         loss = game + recipe.finding * found + recipe.variety * missing
         losses = {"loss_g": game.detach(), "found_drawn": found.detach(), "missing_spread": missing.detach()}
         if recipe.reading:
-            read = F.mse_loss(seen.latents, latents)
+            read = F.mse_loss(seen.latents, drawn.latents)
             loss, losses["read"] = loss + recipe.reading * read, read.detach()
         optimise(self.generator_optimiser, loss)
         self.discriminator.requires_grad_(True)
