@@ -39,8 +39,11 @@ def synthesize(
         )  # fmt: skip
         store = synthesize(choices)
     if store is None:
-        result = {"store": None, "part": part_id, "of": num_parts}
-        console.answer(result, as_json, f"part {part_id} of {num_parts} is drawn; {out} appears with the last part")
+        console.answer(
+            {"store": None, "part": part_id, "of": num_parts},
+            as_json,
+            f"part {part_id} of {num_parts} is drawn; {out} appears with the last part",
+        )
     else:
         result = {"store": str(out), "images": len(store), "hash": store.hash}
         console.answer(result, as_json, f"{out}: {len(store)} images of {', '.join(sorted(set(store.sources)))}")

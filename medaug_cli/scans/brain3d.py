@@ -24,6 +24,7 @@ from medaug_cli.scans.brain_head import (
 
 WORK = 2.0  # mm
 USUAL_VOLUME = 1400.0  # ml
+GROW = 2.5  # mm: the rim that the level left out
 
 
 def brain3d(image: np.ndarray, spacing: Spacing) -> Extracted:
@@ -46,7 +47,7 @@ def brain3d(image: np.ndarray, spacing: Spacing) -> Extracted:
             best, best_score, measures = region, score, found
     if best is nothing.mask:
         return nothing
-    return Extracted(restored(dilate(best, 2.5, step) & head, image.shape, 0.5), measures)
+    return Extracted(restored(dilate(best, GROW, step) & head, image.shape, 0.5), measures)
 
 
 def field_of_coil(image: np.ndarray, mask: np.ndarray, spacing: Spacing) -> np.ndarray:

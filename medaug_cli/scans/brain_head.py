@@ -105,6 +105,11 @@ def head_mask(image: np.ndarray, spacing: Spacing | None = None) -> np.ndarray:
     from scipy import ndimage
 
     spacing = tuple(spacing) if spacing is not None else (1.0,) * image.ndim
+    if image.ndim == 3 and min(spacing) < 1.5:  # a head needs no finer grid
+        factors = [min(1.0, step / 2) for step in spacing]
+        coarse = resampled(np.asarray(image, np.float32), factors)
+        step = [s * n / m for s, n, m in zip(spacing, image.shape, coarse.shape, strict=True)]
+        return restored(head_mask(coarse, step), image.shape, 0.5)
     smooth = ndimage.gaussian_filter(unit_range(image), [1.0 / step for step in spacing])
     lit = smooth[smooth > 0.01 * smooth.max()] if smooth.max() > 0 else smooth[:0]
     if lit.size < 50:

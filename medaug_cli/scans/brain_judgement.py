@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medaug_cli.scans.brain_head import erode, head_depth, head_mask, largest, unit_range
+from medaug_cli.scans.brain_head import head_depth, head_mask, largest, unit_range
 
 AGREEMENT = 0.75  # of two methods; below it one of them is wrong, and who knows which
 SHARE = (0.25, 0.97)  # of the head that a brain takes
@@ -56,7 +56,9 @@ def compactness(mask: np.ndarray) -> float:
 
 def border_share(mask: np.ndarray) -> float:
     """Return the share of a mask's surface that lies on the image's border."""
-    surface = mask & ~erode(np.pad(mask, 1, mode="edge"), 1, (1,) * mask.ndim)[(slice(1, -1),) * mask.ndim]
+    from scipy import ndimage
+
+    surface = mask & ~ndimage.binary_erosion(mask, border_value=1)
     frame = np.ones(mask.shape, bool)
     frame[(slice(1, -1),) * mask.ndim] = False
     on_frame = float((mask & frame).sum())
