@@ -1,8 +1,10 @@
 """Publish results by rename, so that a file that exists is always whole."""
 
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +33,8 @@ def sync(path: Path) -> None:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it becomes `path`, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove_stale(path)
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         yield temporary
         sync(temporary)
@@ -39,6 +42,14 @@ def new_file(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the temporary files that killed processes of this machine left beside `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.tmp"):
+        process = left.name.split(".")[-2]
+        if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
+            left.unlink(missing_ok=True)
 
 
 def publish_bytes(path: Path, content: bytes) -> None:

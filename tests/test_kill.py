@@ -1,6 +1,8 @@
 """Every writing command, killed at twenty random moments: nothing published is ever damaged or lost."""
 
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -10,10 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_records, make_store
+from PIL import Image
 
+import medaug_cli
+from medaug_cli.files import restore_folder
 from medaug_cli.store import open_store
 
-torch.zeros(1)  # imported once, before the forks
+for heavy in ("SimpleITK", "matplotlib.pyplot", "numba", "scipy.stats", "sklearn.ensemble", "sklearn.manifold"):
+    importlib.import_module(heavy)  # once, before the forks
+for module in pkgutil.walk_packages(medaug_cli.__path__, "medaug_cli."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+torch.zeros(1)
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 MOMENTS = 20
 TRAIN = ("--set", "pause=0.005", "--checkpoint-seconds", "0.02", "--device", "cpu", "--precision", "32")
@@ -44,10 +55,10 @@ def medaug(arguments, folder, kill_after=None):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def killed_and_resumed(arguments, folder, results, check=lambda: None):
+def killed_and_resumed(arguments, folder, results, check=lambda: None, again="--resume"):
     """Kill the command at random moments of its run, check what stands there, resume, compare with `results`."""
     start = time.monotonic()
-    assert medaug(arguments, folder) == 0
+    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text()
     lasts = time.monotonic() - start
     whole = results()
     assert whole
@@ -56,9 +67,24 @@ def killed_and_resumed(arguments, folder, results, check=lambda: None):
             _remove(path)
         medaug(arguments, folder, kill_after=moment)
         check()
-        assert medaug([*arguments, "--resume"], folder) == 0, (folder / "said.txt").read_text()
+        assert medaug([*arguments, again], folder) == 0, (folder / "said.txt").read_text()
         assert results() == whole
         assert not list(folder.glob("*.parts"))
+        assert not list(folder.glob(".*.tmp"))
+
+
+def killed_while_replacing(arguments, folder, results):
+    """Kill the command as it replaces an older result: there is always one that is whole, the old or the new."""
+    start = time.monotonic()
+    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text()
+    lasts, whole = time.monotonic() - start, results()
+    for moment in np.random.default_rng(1).uniform(0.5 * lasts, lasts, MOMENTS):
+        medaug([*arguments, "--overwrite"], folder, kill_after=moment)
+        restore_folder(folder / arguments[arguments.index("--out") + 1])
+        assert results() == whole
+    assert medaug([*arguments, "--overwrite"], folder) == 0, (folder / "said.txt").read_text()
+    assert results() == whole
+    assert not list(folder.glob("*.parts"))
 
 
 def _results_of(arguments, folder):
@@ -116,3 +142,80 @@ def test_synthesize(real, tmp_path, monkeypatch):
         lambda: (tmp_path / "synthetic.h5").read_bytes(),
         lambda: whole_store(tmp_path / "synthetic.h5"),
     )
+
+
+def test_synthesize_replacing(real, tmp_path, monkeypatch):
+    monkeypatch.setattr("medaug_cli.synthesis.BLOCK", 40)
+    train = ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--out", "gan", *TRAIN]
+    assert medaug(train, tmp_path) == 0
+    arguments = ["synthesize", "--n", "200", "--out", "synthetic.h5"]
+    killed_while_replacing(arguments, tmp_path, lambda: (tmp_path / "synthetic.h5").read_bytes())
+
+
+def test_train_detector_replacing(real, tmp_path):
+    arguments = ["train-detector", "real.h5", "--detector", "tiny", "--steps", "10", "--out", "detector", *TRAIN]
+    killed_while_replacing(arguments, tmp_path, lambda: (tmp_path / "detector/detector.json").read_bytes())
+
+
+def test_preprocess(tmp_path):
+    (tmp_path / "scans").mkdir()
+    rows = ["image,x_min,y_min,x_max,y_max,label,patient"]
+    for record in make_records(24, size=32):
+        Image.fromarray(record.image[0]).save(tmp_path / "scans" / f"{record.id}.png")
+        rows.append(",".join([f"{record.id}.png", *(str(int(x)) for x in record.boxes[0]), "lesion", record.patient]))
+    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n")
+    arguments = ["preprocess", "scans", "--boxes", "boxes.csv", "--size", "16", "--strip", "none", "--out", "real.h5"]
+
+    def results():
+        names = ("real.h5", "boxes.json", "preprocess.json", "preprocess.html")
+        return [(tmp_path / name).read_bytes() for name in names]
+
+    killed_and_resumed(arguments, tmp_path, results, lambda: whole_store(tmp_path / "real.h5"))
+
+
+def test_filter(real, tmp_path):
+    make_store(tmp_path / "real.h5", n=60)
+    for command in (
+        ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--out", "gan", *TRAIN],
+        ["synthesize", "--n", "60", "--out", "synthetic.h5"],
+    ):
+        assert medaug(command, tmp_path) == 0
+    arguments = ["filter", "synthetic.h5", "--out", "kept.h5"]
+
+    def results():
+        return [(tmp_path / name).read_bytes() for name in ("kept.h5", "filter.json", "filter.html")]
+
+    killed_and_resumed(arguments, tmp_path, results, lambda: whole_store(tmp_path / "kept.h5"))
+
+
+def test_evaluate(real, tmp_path):
+    train = ["train-detector", "real.h5", "--detector", "tiny", "--steps", "5", "--out", "detector", *TRAIN]
+    assert medaug(train, tmp_path) == 0
+    arguments = ["evaluate", "real.h5", "detector", "--out", "evaluation", "--resamples", "100", "--overlays", "2"]
+
+    def results():
+        files = sorted(path for path in (tmp_path / "evaluation").rglob("*") if path.is_file())
+        return [(path.name, path.read_bytes()) for path in files]
+
+    def check():
+        assert not (tmp_path / "evaluation").exists() or len(results()) == whole
+
+    assert medaug(arguments, tmp_path) == 0
+    whole = len(results())
+    _remove(tmp_path / "evaluation")
+    killed_and_resumed(arguments, tmp_path, results, check, again="--overwrite")
+
+
+def test_tsne(real, tmp_path):
+    make_store(tmp_path / "real.h5", n=36)
+    for command in (
+        ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--out", "gan", *TRAIN],
+        ["synthesize", "--n", "24", "--out", "synthetic.h5"],
+    ):
+        assert medaug(command, tmp_path) == 0
+    arguments = ["tsne", "real.h5", "synthetic.h5", "--out", "tsne.png", "--perplexity", "5"]
+
+    def results():
+        return [(tmp_path / name).read_bytes() for name in ("tsne.png", "tsne.json")]
+
+    killed_and_resumed(arguments, tmp_path, results, again="--overwrite")

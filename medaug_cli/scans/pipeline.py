@@ -243,6 +243,8 @@ def _make(options: PreprocessOptions, plan: _Plan) -> Store:
         slices=slices,
     )  # fmt: skip
     write_json(beside(options.out, "preprocess.json"), report)  # first: the store says that all is done
+    for name in ("boxes.json", "preprocess.html"):  # of a store that is replaced
+        beside(options.out, name).unlink(missing_ok=True)
     return writer.publish()
 
 
