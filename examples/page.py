@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment
+from PIL import Image
 
-from medaug_cli.figures.grid import save_grid
-from medaug_cli.files import publish_text
+from medaug_cli.figures.grid import draw_grid, save_grid
+from medaug_cli.files import new_file, publish_text
 from medaug_cli.store import Store, open_store
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>medaug: the demo</title>
@@ -39,7 +40,12 @@ the benefit. Images: Cheng 2017, doi 10.6084/m9.figshare.1512427, CC BY 4.0.</p>
 <td>{{ row.fps }}<td>{{ row.at_one }}<td>{{ row.interval }}<td>{{ row.cpm }}</tr>{% endfor %}</table>
 <h2>FROC</h2><figure><img src="{{ froc }}" style="background:#fff"></figure>
 <h2>t-SNE of real against synthetic</h2><figure><img src="{{ tsne }}" style="background:#fff"></figure>
-<pre>{{ tsne_numbers }}</pre>
+<table><tr><th>against the real training images<th>1-NN<th>KID<th>precision<th>recall<th>density<th>coverage</tr>
+{% for name, each in sets %}<tr><td>{{ name }}<td>{{ "%.2f" | format(each.one_nn_accuracy) }}
+<td>{{ "%.3f" | format(each.kid) }}<td>{{ "%.2f" | format(each.precision) }}<td>{{ "%.2f" | format(each.recall) }}
+<td>{{ "%.2f" | format(each.density) }}<td>{{ "%.2f" | format(each.coverage) }}</tr>{% endfor %}</table>
+<p>1-NN: how often a nearest neighbour tells the two sets apart (0.5: not at all). The first row is the best to hope
+for.</p>
 <h2>What each detector found</h2>
 {% for overlay in overlays %}<figure><img src="{{ overlay }}"></figure>{% endfor %}
 <h2>How the generator learned</h2>
@@ -79,6 +85,25 @@ def table(metrics: dict) -> list[dict[str, str]]:
     return rows
 
 
+def compared(report: dict) -> list[tuple[str, dict]]:
+    """Return the rows of the comparison with the real training images."""
+    held_out = [("real, held out", report["reference"])] if report.get("reference") else []
+    return [*held_out, *((each["name"], each) for each in report["sets"])]
+
+
+def side_by_side(real: Store, synthetic: Store, path: Path) -> None:
+    """Draw real training slices at the left and synthetic ones at the right, both chosen by seed."""
+    sheets = []
+    for store in (real, synthetic):
+        chosen = sorted(np.random.default_rng(0).permutation(store.indices("train"))[:16])
+        sheets.append(draw_grid([np.asarray(store.images[i]) for i in chosen], [store.boxes[i] for i in chosen]))
+    whole = Image.new("RGB", (sheets[0].width + 12 + sheets[1].width, sheets[0].height), (255, 255, 255))
+    whole.paste(sheets[0], (0, 0))
+    whole.paste(sheets[1], (sheets[0].width + 12, 0))
+    with new_file(path) as temporary:
+        whole.save(temporary, format="PNG", optimize=True)
+
+
 def main(folder: Path) -> None:
     """Write `index.html` into the demo's folder."""
     real, synthetic = open_store(folder / "real.h5"), open_store(folder / "kept.h5")
@@ -95,11 +120,12 @@ def main(folder: Path) -> None:
         counts=counts,
         real=grid(real, folder / "real.png"), synthetic=grid(synthetic, folder / "synthetic.png"), rows=table(metrics),
         froc=embedded(folder / "evaluation/froc.svg"), tsne=embedded(folder / "tsne.png"),
-        tsne_numbers=(folder / "tsne.json").read_text(),
+        sets=compared(json.loads((folder / "tsne.json").read_text())),
         overlays=[embedded(path) for path in sorted((folder / "evaluation/overlays").glob("*.png"))[:8]],
         samples=[(f"{int(path.stem):,}", embedded(path)) for path in shown],
     )  # fmt: skip
     publish_text(folder / "index.html", page)
+    side_by_side(real, synthetic, folder / "real-and-synthetic.png")
     print(f"{folder / 'index.html'}: all pictures on one page")
 
 
