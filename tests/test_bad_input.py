@@ -84,7 +84,8 @@ CASES = {
         lambda f: change_json(f / "boxes.json", lambda v: v["images"][0]["boxes"][0].update(box=[4, 4, 99, 9])),
     ),
     "box that is no number": (
-        DRAW, 3, "NaN", lambda f: (f / "boxes.json").write_text((f / "boxes.json").read_text().replace("[", "[NaN,", 3)),
+        DRAW, 3, "NaN",
+        lambda f: (f / "boxes.json").write_text((f / "boxes.json").read_text().replace("[", "[NaN,", 3)),
     ),
     "no boxes at all": (
         DRAW, 3, "box", lambda f: change_json(f / "boxes.json", lambda v: [i.update(boxes=[]) for i in v["images"]]),

@@ -65,7 +65,7 @@ class FilterReport(Strict):
     tool_version: str
     synthetic: dict[str, str]  # file name -> hash
     by: By
-    threshold: float | None
+    threshold: float | None = None
     calibration: str
     images: list[Verdict]
 
