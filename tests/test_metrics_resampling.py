@@ -1,0 +1,248 @@
+"""Intervals and paired tests over patients: against copied patients, exchanged answers and known figures."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes, scored_of, worked_example
+
+from medaug_cli.metrics import cohort_of, found_boxes
+from medaug_cli.metrics.operating import curve_numbers
+from medaug_cli.metrics.report import Analysis, analyse, everything
+from medaug_cli.metrics.resampling import (
+    Difference,
+    bootstrap,
+    bootstrap_weights,
+    compare,
+    holm,
+    interval,
+    merged,
+    permuted,
+    swaps,
+)
+from medaug_cli.metrics.table import markdown
+
+
+@settings(max_examples=60)
+@given(scenes(least_boxes=1), st.integers(0, 10**6))
+def test_a_resample_is_the_same_as_copying_its_patients(scene, seed):
+    data, [found] = scene
+    cohort = cohort_of(data)
+    weights = bootstrap_weights(len(cohort.patients), 1, seed)
+    copied, copied_found = repeated(data, found, dict(zip(cohort.patients, weights[0].astype(int), strict=True)))
+    assume(len(copied.truth.images))
+    measure = everything(cohort, 0.5, 0.001)
+    resampled = bootstrap(measure, scored_of(data, found), cohort, weights)
+    plain = numbers_of(copied, copied_found)
+    assert {name: value[0] for name, value in resampled.items()} == pytest.approx(plain, nan_ok=True)
+
+
+def repeated(data, found, times):
+    """Copy the images of each patient, as a resample that holds them several times would."""
+    images = [i for i, patient in enumerate(data.patients) for _ in range(times[patient])]
+    boxes = [data.truth.boxes[data.truth.images == i] for i in images]
+    labels = [data.truth.labels[data.truth.images == i] for i in images]
+    rows = [found.images == i for i in images]
+    answers = [(found.boxes[row], found.scores[row], found.labels[row]) for row in rows]
+    return data_of(boxes, labels, [data.patients[i] for i in images]), found_boxes(answers)
+
+
+def test_resamples_draw_as_many_patients_as_there_are_and_depend_on_the_seed_alone():
+    weights = bootstrap_weights(7, 500, 3)
+    assert weights.shape == (500, 7)
+    assert (weights.sum(1) == 7).all()
+    assert (weights == bootstrap_weights(7, 500, 3)).all()
+    assert (weights != bootstrap_weights(7, 500, 4)).any()
+    assert weights.mean(0) == pytest.approx(np.ones(7), abs=0.2)
+    assert set(np.unique(swaps(7, 500, 3))) == {0, 1}
+
+
+def cohort_with(sensitivities, slices=4):
+    """Return data of one box a slice, and a detector for each sequence of patients' sensitivities."""
+    patients = [f"p{i:02d}" for i in range(len(sensitivities[0])) for _ in range(slices)]
+    data = data_of([np.array([UNIT])] * len(patients), patients=patients)
+    answers = []
+    for wanted in sensitivities:
+        hits = [k < round(share * slices) for share in wanted for k in range(slices)]
+        rows = [(i, UNIT if hit else FAR, 0.9 - i / 1000, 0) for i, hit in enumerate(hits)]
+        answers.append(found_of(*rows, images=len(patients)))
+    return data, answers
+
+
+def test_the_interval_of_the_mean_of_independent_patients_is_the_textbook_one():
+    shares = np.tile([0.25, 0.5, 0.75, 1.0], 10)
+    data, [found] = cohort_with([shares])
+    cohort = cohort_of(data)
+    weights = bootstrap_weights(40, 4000, 0)
+    low, high = interval(bootstrap(everything(cohort, 0.5, 0), scored_of(data, found), cohort, weights)["sensitivity"])
+    error = 1.96 * shares.std() / np.sqrt(40)
+    assert (low, high) == pytest.approx((shares.mean() - error, shares.mean() + error), abs=0.012)
+
+
+def test_patients_and_not_slices_are_resampled():
+    """Two patients, one found wholly and one not at all: the interval reaches both, whatever the slices."""
+    data, [found] = cohort_with([[0.0, 1.0]], slices=50)
+    cohort = cohort_of(data)
+    weights = bootstrap_weights(2, 1000, 0)
+    values = bootstrap(everything(cohort, 0.5, 0), scored_of(data, found), cohort, weights)["sensitivity"]
+    assert interval(values) == (0, 1)
+
+
+@settings(max_examples=40)
+@given(scenes(least_boxes=1))
+def test_a_detector_does_not_differ_from_itself(scene):
+    data, [found] = scene
+    for paired in compared(data, found, found, 100).values():
+        assert paired is None or (paired.difference, paired.interval, paired.p, paired.p_bootstrap) == (0, (0, 0), 1, 1)
+
+
+def compared(data, first, second, resamples=1000):
+    cohort, patients = cohort_of(data), len(cohort_of(data).patients)
+    return compare(
+        everything(cohort, 0.5, 0.001), scored_of(data, first), scored_of(data, second), cohort,
+        bootstrap_weights(patients, resamples, 0), swaps(patients, resamples, 0),
+    )  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(scenes(detectors=2, least_boxes=1))
+def test_the_difference_has_the_sign_of_the_order(scene):
+    data, [first, second] = scene
+    there, back = compared(data, first, second, 100), compared(data, second, first, 100)
+    observed = numbers_of(data, second), numbers_of(data, first)
+    for name, paired in there.items():
+        if paired is None:
+            continue
+        assert paired.difference == pytest.approx(observed[0][name] - observed[1][name])
+        assert paired.interval[0] <= paired.interval[1]
+        assert (back[name].difference, back[name].interval) == (
+            pytest.approx(-paired.difference), pytest.approx((-paired.interval[1], -paired.interval[0])),
+        )  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(scenes(detectors=2, least_boxes=1))
+def test_exchanging_no_patient_or_all_gives_the_difference_and_its_opposite(scene):
+    data, [first, second] = scene
+    cohort = cohort_of(data)
+    swap = np.array([[0.0], [1.0]]).repeat(len(cohort.patients), 1)
+    args = everything(cohort, 0.5, 0.001), scored_of(data, first), scored_of(data, second), cohort
+    exchanged = permuted(*args, swap)
+    before, after = numbers_of(data, first), numbers_of(data, second)
+    for name, values in exchanged.items():
+        assert values.tolist() == pytest.approx([after[name] - before[name], before[name] - after[name]], nan_ok=True)
+
+
+@settings(max_examples=40)
+@given(scenes(detectors=2, least_boxes=1))
+def test_exchanging_one_patient_is_giving_each_detector_the_others_answers(scene):
+    data, [first, second] = scene
+    cohort = cohort_of(data)
+    swap = (np.arange(len(cohort.patients)) == 0).astype(float)[None]
+    args = everything(cohort, 0.5, 0.001), scored_of(data, first), scored_of(data, second), cohort
+    exchanged = permuted(*args, swap)
+    one, other = (exchange(data, cohort, *pair) for pair in ((first, second), (second, first)))
+    before, after = numbers_of(data, one), numbers_of(data, other)
+    for name, values in exchanged.items():
+        assert values[0] == pytest.approx(after[name] - before[name], nan_ok=True)
+
+
+def exchange(data, cohort, own, others):
+    """Return a detector's detections with those of the other one on the first patient."""
+    answers = []
+    for i in range(len(data)):
+        found = others if cohort.patient_of[i] == 0 else own
+        row = found.images == i
+        answers.append((found.boxes[row], found.scores[row], found.labels[row]))
+    return found_boxes(answers)
+
+
+def test_a_clear_winner_is_told_from_chance():
+    random = np.random.default_rng(0)
+    worse = random.choice([0.0, 0.25, 0.5], 30)
+    data, [first, second, like_first] = cohort_with([worse, worse + 0.5, np.roll(worse, 7)])
+    paired = compared(data, first, second)["sensitivity"]
+    assert paired.difference == pytest.approx(0.5)
+    assert paired.interval == pytest.approx((0.5, 0.5))
+    assert paired.p == pytest.approx(1 / 1001)
+    chance = compared(data, first, like_first)["sensitivity"]
+    assert chance.difference == 0
+    assert chance.interval[0] < 0 < chance.interval[1]
+    assert chance.p > 0.5
+
+
+def test_the_permutation_test_holds_its_level():
+    """Of two detectors that are alike, about 5 in 100 comparisons fall below p = 0.05."""
+    small = 0
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        data, [first, second] = cohort_with([random.choice([0, 0.25, 0.5, 0.75, 1], 12) for _ in range(2)])
+        cohort = cohort_of(data)
+        exchanged = compare(
+            lambda scored, weights, totals, cohort=cohort: {
+                "sensitivity": curve_numbers(scored, cohort, 0.5, 0, weights, totals)["sensitivity"]
+            },
+            scored_of(data, first), scored_of(data, second), cohort,
+            bootstrap_weights(12, 100, seed), swaps(12, 400, seed),
+        )  # fmt: skip
+        small += exchanged["sensitivity"].p < 0.05
+    assert 0 <= small <= 10  # binomial: more than 10 of 100 at 0.05 has probability 0.011
+
+
+def test_two_detectors_make_one_sorted_list():
+    data, found = worked_example()
+    scored = scored_of(data, found)
+    both = merged(scored, scored, 2)
+    assert (np.diff(both.scores) <= 0).all()
+    assert np.bincount(both.units, minlength=4).tolist() == np.tile(np.bincount(scored.units, minlength=2), 2).tolist()
+    assert both.hit.sum(0).tolist() == (2 * scored.hit.sum(0)).tolist()
+
+
+def test_holm_by_hand():
+    def of(p):
+        return Difference(0.1, (0.0, 0.2), p, p)
+
+    assert holm([of(0.01), of(0.04), of(0.03)]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([of(0.5), None, of(0.9)]) == [1, 1, 1]
+
+
+# the report
+
+
+def test_the_report_counts_what_was_evaluated():
+    data, [first, second] = cohort_with([[0.0, 0.5, 1.0], [0.5, 1.0, 1.0]])
+    metrics = analyse(data, {"first": first, "second": second}, Analysis(resamples=200)).metrics
+    assert (metrics.slices, metrics.boxes, metrics.patients, metrics.slices_without_boxes) == (12, 12, 3, 0)
+    assert metrics.boxes_by_label == {"glioma": 12, "meningioma": 0, "never seen": 0}
+    one, other = metrics.rows
+    assert one.against_first is None
+    assert one.iou["0.5"].sensitivity == pytest.approx(0.5)
+    assert other.against_first["0.5"]["sensitivity"].difference == pytest.approx(1 / 3)
+    assert one.iou["0.5"].curve_ends_at == pytest.approx(0.5)
+    assert one.ap["meningioma"] is None
+
+
+def test_the_tables_say_their_rule_and_where_curves_end():
+    data, [first, second] = cohort_with([[0.0, 0.5, 1.0], [0.5, 1.0, 1.0]])
+    text = markdown(analyse(data, {"first": first, "se|cond": second}, Analysis(resamples=200)).metrics)
+    assert "101 recalls, IoU 0.5" in text
+    assert "Matching rule: coco." in text
+    assert "3 patients" in text
+    assert "† The curve ends before that rate (first at 0.50;" in text
+    assert "se\\|cond" in text
+    for block in text.split("## ")[1:]:
+        rows = [line.replace("\\|", "") for line in block.splitlines() if line.startswith("|")]
+        assert len({row.count("|") for row in rows}) == 1
+
+
+@settings(max_examples=15)
+@given(scenes(detectors=2))
+def test_every_scene_can_be_reported(scene):
+    data, [first, second] = scene
+    metrics = analyse(data, {"first": first, "second": second}, Analysis(resamples=100, coco=True)).metrics
+    for row in metrics.rows:
+        assert len(row.coco) == 12
+        for at in row.iou.values():
+            for name, limits in at.interval.items():
+                assert limits is None or limits[0] <= limits[1], name
+    assert markdown(metrics).startswith("# Detection results")
