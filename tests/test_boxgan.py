@@ -139,6 +139,15 @@ def test_augmentation_moves_image_and_boxes_together(seed, height, flip):
     assert images.sum() > 0
 
 
+def test_augmenting_shifts_are_whole_pixels():
+    images = torch.rand(8, 1, 16, 32)
+    moves = Augmentation(share=1.0, shift=0.2, zoom=0.0).draw_moves(8, torch.Generator().manual_seed(0))
+    moved, _ = change(images, torch.zeros(8, 1, 16, 32), moves, torch.tensor([[1.0, 0.0]]).expand(8, 2))
+    for before, after in zip(images, moved, strict=True):
+        nearest = (after.flatten()[:, None] - before.flatten()[None]).abs().amin(1)
+        assert nearest.max() < 1e-4
+
+
 def test_a_move_of_whole_pixels_is_exact():
     maps = torch.from_numpy(box_map(np.array([[4, 4, 8, 10]], np.float32), (16, 16)))[None, None]
     moves = torch.tensor([[[1.0, 0, -2 * 3 / 16], [0, 1.0, -2 * 2 / 16]]])  # what lies 3 left and 2 above
@@ -191,6 +200,12 @@ def test_spread_is_the_standard_deviation_of_coarse_pixels():
     images = torch.zeros(2, 1, 16, 16)
     images[1] = 1
     assert torch.allclose(spread(images), torch.full((1, 16, 16), 0.5**0.5), atol=1e-4)
+
+
+def test_the_full_size_sees_no_edge_of_a_box():
+    size = Architecture(1, (32, 32), 1, latent=8, base=64, max_maps=8)
+    network = Generator(size)
+    assert [layer.seen for layer in network.rising] == [2, 2, 1]
 
 
 def test_a_wrong_box_changes_the_agreement_and_nothing_else():

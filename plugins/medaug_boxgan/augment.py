@@ -2,7 +2,7 @@
 
 Both what is real and what is drawn is changed before the discriminator sees it. Position changes move
 image and condition as one; intensity changes touch the image alone. No cutout and no quarter turns:
-they would show in the samples.
+they would show in the samples. Shifts are whole pixels and zooms are rare, because interpolation blurs.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from torch import Tensor
 class Augmentation:
     """How far, and how often, images are changed."""
 
-    share: float = 0.8  # probability of each change but the flip
+    share: float = 0.8  # probability of each change but the flip; of a zoom a quarter of it
     flip: bool = True
     shift: float = 0.1  # most of the side
     zoom: float = 0.1
@@ -28,7 +28,7 @@ class Augmentation:
         shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * 2 * self.shift
         zoom = (torch.rand(count, generator=generator) * 2 - 1) * self.zoom
         shift = shift * self._chosen(count, generator)[:, None]
-        scale = torch.exp2(zoom * self._chosen(count, generator))
+        scale = torch.exp2(zoom * self._chosen(count, generator, self.share / 4))
         mirror = 1 - 2 * (torch.rand(count, generator=generator) < 0.5 * self.flip).float()
         moves = torch.zeros(count, 2, 3)
         moves[:, 0, 0], moves[:, 1, 1], moves[:, :, 2] = scale * mirror, scale, shift
@@ -41,8 +41,8 @@ class Augmentation:
         offset = 2 * numbers[:, 1] * self.intensity * self._chosen(count, generator)
         return torch.stack([factor, offset], 1)
 
-    def _chosen(self, count: int, generator: torch.Generator) -> Tensor:
-        return (torch.rand(count, generator=generator) < self.share).float()
+    def _chosen(self, count: int, generator: torch.Generator, share: float | None = None) -> Tensor:
+        return (torch.rand(count, generator=generator) < (self.share if share is None else share)).float()
 
 
 def move(pixels: Tensor, moves: Tensor) -> Tensor:
@@ -50,6 +50,12 @@ def move(pixels: Tensor, moves: Tensor) -> Tensor:
     shape = [len(pixels), 1, *pixels.shape[2:]]
     grid = F.affine_grid(moves.to(pixels.device, torch.float32), shape, align_corners=False)
     return F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
+
+
+def in_whole_pixels(moves: Tensor, spatial: tuple[int, ...]) -> Tensor:
+    """Round the shifts of affine maps (b, 2, 3) to pixels of images of (height, width)."""
+    pixel = 2 / torch.tensor(spatial[::-1], dtype=moves.dtype, device=moves.device)
+    return torch.cat([moves[..., :2], (torch.round(moves[..., 2] / pixel) * pixel)[..., None]], 2)
 
 
 def tone(images: Tensor, tones: Tensor) -> Tensor:
@@ -61,7 +67,7 @@ def tone(images: Tensor, tones: Tensor) -> Tensor:
 
 def change(images: Tensor, conditions: Tensor, moves: Tensor, tones: Tensor) -> tuple[Tensor, Tensor]:
     """Return images (b, c, *s) and conditions (b, k, *s) changed together."""
-    moved = move(torch.cat([images, conditions], 1), moves)
+    moved = move(torch.cat([images, conditions], 1), in_whole_pixels(moves, tuple(images.shape[2:])))
     images, conditions = moved.split([images.shape[1], conditions.shape[1]], 1)
     images = tone(images, tones).contiguous(memory_format=torch.channels_last)
     return images, conditions.contiguous()

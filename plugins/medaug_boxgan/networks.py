@@ -16,6 +16,7 @@ from torch import Tensor, nn
 LEAK = 0.2
 RELU_GAIN = math.sqrt(2)
 PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
+BOXED = 16  # largest side at which the generator sees boxes; above, the halo alone: edges would be drawn as they are
 REFINED = 16  # largest side at which the generator convolves twice
 FOUND_AT = 32  # side at which the discriminator finds the boxes, or half the image's where that is smaller
 
@@ -123,16 +124,20 @@ def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
 
 
 class Steered(nn.Module):
-    """Convolve features beside the condition, then scale and shift them by the latent (FiLM, Perez et al. 2018)."""
+    """Convolve features beside the condition, then scale and shift them by the latent (FiLM, Perez et al. 2018).
 
-    def __init__(self, size: Architecture, inputs: int, outputs: int) -> None:
+    Where it is not `boxed` it sees the halo alone, the condition's last channel.
+    """
+
+    def __init__(self, size: Architecture, inputs: int, outputs: int, boxed: bool = True) -> None:
         super().__init__()
-        self.conv = EqualizedConv(inputs + size.conditions, outputs, 3)
+        self.seen = size.conditions if boxed else 1
+        self.conv = EqualizedConv(inputs + self.seen, outputs, 3)
         self.film = EqualizedDense(size.latent, 2 * outputs, gain=0.5)
         self.grain = nn.Parameter(torch.empty(outputs)) if size.noise else None
 
     def forward(self, x: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-        x = self.conv(torch.cat([x, condition.to(x.dtype)], 1))
+        x = self.conv(torch.cat([x, condition[:, -self.seen :].to(x.dtype)], 1))
         if self.grain is not None:
             x = torch.addcmul(x, noise.to(x.dtype), self.grain.reshape(-1, 1, 1).to(x.dtype))
         scale, shift = self.film(style).to(x.dtype)[..., None, None].chunk(2, 1)  # (b, f, 1, 1) each
@@ -149,7 +154,8 @@ class Generator(nn.Module):
         self.mapping = nn.ModuleList(EqualizedDense(size.latent, size.latent) for _ in range(2))
         self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4)
         self.first = Steered(size, maps[0], maps[0])
-        self.rising = nn.ModuleList(Steered(size, maps[i], maps[i + 1]) for i in range(size.levels))
+        boxed = size.level_of(BOXED)
+        self.rising = nn.ModuleList(Steered(size, maps[i], maps[i + 1], i < boxed) for i in range(size.levels))
         refined = maps[1 : size.level_of(REFINED) + 1]
         self.refining = nn.ModuleList(Steered(size, f, f) for f in refined)
         self.to_image = EqualizedConv(maps[-1], size.channels, 3, gain=1.0)

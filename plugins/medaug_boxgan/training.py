@@ -19,6 +19,7 @@ from medaug_cli.plugin import BadInput, Run, image_seed
 
 Adam = torch.optim.Adam
 SPREAD_SIDE = 16  # variety is compared at this side
+MEMORY = 0.98  # of the moving average of how well boxes are found in real images
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Training:
         self.discriminator_optimiser = Adam(self.discriminator.parameters(), **settings)
         self.steps = 0
         self.real_spread = self._real_spread()
+        self.found_real = torch.tensor(float("inf"), device=run.device)  # moving average of the loss
 
     def _real_spread(self) -> Tensor:
         """Return the spread of at most 512 real images, always the same ones."""
@@ -163,6 +165,7 @@ class Training:
         else:
             game = F.softplus(drawn_scores).mean() + F.softplus(-real_scores).mean()
         found = finding_loss(real_seen.found, asked)
+        self._remember(found.detach())
         loss = game + recipe.mismatch * F.softplus(wrong - right).mean() + recipe.finding * found
         losses = {"loss_d": game.detach(), "found_real": found.detach(), "right": (right > wrong).float().mean()}
         losses |= {"score_real": real_scores.detach().mean(), "score_drawn": drawn_scores.detach().mean()}
@@ -183,7 +186,8 @@ class Training:
         scores = seen.score + self.discriminator.agreement(seen, moved)
         found, missing = finding_loss(seen.found, moved), F.relu(self.real_spread - spread(drawn.images)).mean()
         game = F.softplus(self._rival(chance) - scores).mean()
-        loss = game + recipe.finding * found + recipe.variety * missing
+        hidden = F.relu(found - self.found_real)  # lesions that are found as easily as real ones are good enough
+        loss = game + recipe.finding * hidden + recipe.variety * missing
         losses = {"loss_g": game.detach(), "found_drawn": found.detach(), "missing_spread": missing.detach()}
         if recipe.reading:
             read = F.mse_loss(seen.latents, drawn.latents)
@@ -191,6 +195,10 @@ class Training:
         optimise(self.generator_optimiser, loss)
         self.discriminator.requires_grad_(True)
         return losses
+
+    def _remember(self, found: Tensor) -> None:
+        first = torch.isinf(self.found_real)
+        self.found_real = torch.where(first, found, torch.lerp(found, self.found_real, MEMORY))
 
     @torch.no_grad()
     def _rival(self, chance: Chance) -> Tensor | float:
@@ -214,7 +222,7 @@ class Training:
     def state_dict(self, done: int) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
         return {
-            "done": done, "steps": self.steps,
+            "done": done, "steps": self.steps, "found_real": self.found_real,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict(),
@@ -231,6 +239,7 @@ class Training:
             moments = {int(index): value for index, value in state[name].items()}
             optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
         self.steps = int(state["steps"])
+        self.found_real = state["found_real"].to(self.run.device)
         return int(state["done"])
 
 
