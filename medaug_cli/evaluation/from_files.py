@@ -21,6 +21,8 @@ def evaluate_files(truth: Path, detections: dict[str, Path], request: Request, i
     data = read_truth(truth)
     if not len(data):
         raise BadInput(f"{truth} lists no image")
+    if data.truth.crowd.all():
+        raise BadInput(f"{truth} annotates no box (crowd regions do not count), so there is nothing to find")
     if images is not None and not images.is_dir():
         raise BadInput(f"{images} is no folder of images")
     read = {name: read_detections(path, data) for name, path in detections.items()}

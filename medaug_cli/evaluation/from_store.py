@@ -43,7 +43,7 @@ def evaluate_store(
 ) -> Metrics:
     """Predict with each detector on a split, measure, and publish the evaluation folder.
 
-    Raises BadInput where the split is empty or holds synthetic images, or where a detector knows other
+    Raises BadInput where the split is empty, holds no box or holds synthetic images, or where a detector knows other
     classes, was fitted for other images, or was fitted on a patient of the split.
     """
     from medaug_cli.devices import resolve_device
@@ -52,11 +52,13 @@ def evaluate_store(
     request.check()
     store = open_store(store_path)
     indices = split_indices(store, split)
+    data = annotated(store, indices)
+    if not len(data.truth.boxes):
+        raise BadInput(f"{store_path} has no box in the {split} split, so there is nothing to find")
     device = resolve_device(device)
     loaded = {name: load_detector(path, device) for name, path in detectors.items()}
     for name, (_, metadata) in loaded.items():
         check_detector(name, metadata, store, indices, split)
-    data = annotated(store, indices)
     found = {}
     for name, (detector, _) in loaded.items():
         progress(name, 0, len(indices))

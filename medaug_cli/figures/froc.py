@@ -23,9 +23,9 @@ def froc_svg(metrics: Metrics, curves: Mapping[float, Sequence[Froc]]) -> str:
         figure = Figure(figsize=(1.2 + 4.2 * len(curves), 4.2), layout="constrained")
         panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
         for panel, (iou, frocs) in zip(panels, curves.items(), strict=True):
+            _label(panel, iou)
             for i, curve in enumerate(frocs):
                 _draw(panel, metrics, i, iou, curve)
-            _label(panel, iou)
         panels[0].set_ylabel("sensitivity")
         panels[-1].legend(loc="lower right", frameon=False)
         target = io.BytesIO()
@@ -35,8 +35,10 @@ def froc_svg(metrics: Metrics, curves: Mapping[float, Sequence[Froc]]) -> str:
 
 def _draw(panel, metrics: Metrics, i: int, iou: float, curve: Froc) -> None:
     row, colour = metrics.rows[i], COLOURS[i % len(COLOURS)]
-    x, y = _thinned(curve)
+    x, y = drawn_curve(curve)
     panel.plot(x, y, color=colour, linestyle=DASHES[i % len(DASHES)], label=row.detector, linewidth=1.6)
+    panel.plot([x[-1], MOST], [y[-1], y[-1]], color=colour, linestyle=(0, (1, 4)), linewidth=1)
+    panel.plot(x[-1:], y[-1:], "|", color=colour, markersize=9)
     at = row.iou[label(iou)]
     for fps in MATCHED_FPS:
         limits, here = at.interval[f"sensitivity_at_{label(fps)}"], at.at_fps[label(fps)]
@@ -46,12 +48,20 @@ def _draw(panel, metrics: Metrics, i: int, iou: float, curve: Froc) -> None:
             panel.plot([beside], [here], "o", color=colour, markersize=3.5)
 
 
-def _thinned(curve: Froc) -> tuple[np.ndarray, np.ndarray]:
-    x, y = curve.fps_per_slice, curve.sensitivity
+def drawn_curve(curve: Froc) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points (x, y) to draw: straight over false positives, which are curves over their logarithm.
+
+    A curve that ends left of the panel ends at its edge.
+    """
+    x, y = curve.fps_per_slice, np.nan_to_num(curve.sensitivity)
+    grid = np.geomspace(LEAST / 4, max(MOST, x[-1]), POINTS)
     if len(x) > POINTS:
-        kept = np.unique(np.searchsorted(x, np.geomspace(LEAST / 4, max(x[-1], LEAST), POINTS)).clip(max=len(x) - 1))
-        x, y = x[kept], y[kept]
-    return x, y
+        kept = np.unique(np.searchsorted(x, grid, "right").clip(1) - 1)
+        x, y = np.append(x[kept], x[-1]), np.append(y[kept], y[-1])
+    between = grid[(grid > x[0]) & (grid < x[-1])]
+    points = np.concatenate([x, between]), np.concatenate([y, np.interp(between, x, y)])
+    order = np.lexsort(points[::-1])
+    return np.maximum(points[0][order], LEAST), points[1][order]
 
 
 def _label(panel, iou: float) -> None:

@@ -41,7 +41,8 @@ def draw_overlay(image: np.ndarray, truth: np.ndarray, views: Sequence[View], ti
     """Return a PIL picture of an image (c, *s): the annotation, then each detector."""
     from PIL import Image, ImageDraw
 
-    picture = as_picture(middle_slice(image, truth))
+    seen = middle_slice(image, truth)
+    picture = as_picture(seen[:1] if len(seen) == 2 else seen)  # two channels are no colours: the first is shown
     height, width = picture.shape[:2]
     factor = CELL / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))

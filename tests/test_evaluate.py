@@ -1,0 +1,451 @@
+"""`medaug evaluate`: from a store or from COCO files to metrics.json, tables, curves and pictures; or one sentence."""
+
+import json
+import signal
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import make_records, make_store
+from jsonschema import Draft202012Validator
+from PIL import Image
+
+import data_schemas
+from medaug_cli.cli import main
+from medaug_cli.evaluation.folder import file_names
+from medaug_cli.evaluation.pictures import choose_images
+from medaug_cli.figures.evaluation_page import evaluation_html
+from medaug_cli.figures.froc import drawn_curve
+from medaug_cli.figures.overlays import View, draw_overlay
+from medaug_cli.metrics import twelve_numbers
+from medaug_cli.metrics.coco_files import read_detections, read_truth
+from medaug_cli.metrics.operating import Froc, sightings
+from medaug_cli.metrics.report import Metrics
+from medaug_cli.runs import RunOptions, train_detector
+
+pytestmark = pytest.mark.usefixtures("tiny_plugins")
+FAST = ("--resamples", "100", "--overlays", "2")
+FILES = ["detections", "evaluation.html", "froc.svg", "metrics.json", "overlays", "table.md"]
+CHECK = {name: Draft202012Validator(data_schemas.load(name)) for name in ("metrics", "coco", "detections")}
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys):
+    """Return a function that runs `medaug evaluate` in this process: (exit code, standard output, standard error)."""
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["medaug", "evaluate", *map(str, arguments), *FAST])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    yield run
+    for number, handler in handlers:
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def detector(real, monkeypatch):
+    """Go to a folder with real.h5 and a detector fitted on it."""
+    monkeypatch.chdir(real.parent)
+    train_detector(real, "tiny", RunOptions(real.parent / "detector", device="cpu", precision="32"), steps=4)
+    return real.parent / "detector"
+
+
+BOX, FAR = [10, 10, 20, 20], [40, 40, 10, 10]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Go to a folder with truth.json of six images of three patients, and good.json and poor.json on them."""
+    monkeypatch.chdir(tmp_path)
+    truth = {
+        "images": [
+            {"id": 10 + i, "file_name": f"{i}.png", "width": 64, "height": 64, "patient": f"p{i // 2}"}
+            for i in range(6)
+        ],
+        "categories": [{"id": 3, "name": "lesion"}],
+        "annotations": [
+            {"id": i, "image_id": 10 + i, "category_id": 3, "bbox": BOX, "area": 400, "iscrowd": 0} for i in range(1, 6)
+        ],
+    }  # fmt: skip
+    good = [row(11 + i, BOX, 0.9) for i in range(4)] + [row(10, FAR, 0.4), row(13, [10, 10, 20, 8], 0.0005)]
+    poor = [row(11 + i, BOX if i < 2 else [10, 10, 20, 8], 0.6) for i in range(4)] + [
+        row(10 + i, FAR, 0.7) for i in range(6)
+    ]
+    for name, content in (("truth", truth), ("good", good), ("poor", poor)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def row(image, box, score, category=3):
+    return {"image_id": image, "category_id": category, "bbox": box, "score": score}
+
+
+def change(path, alter):
+    value = json.loads(path.read_text())
+    alter(value)
+    path.write_text(json.dumps(value))
+
+
+def everything(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def identity_holds(found):
+    """Tell whether every row of metrics.json counts the same detections at each IoU (Table 1)."""
+    counted = [
+        [at["sensitivity"] * found["boxes"] + at["fps_per_slice"] * found["slices"] for at in row["iou"].values()]
+        for row in found["rows"]
+    ]
+    return all(np.allclose(each, each[0]) and np.allclose(each, np.round(each)) for each in counted)
+
+
+# from a store
+
+
+def test_one_detector_on_a_store(detector, evaluate):
+    code, said, progress = evaluate("real.h5", "detector", "--json")
+    assert code == 0, progress
+    out = detector.parent / "evaluation"
+    found = json.loads(said)
+    assert found == json.loads((out / "metrics.json").read_text())
+    CHECK["metrics"].validate(found)
+    assert sorted(path.name for path in out.iterdir()) == [*FILES, "truth.json"]
+    assert (found["split"], found["slices"], found["boxes"], found["patients"]) == ("test", 4, 4, 1)
+    assert [row["detector"] for row in found["rows"]] == ["detector"]
+    assert found["rows"][0]["against_first"] is None
+    assert found["rows"][0]["coco"] is None
+    assert found["rows"][0]["iou"].keys() == {"0.5", "0.25"}
+    assert identity_holds(found)
+    assert not list(out.parent.glob("evaluation.*"))
+
+
+def test_what_it_writes_evaluates_to_the_same(detector, evaluate):
+    _, said, _ = evaluate("real.h5", "detector", "--json")
+    out = detector.parent / "evaluation"
+    CHECK["coco"].validate(json.loads((out / "truth.json").read_text()))
+    CHECK["detections"].validate(json.loads((out / "detections/detector.json").read_text()))
+    code, again, progress = evaluate(
+        "--truth", out / "truth.json", "--detections", out / "detections/detector.json", "--out", "again", "--json"
+    )
+    assert code == 0, progress
+    first, second = json.loads(said), json.loads(again)
+    assert first["rows"][0]["iou"] == second["rows"][0]["iou"]
+    assert (first["slices"], first["boxes"], first["patients"]) == (4, second["boxes"], second["patients"])
+
+
+def test_two_detectors_are_compared_on_the_same_patients(detector, evaluate):
+    code, said, progress = evaluate("real.h5", "one=detector", "other=detector", "--split", "train", "--json")
+    assert code == 0, progress
+    found = json.loads(said)
+    CHECK["metrics"].validate(found)
+    one, other = found["rows"]
+    assert [one["detector"], other["detector"]] == ["one", "other"]
+    assert one["iou"] == other["iou"]
+    for paired in other["against_first"]["0.5"].values():
+        assert (paired["difference"], paired["interval"], paired["p"]) == (0, [0, 0], 1)
+    assert "one=detector" not in (detector.parent / "evaluation/table.md").read_text()
+
+
+def test_the_same_command_writes_the_same_bytes(detector, evaluate):
+    evaluate("real.h5", "detector", "--out", "one")
+    evaluate("real.h5", "detector", "--out", "two")
+    assert everything(detector.parent / "one") == everything(detector.parent / "two")
+
+
+def test_a_detector_is_not_judged_on_patients_it_was_fitted_on(detector, evaluate):
+    moved = [r for r in make_records() if r.split == "train"]
+    for record in moved:
+        object.__setattr__(record, "split", "test")
+    make_store(detector.parent / "moved.h5", moved)
+    code, _, said = evaluate("moved.h5", "detector")
+    assert code == 3
+    assert "was fitted on 4 of the patients" in said
+    assert not (detector.parent / "evaluation").exists()
+
+
+def test_a_split_without_a_box_is_refused(detector, evaluate):
+    empty = []
+    for record in make_records():
+        if record.split == "test":
+            object.__setattr__(record, "boxes", np.empty((0, 4), np.float32))
+            object.__setattr__(record, "labels", [])
+        empty.append(record)
+    make_store(detector.parent / "real.h5", empty)
+    code, _, said = evaluate("real.h5", "detector")
+    assert (code, said.strip().splitlines()[-1]) == (
+        3, "medaug: real.h5 has no box in the test split, so there is nothing to find",
+    )  # fmt: skip
+
+
+# from COCO files
+
+
+def test_anyones_detections(files, evaluate):
+    code, said, progress = evaluate("--truth", "truth.json", "--detections", "good.json", "--json")
+    assert code == 0, progress
+    found = json.loads(said)
+    CHECK["metrics"].validate(found)
+    assert sorted(path.name for path in (files / "evaluation").iterdir()) == FILES
+    assert (found["slices"], found["boxes"], found["patients"], found["slices_without_boxes"]) == (6, 5, 3, 1)
+    assert (found["resampled"], found["split"]) == ("patients", None)
+    [mine] = found["rows"]
+    half = mine["iou"]["0.5"]
+    assert (half["sensitivity"], half["fps_per_slice"]) == (pytest.approx(4 / 5), pytest.approx(1 / 6))
+    assert half["curve_ends_at"] == pytest.approx(2 / 6)  # the detection below the threshold is on the curve
+    data = read_truth(files / "truth.json")
+    assert mine["coco"] == twelve_numbers(data, read_detections(files / "good.json", data)[0])
+    assert identity_holds(found)
+
+
+def test_the_better_of_two(files, evaluate):
+    code, said, progress = evaluate(
+        "--truth", "truth.json", "--detections", "good.json", "--detections", "second=poor.json", "--json"
+    )
+    assert code == 0, progress
+    found = json.loads(said)
+    CHECK["metrics"].validate(found)
+    assert identity_holds(found)
+    good, poor = found["rows"]
+    assert [good["detector"], poor["detector"]] == ["good", "second"]
+    assert poor["iou"]["0.5"]["sensitivity"] == pytest.approx(2 / 5)
+    assert poor["iou"]["0.25"]["sensitivity"] == pytest.approx(4 / 5)
+    paired = poor["against_first"]["0.5"]["sensitivity"]
+    assert paired["difference"] == pytest.approx(-2 / 5)
+    assert paired["interval"][0] <= -2 / 5 <= paired["interval"][1]
+    assert 0 < paired["p"] <= paired["p_holm"] <= 1
+    assert poor["against_first"]["0.25"]["sensitivity"]["difference"] == pytest.approx(0)
+    table = (files / "evaluation/table.md").read_text()
+    assert "| good | " in table
+    assert "## Difference to good" in table
+    assert "## COCO's twelve numbers" in table
+
+
+def test_a_person_reads_tables(files, evaluate):
+    code, said, progress = evaluate("--truth", "truth.json", "--detections", "good.json")
+    assert code == 0
+    for part in ("Table 1", "6 images of 3 patients, 5 boxes (lesion 5); 1 images hold no box", "CPM", "APmedium"):
+        assert part in said
+    assert "evaluation: metrics.json, table.md" in progress
+
+
+def test_the_chosen_ious_threshold_and_note(files, evaluate):
+    code, said, _ = evaluate(
+        "--truth", "truth.json", "--detections", "good.json", "--iou", "0.3", "--iou", "0.75", "--iou", "0.3",
+        "--threshold", "0.0001", "--note", "<b>Pilot</b>", "--json",
+    )  # fmt: skip
+    found = json.loads(said)
+    assert code == 0
+    assert list(found["rows"][0]["iou"]) == ["0.3", "0.75"]
+    assert found["rows"][0]["iou"]["0.75"]["fps_per_slice"] == pytest.approx(2 / 6)
+    assert found["note"] == "<b>Pilot</b>"
+    page = (files / "evaluation/evaluation.html").read_text()
+    assert "&lt;b&gt;Pilot" in page
+    assert "<b>Pilot" not in page
+
+
+def test_no_detection_at_all_is_a_result(files, evaluate):
+    (files / "none.json").write_text("[]")
+    code, said, _ = evaluate("--truth", "truth.json", "--detections", "none.json", "--json")
+    assert code == 0
+    [none] = json.loads(said)["rows"]
+    assert (none["mAP"], none["iou"]["0.5"]["sensitivity"], none["iou"]["0.5"]["fps_per_slice"]) == (0, 0, 0)
+    assert none["iou"]["0.5"]["thresholds"]["1"] is None
+
+
+def test_images_are_resampled_where_no_patient_is_named(files, evaluate):
+    change(files / "truth.json", lambda v: [image.pop("patient") for image in v["images"]])
+    code, said, _ = evaluate("--truth", "truth.json", "--detections", "good.json", "--json")
+    assert code == 0
+    assert (json.loads(said)["resampled"], json.loads(said)["patients"]) == ("images", 6)
+    assert "intervals are too narrow" in (files / "evaluation/table.md").read_text()
+
+
+def test_detections_keep_their_categories(files, evaluate):
+    change(files / "good.json", lambda v: v.append(row(10, FAR, 0.8, category=77)))
+    code, said, _ = evaluate("--truth", "truth.json", "--detections", "good.json", "--json")
+    assert code == 0
+    assert json.loads(said)["rows"][0]["iou"]["0.5"]["fps_per_slice"] == pytest.approx(2 / 6)
+    written = json.loads((files / "evaluation/detections/good.json").read_text())
+    given = json.loads((files / "good.json").read_text())
+    written, given = (sorted(rows, key=lambda r: (r["image_id"], r["score"])) for rows in (written, given))
+    assert written == given
+
+
+# pictures
+
+
+def pictures_of(files):
+    for i in range(6):
+        grey = np.random.default_rng(i).integers(30, 60, (64, 64)).astype(np.uint8)
+        Image.fromarray(grey).save(files / f"{i}.png")
+
+
+def test_pictures_curves_and_page_can_be_opened(files, evaluate):
+    pictures_of(files)
+    code, _, said = evaluate(
+        "--truth", "truth.json", "--detections", "good.json", "--detections", "poor.json", "--images", "."
+    )
+    assert code == 0, said
+    overlays = sorted((files / "evaluation/overlays").iterdir())
+    assert [path.name for path in overlays] == ["00001-1.png", "00003-3.png"]  # of two patients, where only one finds
+    for path in overlays:
+        picture = Image.open(path)
+        picture.load()
+        assert picture.width > 3 * 300
+    svg = ElementTree.parse(files / "evaluation/froc.svg").getroot()
+    texts = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"good", "poor", "sensitivity", "false positives per slice"} <= set(texts)
+    page = (files / "evaluation/evaluation.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("points", [3, 50, 9000])
+def test_the_drawn_curve_is_the_measured_one(points):
+    rng = np.random.default_rng(points)
+    x, y = (np.append(0, np.cumsum(rng.integers(0, 3, points))) for _ in range(2))
+    x, y = 20 * x / max(1, x[-1]), y / max(1, y[-1])
+    drawn_x, drawn_y = drawn_curve(Froc(x, y, np.append(np.inf, -np.arange(points))))
+    assert (np.diff(drawn_x) >= 0).all()
+    assert (np.diff(drawn_y) >= 0).all()
+    assert (drawn_x[-1], drawn_y[-1]) == (20, 1)
+    assert len(drawn_x) <= 6100
+    for rate in (0.125, 0.5, 1, 2, 4, 8, 16):
+        assert np.interp(rate, drawn_x, drawn_y) == pytest.approx(np.interp(rate, x, y), abs=0.003)
+
+
+def test_a_curve_without_false_positives_is_drawn_at_the_edge():
+    x, y = drawn_curve(Froc(np.zeros(3), np.array([0, 0.5, 1]), np.array([np.inf, 0.9, 0.8])))
+    assert x.tolist() == [1 / 16] * 3
+    assert y.tolist() == [0, 0.5, 1]
+
+
+def test_a_picture_outside_the_folder_is_not_read(files, evaluate):
+    (files / "inside").mkdir()
+    pictures_of(files)
+    change(files / "truth.json", lambda v: [i.update(file_name="../" + i["file_name"]) for i in v["images"]])
+    code, _, said = evaluate("--truth", "truth.json", "--detections", "good.json", "--images", "inside")
+    assert code == 0
+    assert "no overlay is drawn" in said
+    assert not list((files / "evaluation/overlays").iterdir())
+
+
+def test_overlays_take_patients_in_turn_and_disagreement_first(files):
+    data = read_truth(files / "truth.json")
+    found = [read_detections(files / f"{name}.json", data)[0] for name in ("good", "poor")]
+    seen = [sightings(data, each, 0.5, 0.1) for each in found]
+    assert choose_images(data, found, seen) == [3, 4, 0, 5, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 256, 200), (1, 20, 300), (2, 8, 32, 32), (1, 700, 500)])
+def test_overlays_of_every_form(shape):
+    dims = len(shape) - 1
+    box = np.array([[0.0] * dims + [side / 2 for side in shape[:0:-1]]])
+    none, empty = np.empty((0, 2 * dims)), np.empty(0)
+    views = [
+        View("found", box, np.array([0.9]), none, empty, np.array([True]), np.array([True])),
+        View("missed", none, empty, box + 1, np.array([0.5]), np.array([False]), np.array([False])),
+    ]
+    picture = np.asarray(draw_overlay(np.full(shape, 40, np.uint8), box, views, "a name" * 20))
+    for colour in ((0, 214, 143), (255, 92, 72), (86, 180, 233), (255, 196, 0)):
+        assert (picture == colour).all(-1).any()
+
+
+def test_the_page_escapes_what_people_named(files, evaluate):
+    evaluate("--truth", "truth.json", "--detections", "<script>x</script>=good.json")
+    found = json.loads((files / "evaluation/metrics.json").read_text())
+    page = evaluation_html(Metrics.model_validate(found), "<svg/>", [("<i>", b"")], "note")
+    assert "<script>" not in page
+    assert "<i>" not in page
+
+
+def test_files_are_named_distinctly():
+    named = file_names({"a b": 1, "a/b": 2, "..": 3, "a_b": 4})
+    assert len(set(named.values())) == 4
+    assert not any("/" in stem or stem.startswith(".") for stem in named.values())
+
+
+# what is refused
+
+
+COCO = ("--truth", "truth.json", "--detections", "good.json")
+BAD = {
+    "truth is missing": (("--truth", "no.json", *COCO[2:]), 3, "no.json does not exist", None),
+    "detections are missing": ((*COCO[:3], "no.json"), 3, "no.json does not exist", None),
+    "truth is no JSON": (COCO, 3, "truth.json", lambda f: (f / "truth.json").write_text("{")),
+    "detections are no JSON": (COCO, 3, "good.json", lambda f: (f / "good.json").write_text("[{]")),
+    "truth is binary": (COCO, 3, "truth.json", lambda f: (f / "truth.json").write_bytes(b"\xff\xfe\x00")),
+    "truth is a list": (COCO, 3, "truth.json", lambda f: (f / "truth.json").write_text("[]")),
+    "detections are the truth": ((*COCO[:3], "truth.json"), 3, "truth.json", None),
+    "unknown image": (COCO, 3, "good.json: 0.image_id: 1 is not among", lambda f: change(
+        f / "good.json", lambda v: v[0].update(image_id=1))),
+    "annotation on an unknown image": (COCO, 3, "truth.json: 2.image_id: 99", lambda f: change(
+        f / "truth.json", lambda v: v["annotations"][2].update(image_id=99))),
+    "annotation of an unknown category": (COCO, 3, "truth.json: 2.category_id: 8", lambda f: change(
+        f / "truth.json", lambda v: v["annotations"][2].update(category_id=8))),
+    "image id twice": (COCO, 3, "image id 10 stands twice", lambda f: change(
+        f / "truth.json", lambda v: v["images"][1].update(id=10))),
+    "NaN score": (COCO, 3, "good.json: 1.score", lambda f: change(
+        f / "good.json", lambda v: v[1].update(score=float("nan")))),
+    "infinite box": (COCO, 3, "good.json: 1.bbox", lambda f: change(
+        f / "good.json", lambda v: v[1].update(bbox=[0, 0, float("inf"), 1]))),
+    "negative width": (COCO, 3, "negative size", lambda f: change(
+        f / "good.json", lambda v: v[1].update(bbox=[5, 5, -1, 3]))),
+    "no score": (COCO, 3, "good.json: 0.score: Field required", lambda f: change(
+        f / "good.json", lambda v: v[0].pop("score"))),
+    "no box at all": (COCO, 3, "truth.json annotates no box", lambda f: change(
+        f / "truth.json", lambda v: v["annotations"].clear())),
+    "only crowds": (COCO, 3, "truth.json annotates no box", lambda f: change(
+        f / "truth.json", lambda v: [a.update(iscrowd=1) for a in v["annotations"]])),
+    "no image": (COCO, 3, "lists no image", lambda f: change(
+        f / "truth.json", lambda v: v.update(images=[], annotations=[]))),
+    "a folder of images that is none": ((*COCO, "--images", "truth.json"), 3, "no folder of images", None),
+    "a broken picture": ((*COCO, "--images", "."), 3, "5.png cannot be read", lambda f: [
+        (f / f"{i}.png").write_text("no picture") for i in range(6)]),
+    "no detections named": (("--truth", "truth.json"), 2, "--truth goes with --detections", None),
+    "nothing named": ((), 2, "give a store and detectors", None),
+    "detections without truth": (("--detections", "good.json"), 2, "give a store and detectors", None),
+    "both ways at once": (("real.h5", "detector", *COCO), 2, "without a store", None),
+    "a name twice": ((*COCO, "--detections", "good.json"), 2, "two detectors are called 'good'", None),
+    "IoU of 0": ((*COCO, "--iou", "0"), 2, "--iou must be above 0", None),
+    "IoU of 50": ((*COCO, "--iou", "50"), 2, "--iou must be above 0", None),
+    "threshold that is no number": ((*COCO, "--threshold", "nan"), 2, "--threshold must be a number", None),
+    "existing result": (COCO, 2, "evaluation exists; choose another --out, or replace it with --overwrite", lambda f: (
+        f / "evaluation").mkdir()),
+    "a folder that is no evaluation": ((*COCO, "--overwrite"), 2, "is no evaluation", lambda f: (
+        (f / "evaluation").mkdir(), (f / "evaluation/thesis.txt").write_text("years of work"))),
+    "a missing store": (("no.h5", "detector"), 3, "no.h5", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_writes_nothing(files, evaluate, case):
+    arguments, code, sentence, damage = BAD[case]
+    if damage:
+        damage(files)
+    before, folders = everything(files), sorted(files.rglob("*"))
+    found, out, said = evaluate(*arguments)
+    assert found == code, said
+    assert out == ""
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("medaug: ")
+    assert sentence in last
+    assert "Traceback" not in said
+    assert (everything(files), sorted(files.rglob("*"))) == (before, folders)
+
+
+def test_overwrite_replaces_the_whole_folder(files, evaluate):
+    assert evaluate(*COCO)[0] == 0
+    first = everything(files / "evaluation")
+    (files / "evaluation/detections/old.json").write_text("[]")
+    assert evaluate(*COCO)[0] == 2
+    assert (files / "evaluation/detections/old.json").exists()
+    assert evaluate(*COCO, "--overwrite")[0] == 0
+    assert everything(files / "evaluation") == first
