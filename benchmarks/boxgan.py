@@ -1,7 +1,8 @@
 """Train variants of BoxGAN for equal CPU time and measure obedience, variety, and memorisation.
 
-    python benchmarks/boxgan.py real.h5 --cpu-seconds 240 --set variety=5 --set variety=5,gamma=2 --out build/boxgan
+    python benchmarks/boxgan.py [real.h5] --cpu-seconds 240 --set variety=5 --set variety=5,gamma=2 --out build/boxgan
 
+Without a store it takes the slices that ship, at 64x64.
 Each --set is one variant (its settings separated by commas; an empty one is the defaults). For each, this
 prints one JSON line and writes a picture of samples:
   found      how often a small network, trained on the real training images to find boxes, has its strongest
@@ -15,6 +16,8 @@ The real images' own figures are printed first. One process, one thread: run it 
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -183,9 +186,19 @@ def settings_of(text: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in text.split(",") if part)
 
 
+def shipped(folder: Path) -> Path:
+    """Make a store of the slices that ship with the project; return its path."""
+    data = Path(__file__).parents[1] / "examples/data"
+    medaug = str(Path(sys.executable).with_name("medaug"))
+    settings = ("--size", "64", "--strip", "none", "--label", "tumour", "--resume")
+    scans = (str(data / "images"), "--boxes", str(data / "boxes.json"), "--out", str(folder / "real.h5"))
+    subprocess.run([medaug, "preprocess", *scans, *settings], check=True)
+    return folder / "real.h5"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", type=Path)
+    parser.add_argument("store", type=Path, nargs="?")
     parser.add_argument("--set", dest="variants", action="append", help="settings of a variant, with commas between")
     parser.add_argument("--cpu-seconds", type=float, default=240)
     parser.add_argument("--seed", type=int, default=0)
@@ -193,7 +206,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    store = open_store(options.store)
+    store = open_store(options.store or shipped(options.out))
     bench = Bench(store, options.out / f"finder-{store.hash[:12]}.pt")
     print(json.dumps({"variant": "real, held out", **rounded(bench.measure(bench.held))}), flush=True)
     for text in options.variants or [""]:

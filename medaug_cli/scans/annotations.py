@@ -128,10 +128,10 @@ def read_csv(path: Path, scans: Sequence[Scan]) -> dict[str, Annotation]:
     return dict(found)
 
 
-def _corners(place: str, texts: Sequence[str | None]) -> tuple[float, ...]:
+def _corners(place: str, texts: Sequence[Any]) -> tuple[float, ...]:
     try:
-        box = tuple(float(text or "") for text in texts)
-    except ValueError as error:
+        box = tuple(map(float, texts))
+    except (TypeError, ValueError) as error:
         raise BadInput(f"{place}: {', '.join(map(str, texts))} are not four numbers") from error
     if not np.isfinite(box).all():
         raise BadInput(f"{place}: the box {box} has a corner that is no finite number")

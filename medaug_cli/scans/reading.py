@@ -3,7 +3,11 @@
 Legend of shapes: c channels, *s spatial axes ((height, width) or (depth, height, width)).
 """
 
+import gzip
+import math
 import os
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +19,7 @@ from medaug_cli.errors import BadInput, UsageError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+NIFTI_HEADER = 348  # bytes of the first version's header
 SQUARE = 0.01  # difference of the two in-plane spacings up to which pixels count as square
 
 
@@ -93,7 +98,11 @@ def _check_ids(source: Path, scans: Sequence[Scan]) -> None:
 
 def read_scan(path: Path, labels: bool = False) -> Pixels:
     """Read a picture or a volume; with `labels` resampling keeps whole numbers. Raise BadInput if it cannot be."""
-    return _read_volume(path, labels) if suffix_of(path) in VOLUMES else _read_picture(path)
+    pixels = _read_volume(path, labels) if suffix_of(path) in VOLUMES else _read_picture(path)
+    odd = int(np.count_nonzero(~np.isfinite(pixels.image)))
+    if odd:
+        raise _not_finite(path, odd)
+    return pixels
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -130,8 +139,10 @@ def _read_volume(path: Path, labels: bool) -> Pixels:
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
+        if suffix_of(path) in (".nii", ".nii.gz"):
+            _check_nifti(path)
         scan = sitk.ReadImage(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, EOFError, OSError, zlib.error) as error:
         raise _unreadable(path, error) from error
     if scan.GetDimension() != 3 or scan.GetNumberOfComponentsPerPixel() != 1:
         size = "x".join(map(str, scan.GetSize()))
@@ -141,6 +152,43 @@ def _read_volume(path: Path, labels: bool) -> Pixels:
     scan = _square(sitk.DICOMOrient(scan, "LPS"), labels)
     spacing = tuple(float(s) for s in scan.GetSpacing()[::-1])
     return Pixels(sitk.GetArrayFromImage(scan).astype(np.float32)[None], spacing, 16)
+
+
+def _check_nifti(path: Path) -> None:
+    """Raise EOFError or OSError for a NIfTI file that is shorter than its header says, BadInput for NaN in it.
+
+    ITK fills up what is missing, and replaces NaN, with zeros. A compressed file is read to its end, where its
+    checksum is.
+    """
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        header = file.read(NIFTI_HEADER)
+        order = {b"\x5c\x01\0\0": "<", b"\0\0\x01\x5c": ">"}.get(header[:4])
+        if order is None or len(header) < NIFTI_HEADER or header[344:347] != b"n+1":
+            return  # not NIfTI-1 in one file; ITK says what it is
+        axes, *shape = struct.unpack_from(f"{order}8h", header, 40)
+        coded, bits = struct.unpack_from(f"{order}2h", header, 70)
+        start = int(struct.unpack_from(f"{order}f", header, 108)[0])
+        kind = {(16, 32): "f4", (64, 64): "f8"}.get((coded, bits))
+        wanted = math.prod(max(1, side) for side in shape[: min(max(axes, 0), 7)]) * bits // 8
+        file.read(max(0, start - NIFTI_HEADER))
+        found = odd = 0
+        while chunk := file.read(1 << 20):
+            if kind:
+                whole = max(0, min(len(chunk), wanted - found)) // (bits // 8) * (bits // 8)
+                values = np.frombuffer(chunk[:whole], order + kind)
+                odd += int(np.count_nonzero(~np.isfinite(values)))
+            found += len(chunk)
+    if found < wanted:
+        raise EOFError(f"it holds {found} bytes of voxels where its header says {wanted}")
+    if odd:
+        raise _not_finite(path, odd)
+
+
+def _not_finite(path: Path, count: int) -> BadInput:
+    """Return the error that names a file with NaN or infinity in it."""
+    return BadInput(f"{path} holds {count} pixels that are NaN or infinite; give them a number first")
 
 
 def _square(scan, labels: bool):  # type: ignore[no-untyped-def]
