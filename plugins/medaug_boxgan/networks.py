@@ -32,7 +32,7 @@ class Architecture:
     base: int = 512
     max_maps: int = 128
     embedding: int = 32
-    noise: bool = False
+    noise: bool = True
 
     @property
     def levels(self) -> int:

@@ -29,7 +29,7 @@ class Recipe:
     loss: str = "nonsaturating"
     batch: int = 8
     lr: float = 0.008
-    gamma: float = 0.5
+    gamma: float = 0.1
     r1_every: int = 8
     mismatch: float = 1.0
     finding: float = 1.0
