@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -165,17 +164,20 @@ def _text(value: Any) -> str | None:
 
 def read_voc(path: Path, scans: Sequence[Scan]) -> dict[str, Annotation]:
     """Read Pascal VOC's XML files; their corners are whole pixels from 1 on, both inside the box."""
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import ParseError, fromstring
+
     found = {}
     for file in sorted(path.rglob("*.xml")):
         try:
-            tree = ElementTree.fromstring(read_text(file))
+            tree = fromstring(read_text(file))
             item = Annotation()
             for thing in tree.iter("object"):
                 texts = [thing.findtext(f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
                 x_min, y_min, x_max, y_max = _corners(str(file), texts)
                 item.boxes.append((x_min - 1, y_min - 1, x_max, y_max))
                 item.labels.append(thing.findtext("name") or "lesion")
-        except ElementTree.ParseError as error:
+        except (ParseError, DefusedXmlException) as error:
             raise BadInput(f"{file} is not XML: {error}") from error
         found[stem_of(file)] = item
     return found
