@@ -126,9 +126,10 @@ def _timm(name: str) -> Extractor:
 
 
 def compact(features: np.ndarray, fitted_on: np.ndarray, seed: int) -> np.ndarray:
-    """Return features (n, k) centred, divided by one number, near-constant ones dropped, and reduced by PCA to 50.
+    """Return features (n, k) centred, near-constant ones dropped, reduced by PCA to 50, and divided by one number.
 
-    The axes are those of `fitted_on` (real images): no feature is blown up by its own tiny spread.
+    Centre, axes and number are those of `fitted_on` (real images): no feature is blown up by its own tiny spread, and
+    the mean square of a real image's feature is 1, so that a kernel distance has the same scale for any extractor.
     """
     from sklearn.decomposition import PCA
 
@@ -136,9 +137,10 @@ def compact(features: np.ndarray, fitted_on: np.ndarray, seed: int) -> np.ndarra
     if spread.max(initial=0.0) == 0:
         raise BadInput("all real images have the same features: there is nothing to compare")
     kept = spread > NEAR_CONSTANT * spread.max()
-    centre, scale = fitted_on[:, kept].mean(0), np.sqrt((spread[kept] ** 2).mean())
-    real, every = (fitted_on[:, kept] - centre) / scale, (features[:, kept] - centre) / scale
+    centre = fitted_on[:, kept].mean(0)
+    real, every = fitted_on[:, kept] - centre, features[:, kept] - centre
     most = min(COMPONENTS, len(real) - 1, real.shape[1])
-    if real.shape[1] <= most:
-        return every
-    return PCA(most, svd_solver="randomized", random_state=seed).fit(real).transform(every)
+    if real.shape[1] > most:
+        axes = PCA(most, svd_solver="randomized", random_state=seed).fit(real)
+        real, every = axes.transform(real), axes.transform(every)
+    return every / np.sqrt((real**2).mean())

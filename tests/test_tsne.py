@@ -1,0 +1,178 @@
+"""The map of real against synthetic images, and whether its numbers notice planted defects."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import make_records, make_store
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as numbers
+from PIL import Image
+
+from medaug_cli.embedding import MapOptions, draw_map
+from medaug_cli.embedding.features import compact
+from medaug_cli.embedding.statistics import kernel_distance, manifolds, memorisation, one_nn_accuracy, unbiased_mmd
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.store import GeneratorOrigin, StoreInfo, StoreWriter
+
+SIZE = 16
+ORIGIN = GeneratorOrigin(name="g", version="1", hash="h", training_store="t", training_patients=[])
+INFO = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], generators=[ORIGIN])
+
+
+def write(path, records):
+    writer = StoreWriter(path, INFO, {})
+    for i, record in enumerate(records):
+        record.source, record.split, record.patient, record.seed, record.id = "g", "train", "synthetic", i, f"s{i:03d}"
+        writer.add(i, [record])
+    return writer.publish()
+
+
+@pytest.fixture
+def stores(tmp_path):
+    """Publish 90 real images and synthetic stores with planted defects; return their folder."""
+    make_store(tmp_path / "real.h5", n=90, seed=1)
+    train = [record for record in make_records(90, seed=1) if record.split == "train"]
+    write(tmp_path / "good.h5", make_records(60, seed=2))
+    copies = []
+    for record in train:
+        record.image = np.clip(record.image.astype(int) + 1, 0, 255).astype(np.uint8)
+        copies.append(record)
+    write(tmp_path / "copies.h5", copies)
+    repeated = list(make_records(60, seed=3))
+    for record in repeated:
+        noise = np.random.default_rng(record.image.sum()).integers(0, 3, record.image.shape)
+        record.image, record.boxes = (repeated[0].image + noise).astype(np.uint8), repeated[0].boxes
+    write(tmp_path / "repeated.h5", repeated)
+    blurred = list(make_records(60, seed=4))
+    for record in blurred:
+        record.image = np.full_like(record.image, int(record.image.mean()))
+    write(tmp_path / "flat.h5", blurred)
+    return tmp_path
+
+
+def compared(folder, *names, **changed):
+    chosen = {"perplexity": 8, "overwrite": True, **changed}
+    return draw_map(MapOptions(folder / "real.h5", [folder / f"{n}.h5" for n in names], folder / "map.png", **chosen))
+
+
+def test_planted_defects_show(stores):
+    report = compared(stores, "good", "copies", "repeated", "flat")
+    good, copies, repeated, flat = report.sets
+    assert abs(good.one_nn_accuracy - 0.5) < 0.2
+    assert good.suspicious < 0.15 < 0.9 < copies.suspicious
+    assert copies.memorisation_ratio < 0.2 < 0.8 < good.memorisation_ratio
+    assert repeated.recall < 0.1 < good.recall
+    assert repeated.coverage < good.coverage / 2
+    assert repeated.one_nn_accuracy > 0.95
+    assert flat.kid > 5 * abs(good.kid)
+    assert flat.spread < good.spread
+    assert all(pair.real.startswith("i") for pair in copies.nearest)
+
+
+def test_real_against_real_is_the_best_to_hope_for(stores):
+    report = compared(stores, "repeated")
+    assert report.reference.images == 60
+    assert report.reference.held_out == 30
+    assert report.reference.kid < report.sets[0].kid
+    assert report.reference.coverage > report.sets[0].coverage
+
+
+def test_the_nearest_training_image_of_a_copy_is_its_original(stores):
+    report = compared(stores, "copies")
+    originals = [record.id for record in make_records(90, seed=1) if record.split == "train"]
+    for pair in report.sets[0].nearest:
+        assert originals[int(pair.synthetic[1:])] == pair.real
+
+
+def test_the_same_seed_gives_the_same_numbers_and_picture(stores):
+    first, picture = compared(stores, "good"), (stores / "map.png").read_bytes()
+    assert compared(stores, "good") == first
+    assert (stores / "map.png").read_bytes() == picture
+
+
+def test_the_picture_and_its_numbers_are_written(stores):
+    report = compared(stores, "good", "flat", dims=3)
+    said = json.loads((stores / "map.json").read_text())
+    assert said["points"][0]["set"] == "real"
+    assert {point["set"] for point in said["points"]} == {"real", "good", "flat"}
+    assert len(said["points"]) == 60 + 60 + 60
+    assert all(len(point["at"]) == 3 for point in said["points"])
+    assert 0 < report.trustworthiness <= 1
+    with Image.open(stores / "map.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_lesions_can_be_compared_alone(stores):
+    whole, boxes = compared(stores, "good"), compared(stores, "good", region="box")
+    assert boxes.region == "box"
+    assert boxes.sets[0].kid != whole.sets[0].kid
+
+
+def test_what_cannot_be_compared_is_named(stores):
+    make_store(stores / "large.h5", make_records(60, 32))
+    write(stores / "few.h5", make_records(6))
+    with pytest.raises(BadInput, match=r"large\.h5 has images of 32x32"):
+        compared(stores, "large")
+    with pytest.raises(UsageError, match=r"few\.h5 has 6 images"):
+        compared(stores, "few")
+    with pytest.raises(UsageError, match="texture"):
+        compared(stores, "good", features="nonsense")
+    compared(stores, "good")
+    with pytest.raises(UsageError, match="--overwrite"):
+        compared(stores, "good", overwrite=False)
+
+
+def test_kernel_distance_of_one_distribution_is_about_nothing():
+    rng = np.random.default_rng(0)
+    x, y, z = rng.normal(size=(400, 8)), rng.normal(size=(400, 8)), rng.normal(1, 1, size=(400, 8))
+    same, error = kernel_distance(x, y)
+    assert abs(same) < 5 * error + 0.05
+    assert kernel_distance(x, z)[0] > 1
+
+
+def test_unbiased_mmd_by_its_definition():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(5, 3)), rng.normal(size=(4, 3))
+
+    def kernel(a, b):
+        return (a @ b / 3 + 1) ** 3
+
+    within_x = np.mean([kernel(x[i], x[j]) for i in range(5) for j in range(5) if i != j])
+    within_y = np.mean([kernel(y[i], y[j]) for i in range(4) for j in range(4) if i != j])
+    across = np.mean([kernel(a, b) for a in x for b in y])
+    assert unbiased_mmd(x, y) == pytest.approx(within_x + within_y - 2 * across)
+
+
+def test_manifolds_of_a_set_with_itself_and_with_a_far_one():
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    same, far = manifolds(x, x), manifolds(x, x + 100)
+    assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
+    assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
+
+
+def test_memorisation_of_copies():
+    rng = np.random.default_rng(0)
+    train, held_out = rng.normal(size=(80, 6)), rng.normal(size=(40, 6))
+    copied = memorisation(train, held_out, train[:30] + 1e-6)
+    fresh = memorisation(train, held_out, rng.normal(size=(60, 6)))
+    assert copied.suspicious == 1
+    assert copied.nearest.tolist() == list(range(30))
+    assert fresh.suspicious < 0.2
+    assert fresh.ratio == pytest.approx(1, abs=0.2)
+
+
+@given(numbers.arrays(np.float64, st.tuples(st.integers(6, 20), st.just(3)), elements=st.floats(-5, 5)))
+def test_one_nn_accuracy_is_a_share(x):
+    assert 0 <= one_nn_accuracy(x, x[::-1] + 0.5) <= 1
+
+
+def test_compact_features_of_real_images_have_unit_mean_square():
+    rng = np.random.default_rng(0)
+    real = rng.normal(3, 7, size=(120, 200)) * np.linspace(0, 2, 200)
+    found = compact(np.concatenate([real, real + 1]), real, 0)
+    assert found.shape == (240, 50)
+    assert (found[:120] ** 2).mean() == pytest.approx(1)
+    with pytest.raises(BadInput, match="nothing to compare"):
+        compact(np.ones((5, 3)), np.ones((5, 3)), 0)
