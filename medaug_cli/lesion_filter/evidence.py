@@ -80,8 +80,8 @@ def describe(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     place and to the head, texture and edges. Places and sizes are no features."""
     grey = np.asarray(image, np.float64).mean(0)
     head = grey > HEAD
-    typical, spread = (grey[head].mean(), grey[head].std() + 1e-3) if head.sum() > 16 else (0.5, 0.25)
-    z = (grey - typical) / spread
+    low, typical, high = np.percentile(grey[head], (16, 50, 84)) if head.sum() > 16 else (0.25, 0.5, 0.75)
+    z = (grey - typical) / ((high - low) / 2 + 1e-3)  # a bright artefact moves neither
     edges = np.sqrt(sum(np.square(g) for g in np.gradient(z)))
     mirrored = z[..., ::-1]
     return np.stack([_features(z, mirrored, edges, head, box) for box in boxes]) if len(boxes) else np.empty((0, 17))

@@ -1,0 +1,188 @@
+"""The filter drops boxes without a lesion, keeps what looks artificial, and obeys a person."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import make_store
+
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.lesion_filter import FilterOptions, sift
+from medaug_cli.lesion_filter.evidence import fit_regions
+from medaug_cli.store import GeneratorOrigin, Record, StoreInfo, StoreWriter, digest_patient, open_store
+
+SIZE, COUNT = 32, 40
+
+
+def heads(n, seed, lesion=True):
+    """Yield records of textured discs; with a light, rough lesion in the box, or without one."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((SIZE, SIZE))
+    for i in range(n):
+        head = (y - 16) ** 2 + (x - 16) ** 2 < 190
+        image = rng.integers(0, 8, (SIZE, SIZE)) + head * (60 + rng.integers(0, 25, (SIZE, SIZE)))
+        x_min, y_min = rng.integers(5, 18, 2)
+        w, h = rng.integers(5, 9, 2)
+        if lesion:
+            image[y_min : y_min + h, x_min : x_min + w] += rng.integers(50, 110, (h, w))
+        box = np.array([[x_min, y_min, x_min + w, y_min + h]], np.float32)
+        split = ("train", "train", "train", "val", "test")[i // 2 % 5]
+        yield Record(f"i{i:03d}", image[None].astype(np.uint8), box, ["lesion"], f"p{i // 2}", split)
+
+
+def synthetic(path, records, trained_on):
+    origin = GeneratorOrigin(
+        name="g", version="1", hash="h", training_store=trained_on.hash,
+        training_patients=[digest_patient(trained_on.patients[i]) for i in trained_on.indices("train")],
+    )  # fmt: skip
+    info = StoreInfo(
+        tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], generators=[origin]
+    )
+    writer = StoreWriter(path, info, {})
+    for i, record in enumerate(records):
+        record.source, record.split, record.patient, record.seed, record.id = "g", "train", "synthetic", i, f"s{i:03d}"
+        writer.add(i, [record])
+    return writer.publish()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Publish real heads, and synthetic ones: 40 with a lesion, 40 without, 40 with artefacts around a lesion."""
+    place = tmp_path_factory.mktemp("filter")
+    real = make_store(place / "real.h5", heads(200, 0))
+    artefacts = list(heads(COUNT, 3))
+    for record in artefacts:
+        record.image[:, ::4, :3] = 255  # stripes at the border
+    records = [*heads(COUNT, 1), *heads(COUNT, 2, lesion=False), *artefacts]
+    synthetic(place / "synthetic.h5", records, real)
+    return place
+
+
+def sifted(folder, name="kept.h5", **changed):
+    return sift(FilterOptions(folder / "synthetic.h5", folder / name, overwrite=True, **changed))
+
+
+def shares(report):
+    kept = np.array([verdict.keep for verdict in report.images])
+    return kept[:COUNT].mean(), kept[COUNT : 2 * COUNT].mean(), kept[2 * COUNT :].mean()
+
+
+def test_boxes_without_a_lesion_go_and_artefacts_stay(folder):
+    store, report = sifted(folder)
+    with_lesion, without, artificial = shares(report)
+    assert with_lesion > 0.8
+    assert without < 0.3
+    assert artificial > 0.8
+    assert len(store) == sum(verdict.keep for verdict in report.images)
+    assert all(verdict.reason for verdict in report.images)
+    assert "AUC" in report.calibration
+
+
+def test_the_line_is_where_the_asked_share_of_real_lesions_falls_below(folder):
+    strict, lenient = sifted(folder, real_share=0.3)[1], sifted(folder, real_share=0.0)[1]
+    assert strict.threshold > lenient.threshold
+    assert sum(v.keep for v in strict.images) < sum(v.keep for v in lenient.images)
+
+
+def test_what_is_kept_is_the_same_image_with_its_reason(folder):
+    store, report = sifted(folder)
+    drawn = open_store(folder / "synthetic.h5")
+    for i, name in enumerate(store.ids):
+        j = drawn.ids.index(name)
+        assert (store.images[i] == drawn.images[j]).all()
+        assert (store.boxes[i] == drawn.boxes[j]).all()
+        assert store.seeds[i] == drawn.seeds[j]
+        assert store.details[i]["filter"] == report.images[j].reason
+    assert store.info.generators == drawn.info.generators
+    assert json.loads((folder / "filter.json").read_text())["images"][0]["reason"]
+
+
+def decide(folder, rows):
+    with (folder / "decisions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "keep"), *rows])
+    return folder / "decisions.csv"
+
+
+def test_a_person_overrules(folder):
+    _, machine = sifted(folder)
+    kept = next(v.id for v in machine.images if v.keep)
+    dropped = next(v.id for v in machine.images if not v.keep)
+    store, report = sifted(folder, decisions=decide(folder, [(kept, "no"), (dropped, "yes")]))
+    assert dropped in store.ids
+    assert kept not in store.ids
+    reasons = {verdict.id: verdict.reason for verdict in report.images}
+    assert reasons[dropped] == "kept by a person"
+    assert reasons[kept] == "dropped by a person"
+    for before, after in zip(machine.images, report.images, strict=True):
+        assert before.keep == after.keep or before.id in (kept, dropped)
+
+
+def test_by_hand_alone_and_not_at_all(folder):
+    store, _ = sifted(folder, by="manual", decisions=decide(folder, [("s000", "no")]))
+    assert len(store) == 3 * COUNT - 1
+    store, report = sifted(folder, by="none")
+    assert len(store) == 3 * COUNT
+    assert report.threshold is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [([("nobody", "yes")], "nobody"), ([("s000", "perhaps")], "perhaps"), ([("s000", "")], "yes or no")],
+)
+def test_decisions_that_are_none_are_named_by_line(folder, rows, word):
+    with pytest.raises(BadInput, match=rf"line 2.*{word}"):
+        sifted(folder, decisions=decide(folder, rows))
+
+
+def test_a_folder_without_the_training_store_is_told_to_name_it(folder, tmp_path):
+    lonely = tmp_path / "synthetic.h5"
+    lonely.write_bytes((folder / "synthetic.h5").read_bytes())
+    with pytest.raises(UsageError, match="--real"):
+        sift(FilterOptions(lonely, tmp_path / "kept.h5"))
+    store, _ = sift(FilterOptions(lonely, tmp_path / "kept.h5", real=folder / "real.h5"))
+    assert len(store) > COUNT
+    make_store(tmp_path / "other.h5", heads(30, 9))
+    with pytest.raises(UsageError, match="not the store that the generator"):
+        sift(FilterOptions(lonely, tmp_path / "again.h5", real=tmp_path / "other.h5"))
+
+
+def test_nothing_is_replaced_unasked_and_a_finished_run_is_kept(folder):
+    sifted(folder)
+    before = (folder / "kept.h5").stat().st_mtime_ns
+    with pytest.raises(UsageError, match="--overwrite"):
+        sift(FilterOptions(folder / "synthetic.h5", folder / "kept.h5"))
+    sift(FilterOptions(folder / "synthetic.h5", folder / "kept.h5", resume=True))
+    assert (folder / "kept.h5").stat().st_mtime_ns == before
+
+
+def test_evidence_that_tells_nothing_apart_drops_nothing(tmp_path):
+    real = make_store(tmp_path / "real.h5", heads(100, 0, lesion=False))
+    synthetic(tmp_path / "synthetic.h5", heads(20, 1), real)
+    store, report = sift(FilterOptions(tmp_path / "synthetic.h5", tmp_path / "kept.h5"))
+    assert len(store) == 20
+    assert "cannot tell" in report.calibration
+
+
+def test_where_nothing_would_be_left_it_says_so(folder, tmp_path):
+    real = open_store(folder / "real.h5")
+    (tmp_path / "real.h5").write_bytes(real.path.read_bytes())
+    synthetic(tmp_path / "synthetic.h5", heads(12, 8, lesion=False), real)
+    with pytest.raises(UsageError, match=r"no image of .*synthetic\.h5 shows a lesion"):
+        sift(FilterOptions(tmp_path / "synthetic.h5", tmp_path / "kept.h5", real_share=0.5))
+    assert not (tmp_path / "kept.h5").exists()
+    assert (tmp_path / "filter.html").exists()
+
+
+def test_a_verdict_depends_on_its_image_alone(folder):
+    store = open_store(folder / "synthetic.h5")
+    evidence, _ = fit_regions(open_store(folder / "real.h5"), 0.05, 0)
+    _, report = sifted(folder)
+    for i in (0, 50, 100, 50):
+        scores = evidence.scores(store.read([i])[0], store.boxes[i], store.labels[i])
+        assert report.images[i].evidence == [round(float(score), 4) for score in scores]
+
+
+def test_real_stores_are_not_filtered(folder):
+    with pytest.raises(UsageError, match="holds real images"):
+        sift(FilterOptions(folder / "real.h5", folder / "x.h5"))
