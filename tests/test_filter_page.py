@@ -1,0 +1,85 @@
+"""The contact sheet in a real browser: a person looks, overrules, exports, and filter obeys."""
+
+import shutil
+
+import pytest
+from test_filter import COUNT, folder, sifted
+
+from medaug_cli.store import open_store
+
+__all__ = ["folder"]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def sheet(folder, browser):
+    """Open a fresh contact sheet; fail on a script error or a request to anywhere."""
+    _, report = sifted(folder)
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
+    page.goto((folder / "filter.html").as_uri())
+    yield page, report
+    page.close(run_before_unload=False)
+    assert wrong == []
+
+
+def test_every_image_is_there_with_its_box_and_reason(sheet):
+    page, report = sheet
+    assert page.locator(".card").count() == len(report.images) == 3 * COUNT
+    kept = sum(verdict.keep for verdict in report.images)
+    assert page.locator(".card[aria-pressed=true]").count() == kept
+    dropped = next(verdict for verdict in report.images if not verdict.keep)
+    card = page.locator(f"#card-{dropped.id}")
+    assert dropped.reason in card.text_content()
+    card.scroll_into_view_if_needed()
+    assert card.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    picture, box = card.locator("img").bounding_box(), card.locator("i").bounding_box()
+    assert picture["x"] <= box["x"] and box["x"] + box["width"] <= picture["x"] + picture["width"] + 1  # noqa: PT018
+    assert f"{kept} kept" in page.locator("#counter").inner_text()
+
+
+def test_overruling_by_mouse_and_keyboard_reaches_the_store(sheet, folder):
+    page, report = sheet
+    kept = next(verdict.id for verdict in report.images if verdict.keep)
+    dropped = next(verdict.id for verdict in report.images if not verdict.keep)
+    page.locator(f"#card-{kept}").click()
+    page.locator(f"#card-{dropped}").focus()
+    page.keyboard.press("Space")
+    assert "2 changed by you" in page.locator("#counter").inner_text()
+    assert "dropped by you" in page.locator(f"#card-{kept}").text_content()
+    with page.expect_download() as download:
+        page.locator("#export").click()
+    download.value.save_as(folder / "from-the-page.csv")
+    store, _ = sifted(folder, "obeyed.h5", decisions=folder / "from-the-page.csv")
+    assert dropped in store.ids
+    assert kept not in store.ids
+    assert len(open_store(folder / "obeyed.h5")) == sum(verdict.keep for verdict in report.images)
+
+
+def test_a_second_click_takes_it_back(sheet):
+    page, report = sheet
+    card = page.locator(f"#card-{report.images[0].id}")
+    before = card.get_attribute("aria-pressed")
+    card.click()
+    assert card.get_attribute("aria-pressed") != before
+    card.click()
+    assert card.get_attribute("aria-pressed") == before
+    assert "0 changed by you" in page.locator("#counter").inner_text()
+
+
+def test_the_dropped_ones_can_be_seen_alone(sheet):
+    page, report = sheet
+    page.locator("#show").select_option("dropped")
+    assert page.locator(".card:not(.hidden)").count() == sum(not verdict.keep for verdict in report.images)
