@@ -176,7 +176,7 @@ def test_preprocess(tmp_path):
 def test_filter(real, tmp_path):
     make_store(tmp_path / "real.h5", n=60)
     for command in (
-        ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--out", "gan", *TRAIN],
+        ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--set", "amount=0.9", *TRAIN],
         ["synthesize", "--n", "60", "--out", "synthetic.h5"],
     ):
         assert medaug(command, tmp_path) == 0
