@@ -315,5 +315,5 @@ class _Painter:
             boxes = self._store.boxes[index]
             placement = Placement.from_details(self._store.details[index]["placement"])
             after = self._store.read([index])[0]
-            return picture(before, placement.inverse_boxes(boxes), None, after, np.asarray(boxes))
+            return picture(before, placement.inverse_boxes(boxes), after, np.asarray(boxes))
         return None

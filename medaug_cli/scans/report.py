@@ -47,7 +47,7 @@ class PreprocessReport(Strict):
     def sentences(self) -> list[str]:
         """Return what a person should know, the doubtful things first."""
         states: Counter[str] = Counter(each.state for each in self.slices)
-        doubtful = sum(each.doubtful for each in self.slices)
+        doubtful = sum(each.doubtful and each.state == "kept" for each in self.slices)
         dropped = sum(len(each.dropped_boxes) for each in self.slices)
         said = []
         if self.split_by == "image":
@@ -91,29 +91,25 @@ def page(report: PreprocessReport, pictures: Callable[[SliceReport], str | None]
     return Environment(autoescape=True).from_string(template).render(report=report, shown=shown)
 
 
-def picture(
-    before: np.ndarray, before_boxes: np.ndarray, outline: np.ndarray | None, after: np.ndarray, boxes: np.ndarray
-) -> str:
+def picture(before: np.ndarray, before_boxes: np.ndarray, after: np.ndarray, boxes: np.ndarray) -> str:
     """Draw a slice before and after, (c, h, w) in [0, 1] each, with its boxes; return a data URL."""
     from PIL import Image
 
-    panels = [_panel(before, before_boxes, outline), _panel(after, boxes, None)]
+    panels = [_panel(before, before_boxes), _panel(after, boxes)]
     both = Image.fromarray(np.concatenate(panels, 1))
     target = io.BytesIO()
     both.save(target, format="JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
 
 
-def _panel(image: np.ndarray, boxes: np.ndarray, outline: np.ndarray | None) -> np.ndarray:
-    """Return an RGB picture of SIDE pixels with boxes in orange and the mask's outline in blue."""
+def _panel(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return an RGB picture of SIDE pixels with boxes in orange."""
     from PIL import Image, ImageDraw
 
     grey = image[:1] if len(image) not in (1, 3) else image
     pixels = np.moveaxis(np.repeat(grey, 3, 0) if len(grey) == 1 else grey, 0, -1)
     pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     height, width = pixels.shape[:2]
-    if outline is not None:
-        pixels[_border(outline)] = (86, 180, 233)
     scale = SIDE / max(height, width)
     small = Image.fromarray(pixels).resize((max(1, round(width * scale)), max(1, round(height * scale))))
     canvas = Image.new("RGB", (SIDE + 4, SIDE + 4))
@@ -122,12 +118,3 @@ def _panel(image: np.ndarray, boxes: np.ndarray, outline: np.ndarray | None) -> 
     for box in np.asarray(boxes).reshape(-1, 4) * scale + 2:
         draw.rectangle([float(v) for v in box], outline=(230, 159, 0), width=2)
     return np.asarray(canvas)
-
-
-def _border(mask: np.ndarray) -> np.ndarray:
-    mask = mask.astype(bool)
-    inner = mask.copy()
-    for axis in (0, 1):
-        for step in (1, -1):
-            inner &= np.roll(mask, step, axis)
-    return mask & ~inner
