@@ -317,14 +317,13 @@ def test_the_drawn_curve_is_the_measured_one(points):
     assert (np.diff(drawn_y) >= 0).all()
     assert (drawn_x[-1], drawn_y[-1]) == (20, 1)
     assert len(drawn_x) <= 6100
-    for rate in (0.125, 0.5, 1, 2, 4, 8, 16):
+    for rate in (1 / 16, 0.125, 0.5, 1, 2, 4, 8, 16):
         assert np.interp(rate, drawn_x, drawn_y) == pytest.approx(np.interp(rate, x, y), abs=0.003)
 
 
 def test_a_curve_without_false_positives_is_drawn_at_the_edge():
     x, y = drawn_curve(Froc(np.zeros(3), np.array([0, 0.5, 1]), np.array([np.inf, 0.9, 0.8])))
-    assert x.tolist() == [1 / 16] * 3
-    assert y.tolist() == [0, 0.5, 1]
+    assert (x.tolist(), y.tolist()) == ([1 / 16], [1])
 
 
 def test_a_picture_outside_the_folder_is_not_read(files, evaluate):
@@ -348,12 +347,12 @@ def test_overlays_take_patients_in_turn_and_disagreement_first(files):
 def test_overlays_of_every_form(shape):
     dims = len(shape) - 1
     box = np.array([[0.0] * dims + [side / 2 for side in shape[:0:-1]]])
-    none, empty = np.empty((0, 2 * dims)), np.empty(0)
+    none = np.empty((0, 2 * dims))
     views = [
-        View("found", box, np.array([0.9]), none, empty, np.array([True]), np.array([True])),
-        View("missed", none, empty, box + 1, np.array([0.5]), np.array([False]), np.array([False])),
+        View("found", box, ["0.90"], none, [], np.array([True]), np.array([True])),
+        View("missed", none, [], box + 1, ["cyst 0.50"], np.array([False]), np.array([False])),
     ]
-    picture = np.asarray(draw_overlay(np.full(shape, 40, np.uint8), box, views, "a name" * 20))
+    picture = np.asarray(draw_overlay(np.full(shape, 40, np.uint8), box, views, "a name ≥ é" * 20, ["cyst"]))
     for colour in ((0, 214, 143), (255, 92, 72), (86, 180, 233), (255, 196, 0)):
         assert (picture == colour).all(-1).any()
 

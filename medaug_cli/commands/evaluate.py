@@ -77,7 +77,7 @@ def _show(metrics: "Metrics") -> None:
     for each in tables(metrics):
         shown = Table(title=each.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for i, name in enumerate(each.header):
-            shown.add_column(name, justify="right" if i else "left")
+            shown.add_column(name, justify="right" if i else "left", overflow="fold")
         for row in each.rows:
             shown.add_row(*map(narrow, row))
         console.results.print(shown)

@@ -123,7 +123,8 @@ def _write_pictures(work: Path, request: Request, evidence: Evidence, findings: 
     for index, picture in overlay_pictures(evidence, metrics, request.overlays, request.say):
         target = io.BytesIO()
         picture.save(target, format="PNG", optimize=True)
-        pictures.append((names[index], target.getvalue()))
+        whose = f", patient {evidence.data.patients[index]}" if evidence.resampled == "patients" else ""
+        pictures.append((names[index] + whose, target.getvalue()))
         publish_bytes(work / "overlays" / f"{index:05d}-{safe_id(Path(names[index]).stem)}.png", target.getvalue())
     note = OVERLAY_NOTE.format(iou=next(iter(metrics.rows[0].iou)))
     publish_text(work / "evaluation.html", evaluation_html(metrics, svg, pictures, note))

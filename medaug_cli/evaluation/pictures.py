@@ -19,8 +19,9 @@ DRAWN_FPS = "1"  # each detector is drawn at its own threshold for one false pos
 OVERLAY_NOTE = (
     "Not a random choice: first the images on which the detectors disagree most, then those with most misses and "
     "false positives, patients in turn. Each detector is drawn at its own score threshold for one false positive a "
-    "slice, at IoU {iou}. Found lesions are solid green, missed ones dashed red with a cross, false positives blue "
-    "with their score; an arrow points at a lesion that this detector found and another one missed."
+    "slice, at IoU {iou}. Found lesions are solid green, missed ones dashed red with a cross beside them, false "
+    "positives thin blue; each with its score. An arrow points at a lesion that this detector found and another one "
+    "missed. Grey levels are shown up to their 99.5th percentile."
 )
 
 
@@ -45,10 +46,11 @@ def overlay_pictures(
         drawn += 1
         own = truth.images == index
         views = [
-            _view(name, thresholds[i], found, seen, i, index, own)
+            _view(name, thresholds[i], found, seen, i, index, own, data.label_names)
             for i, (name, found) in enumerate(evidence.found.items())
         ]
-        yield index, draw_overlay(image, truth.boxes[own], views, data.image_names[index])
+        captions = [data.label_names[label] for label in truth.labels[own]] if len(data.label_names) > 1 else []
+        yield index, draw_overlay(image, truth.boxes[own], views, f"{data.image_names[index]}: annotated", captions)
     if drawn == 0 and count:
         say("no overlay is drawn: no image can be seen")
 
@@ -79,6 +81,7 @@ def _view(
     which: int,
     index: int,
     own: np.ndarray,
+    label_names: Sequence[str],
 ) -> View:
     here = found.images == index
     hit = here & seen[which].hit
@@ -88,5 +91,15 @@ def _view(
     at = "no detection" if threshold is None else f"score ≥ {threshold:.3g}"
     only_here = mine & ~others.all(0) if len(others) else np.zeros_like(mine)
     return View(
-        f"{name} ({at})", found.boxes[hit], found.scores[hit], found.boxes[false], found.scores[false], mine, only_here
-    )
+        f"{name} ({at})", found.boxes[hit], _captions(found, hit, label_names),
+        found.boxes[false], _captions(found, false, label_names), mine, only_here,
+    )  # fmt: skip
+
+
+def _captions(found: FoundBoxes, rows: np.ndarray, label_names: Sequence[str]) -> list[str]:
+    """Return the score of some detections, after their class where there are several."""
+    several = len(label_names) > 1
+    return [
+        f"{label_names[label] if label < len(label_names) else 'other'} {score:.2f}" if several else f"{score:.2f}"
+        for label, score in zip(found.labels[rows].tolist(), found.scores[rows].tolist(), strict=True)
+    ]

@@ -18,16 +18,17 @@ def froc_svg(metrics: Metrics, curves: Mapping[float, Sequence[Froc]]) -> str:
     """Draw one panel an IoU, one curve a detector, with 95 % intervals at matched false positives, as SVG text."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context({"svg.hashsalt": "medaug", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(1.2 + 4.2 * len(curves), 4.2), layout="constrained")
+        figure = Figure(figsize=(1.2 + 4.2 * len(curves), 4.2), layout=ConstrainedLayoutEngine(wspace=0.06))
         panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
         for panel, (iou, frocs) in zip(panels, curves.items(), strict=True):
             _label(panel, iou)
             for i, curve in enumerate(frocs):
                 _draw(panel, metrics, i, iou, curve)
         panels[0].set_ylabel("sensitivity")
-        panels[-1].legend(loc="lower right", frameon=False)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
         target = io.BytesIO()
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": "medaug"})
     return target.getvalue().decode()
@@ -51,17 +52,19 @@ def _draw(panel, metrics: Metrics, i: int, iou: float, curve: Froc) -> None:
 def drawn_curve(curve: Froc) -> tuple[np.ndarray, np.ndarray]:
     """Return the points (x, y) to draw: straight over false positives, which are curves over their logarithm.
 
-    A curve that ends left of the panel ends at its edge.
+    What lies left of the panel is left out; a curve that ends there is one point at the edge.
     """
     x, y = curve.fps_per_slice, np.nan_to_num(curve.sensitivity)
-    grid = np.geomspace(LEAST / 4, max(MOST, x[-1]), POINTS)
+    grid = np.geomspace(LEAST, max(MOST, x[-1]), POINTS)
     if len(x) > POINTS:
-        kept = np.unique(np.searchsorted(x, grid, "right").clip(1) - 1)
+        kept = np.unique(np.searchsorted(x, grid, "right") - 1)
         x, y = np.append(x[kept], x[-1]), np.append(y[kept], y[-1])
     between = grid[(grid > x[0]) & (grid < x[-1])]
     points = np.concatenate([x, between]), np.concatenate([y, np.interp(between, x, y)])
     order = np.lexsort(points[::-1])
-    return np.maximum(points[0][order], LEAST), points[1][order]
+    x, y = points[0][order], points[1][order]
+    first = min(int(np.searchsorted(x, LEAST, "right")), len(x)) - 1  # the last point at or before the edge
+    return np.maximum(x[first:], LEAST), y[first:]
 
 
 def _label(panel, iou: float) -> None:

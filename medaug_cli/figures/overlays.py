@@ -1,10 +1,12 @@
 """Pictures of what each detector found, missed and imagined, side by side (as Fig. 2 of Han et al. 2019).
 
 The first panel shows the annotated boxes. In a detector's panel: a true positive is solid green, a
-missed lesion dashed red with a cross, a false positive thin blue with its score; an arrow points at
-a lesion that this detector found and another one missed.
+missed lesion dashed red with a cross beside it, a false positive thin blue; both kinds of detection
+carry a caption. An arrow points at a lesion that this detector found and another one missed. Nothing
+but outlines covers the tissue inside a lesion.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from medaug_cli.figures.grid import as_picture, flat_boxes
 
-CELL, GAP, TITLE, LEGEND = 320, 8, 22, 26
+CELL, GAP, TITLE, LEGEND = 400, 8, 22, 26
 TRUE, FOUND, MISSED, FALSE, ARROW = (255, 196, 0), (0, 214, 143), (255, 92, 72), (86, 180, 233), (255, 255, 255)
 PAPER, INK = (24, 24, 24), (235, 235, 235)
 KEY = (
@@ -30,19 +32,20 @@ class View:
 
     title: str
     hits: np.ndarray  # (h, 2*d) detections that are true positives
-    hit_scores: np.ndarray
+    hit_captions: Sequence[str]  # score, and class where there are several
     false: np.ndarray  # (f, 2*d)
-    false_scores: np.ndarray
+    false_captions: Sequence[str]
     found: np.ndarray  # (m,) bool of the true boxes
     only_here: np.ndarray  # (m,) bool: found here and missed by another
 
 
-def draw_overlay(image: np.ndarray, truth: np.ndarray, views: Sequence[View], title: str):
-    """Return a PIL picture of an image (c, *s): the annotation, then each detector."""
+def draw_overlay(
+    image: np.ndarray, truth: np.ndarray, views: Sequence[View], title: str, captions: Sequence[str] = ()
+):
+    """Return a PIL picture of an image (c, *s): the annotation, captioned if asked for, then each detector."""
     from PIL import Image, ImageDraw
 
-    seen = middle_slice(image, truth)
-    picture = as_picture(seen[:1] if len(seen) == 2 else seen)  # two channels are no colours: the first is shown
+    picture = as_picture(windowed(middle_slice(image, truth)))
     height, width = picture.shape[:2]
     factor = CELL / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
@@ -53,7 +56,7 @@ def draw_overlay(image: np.ndarray, truth: np.ndarray, views: Sequence[View], ti
     pen = ImageDraw.Draw(sheet)
     for i in range(panels):
         sheet.paste(cell, (GAP + i * (CELL + GAP), TITLE))
-    _annotation(pen, (GAP, TITLE), flat_boxes(truth) * factor, f"{title}: annotated")
+    _annotation(pen, (GAP, TITLE), flat_boxes(truth) * factor, title, captions)
     for i, view in enumerate(views, 1):
         _detector(pen, (GAP + i * (CELL + GAP), TITLE), flat_boxes(truth) * factor, view, factor)
     _legend(pen, TITLE + size[1] + GAP)
@@ -68,22 +71,36 @@ def middle_slice(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return image[:, int(np.clip(depth, 0, image.shape[1] - 1))]
 
 
-def _annotation(pen, origin: tuple[int, int], truth: np.ndarray, title: str) -> None:
-    pen.text((origin[0], 4), _short(title), fill=INK, font=_font())
-    for box in truth:
-        pen.rectangle(_placed(box, origin), outline=TRUE, width=2)
+def windowed(image: np.ndarray) -> np.ndarray:
+    """Return grey levels (c, h, w) stretched to the window from 0 to the 99.5th percentile; colours stay.
+
+    Two channels are no colours: the first is shown.
+    """
+    if len(image) >= 3:
+        return image
+    grey = image[:1].astype(np.float64)
+    return np.clip(grey / (np.percentile(grey, 99.5) or grey.max() or 1.0), 0, 1)
+
+
+def _annotation(pen, origin: tuple[int, int], truth: np.ndarray, title: str, captions: Sequence[str]) -> None:
+    _title(pen, origin, title)
+    for i, box in enumerate(truth):
+        place = _placed(box, origin)
+        pen.rectangle(place, outline=TRUE, width=2)
+        if captions:
+            _write(pen, (place[0], place[3] + 2), captions[i], TRUE)
 
 
 def _detector(pen, origin: tuple[int, int], truth: np.ndarray, view: View, factor: float) -> None:
-    pen.text((origin[0], 4), _short(view.title), fill=INK, font=_font())
-    for box, score in zip(flat_boxes(view.false) * factor, view.false_scores, strict=True):
+    _title(pen, origin, view.title)
+    for box, caption in zip(flat_boxes(view.false) * factor, view.false_captions, strict=True):
         place = _placed(box, origin)
         pen.rectangle(place, outline=FALSE, width=1)
-        pen.text((place[0] + 2, place[1] + 1), f"{score:.2f}", fill=FALSE, font=_font(11))
-    for box, score in zip(flat_boxes(view.hits) * factor, view.hit_scores, strict=True):
+        _write(pen, (place[0], place[1] - 14), caption, FALSE)
+    for box, caption in zip(flat_boxes(view.hits) * factor, view.hit_captions, strict=True):
         place = _placed(box, origin)
-        pen.rectangle(place, outline=FOUND, width=3)
-        pen.text((place[0] + 4, place[3] + 2), f"{score:.2f}", fill=FOUND, font=_font(11))
+        pen.rectangle(place, outline=FOUND, width=2)
+        _write(pen, (place[0], place[3] + 2), caption, FOUND)
     for box, found, only in zip(truth, view.found, view.only_here, strict=True):
         place = _placed(box, origin)
         if not found:
@@ -91,6 +108,17 @@ def _detector(pen, origin: tuple[int, int], truth: np.ndarray, view: View, facto
             _cross(pen, place)
         elif only:
             _arrow(pen, place, origin)
+
+
+def _title(pen, origin: tuple[int, int], text: str) -> None:
+    while text and pen.textlength(text, font=_font()) > CELL:
+        text = text[:-2] + "…"
+    pen.text((origin[0], 3), text, fill=INK, font=_font())
+
+
+def _write(pen, place: tuple[float, float], text: str, colour: tuple[int, int, int]) -> None:
+    """Write with a dark rim, so that a caption can be read on bright tissue."""
+    pen.text(place, text, fill=colour, font=_font(11), stroke_width=2, stroke_fill=PAPER)
 
 
 def _placed(box: np.ndarray, origin: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -109,8 +137,9 @@ def _dashed(pen, place: tuple[float, float, float, float], dash: float = 6) -> N
             pen.line((x, y, x, min(y + dash, y_max)), fill=MISSED, width=2)
 
 
-def _cross(pen, place: tuple[float, float, float, float], reach: float = 6) -> None:
-    x, y = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
+def _cross(pen, place: tuple[float, float, float, float], reach: float = 5) -> None:
+    """Draw a cross beside the box's upper right corner, off the lesion."""
+    x, y = place[2] + reach + 4, place[1] - reach - 1
     for slope in (-1, 1):
         pen.line((x - reach, y - slope * reach, x + reach, y + slope * reach), fill=MISSED, width=2)
 
@@ -136,11 +165,10 @@ def _legend(pen, y: int) -> None:
         x += 18 + int(pen.textlength(text, font=_font())) + 16
 
 
-def _font(size: int = 13):
+@functools.cache
+def _font(size: int = 12):
+    """Return matplotlib's own font, which has more letters than Pillow's."""
+    from matplotlib import get_data_path
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
-
-
-def _short(text: str, most: int = 46) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
