@@ -357,6 +357,22 @@ def test_overlays_of_every_form(shape):
         assert (picture == colour).all(-1).any()
 
 
+def test_a_volume_shows_one_slice_and_the_boxes_on_it():
+    near, deep = [2, 2, 0, 8, 8, 4], [2, 2, 6, 8, 8, 8]
+    none, volume = np.empty((0, 6)), np.zeros((1, 8, 16, 16), np.uint8)
+
+    def drawn(truth, hits, false):
+        views = [
+            View("v", np.reshape(hits, (-1, 6)), ["0.9"] * len(hits), np.reshape(false, (-1, 6)), ["0.5"] * len(false),
+                 np.full(len(truth), True), np.full(len(truth), False))
+        ]  # fmt: skip
+        return np.asarray(draw_overlay(volume, np.reshape(truth, (-1, 6)), views, "v", ["cyst"] * len(truth)))
+
+    assert (drawn([near, deep], [near, deep], [deep]) == drawn([near], [near], [])).all()
+    assert (drawn([near], [near], [near]) != drawn([near], [near], [])).any()
+    assert (drawn(none, none, none) == drawn(none, none, [[2, 2, 0, 8, 8, 3]])).all()
+
+
 def test_the_page_escapes_what_people_named(files, evaluate):
     evaluate("--truth", "truth.json", "--detections", "<script>x</script>=good.json")
     found = json.loads((files / "evaluation/metrics.json").read_text())

@@ -45,7 +45,12 @@ def draw_overlay(
     """Return a PIL picture of an image (c, *s): the annotation, captioned if asked for, then each detector."""
     from PIL import Image, ImageDraw
 
-    picture = as_picture(windowed(middle_slice(image, truth)))
+    if image.ndim == 4:
+        depth = middle_depth(image.shape[1], truth)
+        here = crosses(truth, depth)
+        captions = [captions[i] for i in np.flatnonzero(here).tolist()] if captions else []
+        image, truth, views = image[:, depth], truth[here], [_on_slice(view, depth, here) for view in views]
+    picture = as_picture(windowed(image))
     height, width = picture.shape[:2]
     factor = CELL / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
@@ -63,12 +68,25 @@ def draw_overlay(
     return sheet
 
 
-def middle_slice(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return a 2D image as it is, and of a volume (c, d, h, w) the slice through the first box, (c, h, w)."""
-    if image.ndim < 4:
-        return image
-    depth = (boxes[0, 2] + boxes[0, 5]) / 2 if len(boxes) else image.shape[1] / 2
-    return image[:, int(np.clip(depth, 0, image.shape[1] - 1))]
+def middle_depth(slices: int, boxes: np.ndarray) -> int:
+    """Return the slice through the middle of the first box (m, 6), or of the volume where there is none."""
+    depth = (boxes[0, 2] + boxes[0, 5]) / 2 if len(boxes) else slices / 2
+    return int(np.clip(depth, 0, slices - 1))
+
+
+def crosses(boxes: np.ndarray, depth: int) -> np.ndarray:
+    """Tell which boxes (m, 6) reach into a slice, (m,) bool."""
+    return (boxes[:, 2] < depth + 1) & (boxes[:, 5] > depth)
+
+
+def _on_slice(view: View, depth: int, here: np.ndarray) -> View:
+    hits, false = crosses(view.hits, depth), crosses(view.false, depth)
+    return View(
+        view.title,
+        view.hits[hits], [view.hit_captions[i] for i in np.flatnonzero(hits).tolist()],
+        view.false[false], [view.false_captions[i] for i in np.flatnonzero(false).tolist()],
+        view.found[here], view.only_here[here],
+    )  # fmt: skip
 
 
 def windowed(image: np.ndarray) -> np.ndarray:
