@@ -15,12 +15,14 @@ from medaug_cli.store import (
     Record,
     StoreInfo,
     StoreWriter,
+    already_made,
     detector_examples,
     digest_patient,
     generator_examples,
     open_store,
 )
 from medaug_cli.store.seal import seal
+from medaug_cli.store.writing import parts_folder
 
 INFO = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"])
 
@@ -98,6 +100,18 @@ def test_a_result_is_not_overwritten_and_leftovers_are_named(tmp_path):
         StoreWriter(tmp_path / "b.h5", INFO, {"size": 1})
     with pytest.raises(UsageError, match="size"):
         StoreWriter(tmp_path / "b.h5", INFO, {"size": 2}, resume=True)
+
+
+def test_what_a_kill_right_after_publishing_left_is_removed(tmp_path):
+    store = make_store(tmp_path / "a.h5")
+    StoreWriter(tmp_path / "a.h5", store.info, {"test": 1}, overwrite=True)
+    assert parts_folder(tmp_path / "a.h5").exists()
+    assert already_made(tmp_path / "a.h5", store.info, resume=True, overwrite=False).hash == store.hash
+    assert not parts_folder(tmp_path / "a.h5").exists()
+    other = store.info.model_copy(update={"seed": 7})
+    StoreWriter(tmp_path / "a.h5", other, {"test": 1}, overwrite=True)
+    already_made(tmp_path / "a.h5", store.info, resume=True, overwrite=False)
+    assert parts_folder(tmp_path / "a.h5").exists()  # begun on something else
 
 
 @pytest.mark.parametrize(

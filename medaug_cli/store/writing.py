@@ -34,7 +34,15 @@ def already_made(path: Path, info: StoreInfo, resume: bool, overwrite: bool) -> 
     store = open_store(path)
     if store.info != info:
         raise UsageError(f"{path} was made with other settings or inputs; choose another --out, or use --overwrite")
+    plan_file = parts_folder(path) / "plan.json"  # of a run that was killed as soon as it had published
+    if plan_file.exists() and parse_json(plan_file)["info"] == _plain(info.model_dump(mode="json")):
+        shutil.rmtree(parts_folder(path), ignore_errors=True)
     return store
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it comes back from JSON."""
+    return json.loads(canonical(value))
 
 
 class StoreWriter:
@@ -49,7 +57,7 @@ class StoreWriter:
     ):
         refuse_existing(path, overwrite)
         self.path, self.info, self.folder = path, info, parts_folder(path)
-        self._open_folder(json.loads(canonical(plan)), overwrite, resume)
+        self._open_folder(_plain(plan), overwrite, resume)
         self._units: dict[int, Path] = {}
         self._waiting: list[tuple[int, list[Record], dict[str, Any]]] = []
         self._waiting_bytes = 0
@@ -58,7 +66,7 @@ class StoreWriter:
     def _open_folder(self, plan: dict[str, Any], overwrite: bool, resume: bool) -> None:
         plan_file = self.folder / "plan.json"
         if plan_file.exists() and resume:
-            before = parse_json(plan_file)
+            before = parse_json(plan_file)["plan"]
             changed = sorted(k for k in before.keys() | plan.keys() if before.get(k) != plan.get(k))
             if changed:
                 raise UsageError(
@@ -73,7 +81,8 @@ class StoreWriter:
         if self.folder.exists() and not resume:
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        publish_text(plan_file, json.dumps(plan, indent=1))
+        info = self.info.model_dump(mode="json")
+        publish_text(plan_file, json.dumps({"info": info, "plan": plan}, indent=1))
 
     def refresh(self) -> None:
         """Look again which units are finished, by this process or by others."""
