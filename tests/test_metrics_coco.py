@@ -3,6 +3,7 @@
 import json
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,17 @@ def random_set(seed):
         rows.append((images[0], categories[0], box(30), rng.integers(0, steps) / steps))
     rng.shuffle(rows)
     return truth_of(boxes, images, categories), found_of([(int(i), int(c), list(b), float(s)) for i, c, b, s in rows])
+
+
+EXAMPLE = Path(__file__).parent / "data/coco-example"
+PUBLISHED = (0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564)
+
+
+def test_the_official_example(ours):
+    truth, detections = (json.loads((EXAMPLE / f"{name}.json").read_text()) for name in ("truth", "detections"))
+    found = ours(truth, detections)
+    assert [round(float(value), 3) for value in found] == list(PUBLISHED)
+    np.testing.assert_allclose(found, theirs(truth, detections), rtol=0, atol=5e-7)
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
