@@ -5,9 +5,7 @@ as shares of the image; NIfTI comes with a boxes.json.
 """
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 
 from medaug_cli.boxes import SPLITS, BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import publish_folder, refuse_existing, restore_folder
+from medaug_cli.files import new_folder, refuse_existing, restore_folder
 from medaug_cli.store import Store
 
 Report = Callable[[int], None]
@@ -47,14 +45,8 @@ def export_store(
         _check_png(store, form)
     restore_folder(out)
     refuse_existing(out, overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    work.mkdir()
-    try:
+    with new_folder(out) as work:
         FORMS[form](store, chosen.tolist(), work, report)
-        publish_folder(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return len(chosen)
 
 

@@ -81,6 +81,19 @@ def publish_folder(finished: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; when the block ends well it becomes `path`, else nothing is left of it."""
+    work = path.with_name(f"{path.name}.parts")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
+        publish_folder(work, path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def restore_folder(path: Path) -> None:
     """Put back the folder that an interrupted replacement had set aside; remove it where it is not needed."""
     old = path.with_name(f"{path.name}.replaced")

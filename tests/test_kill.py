@@ -73,6 +73,23 @@ def killed_and_resumed(arguments, folder, results, check=lambda: None, again="--
         assert not list(folder.glob(".*.tmp"))
 
 
+def a_folder_whole_or_not_at_all(arguments, folder):
+    """Kill a command that does not resume: its folder is not there or holds every file."""
+    out = _results_of(arguments, folder)[0]
+
+    def results():
+        return [(path.name, path.read_bytes()) for path in sorted(out.rglob("*")) if path.is_file()]
+
+    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text()
+    whole = results()
+
+    def check():
+        assert not out.exists() or results() == whole
+
+    _remove(out)
+    killed_and_resumed(arguments, folder, results, check, again="--overwrite")
+
+
 def killed_while_replacing(arguments, folder, results):
     """Kill the command as it replaces an older result: there is always one that is whole, the old or the new."""
     start = time.monotonic()
@@ -193,17 +210,7 @@ def test_evaluate(real, tmp_path):
     assert medaug(train, tmp_path) == 0
     arguments = ["evaluate", "real.h5", "detector", "--out", "evaluation", "--resamples", "100", "--overlays", "2"]
 
-    def results():
-        files = sorted(path for path in (tmp_path / "evaluation").rglob("*") if path.is_file())
-        return [(path.name, path.read_bytes()) for path in files]
-
-    def check():
-        assert not (tmp_path / "evaluation").exists() or len(results()) == whole
-
-    assert medaug(arguments, tmp_path) == 0
-    whole = len(results())
-    _remove(tmp_path / "evaluation")
-    killed_and_resumed(arguments, tmp_path, results, check, again="--overwrite")
+    a_folder_whole_or_not_at_all(arguments, tmp_path)
 
 
 def test_tsne(real, tmp_path):
@@ -219,3 +226,7 @@ def test_tsne(real, tmp_path):
         return [(tmp_path / name).read_bytes() for name in ("tsne.png", "tsne.json")]
 
     killed_and_resumed(arguments, tmp_path, results, again="--overwrite")
+
+
+def test_store_export(real, tmp_path):
+    a_folder_whole_or_not_at_all(["store", "export", "real.h5", "--format", "coco", "--out", "exported"], tmp_path)

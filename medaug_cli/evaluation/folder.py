@@ -1,7 +1,6 @@
 """The folder of an evaluation: metrics.json, table.md, froc.svg, evaluation.html, detections and overlays."""
 
 import io
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,8 @@ from medaug_cli.figures.evaluation_page import evaluation_html
 from medaug_cli.figures.froc import froc_svg
 from medaug_cli.files import (
     canonical,
+    new_folder,
     publish_bytes,
-    publish_folder,
     publish_text,
     refuse_existing,
     restore_folder,
@@ -74,16 +73,11 @@ class Evidence:
 def publish_evaluation(request: Request, evidence: Evidence) -> Metrics:
     """Measure, draw and write everything into a new folder, and publish it by rename."""
     findings = measure(request, evidence)
-    work = request.out.with_name(f"{request.out.name}.parts")
-    shutil.rmtree(work, ignore_errors=True)
-    (work / "detections").mkdir(parents=True)
-    (work / "overlays").mkdir()
-    try:
+    with new_folder(request.out) as work:
+        (work / "detections").mkdir()
+        (work / "overlays").mkdir()
         _write_numbers(work, evidence, findings.metrics)
         _write_pictures(work, request, evidence, findings)
-        publish_folder(work, request.out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return findings.metrics
 
 
