@@ -35,6 +35,7 @@ class Capabilities:
     condition: ConditionKind = "boxes"  # generators only
     power_of_two: bool = False  # every spatial axis must be a power of two
     default_budget: float | None = None  # kimg of a generator, optimiser steps of a detector
+    learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,8 @@ def test_a_stranger_is_listed_and_shown(blobs, place):
     text = medaug(place, "plugins", "show", "blobs", plugins=[blobs])
     assert "--set brightness=0.3   How much brighter a blob is (float from 0.0 to 1.0)" in text
     assert ("generator", "blobs", "medaug-blobs") not in listed(place)
-    assert "installed: boxgan, cpggan" in medaug(place, "train-gan", "real.h5", "--generator", "blobs", code=4)
+    ours = "boxgan, copy-paste, cpggan, duplicate, procedural"
+    assert f"installed: {ours}" in medaug(place, "train-gan", "real.h5", "--generator", "blobs", code=4)
 
 
 def test_a_setting_it_does_not_have_is_named(blobs, place):
@@ -175,7 +176,8 @@ def test_two_with_one_name(blobs, place, tmp_path):
 
 def test_an_unknown_name_lists_what_is_there(blobs, place):
     said = medaug(place, "plugins", "check", "blob", plugins=[blobs], code=4)
-    assert "did you mean 'blobs'? installed: generators blobs, boxgan, cpggan; detectors yolov3" in said
+    ours = "boxgan, copy-paste, cpggan, duplicate, procedural"
+    assert f"did you mean 'blobs'? installed: generators blobs, {ours}; detectors yolov3" in said
 
 
 def test_the_readme_block_is_the_whole_registration():

@@ -55,9 +55,10 @@ def train_generator(
     if folder.finished:
         return folder.out
     budget = Budget(None if kimg is None else kimg * 1000, minutes)
+    asked = _words(kimg, "thousand images", minutes) if plugin.capabilities.learns else "in one pass"
     options.announce(
         f"{name} on {len(data)} images of {len(set(data.patients))} training patients, "
-        f"{_size(store)}, {_words(kimg, 'thousand images', minutes)}, on {setup.device} at {setup.precision}"
+        f"{_size(store)}, {asked}, on {setup.device} at {setup.precision}"
     )
     grid = _Grid(folder.work / "samples", plugin, data, options.seed)
     run = TrainingRun(

@@ -32,7 +32,7 @@ class TrialRun:
     first: int | None = None  # `done` after the first step
     done: int = 0
     logged: int = 0
-    saved: tuple[int, bytes] | None = None  # the first checkpoint from half of the budget on
+    saved: tuple[int, bytes] | None = None  # the first checkpoint from half of the budget on, else the first forced one
     asked: int = -1  # the highest `done` that fraction was asked for
     seconds: float = math.inf  # after which the budget is used up, whatever was done
     out_of_time: bool = False
@@ -65,8 +65,9 @@ class TrialRun:
     def checkpoint(self, done: int, state: Callable[[], dict[str, Any]], force: bool = False) -> bool:
         """Write the state as the core does where half of the budget is used, and wherever `force` asks for it."""
         self._at(done, "checkpoint")
-        due = self.saved is None and done / self.budget >= 0.5
-        if due:
+        late, early = done / self.budget >= 0.5, self.saved is None or self.saved[0] / self.budget < 0.5
+        due = late and early
+        if due or (force and self.saved is None):
             self.saved = done, frozen(state())
         if due or force:
             self.on_checkpoint()

@@ -1,0 +1,115 @@
+"""Take a lesion out of a box, put another one in: healing, soft pasting and procedural lesions.
+
+Legend as in `bank`.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+MARGIN = 0.25  # of a box's sides, over which a pasted lesion fades into its surroundings
+CONTRAST = (0.5, 2.0)  # by which a pasted lesion's contrast may be changed
+DARK = 0.04  # up to here a pixel is background
+
+
+def window(box: np.ndarray, height: int, width: int, grow: float = 0.0) -> tuple[slice, slice]:
+    """Return the rows and columns of a box that is grown by a share of its sides on every side, at least a pixel."""
+    x_min, y_min, x_max, y_max = (float(v) for v in box)
+    x, y = grow * (x_max - x_min), grow * (y_max - y_min)
+    top, left = int(np.clip(np.floor(y_min - y), 0, height - 1)), int(np.clip(np.floor(x_min - x), 0, width - 1))
+    bottom, right = int(np.clip(np.ceil(y_max + y), top + 1, height)), int(np.clip(np.ceil(x_max + x), left + 1, width))
+    return slice(top, bottom), slice(left, right)
+
+
+def healed(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Fill a box of an image (c, h, w) smoothly from its border: a bilinearly blended Coons patch (Coons 1967)."""
+    height, width = image.shape[-2:]
+    rows, columns = window(box, height, width, 0.1)
+    top, bottom = max(rows.start - 1, 0), min(rows.stop, height - 1)
+    left, right = max(columns.start - 1, 0), min(columns.stop, width - 1)
+    patch = image[:, top : bottom + 1, left : right + 1]
+    v, u = (np.linspace(0, 1, n, dtype=np.float32) for n in patch.shape[1:])
+    v, u = v[:, None], u[None]
+    across = (1 - v) * patch[:, :1] + v * patch[:, -1:]
+    along = (1 - u) * patch[:, :, :1] + u * patch[:, :, -1:]
+    corners = (1 - v) * ((1 - u) * patch[:, :1, :1] + u * patch[:, :1, -1:])
+    corners = corners + v * ((1 - u) * patch[:, -1:, :1] + u * patch[:, -1:, -1:])
+    filled = image.copy()
+    filled[:, top : bottom + 1, left : right + 1] = across + along - corners
+    return filled
+
+
+def faded(box: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return how much of a pasted lesion shows (h, w): all of it in its box, nothing beyond MARGIN around it."""
+    shares = []
+    for axis, length in ((1, height), (0, width)):
+        low, high = float(box[axis]), float(box[axis + 2])
+        margin = max(1.0, MARGIN * (high - low))
+        at = np.arange(length, dtype=np.float32) + 0.5
+        outside = np.maximum(np.maximum(low - at, at - high), 0) / margin
+        shares.append(0.5 + 0.5 * np.cos(np.pi * np.minimum(outside, 1)))
+    return np.multiply.outer(shares[0], shares[1]).astype(np.float32)
+
+
+def _surroundings(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation (c, 1, 1) of the tissue in a ring around a box."""
+    height, width = image.shape[-2:]
+    ring = np.zeros((height, width), bool)
+    ring[window(box, height, width, 0.6)] = True
+    ring[window(box, height, width)] = False
+    tissue = ring & (image.mean(0) > DARK)
+    chosen = image[:, tissue if tissue.sum() > 4 else np.ones_like(ring)]
+    return chosen.mean(1)[:, None, None], chosen.std(1)[:, None, None] + 0.02
+
+
+def pasted(host: np.ndarray, box: np.ndarray, donor: np.ndarray, donor_box: np.ndarray) -> np.ndarray:
+    """Return `host` (c, h, w) with the lesion in `donor_box` of `donor`, resized to `box`, matched and faded in."""
+    height, width = host.shape[-2:]
+    y, x = np.arange(height, dtype=np.float32) + 0.5, np.arange(width, dtype=np.float32) + 0.5
+    scale = (donor_box[2:] - donor_box[:2]) / np.maximum(box[2:] - box[:2], 1e-3)
+    source_x, source_y = donor_box[0] + (x - box[0]) * scale[0], donor_box[1] + (y - box[1]) * scale[1]
+    h, w = donor.shape[-2:]
+    grid = np.stack(np.meshgrid(source_x * 2 / w - 1, source_y * 2 / h - 1), -1).astype(np.float32)
+    lesion = F.grid_sample(
+        torch.from_numpy(donor)[None], torch.from_numpy(grid)[None], padding_mode="border", align_corners=False
+    )[0].numpy()
+    mean, spread = _surroundings(host, box)
+    donor_mean, donor_spread = _surroundings(donor, donor_box)
+    matched = (lesion - donor_mean) * np.clip(spread / donor_spread, *CONTRAST) + mean
+    share = faded(box, height, width)
+    return (host * (1 - share) + matched * share).astype(np.float32)
+
+
+def procedural(
+    host: np.ndarray, box: np.ndarray, rng: np.random.Generator, contrast: float, sharp: float
+) -> np.ndarray:
+    """Return `host` with a textured, blurred ellipsoid in a box (Hu et al. 2023, SynTumor, reduced to two dimensions).
+
+    The ellipsoid fills the box, is lighter or darker than its surroundings by up to `contrast`, has a rim in half of
+    the cases, and an edge that is `sharp` times as steep as a straight fade.
+    """
+    height, width = host.shape[-2:]
+    y, x = np.indices((height, width), dtype=np.float32) + 0.5
+    centre, half = (box[:2] + box[2:]) / 2, np.maximum((box[2:] - box[:2]) / 2, 0.75)
+    u, v = (x - centre[0]) / half[0], (y - centre[1]) / half[1]
+    angle = np.arctan2(v, u)
+    waves = sum(rng.normal(0, 0.08) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 5))
+    radius = np.sqrt(u**2 + v**2) * (1 + np.abs(waves))  # never beyond the box
+    share = np.clip((1 - radius) * sharp + 0.5 * (radius < 1), 0, 1)
+    mean, spread = _surroundings(host, box)
+    texture = _texture(rng, height, width, float(half.mean()))
+    sign = 1.0 if rng.random() < 0.7 else -1.0  # real tumours are lighter in about two thirds of the slices
+    level = sign * rng.uniform(0.4, 1.0) * contrast
+    rim = np.exp(-(((radius - 0.8) / 0.15) ** 2)) * (rng.random() < 0.5) * contrast * 0.6
+    lesion = mean + level + rim + texture * (0.3 * spread + 0.02)
+    return (host * (1 - share) + lesion * share).astype(np.float32)
+
+
+def _texture(rng: np.random.Generator, height: int, width: int, half: float) -> np.ndarray:
+    """Return noise (h, w) of unit spread, as coarse as a third of a lesion's half side and finer."""
+    coarse = max(1, round(half / 3))
+    noise = torch.from_numpy(rng.normal(size=(1, 1, -(-height // coarse), -(-width // coarse))).astype(np.float32))
+    smooth = F.interpolate(noise, size=(height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
+    grain = torch.from_numpy(rng.normal(size=(1, 1, height, width)).astype(np.float32))
+    mixed = smooth + F.avg_pool2d(grain, 3, 1, 1)[0, 0].numpy()
+    return mixed / max(float(mixed.std()), 1e-3)

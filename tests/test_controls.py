@@ -1,0 +1,148 @@
+"""The controls: real images repeated, real lesions pasted, lesions painted, each in the asked box and nowhere else."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from medaug_controls import CopyPaste, Duplicate, Procedural
+from medaug_controls.bank import Bank, aligned
+from medaug_controls.lesions import MARGIN, faded, healed, pasted
+
+from medaug_cli.plugin import BadInput, Condition, ImageSpec
+from medaug_cli.registry import build, names
+from medaug_cli.testing import check_generator
+from medaug_cli.testing.examples import constructed
+from medaug_cli.testing.trial import TrialRun
+
+CONTROLS = (Duplicate, CopyPaste, Procedural)
+
+
+def fitted(cls, data, **settings):
+    plugin = cls(**settings)
+    plugin.fit(data, TrialRun(1))
+    return plugin
+
+
+@pytest.fixture(scope="module")
+def data():
+    return constructed(ImageSpec(1, (32, 32), ("lesion",)))
+
+
+def beyond(boxes, shape, grow):
+    """Return the pixels farther from every box than `grow` of its sides (and a pixel)."""
+    outside = np.ones(shape, bool)
+    for x_min, y_min, x_max, y_max in boxes:
+        x, y = grow * (x_max - x_min) + 2, grow * (y_max - y_min) + 2
+        rows = slice(max(0, int(y_min - y)), int(np.ceil(y_max + y)))
+        outside[rows, max(0, int(x_min - x)) : int(np.ceil(x_max + x))] = False
+    return outside
+
+
+@pytest.mark.parametrize("name", ["duplicate", "copy-paste", "procedural"])
+def test_they_keep_the_contract(name):
+    assert name in names("generator")
+    results = check_generator(name)
+    assert results
+    assert all(result.ok for result in results), [r for r in results if not r.ok]
+
+
+def test_a_duplicate_of_unchanged_boxes_is_the_image_itself(data):
+    plugin = fitted(Duplicate, data, contrast=0.0, brightness=0.0)
+    indices = [i for i in range(len(data)) if len(data.boxes[i])][:4]
+    drawn = plugin.sample([data.condition(i) for i in indices], range(4))
+    for i, image in zip(indices, drawn, strict=True):
+        np.testing.assert_allclose(image, data.read([i])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [CopyPaste, Procedural])
+def test_outside_a_soft_margin_the_slice_stays_bit_for_bit(data, cls):
+    plugin = fitted(cls, data, hosts=1)
+    bank = plugin._bank
+    for i in range(len(data)):
+        condition = data.condition(i)
+        if not len(condition.boxes):
+            continue
+        host = bank.nearest(condition.boxes, condition.labels, 1)[0]
+        if not np.array_equal(bank.boxes[host], condition.boxes):
+            continue
+        image = next(iter(plugin.sample([condition], [5])))
+        outside = beyond(condition.boxes, condition.spatial, MARGIN)
+        assert np.array_equal(image[:, outside], bank.image(host)[:, outside])
+        inside = ~beyond(condition.boxes, condition.spatial, 0)
+        assert not np.array_equal(image[:, inside], bank.image(host)[:, inside])
+
+
+def test_aligning_puts_the_lesion_into_the_box():
+    image = np.zeros((1, 64, 64), np.float32)
+    own, asked = np.array([[10, 20, 18, 32]], np.float32), np.array([[30, 12, 46, 24]], np.float32)
+    image[:, 20:32, 10:18] = 1
+    moved = aligned(image, own, asked)
+    assert moved[0, 13:23, 32:44].min() > 0.9
+    assert moved[0, beyond(asked, (64, 64), 0)].max() < 0.1
+    assert aligned(image, own, own) is image
+
+
+def test_healing_removes_a_lesion_and_nothing_else():
+    rows = np.linspace(0.2, 0.6, 40, dtype=np.float32)
+    image = np.broadcast_to(rows[:, None], (1, 40, 40)).copy()
+    plain, box = image.copy(), np.array([12, 14, 22, 26], np.float32)
+    image[:, 14:26, 12:22] += 0.3
+    filled = healed(image, box)
+    assert np.abs(filled - plain).max() < 1e-5  # a ramp is filled exactly
+    assert np.array_equal(filled[:, :11], image[:, :11])
+
+
+def test_a_pasted_lesion_keeps_its_shape_and_takes_its_surroundings_brightness():
+    donor, host = np.full((1, 48, 48), 0.7, np.float32), np.full((1, 48, 48), 0.3, np.float32)
+    donor[:, 10:20, 10:20] = 0.9
+    box = np.array([20, 22, 30, 32], np.float32)
+    image = pasted(host, box, donor, np.array([10, 10, 20, 20], np.float32))
+    assert image[0, 23:31, 21:29].mean() == pytest.approx(0.3 + 0.2, abs=0.05)
+    assert np.array_equal(image[:, beyond([box], (48, 48), MARGIN)], host[:, beyond([box], (48, 48), MARGIN)])
+
+
+@given(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(2, 14), st.integers(2, 14)))
+def test_what_fades_is_whole_in_its_box_and_gone_beyond(corner):
+    x, y, w, h = corner
+    share = faded(np.array([x, y, x + w, y + h], np.float32), 64, 64)
+    assert share[y : y + h, x : x + w].min() == 1
+    assert share[beyond([(x, y, x + w, y + h)], (64, 64), MARGIN)].max(initial=0) == 0
+    assert ((share >= 0) & (share <= 1)).all()
+
+
+def test_lesions_come_from_other_images_and_of_the_asked_label():
+    spec = ImageSpec(1, (32, 32), ("dark", "light"))
+    two = constructed(spec)
+    bank = Bank.read(two)
+    for label in (0, 1):
+        assert all(bank.labels[i][k] == label for i, k in bank.lesions(label))
+    plugin = fitted(CopyPaste, two)
+    condition = Condition((32, 32), np.array([[8, 8, 20, 20]], np.float32), np.array([1]))
+    drawn = [image.tobytes() for image in plugin.sample([condition] * 6, range(6))]
+    assert len(set(drawn)) >= 3
+
+
+@pytest.mark.parametrize("cls", CONTROLS)
+def test_weights_that_do_not_fit_are_refused(data, cls):
+    state = fitted(cls, data).state_dict()
+    with pytest.raises(BadInput, match=r"\(1, 32, 32\), expected \(1, 64, 64\)"):
+        cls().load_state_dict(state, ImageSpec(1, (64, 64), ("lesion",)))
+    with pytest.raises(BadInput, match="boxes"):
+        cls().load_state_dict({k: v for k, v in state.items() if k != "boxes"}, data.spec)
+    with pytest.raises(BadInput, match="not fit their images"):
+        cls().load_state_dict(state | {"counts": state["counts"] + 1}, data.spec)
+
+
+def test_eight_bits_are_kept_as_eight_bits():
+    spec = ImageSpec(1, (16, 16), ("lesion",))
+    data = constructed(spec)
+    bank = Bank.read(data)
+    again = Bank.from_state(bank.state_dict(), spec)
+    boxed = [i for i in range(len(data)) if len(data.boxes[i])]
+    for k, i in enumerate(boxed):
+        np.testing.assert_allclose(again.image(k), data.read([i])[0], atol=1e-6)
+
+
+def test_settings_are_checked():
+    assert build("generator", "procedural", {"contrast": 0.5}).contrast == 0.5
+    assert build("generator", "copy-paste", {"hosts": 1}).hosts == 1
