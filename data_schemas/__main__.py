@@ -22,6 +22,8 @@ MODELS = {  # name -> module, model, what the file is
     "filter": ("medaug_cli.lesion_filter", "FilterReport", "filter.json: why each synthetic image is kept or dropped"),
     "preprocess": ("medaug_cli.scans.report", "PreprocessReport", "preprocess.json: what happened to every slice"),
     "metrics": ("medaug_cli.metrics.report", "Metrics", "metrics.json: what `medaug evaluate` finds"),
+    "tsne": ("medaug_cli.embedding", "MapReport", "tsne.json: the map of `medaug tsne` and its numbers"),
+    "study": ("medaug_cli.study", "StudyReport", "study.json: what `medaug study` finds"),
     "generator": ("medaug_cli.runs.metadata", "GeneratorMetadata", "generator.json: a trained generator"),
     "detector": ("medaug_cli.runs.metadata", "DetectorMetadata", "detector.json: a trained detector"),
     "coco": ("medaug_cli.metrics.coco_files", "TRUTH", "COCO annotations, as `medaug evaluate --truth` reads them"),

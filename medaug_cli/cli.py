@@ -15,6 +15,7 @@ from medaug_cli.commands.filter import filter
 from medaug_cli.commands.plugins import app as plugins
 from medaug_cli.commands.preprocess import preprocess
 from medaug_cli.commands.store import app as store
+from medaug_cli.commands.study import study
 from medaug_cli.commands.synthesize import synthesize
 from medaug_cli.commands.train_detector import train_detector
 from medaug_cli.commands.train_gan import train_gan
@@ -37,6 +38,7 @@ app.command("filter")(filter)
 app.command("train-detector")(train_detector)
 app.command("evaluate")(evaluate)
 app.command("tsne")(tsne)
+app.command("study")(study)
 app.add_typer(plugins, name="plugins")
 app.command("doctor")(doctor)
 app.add_typer(store, name="store")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 COMMANDS = (
-    "preprocess", "train-gan", "synthesize", "filter", "train-detector", "evaluate", "tsne", "plugins", "doctor",
-    "store",
+    "preprocess", "train-gan", "synthesize", "filter", "train-detector", "evaluate", "tsne", "study", "plugins",
+    "doctor", "store",
 )  # fmt: skip
 HEAVY = {"torch", "timm", "sklearn", "SimpleITK", "numba", "h5py", "torchvision", "matplotlib", "scipy"}
 MEDAUG = str(Path(sys.executable).with_name("medaug"))

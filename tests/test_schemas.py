@@ -72,6 +72,23 @@ EXAMPLES = {
                     "split": "train", "boxes": 1, "dropped_boxes": ["outside"], "strip": "auto", "doubtful": True,
                     "reason": "no contour", "measures": {"share": 0.4}}],
     },
+    "tsne": {
+        "version": 1, "tool_version": "0.1.0", "features": "pixels", "region": "image", "perplexity": 30.0,
+        "trustworthiness": 0.99, "real": {"real.h5": "00ff"}, "reference": None,
+        "sets": [{"name": "kept", "hash": "00ff", "images": 20, "one_nn_accuracy": 0.9, "kid": 0.1, "kid_error": 0.01,
+                  "precision": 0.9, "recall": 0.4, "density": 1.0, "coverage": 0.7, "spread": 0.1,
+                  "memorisation_ratio": None, "suspicious": None,
+                  "nearest": [{"synthetic": "s1", "real": "0001", "distance": 0.5}]}],
+        "points": [{"set": "real", "id": "0001", "at": [0.5, 1.5]}],
+    },
+    "study": {
+        "version": 1, "tool_version": "0.1.0", "settings": {"arms": ["real-only", "blobs"], "seeds": 1, "n": None},
+        "data": {"real.h5": "00ff"}, "split": "test", "slices": 151, "boxes": 151, "patients": 27,
+        "fractions": [{"fraction": 0.25, "patients": 18, "images": 110, "arms": [
+            {"arm": "blobs", "seeds": {"0": {"mAP": 0.5}}, "mean": {"mAP": 0.5}, "against_real_only": {
+                "mAP": {"difference": 0.1, "interval": [0.02, 0.2], "p": 0.01, "p_holm": 0.02, "verdict": "better"}}},
+        ]}],
+    },
     "detections": [{"image_id": 7, "category_id": 1, "bbox": [1, 2.5, 3, 4], "score": 0.5}],
 }  # fmt: skip
 MISSING = object()
@@ -92,6 +109,8 @@ FAULTS = [  # schema, where, value, whether the schema itself can tell, the reas
     ("boxes", "images.0.boxes.0.box", [1, 2, 300, 4], False, "reaches outside image '0001'"),
     ("boxes", "images.0.boxes.0.box", [1, 2, 3, 4, 5, 6], False, "must have 4 numbers"),
     ("boxes", "images.1.id", "0001", False, "'0001' stands twice"),
+    ("study", "fractions.0.arms.0.against_real_only.mAP.verdict", "great", True, "'better'"),
+    ("tsne", "points", MISSING, True, "Field required"),
     ("store", "label_names", "lesion", True, "valid list"),
     ("store", "generators.0.training_patients", MISSING, True, "Field required"),
     ("store", "seed", None, True, "valid integer"),

@@ -1,0 +1,87 @@
+"""`medaug study`: does it help on these data?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medaug_cli.commands import console, options
+
+if TYPE_CHECKING:
+    from medaug_cli.study import StudyReport
+
+
+def study(
+    store: options.StoreArgument,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="A generator by name, +filter behind it to filter its images; repeat. real-only is there."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything; finished steps in it are not repeated.")] = Path(
+        "study"
+    ),
+    fraction: Annotated[
+        list[float] | None, typer.Option(help="Share of the training patients; repeat for more.  [default: 1]")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
+    n: Annotated[int | None, typer.Option(help="Synthetic images; default: the ratio times the real ones.")] = None,
+    ratio: Annotated[float, typer.Option(help="Synthetic images drawn for one real image.")] = 1.0,
+    jitter: Annotated[float, typer.Option(help="How far boxes are changed.", min=0)] = 0.1,
+    detector: Annotated[str, typer.Option(help="Name of a detector plugin.")] = "yolov3",
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps of every detector.", min=1)] = None,
+    settings: options.Settings = None,
+    kimg: Annotated[float | None, typer.Option(help="Thousand images shown to each generator.")] = None,
+    gan_settings: Annotated[
+        list[str] | None,
+        typer.Option("--gan-set", metavar="GENERATOR.KEY=VALUE", help="A setting of a generator; repeat for more."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="val while you try things out, test once at the end.")] = "test",
+    resamples: Annotated[int, typer.Option(help="Resamples behind each interval.", min=100)] = 2000,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    dry_run: options.DryRun = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train detectors with and without each generator's images, and say which arm is better than real images alone.
+
+    Example: medaug study real.h5 --arm copy-paste --arm boxgan --fraction 0.25 --fraction 1 --out study
+    """
+    from medaug_cli.study import StudyOptions, run_study
+    from medaug_cli.study.arms import parse_arms
+
+    generator_settings: dict[str, dict[str, Any]] = {}
+    for name, value in options.parse_settings(gan_settings).items():
+        generator, _, key = name.partition(".")
+        generator_settings.setdefault(generator, {})[key] = value
+    with console.bar("study", 1.0) as bar:
+        report = run_study(StudyOptions(
+            store, parse_arms(arm or []), out, tuple(dict.fromkeys(fraction or (1.0,))), seeds, n, ratio, jitter,
+            detector, options.parse_settings(settings), generator_settings, steps, kimg, split, resamples=resamples,
+            seed=seed, device=device, precision=precision, dry_run=dry_run, announce=console.say, report=bar.to,
+        ))  # fmt: skip
+    if report is None:
+        console.answer({"study": None}, as_json, "nothing was trained")
+    elif as_json:
+        console.answer(report.model_dump(mode="json"), True, "")
+    else:
+        _show(report)
+        console.say(f"{out}: study.html, study.json, study.csv")
+
+
+def _show(report: "StudyReport") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from medaug_cli.study.page import measures, words
+
+    for part in report.fractions:
+        for name in measures(report):
+            table = Table(title=f"{part.patients} patients: {words(name)}", title_justify="left", box=SIMPLE_HEAD)
+            for heading in ("arm", "mean", "difference, 95 %", "p (Holm)", "verdict"):
+                table.add_column(heading, justify="left" if heading == "arm" else "right", overflow="fold")
+            for arm in part.arms:
+                own = arm.against_real_only.get(name)
+                said = ("", "", "") if own is None else (own.words(), f"{own.p_holm:.3f}", own.verdict)
+                table.add_row(arm.arm, f"{arm.mean[name]:.3f}", *said)
+            console.results.print(table)

@@ -1,0 +1,7 @@
+"""Does it help on these data? Detectors trained with and without synthetic images, compared on the same patients."""
+
+from medaug_cli.study.analysis import StudyReport
+from medaug_cli.study.arms import Arm, parse_arm
+from medaug_cli.study.running import StudyOptions, run_study
+
+__all__ = ["Arm", "StudyOptions", "StudyReport", "parse_arm", "run_study"]
