@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from medaug_boxgan import BoxGAN
 from medaug_boxgan.augment import Augmentation, change, move
 from medaug_boxgan.networks import Architecture, Discriminator, Generator, draw_weights, pyramid
 from medaug_boxgan.reals import Reals, draw_condition, halo
 from medaug_boxgan.training import Chance, Recipe, Training, finding_loss, r1_penalty, spread
-
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, box_map
 
 SMALL: dict[str, Any] = {"latent": 8, "base": 64, "max_maps": 8, "embedding": 4, "batch": 4, "r1_every": 2}

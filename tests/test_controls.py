@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from medaug_controls import CopyPaste, Duplicate, Procedural
-from medaug_controls.bank import Bank, aligned
-from medaug_controls.lesions import MARGIN, faded, healed, pasted
 
 from medaug_cli.plugin import BadInput, Condition, ImageSpec
 from medaug_cli.registry import build, names
 from medaug_cli.testing import check_generator
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
+from medaug_controls import CopyPaste, Duplicate, Procedural
+from medaug_controls.bank import Bank, aligned
+from medaug_controls.lesions import MARGIN, faded, healed, pasted
 
 CONTROLS = (Duplicate, CopyPaste, Procedural)
 

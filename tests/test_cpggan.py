@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, image_seed
 from medaug_cpggan import CPGGAN, training
 from medaug_cpggan.networks import (
     Architecture,
@@ -25,8 +27,6 @@ from medaug_cpggan.networks import (
 from medaug_cpggan.reals import Reals, draw_map
 from medaug_cpggan.schedule import Schedule, phase, read_batches
 from medaug_cpggan.training import Chance, Recipe, Training, gradient_penalty
-
-from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, image_seed
 
 SMALL: dict[str, Any] = {"latent": 8, "base": 64, "max_maps": 8, "batches": "4:8"}
 
@@ -137,7 +137,7 @@ def test_feature_maps_of_each_level():
 
 
 def test_weights_are_scaled_and_biases_are_not():
-    conv, dense = EqualizedConv(2, 5, 7, 3), EqualizedDense(6, 4, gain=1.0)
+    conv, dense = EqualizedConv(5, 7, 3), EqualizedDense(6, 4, gain=1.0)
     for layer in (conv, dense):
         draw_weights(layer, torch.Generator().manual_seed(0))
         layer.bias.data.fill_(3.0)

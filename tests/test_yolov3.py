@@ -9,16 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from medaug_cli.plugin import BadInput, ImageSpec, MedaugError, UsageError
+from medaug_cli.testing.examples import ConstructedExamples, constructed
+from medaug_cli.testing.trial import TrialRun, thawed
 from medaug_yolov3 import YOLOv3
 from medaug_yolov3.anchors import assign, by_scale, cluster, decode, encode, shape_iou
 from medaug_yolov3.augment import Amounts, augment
 from medaug_yolov3.losses import losses
 from medaug_yolov3.networks import STRIDES, build
 from medaug_yolov3.training import LEAST_SCORE, _best
-
-from medaug_cli.plugin import BadInput, ImageSpec, MedaugError, UsageError
-from medaug_cli.testing.examples import ConstructedExamples, constructed
-from medaug_cli.testing.trial import TrialRun, thawed
 
 SPEC = ImageSpec(1, (64, 64), ("lesion",))
 TINY: dict[str, Any] = {"backbone": "small", "width": 4, "head_width": 32, "batch": 4, "warm_up": 10.0, "ema": 0.95}

@@ -11,7 +11,7 @@ import torch
 from medaug_boxgan.augment import Augmentation
 from medaug_boxgan.networks import Architecture, Generator
 from medaug_boxgan.reals import Reals, draw_condition
-from medaug_boxgan.training import Recipe, Training, draw_noise, load_weights, place
+from medaug_boxgan.training import KIND, Recipe, Training, draw_noise
 from medaug_cli.plugin import (
     BadInput,
     Capabilities,
@@ -23,6 +23,7 @@ from medaug_cli.plugin import (
     UsageError,
     setting,
 )
+from medaug_layers import load_weights, place
 
 __all__ = ["BoxGAN"]
 
@@ -118,7 +119,7 @@ class BoxGAN:
     def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None:
         """Restore `state_dict` for images of this form; raise BadInput where it does not fit."""
         network = Generator(self.architecture(spec)).requires_grad_(False)
-        load_weights(network, state)
+        load_weights(network, state, KIND)
         place(network, device)
         self._average = network
 

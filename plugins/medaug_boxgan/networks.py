@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAK = 0.2
-RELU_GAIN = math.sqrt(2)
+from medaug_layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
+
 PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
 BOXED = 16  # largest side at which the generator sees boxes; above, the halo alone: edges would be drawn as they are
 REFINED = 16  # largest side at which the generator convolves twice
@@ -57,45 +57,6 @@ class Architecture:
         return min(self.levels, side.bit_length() - 3)
 
 
-class EqualizedConv(nn.Module):
-    """Convolve with weights scaled by gain / sqrt(fan-in) as they are used (Karras et al. 2018, 4.1).
-
-    An odd kernel keeps the size, one of 4 halves it.
-    """
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = RELU_GAIN, bias: bool = True) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
-        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
-        self.scale = gain / math.sqrt(inputs * kernel**2)
-        self.stride, self.padding = (2, 1) if kernel == 4 else (1, kernel // 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
-
-
-class EqualizedDense(nn.Module):
-    """Multiply by weights scaled by gain / sqrt(fan-in) as they are used (Karras et al. 2018, 4.1)."""
-
-    def __init__(self, inputs: int, outputs: int, gain: float = RELU_GAIN) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs))
-        self.scale = gain / math.sqrt(inputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias)
-
-
-def activate(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, LEAK)
-
-
-def normalise(x: Tensor) -> Tensor:
-    """Bring the feature vector of every pixel to a mean square of one (Karras et al. 2018, 4.2)."""
-    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
-
-
 def double(x: Tensor) -> Tensor:
     """Double both sides, bilinearly."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
@@ -112,15 +73,6 @@ def pyramid(condition: Tensor, levels: int) -> list[Tensor]:
     for _ in range(levels):
         steps.append(halve(steps[-1]))
     return steps[::-1]
-
-
-def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
-    """Append one channel: how much the images of a strided group differ (Karras et al. 2018, 3)."""
-    group = max(size for size in range(1, group + 1) if len(x) % size == 0)
-    grouped = x.float().reshape(group, -1, *x.shape[1:])  # (group, b / group, f, s, s)
-    feature = torch.sqrt(grouped.var(0, correction=0) + 1e-8).flatten(1).mean(1).repeat(group)  # (b,)
-    plane = feature.reshape(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
-    return torch.cat([x, plane.to(x.dtype)], 1)
 
 
 class Steered(nn.Module):
@@ -141,7 +93,7 @@ class Steered(nn.Module):
         if self.grain is not None:
             x = torch.addcmul(x, noise.to(x.dtype), self.grain.reshape(-1, 1, 1).to(x.dtype))
         scale, shift = self.film(style).to(x.dtype)[..., None, None].chunk(2, 1)  # (b, f, 1, 1) each
-        return torch.addcmul(shift, normalise(activate(x)), 1 + scale)
+        return torch.addcmul(shift, pixel_norm(activate(x)), 1 + scale)
 
 
 class Generator(nn.Module):
@@ -164,11 +116,11 @@ class Generator(nn.Module):
         """Return images (b, c, *s) from latents (b, z), noise (b, 1, *s) and conditions (b, k, *s)."""
         conditions = pyramid(condition, self.size.levels)
         noises = self._noises(noise)
-        style = normalise(latents)
+        style = pixel_norm(latents)
         for dense in self.mapping:
             style = activate(dense(style))
-        x = self.dense(normalise(latents)).reshape(len(latents), -1, *self.size.start)
-        x = normalise(activate(x.contiguous(memory_format=torch.channels_last)))
+        x = self.dense(pixel_norm(latents)).reshape(len(latents), -1, *self.size.start)
+        x = pixel_norm(activate(x.contiguous(memory_format=torch.channels_last)))
         x = self.first(x, conditions[0], style, noises[0])
         for level, rise in enumerate(self.rising, 1):
             x = rise(double(x), conditions[level], style, noises[level])

@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+import medaug_layers as layers
 from medaug_boxgan.augment import Augmentation, change, move
 from medaug_boxgan.networks import Architecture, Discriminator, Generator, Seen, draw_weights
 from medaug_boxgan.reals import Reals
-from medaug_cli.plugin import BadInput, Run, image_seed
+from medaug_cli.plugin import Run, image_seed
+from medaug_layers import load_moments, load_weights, place
 
 Adam = torch.optim.Adam
+KIND = "BoxGAN"
 SPREAD_SIDE = 16  # variety is compared at this side
 MEMORY = 0.98  # of the moving average of how well boxes are found in real images
 
@@ -47,17 +49,8 @@ def draw_noise(size: Architecture, generator: torch.Generator) -> tuple[Tensor, 
     return latent, torch.randn(1, 1, *size.spatial, generator=generator)
 
 
-class Chance:
-    """The randomness of one step, drawn from the run's seed and the images done: a resumed run repeats it."""
-
-    def __init__(self, seed: int, done: int, device: str) -> None:
-        numpy_seed, torch_seed = np.random.SeedSequence(abs(seed), spawn_key=(1, done)).spawn(2)
-        self.numpy = np.random.default_rng(numpy_seed)
-        self.torch = torch.Generator().manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> 1))
-        self.device = torch.device(device)
-
-    def indices(self, weights: np.ndarray, count: int) -> np.ndarray:
-        return self.numpy.choice(len(weights), count, p=weights)
+class Chance(layers.Chance):
+    """The randomness of one step of BoxGAN."""
 
     def noise(self, size: Architecture, count: int) -> tuple[Tensor, Tensor]:
         """Draw latents (count, z) and noise (count, 1, *s)."""
@@ -233,11 +226,9 @@ class Training:
     def load_state_dict(self, state: Mapping[str, Any]) -> int:
         """Restore `state_dict`; return the images done."""
         for name in ("generator", "discriminator", "average"):
-            load_weights(getattr(self, name), state[name])
+            load_weights(getattr(self, name), state[name], KIND)
         for name in ("generator_optimiser", "discriminator_optimiser"):
-            optimiser = getattr(self, name)
-            moments = {int(index): value for index, value in state[name].items()}
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+            load_moments(getattr(self, name), state[name])
         self.steps = int(state["steps"])
         self.found_real = state["found_real"].to(self.run.device)
         return int(state["done"])
@@ -247,23 +238,3 @@ def optimise(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
-
-
-def place(network: nn.Module, device: str) -> None:
-    """Move a network to a device, channels last."""
-    network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def load_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
-    """Copy weights into a network; raise BadInput naming the first that does not fit."""
-    own = network.state_dict()
-    for name in sorted(own.keys() | state.keys()):
-        found = tuple(state[name].shape) if name in state else "nothing"
-        asked = tuple(own[name].shape) if name in own else "nothing"
-        if found != asked:
-            raise BadInput(
-                f"these weights do not fit a BoxGAN of these settings and image size: {name} holds {found}, "
-                f"expected {asked}"
-            )
-    network.load_state_dict(dict(state))

@@ -22,7 +22,8 @@ from medaug_cli.plugin import (
 from medaug_cpggan.networks import Architecture, Generator, double
 from medaug_cpggan.reals import Reals, draw_map
 from medaug_cpggan.schedule import Schedule, read_batches
-from medaug_cpggan.training import Recipe, Training, draw_noise, load_weights, place
+from medaug_cpggan.training import KIND, Recipe, Training, draw_noise
+from medaug_layers import load_weights, place
 
 __all__ = ["CPGGAN"]
 
@@ -127,7 +128,7 @@ class CPGGAN:
         if not 0 <= lod <= size.levels:
             raise BadInput(f"these weights are no CPGGAN of this image size: lod must be 0 to {size.levels}")
         network = Generator(size).requires_grad_(False)
-        load_weights(network, {name: value for name, value in state.items() if name != "lod"})
+        load_weights(network, {name: value for name, value in state.items() if name != "lod"}, KIND)
         place(network, device, size.dims)
         self._average, self._lod = network, lod
 

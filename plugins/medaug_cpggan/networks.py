@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAK = 0.2
-RELU_GAIN = math.sqrt(2)
+from medaug_layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
 
 
 @dataclass(frozen=True)
@@ -44,42 +43,6 @@ class Architecture:
     def maps(self, level: int) -> int:
         """Return the number of feature maps of a level (Karras et al. 2018, A.1)."""
         return max(1, min(self.base >> (level + 1), self.max_maps))
-
-
-class EqualizedConv(nn.Module):
-    """Convolve with weights that are scaled by gain / sqrt(fan-in) as they are used (4.1)."""
-
-    def __init__(self, dims: int, inputs: int, outputs: int, kernel: int, gain: float = RELU_GAIN) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, *[kernel] * dims))
-        self.bias = nn.Parameter(torch.empty(outputs))
-        self.scale = gain / math.sqrt(inputs * kernel**dims)
-        self.convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dims]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolve(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
-
-
-class EqualizedDense(nn.Module):
-    """Multiply by weights that are scaled by gain / sqrt(fan-in) as they are used (4.1)."""
-
-    def __init__(self, inputs: int, outputs: int, gain: float = RELU_GAIN, bias: bool = True) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
-        self.scale = gain / math.sqrt(inputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias)
-
-
-def activate(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, LEAK)
-
-
-def pixel_norm(x: Tensor) -> Tensor:
-    """Normalise the feature vector of every pixel to a mean square of one (4.2)."""
-    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
 
 
 def double(x: Tensor) -> Tensor:
@@ -120,23 +83,13 @@ def join(x: Tensor, box_map: Tensor | None) -> Tensor:
     return x if box_map is None else torch.cat([x, box_map.to(x.dtype)], 1)
 
 
-def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
-    """Append one channel: how much the images of a strided group differ (3). (b, f, *s) -> (b, f + 1, *s)"""
-    group = max(size for size in range(1, group + 1) if len(x) % size == 0)
-    grouped = x.float().reshape(group, -1, *x.shape[1:])  # (group, b / group, f, *s)
-    deviation = torch.sqrt(grouped.var(0, correction=0) + 1e-8)
-    feature = deviation.flatten(1).mean(1).repeat(group)  # (b,)
-    plane = feature.reshape(-1, *[1] * (x.ndim - 1)).expand(-1, 1, *x.shape[2:])
-    return torch.cat([x, plane.to(x.dtype)], 1)
-
-
 class GeneratorBlock(nn.Module):
     """Two convolutions of one level; the box map joins before the first of them."""
 
     def __init__(self, size: Architecture, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = EqualizedConv(size.dims, inputs + size.conditional, outputs, 3)
-        self.second = EqualizedConv(size.dims, outputs, outputs, 3)
+        self.first = EqualizedConv(inputs + size.conditional, outputs, 3, dims=size.dims)
+        self.second = EqualizedConv(outputs, outputs, 3, dims=size.dims)
 
     def forward(self, x: Tensor, box_map: Tensor | None) -> Tensor:
         x = pixel_norm(activate(self.first(join(double(x), box_map))))
@@ -152,9 +105,9 @@ class Generator(nn.Module):
         maps = [size.maps(level) for level in range(size.levels + 1)]
         self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4, bias=False)
         self.dense_bias = nn.Parameter(torch.empty(maps[0]))
-        self.conv = EqualizedConv(size.dims, maps[0] + size.conditional, maps[0], 3)
+        self.conv = EqualizedConv(maps[0] + size.conditional, maps[0], 3, dims=size.dims)
         self.blocks = nn.ModuleList(GeneratorBlock(size, *maps[k : k + 2]) for k in range(size.levels))
-        self.to_image = nn.ModuleList(EqualizedConv(size.dims, f, size.channels, 1, gain=1.0) for f in maps)
+        self.to_image = nn.ModuleList(EqualizedConv(f, size.channels, 1, gain=1.0, dims=size.dims) for f in maps)
 
     def forward(self, latents: Tensor, box_map: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
         """Return images (b, c, *s) of a level from latents (b, z) and box maps (b, 1, *s) of that level."""
@@ -182,8 +135,8 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, dims: int, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = EqualizedConv(dims, inputs, inputs, 3)
-        self.second = EqualizedConv(dims, inputs, outputs, 3)
+        self.first = EqualizedConv(inputs, inputs, 3, dims=dims)
+        self.second = EqualizedConv(inputs, outputs, 3, dims=dims)
 
     def forward(self, x: Tensor) -> Tensor:
         return shrink(activate(self.second(activate(self.first(x)))))
@@ -196,11 +149,11 @@ class Discriminator(nn.Module):
         super().__init__()
         dims, maps = size.dims, [size.maps(level) for level in range(size.levels + 1)]
         inputs = size.channels + size.conditional
-        self.from_image = nn.ModuleList(EqualizedConv(dims, inputs, f, 1) for f in maps)
+        self.from_image = nn.ModuleList(EqualizedConv(inputs, f, 1, dims=dims) for f in maps)
         self.blocks = nn.ModuleList(
             DiscriminatorBlock(dims, maps[k + 1], maps[k]) for k in range(size.levels)
         )
-        self.conv = EqualizedConv(dims, maps[0] + 1, maps[0], 3)
+        self.conv = EqualizedConv(maps[0] + 1, maps[0], 3, dims=dims)
         last = max(1, min(size.base, size.max_maps))
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), last)
         self.score = EqualizedDense(last, 1, gain=1.0)

@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medaug_cli.plugin import BadInput, Run, image_seed
+import medaug_layers as layers
+from medaug_cli.plugin import Run, image_seed
 from medaug_cpggan.networks import Architecture, Discriminator, Generator, draw_weights
 from medaug_cpggan.reals import Reals
 from medaug_cpggan.schedule import Stage, phase
+from medaug_layers import load_moments, load_weights, place
 
 Adam = torch.optim.Adam
+KIND = "CPGGAN"
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     return (gradient.float().flatten(1).norm(dim=1) - 1).square()
 
 
-class Chance:
-    """The randomness of one step, drawn from the run's seed and the images done: a resumed run repeats it."""
-
-    def __init__(self, seed: int, done: int, device: str) -> None:
-        numpy_seed, torch_seed = np.random.SeedSequence(abs(seed), spawn_key=(1, done)).spawn(2)
-        self.numpy = np.random.default_rng(numpy_seed)
-        self.torch = torch.Generator().manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> 1))
-        self.device = torch.device(device)
-
-    def indices(self, weights: np.ndarray, count: int) -> np.ndarray:
-        return self.numpy.choice(len(weights), count, p=weights)
+class Chance(layers.Chance):
+    """The randomness of one step of CPGGAN."""
 
     def noise(self, kind: str, count: int, numbers: int) -> Tensor:
         return draw_noise(kind, count, numbers, self.torch).to(self.device)
@@ -185,32 +179,9 @@ class Training:
     def load_state_dict(self, state: Mapping[str, Any]) -> int:
         """Restore `state_dict`; return the images done."""
         for name in ("generator", "discriminator", "average"):
-            load_weights(getattr(self, name), state[name])
+            load_weights(getattr(self, name), state[name], KIND)
         self.reset_optimisers()
         for name in ("generator_optimiser", "discriminator_optimiser"):
-            optimiser = getattr(self, name)
-            moments = {int(index): value for index, value in state[name].items()}
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+            load_moments(getattr(self, name), state[name])
         self.steps, self.lod = int(state["steps"]), float(state["lod"])
         return int(state["done"])
-
-
-def place(network: nn.Module, device: str, dims: int) -> None:
-    """Move a network to a device, channels last where its images are."""
-    network.to(device)
-    if dims == 2:
-        network.to(memory_format=torch.channels_last)
-
-
-def load_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
-    """Copy weights into a network; raise BadInput naming the first that does not fit."""
-    own = network.state_dict()
-    for name in sorted(own.keys() | state.keys()):
-        found = tuple(state[name].shape) if name in state else "nothing"
-        asked = tuple(own[name].shape) if name in own else "nothing"
-        if found != asked:
-            raise BadInput(
-                f"these weights do not fit a CPGGAN of these settings and image size: {name} holds {found}, "
-                f"expected {asked}"
-            )
-    network.load_state_dict(dict(state))
