@@ -47,10 +47,11 @@ def _show(report: "MapReport") -> None:
     from rich.table import Table
 
     table = Table(
-        title=f"Against the real training images, features {report.features}", title_justify="left", box=SIMPLE_HEAD
-    )
-    for name in ("set", "1-NN", "KID", "precision", "recall", "density", "coverage", "spread", "near copies"):
-        table.add_column(name, justify="right" if name != "set" else "left")
+        title=f"Against the real training images, features {report.features}", title_justify="left",
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for name in ("set", "1-NN", "KID", "prec.", "recall", "dens.", "cover.", "spread", "copies"):
+        table.add_column(name, justify="right" if name != "set" else "left", no_wrap=name == "set")
     rows: list[tuple[str, Any, str]] = [] if report.reference is None else [("real, held out", report.reference, "")]
     rows += [(e.name, e, "" if e.suspicious is None else f"{e.suspicious:.1%}") for e in report.sets]
     for name, row, copies in rows:
@@ -60,7 +61,7 @@ def _show(report: "MapReport") -> None:
         )  # fmt: skip
     console.results.print(table)
     console.results.print(
-        "1-NN: how often a nearest neighbour tells the two apart (0.5: not at all). Near copies: images nearer to a "
+        "1-NN: how often a nearest neighbour tells the two apart (0.5: not at all). Copies: images nearer to a "
         "training image than 99 % of held-out real images are (1 % is expected). The first row is the best to hope "
         "for.",
         style="dim", markup=False,
