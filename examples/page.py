@@ -52,7 +52,7 @@ for.</p>
 {% for name, picture in samples %}<figure><img src="{{ picture }}" style="max-width:33rem">
 <figcaption>after {{ name }} images</figcaption></figure>{% endfor %}
 <p>More: <a href="preprocess.html">what pre-processing did</a>, <a href="filter.html">the contact sheet</a>,
-<a href="evaluation/evaluation.html">the evaluation</a>.</p></html>
+<a href="evaluation/evaluation.html">the evaluation</a>, <a href="study/study.html">the study</a>.</p></html>
 """
 SHOWN = 25
 
