@@ -83,9 +83,7 @@ def write_set(folder: Path, images: int, detections: int) -> None:
         "annotations": annotations,
     }
     (folder / "truth.json").write_text(json.dumps(content))
-    said = zip(
-        (found_images + 1).tolist(), (found_labels + 1).tolist(), found.tolist(), scores.tolist(), strict=True
-    )
+    said = zip((found_images + 1).tolist(), (found_labels + 1).tolist(), found.tolist(), scores.tolist(), strict=True)
     keys = ("image_id", "category_id", "bbox", "score")
     (folder / "found.json").write_text(json.dumps([dict(zip(keys, row, strict=True)) for row in said]))
 

@@ -33,8 +33,8 @@ def sync(path: Path) -> None:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it becomes `path`, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(path)
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
+    remove_stale(path)
+    temporary = _temporary(path)
     try:
         yield temporary
         sync(temporary)
@@ -44,12 +44,29 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove the temporary files that killed processes of this machine left beside `path`."""
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
+
+
+def remove_stale(path: Path) -> None:
+    """Remove the temporary files and folders that killed processes of this machine left beside `path`."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.tmp"):
         process = left.name.split(".")[-2]
         if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
-            left.unlink(missing_ok=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path, beside: Path) -> None:
+    """Remove a folder at once: a kill leaves it whole, or nothing but what `remove_stale(beside)` removes."""
+    gone = _temporary(beside)
+    try:
+        os.replace(folder, gone)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def publish_bytes(path: Path, content: bytes) -> None:

@@ -16,8 +16,22 @@ import numpy as np
 from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
 
 __all__ = [
-    "API_VERSION", "BadInput", "Capabilities", "Condition", "Detections", "Detector", "Examples", "Generator",
-    "ImageSpec", "MedaugError", "MissingPlugin", "Run", "UsageError", "box_map", "image_seed", "setting",
+    "API_VERSION",
+    "BadInput",
+    "Capabilities",
+    "Condition",
+    "Detections",
+    "Detector",
+    "Examples",
+    "Generator",
+    "ImageSpec",
+    "MedaugError",
+    "MissingPlugin",
+    "Run",
+    "UsageError",
+    "box_map",
+    "image_seed",
+    "setting",
 ]
 
 API_VERSION = 1

@@ -36,9 +36,7 @@ def synthetic(path, records, trained_on):
         name="g", version="1", hash="h", training_store=trained_on.hash,
         training_patients=[digest_patient(trained_on.patients[i]) for i in trained_on.indices("train")],
     )  # fmt: skip
-    info = StoreInfo(
-        tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], generators=[origin]
-    )
+    info = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], generators=[origin])
     writer = StoreWriter(path, info, {})
     for i, record in enumerate(records):
         record.source, record.split, record.patient, record.seed, record.id = "g", "train", "synthetic", i, f"s{i:03d}"

@@ -239,9 +239,7 @@ def test_curves_rise_and_are_what_every_threshold_gives(scene):
 # average precision
 
 
-@pytest.mark.parametrize(
-    ("rule", "value"), [("area", 0.625), ("voc07", 6.75 / 11), ("coco", (26 + 50 * 0.75) / 101)]
-)
+@pytest.mark.parametrize(("rule", "value"), [("area", 0.625), ("voc07", 6.75 / 11), ("coco", (26 + 50 * 0.75) / 101)])
 def test_average_precision_by_hand(rule, value):
     """Precisions 1, 1/2, 2/3, 3/4, 3/5 at recalls 1/4, 1/4, 1/2, 3/4, 3/4."""
     assert average_precision(np.array([1, 0, 1, 1, 0]), 4, rule) == pytest.approx(value)

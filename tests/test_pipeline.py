@@ -93,4 +93,4 @@ def test_the_pictures_are_there(finished):
     for page in ("preprocess.html", "filter.html", "evaluation/evaluation.html"):
         text = (finished / page).read_text()
         assert "</html>" in text
-        assert "src=\"http" not in text
+        assert 'src="http' not in text

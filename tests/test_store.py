@@ -102,6 +102,23 @@ def test_a_result_is_not_overwritten_and_leftovers_are_named(tmp_path):
         StoreWriter(tmp_path / "b.h5", INFO, {"size": 2}, resume=True)
 
 
+def test_what_a_kill_while_clearing_away_left_is_removed(tmp_path, monkeypatch):
+    def killed(folder, ignore_errors):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        patch.setattr("os.getpid", lambda: 2**30)  # no process of this machine
+        with pytest.raises(KeyboardInterrupt):
+            make_store(path, make_records(3))
+    assert path.exists()
+    assert not parts_folder(path).exists()
+    assert len(list(tmp_path.iterdir())) == 2
+    already_made(path, open_store(path).info, resume=True, overwrite=False)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_what_a_kill_right_after_publishing_left_is_removed(tmp_path):
     store = make_store(tmp_path / "a.h5")
     StoreWriter(tmp_path / "a.h5", store.info, {"test": 1}, overwrite=True)

@@ -39,9 +39,7 @@ class View:
     only_here: np.ndarray  # (m,) bool: found here and missed by another
 
 
-def draw_overlay(
-    image: np.ndarray, truth: np.ndarray, views: Sequence[View], title: str, captions: Sequence[str] = ()
-):
+def draw_overlay(image: np.ndarray, truth: np.ndarray, views: Sequence[View], title: str, captions: Sequence[str] = ()):
     """Return a PIL picture of an image (c, *s): the annotation, captioned if asked for, then each detector."""
     from PIL import Image, ImageDraw
 

@@ -38,9 +38,7 @@ def _seat(slice_: Slice) -> tuple[tuple[float, float], float, bool]:
     return (float(y), float(depth[y].argmax())), float(depth[y].max()), True
 
 
-def _pixel_costs(
-    slice_: Slice, dark: float, seat: tuple[float, float], radius: float, standing: bool
-) -> np.ndarray:
+def _pixel_costs(slice_: Slice, dark: float, seat: tuple[float, float], radius: float, standing: bool) -> np.ndarray:
     """Return what it costs to call each pixel brain, (y, x); tissue of the brain's grey earns 1."""
     grey = slice_.grey
     cost = np.where(grey < dark, 0.9 * np.clip((dark - grey) / 0.25, 0, 1), -np.clip((grey - dark) / 0.2, 0, 1))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.errors import BadInput, MedaugError, UsageError
-from medaug_cli.files import canonical, new_file, parse_json, publish_text, refuse_existing
+from medaug_cli.files import canonical, new_file, parse_json, publish_text, refuse_existing, remove_folder, remove_stale
 from medaug_cli.store.model import TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
 from medaug_cli.store.reading import NUMBER_COLUMNS, STORE_VERSION, Store, content_hash, open_store
 from medaug_cli.store.seal import SIZE, seal
@@ -36,7 +35,8 @@ def already_made(path: Path, info: StoreInfo, resume: bool, overwrite: bool) -> 
         raise UsageError(f"{path} was made with other settings or inputs; choose another --out, or use --overwrite")
     plan_file = parts_folder(path) / "plan.json"  # of a run that was killed as soon as it had published
     if plan_file.exists() and parse_json(plan_file)["info"] == _plain(info.model_dump(mode="json")):
-        shutil.rmtree(parts_folder(path), ignore_errors=True)
+        remove_folder(parts_folder(path), path)
+    remove_stale(path)
     return store
 
 
@@ -79,7 +79,7 @@ class StoreWriter:
                 f"{self.folder} holds unfinished work; go on with it by --resume, or start anew with --overwrite"
             )
         if self.folder.exists() and not resume:
-            shutil.rmtree(self.folder)
+            remove_folder(self.folder, self.path)
         self.folder.mkdir(parents=True, exist_ok=True)
         info = self.info.model_dump(mode="json")
         publish_text(plan_file, json.dumps({"info": info, "plan": plan}, indent=1))
@@ -131,7 +131,7 @@ class StoreWriter:
         with new_file(self.path) as temporary:
             _write(temporary, self.info, _InOrder(self._units))
             open_store(temporary).verify()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(self.folder, self.path)
         return open_store(self.path)
 
 

@@ -86,9 +86,7 @@ class CPGGAN:
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the images of `data` until the run's budget is spent (Karras et al. 2018, A.1)."""
         training = self._begin(data, run)
-        schedule = Schedule(
-            min(data.spec.spatial), read_batches(self.batches), self.fade_kimg, self.stable_kimg
-        )
+        schedule = Schedule(min(data.spec.spatial), read_batches(self.batches), self.fade_kimg, self.stable_kimg)
         done = training.load_state_dict(run.state) if run.state else 0
         self._average = training.average
         self._lod = training.lod

@@ -150,9 +150,7 @@ class Discriminator(nn.Module):
         dims, maps = size.dims, [size.maps(level) for level in range(size.levels + 1)]
         inputs = size.channels + size.conditional
         self.from_image = nn.ModuleList(EqualizedConv(inputs, f, 1, dims=dims) for f in maps)
-        self.blocks = nn.ModuleList(
-            DiscriminatorBlock(dims, maps[k + 1], maps[k]) for k in range(size.levels)
-        )
+        self.blocks = nn.ModuleList(DiscriminatorBlock(dims, maps[k + 1], maps[k]) for k in range(size.levels))
         self.conv = EqualizedConv(maps[0] + 1, maps[0], 3, dims=dims)
         last = max(1, min(size.base, size.max_maps))
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), last)
