@@ -22,6 +22,7 @@ __all__ = [
     "Condition",
     "Detections",
     "Detector",
+    "Drawn",
     "Examples",
     "Generator",
     "ImageSpec",
@@ -29,6 +30,7 @@ __all__ = [
     "MissingPlugin",
     "Run",
     "UsageError",
+    "as_drawn",
     "box_map",
     "image_seed",
     "setting",
@@ -73,6 +75,16 @@ class Condition:
     boxes: np.ndarray  # (m, 2*d) float32
     labels: np.ndarray  # (m,) int64, indices into ImageSpec.label_names
     mask: np.ndarray | None = None  # (*s) uint8, 0 outside the lesion
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An image that shows more than it was asked for, as a real slice does that keeps its own lesions."""
+
+    image: np.ndarray  # (c, *s) float32 in [0, 1]
+    boxes: np.ndarray  # (m, 2*d) float32, every lesion in it
+    labels: np.ndarray  # (m,) int64
+    mask: np.ndarray | None = None  # (*s) uint8
 
 
 class Examples(Protocol):
@@ -151,8 +163,11 @@ class Generator(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None: ...
 
-    def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray]:
-        """Yield one image (c, *s) float32 in [0, 1] a condition; each depends on its own seed alone."""
+    def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
+        """Yield one image (c, *s) float32 in [0, 1] a condition; each depends on its own seed alone.
+
+        Where an image shows other lesions besides those asked for, yield a `Drawn` that names them all.
+        """
         ...
 
 
@@ -182,6 +197,13 @@ def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
     `minimum`, `maximum` and `choices` are checked when a plugin is built.
     """
     return field(default=default, metadata={"help": help, **metadata})
+
+
+def as_drawn(image: np.ndarray | Drawn, condition: Condition) -> Drawn:
+    """Return what a generator yielded with the boxes that are in it: those asked for, where it names none."""
+    if isinstance(image, Drawn):
+        return image
+    return Drawn(np.asarray(image), condition.boxes, condition.labels, condition.mask)
 
 
 def image_seed(seed: int, index: int) -> int:

@@ -14,7 +14,7 @@ from medaug_cli.conditions import Template, choose, condition_of, templates
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import parse_json, sha256_file
-from medaug_cli.plugin import Condition, image_seed
+from medaug_cli.plugin import Condition, Drawn, as_drawn, image_seed
 from medaug_cli.runs import GeneratorMetadata, load_generator
 from medaug_cli.store import GeneratorOrigin, Record, Store, StoreInfo, StoreWriter, already_made, open_store
 
@@ -128,33 +128,38 @@ def _draw(
 
 def _in_batches(
     generator: Any, conditions: Sequence[Condition], seeds: Sequence[int], batch: int
-) -> Iterator[np.ndarray]:
+) -> Iterator[np.ndarray | Drawn]:
     for start in range(0, len(seeds), batch):
         stop = start + batch
         yield from generator.sample(conditions[start:stop], seeds[start:stop])
 
 
 def _record(
-    i: int, template: Template, condition: Condition, seed: int, image: np.ndarray, metadata: GeneratorMetadata
+    i: int,
+    template: Template,
+    condition: Condition,
+    seed: int,
+    image: np.ndarray | Drawn,
+    metadata: GeneratorMetadata,
 ) -> Record:
-    spec = metadata.form.spec()
-    image = np.asarray(image)
-    if image.shape != (spec.channels, *spec.spatial) or not np.isfinite(image).all():
+    spec, drawn = metadata.form.spec(), as_drawn(image, condition)
+    pixels = drawn.image
+    if pixels.shape != (spec.channels, *spec.spatial) or not np.isfinite(pixels).all():
         raise BadInput(
-            f"the generator {metadata.name} drew image {i} of shape {image.shape} or with values that are no numbers; "
+            f"the generator {metadata.name} drew image {i} of shape {pixels.shape} or with values that are no numbers; "
             f"finite values of shape {(spec.channels, *spec.spatial)} are wanted"
         )
     kind = np.uint16 if metadata.form.bits == 16 else np.uint8
     return Record(
         id=f"s{i:07d}",
-        image=np.rint(np.clip(image, 0, 1) * np.iinfo(kind).max).astype(kind),
-        boxes=condition.boxes,
-        labels=[spec.label_names[label] for label in condition.labels],
+        image=np.rint(np.clip(pixels, 0, 1) * np.iinfo(kind).max).astype(kind),
+        boxes=drawn.boxes,
+        labels=[spec.label_names[label] for label in drawn.labels],
         patient=f"synthetic-{metadata.name}",
         split="train",
         source=metadata.name,
         seed=seed,
-        mask=condition.mask,
+        mask=drawn.mask,
         details={"condition": template.id},
     )
 

@@ -11,8 +11,8 @@ from medaug_cli.testing import check_generator
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
 from medaug_controls import CopyPaste, Duplicate, Procedural
-from medaug_controls.bank import Bank, aligned
-from medaug_controls.lesions import MARGIN, faded, healed, pasted
+from medaug_controls.lesions import healed, pasted
+from medaug_hosts import MARGIN, Bank, aligned, faded
 
 CONTROLS = (Duplicate, CopyPaste, Procedural)
 
@@ -50,26 +50,70 @@ def test_a_duplicate_of_unchanged_boxes_is_the_image_itself(data):
     plugin = fitted(Duplicate, data, contrast=0.0, brightness=0.0)
     indices = [i for i in range(len(data)) if len(data.boxes[i])][:4]
     drawn = plugin.sample([data.condition(i) for i in indices], range(4))
-    for i, image in zip(indices, drawn, strict=True):
-        np.testing.assert_allclose(image, data.read([i])[0], atol=1e-6)
+    for i, each in zip(indices, drawn, strict=True):
+        np.testing.assert_allclose(each.image, data.read([i])[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("cls", [CopyPaste, Procedural])
-def test_outside_a_soft_margin_the_slice_stays_bit_for_bit(data, cls):
-    plugin = fitted(cls, data, hosts=1)
+def test_outside_a_soft_margin_a_real_slice_stays_bit_for_bit_with_its_own_lesions(data, cls):
+    plugin = fitted(cls, data)
     bank = plugin._bank
-    for i in range(len(data)):
+    for i in (i for i in range(len(data)) if len(data.boxes[i])):
         condition = data.condition(i)
-        if not len(condition.boxes):
-            continue
-        host = bank.nearest(condition.boxes, condition.labels, 1)[0]
-        if not np.array_equal(bank.boxes[host], condition.boxes):
-            continue
-        image = next(iter(plugin.sample([condition], [5])))
-        outside = beyond(condition.boxes, condition.spatial, MARGIN)
-        assert np.array_equal(image[:, outside], bank.image(host)[:, outside])
-        inside = ~beyond(condition.boxes, condition.spatial, 0)
-        assert not np.array_equal(image[:, inside], bank.image(host)[:, inside])
+        (drawn,) = plugin.sample([condition], [5])
+        outside, inside = (beyond(condition.boxes, condition.spatial, grow) for grow in (MARGIN, 0))
+        same = [k for k in range(len(bank)) if np.array_equal(drawn.image[:, outside], bank.image(k)[:, outside])]
+        assert len(same) == 1
+        assert not np.array_equal(drawn.image[:, ~inside], bank.image(same[0])[:, ~inside])
+        np.testing.assert_array_equal(drawn.boxes, np.concatenate([condition.boxes, bank.boxes[same[0]]]))
+        np.testing.assert_array_equal(drawn.labels, np.concatenate([condition.labels, bank.labels[same[0]]]))
+
+
+def heads(n=12, size=64):
+    """Return `n` slices with a round head in the left or the right half and a lesion in its upper part."""
+    y, x = np.indices((size, size)) + 0.5
+    images, boxes = np.zeros((n, 1, size, size), np.uint8), []
+    for i in range(n):
+        centre = size * (0.3 if i % 2 else 0.7)
+        images[i, 0][(x - centre) ** 2 + (y - size / 2) ** 2 < (size * 0.28) ** 2] = 100
+        boxes.append(np.array([[centre - 6, 18, centre + 2, 26]], np.float32))
+        images[i, 0, 18:26, int(centre - 6) : int(centre + 2)] = 200
+    labels = [np.zeros(1, np.int64)] * n
+    return Bank(images, boxes, labels, np.arange(n) // 2)
+
+
+def test_a_host_holds_the_box_in_its_head_clear_of_its_own_lesion_and_is_another_patient():
+    bank, rng = heads(), np.random.default_rng(0)
+    low = np.array([[14, 34, 24, 44]], np.float32)  # in the left heads, below their lesion
+    found = {bank.host(low, np.zeros(1, np.int64), rng) for _ in range(60)}
+    assert len(found) > 2
+    assert all(i % 2 == 1 for i in found)
+    on_lesion = bank.boxes[1]
+    like = bank.nearest(on_lesion, np.zeros(1, np.int64), 1)[0]
+    assert bank.patients[bank.host(low, np.zeros(1, np.int64), rng)] != bank.patients[like]
+    nowhere = np.array([[0, 0, 4, 4]], np.float32)
+    assert 0 <= bank.host(nowhere, np.zeros(1, np.int64), rng) < len(bank)
+
+
+def test_a_donor_is_not_stretched_far_while_there_are_lesions_like_it():
+    bank = heads(40)
+    bank.boxes[::2] = [np.array([[2, 2, 30, 30]], np.float32)] * 20
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        i, k = bank.donor(np.array([0, 0, 9, 9], np.float32), 0, rng)
+        assert np.ptp(bank.boxes[i][k][[0, 2]]) == pytest.approx(8)
+
+
+def test_with_a_mask_only_the_lesion_is_pasted():
+    donor, host = np.full((1, 48, 48), 0.3, np.float32), np.full((1, 48, 48), 0.3, np.float32)
+    mask = np.zeros((48, 48), np.float32)
+    mask[10:30, 10:20] = 1  # the left half of its box
+    donor[:, 10:30, 10:20] = 0.5
+    donor[:, 10:30, 20:30] = 0.9  # another structure beside it
+    own = box = np.array([10, 10, 30, 30], np.float32)
+    image = pasted(host, box, donor, own, mask)
+    assert image[0, 12:28, 12:17].mean() > 0.45
+    assert image[0, 12:28, 25:29].max() < 0.32
 
 
 def test_aligning_puts_the_lesion_into_the_box():
@@ -118,7 +162,7 @@ def test_lesions_come_from_other_images_and_of_the_asked_label():
         assert all(bank.labels[i][k] == label for i, k in bank.lesions(label))
     plugin = fitted(CopyPaste, two)
     condition = Condition((32, 32), np.array([[8, 8, 20, 20]], np.float32), np.array([1]))
-    drawn = [image.tobytes() for image in plugin.sample([condition] * 6, range(6))]
+    drawn = [drawn.image.tobytes() for drawn in plugin.sample([condition] * 6, range(6))]
     assert len(set(drawn)) >= 3
 
 
@@ -145,4 +189,4 @@ def test_eight_bits_are_kept_as_eight_bits():
 
 def test_settings_are_checked():
     assert build("generator", "procedural", {"contrast": 0.5}).contrast == 0.5
-    assert build("generator", "copy-paste", {"hosts": 1}).hosts == 1
+    assert not build("generator", "copy-paste", {"flip": False}).flip

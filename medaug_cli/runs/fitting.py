@@ -11,7 +11,7 @@ import numpy as np
 from medaug_cli import __version__, registry
 from medaug_cli.devices import resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.plugin import Capabilities, image_seed
+from medaug_cli.plugin import Capabilities, as_drawn, image_seed
 from medaug_cli.runs.folder import RunFolder, open_run
 from medaug_cli.runs.loading import save_plugin
 from medaug_cli.runs.metadata import Form
@@ -138,8 +138,9 @@ class _Grid:
         from medaug_cli.figures.grid import save_grid
 
         self.folder.mkdir(exist_ok=True)
-        images = list(self.plugin.sample(self.conditions, self.seeds))
-        save_grid(self.folder / f"{done:010d}.png", images, [c.boxes for c in self.conditions])
+        drawn = map(as_drawn, self.plugin.sample(self.conditions, self.seeds), self.conditions)
+        images, boxes = zip(*((each.image, each.boxes) for each in drawn), strict=True)
+        save_grid(self.folder / f"{done:010d}.png", images, boxes)
 
 
 class _Scorer:

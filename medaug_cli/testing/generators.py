@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from medaug_cli.plugin import Condition, ImageSpec, image_seed
+from medaug_cli.plugin import Condition, Drawn, ImageSpec, image_seed
 from medaug_cli.testing.checking import Checks, Result, require
 from medaug_cli.testing.contract import (
     Subject,
@@ -62,10 +62,30 @@ def chosen(data: ConstructedExamples) -> list[Condition]:
 
 def draw(plugin: Any, data: ConstructedExamples, seeds: Sequence[int] = SEEDS) -> list[np.ndarray]:
     """Return an image for each chosen condition, checked for form and range."""
-    images = taken(plugin.sample(iter(chosen(data)), iter(seeds)), len(seeds), "sample")
+    return _sampled(plugin, chosen(data), seeds, data.spec)
+
+
+def _sampled(plugin: Any, conditions: Sequence[Condition], seeds: Sequence[int], spec: ImageSpec) -> list[np.ndarray]:
+    yielded = taken(plugin.sample(iter(conditions), iter(seeds)), len(seeds), "sample")
+    for image, condition in zip(yielded, conditions, strict=True):
+        if isinstance(image, Drawn):
+            _well_named(image, condition, spec)
+    images = [image.image if isinstance(image, Drawn) else image for image in yielded]
     for image in images:
-        _well_formed(image, data.spec)
+        _well_formed(image, spec)
     return images
+
+
+def _well_named(drawn: Drawn, condition: Condition, spec: ImageSpec) -> None:
+    boxes, labels, d = np.asarray(drawn.boxes), np.asarray(drawn.labels), spec.dims
+    shaped = boxes.ndim == 2 and boxes.shape[1] == 2 * d and len(boxes) == len(labels)
+    require(shaped, f"Drawn names boxes {boxes.shape} and {len(labels)} labels; (m, {2 * d}) and m are wanted")
+    within = (boxes[:, :d] >= 0).all() and (boxes[:, d:] <= spec.spatial[::-1]).all()
+    require(bool(within), "Drawn names a box beyond the image")
+    known = labels.size == 0 or (labels.min() >= 0 and labels.max() < len(spec.label_names))
+    require(bool(known), f"Drawn names a label outside 0 to {len(spec.label_names) - 1}")
+    asked = all(any(np.allclose(box, own) for own in boxes) for box in condition.boxes)
+    require(asked, "Drawn does not name a box that was asked for")
 
 
 def _well_formed(image: Any, spec: ImageSpec) -> None:
@@ -95,10 +115,10 @@ def _batches(plugin: Any, data: ConstructedExamples) -> str:
     together, conditions = draw(plugin, data), chosen(data)
     upset_random_state(2)
     pairs = list(zip(conditions, SEEDS, strict=True))
-    alone = [next(iter(plugin.sample([condition], [seed]))) for condition, seed in pairs]
+    alone = [_sampled(plugin, [condition], [seed], data.spec)[0] for condition, seed in pairs]
     apart = _apart(together, alone)
     require(apart <= CLOSE, f"an image drawn alone differs from the same in a batch by up to {apart:.3g}; {ADVICE}")
-    turned = taken(plugin.sample(conditions[::-1], SEEDS[::-1]), len(SEEDS), "sample")[::-1]
+    turned = _sampled(plugin, conditions[::-1], SEEDS[::-1], data.spec)[::-1]
     apart = _apart(together, turned)
     require(apart <= CLOSE, f"an image drawn in another order differs by up to {apart:.3g}; {ADVICE}")
     return "an image is the same alone, in a batch, in any order, whatever the global random state"
@@ -119,7 +139,7 @@ def _conditions(subject: Subject, plugin: Any, data: ConstructedExamples) -> str
     if kind in ("none", "label"):
         return f"conditioned on {kind}: boxes need not show"
     conditions = chosen(data)
-    moved = taken(plugin.sample([*conditions[1:], conditions[0]], SEEDS), len(SEEDS), "sample")
+    moved = _sampled(plugin, [*conditions[1:], conditions[0]], SEEDS, data.spec)
     same = sum(np.array_equal(a, b) for a, b in zip(draw(plugin, data), moved, strict=True))
     require(not same, f"{same} of {len(moved)} images stay the same with other boxes, though condition is {kind!r}")
     return "other boxes give another image"

@@ -1,24 +1,17 @@
 """Take a lesion out of a box, put another one in: healing, soft pasting and procedural lesions.
 
-Legend as in `bank`.
+Legend as in `medaug_hosts.bank`.
 """
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 
-MARGIN = 0.25  # of a box's sides, over which a pasted lesion fades into its surroundings
+from medaug_hosts.fading import faded, surroundings, window
+
+SOFT = 0.06  # of a box's side, over which a pasted lesion's outline is blurred
 CONTRAST = (0.5, 2.0)  # by which a pasted lesion's contrast may be changed
-DARK = 0.04  # up to here a pixel is background
-
-
-def window(box: np.ndarray, height: int, width: int, grow: float = 0.0) -> tuple[slice, slice]:
-    """Return the rows and columns of a box that is grown by a share of its sides on every side, at least a pixel."""
-    x_min, y_min, x_max, y_max = (float(v) for v in box)
-    x, y = grow * (x_max - x_min), grow * (y_max - y_min)
-    top, left = int(np.clip(np.floor(y_min - y), 0, height - 1)), int(np.clip(np.floor(x_min - x), 0, width - 1))
-    bottom, right = int(np.clip(np.ceil(y_max + y), top + 1, height)), int(np.clip(np.ceil(x_max + x), left + 1, width))
-    return slice(top, bottom), slice(left, right)
 
 
 def healed(image: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -39,45 +32,33 @@ def healed(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     return filled
 
 
-def faded(box: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return how much of a pasted lesion shows (h, w): all of it in its box, nothing beyond MARGIN around it."""
-    shares = []
-    for axis, length in ((1, height), (0, width)):
-        low, high = float(box[axis]), float(box[axis + 2])
-        margin = max(1.0, MARGIN * (high - low))
-        at = np.arange(length, dtype=np.float32) + 0.5
-        outside = np.maximum(np.maximum(low - at, at - high), 0) / margin
-        shares.append(0.5 + 0.5 * np.cos(np.pi * np.minimum(outside, 1)))
-    return np.multiply.outer(shares[0], shares[1]).astype(np.float32)
+def pasted(
+    host: np.ndarray, box: np.ndarray, donor: np.ndarray, donor_box: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Return `host` (c, h, w) with the lesion in `donor_box` of `donor`, resized to `box`, matched and faded in.
 
-
-def _surroundings(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (c, 1, 1) of the tissue in a ring around a box."""
-    height, width = image.shape[-2:]
-    ring = np.zeros((height, width), bool)
-    ring[window(box, height, width, 0.6)] = True
-    ring[window(box, height, width)] = False
-    tissue = ring & (image.mean(0) > DARK)
-    chosen = image[:, tissue if tissue.sum() > 4 else np.ones_like(ring)]
-    return chosen.mean(1)[:, None, None], chosen.std(1)[:, None, None] + 0.02
-
-
-def pasted(host: np.ndarray, box: np.ndarray, donor: np.ndarray, donor_box: np.ndarray) -> np.ndarray:
-    """Return `host` (c, h, w) with the lesion in `donor_box` of `donor`, resized to `box`, matched and faded in."""
+    With the lesion's mask (h, w) its own outline is blended in, else the whole box.
+    """
     height, width = host.shape[-2:]
     y, x = np.arange(height, dtype=np.float32) + 0.5, np.arange(width, dtype=np.float32) + 0.5
     scale = (donor_box[2:] - donor_box[:2]) / np.maximum(box[2:] - box[:2], 1e-3)
     source_x, source_y = donor_box[0] + (x - box[0]) * scale[0], donor_box[1] + (y - box[1]) * scale[1]
     h, w = donor.shape[-2:]
     grid = np.stack(np.meshgrid(source_x * 2 / w - 1, source_y * 2 / h - 1), -1).astype(np.float32)
-    lesion = F.grid_sample(
-        torch.from_numpy(donor)[None], torch.from_numpy(grid)[None], padding_mode="border", align_corners=False
-    )[0].numpy()
-    mean, spread = _surroundings(host, box)
-    donor_mean, donor_spread = _surroundings(donor, donor_box)
+    lesion = _carried(donor, grid)
+    mean, spread = surroundings(host, box)
+    donor_mean, donor_spread = surroundings(donor, donor_box)
     matched = (lesion - donor_mean) * np.clip(spread / donor_spread, *CONTRAST) + mean
     share = faded(box, height, width)
+    if mask is not None:
+        softness = max(0.7, SOFT * float((box[2:] - box[:2]).mean()))
+        share = np.minimum(share, np.clip(1.5 * gaussian_filter(_carried(mask[None], grid)[0], softness), 0, 1))
     return (host * (1 - share) + matched * share).astype(np.float32)
+
+
+def _carried(image: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    pixels, places = torch.from_numpy(image)[None], torch.from_numpy(grid)[None]
+    return F.grid_sample(pixels, places, padding_mode="border", align_corners=False)[0].numpy()
 
 
 def procedural(
@@ -96,7 +77,7 @@ def procedural(
     waves = sum(rng.normal(0, 0.08) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 5))
     radius = np.sqrt(u**2 + v**2) * (1 + np.abs(waves))  # never beyond the box
     share = np.clip((1 - radius) * sharp + 0.5 * (radius < 1), 0, 1)
-    mean, spread = _surroundings(host, box)
+    mean, spread = surroundings(host, box)
     texture = _texture(rng, height, width, float(half.mean()))
     sign = 1.0 if rng.random() < 0.7 else -1.0  # real tumours are lighter in about two thirds of the slices
     level = sign * rng.uniform(0.4, 1.0) * contrast
