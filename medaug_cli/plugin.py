@@ -52,6 +52,8 @@ class Capabilities:
     power_of_two: bool = False  # every spatial axis must be a power of two
     default_budget: float | None = None  # kimg of a generator, optimiser steps of a detector
     learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
+    continues: bool = False  # `fit` after `load_state_dict` goes on from those weights
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # a detector's arms in a study: settings
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_type_hints
 
 from medaug_cli.errors import MissingPlugin, UsageError
-from medaug_cli.plugin import API_VERSION
+from medaug_cli.plugin import API_VERSION, Capabilities
 
 GROUPS = {"generator": "medaug.generators", "detector": "medaug.detectors"}
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
@@ -72,6 +72,11 @@ def load(kind: str, name: str) -> type:
     if wanted != API_VERSION:
         raise MissingPlugin(f"the {kind} {name!r} is made for plugin API {wanted}, this medaug has {API_VERSION}")
     return cls
+
+
+def capabilities(kind: str, name: str) -> Capabilities:
+    """Return what an installed plugin can work on."""
+    return load(kind, name).capabilities  # type: ignore[attr-defined]
 
 
 def build(kind: str, name: str, settings: Mapping[str, Any]) -> Any:

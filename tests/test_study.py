@@ -6,18 +6,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import make_store
+from conftest import make_records, make_store
 from test_kill import medaug
 
-from medaug_cli.errors import MissingPlugin, UsageError
+from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.metrics.operating import Cohort, Scored
-from medaug_cli.store import open_store
+from medaug_cli.store import digest_patient, open_store
 from medaug_cli.study import StudyOptions, parse_arm, run_study
 from medaug_cli.study.analysis import compare_arms, verdict
 from medaug_cli.study.arms import parse_arms
 from medaug_cli.study.subsets import chosen_patients, subset
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
+
+BRIGHT = {"tiny": {"amount": 0.6}}  # lesions that the filter keeps
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def options(real, arms=("tiny",), **changed):
         "detector": "tiny", "steps": 4, "kimg": 0.02, "seeds": 2, "resamples": 100, "device": "cpu",
         "precision": "32", **changed,
     }  # fmt: skip
-    return StudyOptions(real, parse_arms(list(arms)), real.parent / "study", **chosen)
+    return StudyOptions(real, parse_arms(list(arms), "tiny"), real.parent / "study", **chosen)
 
 
 def test_a_smaller_share_lies_in_every_larger_one(real, tmp_path):
@@ -79,9 +81,94 @@ def test_nothing_is_done_twice_and_a_study_grows(real):
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(real):
     said = []
     assert run_study(options(real, fractions=(0.5, 1.0), dry_run=True, announce=said.append)) is None
-    assert "8 detectors (tiny) and 4 generators" in said[0]
+    assert "8 detectors (tiny), 0 of them trained, and 4 generators" in said[0]
+    assert "minutes by a short measurement" in said[0]
     assert "50% (2 patients), 100% (4 patients)" in said[0]
     assert not (real.parent / "study").exists()
+
+
+def test_every_use_of_synthetic_images_is_an_arm_of_its_own(real):
+    arms = ("early-stopped", "quick", "tiny@0.5", "tiny@2+filter", "tiny+only", "tiny+pretrain")
+    report = run_study(options(real, arms, seeds=1, generator_settings=BRIGHT))
+    folder = real.parent / "study/patients100/seed0"
+    told = {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("detector.json")}
+    assert set(told) == {"real-only", *arms, "tiny+pretrain, first"}
+    assert told["early-stopped"]["steps"] == 2
+    assert told["quick"]["settings"]["pause"] == 0.001
+    assert told["tiny@0.5"]["ratio"] == 0.5
+    images = {name: [part["images"] for part in each["synthetic"]] for name, each in told.items()}
+    assert images["tiny@0.5"] == [20]
+    assert images["tiny@2+filter"][0] <= 80
+    assert told["tiny+only"]["synthetic_only"]
+    assert told["tiny+pretrain"]["start"] == told["tiny+pretrain, first"]["weights"]
+    assert told["tiny+pretrain"]["synthetic"] == told["tiny+pretrain, first"]["synthetic"]
+    assert [told[name]["steps"] for name in ("tiny+pretrain, first", "tiny+pretrain", "real-only")] == [2, 2, 4]
+    assert len(list(folder.rglob("generator.json"))) == 1
+    results = {arm.arm: arm for arm in report.fractions[0].arms}
+    assert [arm.learnt for arm in results.values()] == [False] * 3 + [True] * 4
+    generated = [arm for arm in results.values() if arm.learnt]
+    assert sum(arm.chosen for arm in generated) == 1
+    best = next(arm for arm in generated if arm.chosen)
+    assert best.validation == max(arm.validation for arm in generated)
+    assert report.fractions[0].claim.arm == best.arm
+    assert set(report.fractions[0].claim.ahead_of) == {"early-stopped", "quick"}
+    assert set(best.against) == {"real-only", "early-stopped", "quick"}
+    assert {picture.features for picture in best.similarity} == {"pixels", "texture"}
+
+
+def test_machines_share_a_study_and_the_last_one_compares(real):
+    arms = ("tiny", "tiny+filter", "early-stopped")
+    whole = run_study(options(real, arms, generator_settings=BRIGHT))
+    study = real.parent / "study"
+    study.rename(real.parent / "whole")
+    said = []
+    shared = [
+        options(real, arms, generator_settings=BRIGHT, num_parts=2, part_id=i, announce=said.append) for i in range(2)
+    ]
+    assert run_study(shared[1]) is None
+    assert "detectors of other parts are not there yet" in said[-1]
+    assert run_study(shared[0]) == whole
+    assert (study / "study.json").read_bytes() == (real.parent / "whole/study.json").read_bytes()
+
+
+def test_the_opening_of_a_split_is_written_down(real):
+    assert run_study(options(real, seeds=1, split="val")).opened == 1
+    assert run_study(options(real, seeds=1)).opened == 1
+    assert run_study(options(real, seeds=1)).opened == 1
+    assert run_study(options(real, ("tiny", "tiny@2"), seeds=1)).opened == 2
+    plans = json.loads((real.parent / "study/opened.json").read_text())
+    assert [plan["split"] for plan in plans] == ["val", "test", "test"]
+    assert plans[2]["arms"] == ["real-only", "tiny", "tiny@2"]
+
+
+@pytest.mark.parametrize("change", [lambda x: x, lambda x: np.clip(x * 1.1, 0, 255)], ids=["copy", "brighter"])
+def test_the_same_slice_under_two_names_stops_the_study(tmp_path, change):
+    records = list(make_records(60))
+    train = next(r for r in records if r.split == "train")
+    test = next(r for r in records if r.split == "test")
+    test.image = change(train.image.astype(float)).astype(np.uint8)
+    make_store(tmp_path / "real.h5", records)
+    with pytest.raises(BadInput, match=f"{train.id}.*{test.id}.*nearly the same"):
+        run_study(options(tmp_path / "real.h5"))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_synthetic_image_in_the_test_split_stops_the_study(tmp_path):
+    records = list(make_records(60))
+    next(r for r in records if r.split == "test").source = "tiny"
+    with pytest.raises(BadInput, match="synthetic"):
+        make_store(tmp_path / "real.h5", records)
+
+
+def test_a_test_patient_in_a_generators_training_list_stops_the_study(real):
+    run_study(options(real, seeds=1))
+    folder = real.parent / "study/patients100/seed0/synthetic/tiny"
+    told = json.loads((folder / "gan/generator.json").read_text())
+    store = open_store(real)
+    told["training_patients"].append(digest_patient(store.patients[int(store.indices("test")[0])]))
+    (folder / "gan/generator.json").write_text(json.dumps(told))
+    with pytest.raises(BadInput, match="holds out"):
+        run_study(options(real, ("tiny@2",), seeds=1))
 
 
 def test_killed_at_ten_moments_it_ends_the_same(real, tmp_path):
@@ -114,14 +201,22 @@ def test_what_cannot_be_studied_is_named(real, changed, word):
 
 
 def test_arms_are_named_by_their_generator():
-    assert parse_arm("tiny+filter").filtered
-    assert parse_arm("tiny+filter").generator == "tiny"
+    arm = parse_arm("tiny@0.5+filter+pretrain", "tiny")
+    assert (arm.generator, arm.ratio, arm.filtered, arm.use) == ("tiny", 0.5, True, "pretrain")
+    assert parse_arm("tiny+only", "tiny").use == "only"
+    assert parse_arm("early-stopped", "yolov3").steps == 0.5
+    assert parse_arm("mosaic", "yolov3").variant == "mosaic"
+    assert parse_arm("boxgan@2", "yolov3").family == parse_arm("boxgan+filter", "yolov3").family == "boxgan"
+    assert parse_arm("copy-paste", "yolov3").learnt is False
     with pytest.raises(MissingPlugin, match="boxgan"):
-        parse_arm("boxgam")
+        parse_arm("boxgam", "tiny")
+    for wrong in ("tiny+only+filter", "tiny@0", "tiny@1.2.3", "@2"):
+        with pytest.raises(UsageError, match="RATIO"):
+            parse_arm(wrong, "tiny")
     with pytest.raises(UsageError, match="at least one arm"):
-        parse_arms([])
+        parse_arms([], "tiny")
     with pytest.raises(UsageError, match="twice"):
-        parse_arms(["tiny", "tiny"])
+        parse_arms(["tiny", "tiny"], "tiny")
 
 
 PATIENTS, SLICES = 30, 5

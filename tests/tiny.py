@@ -57,7 +57,9 @@ class TinyDetector:
 
     batch: int = setting(4, help="Images a step")
     pause: float = setting(0.0, help="Seconds a step")
-    capabilities: ClassVar[Capabilities] = Capabilities(dims=(2,), channels=(1, 2, 3), default_budget=5)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        dims=(2,), channels=(1, 2, 3), default_budget=5, continues=True, variants={"quick": {"pause": 0.001}}
+    )
 
     def fit(self, data, run):
         import time

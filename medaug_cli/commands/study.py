@@ -15,7 +15,10 @@ def study(
     store: options.StoreArgument,
     arm: Annotated[
         list[str] | None,
-        typer.Option(help="A generator by name, +filter behind it to filter its images; repeat. real-only is there."),
+        typer.Option(
+            help="A generator, with @RATIO, +filter, +only or +pretrain behind its name; early-stopped; or a variant "
+            "of the detector, as mosaic; repeat. real-only is there."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for everything; finished steps in it are not repeated.")] = Path(
         "study"
@@ -37,6 +40,8 @@ def study(
     ] = None,
     split: Annotated[str, typer.Option(help="val while you try things out, test once at the end.")] = "test",
     resamples: Annotated[int, typer.Option(help="Resamples behind each interval.", min=100)] = 2000,
+    num_parts: Annotated[int, typer.Option(help="Machines that share the work in one folder.", min=1)] = 1,
+    part_id: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0)] = 0,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -54,14 +59,16 @@ def study(
     for name, value in options.parse_settings(gan_settings).items():
         generator, _, key = name.partition(".")
         generator_settings.setdefault(generator, {})[key] = value
+    arms = parse_arms(arm or [], detector)
     with console.bar("study", 1.0) as bar:
         report = run_study(StudyOptions(
-            store, parse_arms(arm or []), out, tuple(dict.fromkeys(fraction or (1.0,))), seeds, n, ratio, jitter,
-            detector, options.parse_settings(settings), generator_settings, steps, kimg, split, resamples=resamples,
-            seed=seed, device=device, precision=precision, dry_run=dry_run, announce=console.say, report=bar.to,
+            store, arms, out, tuple(dict.fromkeys(fraction or (1.0,))), seeds, n, ratio, jitter, detector,
+            options.parse_settings(settings), generator_settings, steps, kimg, split, resamples=resamples, seed=seed,
+            device=device, precision=precision, num_parts=num_parts, part_id=part_id, dry_run=dry_run,
+            announce=console.say, report=bar.to,
         ))  # fmt: skip
     if report is None:
-        console.answer({"study": None}, as_json, "nothing was trained")
+        console.answer({"study": None}, as_json, f"{out}: no comparison yet")
     elif as_json:
         console.answer(report.model_dump(mode="json"), True, "")
     else:

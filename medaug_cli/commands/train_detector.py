@@ -16,6 +16,10 @@ def train_detector(
     ratio: Annotated[
         float | None, typer.Option(help="Synthetic images drawn for one real image; default: as many as there are.")
     ] = None,
+    synthetic_only: Annotated[
+        bool, typer.Option("--synthetic-only", help="Train on --synthetic alone; validation stays real.")
+    ] = False,
+    start: Annotated[Path | None, typer.Option(help="A detector to train further, as after --synthetic-only.")] = None,
     detector: Annotated[str, typer.Option(help="Name of a detector plugin (medaug plugins).")] = "yolov3",
     out: Annotated[Path, typer.Option(help="Folder for the detector.")] = Path("detector"),
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None,
@@ -44,6 +48,6 @@ def train_detector(
                 out, options.parse_settings(settings), seed, device, precision, workers, resume, overwrite,
                 checkpoint_seconds, lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)), console.say,
             ),
-            synthetic or (), ratio, steps, epochs, minutes,
+            synthetic or (), ratio, steps, epochs, minutes, synthetic_only, start,
         )  # fmt: skip
     console.answer({"detector": str(folder)}, as_json, f"{folder}: the detector")

@@ -131,6 +131,15 @@ def draw_map(options: MapOptions) -> MapReport:
     return report
 
 
+def compare_sets(options: MapOptions) -> tuple[RealReference | None, list[SetNumbers]]:
+    """Return the numbers of each synthetic store, and of held-out real images, without a picture."""
+    sets = _described(_sets(options), options)
+    real, held_out = sets[0], next((each for each in sets if each.name == "real, held out"), None)
+    reference = None if held_out is None else _reference(real, held_out, options.seed)
+    others = [each for each in sets[1:] if each is not held_out]
+    return reference, [_numbers(each, real, held_out, options.seed) for each in others]
+
+
 def _sets(options: MapOptions) -> list[_Set]:
     real = open_store(options.real)
     train = real.indices("train", "real")

@@ -13,8 +13,8 @@ from medaug_cli.devices import resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Capabilities, as_drawn, image_seed
 from medaug_cli.runs.folder import RunFolder, open_run
-from medaug_cli.runs.loading import save_plugin
-from medaug_cli.runs.metadata import Form
+from medaug_cli.runs.loading import load_detector, save_plugin
+from medaug_cli.runs.metadata import DetectorMetadata, Form
 from medaug_cli.runs.training import Budget, Progress, TrainingRun
 from medaug_cli.store import Store, StoreExamples, detector_examples, digest_patient, generator_examples, open_store
 
@@ -81,19 +81,31 @@ def train_detector(
     steps: int | None = None,
     epochs: float | None = None,
     minutes: float | None = None,
+    synthetic_only: bool = False,
+    start: Path | None = None,
 ) -> Path:
     """Fit a detector on the real training images of a store, mixed with synthetic ones, and publish it.
 
     The number of optimiser steps does not depend on `synthetic`: an epoch is a pass over as many
-    images as there are real ones.
+    images as there are real ones. With `start` the weights of that detector are trained further.
     """
     store, others = open_store(store_path), [open_store(path) for path in synthetic]
     plugin = registry.build("detector", name, options.settings)
-    data = detector_examples(store, others, ratio)
+    data = detector_examples(store, others, ratio, synthetic_only)
+    before = None if start is None else _continued(plugin, name, start, store, resolve_device(options.device))
     _check_capable(name, plugin.capabilities, store)
     steps = _steps(plugin, store, steps, epochs, minutes)
     setup = _Setup.of(options)
-    extra = {"steps": steps, "minutes": minutes, "ratio": ratio, "synthetic": [other.hash for other in others]}
+    extra: dict[str, Any] = {
+        "steps": steps,
+        "minutes": minutes,
+        "ratio": ratio,
+        "synthetic": [other.hash for other in others],
+    }
+    if synthetic_only:
+        extra["synthetic_only"] = True
+    if before is not None:
+        extra["start"] = before.weights
     plan = _plan("train-detector", name, plugin, store, options.seed, setup, extra)
     folder = open_run(options.out, plan, options.resume, options.overwrite)
     if folder.finished:
@@ -111,7 +123,27 @@ def train_detector(
     described = _metadata(name, plugin, store, data, options, setup.precision)
     parts = [{"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others]
     described |= {"steps": run.done, "synthetic": parts, "ratio": ratio, "validation": scorer.best}
+    described |= {"synthetic_only": synthetic_only}
+    if before is not None:
+        described["start"] = before.weights
+        described["training_patients"] = sorted({*described["training_patients"], *before.training_patients})
+        described["synthetic"] = [part.model_dump() for part in before.synthetic] + parts
     return _finish(folder, "detector", plugin, described)
+
+
+def _continued(plugin: Any, name: str, start: Path, store: Store, device: str) -> DetectorMetadata:
+    """Load the weights of the detector in `start` into `plugin`; raise where they do not fit it or the store."""
+    from safetensors.torch import load_file
+
+    _, metadata = load_detector(start)
+    if metadata.name != name or not plugin.capabilities.continues:
+        able = name if not plugin.capabilities.continues else metadata.name
+        raise UsageError(f"--start {start}: it holds a {metadata.name}; {able} cannot go on from it as {name}")
+    form, spec = metadata.form.spec(), store.spec
+    if form != spec:
+        raise BadInput(f"{start} was fitted on images of another form than {store.path} holds")
+    plugin.load_state_dict(load_file(start / "detector.safetensors"), spec, device)
+    return metadata
 
 
 @dataclass(frozen=True)

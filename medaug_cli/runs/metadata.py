@@ -59,4 +59,6 @@ class DetectorMetadata(PluginMetadata):
     steps: int
     synthetic: list[SyntheticPart] = []
     ratio: float | None = None
+    synthetic_only: bool = False
+    start: str | None = None  # SHA-256 of the weights that it went on from
     validation: dict[str, float] = {}

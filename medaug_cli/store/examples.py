@@ -58,8 +58,10 @@ def generator_examples(store: Store) -> StoreExamples:
     return StoreExamples([(store, train)], [1.0])
 
 
-def detector_examples(real: Store, synthetic: Sequence[Store], ratio: float | None = None) -> StoreExamples:
-    """Return the real training images mixed with synthetic ones.
+def detector_examples(
+    real: Store, synthetic: Sequence[Store], ratio: float | None = None, synthetic_only: bool = False
+) -> StoreExamples:
+    """Return the real training images mixed with synthetic ones, or the synthetic ones alone.
 
     `ratio` is how many synthetic images are drawn for one real image (default: as many as there are,
     each image of either kind equally often). Raises BadInput where the two do not fit, and where a
@@ -70,8 +72,12 @@ def detector_examples(real: Store, synthetic: Sequence[Store], ratio: float | No
         raise BadInput(f"{real.path} has no real image in the training split")
     if ratio is not None and (not synthetic or ratio <= 0):
         raise UsageError("--ratio is a positive number of synthetic images a real one, and needs --synthetic")
+    if synthetic_only and (not synthetic or ratio is not None):
+        raise UsageError("--synthetic-only needs --synthetic, and takes no --ratio")
     for store in synthetic:
         _check_synthetic(real, store)
+    if synthetic_only:
+        return StoreExamples([(s, np.arange(len(s))) for s in synthetic], [float(len(s)) for s in synthetic])
     counts = [len(store) for store in synthetic]
     total = float(ratio) * len(train) if ratio is not None else float(sum(counts))
     shares = [float(len(train)), *(total * count / max(1, sum(counts)) for count in counts)]

@@ -2,6 +2,7 @@
 
 from medaug_cli.study.analysis import StudyReport
 from medaug_cli.study.arms import Arm, parse_arm
-from medaug_cli.study.running import StudyOptions, run_study
+from medaug_cli.study.judging import run_study
+from medaug_cli.study.running import StudyOptions
 
 __all__ = ["Arm", "StudyOptions", "StudyReport", "parse_arm", "run_study"]

@@ -4,12 +4,13 @@ Legend: r resamples, u patients.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 
 from medaug_cli.boxes import Strict
-from medaug_cli.metrics.operating import Cohort, Scored
+from medaug_cli.metrics.operating import MATCHED_FPS, Cohort, Scored
 from medaug_cli.metrics.resampling import (
     Difference,
     Measure,
@@ -24,6 +25,7 @@ from medaug_cli.metrics.resampling import (
     point,
     swaps,
 )
+from medaug_cli.study.arms import BASELINE
 
 SHOWN = ("sensitivity_at_1", "sensitivity_at_4", "cpm")
 LEVEL = 0.05
@@ -31,12 +33,12 @@ Verdict = Literal["better", "worse", "inconclusive"]
 
 
 class StudyDifference(Strict):
-    """An arm less real-only: means over seeds, on the same patients."""
+    """An arm less another one: means over seeds, on the same patients."""
 
     difference: float
     interval: tuple[float, float]  # 95 %, resampling patients and, in each arm, seeds
     p: float  # two-sided, exchanging the arms patient by patient
-    p_holm: float  # corrected for the number of arms
+    p_holm: float  # corrected for the number of arms, or of pairs of a generated arm and a control
     verdict: Verdict
 
     def words(self) -> str:
@@ -44,13 +46,70 @@ class StudyDifference(Strict):
         return f"{self.difference:+.3f} [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]"
 
 
+class FrocPoint(Strict):
+    """The sensitivity of an arm at a rate of false positives, mean over seeds."""
+
+    fps_per_slice: float
+    sensitivity: float
+    interval: tuple[float, float] | None  # 95 %, resampling patients and seeds
+
+
+class SizeGroup(Strict):
+    """How many lesions of a third, by area, an arm finds at one false positive a slice."""
+
+    most_pixels: float  # area of the largest lesion of the group
+    lesions: int
+    sensitivity: float  # mean over seeds, at the first IoU
+
+
+class Picture(Strict):
+    """The synthetic images of an arm, of its first seed, against the real training images."""
+
+    features: str
+    images: int
+    kid: float
+    kid_of_real: float | None  # of held-out real images: the best that can be hoped for
+    coverage: float
+    coverage_of_real: float | None
+    memorisation_ratio: float | None  # median distance to the training images over that of held-out ones
+    suspicious: float | None  # share nearer than the nearest 1 % of held-out images
+    nearest: list[tuple[str, str]]  # synthetic and training images that are most alike, nearest pair first
+
+
+class Pictures(Strict):
+    """What is kept of an arm's similarity."""
+
+    pictures: list[Picture]
+
+
 class ArmResult(Strict):
     """One arm at one share of the training patients."""
 
     arm: str
+    learnt: bool = False  # a generator that learns, and not a control
     seeds: dict[str, dict[str, float]]  # seed -> number -> value
     mean: dict[str, float]
-    against_real_only: dict[str, StudyDifference | None]  # empty for real-only itself
+    validation: float | None = None  # what arms of one generator are chosen by
+    chosen: bool = True  # the best of its generator's arms on validation
+    against: dict[str, dict[str, StudyDifference | None]]  # other arm -> number -> this arm less that one
+    froc: dict[str, list[FrocPoint]] = {}  # IoU -> points
+    sizes: list[SizeGroup] = []
+    similarity: list[Picture] = []
+
+    @property
+    def against_real_only(self) -> dict[str, StudyDifference | None]:
+        """Return the differences to real-only; empty for real-only itself."""
+        return self.against.get(BASELINE, {})
+
+
+class Claim(Strict):
+    """What may be said of generated images at one share of the patients."""
+
+    arm: str  # the generated arm that was best on validation
+    number: str
+    difference: StudyDifference  # to real-only
+    ahead_of: dict[str, StudyDifference]  # control -> difference
+    supported: bool  # better than real-only, and than each control
 
 
 class FractionResult(Strict):
@@ -60,6 +119,7 @@ class FractionResult(Strict):
     patients: int
     images: int
     arms: list[ArmResult]
+    claim: Claim | None = None
 
 
 class StudyReport(Strict):
@@ -67,9 +127,10 @@ class StudyReport(Strict):
 
     version: Literal[1] = 1
     tool_version: str
-    settings: dict[str, str | int | float | list[str] | list[float] | dict[str, str] | None]
+    settings: dict[str, Any]
     data: dict[str, str]  # file -> hash
     split: str
+    opened: int  # plans for which this folder has opened that split, this one included
     slices: int
     boxes: int
     patients: int
@@ -81,36 +142,69 @@ def measures(cohort: Cohort, ious: Sequence[float], threshold: float) -> dict[st
     return {f"iou{iou:g}": at_iou(cohort, iou, threshold) for iou in ious} | {"": mean_ap(cohort, 0.5)}
 
 
-def numbers(measure: Measure, ending: str, scored: Scored, cohort: Cohort) -> dict[str, float]:
-    """Return the numbers of one detector that a study shows."""
-    every = point(measure, scored, cohort)
-    return {_name(name, ending): value for name, value in every.items() if _shown(name, ending)}
-
-
 def compare_arms(
     arms: Mapping[str, Sequence[Scored]], cohort: Cohort, ious: Sequence[float], threshold: float, resamples: int,
-    seed: int,
+    seed: int, learnt: Sequence[str] = (),
 ) -> list[ArmResult]:  # fmt: skip
-    """Compare arms, each the detectors of its seeds, with the first."""
+    """Compare arms, each the detectors of its seeds, with the first; those that are learnt with each control too."""
     weights = bootstrap_weights(len(cohort.patients), resamples, seed)
     swap = swaps(len(cohort.patients), resamples, seed)
-    values: dict[str, list[dict[str, float]]] = {name: [{} for _ in each] for name, each in arms.items()}
-    found: dict[str, dict[str, Difference | None]] = {name: {} for name in arms}
     first, *others = arms
+    with_first = [(first, name) for name in others]
+    with_controls = [(control, name) for name in learnt for control in others if control not in learnt]
+    values: dict[str, list[dict[str, float]]] = {name: [{} for _ in each] for name, each in arms.items()}
+    found: dict[tuple[str, str], dict[str, Difference | None]] = {pair: {} for pair in with_first + with_controls}
+    frocs: dict[str, dict[str, list[FrocPoint]]] = {name: {} for name in arms}
     for ending, measure in measures(cohort, ious, threshold).items():
         spread = {name: [bootstrap(measure, one, cohort, weights) for one in each] for name, each in arms.items()}
         for name, each in arms.items():
-            for value, one in zip(values[name], each, strict=True):
-                value.update(numbers(measure, ending, one, cohort))
-        for name in others:
-            exchanged = _exchanged(measure, arms[first], arms[name], cohort, swap)
-            for number in exchanged:
-                if _shown(number, ending):
-                    key = _name(number, ending)
-                    observed = _mean(values[name], key) - _mean(values[first], key)
-                    resampled = _over_seeds(spread[name], number, seed, 1) - _over_seeds(spread[first], number, seed, 0)
-                    found[name][key] = _difference(observed, resampled, exchanged[number])
-    return [_result(name, values[name], _judged(found, others, name) if name != first else {}) for name in arms]
+            points = [point(measure, one, cohort) for one in each]
+            for value, here in zip(values[name], points, strict=True):
+                value.update({_name(key, ending): number for key, number in here.items() if _shown(key, ending)})
+            if ending:
+                frocs[name][ending.removeprefix("iou")] = _froc(points, spread[name], seed)
+        for (control, name), differences in found.items():
+            exchanged = _exchanged(measure, arms[control], arms[name], cohort, swap)
+            for number in (number for number in exchanged if _shown(number, ending)):
+                key = _name(number, ending)
+                observed = _mean(values[name], key) - _mean(values[control], key)
+                resampled = _over_seeds(spread[name], number, seed, name) - _over_seeds(
+                    spread[control], number, seed, control
+                )
+                differences[key] = _difference(observed, resampled, exchanged[number])
+    judged = _judged(found, with_first) | _judged(found, with_controls)
+    return [
+        ArmResult(
+            arm=name, learnt=name in learnt, seeds={str(i): value for i, value in enumerate(values[name])},
+            mean={key: _mean(values[name], key) for key in values[name][0]}, froc=frocs[name],
+            against={control: judged[control, mine] for control, mine in judged if mine == name},
+        )
+        for name in arms
+    ]  # fmt: skip
+
+
+def claim(arms: Sequence[ArmResult], number: str) -> Claim | None:
+    """Return what may be said of the generated arm that was best on validation; None where none is generated."""
+    generated = [arm for arm in arms if arm.learnt and arm.chosen]
+    if not generated:
+        return None
+    best = max(generated, key=lambda arm: arm.mean[number] if arm.validation is None else arm.validation)
+    difference = best.against_real_only.get(number)
+    ahead = {name: each[number] for name, each in best.against.items() if name != BASELINE}
+    if difference is None or any(each is None for each in ahead.values()):
+        return None
+    known = {name: each for name, each in ahead.items() if each is not None}
+    supported = difference.verdict == "better" and all(each.verdict == "better" for each in known.values())
+    return Claim(arm=best.arm, number=number, difference=difference, ahead_of=known, supported=supported)
+
+
+def _froc(points: Sequence[Mapping[str, float]], spread: Sequence[Numbers], seed: int) -> list[FrocPoint]:
+    drawn = []
+    for fps in MATCHED_FPS:
+        name = f"sensitivity_at_{fps:g}"
+        limits = interval(_over_seeds(spread, name, seed, name))
+        drawn.append(FrocPoint(fps_per_slice=fps, sensitivity=_mean(points, name), interval=limits))
+    return drawn
 
 
 def _exchanged(
@@ -121,10 +215,10 @@ def _exchanged(
     return {name: np.mean([numbers[name] for numbers in each], 0) for name in each[0]}
 
 
-def _over_seeds(spread: Sequence[Numbers], name: str, seed: int, arm: int) -> np.ndarray:
+def _over_seeds(spread: Sequence[Numbers], name: str, seed: int, arm: str) -> np.ndarray:
     """Return the mean over resampled seeds in each resample of the patients, (r,)."""
     values = np.stack([numbers[name] for numbers in spread])  # (seeds, r)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, arm)))
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, crc32(arm.encode()))))
     drawn = rng.integers(0, len(values), (len(values), values.shape[1]))
     return np.take_along_axis(values, drawn, 0).mean(0)
 
@@ -141,15 +235,18 @@ def _difference(observed: float, resampled: np.ndarray, exchanged: np.ndarray) -
 
 
 def _judged(
-    found: Mapping[str, Mapping[str, Difference | None]], others: Sequence[str], name: str
-) -> dict[str, StudyDifference | None]:
-    judged: dict[str, StudyDifference | None] = {}
-    for key, own in found[name].items():
-        corrected = holm([found[other].get(key) for other in others])[others.index(name)]
-        judged[key] = None if own is None else StudyDifference(
-            difference=own.difference, interval=own.interval, p=own.p, p_holm=corrected,
-            verdict=verdict(own.interval, corrected),
-        )  # fmt: skip
+    found: Mapping[tuple[str, str], Mapping[str, Difference | None]], family: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], dict[str, StudyDifference | None]]:
+    """Correct the p of each number over a family of comparisons, and say what each comes to."""
+    judged: dict[tuple[str, str], dict[str, StudyDifference | None]] = {pair: {} for pair in family}
+    for key in found[family[0]] if family else ():
+        corrected = holm([found[pair].get(key) for pair in family])
+        for pair, p_holm in zip(family, corrected, strict=True):
+            own = found[pair].get(key)
+            judged[pair][key] = None if own is None else StudyDifference(
+                difference=own.difference, interval=own.interval, p=own.p, p_holm=p_holm,
+                verdict=verdict(own.interval, p_holm),
+            )  # fmt: skip
     return judged
 
 
@@ -158,13 +255,6 @@ def verdict(limits: tuple[float, float], p_holm: float) -> Verdict:
     if p_holm >= LEVEL or limits[0] <= 0 <= limits[1]:
         return "inconclusive"
     return "better" if limits[0] > 0 else "worse"
-
-
-def _result(name: str, values: list[dict[str, float]], differences: dict[str, StudyDifference | None]) -> ArmResult:
-    mean = {key: _mean(values, key) for key in values[0]}
-    return ArmResult(
-        arm=name, seeds={str(i): value for i, value in enumerate(values)}, mean=mean, against_real_only=differences
-    )
 
 
 def _mean(values: Sequence[Mapping[str, float]], key: str) -> float:
@@ -177,3 +267,8 @@ def _shown(number: str, ending: str) -> bool:
 
 def _name(number: str, ending: str) -> str:
     return f"{number}_{ending}" if ending else number
+
+
+def point_of(scored: Scored, cohort: Cohort, iou: float, threshold: float) -> dict[str, float]:
+    """Return every number of one detector at one IoU."""
+    return point(at_iou(cohort, iou, threshold), scored, cohort)

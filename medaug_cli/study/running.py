@@ -1,27 +1,23 @@
 """Run a study: every step is kept by its content, so that a study that was stopped goes on where it was."""
 
+import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medaug_cli import __version__
-from medaug_cli.devices import resolve_device
+from medaug_cli import registry
 from medaug_cli.errors import UsageError
-from medaug_cli.evaluation.from_store import annotated, check_detector, predict, split_indices
-from medaug_cli.files import publish_text, write_json
 from medaug_cli.lesion_filter import FilterOptions, sift
-from medaug_cli.metrics.annotations import FoundBoxes
-from medaug_cli.metrics.operating import cohort_of, score_detections
-from medaug_cli.runs import RunOptions, load_detector, train_detector, train_generator
+from medaug_cli.runs import RunOptions, train_detector, train_generator
 from medaug_cli.store import Store, open_store
-from medaug_cli.study.analysis import FractionResult, StudyReport, compare_arms
 from medaug_cli.study.arms import Arm
+from medaug_cli.study.leaks import refuse_leaks
 from medaug_cli.study.subsets import chosen_patients, subset
+from medaug_cli.study.timing import estimate
 from medaug_cli.synthesis import SynthesisOptions, synthesize
-
-REPORT = "study.json"
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,8 @@ class StudyOptions:
     device: str = "auto"
     precision: str = "auto"
     checkpoint_seconds: float = 60.0
+    num_parts: int = 1
+    part_id: int = 0
     dry_run: bool = False
     announce: Callable[[str], None] = lambda sentence: None
     report: Callable[[float, str], None] = lambda fraction, what: None
@@ -66,35 +64,20 @@ class Trial:
     def folder(self) -> str:
         return f"{part_name(self.fraction)}/seed{self.seed}"
 
+    @property
+    def detector(self) -> str:
+        """Return the folder of the trained detector, below the study's."""
+        return f"{self.folder}/detectors/{self.arm.name}"
+
+    @property
+    def together(self) -> tuple[float, int, str]:
+        """Return what trials of one part share: the generator that they wait for."""
+        return self.fraction, self.seed, self.arm.generator or self.arm.name
+
 
 def part_name(fraction: float) -> str:
     """Return the folder of a share of the training patients."""
     return f"patients{fraction * 100:g}"
-
-
-def run_study(options: StudyOptions) -> StudyReport | None:
-    """Train every arm at every share and seed, compare them on one split, publish study.json and its page.
-
-    Nothing is done twice: the same command goes on with a study that was stopped, or adds arms, shares and seeds to
-    one that is finished. Returns None after a dry run. Raises UsageError for a plan that compares nothing, BadInput
-    where a generator or detector has seen a patient that it is judged on.
-    """
-    _check(options)
-    store = open_store(options.store)
-    trials = list(plan(options))
-    options.announce(describe(options, store, trials))
-    if options.dry_run:
-        return None
-    begun = time.monotonic()
-    for done, trial in enumerate(trials, 1):
-        options.report((done - 1) / len(trials), f"{trial.folder}, {trial.arm.name}")
-        _train(options, store, trial)
-        left = (time.monotonic() - begun) / done * (len(trials) - done)
-        options.announce(f"{done} of {len(trials)} detectors are trained, about {left / 60:.0f} minutes are left")
-    report = _compare(options, store)
-    _publish(options, report)
-    options.report(1.0, "compared")
-    return report
 
 
 def plan(options: StudyOptions) -> Iterator[Trial]:
@@ -105,18 +88,65 @@ def plan(options: StudyOptions) -> Iterator[Trial]:
                 yield Trial(fraction, seed, arm)
 
 
+def part(options: StudyOptions) -> list[Trial]:
+    """Return the trials of this part: those that share a generator stay together."""
+    trials = list(plan(options))
+    groups = list(dict.fromkeys(trial.together for trial in trials))
+    mine = set(groups[options.part_id :: options.num_parts])
+    return [trial for trial in trials if trial.together in mine]
+
+
+def missing(options: StudyOptions, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials whose detector is not there yet."""
+    return [trial for trial in trials if not (options.out / trial.detector / "detector.json").exists()]
+
+
+def train_all(options: StudyOptions) -> bool:
+    """Train the detectors of this part; return whether those of all parts are there.
+
+    Raises UsageError for a plan that compares nothing or a store that leaks.
+    """
+    _check(options)
+    store = open_store(options.store)
+    refuse_leaks(store)
+    trials = part(options)
+    options.announce(describe(options, store, trials))
+    if options.dry_run:
+        return False
+    left, begun = missing(options, trials), time.monotonic()
+    for done, trial in enumerate(left, 1):
+        options.report((done - 1) / len(left), f"{trial.folder}, {trial.arm.name}")
+        _train(options, store, trial)
+        minutes = (time.monotonic() - begun) / done * (len(left) - done) / 60
+        options.announce(f"{done} of {len(left)} detectors are trained, about {minutes:.0f} minutes are left")
+    others = missing(options, list(plan(options)))
+    if others:
+        options.announce(f"this part is done; {len(others)} detectors of other parts are not there yet")
+    return not others
+
+
 def describe(options: StudyOptions, store: Store, trials: Sequence[Trial]) -> str:
-    """Say what will be done."""
-    generators = {(t.fraction, t.seed, t.arm.generator) for t in trials if t.arm.generator}
+    """Say what will be done, and about how long it takes."""
+    left = missing(options, trials)
+    generators = {trial.together for trial in left if trial.arm.generator}
     shares = ", ".join(
         f"{fraction:.0%} ({len(chosen_patients(store, fraction, options.seed))} patients)"
         for fraction in sorted(options.fractions)
     )
-    return (
-        f"{len(trials)} detectors ({options.detector}) and {len(generators)} generators: arms "
-        f"{', '.join(arm.name for arm in options.arms)}; training patients {shares}; {options.seeds} seeds; judged on "
-        f"the {options.split} split of {options.store}"
+    of = f" of part {options.part_id} of {options.num_parts}" if options.num_parts > 1 else ""
+    sentence = (
+        f"{len(trials)} detectors ({options.detector}){of}, {len(trials) - len(left)} of them trained, and "
+        f"{len(generators)} generators: arms {', '.join(arm.name for arm in options.arms)}; "
+        f"training patients {shares}; {options.seeds} seeds; judged on the {options.split} split of {options.store}"
     )
+    if not left:
+        return sentence
+    names = [name for _, _, name in sorted(generators)]
+    minutes = estimate(
+        store, options.detector, options.detector_settings, options.steps, sum(trial.arm.steps for trial in left),
+        names, options.generator_settings, options.kimg, options.device,
+    )  # fmt: skip
+    return f"{sentence}; about {minutes:.0f} minutes by a short measurement"
 
 
 def _check(options: StudyOptions) -> None:
@@ -128,91 +158,94 @@ def _check(options: StudyOptions) -> None:
         raise UsageError(f"--ratio {options.ratio:g}: a positive number of synthetic images a real one is wanted")
     if options.split not in ("val", "test"):
         raise UsageError(f"--split {options.split}: a study is judged on val or test")
+    if not 0 <= options.part_id < options.num_parts:
+        raise UsageError(
+            f"--part-id {options.part_id}: with --num-parts {options.num_parts} it is 0 to {options.num_parts - 1}"
+        )
     if options.out.exists() and not options.out.is_dir():
         raise UsageError(f"{options.out} is a file; choose another --out")
+    able = registry.capabilities("detector", options.detector).continues
+    fine_tuned = next((arm.name for arm in options.arms if arm.use == "pretrain"), None)
+    if fine_tuned and not able:
+        raise UsageError(f"--arm {fine_tuned}: {options.detector} cannot go on from weights that were trained before")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other process holds this lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _train(options: StudyOptions, whole: Store, trial: Trial) -> Path:
     """Train the detector of a trial, and first what it needs; keep what is there already."""
-    part = options.out / part_name(trial.fraction)
-    part.mkdir(parents=True, exist_ok=True)
-    store = subset(whole, trial.fraction, options.seed, part / "real.h5")
+    place = options.out / part_name(trial.fraction)
+    with alone(place / ".lock"):
+        store = subset(whole, trial.fraction, options.seed, place / "real.h5")
     synthetic = _synthetic(options, store, trial) if trial.arm.generator else []
+    arm, out = trial.arm, options.out / trial.detector
+    steps = round(_steps(options) * arm.steps)
+    ratio = (arm.ratio or options.ratio) if synthetic else None
+    if arm.use == "mixed":
+        return _detector(options, store, trial, out, synthetic, ratio, steps)
+    if arm.use == "only":
+        return _detector(options, store, trial, out, synthetic, None, steps, synthetic_only=True)
+    first = out.with_name(f"{out.name}, first")
+    _detector(options, store, trial, first, synthetic, None, steps // 2, synthetic_only=True)
+    return _detector(options, store, trial, out, [], None, steps - steps // 2, start=first)
+
+
+def _steps(options: StudyOptions) -> int:
+    return options.steps or int(registry.capabilities("detector", options.detector).default_budget or 2000)
+
+
+def _detector(
+    options: StudyOptions, store: Store, trial: Trial, out: Path, synthetic: list[Path], ratio: float | None,
+    steps: int, synthetic_only: bool = False, start: Path | None = None,
+) -> Path:  # fmt: skip
+    variants = registry.capabilities("detector", options.detector).variants
+    settings = {**options.detector_settings, **variants.get(trial.arm.variant or "", {})}
     run = RunOptions(
-        options.out / trial.folder / "detectors" / trial.arm.name, options.detector_settings, trial.seed,
-        options.device, options.precision, resume=True, checkpoint_seconds=options.checkpoint_seconds,
+        out, settings, trial.seed, options.device, options.precision, resume=True,
+        checkpoint_seconds=options.checkpoint_seconds,
     )  # fmt: skip
-    ratio = options.ratio if synthetic else None
-    return train_detector(store.path, options.detector, run, synthetic, ratio, options.steps)
+    return train_detector(
+        store.path, options.detector, run, synthetic, ratio, steps, synthetic_only=synthetic_only, start=start
+    )
+
+
+def synthetic_folder(options: StudyOptions, trial: Trial) -> Path:
+    """Return where the generator of a trial and its images stand."""
+    return options.out / trial.folder / "synthetic" / str(trial.arm.generator)
+
+
+def synthetic_store(options: StudyOptions, trial: Trial, real: Store) -> Path:
+    """Return the synthetic images that the detector of a trial is trained on."""
+    n = drawn_images(options, trial, real)
+    return synthetic_folder(options, trial) / (f"filtered-{n}/kept.h5" if trial.arm.filtered else f"drawn-{n}.h5")
+
+
+def drawn_images(options: StudyOptions, trial: Trial, real: Store) -> int:
+    """Return how many synthetic images are drawn for a trial, before a filter."""
+    return options.n or max(1, round((trial.arm.ratio or options.ratio) * len(real.indices("train"))))
 
 
 def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
     """Fit the generator of a trial on its patients and draw its images; return their store."""
     generator = str(trial.arm.generator)
-    place = options.out / trial.folder / "synthetic" / generator
+    place, wanted = synthetic_folder(options, trial), synthetic_store(options, trial, store)
     run = RunOptions(
         place / "gan", options.generator_settings.get(generator, {}), trial.seed, options.device, options.precision,
         resume=True, checkpoint_seconds=options.checkpoint_seconds,
     )  # fmt: skip
     gan = train_generator(store.path, generator, run, options.kimg)
-    n = options.n or max(1, round(options.ratio * len(store.indices("train"))))
-    drawn = place / "synthetic.h5"
+    n = drawn_images(options, trial, store)
+    drawn = place / f"drawn-{n}.h5"
     synthesize(SynthesisOptions(
         n, gan, drawn, store.path.with_name("boxes.json"), options.jitter, trial.seed, options.device, resume=True
     ))  # fmt: skip
-    if not trial.arm.filtered:
-        return [drawn]
-    sift(FilterOptions(drawn, place / "kept.h5", real=store.path, device=options.device, resume=True))
-    return [place / "kept.h5"]
-
-
-def _found(options: StudyOptions, store: Store, indices: Any, trial: Trial) -> FoundBoxes:
-    device = resolve_device(options.device)
-    detector, metadata = load_detector(options.out / trial.folder / "detectors" / trial.arm.name, device)
-    check_detector(trial.arm.name, metadata, store, indices, options.split)
-    return predict(trial.arm.name, detector, store, indices, lambda name, done, total: None)
-
-
-def _compare(options: StudyOptions, store: Store) -> StudyReport:
-    indices = split_indices(store, options.split)
-    data = annotated(store, indices)
-    if not len(data.truth.boxes):
-        raise UsageError(f"{options.store} has no box in the {options.split} split, so there is nothing to find")
-    cohort, ious = cohort_of(data), tuple(dict.fromkeys((*options.ious, 0.5)))
-    results = []
-    for fraction in sorted(options.fractions):
-        arms = {
-            arm.name: [
-                score_detections(data, cohort, _found(options, store, indices, Trial(fraction, seed, arm)), ious)
-                for seed in range(options.seeds)
-            ]
-            for arm in options.arms
-        }
-        part = open_store(options.out / part_name(fraction) / "real.h5")
-        train = part.indices("train")
-        results.append(FractionResult(
-            fraction=fraction, patients=len({part.patients[i] for i in train}), images=len(train),
-            arms=compare_arms(arms, cohort, options.ious, options.threshold, options.resamples, options.seed),
-        ))  # fmt: skip
-    return StudyReport(
-        tool_version=__version__, settings=_settings(options), data={options.store.name: store.hash},
-        split=options.split, slices=len(data), boxes=cohort.box_total, patients=len(cohort.patients), fractions=results,
-    )  # fmt: skip
-
-
-def _settings(options: StudyOptions) -> dict[str, Any]:
-    return {
-        "arms": [arm.name for arm in options.arms], "fractions": [float(f) for f in sorted(options.fractions)],
-        "seeds": options.seeds, "n": options.n, "ratio": options.ratio, "jitter": options.jitter,
-        "detector": options.detector, "detector_settings": {k: str(v) for k, v in options.detector_settings.items()},
-        "steps": options.steps, "kimg": options.kimg, "threshold": options.threshold, "resamples": options.resamples,
-        "seed": options.seed,
-    }  # fmt: skip
-
-
-def _publish(options: StudyOptions, report: StudyReport) -> None:
-    from medaug_cli.study.page import study_html, study_rows
-
-    publish_text(options.out / "study.csv", study_rows(report))
-    publish_text(options.out / "study.html", study_html(report))
-    write_json(options.out / REPORT, report)  # last: it says that all is done
+    if trial.arm.filtered:
+        sift(FilterOptions(drawn, wanted, real=store.path, device=options.device, resume=True))
+    return [wanted]

@@ -1,5 +1,6 @@
 """YOLOv3 (Redmon and Farhadi 2018) on any backbone of timm."""
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -33,7 +34,13 @@ LOG_EVERY = 10  # steps
 class YOLOv3:
     """Find boxes at three scales with anchors fitted to the training boxes."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(dims=(2,), channels=(1, 2, 3, 4), default_budget=2000)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True,
+        variants={
+            "plain": {"flip": False, "shift": 0.0, "zoom": 0.0, "contrast": 0.0, "brightness": 0.0},
+            "mosaic": {"mosaic": 1 / 6},  # as many lesions a batch as with a second one in half of the images
+        },
+    )  # fmt: skip
 
     backbone: str = setting("darknet53", "a timm backbone with strides 8, 16 and 32, or 'small' for a CPU")
     width: int = setting(16, "feature maps of the first layer of backbone 'small'", minimum=2)
@@ -48,6 +55,10 @@ class YOLOv3:
     box_loss: Literal["paper", "giou"] = setting(
         "paper", "squared errors of the paper, or generalised IoU", choices=("paper", "giou")
     )
+    assignment: Literal["paper", "aligned"] = setting(
+        "paper", "a box is learnt by one anchor, or by the ten predictions that suit it best, with complete IoU",
+        choices=("paper", "aligned"),
+    )  # fmt: skip
     box_weight: float = setting(1.0, "weight of the box loss", minimum=0)
     validations: int = setting(10, "how often the validation split chooses the best weights", minimum=1)
     flip: bool = setting(True, "augment by left-right flips")
@@ -55,6 +66,7 @@ class YOLOv3:
     zoom: float = setting(0.2, "augment by zooms of up to this share", minimum=0, maximum=2)
     contrast: float = setting(0.2, "augment contrast by up to this share", minimum=0, maximum=0.9)
     brightness: float = setting(0.1, "augment brightness by up to this much of the range", minimum=0, maximum=0.9)
+    mosaic: float = setting(0.0, "share of the images that become a mosaic of four", minimum=0, maximum=1)
     nms: float = setting(0.45, "overlap from which the weaker of two detections is dropped", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
@@ -73,20 +85,20 @@ class YOLOv3:
 
     def recipe(self) -> Recipe:
         """Return the numbers of a training step."""
-        amounts = Amounts(self.flip, self.shift, self.zoom, self.contrast, self.brightness)
+        amounts = Amounts(self.flip, self.shift, self.zoom, self.contrast, self.brightness, self.mosaic)
         return Recipe(
             self.batch, self.lr, self.weight_decay, self.warm_up, self.ema, self.box_loss, self.box_weight,
-            self.zoom_input, self.validations, amounts,
+            self.assignment, self.zoom_input, self.validations, amounts,
         )  # fmt: skip
 
     def fit(self, data: Examples, run: Run) -> None:
-        """Train on the images of `data` until the run's budget is spent; keep the best average by validation."""
+        """Train on the images of `data` until the run's budget is spent; keep the best average by validation.
+
+        Goes on from the weights and the anchors that were loaded, where there are any.
+        """
         if len(data) == 0:
             raise BadInput("there is no training image to fit yolov3 on")
-        anchors = training_anchors(data, self.zoom_input)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(image_seed(abs(run.seed), 0))
-            network = self.build(data.spec)
+        network, anchors = self._begin(data, run)
         training = Training(network, anchors, self.recipe(), data, run)
         done = training.load_state_dict(run.state) if run.state else 0
         while run.fraction(done) < 1:
@@ -99,6 +111,13 @@ class YOLOv3:
         training.validate(done, last=True)
         run.checkpoint(done, lambda: training.state_dict(done), force=True)
         self._network, self._anchors = training.best, training.anchors
+
+    def _begin(self, data: Examples, run: Run) -> tuple[YOLO, Tensor]:
+        if self._network is not None and self._anchors is not None:
+            return copy.deepcopy(self._network).requires_grad_(True).train(), self._anchors
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(image_seed(abs(run.seed), 0))
+            return self.build(data.spec), training_anchors(data, self.zoom_input)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best averaged weights and the anchors in input pixels."""
@@ -123,7 +142,7 @@ class YOLOv3:
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
         """Yield (boxes, scores, labels) an image (c, *s), best first; score = objectness x class."""
         network, anchors = self._fitted()
-        yield from predict(network, anchors, self.zoom_input, images, self.nms)
+        yield from predict(network, anchors, self.zoom_input, images, self.recipe().reach, self.nms)
 
     def _fitted(self) -> tuple[YOLO, Tensor]:
         if self._network is None or self._anchors is None:

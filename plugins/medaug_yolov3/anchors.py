@@ -59,13 +59,16 @@ def assign(boxes: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return scale, anchor, row, column
 
 
-def decode(raw: Tensor, anchors: Tensor, stride: int) -> Tensor:
-    """Return boxes (b, 3, h, w, 4) for raw numbers (b, 3, h, w, 4 or more) of one scale with anchors (3, 2)."""
+def decode(raw: Tensor, anchors: Tensor, stride: int, reach: float = 1.0) -> Tensor:
+    """Return boxes (b, 3, h, w, 4) for raw numbers (b, 3, h, w, 4 or more) of one scale with anchors (3, 2).
+
+    A centre lies in its cell, or with a `reach` above 1 up to (reach - 1) / 2 cells beyond it.
+    """
     h, w = raw.shape[2:4]
     rows = torch.arange(h, device=raw.device, dtype=raw.dtype)
     columns = torch.arange(w, device=raw.device, dtype=raw.dtype)
-    x = (raw[..., 0].sigmoid() + columns) * stride
-    y = (raw[..., 1].sigmoid() + rows[:, None]) * stride
+    offset = (raw[..., :2].sigmoid() - 0.5) * reach + 0.5
+    x, y = (offset[..., 0] + columns) * stride, (offset[..., 1] + rows[:, None]) * stride
     sides = raw[..., 2:4].clamp(max=8).exp() * anchors.view(1, 3, 1, 1, 2).to(raw.dtype)
     centre = torch.stack([x, y], -1)
     return torch.cat([centre - sides / 2, centre + sides / 2], -1)

@@ -21,6 +21,7 @@ class Amounts:
     zoom: float = 0.2
     contrast: float = 0.2
     brightness: float = 0.1
+    mosaic: float = 0.0  # share of the images that become a mosaic of four
 
 
 def augment(
@@ -48,6 +49,21 @@ def augment(
     moved = (moved * factor + offset * (moved > 0)).clamp(0, 1)
     kept = [_carry(boxes[i], scale[i], centre, shift[i], np.array([width, height], np.float64)) for i in range(b)]
     return moved, [box for box, _ in kept], [labels[i][chosen] for i, (_, chosen) in enumerate(kept)]
+
+
+def tiled(
+    images: Tensor, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Return one image (c, h, w) of four (4, c, h, w) at half their size, two by two, with all their boxes."""
+    _, c, height, width = images.shape
+    half = F.interpolate(images, size=(height // 2, width // 2), mode="area")
+    whole = images.new_zeros(c, height, width)
+    moved = []
+    for i in range(4):
+        top, left = (i // 2) * (height // 2), (i % 2) * (width // 2)
+        whole[:, top : top + height // 2, left : left + width // 2] = half[i]
+        moved.append(boxes[i].reshape(-1, 4) / 2 + np.array([left, top, left, top], np.float32))
+    return whole, np.concatenate(moved).astype(np.float32), np.concatenate(labels)
 
 
 def _carry(

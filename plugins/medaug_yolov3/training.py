@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from medaug_cli.plugin import BadInput, Detections, Examples, Run
+from medaug_yolov3.alignment import REACH, aligned_losses
 from medaug_yolov3.anchors import by_scale, cluster, decode
-from medaug_yolov3.augment import Amounts, augment
+from medaug_yolov3.augment import Amounts, augment, tiled
 from medaug_yolov3.losses import losses
 from medaug_yolov3.networks import STRIDES, YOLO
 
@@ -33,9 +34,15 @@ class Recipe:
     ema: float
     box_loss: str
     box_weight: float
+    assignment: str
     zoom_input: int
     validations: int
     amounts: Amounts
+
+    @property
+    def reach(self) -> float:
+        """Return how many cells a centre may move over."""
+        return REACH if self.assignment == "aligned" else 1.0
 
 
 def chance(seed: int, done: int) -> np.random.Generator:
@@ -81,9 +88,9 @@ class Training:
     def step(self, done: int) -> dict[str, Tensor]:
         """Train one step; return the losses."""
         rng = chance(self.run.seed, done)
-        indices = rng.choice(len(self.data), self.recipe.batch, p=self.data.weights)
-        images = torch.from_numpy(np.ascontiguousarray(self.data.read(indices), np.float32)).to(self.device)
-        boxes, labels = [self.data.boxes[i] for i in indices], [self.data.labels[i] for i in indices]
+        images, boxes, labels = self._read(rng, self.recipe.batch)
+        for i in np.flatnonzero(rng.random(len(boxes)) < self.recipe.amounts.mosaic):
+            images[i], boxes[i], labels[i] = tiled(*self._read(rng, 4))
         images, boxes, labels = augment(images, boxes, labels, self.recipe.amounts, rng)
         boxes = [box * self.recipe.zoom_input for box in boxes]
         parts = self._losses(images, boxes, labels)
@@ -97,13 +104,21 @@ class Training:
         self._move_average(done + 1)
         return {"loss": loss.detach(), **{name: value.detach() for name, value in parts.items()}}
 
+    def _read(self, rng: np.random.Generator, count: int) -> tuple[Tensor, list[np.ndarray], list[np.ndarray]]:
+        indices = rng.choice(len(self.data), count, p=self.data.weights)
+        images = torch.from_numpy(np.ascontiguousarray(self.data.read(indices), np.float32)).to(self.device)
+        return images, [self.data.boxes[i] for i in indices], [self.data.labels[i] for i in indices]
+
     def _losses(self, images: Tensor, boxes: list[np.ndarray], labels: list[np.ndarray]) -> dict[str, Tensor]:
         self.network.train()
         if self.recipe.zoom_input != 1:
             images = F.interpolate(images, scale_factor=self.recipe.zoom_input, mode="bilinear", align_corners=False)
         with self.run.autocast():
             raw = self.network(images.contiguous(memory_format=torch.channels_last))
-        return losses([r.float() for r in raw], self.anchors, boxes, labels, self.recipe.box_loss)
+        raw = [r.float() for r in raw]
+        if self.recipe.assignment == "aligned":
+            return aligned_losses(raw, self.anchors, boxes, labels)
+        return losses(raw, self.anchors, boxes, labels, self.recipe.box_loss)
 
     def learning_rate(self, done: int) -> float:
         """Return the step size: a linear warm-up, then half a cosine to zero over the run."""
@@ -126,7 +141,9 @@ class Training:
         if due <= self.validated and not last:
             return {}
         self.validated = due
-        scores = self.run.validate(lambda images: predict(self.average, self.anchors, self.recipe.zoom_input, images))
+        scores = self.run.validate(
+            lambda images: predict(self.average, self.anchors, self.recipe.zoom_input, images, self.recipe.reach)
+        )
         if not scores or scores["score"] >= self.best_score:
             self.best.load_state_dict(self.average.state_dict())
             self.best_score = scores.get("score", -math.inf)
@@ -174,14 +191,20 @@ def load_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
 
 @torch.no_grad()
 def predict(
-    network: YOLO, anchors: Tensor, zoom_input: int, images: Iterable[np.ndarray], nms: float = 0.45, batch: int = 16
+    network: YOLO,
+    anchors: Tensor,
+    zoom_input: int,
+    images: Iterable[np.ndarray],
+    reach: float = 1.0,
+    nms: float = 0.45,
+    batch: int = 16,
 ) -> Iterator[Detections]:
     """Yield the detections of each image (c, *s), best first, in pixels of the image."""
     device = anchors.device
     for group in _batches(images, batch):
         height, width = group.shape[-2:]
         raw = network(prepare(group, zoom_input, device))
-        scales = [_flat(r.float(), a, s) for r, a, s in zip(raw, by_scale(anchors), STRIDES, strict=True)]
+        scales = [_flat(r.float(), a, s, reach) for r, a, s in zip(raw, by_scale(anchors), STRIDES, strict=True)]
         all_boxes = torch.cat([boxes for boxes, _ in scales], 1) / zoom_input
         all_scores = torch.cat([scores for _, scores in scales], 1)
         all_boxes = torch.minimum(all_boxes.clamp(min=0), all_boxes.new_tensor([width, height, width, height]))
@@ -189,8 +212,8 @@ def predict(
             yield _best(all_boxes[i], all_scores[i], nms)
 
 
-def _flat(raw: Tensor, anchors: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    boxes, scores = decode(raw, anchors, stride), raw[..., 4:5].sigmoid() * raw[..., 5:].sigmoid()
+def _flat(raw: Tensor, anchors: Tensor, stride: int, reach: float) -> tuple[Tensor, Tensor]:
+    boxes, scores = decode(raw, anchors, stride, reach), raw[..., 4:5].sigmoid() * raw[..., 5:].sigmoid()
     return boxes.flatten(1, 3), scores.flatten(1, 3)
 
 
