@@ -80,7 +80,8 @@ def _show(report: "StudyReport") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from medaug_cli.study.page import measures, words
+    from medaug_cli.study.figures import words
+    from medaug_cli.study.page import measures
 
     for part in report.fractions:
         for name in measures(report):

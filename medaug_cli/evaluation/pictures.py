@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,30 +29,41 @@ def overlay_pictures(
     evidence: Evidence, metrics: Metrics, count: int, say: Callable[[str], None]
 ) -> Iterator[tuple[int, Any]]:
     """Yield (image index, PIL picture) of the chosen images that can be seen."""
-    data, iou = evidence.data, next(iter(metrics.rows[0].iou))
+    iou = next(iter(metrics.rows[0].iou))
     thresholds = [row.iou[iou].thresholds[DRAWN_FPS] for row in metrics.rows]
+    some = False
+    for each in overlays(evidence.data, evidence.found, thresholds, float(iou), evidence.picture, count):
+        some = True
+        yield each
+    if not some and count:
+        say("no overlay is drawn: no image can be seen")
+
+
+def overlays(
+    data: Annotated, found: Mapping[str, FoundBoxes], thresholds: Sequence[float | None], iou: float,
+    picture: Callable[[int], np.ndarray | None], count: int,
+) -> Iterator[tuple[int, Any]]:  # fmt: skip
+    """Yield (image index, PIL picture) of `count` images, each detector at its own threshold (None: no detection)."""
     seen = [
-        sightings(data, found, float(iou), np.inf if threshold is None else threshold)
-        for found, threshold in zip(evidence.found.values(), thresholds, strict=True)
+        sightings(data, boxes, iou, np.inf if threshold is None else threshold)
+        for boxes, threshold in zip(found.values(), thresholds, strict=True)
     ]
     truth = without_crowds(data.truth)
     drawn = 0
-    for index in choose_images(data, list(evidence.found.values()), seen):
+    for index in choose_images(data, list(found.values()), seen):
         if drawn == count:
             return
-        image = evidence.picture(index)
+        image = picture(index)
         if image is None:
             continue
         drawn += 1
         own = truth.images == index
         views = [
-            _view(name, thresholds[i], found, seen, i, index, own, data.label_names)
-            for i, (name, found) in enumerate(evidence.found.items())
+            _view(name, thresholds[i], boxes, seen, i, index, own, data.label_names)
+            for i, (name, boxes) in enumerate(found.items())
         ]
         captions = [data.label_names[label] for label in truth.labels[own]] if len(data.label_names) > 1 else []
         yield index, draw_overlay(image, truth.boxes[own], views, f"{data.image_names[index]}: annotated", captions)
-    if drawn == 0 and count:
-        say("no overlay is drawn: no image can be seen")
 
 
 def choose_images(data: Annotated, found: Sequence[FoundBoxes], seen: Sequence[Sightings]) -> list[int]:

@@ -28,6 +28,7 @@ from medaug_cli.metrics.resampling import (
 from medaug_cli.study.arms import BASELINE
 
 SHOWN = ("sensitivity_at_1", "sensitivity_at_4", "cpm")
+TABLE1 = ("mAP", "sensitivity", "fps_per_slice")
 LEVEL = 0.05
 Verdict = Literal["better", "worse", "inconclusive"]
 
@@ -52,6 +53,13 @@ class FrocPoint(Strict):
     fps_per_slice: float
     sensitivity: float
     interval: tuple[float, float] | None  # 95 %, resampling patients and seeds
+
+
+class Estimate(Strict):
+    """A number of an arm, mean over seeds, with its 95 % interval over patients and seeds."""
+
+    mean: float
+    interval: tuple[float, float] | None
 
 
 class SizeGroup(Strict):
@@ -89,6 +97,7 @@ class ArmResult(Strict):
     learnt: bool = False  # a generator that learns, and not a control
     seeds: dict[str, dict[str, float]]  # seed -> number -> value
     mean: dict[str, float]
+    table1: dict[str, Estimate] = {}  # the paper's Table 1: mAP, sensitivity and FPs a slice at the threshold
     validation: float | None = None  # what arms of one generator are chosen by
     chosen: bool = True  # the best of its generator's arms on validation
     against: dict[str, dict[str, StudyDifference | None]]  # other arm -> number -> this arm less that one
@@ -155,12 +164,16 @@ def compare_arms(
     values: dict[str, list[dict[str, float]]] = {name: [{} for _ in each] for name, each in arms.items()}
     found: dict[tuple[str, str], dict[str, Difference | None]] = {pair: {} for pair in with_first + with_controls}
     frocs: dict[str, dict[str, list[FrocPoint]]] = {name: {} for name in arms}
+    table1: dict[str, dict[str, Estimate]] = {name: {} for name in arms}
     for ending, measure in measures(cohort, ious, threshold).items():
         spread = {name: [bootstrap(measure, one, cohort, weights) for one in each] for name, each in arms.items()}
         for name, each in arms.items():
             points = [point(measure, one, cohort) for one in each]
             for value, here in zip(values[name], points, strict=True):
                 value.update({_name(key, ending): number for key, number in here.items() if _shown(key, ending)})
+            for key in (key for key in TABLE1 if key in points[0]):
+                limits = interval(_over_seeds(spread[name], key, seed, name))
+                table1[name][_name(key, ending)] = Estimate(mean=_mean(points, key), interval=limits)
             if ending:
                 frocs[name][ending.removeprefix("iou")] = _froc(points, spread[name], seed)
         for (control, name), differences in found.items():
@@ -177,6 +190,7 @@ def compare_arms(
         ArmResult(
             arm=name, learnt=name in learnt, seeds={str(i): value for i, value in enumerate(values[name])},
             mean={key: _mean(values[name], key) for key in values[name][0]}, froc=frocs[name],
+            table1=table1[name],
             against={control: judged[control, mine] for control, mine in judged if mine == name},
         )
         for name in arms

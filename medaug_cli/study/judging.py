@@ -1,7 +1,7 @@
 """Judge the detectors of a study on held-out patients, and publish what came out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from medaug_cli.runs import load_detector
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.analysis import ArmResult, FractionResult, SizeGroup, StudyReport, claim, compare_arms, point_of
 from medaug_cli.study.running import StudyOptions, Trial, alone, part_name, synthetic_store, train_all
+from medaug_cli.study.showing import Shown, detections, nearest_pairs, row
 from medaug_cli.study.similarity import pictures
 
 REPORT, OPENED = "study.json", "opened.json"
@@ -169,8 +170,57 @@ def settings(options: StudyOptions) -> dict[str, Any]:
 
 
 def _publish(options: StudyOptions, report: StudyReport, store: Store) -> None:
-    from medaug_cli.study.page import study_html, study_rows
+    from medaug_cli.study.page import card, difference_rows, study_html, study_rows
 
+    judged = _Split(options, store, options.split)
+    shown = {f"{part.fraction:g}": _shown(options, judged, part) for part in report.fractions}
+    for part in report.fractions:
+        for arm, facts in _cards(options, part):
+            publish_text(options.out / part_name(part.fraction) / f"card {arm.arm}.md", card(report, part, arm, facts))
     publish_text(options.out / "study.csv", study_rows(report))
-    publish_text(options.out / "study.html", study_html(report))
+    publish_text(options.out / "differences.csv", difference_rows(report))
+    publish_text(options.out / "study.html", study_html(report, shown))
     write_json(options.out / REPORT, report)  # last: it says that all is done
+
+
+def _first(options: StudyOptions, part: FractionResult, arm: ArmResult) -> Trial:
+    return Trial(part.fraction, 0, next(each for each in options.arms if each.name == arm.arm))
+
+
+def _shown(options: StudyOptions, judged: _Split, part: FractionResult) -> list[Shown]:
+    """Return the pictures of one share of the patients: images, nearest pairs, detections."""
+    real = open_store(options.out / part_name(part.fraction) / "real.h5")
+    pictures = [row("Real training slices, chosen by seed", real, real.indices("train"), options.seed)]
+    for arm in part.arms:
+        trial = _first(options, part, arm)
+        if trial.arm.generator is None or not arm.chosen:
+            continue
+        drawn = open_store(synthetic_store(options, trial, real))
+        pictures.append(row(f"{arm.arm}, chosen by seed", drawn, np.arange(len(drawn)), options.seed))
+        if arm.learnt and arm.similarity:
+            title = f"{arm.arm}: the images nearest to a training slice (by pixels), above those slices"
+            pictures.append(nearest_pairs(title, drawn, real, arm.similarity[0].nearest))
+    return pictures + _detections(options, judged, part)
+
+
+def _detections(options: StudyOptions, judged: _Split, part: FractionResult) -> list[Shown]:
+    """Return what real-only and the best other arm find, first seed, each at one false positive a slice."""
+    iou, number = options.ious[0], f"sensitivity_at_1_iou{options.ious[0]:g}"
+    others = [arm for arm in part.arms[1:] if part.claim is None or arm.arm == part.claim.arm]
+    best = max(others, key=lambda arm: arm.mean[number])
+    trials = [_first(options, part, arm) for arm in (part.arms[0], best)]
+    thresholds = [froc(judged.scored(trial, (iou,)), judged.cohort, iou).threshold_at(1.0) for trial in trials]
+    found = {trial.arm.name: judged.found(trial) for trial in trials}
+    return detections(judged.data, judged.store, judged.indices, found, thresholds, iou)
+
+
+def _cards(options: StudyOptions, part: FractionResult) -> Iterator[tuple[ArmResult, dict[str, Any]]]:
+    """Yield each chosen generated arm with what its card says of its images."""
+    real = open_store(options.out / part_name(part.fraction) / "real.h5")
+    for arm in (arm for arm in part.arms if arm.learnt and arm.chosen):
+        drawn = open_store(synthetic_store(options, _first(options, part, arm), real))
+        origin = drawn.info.generators[0]
+        yield arm, {
+            "images": len(drawn), "size": "x".join(map(str, drawn.spec.spatial)), "generator": origin.name,
+            "version": origin.version, "hash": origin.hash, "seed": drawn.info.seed,
+        }  # fmt: skip

@@ -1,26 +1,19 @@
-"""The page of a study, and its rows for a spreadsheet."""
+"""The page of a study, its rows for a spreadsheet, and the card of the synthetic images."""
 
 import csv
 import io
 from base64 import b64encode
 from typing import Any
 
-from medaug_cli.study.analysis import ArmResult, StudyReport
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+from medaug_cli.study.analysis import ArmResult, Claim, FractionResult, StudyReport
+from medaug_cli.study.arms import BASELINE
+from medaug_cli.study.figures import differences_svg, froc_svg, gain_svg, seeds_svg, words
+from medaug_cli.study.showing import Shown
 
 
 def measures(report: StudyReport) -> list[str]:
     """Return the names of the numbers that every arm has."""
     return list(report.fractions[0].arms[0].mean)
-
-
-def words(name: str) -> str:
-    """Write a number's name for a reader: sensitivity_at_1_iou0.5 -> sensitivity at 1 FP, IoU 0.5."""
-    first, _, iou = name.partition("_iou")
-    rate = first.removeprefix("sensitivity_at_")
-    said = f"sensitivity at {rate} FP{'' if rate == '1' else 's'}" if rate != first else first.replace("cpm", "CPM")
-    return f"{said}, IoU {iou}" if iou else f"{said}, IoU 0.5"
 
 
 def study_rows(report: StudyReport) -> str:
@@ -36,63 +29,114 @@ def study_rows(report: StudyReport) -> str:
     return target.getvalue()
 
 
-def study_html(report: StudyReport) -> str:
+def difference_rows(report: StudyReport) -> str:
+    """Return a CSV with a row for every share of patients, arm, arm that it is compared with, and number."""
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow(["fraction", "arm", "against", "number", "difference", "low", "high", "p", "p_holm", "verdict"])
+    for part in report.fractions:
+        for arm in part.arms:
+            for other, numbers in arm.against.items():
+                for name, own in numbers.items():
+                    if own is not None:
+                        values = [f"{v:.6g}" for v in (own.difference, *own.interval, own.p, own.p_holm)]
+                        writer.writerow([f"{part.fraction:g}", arm.arm, other, name, *values, own.verdict])
+    return target.getvalue()
+
+
+def study_html(report: StudyReport, shown: dict[str, list[Shown]] | None = None) -> str:
     """Return the page with tables and pictures, in one file that loads nothing."""
     from jinja2 import Environment, PackageLoader
 
-    environment = Environment(loader=PackageLoader("medaug_cli", "study"), autoescape=True, trim_blocks=True)
-    names = measures(report)
-    parts: list[dict[str, Any]] = [
-        {"part": part, "tables": [_table(part.arms, name) for name in names]} for part in report.fractions
-    ]
-    return environment.get_template("study.html").render(
-        report=report, parts=parts, picture=b64encode(study_svg(report).encode()).decode()
+    environment = Environment(
+        loader=PackageLoader("medaug_cli", "study"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    return environment.get_template("study.html").render(
+        report=report, names=measures(report), words=words, first=first_number(report), shown=shown or {},
+        drawings=_drawings(report), sentence=claim_sentence, table1=table1_words, rate=_rate, baseline=BASELINE,
+    )  # fmt: skip
 
 
-def _table(arms: list[ArmResult], name: str) -> dict[str, Any]:
-    rows = []
-    for arm in arms:
-        own = arm.against_real_only.get(name)
-        rows.append({
-            "arm": arm.arm, "mean": f"{arm.mean[name]:.3f}",
-            "seeds": ", ".join(f"{values[name]:.3f}" for values in arm.seeds.values()),
-            "difference": "" if own is None else own.words(),
-            "p": "" if own is None else f"{own.p_holm:.3f}", "verdict": "" if own is None else own.verdict,
-        })  # fmt: skip
-    return {"title": words(name), "rows": rows}
+def first_number(report: StudyReport) -> str:
+    """Return the number that the study's answer is given in."""
+    return next((name for name in measures(report) if name.startswith("sensitivity_at_1_")), measures(report)[0])
 
 
-def study_svg(report: StudyReport) -> str:
-    """Draw every seed of every arm over the share of patients, sensitivity at 1 FP at each IoU, as SVG."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    names = [name for name in measures(report) if name.startswith("sensitivity_at_1_")] or measures(report)[:1]
-    with matplotlib.rc_context({"svg.hashsalt": "medaug", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(1 + 4.5 * len(names), 4), layout="constrained")
-        panels = figure.subplots(1, len(names), squeeze=False)[0]
-        for panel, name in zip(panels, names, strict=True):
-            _draw(panel, report, name)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
-        target = io.BytesIO()
-        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": "medaug"})
-    return target.getvalue().decode()
+def _drawings(report: StudyReport) -> dict[str, str]:
+    first = first_number(report)
+    numbers = [name for name in measures(report) if name.startswith("sensitivity_at_1_")]
+    drawings = {f"differences, {words(name)}": differences_svg(report, name) for name in numbers}
+    drawings |= {f"every seed, {words(name)}": seeds_svg(report, name) for name in numbers}
+    drawings |= {f"FROC, IoU {iou}": froc_svg(report, iou) for iou in report.fractions[0].arms[0].froc}
+    if gain := gain_svg(report, first):
+        drawings["gain"] = gain
+    return {name: f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}" for name, svg in drawings.items()}
 
 
-def _draw(panel: Any, report: StudyReport, name: str) -> None:
-    count = len(report.fractions[0].arms)
-    for i in range(count):
-        colour = COLOURS[i % len(COLOURS)]
-        for place, part in enumerate(report.fractions):
-            arm = part.arms[i]
-            centre = place + (i - (count - 1) / 2) * 0.8 / count
-            seeds = [values[name] for values in arm.seeds.values()]
-            panel.plot([centre] * len(seeds), seeds, "o", ms=4, color=colour, alpha=0.5)
-            panel.plot([centre - 0.3 / count, centre + 0.3 / count], [arm.mean[name]] * 2, color=colour, lw=2)
-        panel.plot([], [], color=colour, lw=2, label=report.fractions[0].arms[i].arm)
-    panel.set_xticks(range(len(report.fractions)), [f"{p.patients} patients" for p in report.fractions])
-    panel.set_title(words(name), fontsize=10)
-    panel.set_ylabel("sensitivity")
-    panel.grid(axis="y", color="0.9")
-    panel.spines[["top", "right"]].set_visible(False)
+def claim_sentence(part: FractionResult) -> str:
+    """Say in words what was found for generated images at one share of the patients."""
+    found = part.claim
+    if found is None:
+        return f"With {part.patients} training patients no generated arm was compared."
+    own = found.difference
+    start = (
+        f"With {part.patients} training patients the generated arm that was best on validation, {found.arm}, changes "
+        f"{words(found.number)} by {own.words()} against {BASELINE}: {own.verdict}."
+    )
+    return f"{start} {_over_controls(found)}".strip()
+
+
+def _over_controls(found: Claim) -> str:
+    if not found.ahead_of:
+        return "No control was trained, so nothing can be said for the generator."
+    ahead = [name for name, each in found.ahead_of.items() if each.verdict == "better"]
+    behind = [f"{name} ({each.difference:+.3f})" for name, each in found.ahead_of.items() if each.verdict != "better"]
+    if not behind:
+        return f"It is better than every control ({', '.join(ahead)})."
+    better = f"It is better than {', '.join(ahead)}, but" if ahead else "It"
+    return f"{better} is not shown to be better than {', '.join(behind)}."
+
+
+def table1_words(arm: ArmResult, name: str) -> str:
+    """Write a number of Table 1 with its interval."""
+    own = arm.table1.get(name)
+    if own is None:
+        return "–"
+    places = 2 if name.startswith("fps") else 3
+    limits = f" [{own.interval[0]:.{places}f}, {own.interval[1]:.{places}f}]" if own.interval else ""
+    return f"{own.mean:.{places}f}{limits}"
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def card(report: StudyReport, part: FractionResult, arm: ArmResult, facts: dict[str, Any]) -> str:
+    """Return the card of an arm's synthetic images, as Markdown (after Gebru et al. 2021, Datasheets for Datasets)."""
+    lines = [
+        f"# Synthetic images: {arm.arm}", "",
+        f"{facts['images']} images of {facts['size']} pixels, drawn by the generator `{facts['generator']}` "
+        f"{facts['version']} (weights {facts['hash'][:12]}), which was fitted on {part.images} slices of "
+        f"{part.patients} patients of the training split alone. Every image is synthetic; none may stand in a "
+        "validation or test set.", "",
+        "## How they were made", "",
+        f"Seed {facts['seed']}; each image follows the boxes of a training slice, changed by up to "
+        f"{report.settings['jitter']:g} of a box. The store names seed, condition and generator of each.", "",
+        "## What was measured", "",
+        f"- Detectors, {report.split} split, {report.slices} slices of {report.patients} patients: "
+        f"{claim_sentence(part)}",
+    ]  # fmt: skip
+    for own in arm.similarity:
+        lines.append(
+            f"- Features `{own.features}`: KID {own.kid:.3g} (real against real {_rate(own.kid_of_real)}), coverage "
+            f"{own.coverage:.2f} (real {_rate(own.coverage_of_real)}); {_rate(own.suspicious)} of the images lie "
+            "nearer to a training image than the nearest 1 % of held-out ones, median distance "
+            f"{_rate(own.memorisation_ratio)} of theirs."
+        )
+    lines += [
+        "", "## What they are not", "",
+        "Evidence of anything in a patient; a replacement for real validation; anonymous by construction. A generator "
+        "can repeat what it was fitted on: look at the nearest pairs on the study's page before you share them. For "
+        "research only, under the terms of the images that it was fitted on.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,173 @@
+"""The drawings of a study, as SVG."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
+from medaug_cli.study.arms import BASELINE, FORM
+
+COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+Draw = Callable[[Any, int], None]
+
+
+def words(name: str) -> str:
+    """Write a number's name for a reader: sensitivity_at_1_iou0.5 -> sensitivity at 1 FP, IoU 0.5."""
+    first, _, iou = name.partition("_iou")
+    rate = first.removeprefix("sensitivity_at_")
+    said = f"sensitivity at {rate} FP{'' if rate == '1' else 's'}" if rate != first else first.replace("cpm", "CPM")
+    return f"{said}, IoU {iou or '0.5'}"
+
+
+def seeds_svg(report: StudyReport, name: str) -> str:
+    """Draw every seed and the mean of every arm, a panel for each share of the patients."""
+
+    def draw(panel: Any, place: int) -> None:
+        part = report.fractions[place]
+        for row, arm in enumerate(part.arms):
+            seeds = [values[name] for values in arm.seeds.values()]
+            colour = _colour(arm)
+            panel.plot(seeds, [row] * len(seeds), "o", ms=4, color=colour, alpha=0.5)
+            panel.plot([arm.mean[name]] * 2, [row - 0.32, row + 0.32], color=colour, lw=2)
+        panel.axvline(part.arms[0].mean[name], color="0.6", lw=0.8, ls=":")
+        _rows(panel, part, place, words(name))
+
+    return _figure(report, draw, len(report.fractions))
+
+
+def differences_svg(report: StudyReport, name: str) -> str:
+    """Draw the difference of every arm to real-only with its interval, a panel for each share of the patients."""
+
+    def draw(panel: Any, place: int) -> None:
+        part = report.fractions[place]
+        for row, arm in enumerate(part.arms):
+            own = arm.against_real_only.get(name)
+            if own is None:
+                continue
+            sure = own.verdict != "inconclusive"
+            panel.plot(own.interval, [row, row], color=_colour(arm), lw=2 if sure else 1)
+            panel.plot([own.difference], [row], "o", color=_colour(arm), mfc=None if sure else "white")
+        panel.axvline(0, color="0.4", lw=0.8)
+        _rows(panel, part, place, f"difference to {BASELINE}: {words(name)}")
+
+    return _figure(report, draw, len(report.fractions))
+
+
+def froc_svg(report: StudyReport, iou: str, most: int = 6) -> str:
+    """Draw sensitivity against false positives with 95 % bands: real-only, and the arms that were best."""
+
+    def draw(panel: Any, place: int) -> None:
+        part = report.fractions[place]
+        for i, arm in enumerate(_shown(part, most)):
+            points = arm.froc.get(iou, [])
+            rates, colour = [point.fps_per_slice for point in points], COLOURS[i % len(COLOURS)]
+            panel.plot(rates, [point.sensitivity for point in points], "o-", ms=3, color=colour, label=arm.arm)
+            if all(point.interval for point in points):
+                low, high = zip(*(point.interval or (0, 0) for point in points), strict=True)
+                panel.fill_between(rates, low, high, color=colour, alpha=0.12, lw=0)
+        panel.set_xscale("log", base=2)
+        panel.set_xticks([0.5, 1, 2, 4, 8], ["½", "1", "2", "4", "8"])
+        panel.set_xlabel("false positives a slice")
+        panel.set_ylabel(f"sensitivity, IoU ≥ {iou}")
+        panel.set_ylim(0, 1)
+        panel.set_title(f"{part.patients} training patients", fontsize=10)
+        panel.legend(frameon=False, fontsize=8)
+        _tidy(panel, "both")
+
+    return _figure(report, draw, len(report.fractions), height=4.2)
+
+
+def gain_svg(report: StudyReport, name: str, most: int = 6) -> str | None:
+    """Draw the gain over real-only against the training patients, and against the ratio; None where neither varies."""
+    lines = _ratio_lines(report, name)
+    panels: list[Draw] = []
+    if len(report.fractions) > 1:
+        panels.append(lambda panel, _: _over_patients(panel, report, name, most))
+    if lines:
+        panels.append(lambda panel, _: _over_ratio(panel, lines))
+    return _figure(report, lambda panel, i: panels[i](panel, i), len(panels), height=3.6) if panels else None
+
+
+def _over_patients(panel: Any, report: StudyReport, name: str, most: int) -> None:
+    for i, arm in enumerate(_shown(report.fractions[0], most)[1:], 1):
+        same = [(p.patients, each) for p in report.fractions for each in p.arms if each.arm == arm.arm]
+        known = [(patients, own) for patients, each in same if (own := each.against_real_only.get(name))]
+        centre = [own.difference for _, own in known]
+        reach = [
+            [own.difference - own.interval[0] for _, own in known],
+            [own.interval[1] - own.difference for _, own in known],
+        ]
+        at = [patients * 1.02 ** (i - most / 2) for patients, _ in known]
+        panel.errorbar(
+            at, centre, reach, fmt="o-", ms=4, lw=1, capsize=2, color=COLOURS[i % len(COLOURS)], label=arm.arm
+        )
+    panel.set_xlabel("training patients")
+    panel.set_ylabel(f"gain over {BASELINE}")
+    panel.legend(frameon=False, fontsize=8)
+    _zero(panel)
+
+
+def _ratio_lines(report: StudyReport, name: str) -> dict[str, list[tuple[float, float]]]:
+    """Return, for each generator with arms of several ratios, (ratio, gain) at each; plain mixtures alone."""
+    ratio = float(report.settings["ratio"])
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for part in report.fractions:
+        for arm in part.arms:
+            found, own = FORM.fullmatch(arm.arm), arm.against_real_only.get(name)
+            if found and own and not found["filter"] and not found["use"]:
+                key = f"{found['generator']}, {part.patients} patients"
+                lines.setdefault(key, []).append((float(found["ratio"] or ratio), own.difference))
+    return {key: sorted(points) for key, points in lines.items() if len(points) > 1}
+
+
+def _over_ratio(panel: Any, lines: dict[str, list[tuple[float, float]]]) -> None:
+    for i, (key, points) in enumerate(lines.items(), 1):
+        panel.plot(*zip(*points, strict=True), "o-", ms=4, color=COLOURS[i % len(COLOURS)], label=key)
+    panel.set_xlabel("synthetic images a real one")
+    panel.set_ylabel(f"gain over {BASELINE}")
+    panel.legend(frameon=False, fontsize=8)
+    _zero(panel)
+
+
+def _shown(part: FractionResult, most: int) -> list[ArmResult]:
+    """Return real-only, the generated arms chosen on validation, and the controls, as many as can be told apart."""
+    generated = [arm for arm in part.arms if arm.learnt and arm.chosen]
+    controls = [arm for arm in part.arms[1:] if not arm.learnt]
+    return [part.arms[0], *generated, *controls][:most]
+
+
+def _colour(arm: ArmResult) -> str:
+    return COLOURS[0] if arm.arm == BASELINE else COLOURS[2] if arm.learnt else COLOURS[1]
+
+
+def _rows(panel: Any, part: FractionResult, place: int, title: str) -> None:
+    panel.set_yticks(range(len(part.arms)), [arm.arm for arm in part.arms] if place == 0 else [""] * len(part.arms))
+    panel.set_ylim(len(part.arms) - 0.5, -0.5)
+    panel.set_title(f"{part.patients} training patients", fontsize=10)
+    panel.set_xlabel(title)
+    _tidy(panel, "x")
+
+
+def _zero(panel: Any) -> None:
+    panel.axhline(0, color="0.4", lw=0.8)
+    _tidy(panel, "y")
+
+
+def _tidy(panel: Any, axis: str) -> None:
+    panel.grid(axis=axis, color="0.9")
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _figure(report: StudyReport, draw: Draw, panels: int, height: float | None = None) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    height = height or 1.0 + 0.3 * len(report.fractions[0].arms)
+    with matplotlib.rc_context({"svg.hashsalt": "medaug", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(1.6 + 4.2 * panels, height), layout="constrained")
+        for i, panel in enumerate(figure.subplots(1, panels, squeeze=False)[0]):
+            draw(panel, i)
+        target = io.BytesIO()
+        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": "medaug"})
+    return target.getvalue().decode()

@@ -1,0 +1,60 @@
+"""What a study's page shows of the images themselves: real and synthetic ones, nearest pairs, and detections."""
+
+import io
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.evaluation.pictures import overlays
+from medaug_cli.figures.grid import draw_grid
+from medaug_cli.metrics.annotations import Annotated, FoundBoxes
+from medaug_cli.store import Store
+
+SHOWN = 8  # images of a row
+PAIRS = 6
+OVERLAYS = 4
+CELL = 112  # pixels
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture for the page."""
+
+    title: str
+    source: str  # data: URI
+
+
+def row(title: str, store: Store, indices: np.ndarray, seed: int) -> Shown:
+    """Return some images of a store, chosen by seed and not by eye, with their boxes."""
+    chosen = np.random.default_rng(seed).permutation(indices)[:SHOWN]
+    images = [np.asarray(store.images[i]) for i in chosen]
+    return Shown(title, _source(draw_grid(images, [store.boxes[i] for i in chosen], SHOWN, CELL)))
+
+
+def nearest_pairs(title: str, synthetic: Store, real: Store, pairs: list[tuple[str, str]]) -> Shown:
+    """Return the synthetic images that come nearest to a training image, above those training images."""
+    places = [(synthetic, synthetic.ids), (real, real.ids)]
+    images, boxes = [], []
+    for which, (store, ids) in enumerate(places):
+        where = {name: i for i, name in enumerate(ids)}
+        for pair in pairs[:PAIRS]:
+            images.append(np.asarray(store.images[where[pair[which]]]))
+            boxes.append(store.boxes[where[pair[which]]])
+    return Shown(title, _source(draw_grid(images, boxes, len(pairs[:PAIRS]), CELL)))
+
+
+def detections(
+    data: Annotated, store: Store, indices: np.ndarray, found: dict[str, FoundBoxes],
+    thresholds: list[float | None], iou: float,
+) -> list[Shown]:  # fmt: skip
+    """Return what some detectors find on the slices on which they disagree most, one picture a slice."""
+    drawn = overlays(data, found, thresholds, iou, lambda i: np.asarray(store.images[indices[i]]), OVERLAYS)
+    return [Shown(data.image_names[index], _source(picture)) for index, picture in drawn]
+
+
+def _source(picture: Any) -> str:
+    target = io.BytesIO()
+    picture.convert("RGB").save(target, format="JPEG", quality=82, optimize=True)
+    return f"data:image/jpeg;base64,{b64encode(target.getvalue()).decode()}"
