@@ -116,6 +116,15 @@ def test_with_a_mask_only_the_lesion_is_pasted():
     assert image[0, 12:28, 25:29].max() < 0.32
 
 
+def test_a_duplicate_of_mirrored_boxes_is_the_mirrored_image(data):
+    plugin = fitted(Duplicate, data, contrast=0.0, brightness=0.0)
+    for i in (i for i in range(len(data)) if len(data.boxes[i])):
+        x_min, y_min, x_max, y_max = data.boxes[i].T
+        mirrored = Condition((32, 32), np.stack([32 - x_max, y_min, 32 - x_min, y_max], 1), data.labels[i])
+        (drawn,) = plugin.sample([mirrored], [1])
+        np.testing.assert_allclose(drawn.image, data.read([i])[0][..., ::-1], atol=1e-6)
+
+
 def test_aligning_puts_the_lesion_into_the_box():
     image = np.zeros((1, 64, 64), np.float32)
     own, asked = np.array([[10, 20, 18, 32]], np.float32), np.array([[30, 12, 46, 24]], np.float32)

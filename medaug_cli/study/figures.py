@@ -53,12 +53,12 @@ def differences_svg(report: StudyReport, name: str) -> str:
     return _figure(report, draw, len(report.fractions))
 
 
-def froc_svg(report: StudyReport, iou: str, most: int = 6) -> str:
+def froc_svg(report: StudyReport, iou: str, most: int = 3) -> str:
     """Draw sensitivity against false positives with 95 % bands: real-only, and the arms that were best."""
 
     def draw(panel: Any, place: int) -> None:
         part = report.fractions[place]
-        for i, arm in enumerate(_shown(part, most)):
+        for i, arm in enumerate(_shown(part, f"sensitivity_at_1_iou{iou}", most)):
             points = arm.froc.get(iou, [])
             rates, colour = [point.fps_per_slice for point in points], COLOURS[i % len(COLOURS)]
             panel.plot(rates, [point.sensitivity for point in points], "o-", ms=3, color=colour, label=arm.arm)
@@ -89,7 +89,7 @@ def gain_svg(report: StudyReport, name: str, most: int = 6) -> str | None:
 
 
 def _over_patients(panel: Any, report: StudyReport, name: str, most: int) -> None:
-    for i, arm in enumerate(_shown(report.fractions[0], most)[1:], 1):
+    for i, arm in enumerate(_shown(report.fractions[0], name, most)[1:], 1):
         same = [(p.patients, each) for p in report.fractions for each in p.arms if each.arm == arm.arm]
         known = [(patients, own) for patients, each in same if (own := each.against_real_only.get(name))]
         centre = [own.difference for _, own in known]
@@ -129,10 +129,10 @@ def _over_ratio(panel: Any, lines: dict[str, list[tuple[float, float]]]) -> None
     _zero(panel)
 
 
-def _shown(part: FractionResult, most: int) -> list[ArmResult]:
-    """Return real-only, the generated arms chosen on validation, and the controls, as many as can be told apart."""
+def _shown(part: FractionResult, name: str, most: int) -> list[ArmResult]:
+    """Return real-only, the generated arms chosen on validation, and the best controls, as many as can be told apart."""
     generated = [arm for arm in part.arms if arm.learnt and arm.chosen]
-    controls = [arm for arm in part.arms[1:] if not arm.learnt]
+    controls = sorted((arm for arm in part.arms[1:] if not arm.learnt), key=lambda arm: -arm.mean[name])
     return [part.arms[0], *generated, *controls][:most]
 
 

@@ -89,9 +89,9 @@ def plan(options: StudyOptions) -> Iterator[Trial]:
 
 
 def part(options: StudyOptions) -> list[Trial]:
-    """Return the trials of this part: those that share a generator stay together."""
+    """Return the trials of this part: those that share a generator stay together, long and short work is spread."""
     trials = list(plan(options))
-    groups = list(dict.fromkeys(trial.together for trial in trials))
+    groups = list(dict.fromkeys(trial.together for trial in sorted(trials, key=lambda trial: not trial.arm.learnt)))
     mine = set(groups[options.part_id :: options.num_parts])
     return [trial for trial in trials if trial.together in mine]
 

@@ -92,8 +92,13 @@ class Duplicate(_FromReal):
     brightness: float = setting(0.03, "largest change of brightness, of the full range", minimum=0, maximum=1)
 
     def _draw(self, bank: Bank, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Drawn:
-        chosen = bank.nearest(boxes, labels, 1)[0]
-        image = aligned(bank.image(chosen), bank.boxes[chosen], boxes)
+        mirror = np.array([boxes[:, 2], boxes[:, 1], boxes[:, 0], boxes[:, 3]]).T
+        mirror[:, [0, 2]] = bank.images.shape[3] - mirror[:, [0, 2]]
+        straight, turned = bank.nearest(boxes, labels, 1)[0], bank.nearest(mirror, labels, 1)[0]
+        if bank.difference(straight, boxes, labels) <= bank.difference(turned, mirror, labels):
+            image = aligned(bank.image(straight), bank.boxes[straight], boxes)
+        else:
+            image = aligned(bank.image(turned), bank.boxes[turned], mirror)[..., ::-1]
         factor, offset = 1 + self.contrast * rng.uniform(-1, 1), self.brightness * rng.uniform(-1, 1)
         return Drawn((image - image.mean()) * factor + image.mean() + offset, boxes, labels)
 

@@ -97,9 +97,10 @@ class Bank:
 
     def nearest(self, boxes: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
         """Return the images whose boxes are most like the asked ones: as many, of these labels, in these places."""
-        return sorted(range(len(self)), key=lambda i: self._difference(i, boxes, labels))[:count]
+        return sorted(range(len(self)), key=lambda i: self.difference(i, boxes, labels))[:count]
 
-    def _difference(self, index: int, boxes: np.ndarray, labels: np.ndarray) -> tuple[int, float]:
+    def difference(self, index: int, boxes: np.ndarray, labels: np.ndarray) -> tuple[int, float]:
+        """Return how unlike the asked boxes those of an image are: labels first, then pixels between corners."""
         own = self.boxes[index]
         alike = sorted(self.labels[index].tolist()) == sorted(labels.tolist())
         corners = sum(float(np.abs(own - box).sum(1).min()) for box in boxes)
