@@ -11,8 +11,8 @@ from medaug_cli.testing import check_generator
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
 from medaug_controls import CopyPaste, Duplicate, Procedural
-from medaug_controls.lesions import healed, pasted
-from medaug_hosts import MARGIN, Bank, aligned, faded
+from medaug_controls.lesions import pasted
+from medaug_hosts import MARGIN, Bank, aligned, faded, healed
 
 CONTROLS = (Duplicate, CopyPaste, Procedural)
 

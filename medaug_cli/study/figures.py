@@ -130,7 +130,7 @@ def _over_ratio(panel: Any, lines: dict[str, list[tuple[float, float]]]) -> None
 
 
 def _shown(part: FractionResult, name: str, most: int) -> list[ArmResult]:
-    """Return real-only, the generated arms chosen on validation, and the best controls, as many as can be told apart."""
+    """Return real-only, the generated arms chosen on validation, and the best controls."""
     generated = [arm for arm in part.arms if arm.learnt and arm.chosen]
     controls = sorted((arm for arm in part.arms[1:] if not arm.learnt), key=lambda arm: -arm.mean[name])
     return [part.arms[0], *generated, *controls][:most]

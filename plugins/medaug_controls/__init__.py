@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from medaug_cli.plugin import BadInput, Capabilities, Condition, Drawn, Examples, ImageSpec, MedaugError, Run, setting
-from medaug_controls.lesions import healed, pasted, procedural
-from medaug_hosts import Bank, aligned
+from medaug_controls.lesions import pasted, procedural
+from medaug_hosts import Bank, aligned, lesion_free
 
 __all__ = ["CopyPaste", "Duplicate", "Procedural"]
 
@@ -50,7 +50,7 @@ class _FromReal:
                 drawn = self._draw(bank, boxes, labels, rng)
                 yield Drawn(np.clip(drawn.image, 0, 1).astype(np.float32), drawn.boxes, drawn.labels)
             else:
-                yield np.clip(_lesion_free(bank, rng), 0, 1).astype(np.float32)
+                yield np.clip(lesion_free(bank, rng), 0, 1).astype(np.float32)
 
     def _kept(self) -> Bank:
         if self._bank is None:
@@ -73,14 +73,6 @@ class _PutIn(_FromReal):
 
     def _put(self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
         raise NotImplementedError
-
-
-def _lesion_free(bank: Bank, rng: np.random.Generator) -> np.ndarray:
-    chosen = int(rng.integers(len(bank)))
-    image = bank.image(chosen)
-    for box in bank.boxes[chosen]:
-        image = healed(image, box)
-    return image
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Take a lesion out of a box, put another one in: healing, soft pasting and procedural lesions.
+"""Put a lesion into a box: soft pasting and procedural lesions.
 
 Legend as in `medaug_hosts.bank`.
 """
@@ -8,28 +8,10 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from medaug_hosts.fading import faded, surroundings, window
+from medaug_hosts.fading import faded, surroundings
 
 SOFT = 0.06  # of a box's side, over which a pasted lesion's outline is blurred
 CONTRAST = (0.5, 2.0)  # by which a pasted lesion's contrast may be changed
-
-
-def healed(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Fill a box of an image (c, h, w) smoothly from its border: a bilinearly blended Coons patch (Coons 1967)."""
-    height, width = image.shape[-2:]
-    rows, columns = window(box, height, width, 0.1)
-    top, bottom = max(rows.start - 1, 0), min(rows.stop, height - 1)
-    left, right = max(columns.start - 1, 0), min(columns.stop, width - 1)
-    patch = image[:, top : bottom + 1, left : right + 1]
-    v, u = (np.linspace(0, 1, n, dtype=np.float32) for n in patch.shape[1:])
-    v, u = v[:, None], u[None]
-    across = (1 - v) * patch[:, :1] + v * patch[:, -1:]
-    along = (1 - u) * patch[:, :, :1] + u * patch[:, :, -1:]
-    corners = (1 - v) * ((1 - u) * patch[:, :1, :1] + u * patch[:, :1, -1:])
-    corners = corners + v * ((1 - u) * patch[:, -1:, :1] + u * patch[:, -1:, -1:])
-    filled = image.copy()
-    filled[:, top : bottom + 1, left : right + 1] = across + along - corners
-    return filled
 
 
 def pasted(

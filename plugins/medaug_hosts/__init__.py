@@ -5,5 +5,6 @@ A generator that keeps a `Bank` keeps training images: share its folder only whe
 
 from medaug_hosts.bank import Bank, aligned
 from medaug_hosts.fading import MARGIN, faded, surroundings, window
+from medaug_hosts.healing import healed, lesion_free
 
-__all__ = ["MARGIN", "Bank", "aligned", "faded", "surroundings", "window"]
+__all__ = ["MARGIN", "Bank", "aligned", "faded", "healed", "lesion_free", "surroundings", "window"]
