@@ -39,7 +39,7 @@ AT_IOU = {
 }  # fmt: skip
 DIFFERENCE = {"difference": 0.08, "interval": [0.01, 0.15], "p": 0.03, "p_bootstrap": 0.02, "p_holm": 0.03}
 METRICS = {
-    "rule": "coco", "threshold": 0.001, "split": "test", "slices": 151, "slices_without_boxes": 0, "boxes": 151,
+    "rule": "coco", "threshold": 0.001, "split": "test", "opened": 1, "slices": 151, "slices_without_boxes": 0, "boxes": 151,
     "boxes_by_label": {"lesion": 151}, "patients": 27, "resamples": 2000, "seed": 0,
     "rows": [{"detector": "real-only", "mAP": 0.51, "ap": {"lesion": 0.51}, "iou": {"0.5": AT_IOU}, "coco": None,
               "against_first": {"0.5": {"sensitivity_at_1": DIFFERENCE, "cpm": None}}}],
@@ -83,10 +83,10 @@ EXAMPLES = {
     },
     "study": {
         "version": 1, "tool_version": "0.1.0", "settings": {"arms": ["real-only", "blobs"], "seeds": 1, "n": None},
-        "data": {"real.h5": "00ff"}, "split": "test", "slices": 151, "boxes": 151, "patients": 27,
+        "data": {"real.h5": "00ff"}, "split": "test", "opened": 1, "slices": 151, "boxes": 151, "patients": 27,
         "fractions": [{"fraction": 0.25, "patients": 18, "images": 110, "arms": [
-            {"arm": "blobs", "seeds": {"0": {"mAP": 0.5}}, "mean": {"mAP": 0.5}, "against_real_only": {
-                "mAP": {"difference": 0.1, "interval": [0.02, 0.2], "p": 0.01, "p_holm": 0.02, "verdict": "better"}}},
+            {"arm": "blobs", "seeds": {"0": {"mAP": 0.5}}, "mean": {"mAP": 0.5}, "against": {"real-only": {
+                "mAP": {"difference": 0.1, "interval": [0.02, 0.2], "p": 0.01, "p_holm": 0.02, "verdict": "better"}}}},
         ]}],
     },
     "detections": [{"image_id": 7, "category_id": 1, "bbox": [1, 2.5, 3, 4], "score": 0.5}],
@@ -109,7 +109,7 @@ FAULTS = [  # schema, where, value, whether the schema itself can tell, the reas
     ("boxes", "images.0.boxes.0.box", [1, 2, 300, 4], False, "reaches outside image '0001'"),
     ("boxes", "images.0.boxes.0.box", [1, 2, 3, 4, 5, 6], False, "must have 4 numbers"),
     ("boxes", "images.1.id", "0001", False, "'0001' stands twice"),
-    ("study", "fractions.0.arms.0.against_real_only.mAP.verdict", "great", True, "'better'"),
+    ("study", "fractions.0.arms.0.against.real-only.mAP.verdict", "great", True, "'better'"),
     ("tsne", "points", MISSING, True, "Field required"),
     ("store", "label_names", "lesion", True, "valid list"),
     ("store", "generators.0.training_patients", MISSING, True, "Field required"),

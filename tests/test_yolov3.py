@@ -14,8 +14,9 @@ from medaug_cli.plugin import BadInput, ImageSpec, MedaugError, UsageError
 from medaug_cli.testing.examples import ConstructedExamples, constructed
 from medaug_cli.testing.trial import TrialRun, thawed
 from medaug_yolov3 import YOLOv3
+from medaug_yolov3.alignment import aligned_losses, assigned
 from medaug_yolov3.anchors import assign, by_scale, cluster, decode, encode, shape_iou
-from medaug_yolov3.augment import Amounts, augment
+from medaug_yolov3.augment import Amounts, augment, tiled
 from medaug_yolov3.losses import losses
 from medaug_yolov3.networks import STRIDES, build
 from medaug_yolov3.training import LEAST_SCORE, _best
@@ -157,6 +158,76 @@ def test_a_prediction_that_overlaps_a_box_is_no_background():
     assert float(losses(raw, anchors, [box], label, "paper")["objectness"]) < 1e-3
 
 
+def test_a_box_is_learnt_by_the_predictions_that_overlap_it_most():
+    boxes = torch.tensor([[8.0, 8, 40, 40], [56, 56, 72, 72]])
+    grid = torch.arange(96) % 12 * 8.0 + 4
+    centres = torch.stack([grid.repeat(1), (torch.arange(96) // 12) * 8.0 + 4], 1)
+    found = torch.cat([centres - 16, centres + 16], 1)
+    chosen = assigned(found, torch.full((96, 1), 0.5), centres, boxes, torch.zeros(2, dtype=torch.int64))
+    for which, box in enumerate(boxes):
+        mine = chosen.prediction[chosen.box == which]
+        inside = ((centres[mine] > box[:2]) & (centres[mine] < box[2:])).all(1)
+        assert len(mine)
+        assert inside.all()
+        overlaps = [overlap(found[i].numpy(), box.numpy()) for i in mine]
+        targets = chosen.target[chosen.box == which]
+        assert float(targets.max()) == pytest.approx(max(overlaps), rel=1e-4)
+        assert int(targets.argmax()) == int(np.argmax(overlaps))
+    assert len(set(chosen.prediction.tolist())) == len(chosen.prediction) <= 20
+
+
+def test_a_box_between_the_cells_still_has_a_learner():
+    box = torch.tensor([[7.0, 7, 9, 9]])  # no centre of a cell lies in it
+    centres = torch.tensor([[4.0, 4], [12, 4], [4, 12], [40, 40]])
+    found = torch.cat([centres - 4, centres + 4], 1)
+    chosen = assigned(found, torch.full((4, 1), 0.1), centres, box, torch.zeros(1, dtype=torch.int64))
+    assert set(chosen.prediction.tolist()) == {0, 1, 2}
+
+
+def test_the_score_decides_between_places_that_are_alike():
+    box = torch.tensor([[0.0, 0, 16, 16]])
+    centres = torch.tensor([[4.0, 8], [12, 8]])
+    found = box.repeat(2, 1)
+    chosen = assigned(found, torch.tensor([[0.9], [0.1]]), centres, box, torch.zeros(1, dtype=torch.int64))
+    assert chosen.target[0] == pytest.approx(1.0)
+    assert chosen.target[1] == pytest.approx((1 / 9) ** 0.5, rel=1e-3)
+
+
+def test_without_a_box_only_objectness_is_asked():
+    raw = [torch.zeros(2, 3, 64 // s, 64 // s, 6, requires_grad=True) for s in STRIDES]
+    none = [np.zeros((0, 4), np.float32)] * 2
+    parts = aligned_losses(raw, torch.from_numpy(COCO), none, [np.zeros(0, np.int64)] * 2)
+    cells = 2 * 3 * (8 * 8 + 4 * 4 + 2 * 2)
+    assert float(parts["objectness"].detach()) == pytest.approx(cells * np.log(2), rel=1e-4)
+    assert float(parts["box"]) == float(parts["class"]) == 0
+
+
+def test_a_mosaic_holds_four_images_and_their_boxes():
+    images = torch.arange(1, 5).float().view(4, 1, 1, 1).expand(4, 1, 32, 48) / 4
+    boxes = [np.array([[4, 6, 20, 30]], np.float32)] * 3 + [np.zeros((0, 4), np.float32)]
+    labels = [np.array([i]) for i in range(3)] + [np.zeros(0, np.int64)]
+    whole, placed, named = tiled(images, boxes, labels)
+    assert whole.shape == (1, 32, 48)
+    assert [float(whole[0, y, x]) for y in (8, 24) for x in (12, 36)] == [0.25, 0.5, 0.75, 1]
+    assert placed.tolist() == [[2, 3, 10, 15], [26, 3, 34, 15], [2, 19, 10, 31]]
+    assert named.tolist() == [0, 1, 2]
+
+
+def test_it_goes_on_from_the_weights_that_it_holds():
+    data = constructed(SPEC)
+    first = fitted()
+    second, third = YOLOv3(**TINY), YOLOv3(**TINY, lr=0.0)
+    for detector in (second, third):
+        detector.load_state_dict(copy.deepcopy(first.state_dict()), SPEC)
+        detector.fit(data, TrialRun(2))
+    assert torch.equal(second.state_dict()["anchors"], first.state_dict()["anchors"])
+    trained = [
+        name for name, value in first.state_dict().items() if value.is_floating_point() and "running" not in name
+    ]
+    assert all(torch.allclose(third.state_dict()[name], first.state_dict()[name]) for name in trained)
+    assert any(not torch.allclose(second.state_dict()[name], first.state_dict()[name]) for name in trained)
+
+
 def test_anchors_are_repeatable_sorted_and_follow_the_boxes():
     rng = np.random.default_rng(0)
     shapes = np.array([[8, 8], [20, 10], [60, 50]])
@@ -219,11 +290,11 @@ def test_suppression_keeps_the_best_of_a_class_and_orders_by_score():
     assert len(_best(boxes, scores * LEAST_SCORE / 2, 0.45)[0]) == 0
 
 
-@pytest.mark.parametrize("box_loss", ["paper", "giou"])
-def test_it_learns_to_find_bright_rectangles(box_loss):
+@pytest.mark.parametrize("recipe", [{"box_loss": "paper"}, {"box_loss": "giou"}, {"assignment": "aligned"}])
+def test_it_learns_to_find_bright_rectangles(recipe):
     still: dict[str, Any] = {"shift": 0.0, "zoom": 0.0, "contrast": 0.0, "brightness": 0.0}
     larger: dict[str, Any] = {"width": 8, "head_width": 64, "batch": 8, "lr": 0.006}
-    detector = YOLOv3(**{**TINY, **larger, **still, "box_loss": box_loss})
+    detector = YOLOv3(**{**TINY, **larger, **still, **recipe})
     run = Watched(250)
     detector.fit(rectangles(256), run)
     assert np.mean(run.losses[-5:]) < 0.6 * np.mean(run.losses[:3])

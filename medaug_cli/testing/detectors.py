@@ -1,6 +1,7 @@
 """The contract of a detector."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from medaug_cli.testing.contract import (
     weights,
 )
 from medaug_cli.testing.examples import ConstructedExamples, constructed
+from medaug_cli.testing.trial import TrialRun
 
 CLOSE_PIXELS, CLOSE_SCORE = 0.1, 0.01  # rounding of a network that sees another batch
 
@@ -47,6 +49,8 @@ def check_detector(
         checks.run("reloaded", lambda: _reloaded(subject, trained, data))
         checks.run("batches", lambda: _batches(trained, data))
         checks.run("empty images", lambda: _empty(trained, data.spec))
+        checks.run("continues", lambda: _continues(subject, trained, data))
+    checks.run("variants", lambda: _variants(subject))
     checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
     checks.run("channels", lambda: check_channels(subject, detect))
     checks.run("sizes", lambda: check_odd_size(subject, detect))
@@ -119,6 +123,23 @@ def _batches(plugin: Any, data: ConstructedExamples) -> str:
     same = all(_alike(a, b) for a, b in zip(together, alone, strict=True))
     require(same, "an image alone gives other detections than in a batch; is the network in evaluation mode?")
     return "an image gives the same detections alone and in a batch"
+
+
+def _continues(subject: Subject, plugin: Any, data: ConstructedExamples) -> str:
+    if not subject.cls.capabilities.continues:
+        return "it begins anew with every fit"
+    other = reloaded(subject, plugin, data.spec)
+    other.fit(data, TrialRun(2))
+    detect(other, data)
+    return "it goes on from the weights that it holds"
+
+
+def _variants(subject: Subject) -> str:
+    variants = subject.cls.capabilities.variants
+    for name, settings in variants.items():
+        unknown = set(settings) - {each.name for each in fields(subject.cls)}
+        require(not unknown, f"the variant {name!r} sets {', '.join(sorted(unknown))}, which the plugin does not have")
+    return f"variants: {', '.join(variants) or 'none'}"
 
 
 def _alike(one: Detections, other: Detections) -> bool:
