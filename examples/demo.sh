@@ -6,7 +6,8 @@ examples=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-demo}
 mkdir -p "$folder"
 cd "$folder"
-small="--set backbone=small --set head_width=64 --set zoom_input=2 --set box_loss=giou --set box_weight=2"
+small="--set backbone=small --set width=8 --set head_width=64 --set zoom_input=2 --set assignment=aligned"
+small="$small --set lr=0.003 --set box_weight=3"
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 
@@ -34,7 +35,7 @@ medaug tsne real.h5 kept.h5 --overwrite
 say "8/9 Table 1: held-out patients, without and with synthetic images"
 medaug evaluate real.h5 real-only with-synthetic --overwrite
 
-say "9/9 A small study on half of the patients: do real lesions help that are copied, or pasted elsewhere?"
-medaug study real.h5 --arm duplicate --arm copy-paste --fraction 0.5 --seeds 2 --steps 300 $small --split val
+say "9/9 A small study on half of the patients: does it help to paste real lesions elsewhere, or to paint new ones?"
+medaug study real.h5 --arm copy-paste --arm inpaint --fraction 0.5 --seeds 2 --steps 300 --kimg 2 $small --split val
 
 python "$examples/page.py" .

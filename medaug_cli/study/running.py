@@ -116,7 +116,8 @@ def train_all(options: StudyOptions) -> bool:
     left, begun = missing(options, trials), time.monotonic()
     for done, trial in enumerate(left, 1):
         options.report((done - 1) / len(left), f"{trial.folder}, {trial.arm.name}")
-        _train(options, store, trial)
+        with alone(options.out / trial.folder / f".{trial.together[2]}.lock"):  # another process may be at it
+            _train(options, store, trial)
         minutes = (time.monotonic() - begun) / done * (len(left) - done) / 60
         options.announce(f"{done} of {len(left)} detectors are trained, about {minutes:.0f} minutes are left")
     others = missing(options, list(plan(options)))
