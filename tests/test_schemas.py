@@ -39,7 +39,7 @@ AT_IOU = {
 }  # fmt: skip
 DIFFERENCE = {"difference": 0.08, "interval": [0.01, 0.15], "p": 0.03, "p_bootstrap": 0.02, "p_holm": 0.03}
 METRICS = {
-    "rule": "coco", "threshold": 0.001, "split": "test", "opened": 1, "slices": 151, "slices_without_boxes": 0, "boxes": 151,
+    "rule": "coco", "threshold": 0.001, "split": "test", "slices": 151, "slices_without_boxes": 0, "boxes": 151,
     "boxes_by_label": {"lesion": 151}, "patients": 27, "resamples": 2000, "seed": 0,
     "rows": [{"detector": "real-only", "mAP": 0.51, "ap": {"lesion": 0.51}, "iou": {"0.5": AT_IOU}, "coco": None,
               "against_first": {"0.5": {"sensitivity_at_1": DIFFERENCE, "cpm": None}}}],

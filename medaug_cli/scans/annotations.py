@@ -60,7 +60,7 @@ def _names(scans: Sequence[Scan]) -> dict[str, str | None]:
     """Return every name that an image may be called by -> its id; None where two images share it."""
     names: dict[str, str | None] = {}
     for scan in scans:
-        for name in {scan.id, scan.relative, scan.path.name, stem_of(scan.path)}:
+        for name in {scan.id, scan.relative, scan.name.rpartition("/")[2], *(() if scan.files else (scan.path.name,))}:
             names[name] = None if name in names and names[name] != scan.id else scan.id
     return names | {scan.id: scan.id for scan in scans}
 
@@ -238,12 +238,14 @@ def read_masks(path: Path, scans: Sequence[Scan]) -> dict[str, Annotation]:
     for file in files:
         relative = file.relative_to(path).as_posix()
         by_name[relative[: len(relative) - len(suffix_of(file))]].append(file)
-    own = {scan.path.resolve() for scan in scans}
+    own = {path.resolve() for scan in scans for path in scan.all_files}
     found = {}
     for scan in scans:
-        name = scan.relative[: len(scan.relative) - len(suffix_of(scan.path))]
         same = [
-            file for key in (name, stem_of(scan.path)) for file in by_name.get(key, []) if file.resolve() not in own
+            file
+            for key in (scan.name, scan.name.rpartition("/")[2])
+            for file in by_name.get(key, [])
+            if file.resolve() not in own
         ]
         mask = same[0] if same else _beside(scan, files)
         if mask is not None:
@@ -264,7 +266,7 @@ def _beside(scan: Scan, files: Sequence[Path]) -> Path | None:
     near = [file for file in files if file.parent.resolve() == scan.path.parent.resolve() and is_mask_name(file)]
     if not near:
         return None
-    alike = [_common(stem_of(file).lower(), stem_of(scan.path).lower()) for file in near]
+    alike = [_common(stem_of(file).lower(), scan.name.rpartition("/")[2].lower()) for file in near]
     best = [file for file, count in zip(near, alike, strict=True) if count == max(alike)]
     if len(best) > 1:
         raise BadInput(f"{scan.relative} may belong to {best[0].name} or {best[1].name}; give masks the names of scans")

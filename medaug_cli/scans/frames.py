@@ -10,9 +10,10 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.files import new_file
 from medaug_cli.scans.annotations import Annotation, components, inside
+from medaug_cli.scans.dicom import read_series
 from medaug_cli.scans.geometry import Fit, Placement, place
 from medaug_cli.scans.intensity import Denoising, denoise, scale_intensity
-from medaug_cli.scans.reading import Pixels, Scan, read_scan
+from medaug_cli.scans.reading import Pixels, Scan, read_pixels, read_scan
 from medaug_cli.scans.report import SliceReport
 from medaug_cli.store import Record
 
@@ -53,7 +54,7 @@ class Outcome:
 
 def process(scan: Scan, annotation: Annotation, recipe: Recipe) -> Outcome:
     """Return the slices of one file; raise BadInput if it cannot be read or does not fit its annotation."""
-    pixels = read_scan(scan.path)
+    pixels = read_pixels(scan)
     _check_size(scan, annotation, pixels)
     image = with_channels(pixels.image, recipe.channels)
     label_map = None if annotation.mask is None else _label_map(scan, annotation.mask, pixels)
@@ -101,7 +102,7 @@ def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path) -> None:
         return
     import SimpleITK as sitk
 
-    scanned = sitk.ReadImage(str(scan.path))
+    scanned = read_series(scan.files) if scan.files else sitk.ReadImage(str(scan.path))
     reference = sitk.DICOMOrient(scanned, "LPS")
     kept = sitk.GetImageFromArray(mask.astype(np.uint8))
     if kept.GetSize() == reference.GetSize():
@@ -258,7 +259,7 @@ def _report(scan: Scan, z: int | None, stripped: _Stripped, **changes: Any) -> S
 def source_slice(scan: Scan, z: int | None, channels: int) -> Iterator[np.ndarray]:
     """Yield the slice (c, h, w) as the file holds it, scaled to [0, 1] for looking at; nothing if it cannot be read."""
     try:
-        image = with_channels(read_scan(scan.path).image, channels)
+        image = with_channels(read_pixels(scan).image, channels)
     except BadInput:
         return
     yield scale_intensity(image if z is None else image[:, z], None, (0.5, 99.8))

@@ -15,7 +15,7 @@ from medaug_cli.files import publish_text, read_json, refuse_existing, sha256_fi
 from medaug_cli.scans.annotations import Annotation, is_mask_name, read_annotations, read_masks
 from medaug_cli.scans.frames import Outcome, Recipe, process, source_slice
 from medaug_cli.scans.geometry import Placement
-from medaug_cli.scans.reading import Scan, check_volume_kind, find_scans, read_scan
+from medaug_cli.scans.reading import Scan, check_volume_kind, find_scans, read_pixels
 from medaug_cli.scans.report import PreprocessReport, SliceReport, page, picture
 from medaug_cli.scans.splits import DEFAULT, parse_shares, read_split_file, share_out
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made
@@ -87,7 +87,7 @@ def _plan(options: PreprocessOptions) -> _Plan:
         raise UsageError(f"--size {options.recipe.size}: a power of two from 16 on is wanted, such as 64, 128 or 256")
     if options.boxes is None and options.masks is None:
         raise UsageError("give the annotations by --boxes, --masks or both")
-    scans = find_scans(options.scans)
+    scans = find_scans(options.scans, options.announce)
     if options.masks is not None:
         scans = [scan for scan in scans if not is_mask_name(scan.path)] or scans
     check_volume_kind(scans)
@@ -127,14 +127,14 @@ def _completed(options: PreprocessOptions, first: Scan, annotations: dict[str, A
 
 def _readable(options: PreprocessOptions, first: Scan, annotations: dict[str, Annotation]) -> Any:
     try:
-        return read_scan(first.path)
+        return read_pixels(first)
     except BadInput:
         if options.unreadable == "stop":
             raise
     for scan in find_scans(options.scans):
         if scan.id in annotations:
             try:
-                return read_scan(scan.path)
+                return read_pixels(scan)
             except BadInput:
                 continue
     raise BadInput(f"none of the annotated scans in {options.scans} can be read")
@@ -145,8 +145,8 @@ def _patients(scans: Sequence[Scan], annotations: dict[str, Annotation]) -> tupl
     patients, known = {}, True
     for scan in scans:
         named = annotations[scan.id].patient if scan.id in annotations else None
-        patients[scan.id] = named or scan.folder or scan.id
-        known &= scan.id not in annotations or bool(named or scan.folder or scan.volume)
+        patients[scan.id] = named or scan.patient or scan.folder or scan.id
+        known &= scan.id not in annotations or bool(named or scan.patient or scan.folder or scan.volume)
     return patients, known
 
 
@@ -225,7 +225,7 @@ def _announce(options: PreprocessOptions, plan: _Plan) -> None:
 
 
 def _make(options: PreprocessOptions, plan: _Plan) -> Store:
-    files = {scan.relative: scan.path.stat().st_size for scan in plan.scans}
+    files = {scan.relative: sum(path.stat().st_size for path in scan.all_files) for scan in plan.scans}
     whole = {"info": plan.info.model_dump(mode="json"), "scans": files, "source": str(options.scans.resolve())}
     writer = StoreWriter(options.out, plan.info, whole, options.overwrite, options.resume)
     waiting = [i for i, scan in enumerate(plan.scans) if not writer.has(i)]
@@ -269,7 +269,7 @@ def _outcome(job: tuple[Scan, Annotation | None, Recipe, str]) -> Outcome:
     try:
         return process(scan, annotation, recipe)
     except BadInput as error:
-        if unreadable == "stop" or scan.path.name not in str(error):
+        if unreadable == "stop" or all(path.name not in str(error) for path in scan.all_files):
             raise
         return Outcome(reports=[SliceReport(id=scan.id, file=scan.relative, state="skipped", reason=str(error))])
 

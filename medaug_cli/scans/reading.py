@@ -8,7 +8,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from medaug_cli.boxes import safe_id
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.scans.dicom import find_series, is_dicom, read_series
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -25,12 +26,23 @@ SQUARE = 0.01  # difference of the two in-plane spacings up to which pixels coun
 
 @dataclass(frozen=True)
 class Scan:
-    """One file: a picture, or a volume of slices."""
+    """One file or DICOM series: a picture, or a volume of slices."""
 
     id: str
     path: Path
     relative: str  # path inside the folder of scans
     volume: bool
+    files: tuple[Path, ...] = ()  # the slices of a DICOM series; none for a single file
+    patient: str | None = None  # where the file itself tells patients apart
+
+    @property
+    def name(self) -> str:
+        """Return what masks and annotations call it: its path inside the folder of scans, without a suffix."""
+        return self.relative if self.files else self.relative[: len(self.relative) - len(suffix_of(self.path))]
+
+    @property
+    def all_files(self) -> tuple[Path, ...]:
+        return self.files or (self.path,)
 
     @property
     def folder(self) -> str | None:
@@ -59,15 +71,33 @@ def stem_of(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix_of(path))]
 
 
-def find_scans(source: Path) -> list[Scan]:
-    """Return the pictures and volumes of a file or folder, sorted by path; raise BadInput if there is none."""
+def find_scans(source: Path, say: Callable[[str], None] = lambda sentence: None) -> list[Scan]:
+    """Return the pictures and volumes of a file or folder, sorted by path; raise BadInput if there is none.
+
+    `say` hears which DICOM files are left out, and why.
+    """
     if not source.exists():
         raise BadInput(f"{source} does not exist")
     root = source if source.is_dir() else source.parent
-    paths = sorted(_walk(source)) if source.is_dir() else [source]
-    paths = [path for path in paths if suffix_of(path) in PICTURES + VOLUMES]
-    if not paths:
-        raise BadInput(f"{source} holds no scan; the choices are {', '.join(PICTURES + VOLUMES)}")
+    files = sorted(_walk(source)) if source.is_dir() else [source]
+    paths = [path for path in files if suffix_of(path) in PICTURES + VOLUMES]
+    scans = _single_files(paths, root) + _dicom(files, root, say)
+    if not scans:
+        raise BadInput(f"{source} holds no scan; the choices are {', '.join(PICTURES + VOLUMES)} and DICOM series")
+    scans.sort(key=lambda scan: scan.relative)
+    _check_ids(source, scans)
+    return scans
+
+
+def _dicom(files: Sequence[Path], root: Path, say: Callable[[str], None]) -> list[Scan]:
+    other = [path for path in files if suffix_of(path) not in PICTURES + VOLUMES and is_dicom(path)]
+    return [
+        Scan(safe_id(one.name), one.files[0], one.name, True, one.files, one.patient)
+        for one in (find_series(other, root, say) if other else [])
+    ]
+
+
+def _single_files(paths: Sequence[Path], root: Path) -> list[Scan]:
     stems = [stem_of(path) for path in paths]
     clash = len(set(stems)) < len(stems)
     scans = []
@@ -75,7 +105,6 @@ def find_scans(source: Path) -> list[Scan]:
         relative = path.relative_to(root).as_posix()
         name = relative[: len(relative) - len(suffix_of(path))] if clash else stem
         scans.append(Scan(safe_id(name), path, relative, suffix_of(path) in VOLUMES))
-    _check_ids(source, scans)
     return scans
 
 
@@ -96,9 +125,17 @@ def _check_ids(source: Path, scans: Sequence[Scan]) -> None:
         seen[scan.id] = scan
 
 
+def read_pixels(scan: Scan) -> Pixels:
+    """Read a scan: a picture, a volume or a DICOM series. Raise BadInput if it cannot be."""
+    return read_scan(scan.path) if not scan.files else _finite(scan.path, _upright(read_series(scan.files), False))
+
+
 def read_scan(path: Path, labels: bool = False) -> Pixels:
     """Read a picture or a volume; with `labels` resampling keeps whole numbers. Raise BadInput if it cannot be."""
-    pixels = _read_volume(path, labels) if suffix_of(path) in VOLUMES else _read_picture(path)
+    return _finite(path, _read_volume(path, labels) if suffix_of(path) in VOLUMES else _read_picture(path))
+
+
+def _finite(path: Path, pixels: Pixels) -> Pixels:
     odd = int(np.count_nonzero(~np.isfinite(pixels.image)))
     if odd:
         raise _not_finite(path, odd)
@@ -149,7 +186,14 @@ def _read_volume(path: Path, labels: bool) -> Pixels:
         raise BadInput(f"{path} is no volume of one channel (its size is {size}); give one file a volume")
     if min(scan.GetSize()) < 2:
         raise BadInput(f"{path} is a volume of {'x'.join(map(str, scan.GetSize()))} voxels; give single slices as PNG")
-    scan = _square(sitk.DICOMOrient(scan, "LPS"), labels)
+    return _upright(scan, labels)
+
+
+def _upright(scan, labels: bool) -> Pixels:  # type: ignore[no-untyped-def]
+    """Return a volume of SimpleITK as axial slices of square pixels, seen as a radiologist does."""
+    import SimpleITK as sitk
+
+    scan = _square(sitk.DICOMOrient(scan if labels else sitk.Cast(scan, sitk.sitkFloat32), "LPS"), labels)
     spacing = tuple(float(s) for s in scan.GetSpacing()[::-1])
     return Pixels(sitk.GetArrayFromImage(scan).astype(np.float32)[None], spacing, 16)
 
