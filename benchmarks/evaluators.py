@@ -82,10 +82,12 @@ def write_set(folder: Path, images: int, detections: int) -> None:
         "categories": [{"id": i + 1, "name": str(i)} for i in range(CLASSES)],
         "annotations": annotations,
     }
-    (folder / "truth.json").write_text(json.dumps(content))
+    (folder / "truth.json").write_text(json.dumps(content), encoding="utf-8")
     said = zip((found_images + 1).tolist(), (found_labels + 1).tolist(), found.tolist(), scores.tolist(), strict=True)
     keys = ("image_id", "category_id", "bbox", "score")
-    (folder / "found.json").write_text(json.dumps([dict(zip(keys, row, strict=True)) for row in said]))
+    (folder / "found.json").write_text(
+        json.dumps([dict(zip(keys, row, strict=True)) for row in said]), encoding="utf-8"
+    )
 
 
 Read = Callable[[Path], Any]
@@ -207,7 +209,7 @@ def medaug_files() -> tuple[Read, Numbers]:
 
 def megabytes() -> float:
     """Return the most memory held since this program began (getrusage also counts its parent's, before exec)."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
@@ -229,7 +231,7 @@ def child(name: str, folder: Path, limit: float) -> dict[str, Any] | str:
     environment = os.environ | {f"{each}_NUM_THREADS": "1" for each in ONE_THREAD}
     command = [sys.executable, __file__, "--measure", name, "--folder", str(folder)]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=limit)
     except subprocess.TimeoutExpired:
         return f"not finished in {limit:g} s"
     if done.returncode:

@@ -213,7 +213,7 @@ def memory() -> dict[str, int]:
     found = {key: os.sysconf(name) * os.sysconf("SC_PAGE_SIZE") for key, name in known.items()}
     table = Path("/proc/meminfo")
     if table.is_file():  # counts what caches would give back
-        for line in table.read_text().splitlines():
+        for line in table.read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):
                 found["free"] = int(line.split()[1]) * 1024
     return found

@@ -167,7 +167,7 @@ def _record(
 def _publish(writer: StoreWriter, blocks: int) -> Store | None:
     writer.flush()
     try:
-        lock = (writer.folder / "lock").open("w")
+        lock = (writer.folder / "lock").open("w", encoding="utf-8")
     except FileNotFoundError:  # another part came last, and has published
         return open_store(writer.path)
     with lock:

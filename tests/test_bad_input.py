@@ -52,9 +52,13 @@ def everything(folder):
 
 
 def change_json(path, change):
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
     change(value)
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def change_text(path, change):
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def truncate(path):
@@ -85,7 +89,7 @@ CASES = {
     ),
     "box that is no number": (
         DRAW, 3, "NaN",
-        lambda f: (f / "boxes.json").write_text((f / "boxes.json").read_text().replace("[", "[NaN,", 3)),
+        lambda f: change_text(f / "boxes.json", lambda text: text.replace("[", "[NaN,", 3)),
     ),
     "no boxes at all": (
         DRAW, 3, "box", lambda f: change_json(f / "boxes.json", lambda v: [i.update(boxes=[]) for i in v["images"]]),
@@ -133,7 +137,7 @@ def test_a_patient_in_two_splits(tmp_path, medaug):
     for i in range(4):
         Image.fromarray(np.full((32, 32), 40 + i, np.uint8)).save(tmp_path / f"scans/{i}.png")
         rows.append(f"{i}.png,2,2,9,9,lesion,p{i // 3},{'train' if i % 2 else 'test'}")
-    (tmp_path / "boxes.csv").write_text("\n".join(rows))
+    (tmp_path / "boxes.csv").write_text("\n".join(rows), encoding="utf-8")
     before = everything(tmp_path)
     arguments = ["preprocess", tmp_path / "scans", "--boxes", tmp_path / "boxes.csv", "--out", tmp_path / "real.h5"]
     code, _, said = medaug(*arguments)

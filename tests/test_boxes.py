@@ -33,7 +33,7 @@ def changed(**values):
 
 
 def test_a_good_file_is_read_and_written_back(tmp_path):
-    (tmp_path / "b.json").write_text(json.dumps(GOOD))
+    (tmp_path / "b.json").write_text(json.dumps(GOOD), encoding="utf-8")
     boxes = read_boxes(tmp_path / "b.json")
     write_boxes(tmp_path / "c.json", boxes)
     assert read_boxes(tmp_path / "c.json") == boxes
@@ -64,7 +64,7 @@ def test_a_good_file_is_read_and_written_back(tmp_path):
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, whole, words):
-    (tmp_path / "b.json").write_text(json.dumps(whole))
+    (tmp_path / "b.json").write_text(json.dumps(whole), encoding="utf-8")
     with pytest.raises(BadInput, match=r"b\.json") as error:
         read_boxes(tmp_path / "b.json")
     assert words in str(error.value)

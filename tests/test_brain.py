@@ -61,7 +61,9 @@ def test_brightness_and_repetition_change_nothing():
 
 
 def shipped(count):
-    images = [image for image in json.loads((DATA / "boxes.json").read_text())["images"] if image["boxes"]]
+    images = [
+        image for image in json.loads((DATA / "boxes.json").read_text(encoding="utf-8"))["images"] if image["boxes"]
+    ]
     for image in images[:: len(images) // count][:count]:
         with Image.open(DATA / image["file"]) as picture:
             yield np.asarray(picture.convert("L"), np.float32), [box["box"] for box in image["boxes"]]

@@ -25,7 +25,7 @@ STARTED = (
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plugins"], ["synthesize", "--help"]])
 def test_starting_imports_nothing_heavy(arguments):
     code = STARTED.format(arguments=arguments, heavy=HEAVY)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
     assert done.stderr.strip().splitlines()[-1] == "LOADED"
     assert done.stdout.strip()
 
@@ -51,7 +51,11 @@ def _bare_python():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
     done = subprocess.run(
-        [MEDAUG, command, "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
+        [MEDAUG, command, "--help"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "COLUMNS": "200"},
     )
     assert done.returncode == 0
     if command not in ("plugins", "store"):
@@ -78,7 +82,7 @@ def test_every_command_has_help_with_an_example(command):
     ],
 )
 def test_one_clear_sentence_and_an_exit_code(real, arguments, code, words):
-    done = subprocess.run([MEDAUG, *arguments], capture_output=True, text=True, cwd=real.parent)
+    done = subprocess.run([MEDAUG, *arguments], capture_output=True, text=True, encoding="utf-8", cwd=real.parent)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr

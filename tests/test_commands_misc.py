@@ -32,7 +32,7 @@ def run(app, *arguments):
 def seconds(words):
     """Run a process; return its stdout and the processor seconds it took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -59,7 +59,9 @@ def test_a_quick_start(arguments):
 ])  # fmt: skip
 def test_nothing_heavy_is_imported(arguments):
     code = START.format(arguments=arguments)
-    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, encoding="utf-8"
+    )
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert done.returncode == 0
     assert "medaug_cli" in loaded
@@ -124,12 +126,14 @@ def test_a_disabled_plugin_is_not_listed(monkeypatch):
 def test_what_is_seen_without_importing(tmp_path, monkeypatch, entry, reason):
     marks = "import sys\nsys.imported_by_the_listing = True\n"
     (tmp_path / "pack").mkdir()
-    (tmp_path / "pack" / "__init__.py").write_text(marks)
+    (tmp_path / "pack" / "__init__.py").write_text(marks, encoding="utf-8")
     for folder in (tmp_path, tmp_path / "pack"):
-        (folder / "needs_lost.py").write_text(marks + "from lost_library.deep import thing\n")
-    (tmp_path / "no_python.py").write_text("class Thing(:\n")
-    (tmp_path / "tries_lost.py").write_text(marks + "try:\n    import lost_library\nexcept ImportError:\n    pass\n")
-    (tmp_path / "fine.py").write_text(marks + "import json\nfrom . import fine\n")
+        (folder / "needs_lost.py").write_text(marks + "from lost_library.deep import thing\n", encoding="utf-8")
+    (tmp_path / "no_python.py").write_text("class Thing(:\n", encoding="utf-8")
+    (tmp_path / "tries_lost.py").write_text(
+        marks + "try:\n    import lost_library\nexcept ImportError:\n    pass\n", encoding="utf-8"
+    )
+    (tmp_path / "fine.py").write_text(marks + "import json\nfrom . import fine\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("odd", entry, group)])
     states = inspection.plugin_states()

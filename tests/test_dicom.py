@@ -209,7 +209,7 @@ def test_patients_are_told_apart_and_no_name_comes_out(tmp_path):
     for path in (path for path in (tmp_path / "out").rglob("*") if path.is_file()):
         for name in (b"Mustermann", b"Doe^", b"Roe^", b"Erika"):
             assert name not in path.read_bytes(), path
-    assert json.loads((tmp_path / "out/boxes.json").read_text())["images"]
+    assert json.loads((tmp_path / "out/boxes.json").read_text(encoding="utf-8"))["images"]
 
 
 def test_a_cut_off_file_is_refused_or_gives_the_same_pixels(tmp_path):

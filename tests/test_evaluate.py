@@ -79,7 +79,7 @@ def files(tmp_path, monkeypatch):
         row(10 + i, FAR, 0.7) for i in range(6)
     ]
     for name, content in (("truth", truth), ("good", good), ("poor", poor)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     return tmp_path
 
 
@@ -88,9 +88,9 @@ def row(image, box, score, category=3):
 
 
 def change(path, alter):
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
     alter(value)
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def everything(folder):
@@ -114,7 +114,7 @@ def test_one_detector_on_a_store(detector, evaluate):
     assert code == 0, progress
     out = detector.parent / "evaluation"
     found = json.loads(said)
-    assert found == json.loads((out / "metrics.json").read_text())
+    assert found == json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     CHECK["metrics"].validate(found)
     assert sorted(path.name for path in out.iterdir()) == [*FILES, "truth.json"]
     assert (found["split"], found["slices"], found["boxes"], found["patients"]) == ("test", 4, 4, 1)
@@ -129,8 +129,8 @@ def test_one_detector_on_a_store(detector, evaluate):
 def test_what_it_writes_evaluates_to_the_same(detector, evaluate):
     _, said, _ = evaluate("real.h5", "detector", "--json")
     out = detector.parent / "evaluation"
-    CHECK["coco"].validate(json.loads((out / "truth.json").read_text()))
-    CHECK["detections"].validate(json.loads((out / "detections/detector.json").read_text()))
+    CHECK["coco"].validate(json.loads((out / "truth.json").read_text(encoding="utf-8")))
+    CHECK["detections"].validate(json.loads((out / "detections/detector.json").read_text(encoding="utf-8")))
     code, again, progress = evaluate(
         "--truth", out / "truth.json", "--detections", out / "detections/detector.json", "--out", "again", "--json"
     )
@@ -150,7 +150,7 @@ def test_two_detectors_are_compared_on_the_same_patients(detector, evaluate):
     assert one["iou"] == other["iou"]
     for paired in other["against_first"]["0.5"].values():
         assert (paired["difference"], paired["interval"], paired["p"]) == (0, [0, 0], 1)
-    assert "one=detector" not in (detector.parent / "evaluation/table.md").read_text()
+    assert "one=detector" not in (detector.parent / "evaluation/table.md").read_text(encoding="utf-8")
 
 
 def test_the_same_command_writes_the_same_bytes(detector, evaluate):
@@ -221,7 +221,7 @@ def test_the_better_of_two(files, evaluate):
     assert paired["interval"][0] <= -2 / 5 <= paired["interval"][1]
     assert 0 < paired["p"] <= paired["p_holm"] <= 1
     assert poor["against_first"]["0.25"]["sensitivity"]["difference"] == pytest.approx(0)
-    table = (files / "evaluation/table.md").read_text()
+    table = (files / "evaluation/table.md").read_text(encoding="utf-8")
     assert "| good | " in table
     assert "## Difference to good" in table
     assert "## COCO's twelve numbers" in table
@@ -245,13 +245,13 @@ def test_the_chosen_ious_threshold_and_note(files, evaluate):
     assert list(found["rows"][0]["iou"]) == ["0.3", "0.75"]
     assert found["rows"][0]["iou"]["0.75"]["fps_per_slice"] == pytest.approx(2 / 6)
     assert found["note"] == "<b>Pilot</b>"
-    page = (files / "evaluation/evaluation.html").read_text()
+    page = (files / "evaluation/evaluation.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;Pilot" in page
     assert "<b>Pilot" not in page
 
 
 def test_no_detection_at_all_is_a_result(files, evaluate):
-    (files / "none.json").write_text("[]")
+    (files / "none.json").write_text("[]", encoding="utf-8")
     code, said, _ = evaluate("--truth", "truth.json", "--detections", "none.json", "--json")
     assert code == 0
     [none] = json.loads(said)["rows"]
@@ -264,7 +264,7 @@ def test_images_are_resampled_where_no_patient_is_named(files, evaluate):
     code, said, _ = evaluate("--truth", "truth.json", "--detections", "good.json", "--json")
     assert code == 0
     assert (json.loads(said)["resampled"], json.loads(said)["patients"]) == ("images", 6)
-    assert "intervals are too narrow" in (files / "evaluation/table.md").read_text()
+    assert "intervals are too narrow" in (files / "evaluation/table.md").read_text(encoding="utf-8")
 
 
 def test_detections_keep_their_categories(files, evaluate):
@@ -272,8 +272,8 @@ def test_detections_keep_their_categories(files, evaluate):
     code, said, _ = evaluate("--truth", "truth.json", "--detections", "good.json", "--json")
     assert code == 0
     assert json.loads(said)["rows"][0]["iou"]["0.5"]["fps_per_slice"] == pytest.approx(2 / 6)
-    written = json.loads((files / "evaluation/detections/good.json").read_text())
-    given = json.loads((files / "good.json").read_text())
+    written = json.loads((files / "evaluation/detections/good.json").read_text(encoding="utf-8"))
+    given = json.loads((files / "good.json").read_text(encoding="utf-8"))
     written, given = (sorted(rows, key=lambda r: (r["image_id"], r["score"])) for rows in (written, given))
     assert written == given
 
@@ -302,7 +302,7 @@ def test_pictures_curves_and_page_can_be_opened(files, evaluate):
     svg = ElementTree.parse(files / "evaluation/froc.svg").getroot()
     texts = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert {"good", "poor", "sensitivity", "false positives per slice"} <= set(texts)
-    page = (files / "evaluation/evaluation.html").read_text()
+    page = (files / "evaluation/evaluation.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 2
     assert "http" not in page.replace("http-equiv", "")
 
@@ -375,7 +375,7 @@ def test_a_volume_shows_one_slice_and_the_boxes_on_it():
 
 def test_the_page_escapes_what_people_named(files, evaluate):
     evaluate("--truth", "truth.json", "--detections", "<script>x</script>=good.json")
-    found = json.loads((files / "evaluation/metrics.json").read_text())
+    found = json.loads((files / "evaluation/metrics.json").read_text(encoding="utf-8"))
     page = evaluation_html(Metrics.model_validate(found), "<svg/>", [("<i>", b"")], "note")
     assert "<script>" not in page
     assert "<i>" not in page
@@ -394,10 +394,10 @@ COCO = ("--truth", "truth.json", "--detections", "good.json")
 BAD = {
     "truth is missing": (("--truth", "no.json", *COCO[2:]), 3, "no.json does not exist", None),
     "detections are missing": ((*COCO[:3], "no.json"), 3, "no.json does not exist", None),
-    "truth is no JSON": (COCO, 3, "truth.json", lambda f: (f / "truth.json").write_text("{")),
-    "detections are no JSON": (COCO, 3, "good.json", lambda f: (f / "good.json").write_text("[{]")),
+    "truth is no JSON": (COCO, 3, "truth.json", lambda f: (f / "truth.json").write_text("{", encoding="utf-8")),
+    "detections are no JSON": (COCO, 3, "good.json", lambda f: (f / "good.json").write_text("[{]", encoding="utf-8")),
     "truth is binary": (COCO, 3, "truth.json", lambda f: (f / "truth.json").write_bytes(b"\xff\xfe\x00")),
-    "truth is a list": (COCO, 3, "truth.json", lambda f: (f / "truth.json").write_text("[]")),
+    "truth is a list": (COCO, 3, "truth.json", lambda f: (f / "truth.json").write_text("[]", encoding="utf-8")),
     "detections are the truth": ((*COCO[:3], "truth.json"), 3, "truth.json", None),
     "unknown image": (COCO, 3, "good.json: 0.image_id: 1 is not among", lambda f: change(
         f / "good.json", lambda v: v[0].update(image_id=1))),
@@ -423,7 +423,7 @@ BAD = {
         f / "truth.json", lambda v: v.update(images=[], annotations=[]))),
     "a folder of images that is none": ((*COCO, "--images", "truth.json"), 3, "no folder of images", None),
     "a broken picture": ((*COCO, "--images", "."), 3, "5.png cannot be read", lambda f: [
-        (f / f"{i}.png").write_text("no picture") for i in range(6)]),
+        (f / f"{i}.png").write_text("no picture", encoding="utf-8") for i in range(6)]),
     "no detections named": (("--truth", "truth.json"), 2, "--truth goes with --detections", None),
     "nothing named": ((), 2, "give a store and detectors", None),
     "detections without truth": (("--detections", "good.json"), 2, "give a store and detectors", None),
@@ -435,7 +435,7 @@ BAD = {
     "existing result": (COCO, 2, "evaluation exists; choose another --out, or replace it with --overwrite", lambda f: (
         f / "evaluation").mkdir()),
     "a folder that is no evaluation": ((*COCO, "--overwrite"), 2, "is no evaluation", lambda f: (
-        (f / "evaluation").mkdir(), (f / "evaluation/thesis.txt").write_text("years of work"))),
+        (f / "evaluation").mkdir(), (f / "evaluation/thesis.txt").write_text("years of work", encoding="utf-8"))),
     "a missing store": (("no.h5", "detector"), 3, "no.h5", None),
 }  # fmt: skip
 
@@ -459,7 +459,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(files, evaluate, case):
 def test_overwrite_replaces_the_whole_folder(files, evaluate):
     assert evaluate(*COCO)[0] == 0
     first = everything(files / "evaluation")
-    (files / "evaluation/detections/old.json").write_text("[]")
+    (files / "evaluation/detections/old.json").write_text("[]", encoding="utf-8")
     assert evaluate(*COCO)[0] == 2
     assert (files / "evaluation/detections/old.json").exists()
     assert evaluate(*COCO, "--overwrite")[0] == 0

@@ -93,11 +93,11 @@ def test_what_is_kept_is_the_same_image_with_its_reason(folder):
         assert store.seeds[i] == drawn.seeds[j]
         assert store.details[i]["filter"] == report.images[j].reason
     assert store.info.generators == drawn.info.generators
-    assert json.loads((folder / "filter.json").read_text())["images"][0]["reason"]
+    assert json.loads((folder / "filter.json").read_text(encoding="utf-8"))["images"][0]["reason"]
 
 
 def decide(folder, rows):
-    with (folder / "decisions.csv").open("w", newline="") as file:
+    with (folder / "decisions.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image", "keep"), *rows])
     return folder / "decisions.csv"
 

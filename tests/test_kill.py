@@ -58,7 +58,7 @@ def medaug(arguments, folder, kill_after=None):
 def killed_and_resumed(arguments, folder, results, check=lambda: None, again="--resume"):
     """Kill the command at random moments of its run, check what stands there, resume, compare with `results`."""
     start = time.monotonic()
-    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text()
+    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
     lasts = time.monotonic() - start
     whole = results()
     assert whole
@@ -67,7 +67,7 @@ def killed_and_resumed(arguments, folder, results, check=lambda: None, again="--
             _remove(path)
         medaug(arguments, folder, kill_after=moment)
         check()
-        assert medaug([*arguments, again], folder) == 0, (folder / "said.txt").read_text()
+        assert medaug([*arguments, again], folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
         assert results() == whole
         assert not list(folder.glob("*.parts"))
         assert not list(folder.glob(".*.tmp"))
@@ -80,7 +80,7 @@ def a_folder_whole_or_not_at_all(arguments, folder):
     def results():
         return [(path.name, path.read_bytes()) for path in sorted(out.rglob("*")) if path.is_file()]
 
-    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text()
+    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
     whole = results()
 
     def check():
@@ -93,13 +93,13 @@ def a_folder_whole_or_not_at_all(arguments, folder):
 def killed_while_replacing(arguments, folder, results):
     """Kill the command as it replaces an older result: there is always one that is whole, the old or the new."""
     start = time.monotonic()
-    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text()
+    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
     lasts, whole = time.monotonic() - start, results()
     for moment in np.random.default_rng(1).uniform(0.5 * lasts, lasts, MOMENTS):
         medaug([*arguments, "--overwrite"], folder, kill_after=moment)
         restore_folder(folder / arguments[arguments.index("--out") + 1])
         assert results() == whole
-    assert medaug([*arguments, "--overwrite"], folder) == 0, (folder / "said.txt").read_text()
+    assert medaug([*arguments, "--overwrite"], folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
     assert results() == whole
     assert not list(folder.glob("*.parts"))
 
@@ -180,7 +180,7 @@ def test_preprocess(tmp_path):
     for record in make_records(24, size=32):
         Image.fromarray(record.image[0]).save(tmp_path / "scans" / f"{record.id}.png")
         rows.append(",".join([f"{record.id}.png", *(str(int(x)) for x in record.boxes[0]), "lesion", record.patient]))
-    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     arguments = ["preprocess", "scans", "--boxes", "boxes.csv", "--size", "16", "--strip", "none", "--out", "real.h5"]
 
     def results():

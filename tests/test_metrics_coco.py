@@ -30,8 +30,8 @@ def ours(tmp_path):
 
 
 def read(folder, truth, detections):
-    (folder / "truth.json").write_text(json.dumps(truth))
-    (folder / "found.json").write_text(json.dumps(detections))
+    (folder / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
+    (folder / "found.json").write_text(json.dumps(detections), encoding="utf-8")
     data = read_truth(folder / "truth.json")
     return data, read_detections(folder / "found.json", data)[0]
 
@@ -107,7 +107,9 @@ PUBLISHED = (0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.64
 
 
 def test_the_official_example(ours):
-    truth, detections = (json.loads((EXAMPLE / f"{name}.json").read_text()) for name in ("truth", "detections"))
+    truth, detections = (
+        json.loads((EXAMPLE / f"{name}.json").read_text(encoding="utf-8")) for name in ("truth", "detections")
+    )
     found = ours(truth, detections)
     assert [round(float(value), 3) for value in found] == list(PUBLISHED)
     np.testing.assert_allclose(found, theirs(truth, detections), rtol=0, atol=5e-7)

@@ -33,18 +33,23 @@ medaug store verify kept.h5
 def finished(tmp_path_factory):
     """Run the script once; return its folder."""
     folder = tmp_path_factory.mktemp("pipeline")
-    whole = json.loads((DATA / "boxes.json").read_text())
+    whole = json.loads((DATA / "boxes.json").read_text(encoding="utf-8"))
     chosen = []
     for split, count in TAKEN.items():
         of_split = [image for image in whole["images"] if image["split"] == split]
         chosen += of_split[:: len(of_split) // count][:count]
-    (folder / "scans.json").write_text(json.dumps(whole | {"images": chosen}))
+    (folder / "scans.json").write_text(json.dumps(whole | {"images": chosen}), encoding="utf-8")
     (folder / "scans/images").mkdir(parents=True)
     for image in chosen:
         shutil.copy(DATA / image["file"], folder / "scans" / image["file"])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["sh", "-c", SCRIPT], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
+        ["sh", "-c", SCRIPT],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -73,14 +78,14 @@ def test_synthetic_images_come_from_training_patients_alone(finished):
 
 def test_both_detectors_took_as_many_steps(finished):
     for name in ("real-only", "with-synthetic"):
-        assert json.loads((finished / name / "detector.json").read_text())["steps"] == 6
+        assert json.loads((finished / name / "detector.json").read_text(encoding="utf-8"))["steps"] == 6
 
 
 def test_standard_output_is_one_json_object(finished):
-    said = json.loads((finished / "evaluate.said").read_text())
+    said = json.loads((finished / "evaluate.said").read_text(encoding="utf-8"))
     assert [row["detector"] for row in said["rows"]] == ["real-only", "with-synthetic"]
-    assert json.loads((finished / "evaluation/metrics.json").read_text()) == said
-    assert json.loads((finished / "tsne.said").read_text())["sets"]
+    assert json.loads((finished / "evaluation/metrics.json").read_text(encoding="utf-8")) == said
+    assert json.loads((finished / "tsne.said").read_text(encoding="utf-8"))["sets"]
 
 
 def test_the_pictures_are_there(finished):
@@ -89,8 +94,8 @@ def test_the_pictures_are_there(finished):
     for path in (finished / "tsne.png", *(finished / "evaluation/overlays").glob("*.png")):
         with Image.open(path) as picture:
             assert np.asarray(picture.convert("L")).std() > 1
-    assert "<svg" in (finished / "evaluation/froc.svg").read_text()
+    assert "<svg" in (finished / "evaluation/froc.svg").read_text(encoding="utf-8")
     for page in ("preprocess.html", "filter.html", "evaluation/evaluation.html"):
-        text = (finished / page).read_text()
+        text = (finished / page).read_text(encoding="utf-8")
         assert "</html>" in text
         assert 'src="http' not in text

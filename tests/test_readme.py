@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 from medaug_cli.cli import app
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"^medaug [^#\n]+", README, re.MULTILINE)))
 
 
 def test_the_plugin_shown_is_the_example():
-    source = (ROOT / "examples/medaug-blobs/medaug_blobs.py").read_text()
+    source = (ROOT / "examples/medaug-blobs/medaug_blobs.py").read_text(encoding="utf-8")
     assert source.split('"""', 2)[2].strip() in README
 
 
@@ -30,7 +30,7 @@ def test_two_commands_are_targets_of_the_makefile():
     block = re.search(r"## Two commands\n+```sh\n(.*?)```", README, re.DOTALL).group(1)
     targets = [line.split()[1] for line in block.splitlines()]
     assert targets == ["demo", "test"]
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
@@ -48,7 +48,7 @@ def test_the_pipeline_has_eight_lines():
 
 
 def test_every_installed_generator_and_detector_is_listed():
-    entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    entries = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
     for group in ("medaug.generators", "medaug.detectors"):
         assert [name for name in entries[group] if f"`{name}`" not in README] == []
 

@@ -31,14 +31,14 @@ def test_a_generators_folder_holds_what_is_promised(real, tmp_path):
     assert metadata.images_shown == 40
     assert metadata.training_store == open_store(real).hash
     assert len(metadata.training_patients) == 4
-    assert "p0" not in (gan / "generator.json").read_text()
-    assert str(tmp_path) not in (gan / "generator.json").read_text()
+    assert "p0" not in (gan / "generator.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in (gan / "generator.json").read_text(encoding="utf-8")
     data = open_store(real)
     picture = next(iter(generator.sample([data.condition(0)], [1])))
     assert picture.shape == (1, 16, 16)
-    assert [json.loads(line)["done"] for line in (gan / "metrics.jsonl").read_text().splitlines()] == list(
-        range(4, 41, 4)
-    )
+    assert [
+        json.loads(line)["done"] for line in (gan / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ] == list(range(4, 41, 4))
 
 
 def test_a_finished_run_is_kept_and_continued(real, tmp_path):
@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     again = run()
     assert again.state["value"] == 20
     assert again.done == 20
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_a_checkpoint_can_run_no_code(tmp_path):
@@ -120,7 +120,9 @@ def test_damaged_weights_are_refused(real, tmp_path, damage):
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     else:
         described = tmp_path / "gan/generator.json"
-        described.write_text(described.read_text().replace('"version": 1,', '"version": 7,', 1))
+        described.write_text(
+            described.read_text(encoding="utf-8").replace('"version": 1,', '"version": 7,', 1), encoding="utf-8"
+        )
     with pytest.raises(BadInput, match=r"generator\.(safetensors|json)"):
         load_generator(tmp_path / "gan")
 

@@ -43,7 +43,7 @@ def as_boxes_json(folder):
         }
         for name, boxes in BOXES.items()
     ]  # fmt: skip
-    (folder / "marks.json").write_text(json.dumps({"version": 1, "images": images}))
+    (folder / "marks.json").write_text(json.dumps({"version": 1, "images": images}), encoding="utf-8")
     return folder / "marks.json"
 
 
@@ -52,7 +52,7 @@ def as_csv(folder):
     for name, boxes in BOXES.items():
         rows += [f"{name}.png,{','.join(map(str, box))},lesion,{PATIENTS[name]}" for box in boxes]
         rows += [] if boxes else [f"{name}.png,,,,,,{PATIENTS[name]}"]
-    (folder / "boxes.csv").write_text("\n".join(rows))
+    (folder / "boxes.csv").write_text("\n".join(rows), encoding="utf-8")
     return folder / "boxes.csv"
 
 
@@ -66,19 +66,19 @@ def as_coco(folder):
             for i, b in enumerate(boxes)
         ]
     value = {"images": images, "annotations": rows, "categories": [{"id": 7, "name": "lesion"}]}
-    (folder / "coco.json").write_text(json.dumps(value))
+    (folder / "coco.json").write_text(json.dumps(value), encoding="utf-8")
     return folder / "coco.json"
 
 
 def as_yolo(folder):
     (folder / "yolo").mkdir()
-    (folder / "yolo/classes.txt").write_text("lesion\n")
+    (folder / "yolo/classes.txt").write_text("lesion\n", encoding="utf-8")
     for name, boxes in BOXES.items():
         lines = [
             f"0 {(b[0] + b[2]) / 2 / SIDE} {(b[1] + b[3]) / 2 / SIDE} {(b[2] - b[0]) / SIDE} {(b[3] - b[1]) / SIDE}"
             for b in boxes
         ]
-        (folder / f"yolo/{name}.txt").write_text("\n".join(lines))
+        (folder / f"yolo/{name}.txt").write_text("\n".join(lines), encoding="utf-8")
     return folder / "yolo"
 
 
@@ -90,7 +90,7 @@ def as_voc(folder):
             f"<xmax>{b[2]}</xmax><ymax>{b[3]}</ymax></bndbox></object>"
             for b in boxes
         )
-        (folder / f"voc/{name}.xml").write_text(f"<annotation>{things}</annotation>")
+        (folder / f"voc/{name}.xml").write_text(f"<annotation>{things}</annotation>", encoding="utf-8")
     return folder / "voc"
 
 
@@ -197,7 +197,7 @@ def test_volumes_become_slices_with_a_box_for_each_component(tmp_path):
     recipe = Recipe(32, "none", label="lesion")
     store = preprocess(PreprocessOptions(scans, tmp_path / "real.h5", masks=scans, split="0.4,0.3,0.3", recipe=recipe))
     assert set(store.patients) == {"p1", "p2", "p3"}
-    report = json.loads((tmp_path / "preprocess.json").read_text())
+    report = json.loads((tmp_path / "preprocess.json").read_text(encoding="utf-8"))
     assert len(report["slices"]) == 24
     left_out = [row for row in report["slices"] if row["state"] != "kept"]
     assert [row["state"] for row in left_out] == ["blank"] * 3  # the empty first slice of each
@@ -214,7 +214,7 @@ def damaged(folder, how):
     elif how == "empty":
         path.write_bytes(b"")
     elif how == "text":
-        path.write_text("this is no picture")
+        path.write_text("this is no picture", encoding="utf-8")
     return scans
 
 
@@ -227,7 +227,7 @@ def test_a_damaged_picture_is_named(tmp_path, how):
     assert not (tmp_path / "real.h5").exists()
     store = made(tmp_path, boxes, unreadable="skip", overwrite=True)
     assert set(store.ids) == {"a", "c", "d"}
-    rows = json.loads((tmp_path / "preprocess.json").read_text())["slices"]
+    rows = json.loads((tmp_path / "preprocess.json").read_text(encoding="utf-8"))["slices"]
     assert [row["state"] for row in rows if row["id"] == "b"] == ["skipped"]
 
 
@@ -243,9 +243,9 @@ def test_a_damaged_volume_is_named(tmp_path, how):
 
 
 def _changed(folder, change):
-    value = json.loads(as_boxes_json(folder).read_text())
+    value = json.loads(as_boxes_json(folder).read_text(encoding="utf-8"))
     change(value)
-    (folder / "marks.json").write_text(json.dumps(value))
+    (folder / "marks.json").write_text(json.dumps(value), encoding="utf-8")
     return folder / "marks.json"
 
 
@@ -269,7 +269,7 @@ def test_annotations_that_cannot_be_true_are_refused(tmp_path, change, word):
 
 def test_an_unknown_form_lists_the_choices(tmp_path):
     draw(tmp_path)
-    (tmp_path / "boxes.doc").write_text("x")
+    (tmp_path / "boxes.doc").write_text("x", encoding="utf-8")
     with pytest.raises(UsageError, match="COCO JSON"):
         made(tmp_path, tmp_path / "boxes.doc")
 

@@ -155,14 +155,14 @@ def read(name, file):
     if name in ("coco", "detections"):
         truth = read_truth(file if name == "coco" else _truth_beside(file))
         found = None if name == "coco" else read_detections(file, truth)
-        return json.loads(file.read_text()) if found is None or len(found[0].boxes) else None
+        return json.loads(file.read_text(encoding="utf-8")) if found is None or len(found[0].boxes) else None
     module, attribute, _ = generation.MODELS[name]
     return read_json(file, getattr(import_module(module), attribute)).model_dump(mode="json")
 
 
 def _truth_beside(file):
     truth = file.with_name("truth.json")
-    truth.write_text(json.dumps(EXAMPLES["coco"]))
+    truth.write_text(json.dumps(EXAMPLES["coco"]), encoding="utf-8")
     return truth
 
 
@@ -177,9 +177,9 @@ def test_drift_is_found_and_mended(tmp_path, monkeypatch):
     monkeypatch.setattr(generation, "FOLDER", tmp_path)
     assert generation.main(["--check"]) == 0
     boxes = tmp_path / "boxes.schema.json"
-    boxes.write_text(boxes.read_text().replace("65536", "4096"))
+    boxes.write_text(boxes.read_text(encoding="utf-8").replace("65536", "4096"), encoding="utf-8")
     (tmp_path / "store.schema.json").unlink()
-    (tmp_path / "stray.schema.json").write_text("{}")
+    (tmp_path / "stray.schema.json").write_text("{}", encoding="utf-8")
     assert generation.drifted() == ["boxes.schema.json", "store.schema.json", "stray.schema.json"]
     assert generation.main(["--check"]) == 1
     assert generation.main([]) == 0
@@ -188,9 +188,13 @@ def test_drift_is_found_and_mended(tmp_path, monkeypatch):
 
 
 def test_it_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "data_schemas", "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "data_schemas", "--check"], capture_output=True, text=True, encoding="utf-8"
+    )
     assert (done.returncode, done.stderr) == (0, "")
-    done = subprocess.run([sys.executable, "-m", "data_schemas", "--chekc"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "data_schemas", "--chekc"], capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 2
 
 
@@ -200,7 +204,7 @@ def test_a_schema_is_sound_and_takes_a_good_file(name, tmp_path):
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     Draft202012Validator(schema).validate(EXAMPLES[name])
-    (tmp_path / "good.json").write_text(json.dumps(EXAMPLES[name]))
+    (tmp_path / "good.json").write_text(json.dumps(EXAMPLES[name]), encoding="utf-8")
     Draft202012Validator(schema).validate(read(name, tmp_path / "good.json"))
 
 
@@ -209,7 +213,7 @@ def test_a_bad_file_is_refused_with_place_and_reason(tmp_path, name, place, valu
     bad = changed(EXAMPLES[name], place, value)
     assert Draft202012Validator(data_schemas.load(name)).is_valid(bad) is not by_schema
     file = tmp_path / "bad.json"
-    file.write_text(json.dumps(bad))
+    file.write_text(json.dumps(bad), encoding="utf-8")
     with pytest.raises(BadInput) as caught:
         read(name, file)
     said = str(caught.value)
@@ -222,7 +226,7 @@ def test_a_bad_file_is_refused_with_place_and_reason(tmp_path, name, place, valu
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 def test_no_number_that_is_none(tmp_path, number):
     file = tmp_path / "boxes.json"
-    file.write_text(json.dumps(BOXES).replace("164.0", number))
+    file.write_text(json.dumps(BOXES).replace("164.0", number), encoding="utf-8")
     with pytest.raises(BadInput, match=r"NaN|Infinity|finite"):
         read_boxes(file)
 
@@ -235,4 +239,6 @@ def test_an_unknown_name_lists_the_choices():
 def test_what_a_store_writes_of_itself_fits_its_schema(tmp_path):
     store = make_store(tmp_path / "real.h5")
     Draft202012Validator(data_schemas.load("store")).validate(store.info.model_dump(mode="json"))
-    Draft202012Validator(data_schemas.load("boxes")).validate(json.loads((tmp_path / "boxes.json").read_text()))
+    Draft202012Validator(data_schemas.load("boxes")).validate(
+        json.loads((tmp_path / "boxes.json").read_text(encoding="utf-8"))
+    )

@@ -113,14 +113,16 @@ def test_preprocess_takes_what_is_exported(store, tmp_path, form, boxes, atol):
 
 def test_yolo_reads_back_equal(store, tmp_path):
     export_store(store, "yolo", tmp_path / "yolo")
-    described = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text())
+    described = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8"))
     assert described["names"] == {0: "lesion", 1: "cyst"}
     for i, split in enumerate(store.splits):
         folder = tmp_path / "yolo" / described[split]
         pixels = np.asarray(Image.open(folder / f"{store.ids[i]}.png"))
         np.testing.assert_array_equal(pixels, store.images[i][0])
         label_file = Path(str(folder).replace("images", "labels")) / f"{store.ids[i]}.txt"
-        rows = np.array([line.split() for line in label_file.read_text().splitlines()], float).reshape(-1, 5)
+        rows = np.array([line.split() for line in label_file.read_text(encoding="utf-8").splitlines()], float).reshape(
+            -1, 5
+        )
         centre, side = rows[:, 1:3] * (12, 16), rows[:, 3:] * (12, 16)
         np.testing.assert_allclose(np.c_[centre - side / 2, centre + side / 2], store.boxes[i], atol=1e-6)
         np.testing.assert_array_equal(rows[:, 0], store.labels[i])
@@ -153,7 +155,7 @@ def test_sixteen_bits_stay_sixteen_in_png(tmp_path):
 def test_one_split_alone(store, tmp_path):
     assert export_store(store, "yolo", tmp_path / "yolo", split="val") == 3
     assert sorted(p.name for p in (tmp_path / "yolo/images").rglob("*.png")) == ["i1.png", "i4.png", "i7.png"]
-    assert "train" not in yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text())
+    assert "train" not in yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("changes", "options", "error", "words"), [

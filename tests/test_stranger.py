@@ -46,10 +46,10 @@ def write_distribution(target, name, code, entries, group="medaug.generators"):
     module = name.replace("-", "_")
     info = target / f"{module}-2.0.dist-info"
     info.mkdir(parents=True)
-    (target / f"{module}.py").write_text(code)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.0\n")
+    (target / f"{module}.py").write_text(code, encoding="utf-8")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.0\n", encoding="utf-8")
     (info / "entry_points.txt").write_text(
-        f"[{group}]\n" + "".join(f"{k} = {module}:{v}\n" for k, v in entries.items())
+        f"[{group}]\n" + "".join(f"{k} = {module}:{v}\n" for k, v in entries.items()), encoding="utf-8"
     )
     return target
 
@@ -64,7 +64,7 @@ def medaug(folder, *arguments, plugins=(), code=0):
     }
     done = subprocess.run(
         [sys.executable, "-c", CALL, *map(str, arguments)],
-        cwd=folder, env=environment, capture_output=True, text=True,
+        cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == code, done.stderr + done.stdout
     assert "Traceback" not in done.stderr
@@ -94,7 +94,7 @@ def test_a_stranger_trains_and_draws(blobs, place):
         "cpu", "--json", plugins=[blobs],
     ))  # fmt: skip
     assert told == {"generator": "gan"}
-    made = json.loads((place / "gan" / "generator.json").read_text())
+    made = json.loads((place / "gan" / "generator.json").read_text(encoding="utf-8"))
     assert (made["name"], made["distribution"], made["distribution_version"]) == ("blobs", "medaug-blobs", "1.0")
     assert made["settings"] == {"brightness": 0.5, "waves": 5}
     medaug(place, "synthesize", "--n", "20", "--device", "cpu", plugins=[blobs])
@@ -181,7 +181,10 @@ def test_an_unknown_name_lists_what_is_there(blobs, place):
 
 
 def test_the_readme_block_is_the_whole_registration():
-    readme, project = (BLOBS / "README.md").read_text(), (BLOBS / "pyproject.toml").read_text()
+    readme, project = (
+        (BLOBS / "README.md").read_text(encoding="utf-8"),
+        (BLOBS / "pyproject.toml").read_text(encoding="utf-8"),
+    )
     block = readme.split("```toml\n")[1].split("```")[0]
     assert block in project
 

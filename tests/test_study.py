@@ -52,13 +52,13 @@ def test_a_smaller_share_lies_in_every_larger_one(real, tmp_path):
 def test_a_study_leaves_numbers_rows_and_a_page(real):
     report = run_study(options(real, fractions=(0.5, 1.0)))
     folder = real.parent / "study"
-    said = json.loads((folder / "study.json").read_text())
+    said = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     assert [part["patients"] for part in said["fractions"]] == [2, 4]
     assert [arm.arm for arm in report.fractions[0].arms] == ["real-only", "tiny"]
     assert report.fractions[0].arms[0].against_real_only == {}
-    rows = list(csv.DictReader((folder / "study.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((folder / "study.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 2 * 2 * 2 * len(report.fractions[0].arms[0].mean)
-    page = (folder / "study.html").read_text()
+    page = (folder / "study.html").read_text(encoding="utf-8")
     assert "Do synthetic images help?" in page
     assert "data:image/svg+xml" in page
     for part in report.fractions:
@@ -91,7 +91,7 @@ def test_every_use_of_synthetic_images_is_an_arm_of_its_own(real):
     arms = ("early-stopped", "quick", "tiny@0.5", "tiny@2+filter", "tiny+only", "tiny+pretrain")
     report = run_study(options(real, arms, seeds=1, generator_settings=BRIGHT))
     folder = real.parent / "study/patients100/seed0"
-    told = {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("detector.json")}
+    told = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in folder.rglob("detector.json")}
     assert set(told) == {"real-only", *arms, "tiny+pretrain, first"}
     assert told["early-stopped"]["steps"] == 2
     assert told["quick"]["settings"]["pause"] == 0.001
@@ -136,7 +136,7 @@ def test_the_opening_of_a_split_is_written_down(real):
     assert run_study(options(real, seeds=1)).opened == 1
     assert run_study(options(real, seeds=1)).opened == 1
     assert run_study(options(real, ("tiny", "tiny@2"), seeds=1)).opened == 2
-    plans = json.loads((real.parent / "study/opened.json").read_text())
+    plans = json.loads((real.parent / "study/opened.json").read_text(encoding="utf-8"))
     assert [plan["split"] for plan in plans] == ["val", "test", "test"]
     assert plans[2]["arms"] == ["real-only", "tiny", "tiny@2"]
 
@@ -163,10 +163,10 @@ def test_a_synthetic_image_in_the_test_split_stops_the_study(tmp_path):
 def test_a_test_patient_in_a_generators_training_list_stops_the_study(real):
     run_study(options(real, seeds=1))
     folder = real.parent / "study/patients100/seed0/synthetic/tiny"
-    told = json.loads((folder / "gan/generator.json").read_text())
+    told = json.loads((folder / "gan/generator.json").read_text(encoding="utf-8"))
     store = open_store(real)
     told["training_patients"].append(digest_patient(store.patients[int(store.indices("test")[0])]))
-    (folder / "gan/generator.json").write_text(json.dumps(told))
+    (folder / "gan/generator.json").write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(BadInput, match="holds out"):
         run_study(options(real, ("tiny@2",), seeds=1))
 
@@ -176,11 +176,11 @@ def test_killed_at_ten_moments_it_ends_the_same(real, tmp_path):
         "study", "real.h5", "--arm", "tiny", "--detector", "tiny", "--steps", "8", "--set", "pause=0.01", "--kimg",
         "0.02", "--seeds", "2", "--resamples", "100", "--device", "cpu", "--precision", "32", "--out",
     ]  # fmt: skip
-    assert medaug([*arguments, "whole"], tmp_path) == 0, (tmp_path / "said.txt").read_text()
+    assert medaug([*arguments, "whole"], tmp_path) == 0, (tmp_path / "said.txt").read_text(encoding="utf-8")
     whole = (tmp_path / "whole/study.json").read_bytes()
     for moment in np.random.default_rng(0).uniform(0.1, 0.9, 10):
         medaug([*arguments, "killed"], tmp_path, kill_after=moment)
-    assert medaug([*arguments, "killed"], tmp_path) == 0, (tmp_path / "said.txt").read_text()
+    assert medaug([*arguments, "killed"], tmp_path) == 0, (tmp_path / "said.txt").read_text(encoding="utf-8")
     assert (tmp_path / "killed/study.json").read_bytes() == whole
     assert not list((tmp_path / "killed").rglob("*.parts"))
 

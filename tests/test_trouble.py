@@ -23,7 +23,9 @@ def run_in_child(code, folder, limit=None):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     script = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{code}"
-    return subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, preexec_fn=before)
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, encoding="utf-8", preexec_fn=before
+    )
 
 
 TINY = """
@@ -73,7 +75,9 @@ def test_ctrl_c_and_going_on(real):
     folder = real.parent
     train = TRAIN.replace("--kimg 0.02", "--kimg 0.4 --set pause=0.02 --checkpoint-seconds 0.05")
     script = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{TINY}{train}"
-    child = subprocess.Popen([sys.executable, "-c", script], cwd=folder, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=folder, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     deadline = time.monotonic() + 60
     while not list(folder.glob("gan.parts/checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_numbers_and_picture(stores):
 
 def test_the_picture_and_its_numbers_are_written(stores):
     report = compared(stores, "good", "flat", dims=3)
-    said = json.loads((stores / "map.json").read_text())
+    said = json.loads((stores / "map.json").read_text(encoding="utf-8"))
     assert said["points"][0]["set"] == "real"
     assert {point["set"] for point in said["points"]} == {"real", "good", "flat"}
     assert len(said["points"]) == 60 + 60 + 60

@@ -88,7 +88,7 @@ class TrainingRun:
                 "try a smaller learning rate (--set lr=...) or --precision 32"
             )
         line = json.dumps({"done": done, "seconds": round(self.seconds(), 2), **plain})
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         self._report(Progress(done, min(1.0, self.fraction(done)), self.seconds(), plain))
 
@@ -127,8 +127,12 @@ class TrainingRun:
             break
         log = self.folder / "metrics.jsonl"
         if log.exists():
-            kept = [line for line in log.read_text().splitlines() if _logged(line) <= self.done and self.state]
-            log.write_text("".join(line + "\n" for line in kept))
+            kept = [
+                line
+                for line in log.read_text(encoding="utf-8").splitlines()
+                if _logged(line) <= self.done and self.state
+            ]
+            log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
 def _logged(line: str) -> float:

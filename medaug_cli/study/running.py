@@ -175,7 +175,7 @@ def _check(options: StudyOptions) -> None:
 def alone(path: Path) -> Iterator[None]:
     """Wait until no other process holds this lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    with path.open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
