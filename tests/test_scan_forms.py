@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.scans.annotations import components, inside, read_annotations
+from medaug_cli.scans.annotations import inside, read_annotations
 from medaug_cli.scans.frames import Recipe
+from medaug_cli.scans.masks import components
 from medaug_cli.scans.pipeline import PreprocessOptions, preprocess
 from medaug_cli.scans.reading import find_scans
 from medaug_cli.store import open_store

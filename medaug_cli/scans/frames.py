@@ -9,10 +9,11 @@ import numpy as np
 
 from medaug_cli.errors import BadInput
 from medaug_cli.files import new_file
-from medaug_cli.scans.annotations import Annotation, components, inside
+from medaug_cli.scans.annotations import Annotation, inside
 from medaug_cli.scans.dicom import read_series
 from medaug_cli.scans.geometry import Fit, Placement, place
 from medaug_cli.scans.intensity import Denoising, denoise, scale_intensity
+from medaug_cli.scans.masks import components
 from medaug_cli.scans.reading import Pixels, Scan, read_pixels, read_scan
 from medaug_cli.scans.report import SliceReport
 from medaug_cli.store import Record

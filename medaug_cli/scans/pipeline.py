@@ -12,12 +12,13 @@ from medaug_cli import __version__
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import publish_text, read_json, refuse_existing, sha256_file, write_json
-from medaug_cli.scans.annotations import Annotation, is_mask_name, read_annotations, read_masks
+from medaug_cli.scans.annotations import Annotation, read_annotations, read_masks
 from medaug_cli.scans.frames import Outcome, Recipe, process, source_slice
 from medaug_cli.scans.geometry import Placement
+from medaug_cli.scans.masks import is_mask_name
 from medaug_cli.scans.reading import Scan, check_volume_kind, find_scans, read_pixels
 from medaug_cli.scans.report import PreprocessReport, SliceReport, page, picture
-from medaug_cli.scans.splits import DEFAULT, parse_shares, read_split_file, share_out
+from medaug_cli.scans.splits import name_patients, split_scans
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made
 
 
@@ -96,8 +97,8 @@ def _plan(options: PreprocessOptions) -> _Plan:
     if not annotated:
         raise BadInput(f"none of the {len(scans)} scans in {options.scans} is annotated")
     recipe = _completed(options, annotated[0], annotations)
-    patients, known = _patients(scans, annotations)
-    splits = _splits(options, annotated, annotations, patients)
+    patients, known = name_patients(scans, annotations)
+    splits = split_scans(annotated, annotations, patients, options.split, options.boxes, options.seed)
     names = {recipe.label} if recipe.label else {n for a in annotations.values() for n in a.labels} or {"lesion"}
     if options.masks is not None and not recipe.label:
         names |= {"lesion"}
@@ -138,68 +139,6 @@ def _readable(options: PreprocessOptions, first: Scan, annotations: dict[str, An
             except BadInput:
                 continue
     raise BadInput(f"none of the annotated scans in {options.scans} can be read")
-
-
-def _patients(scans: Sequence[Scan], annotations: dict[str, Annotation]) -> tuple[dict[str, str], bool]:
-    """Return each scan's patient (annotation, else folder, else the file itself), and whether all are known."""
-    patients, known = {}, True
-    for scan in scans:
-        named = annotations[scan.id].patient if scan.id in annotations else None
-        patients[scan.id] = named or scan.patient or scan.folder or scan.id
-        known &= scan.id not in annotations or bool(named or scan.patient or scan.folder or scan.volume)
-    return patients, known
-
-
-def _splits(
-    options: PreprocessOptions, scans: Sequence[Scan], annotations: dict[str, Annotation], patients: dict[str, str]
-) -> dict[str, str]:
-    own = [annotations[scan.id].split for scan in scans]
-    shares = DEFAULT if options.split is None else parse_shares(options.split)
-    if options.split is not None and shares is None:
-        return _from_file(Path(options.split), scans, patients)
-    if options.split is None and any(own):
-        return _from_annotations(options, scans, annotations, patients)
-    has_boxes: dict[str, bool] = {}
-    for scan in scans:
-        annotation, name = annotations[scan.id], patients[scan.id]
-        has_boxes[name] = has_boxes.get(name, False) or bool(annotation.boxes) or annotation.mask is not None
-    return share_out(has_boxes, shares or DEFAULT, options.seed)
-
-
-def _from_file(path: Path, scans: Sequence[Scan], patients: dict[str, str]) -> dict[str, str]:
-    if not path.exists():
-        raise BadInput(f"--split {path}: it is neither three shares, as in 0.7,0.1,0.2, nor a CSV file that exists")
-    named = read_split_file(path)
-    splits: dict[str, str] = {}
-    for scan in scans:
-        patient = patients[scan.id]
-        split = named.get(patient) or named.get(scan.id)
-        if split is None:
-            raise BadInput(f"{path} says nothing of patient {patient} (scan {scan.relative})")
-        _settle(splits, patient, split, str(path))
-    return splits
-
-
-def _from_annotations(
-    options: PreprocessOptions, scans: Sequence[Scan], annotations: dict[str, Annotation], patients: dict[str, str]
-) -> dict[str, str]:
-    splits: dict[str, str] = {}
-    for scan in scans:
-        split = annotations[scan.id].split
-        if split not in ("train", "val", "test"):
-            raise BadInput(
-                f"{options.boxes}: image {scan.id} has the split {split!r}; the choices are train, val, test "
-                "(or give --split 0.7,0.1,0.2)"
-            )
-        _settle(splits, patients[scan.id], split, str(options.boxes))
-    return splits
-
-
-def _settle(splits: dict[str, str], patient: str, split: str, place: str) -> None:
-    if splits.setdefault(patient, split) != split:
-        raise BadInput(
-            f"{place}: patient {patient} stands in the splits {splits[patient]} and {split}; split by patient"
-        )
 
 
 def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> StoreInfo:

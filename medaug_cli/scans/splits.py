@@ -9,8 +9,78 @@ from pathlib import Path
 from medaug_cli.boxes import SPLITS
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import read_text
+from medaug_cli.scans.annotations import Annotation
+from medaug_cli.scans.reading import Scan
 
 DEFAULT = (0.7, 0.1, 0.2)
+
+
+def name_patients(scans: Sequence[Scan], annotations: Mapping[str, Annotation]) -> tuple[dict[str, str], bool]:
+    """Return each scan's patient (annotation, else folder, else the file itself), and whether all are known."""
+    patients, known = {}, True
+    for scan in scans:
+        named = annotations[scan.id].patient if scan.id in annotations else None
+        patients[scan.id] = named or scan.patient or scan.folder or scan.id
+        known &= scan.id not in annotations or bool(named or scan.patient or scan.folder or scan.volume)
+    return patients, known
+
+
+def split_scans(
+    scans: Sequence[Scan],
+    annotations: Mapping[str, Annotation],
+    patients: Mapping[str, str],
+    wanted: str | None,
+    source: Path | None,
+    seed: int,
+) -> dict[str, str]:
+    """Return patient -> split: as `wanted` (shares or a CSV file) says, else the annotations, else 70, 10 and 20 %."""
+    own = [annotations[scan.id].split for scan in scans]
+    shares = DEFAULT if wanted is None else parse_shares(wanted)
+    if wanted is not None and shares is None:
+        return _from_file(Path(wanted), scans, patients)
+    if wanted is None and any(own):
+        return _from_annotations(source, scans, annotations, patients)
+    has_boxes: dict[str, bool] = {}
+    for scan in scans:
+        annotation, name = annotations[scan.id], patients[scan.id]
+        has_boxes[name] = has_boxes.get(name, False) or bool(annotation.boxes) or annotation.mask is not None
+    return share_out(has_boxes, shares or DEFAULT, seed)
+
+
+def _from_file(path: Path, scans: Sequence[Scan], patients: Mapping[str, str]) -> dict[str, str]:
+    if not path.exists():
+        raise BadInput(f"--split {path}: it is neither three shares, as in 0.7,0.1,0.2, nor a CSV file that exists")
+    named = read_split_file(path)
+    splits: dict[str, str] = {}
+    for scan in scans:
+        patient = patients[scan.id]
+        split = named.get(patient) or named.get(scan.id)
+        if split is None:
+            raise BadInput(f"{path} says nothing of patient {patient} (scan {scan.relative})")
+        _settle(splits, patient, split, str(path))
+    return splits
+
+
+def _from_annotations(
+    source: Path | None, scans: Sequence[Scan], annotations: Mapping[str, Annotation], patients: Mapping[str, str]
+) -> dict[str, str]:
+    splits: dict[str, str] = {}
+    for scan in scans:
+        split = annotations[scan.id].split
+        if split not in ("train", "val", "test"):
+            raise BadInput(
+                f"{source}: image {scan.id} has the split {split!r}; the choices are train, val, test "
+                "(or give --split 0.7,0.1,0.2)"
+            )
+        _settle(splits, patients[scan.id], split, str(source))
+    return splits
+
+
+def _settle(splits: dict[str, str], patient: str, split: str, place: str) -> None:
+    if splits.setdefault(patient, split) != split:
+        raise BadInput(
+            f"{place}: patient {patient} stands in the splits {splits[patient]} and {split}; split by patient"
+        )
 
 
 def parse_shares(text: str) -> tuple[float, float, float] | None:
