@@ -31,12 +31,12 @@ def estimate(
 
 
 def _pace(plugin: Any, data: StoreExamples, unit: int, device: str) -> float:
-    """Return the seconds of one step or image: what a longer run takes more than a shorter one."""
+    """Return the seconds of one step or image: what a longer run takes more than a shorter one, both warmed up."""
     spent, done = [], []
-    for steps in (SHORT, LONG):
+    for steps in (SHORT, SHORT, LONG):
         run = TrialRun(steps * unit, device=resolve_device(device))
         begun = time.monotonic()
         plugin.fit(data, run)
         spent.append(time.monotonic() - begun)
         done.append(run.asked)
-    return max(0.0, spent[1] - spent[0]) / max(1, done[1] - done[0])
+    return max(0.0, spent[2] - spent[1]) / max(1, done[2] - done[1])
