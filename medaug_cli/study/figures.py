@@ -130,10 +130,11 @@ def _over_ratio(panel: Any, lines: dict[str, list[tuple[float, float]]]) -> None
 
 
 def _shown(part: FractionResult, name: str, most: int) -> list[ArmResult]:
-    """Return real-only, the generated arms chosen on validation, and the best controls."""
-    generated = [arm for arm in part.arms if arm.learnt and arm.chosen]
-    controls = sorted((arm for arm in part.arms[1:] if not arm.learnt), key=lambda arm: -arm.mean[name])
-    return [part.arms[0], *generated, *controls][:most]
+    """Return real-only, the generated arm of the claim, the best control, and then the others, best first."""
+    claimed = part.claim.arm if part.claim else None
+    rest = sorted(part.arms[1:], key=lambda arm: (arm.arm != claimed, -arm.mean[name]))
+    generated, controls = [a for a in rest if a.learnt and a.chosen], [a for a in rest if not a.learnt]
+    return [part.arms[0], *generated[:1], *controls[:1], *generated[1:], *controls[1:]][:most]
 
 
 def _colour(arm: ArmResult) -> str:
