@@ -107,7 +107,7 @@ def side_by_side(real: Store, synthetic: Store, path: Path) -> None:
 def main(folder: Path) -> None:
     """Write `index.html` into the demo's folder."""
     real, synthetic = open_store(folder / "real.h5"), open_store(folder / "kept.h5")
-    metrics = json.loads((folder / "evaluation/metrics.json").read_text())
+    metrics = json.loads((folder / "evaluation/metrics.json").read_text(encoding="utf-8"))
     samples = sorted((folder / "gan/samples").glob("*.png"))
     shown = [samples[0], samples[len(samples) // 2], samples[-1]] if len(samples) > 2 else samples
     drawn = len(open_store(folder / "synthetic.h5"))
@@ -120,7 +120,7 @@ def main(folder: Path) -> None:
         counts=counts,
         real=grid(real, folder / "real.png"), synthetic=grid(synthetic, folder / "synthetic.png"), rows=table(metrics),
         froc=embedded(folder / "evaluation/froc.svg"), tsne=embedded(folder / "tsne.png"),
-        sets=compared(json.loads((folder / "tsne.json").read_text())),
+        sets=compared(json.loads((folder / "tsne.json").read_text(encoding="utf-8"))),
         overlays=[embedded(path) for path in sorted((folder / "evaluation/overlays").glob("*.png"))[:8]],
         samples=[(f"{int(path.stem):,}", embedded(path)) for path in shown],
     )  # fmt: skip

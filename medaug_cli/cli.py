@@ -1,6 +1,7 @@
 """The `medaug` command: one line a subcommand, in the order of the pipeline."""
 
 import errno
+import io
 import signal
 import sys
 from typing import Annotated, Never
@@ -63,6 +64,9 @@ def main() -> None:
     """Run the command line; an error becomes one line and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):  # a terminal may lack a letter, and a file's name may be no text at all
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except MedaugError as error:

@@ -1,5 +1,6 @@
 """The command line: fast to start, honest about what it is asked."""
 
+import json
 import os
 import resource
 import subprocess
@@ -88,3 +89,21 @@ def test_one_clear_sentence_and_an_exit_code(real, arguments, code, words):
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert {path.name for path in real.parent.iterdir()} == {"real.h5", "boxes.json"}
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_terminal_without_letters_beyond_ascii(tmp_path, as_json):
+    example = Path(__file__).parent / "data/coco-example"
+    done = subprocess.run(
+        [
+            MEDAUG, "evaluate", "--truth", example / "truth.json", "--detections", example / "detections.json",
+            "--resamples", "100", "--overlays", "0", *as_json,
+        ],
+        capture_output=True, cwd=tmp_path,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.isascii()
+    if as_json:
+        assert json.loads(done.stdout)["rows"]
+    assert not (tmp_path / "evaluation/table.md").read_text(encoding="utf-8").isascii()

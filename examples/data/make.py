@@ -33,7 +33,7 @@ def chosen(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def main(source: Path) -> None:
     """Write images/ and boxes.json beside this script."""
-    with (source / "slices.csv").open() as file:
+    with (source / "slices.csv").open(encoding="utf-8", newline="") as file:
         rows = chosen(list(csv.DictReader(file)))
     (HERE / "images").mkdir(exist_ok=True)
     images = []

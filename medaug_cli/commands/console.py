@@ -22,9 +22,9 @@ def say(sentence: str) -> None:
 
 
 def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
-    """Print the result: one JSON object, or a text for a person."""
+    """Print the result: one JSON object (ASCII, whatever the terminal takes), or a text for a person."""
     if as_json:
-        sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
     else:
         results.print(text, markup=False)
 
