@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from medaug_cli.plugin import BadInput, ImageSpec, MedaugError, UsageError
 from medaug_cli.testing.examples import ConstructedExamples, constructed
 from medaug_cli.testing.trial import TrialRun, thawed
+from medaug_detection.augment import Amounts, augment, tiled
+from medaug_detection.prediction import LEAST_SCORE, best
 from medaug_yolov3 import YOLOv3
-from medaug_yolov3.alignment import aligned_losses, assigned
+from medaug_yolov3.alignment import Assigned, aligned_losses, assigned
 from medaug_yolov3.anchors import assign, by_scale, cluster, decode, encode, shape_iou
-from medaug_yolov3.augment import Amounts, augment, tiled
 from medaug_yolov3.losses import losses
 from medaug_yolov3.networks import STRIDES, build
-from medaug_yolov3.training import LEAST_SCORE, _best
 
 SPEC = ImageSpec(1, (64, 64), ("lesion",))
 TINY: dict[str, Any] = {"backbone": "small", "width": 4, "head_width": 32, "batch": 4, "warm_up": 10.0, "ema": 0.95}
@@ -117,7 +117,7 @@ def test_a_box_is_what_its_cell_says(rows):
         assert best[scale * 3 + anchor] == best.max()
         centre = (box[:2].astype(np.float64) + box[2:]) / 2
         assert np.allclose(centre // stride, [column, row], atol=1e-4 if (centre % stride).min() > 1e-3 else 1)
-        shapes = by_scale(torch.from_numpy(COCO))[scale]
+        shapes = by_scale(torch.from_numpy(COCO))[scale][0]
         offset, log_sides = encode(torch.from_numpy(box[None]), shapes[anchor][None], stride)
         raw = torch.zeros(1, 3, 416 // stride, 416 // stride, 5)
         raw[0, anchor, row, column, :2] = torch.logit(offset[0], eps=1e-6)
@@ -133,7 +133,7 @@ def test_the_right_answer_costs_nothing_and_a_wrong_cell_does():
         numbers[..., 4] = -20
     places = list(zip(boxes[0], labels[0], *assign(boxes[0], COCO), strict=True))
     for box, label, scale, anchor, row, column in places:
-        offset, sides = encode(torch.from_numpy(box[None]), by_scale(anchors)[scale][anchor][None], STRIDES[scale])
+        offset, sides = encode(torch.from_numpy(box[None]), by_scale(anchors)[scale][0][anchor][None], STRIDES[scale])
         answer = raw[scale][0, anchor, row, column]
         answer[:2], answer[2:4], answer[4] = torch.logit(offset[0]), sides[0], 20
         answer[5:], answer[5 + label] = -20, 20
@@ -152,10 +152,22 @@ def test_a_prediction_that_overlaps_a_box_is_no_background():
     raw[0][0, anchor, row, column, 4] = 20
     raw[0][0, anchor, row, column - 1, :2] = torch.tensor([20.0, 0])  # the neighbour says nearly the same box
     raw[0][0, anchor, row, column - 1, 4] = 20
-    found = decode(raw[0], by_scale(anchors)[0], 8)[0, anchor, row, column - 1].numpy()
+    found = decode(raw[0], by_scale(anchors)[0][0], 8)[0, anchor, row, column - 1].numpy()
     assert overlap(found, box[0]) > 0.7
     label = [np.zeros(1, np.int64)]
     assert float(losses(raw, anchors, [box], label, "paper")["objectness"]) < 1e-3
+
+
+def learners(found: torch.Tensor, scores: torch.Tensor, centres: torch.Tensor, boxes: torch.Tensor) -> Assigned:
+    """Assign one image, beside one without a box and a box that is only padding."""
+    both = torch.stack([torch.zeros_like(found), found])
+    padded = torch.cat([boxes, torch.tensor([[0.0, 0, 99, 99]])])
+    real = torch.tensor([[False] * len(padded), [True] * len(boxes) + [False]])
+    labels = torch.zeros(2, len(padded), dtype=torch.int64)
+    chosen = assigned(both, torch.stack([scores, scores]), centres, torch.stack([padded, padded]), labels, real)
+    assert (chosen.image == 1).all()
+    assert (chosen.box < len(boxes)).all()
+    return chosen
 
 
 def test_a_box_is_learnt_by_the_predictions_that_overlap_it_most():
@@ -163,7 +175,7 @@ def test_a_box_is_learnt_by_the_predictions_that_overlap_it_most():
     grid = torch.arange(96) % 12 * 8.0 + 4
     centres = torch.stack([grid.repeat(1), (torch.arange(96) // 12) * 8.0 + 4], 1)
     found = torch.cat([centres - 16, centres + 16], 1)
-    chosen = assigned(found, torch.full((96, 1), 0.5), centres, boxes, torch.zeros(2, dtype=torch.int64))
+    chosen = learners(found, torch.full((96, 1), 0.5), centres, boxes)
     for which, box in enumerate(boxes):
         mine = chosen.prediction[chosen.box == which]
         inside = ((centres[mine] > box[:2]) & (centres[mine] < box[2:])).all(1)
@@ -180,7 +192,7 @@ def test_a_box_between_the_cells_still_has_a_learner():
     box = torch.tensor([[7.0, 7, 9, 9]])  # no centre of a cell lies in it
     centres = torch.tensor([[4.0, 4], [12, 4], [4, 12], [40, 40]])
     found = torch.cat([centres - 4, centres + 4], 1)
-    chosen = assigned(found, torch.full((4, 1), 0.1), centres, box, torch.zeros(1, dtype=torch.int64))
+    chosen = learners(found, torch.full((4, 1), 0.1), centres, box)
     assert set(chosen.prediction.tolist()) == {0, 1, 2}
 
 
@@ -188,7 +200,7 @@ def test_the_score_decides_between_places_that_are_alike():
     box = torch.tensor([[0.0, 0, 16, 16]])
     centres = torch.tensor([[4.0, 8], [12, 8]])
     found = box.repeat(2, 1)
-    chosen = assigned(found, torch.tensor([[0.9], [0.1]]), centres, box, torch.zeros(1, dtype=torch.int64))
+    chosen = learners(found, torch.tensor([[0.9], [0.1]]), centres, box)
     assert chosen.target[0] == pytest.approx(1.0)
     assert chosen.target[1] == pytest.approx((1 / 9) ** 0.5, rel=1e-3)
 
@@ -283,11 +295,11 @@ def test_no_augmentation_leaves_images_alone():
 def test_suppression_keeps_the_best_of_a_class_and_orders_by_score():
     boxes = torch.tensor([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [5, 5, 5, 9.0]])
     scores = torch.tensor([[0.5, 0.3], [0.9, 0.0005], [0.6, 0], [1, 1]])
-    found, values, labels = _best(boxes, scores, 0.45)
+    found, values, labels = best(boxes, scores, 0.45)
     assert found.tolist() == [[1, 0, 11, 10], [20, 20, 30, 30], [0, 0, 10, 10]]
     assert np.allclose(values, [0.9, 0.6, 0.3])
     assert labels.tolist() == [0, 0, 1]
-    assert len(_best(boxes, scores * LEAST_SCORE / 2, 0.45)[0]) == 0
+    assert len(best(boxes, scores * LEAST_SCORE / 2, 0.45)[0]) == 0
 
 
 @pytest.mark.parametrize("recipe", [{"box_loss": "paper"}, {"box_loss": "giou"}, {"assignment": "aligned"}])
@@ -390,7 +402,7 @@ def test_what_cannot_work_is_said():
 
 def test_wrong_weights_are_refused():
     state = fitted(1).state_dict()
-    with pytest.raises(BadInput, match="nine anchors"):
+    with pytest.raises(BadInput, match="9 anchors"):
         YOLOv3(**TINY).load_state_dict({k: v for k, v in state.items() if k != "anchors"}, SPEC)
     with pytest.raises(BadInput, match="do not fit"):
         YOLOv3(**{**TINY, "width": 8}).load_state_dict(state, SPEC)

@@ -1,6 +1,7 @@
 """Task-aligned assignment (Feng et al. 2021, TOOD, 3.2): each box is learnt by the predictions that suit it best.
 
-Legend: b images, a predictions of an image over all scales and anchors, m boxes of an image, k classes, p positives.
+Legend: b images, a predictions of an image over all scales and anchors, m the most boxes of an image, k classes,
+p pairs of a prediction and the box that it learns.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import box_iou, complete_box_iou_loss
+from torchvision.ops import complete_box_iou_loss
 
 from medaug_yolov3.anchors import by_scale, decode
-from medaug_yolov3.networks import STRIDES
 
 POSITIVES = 10  # predictions that learn a box
 BY_SCORE, BY_PLACE = 0.5, 6.0  # exponents of score and IoU in the alignment
@@ -21,10 +21,11 @@ REACH = 2.0  # cells that a centre may lie away from its own, both sides togethe
 
 
 class Assigned(NamedTuple):
-    """The predictions of one image that learn a box."""
+    """The predictions that learn a box."""
 
+    image: Tensor  # (p,) int64
     prediction: Tensor  # (p,) int64
-    box: Tensor  # (p,) int64, which box each learns
+    box: Tensor  # (p,) int64, which box of its image each learns
     target: Tensor  # (p,) the score that each should have, at most the best IoU of its box
 
 
@@ -35,27 +36,25 @@ def aligned_losses(
 
     Arguments as of `medaug_yolov3.losses.losses`.
     """
-    flat = [numbers.flatten(1, 3) for numbers in raw]
-    places = [decode(r, a, s, REACH).flatten(1, 3) for r, a, s in zip(raw, by_scale(anchors), STRIDES, strict=True)]
-    numbers, found = torch.cat(flat, 1), torch.cat(places, 1)  # (b, a, 5 + k), (b, a, 4)
-    centres = torch.cat([_centres(r, s) for r, s in zip(raw, STRIDES, strict=True)])
+    scales = list(zip(raw, by_scale(anchors), strict=True))
+    numbers = torch.cat([r.flatten(1, 3) for r in raw], 1)  # (b, a, 5 + k)
+    found = torch.cat([decode(r, shapes, stride, REACH).flatten(1, 3) for r, (shapes, stride) in scales], 1)
+    centres = torch.cat([_centres(r, stride) for r, (_, stride) in scales])
     scores = (numbers[..., 4:5].sigmoid() * numbers[..., 5:].sigmoid()).detach()
+    asked, names, real = _padded(boxes, labels, numbers.device)
     truth = torch.zeros_like(numbers[..., 4])
-    box_loss, class_loss, total = numbers.new_zeros(()), numbers.new_zeros(()), 0.0
-    for i, (own, names) in enumerate(zip(boxes, labels, strict=True)):
-        if not len(own):
-            continue
-        asked, label = torch.from_numpy(own).to(found), torch.from_numpy(names).to(found.device)
-        chosen = assigned(found[i].detach(), scores[i], centres, asked, label)
-        truth[i, chosen.prediction] = chosen.target
-        total += float(chosen.target.sum())
-        apart = complete_box_iou_loss(found[i, chosen.prediction], asked[chosen.box])
-        box_loss = box_loss + (apart * chosen.target).sum()
-        classes = F.one_hot(label[chosen.box], numbers.shape[-1] - 5).to(numbers.dtype)
-        named = F.binary_cross_entropy_with_logits(numbers[i, chosen.prediction, 5:], classes, reduction="none")
-        class_loss = class_loss + (named.sum(1) * chosen.target).sum()
+    if not real.any():
+        nothing = numbers.new_zeros(())
+        objectness = F.binary_cross_entropy_with_logits(numbers[..., 4], truth, reduction="sum")
+        return {"box": nothing, "objectness": objectness, "class": nothing}
+    image, prediction, box, target = assigned(found.detach(), scores, centres, asked, names, real)
+    truth[image, prediction] = target
+    apart = complete_box_iou_loss(found[image, prediction], asked[image, box])
+    classes = F.one_hot(names[image, box], numbers.shape[-1] - 5).to(numbers.dtype)
+    named = F.binary_cross_entropy_with_logits(numbers[image, prediction, 5:], classes, reduction="none")
     objectness = F.binary_cross_entropy_with_logits(numbers[..., 4], truth, reduction="sum")
-    weight = 1 / max(total, 1.0)
+    weight = 1 / target.sum().clamp(min=1.0)
+    box_loss, class_loss = (apart * target).sum(), (named.sum(1) * target).sum()
     return {"box": box_loss * weight, "objectness": objectness * weight, "class": class_loss * weight}
 
 
@@ -67,25 +66,50 @@ def _centres(raw: Tensor, stride: int) -> Tensor:
     return centres.expand(raw.shape[1], h, w, 2).reshape(-1, 2)
 
 
-def assigned(found: Tensor, scores: Tensor, centres: Tensor, boxes: Tensor, labels: Tensor) -> Assigned:
-    """Choose the predictions that learn each box of an image.
+def _padded(
+    boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the boxes (b, m, 4) and labels (b, m) of all images, and which of them are real (b, m)."""
+    most = max(1, *map(len, boxes))
+    asked = np.zeros((len(boxes), most, 4), np.float32)
+    names, real = np.zeros((len(boxes), most), np.int64), np.zeros((len(boxes), most), bool)
+    for i, (own, label) in enumerate(zip(boxes, labels, strict=True)):
+        asked[i, : len(own)], names[i, : len(own)], real[i, : len(own)] = own, label, True
+    asked_t, names_t, real_t = (torch.from_numpy(x).to(device) for x in (asked, names, real))
+    return asked_t, names_t, real_t
 
-    `found` (a, 4) and `scores` (a, k) are what is predicted, `centres` (a, 2) the cells', `boxes` (m, 4) and `labels`
-    (m,) the truth. A prediction learns one box, the one that it overlaps most; its cell's centre lies in it, or is
-    the nearest there is.
+
+def assigned(found: Tensor, scores: Tensor, centres: Tensor, boxes: Tensor, labels: Tensor, real: Tensor) -> Assigned:
+    """Choose the predictions that learn each box.
+
+    `found` (b, a, 4) and `scores` (b, a, k) are what is predicted, `centres` (a, 2) the cells', `boxes` (b, m, 4) and
+    `labels` (b, m) the truth where `real` (b, m). A prediction learns one box, the one that it overlaps most; its
+    cell's centre lies in it, or is the nearest there is.
     """
-    overlap = box_iou(boxes, found).clamp(0, 1)  # (m, a)
-    inside = ((centres > boxes[:, None, :2]) & (centres < boxes[:, None, 2:])).all(2)
-    distance = (centres - (boxes[:, None, :2] + boxes[:, None, 2:]) / 2).square().sum(2)
-    inside |= distance <= distance.amin(1, keepdim=True) + 1e-3
-    alignment = (scores[:, labels].T + 1e-9) ** BY_SCORE * (overlap + 1e-9) ** BY_PLACE * inside
-    count = min(POSITIVES, alignment.shape[1])
-    best = alignment.topk(count, 1).indices
-    mine = torch.zeros_like(inside).scatter_(1, best, True) & inside
-    learner = torch.where(mine, overlap, overlap.new_tensor(-1.0)).argmax(0)  # (a,)
-    prediction = mine.any(0).nonzero().squeeze(1)
-    box = learner[prediction]
-    strength = alignment[box, prediction]
-    most = torch.zeros(len(boxes)).to(found).scatter_reduce_(0, box, strength, "amax")
-    reached = torch.zeros(len(boxes)).to(found).scatter_reduce_(0, box, overlap[box, prediction], "amax")
-    return Assigned(prediction, box, strength / most[box].clamp(min=1e-30) * reached[box])
+    overlap = _overlaps(boxes, found)  # (b, m, a)
+    low, high = boxes[:, :, None, :2], boxes[:, :, None, 2:]
+    inside = ((centres > low) & (centres < high)).all(3)
+    distance = (centres - (low + high) / 2).square().sum(3)
+    inside = (inside | (distance <= distance.amin(2, keepdim=True) + 1e-3)) & real[:, :, None]
+    likely = scores.transpose(1, 2).gather(1, labels[:, :, None].expand(-1, -1, scores.shape[1]))
+    alignment = (likely + 1e-9) ** BY_SCORE * (overlap + 1e-9) ** BY_PLACE * inside
+    best = alignment.topk(min(POSITIVES, alignment.shape[2]), 2).indices
+    mine = torch.zeros_like(inside).scatter_(2, best, True) & inside
+    learner = torch.where(mine, overlap, overlap.new_tensor(-1.0)).argmax(1)  # (b, a)
+    image, prediction = mine.any(1).nonzero(as_tuple=True)
+    box = learner[image, prediction]
+    strength, place = alignment[image, box, prediction], image * boxes.shape[1] + box
+    most, reached = (
+        torch.zeros(boxes.shape[0] * boxes.shape[1]).to(found).scatter_reduce_(0, place, values, "amax")
+        for values in (strength, overlap[image, box, prediction])
+    )
+    return Assigned(image, prediction, box, strength / most[place].clamp(min=1e-30) * reached[place])
+
+
+def _overlaps(boxes: Tensor, found: Tensor) -> Tensor:
+    """Return the IoU (b, m, a) of boxes (b, m, 4) with predictions (b, a, 4)."""
+    one, other = boxes[:, :, None], found[:, None]
+    sides = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0)
+    both = sides.prod(3)
+    areas = (one[..., 2:] - one[..., :2]).prod(3) + (other[..., 2:] - other[..., :2]).prod(3)
+    return both / (areas - both).clamp(min=1e-9)

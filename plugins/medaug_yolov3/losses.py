@@ -9,7 +9,6 @@ from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
 from medaug_yolov3.anchors import assign, by_scale, decode, encode
-from medaug_yolov3.networks import STRIDES
 
 IGNORE = 0.7  # a prediction that overlaps a box by more is no background
 
@@ -27,7 +26,7 @@ def losses(
     all_labels = np.concatenate([np.zeros(0, np.int64), *labels])
     scale, anchor, row, column = assign(all_boxes, anchors.cpu().numpy())
     total = {name: raw[0].new_zeros(()) for name in ("box", "objectness", "class")}
-    for i, (numbers, shapes, stride) in enumerate(zip(raw, by_scale(anchors), STRIDES, strict=True)):
+    for i, (numbers, (shapes, stride)) in enumerate(zip(raw, by_scale(anchors), strict=True)):
         mine = scale == i
         place = [torch.from_numpy(a[mine]).to(numbers.device) for a in (image, anchor, row, column)]
         place[2].clamp_(max=numbers.shape[2] - 1)

@@ -1,11 +1,12 @@
 """The network of YOLOv3 (Redmon and Farhadi 2018, 2.3 and 2.4).
 
 Legend: b images, c image channels, k classes, h and w a scale's rows and columns.
-Scales go from fine to coarse, strides 8, 16 and 32, with three anchors each.
+Scales go from fine to coarse, strides 8, 16 and 32 (tiny: 16 and 32), with three anchors each.
 """
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Protocol
 
 import timm
 import torch
@@ -15,15 +16,26 @@ from torch import Tensor, nn
 from medaug_cli.plugin import UsageError
 
 STRIDES = (8, 16, 32)
-LEAK = 0.1
+ANCHORS = 3  # a scale
+LEAK, TIMM_LEAK = 0.1, 0.01  # the paper's, and that of timm's trained darknets
 PRIOR = -4.0  # bias of objectness: nearly every cell is empty
+POOLS = (13, 9, 5)  # of spatial pyramid pooling, in the order in which they are joined
+
+
+class Backbone(Protocol):
+    """Features of images, finest first, and how many maps each has."""
+
+    outputs: list[int]
+
+    def __call__(self, x: Tensor) -> list[Tensor]: ...
 
 
 def block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Return a convolution with batch normalisation and leaky ReLU."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(LEAK)
-    )
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs),
+        nn.LeakyReLU(LEAK, inplace=True),
+    )  # fmt: skip
 
 
 class Shortcut(nn.Module):
@@ -38,14 +50,19 @@ class Shortcut(nn.Module):
 
 
 class SmallBackbone(nn.Module):
-    """A darknet of eleven convolutions for CPUs: one shortcut a stage, `width` maps in the first."""
+    """A darknet for CPUs: `depth` shortcuts a stage, `width` maps at full size.
 
-    def __init__(self, channels: int, width: int) -> None:
+    With a `stem` of 2 there is no full size: the first convolution halves it, and half of the work goes.
+    """
+
+    def __init__(self, channels: int, width: int, depth: int = 1, stem: int = 1) -> None:
         super().__init__()
-        widths = [width << stage for stage in range(6)]
-        self.enter = block(channels, widths[0], 3)
-        self.stages = nn.ModuleList(nn.Sequential(block(a, b, 3, stride=2), Shortcut(b)) for a, b in pairwise(widths))
-        self.outputs = widths[3:]
+        widths = [width << stage for stage in range(stem - 1, 6)]
+        self.enter = block(channels, widths[0], 3 if stem == 1 else 5, stem)
+        self.stages = nn.ModuleList(
+            nn.Sequential(block(a, b, 3, stride=2), *(Shortcut(b) for _ in range(depth))) for a, b in pairwise(widths)
+        )
+        self.outputs = widths[-3:]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.enter(x)
@@ -53,45 +70,102 @@ class SmallBackbone(nn.Module):
         for stage in self.stages:
             x = stage(x)
             seen.append(x)
-        return seen[2:]
+        return seen[-3:]
+
+
+class TinyBackbone(nn.Module):
+    """The seven convolutions of yolov3-tiny, with features at strides 16 and 32."""
+
+    outputs = [256, 1024]
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        widths = (channels, 16, 32, 64, 128, 256, 512, 1024)
+        self.blocks = nn.ModuleList(block(a, b, 3) for a, b in pairwise(widths))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        for each in self.blocks[:4]:
+            x = F.max_pool2d(each(x), 2)
+        fine = self.blocks[4](x)
+        x = self.blocks[5](F.max_pool2d(fine, 2))
+        return [fine, self.blocks[6](F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 2, 1))]
 
 
 class TimmBackbone(nn.Module):
     """Any backbone of timm that has features at strides 8, 16 and 32."""
 
-    def __init__(self, name: str, channels: int, pretrained: bool) -> None:
+    def __init__(self, name: str, channels: int, pretrained: str) -> None:
         super().__init__()
-        make: Callable = timm.create_model
-        try:
-            strides = make(name, features_only=True, in_chans=channels).feature_info.reduction()
-        except Exception as error:
-            raise UsageError(
-                f"--set backbone={name}: timm has no such backbone ({error}); 'small' needs none"
-            ) from error
-        if not set(STRIDES) <= set(strides):
-            raise UsageError(f"--set backbone={name}: it has features at strides {strides}, YOLOv3 needs 8, 16 and 32")
-        chosen = tuple(strides.index(stride) for stride in STRIDES)
-        self.body = make(name, features_only=True, out_indices=chosen, in_chans=channels, pretrained=pretrained)
-        self.outputs = self.body.feature_info.channels()
+        self.name = name
+        self.body = timm_features(name, channels, STRIDES, pretrained)
+        self.outputs: list[int] = self.body.feature_info.channels()  # type: ignore[operator, union-attr]
+        if not pretrained:
+            self.set_leak(LEAK)
+
+    def set_leak(self, slope: float) -> None:
+        """Set the slope of a darknet below zero: 0.1 in the paper and in darknet's weights, 0.01 in timm's."""
+        for layer in self.modules():
+            if isinstance(layer, nn.LeakyReLU) and self.name.startswith("darknet"):
+                layer.negative_slope = slope
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.body(x)
 
 
-class Head(nn.Module):
-    """The five convolutions of a scale and its three-by-three and linear ones (2.3)."""
+def timm_features(name: str, channels: int, strides: tuple[int, ...], pretrained: str = "") -> nn.Module:
+    """Return a backbone of timm with features at these strides.
 
-    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+    `pretrained` is "" for random weights, "true" for timm's (from its cache or hub), or a file of them.
+    Raises UsageError where there is no such backbone or no such weights.
+    """
+    make: Callable = timm.create_model
+    try:
+        found = make(name, features_only=True, in_chans=channels).feature_info.reduction()
+    except Exception as error:
+        raise UsageError(f"--set backbone={name}: timm has no such backbone ({error}); 'small' needs none") from error
+    if not set(strides) <= set(found):
+        raise UsageError(f"--set backbone={name}: it has features at strides {found}, not at {strides}")
+    chosen = tuple(found.index(stride) for stride in strides)
+    source = {} if pretrained in ("", "true") else {"pretrained_cfg_overlay": {"file": pretrained}}
+    try:
+        return make(
+            name, features_only=True, out_indices=chosen, in_chans=channels, pretrained=bool(pretrained), **source
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UsageError(
+            f"--set pretrained={pretrained}: weights of {name} are neither at hand nor to be had ({reason}); name a "
+            "file that timm can read (--set pretrained=FILE.safetensors), or leave it out"
+        ) from error
+
+
+class Pyramid(nn.Module):
+    """Spatial pyramid pooling of yolov3-spp: the largest value near each place, near and wide, beside the place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([*(F.max_pool2d(x, side, 1, side // 2) for side in POOLS), x], 1)
+
+
+class Head(nn.Module):
+    """The five convolutions of a scale and its three-by-three and linear ones (2.3); `spp` adds one and the pools."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, kind: str = "full") -> None:
         super().__init__()
-        self.neck = nn.Sequential(
-            block(inputs, width, 1), block(width, 2 * width, 3), block(2 * width, width, 1),
-            block(width, 2 * width, 3), block(2 * width, width, 1),
-        )  # fmt: skip
-        last = nn.Conv2d(2 * width, outputs, 1)
-        self.out = nn.Sequential(block(width, 2 * width, 3), last)
+        if kind == "tiny":
+            self.neck = block(inputs, width, 1) if width else nn.Identity()
+            wide = 2 * width or 256
+        else:
+            wide = 2 * width
+            pools = [Pyramid(), block(4 * width, width, 1)] if kind == "spp" else []
+            self.neck = nn.Sequential(
+                block(inputs, width, 1), block(width, wide, 3), block(wide, width, 1), *pools,
+                block(width, wide, 3), block(wide, width, 1),
+            )  # fmt: skip
+        last = nn.Conv2d(wide, outputs, 1)
+        self.out = nn.Sequential(block(width or inputs, wide, 3), last)
         with torch.no_grad():
             if last.bias is not None:
-                last.bias.view(3, -1)[:, 4] = PRIOR
+                last.bias.view(ANCHORS, -1)[:, 4] = PRIOR
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.neck(x)
@@ -99,34 +173,52 @@ class Head(nn.Module):
 
 
 class YOLO(nn.Module):
-    """A backbone and three heads; each coarser head passes what it knows to the finer one."""
+    """A backbone and a head a scale; each coarser head passes what it knows to the finer one."""
 
-    def __init__(self, backbone: SmallBackbone | TimmBackbone, classes: int, head_width: int = 512) -> None:
+    anchors: Tensor  # (3 a scale, 2), sides in pixels of the input, smallest first
+
+    def __init__(self, backbone: Backbone, classes: int, widths: list[int], spp: bool = False) -> None:
         super().__init__()
         self.backbone, self.classes = backbone, classes
-        widths = [head_width >> 2, head_width >> 1, head_width]
-        fine, middle, coarse = backbone.outputs
-        above = [fine + widths[0], middle + widths[1], coarse]
-        outputs = 3 * (5 + classes)
-        self.heads = nn.ModuleList(Head(a, w, outputs) for a, w in zip(above, widths, strict=True))
-        self.lateral = nn.ModuleList(block(widths[i + 1], widths[i], 1) for i in range(2))
+        scales, outputs = len(widths), ANCHORS * (5 + classes)
+        tiny = scales == 2
+        passed = [128 if tiny else width for width in widths[:-1]]
+        above = [own + more for own, more in zip(backbone.outputs, [*passed, 0], strict=True)]
+        kinds = ["tiny" if tiny else "full"] * scales
+        if spp:
+            kinds[-1] = "spp"
+        self.heads = nn.ModuleList(Head(a, w, outputs, k) for a, w, k in zip(above, widths, kinds, strict=True))
+        self.lateral = nn.ModuleList(block(widths[i + 1], passed[i], 1) for i in range(scales - 1))
+        self.register_buffer("anchors", torch.ones(ANCHORS * scales, 2))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return STRIDES[-len(self.heads) :]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return, for images (b, c, *s), raw predictions (b, 3, h, w, 5 + k) a scale, finest first."""
         features = self.backbone(images)
         raw: list[Tensor] = []
         below: Tensor | None = None
-        for i in (2, 1, 0):
+        for i in reversed(range(len(features))):
             x = features[i]
             if below is not None:
                 x = torch.cat([F.interpolate(self.lateral[i](below), scale_factor=2, mode="nearest"), x], 1)
             below, out = self.heads[i](x)
             b, _, h, w = out.shape
-            raw.insert(0, out.view(b, 3, 5 + self.classes, h, w).permute(0, 1, 3, 4, 2))
+            raw.insert(0, out.view(b, ANCHORS, 5 + self.classes, h, w).permute(0, 1, 3, 4, 2))
         return raw
 
 
-def build(backbone: str, width: int, head_width: int, channels: int, classes: int, pretrained: bool = False) -> YOLO:
+def build(
+    backbone: str, width: int, head_width: int, channels: int, classes: int, pretrained: str = "",
+    spp: bool = False, depth: int = 1, stem: int = 1,
+) -> YOLO:  # fmt: skip
     """Return a network; raise UsageError for a backbone that there is not."""
-    body = SmallBackbone(channels, width) if backbone == "small" else TimmBackbone(backbone, channels, pretrained)
-    return YOLO(body, classes, head_width)
+    if backbone == "tiny":
+        return YOLO(TinyBackbone(channels), classes, [0, 256])
+    if backbone == "small":
+        body: Backbone = SmallBackbone(channels, width, depth, stem)
+    else:
+        body = TimmBackbone(backbone, channels, pretrained)
+    return YOLO(body, classes, [head_width >> 2, head_width >> 1, head_width], spp)

@@ -22,6 +22,8 @@ class Amounts:
     contrast: float = 0.2
     brightness: float = 0.1
     mosaic: float = 0.0  # share of the images that become a mosaic of four
+    flip_rows: bool = False
+    rotate: float = 0.0  # degrees
 
 
 def augment(
@@ -31,23 +33,29 @@ def augment(
     amounts: Amounts,
     rng: np.random.Generator,
 ) -> tuple[Tensor, list[np.ndarray], list[np.ndarray]]:
-    """Return images (b, c, h, w) in [0, 1] flipped, moved, zoomed and toned, with the boxes that are left in them."""
+    """Return images (b, c, h, w) in [0, 1] flipped, moved, turned, zoomed and toned, with the boxes left in them.
+
+    A turned box is that of the ellipse in it, turned: lesions have no corners.
+    """
     b, _, height, width = images.shape
     flips = (rng.random(b) < 0.5) & amounts.flip
     zoom = np.exp(rng.uniform(-1, 1, b) * np.log1p(amounts.zoom))
     shift = rng.uniform(-amounts.shift, amounts.shift, (b, 2)) * (width, height)
-    sign = np.where(flips, -1.0, 1.0)
-    # A pixel p of the image comes to lie at scale * (p - centre) + centre + shift
-    scale, centre = np.stack([sign * zoom, zoom], 1), np.array([width, height]) / 2
-    theta = np.zeros((b, 2, 3), np.float32)
-    theta[:, [0, 1], [0, 1]] = 1 / scale
-    theta[:, :, 2] = -(shift / centre) / scale
+    tones = 1 + rng.uniform(-amounts.contrast, amounts.contrast, b), rng.uniform(-1, 1, b) * amounts.brightness
+    flips_rows = (rng.random(b) < 0.5) & amounts.flip_rows
+    angle = np.deg2rad(rng.uniform(-1, 1, b) * amounts.rotate)
+    # A pixel p of the image comes to lie at matrix @ (p - centre) + centre + shift
+    sides = np.stack([np.where(flips, -zoom, zoom), np.where(flips_rows, -zoom, zoom)], 1)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).transpose(2, 0, 1)
+    matrix, centre = turn * sides[:, None, :], np.array([width, height]) / 2  # (b, 2, 2)
+    back = np.linalg.inv(matrix) * centre / centre[:, None]  # in shares of half a side
+    theta = np.concatenate([back, -back @ (shift / centre)[:, :, None]], 2).astype(np.float32)
     grid = F.affine_grid(torch.from_numpy(theta).to(images.device), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, align_corners=False)
-    tones = 1 + rng.uniform(-amounts.contrast, amounts.contrast, b), rng.uniform(-1, 1, b) * amounts.brightness
     factor, offset = (torch.from_numpy(t.astype(np.float32)).view(-1, 1, 1, 1).to(images.device) for t in tones)
     moved = (moved * factor + offset * (moved > 0)).clamp(0, 1)
-    kept = [_carry(boxes[i], scale[i], centre, shift[i], np.array([width, height], np.float64)) for i in range(b)]
+    size = np.array([width, height], np.float64)
+    kept = [_carry(boxes[i], matrix[i], centre, shift[i], size) for i in range(b)]
     return moved, [box for box, _ in kept], [labels[i][chosen] for i, (_, chosen) in enumerate(kept)]
 
 
@@ -67,10 +75,12 @@ def tiled(
 
 
 def _carry(
-    boxes: np.ndarray, scale: np.ndarray, centre: np.ndarray, shift: np.ndarray, size: np.ndarray
+    boxes: np.ndarray, matrix: np.ndarray, centre: np.ndarray, shift: np.ndarray, size: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    corners = (boxes.reshape(-1, 2, 2).astype(np.float64) - centre) * scale + centre + shift  # (m, 2 corners, 2)
-    low, high = corners.min(1), corners.max(1)
+    corners = boxes.reshape(-1, 2, 2).astype(np.float64)  # (m, 2 corners, 2)
+    middle = (corners.mean(1) - centre) @ matrix.T + centre + shift
+    half = np.sqrt(((corners[:, 1] - corners[:, 0]) / 2) ** 2 @ (matrix**2).T)
+    low, high = middle - half, middle + half
     inside_low, inside_high = np.clip(low, 0, size), np.clip(high, 0, size)
     sides = inside_high - inside_low
     chosen = (sides.min(1, initial=np.inf) >= LEAST_SIDE) & (sides.prod(1) >= LEAST_SHARE * (high - low).prod(1))
