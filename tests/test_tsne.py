@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as numbers
 from PIL import Image
 
 from medaug_cli.embedding import MapOptions, draw_map
-from medaug_cli.embedding.features import compact
+from medaug_cli.embedding.features import reduced, scaled
 from medaug_cli.embedding.statistics import kernel_distance, manifolds, memorisation, one_nn_accuracy, unbiased_mmd
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.store import GeneratorOrigin, StoreInfo, StoreWriter
@@ -168,11 +168,13 @@ def test_one_nn_accuracy_is_a_share(x):
     assert 0 <= one_nn_accuracy(x, x[::-1] + 0.5) <= 1
 
 
-def test_compact_features_of_real_images_have_unit_mean_square():
+def test_scaled_features_of_real_images_have_unit_mean_square():
     rng = np.random.default_rng(0)
     real = rng.normal(3, 7, size=(120, 200)) * np.linspace(0, 2, 200)
-    found = compact(np.concatenate([real, real + 1]), real, 0)
-    assert found.shape == (240, 50)
+    found = scaled(np.concatenate([real, real + 1]), real)
+    assert found.shape == (240, 199)
     assert (found[:120] ** 2).mean() == pytest.approx(1)
+    assert reduced(found, 0).shape == (240, 50)
+    assert reduced(found[:30], 0).shape == (30, 30)
     with pytest.raises(BadInput, match="nothing to compare"):
-        compact(np.ones((5, 3)), np.ones((5, 3)), 0)
+        scaled(np.ones((5, 3)), np.ones((5, 3)))

@@ -19,10 +19,16 @@ def tsne(
     ),
     dims: Annotated[Literal["2", "3"], typer.Option(help="Dimensions of the map.")] = "2",
     perplexity: Annotated[float, typer.Option(help="Perplexity of t-SNE (100 in Han et al.).", min=2)] = 30.0,
-    features: Annotated[str, typer.Option(help="pixels, texture, timm:NAME, or an installed extractor.")] = "pixels",
+    features: Annotated[
+        str, typer.Option(help="pixels, texture, network (of random weights), timm:NAME, or an installed extractor.")
+    ] = "pixels",
     region: Annotated[Literal["image", "box"], typer.Option(help="Compare whole images or lesions.")] = "image",
     most: Annotated[int, typer.Option("--max", help="Images of each store at most.", min=20)] = 1500,
+    detector: Annotated[
+        Path | None, typer.Option(help="A detector trained on real images: are the lesions where they were asked for?")
+    ] = None,
     seed: options.Seed = 0,
+    device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -33,7 +39,8 @@ def tsne(
     from medaug_cli.embedding import MapOptions, draw_map
 
     report = draw_map(MapOptions(
-        real, synthetic, out, 3 if dims == "3" else 2, perplexity, features, region, most, seed, overwrite, console.say
+        real, synthetic, out, 3 if dims == "3" else 2, perplexity, features, region, most, seed,
+        detector, device, overwrite, console.say,
     ))  # fmt: skip
     if as_json:
         console.answer(report.model_dump(mode="json", exclude={"points"}), True, "")
@@ -50,7 +57,7 @@ def _show(report: "MapReport") -> None:
         title=f"Against the real training images, features {report.features}", title_justify="left",
         box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
-    for name in ("set", "1-NN", "KID", "prec.", "recall", "dens.", "cover.", "spread", "copies"):
+    for name in ("set", "1-NN", "KID", "prec.", "recall", "dens.", "cover.", "spread", "copies", "found"):
         table.add_column(name, justify="right" if name != "set" else "left", no_wrap=name == "set")
     rows: list[tuple[str, Any, str]] = [] if report.reference is None else [("real, held out", report.reference, "")]
     rows += [(e.name, e, "" if e.suspicious is None else f"{e.suspicious:.1%}") for e in report.sets]
@@ -58,11 +65,13 @@ def _show(report: "MapReport") -> None:
         table.add_row(
             name, f"{row.one_nn_accuracy:.2f}", f"{row.kid:.3f}", f"{row.precision:.2f}", f"{row.recall:.2f}",
             f"{row.density:.2f}", f"{row.coverage:.2f}", f"{row.spread:.3f}", copies,
+            "" if row.fidelity is None else f"{row.fidelity.found:.2f} ({row.fidelity.shuffled:.2f})",
         )  # fmt: skip
     console.results.print(table)
     console.results.print(
         "1-NN: how often a nearest neighbour tells the two apart (0.5: not at all). Copies: images nearer to a "
-        "training image than 99 % of held-out real images are (1 % is expected). The first row is the best to hope "
-        "for.",
+        "training image than 99 % of held-out real images are, in the features that see most (1 % is expected). Found, "
+        "with --detector: lesions that are where they were asked for (in brackets: judged by the boxes of other "
+        "images). The first row is the best to hope for.",
         style="dim", markup=False,
     )  # fmt: skip

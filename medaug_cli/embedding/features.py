@@ -4,6 +4,7 @@ Legend of shapes: n images, b of a batch, c channels, *s spatial axes, k feature
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,13 @@ Extractor = Callable[[np.ndarray], np.ndarray]  # images (b, c, *s) in [0, 1] ->
 
 def feature_names() -> list[str]:
     """Return the names that `--features` takes; `timm:NAME` stands for any model of timm."""
-    return ["pixels", "texture", "timm:NAME", *sorted(_installed())]
+    return [*BUILT_IN, "timm:NAME", *sorted(_installed())]
 
 
 def extractor(name: str) -> Extractor:
     """Return a feature extractor by name; raise UsageError or MissingPlugin where there is none."""
-    if name == "pixels":
-        return _pixels
-    if name == "texture":
-        return _texture
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"))
     found = _installed().get(name)
@@ -48,9 +47,13 @@ def _installed() -> dict[str, Any]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
-def describe(store: Store, indices: np.ndarray, extract: Extractor, region: str = "image") -> np.ndarray:
-    """Return features (n, k) of some images of a store, or of the region around their first box."""
-    parts = [np.asarray(extract(batch), np.float64) for batch in _batches(store, indices, region)]
+def describe(
+    store: Store, indices: np.ndarray, extract: Extractor, region: str = "image", mirrored: bool = False
+) -> np.ndarray:
+    """Return features (n, k) of some images of a store, or of the region around their first box, mirrored or not."""
+    batches = _batches(store, indices, region)
+    batches = (np.ascontiguousarray(batch[..., ::-1]) for batch in batches) if mirrored else batches
+    parts = [np.asarray(extract(batch), np.float64) for batch in batches]
     features = np.concatenate(parts)
     if not np.isfinite(features).all():
         raise BadInput(f"the features of {store.path} are not all finite numbers")
@@ -103,6 +106,37 @@ def _texture(images: np.ndarray) -> np.ndarray:
     return np.concatenate([fine.reshape(len(images), -1), spread.reshape(len(images), -1)], 1)
 
 
+def _network() -> Extractor:
+    """Return a convolutional network of random weights, always the same ones: means and spreads of its maps.
+
+    Random features know no training set that is foreign to the images (Naeem et al. 2020, 4); it sees fine detail
+    beside the image itself, which would drown in it.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    def weights(channels: int) -> list[torch.Tensor]:
+        chance, widths = torch.Generator().manual_seed(channels), (16, 32, 64, 64)
+        drawn = [torch.randn(o, i, 3, 3, generator=chance) for i, o in pairwise((2 * channels, *widths))]
+        return [w * (2 / w[0].numel()) ** 0.5 for w in drawn]
+
+    def extract(images: np.ndarray) -> np.ndarray:
+        if images.ndim != 4:
+            raise UsageError("--features network takes 2D images; use pixels or texture")
+        x, found = torch.from_numpy(np.ascontiguousarray(images, np.float32)), []
+        detail = x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        x = torch.cat([2 * x - 1, 4 * detail], 1)
+        for weight in weights(images.shape[1]):
+            x = F.leaky_relu(F.conv2d(x, weight, padding=1), 0.2)
+            coarse = F.adaptive_avg_pool2d(x, 4)
+            spread = (F.adaptive_avg_pool2d(x.square(), 4) - coarse.square()).clamp(min=0).sqrt()
+            found += [coarse.flatten(1), spread.flatten(1)]
+            x = F.avg_pool2d(x, 2) if min(x.shape[2:]) >= 8 else x
+        return torch.cat(found, 1).numpy()
+
+    return extract
+
+
 def _timm(name: str) -> Extractor:
     import timm
     import torch
@@ -125,22 +159,30 @@ def _timm(name: str) -> Extractor:
     return extract
 
 
-def compact(features: np.ndarray, fitted_on: np.ndarray, seed: int) -> np.ndarray:
-    """Return features (n, k) centred, near-constant ones dropped, reduced by PCA to 50, and divided by one number.
+BUILT_IN: dict[str, Callable[[], Extractor]] = {
+    "pixels": lambda: _pixels, "texture": lambda: _texture, "network": _network,
+}  # fmt: skip
 
-    Centre, axes and number are those of `fitted_on` (real images): no feature is blown up by its own tiny spread, and
-    the mean square of a real image's feature is 1, so that a kernel distance has the same scale for any extractor.
+
+def scaled(features: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
+    """Return features (n, k) centred, near-constant ones dropped, and divided by one number.
+
+    Centre and number are those of `fitted_on` (real images): no feature is blown up by its own tiny spread, and the
+    mean square of a real image's feature is 1, so that a kernel distance has the same scale for any extractor. All
+    the other directions stay: a defect may lie where real images do not vary.
     """
-    from sklearn.decomposition import PCA
-
     spread = fitted_on.std(0)
     if spread.max(initial=0.0) == 0:
         raise BadInput("all real images have the same features: there is nothing to compare")
     kept = spread > NEAR_CONSTANT * spread.max()
     centre = fitted_on[:, kept].mean(0)
-    real, every = fitted_on[:, kept] - centre, features[:, kept] - centre
-    most = min(COMPONENTS, len(real) - 1, real.shape[1])
-    if real.shape[1] > most:
-        axes = PCA(most, svd_solver="randomized", random_state=seed).fit(real)
-        real, every = axes.transform(real), axes.transform(every)
-    return every / np.sqrt((real**2).mean())
+    return (features[:, kept] - centre) / np.sqrt(((fitted_on[:, kept] - centre) ** 2).mean())
+
+
+def reduced(features: np.ndarray, seed: int) -> np.ndarray:
+    """Return features (n, k) on their 50 principal axes at most, as t-SNE takes them."""
+    from sklearn.decomposition import PCA
+
+    most = min(COMPONENTS, *features.shape)
+    axes = PCA(most, svd_solver="randomized", random_state=seed)
+    return axes.fit_transform(features) if features.shape[1] > most else features

@@ -108,6 +108,6 @@ def memorisation(train: np.ndarray, held_out: np.ndarray, generated: np.ndarray)
     )  # fmt: skip
 
 
-def spread(images: np.ndarray) -> float:
+def pixel_spread(images: np.ndarray) -> float:
     """Return the mean over pixels of the standard deviation over images (n, c, *s): 0 for copies of one image."""
     return float(images.std(0).mean())

@@ -12,7 +12,8 @@ from medaug_cli.metrics.annotations import Annotated, FoundBoxes, found_boxes, t
 from medaug_cli.metrics.coco_files import as_truth
 from medaug_cli.metrics.report import Metrics
 from medaug_cli.plugin import Detections
-from medaug_cli.store import Store, digest_patient, open_store
+from medaug_cli.runs import check_detector
+from medaug_cli.store import Store, open_store
 
 Progress = Callable[[str, int, int], None]  # detector, images done, images
 
@@ -90,27 +91,6 @@ def split_indices(store: Store, split: str) -> np.ndarray:
             "detectors are evaluated on real images alone"
         )
     return indices
-
-
-def check_detector(name: str, metadata: Any, store: Store, indices: np.ndarray, split: str) -> None:
-    """Raise BadInput where a detector cannot be judged fairly on these images."""
-    form, spec = metadata.form, store.spec
-    if list(form.label_names) != list(spec.label_names):
-        raise BadInput(
-            f"detector {name} knows the classes {', '.join(form.label_names)}; "
-            f"{store.path} has {', '.join(spec.label_names)}: they must be the same, in the same order"
-        )
-    if form.channels != spec.channels or tuple(form.spatial) != tuple(spec.spatial):
-        raise BadInput(
-            f"detector {name} was fitted on images of {form.channels} channels, {'x'.join(map(str, form.spatial))}; "
-            f"{store.path} has {spec.channels}, {'x'.join(map(str, spec.spatial))}"
-        )
-    seen = {digest_patient(store.patients[i]) for i in indices} & set(metadata.training_patients)
-    if seen and split != "train":
-        raise BadInput(
-            f"detector {name} was fitted on {len(seen)} of the patients in the {split} split of {store.path}; "
-            "evaluate on patients that it has never seen"
-        )
 
 
 def annotated(store: Store, indices: np.ndarray) -> Annotated:

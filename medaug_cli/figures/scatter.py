@@ -13,14 +13,20 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # 
 MARKERS = ("o", "^", "s", "D", "v", "P")
 
 
-def save_scatter(path: Path, report: Any, examples: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
-    """Publish the map of an `embedding.MapReport` as PNG: a colour and a marker a set, numbers, pictures."""
+Pair = tuple[np.ndarray, np.ndarray, float]  # synthetic image, training image, distance
+
+
+def save_scatter(
+    path: Path, report: Any, examples: Sequence[tuple[str, np.ndarray, np.ndarray]], pairs: Mapping[str, list[Pair]]
+) -> None:
+    """Publish the map of an `embedding.MapReport` as PNG: a colour and a marker a set, numbers, pictures, and
+    below the pairs of a synthetic image and its nearest training image that are most alike."""
     from matplotlib.figure import Figure
 
     places: Mapping[str, np.ndarray] = _by_set(report)
     dims = len(report.points[0].at)
-    figure = Figure(figsize=(11, 7.2), dpi=110, layout="constrained")
-    grid = figure.add_gridspec(1, 2, width_ratios=(3, 1.25))
+    figure = Figure(figsize=(11, 7.2 + len(pairs)), dpi=110, layout="constrained")
+    grid = figure.add_gridspec(1 + len(pairs), 2, width_ratios=(3, 1.25), height_ratios=(7.2, *[1.0] * len(pairs)))
     axes: Any = figure.add_subplot(grid[0, 0], projection="3d" if dims == 3 else None)
     for number, (name, at) in enumerate(places.items()):
         axes.scatter(
@@ -35,6 +41,8 @@ def save_scatter(path: Path, report: Any, examples: Sequence[tuple[str, np.ndarr
     )
     axes.set_xlabel("\n".join(_sentences(report)), fontsize=8.5, loc="left")
     _thumbnails(figure, grid[0, 1], examples, list(places))
+    for row, (name, own) in enumerate(pairs.items(), 1):
+        _show_pairs(figure, grid[row, :], name, own, COLOURS[row % len(COLOURS)])
     with new_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -74,3 +82,20 @@ def _thumbnails(
                 side.set_linewidth(2)
             if row == 0:
                 axes.set_title(name, fontsize=9)
+
+
+def _show_pairs(figure: Any, place: Any, name: str, pairs: Sequence[Pair], colour: str) -> None:
+    grid = place.subgridspec(1, 2 * len(pairs), wspace=0.05)
+    for number, (synthetic, real, distance) in enumerate(pairs):
+        for side, image in enumerate((synthetic, real)):
+            axes = figure.add_subplot(grid[0, 2 * number + side])
+            axes.imshow(as_picture(image))
+            axes.set_xticks([])
+            axes.set_yticks([])
+            for spine in axes.spines.values():
+                spine.set_edgecolor(COLOURS[0] if side else colour)
+                spine.set_linewidth(2)
+            if side:
+                axes.set_title(f"training, {distance:.2f}", fontsize=7)
+            else:
+                axes.set_title(name if number else f"nearest: {name}", fontsize=7)

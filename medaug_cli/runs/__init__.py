@@ -1,7 +1,7 @@
 """Training runs: their folders, their checkpoints, and the plugins they fit, save and load."""
 
 from medaug_cli.runs.fitting import Budget, Progress, RunOptions, train_detector, train_generator
-from medaug_cli.runs.loading import load_detector, load_generator
+from medaug_cli.runs.loading import check_detector, load_detector, load_generator
 from medaug_cli.runs.metadata import DetectorMetadata, GeneratorMetadata
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "GeneratorMetadata",
     "Progress",
     "RunOptions",
+    "check_detector",
     "load_detector",
     "load_generator",
     "train_detector",

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medaug_cli import registry
 from medaug_cli.errors import BadInput
 from medaug_cli.files import publish_text, read_json, sha256_file
 from medaug_cli.runs.metadata import DetectorMetadata, GeneratorMetadata, PluginMetadata
+from medaug_cli.store import Store, digest_patient
 
 
 def save_plugin(folder: Path, kind: str, plugin: Any, metadata: dict[str, Any]) -> None:
@@ -33,6 +36,27 @@ def load_detector(folder: Path, device: str = "cpu") -> tuple[Any, DetectorMetad
     """Return a detector ready to predict, and its metadata."""
     metadata = read_json(_metadata_file(folder, "detector"), DetectorMetadata)
     return _load(folder, "detector", metadata, device), metadata
+
+
+def check_detector(name: str, metadata: DetectorMetadata, store: Store, indices: np.ndarray, split: str) -> None:
+    """Raise BadInput where a detector cannot be judged fairly on these images."""
+    form, spec = metadata.form, store.spec
+    if list(form.label_names) != list(spec.label_names):
+        raise BadInput(
+            f"detector {name} knows the classes {', '.join(form.label_names)}; "
+            f"{store.path} has {', '.join(spec.label_names)}: they must be the same, in the same order"
+        )
+    if form.channels != spec.channels or tuple(form.spatial) != tuple(spec.spatial):
+        raise BadInput(
+            f"detector {name} was fitted on images of {form.channels} channels, {'x'.join(map(str, form.spatial))}; "
+            f"{store.path} has {spec.channels}, {'x'.join(map(str, spec.spatial))}"
+        )
+    seen = {digest_patient(store.patients[i]) for i in indices} & set(metadata.training_patients)
+    if seen and split != "train":
+        raise BadInput(
+            f"detector {name} was fitted on {len(seen)} of the patients in the {split} split of {store.path}; "
+            "evaluate on patients that it has never seen"
+        )
 
 
 def _metadata_file(folder: Path, kind: str) -> Path:

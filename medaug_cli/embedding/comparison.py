@@ -1,0 +1,267 @@
+"""Real against synthetic images in numbers: each set beside held-out real images, the best to be hoped for."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from medaug_cli.boxes import Strict
+from medaug_cli.embedding.features import BUILT_IN, describe, extractor, scaled
+from medaug_cli.embedding.fidelity import Fidelity, Judge, calibrated
+from medaug_cli.embedding.statistics import (
+    Memorisation,
+    kernel_distance,
+    manifolds,
+    memorisation,
+    one_nn_accuracy,
+    pixel_spread,
+)
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.store import Store, open_store
+
+LEAST = 20  # images of a set
+MOST_POINTS = 10_000
+PAIRS = 12  # nearest pairs that are named
+HELD_OUT = "real, held out"
+
+
+class RealReference(Strict):
+    """What two sets of real images of other patients give: the best that can be hoped for."""
+
+    one_nn_accuracy: float
+    kid: float
+    kid_error: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    spread: float
+    images: int
+    held_out: int
+    fidelity: Fidelity | None = None  # of the held-out images, where a detector is given
+
+
+class NearestPair(Strict):
+    """A synthetic image and the training image that it is most like."""
+
+    synthetic: str
+    real: str
+    distance: float
+
+
+class SetNumbers(Strict):
+    """One synthetic store against the real training images."""
+
+    name: str
+    hash: str
+    images: int
+    one_nn_accuracy: float
+    kid: float
+    kid_error: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    spread: float
+    memorisation_ratio: float | None  # in the features that see most copies
+    suspicious: float | None  # share nearer to a training image than 99 % of held-out images, there
+    suspicious_by: dict[str, float] = {}  # features -> share
+    nearest: list[NearestPair]  # there
+    fidelity: Fidelity | None = None  # where a detector is given
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What `medaug tsne` takes."""
+
+    real: Path
+    synthetic: Sequence[Path]
+    out: Path
+    dims: Literal[2, 3] = 2
+    perplexity: float = 30.0
+    features: str = "pixels"
+    region: Literal["image", "box"] = "image"
+    most: int = 1500  # images of each set
+    seed: int = 0
+    detector: Path | None = None  # trained on real images: judges whether lesions are where they were asked for
+    device: str = "auto"
+    overwrite: bool = False
+    announce: Callable[[str], None] = lambda sentence: None
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Some images of a store, and what they look like in numbers."""
+
+    name: str
+    store: Store
+    indices: np.ndarray
+    features: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    spaces: dict[str, np.ndarray] = field(default_factory=dict)  # features by which copies are sought, by name
+    mirrored: dict[str, np.ndarray] = field(default_factory=dict)  # those of the mirrored images, of `real` alone
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The real training images, those of held-out patients if there are enough, and the synthetic sets."""
+
+    real: ImageSet
+    held_out: ImageSet | None
+    synthetic: list[ImageSet]
+
+    @property
+    def shown(self) -> list[ImageSet]:
+        return [self.real, *self.synthetic]
+
+
+def compare_sets(options: MapOptions) -> tuple[RealReference | None, list[SetNumbers]]:
+    """Return the numbers of each synthetic store, and of held-out real images, without a picture."""
+    return numbers_of(described(options), options)
+
+
+def numbers_of(sets: Sets, options: MapOptions) -> tuple[RealReference | None, list[SetNumbers]]:
+    """Return the numbers of described sets."""
+    judge = None if options.detector is None else _judge(sets, options.detector, options.device)
+    reference = None if sets.held_out is None else _reference(sets.real, sets.held_out, judge, options.seed)
+    return reference, [_numbers(each, sets, judge, options.seed) for each in sets.synthetic]
+
+
+def described(options: MapOptions) -> Sets:
+    """Read the stores and describe their images; raise UsageError or BadInput where they cannot be compared."""
+    real, held_out, synthetic = _chosen(options)
+    every = [real, *([] if held_out is None else [held_out]), *synthetic]
+    names = [options.features, *BUILT_IN] if real.store.spec.dims == 2 else [options.features, "pixels", "texture"]
+    found = {name: _features(every, name, options) for name in dict.fromkeys(names)}
+    done = [
+        ImageSet(each.name, each.store, each.indices, found[options.features][i], {n: f[i] for n, f in found.items()},
+                 {n: f[-1] for n, f in found.items()} if each is real else {})
+        for i, each in enumerate(every)
+    ]  # fmt: skip
+    return Sets(done[0], None if held_out is None else done[1], done[len(done) - len(synthetic) :])
+
+
+def _features(sets: Sequence[ImageSet], name: str, options: MapOptions) -> list[np.ndarray]:
+    """Return the features of every set, and those of the first one's images mirrored."""
+    extract, first = extractor(name), sets[0]
+    raw = [describe(each.store, each.indices, extract, options.region) for each in sets]
+    raw.append(describe(first.store, first.indices, extract, options.region, mirrored=True))
+    stops = np.cumsum([len(part) for part in raw])[:-1]
+    return np.split(scaled(np.concatenate(raw), raw[0]), stops)
+
+
+def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageSet]]:
+    real = open_store(options.real)
+    train, unseen = real.indices("train", "real"), _unseen(real)
+    if len(train) < LEAST:
+        raise UsageError(f"{options.real} has {len(train)} real training images, {LEAST} are needed for a comparison")
+    first = ImageSet("real", real, _some(train, options))
+    held_out = ImageSet(HELD_OUT, real, _some(unseen, options)) if len(unseen) >= LEAST else None
+    synthetic: list[ImageSet] = []
+    for path in options.synthetic:
+        synthetic.append(_synthetic(path, real, options, {"real", *(each.name for each in synthetic)}))
+    if sum(len(each.indices) for each in (first, *synthetic)) + len(held_out.indices if held_out else ()) > MOST_POINTS:
+        raise UsageError(f"more than {MOST_POINTS} images in all; give fewer with --max")
+    return first, held_out, synthetic
+
+
+def _unseen(real: Store) -> np.ndarray:
+    return np.concatenate([real.indices("val", "real"), real.indices("test", "real")])
+
+
+def _synthetic(path: Path, real: Store, options: MapOptions, taken: set[str]) -> ImageSet:
+    store = open_store(path)
+    if store.spec.spatial != real.spec.spatial or store.spec.channels != real.spec.channels:
+        forms = [f"{'x'.join(map(str, s.spec.spatial))} pixels and {s.spec.channels} channels" for s in (store, real)]
+        raise BadInput(f"{path} has images of {forms[0]}, {options.real} of {forms[1]}")
+    indices = np.arange(len(store)) if len(store.indices(source="real")) == 0 else store.indices("train")
+    if len(indices) < LEAST:
+        raise UsageError(f"{path} has {len(indices)} images, {LEAST} are needed for a comparison")
+    name = path.stem
+    while name in taken:
+        name += "'"
+    return ImageSet(name, store, _some(indices, options))
+
+
+def _some(indices: np.ndarray, options: MapOptions) -> np.ndarray:
+    rng = np.random.default_rng(options.seed)
+    return np.sort(rng.permutation(indices)[: options.most])
+
+
+def _judge(sets: Sets, folder: Path, device: str) -> Judge:
+    from medaug_cli.devices import resolve_device
+    from medaug_cli.runs import check_detector, load_detector
+
+    real, held_out = sets.real.store, sets.held_out
+    if held_out is None:
+        held = len(_unseen(real))
+        raise UsageError(f"--detector needs {LEAST} real images of held-out patients, {real.path} has {held}")
+    detector, metadata = load_detector(folder, resolve_device(device))
+    check_detector(folder.name, metadata, real, held_out.indices, "validation or test")
+    if metadata.synthetic:
+        raise BadInput(
+            f"--detector {folder} was trained on synthetic images too; one that saw real ones alone can judge"
+        )
+    return calibrated(detector, _images(held_out), _boxes(held_out), _labels(held_out), real.spec.label_names)
+
+
+def _images(each: ImageSet) -> Iterator[np.ndarray]:
+    return (each.store.read([i])[0] for i in each.indices)
+
+
+def _boxes(each: ImageSet) -> list[np.ndarray]:
+    return [each.store.boxes[i] for i in each.indices]
+
+
+def _labels(each: ImageSet) -> list[np.ndarray]:
+    return [each.store.labels[i] for i in each.indices]
+
+
+def _judged(each: ImageSet, judge: Judge | None, seed: int) -> Fidelity | None:
+    return None if judge is None else judge.fidelity(_images(each), _boxes(each), _labels(each), seed)
+
+
+def _reference(real: ImageSet, held_out: ImageSet, judge: Judge | None, seed: int) -> RealReference:
+    kid, error = kernel_distance(real.features, held_out.features, seed)
+    near = manifolds(real.features, held_out.features)
+    return RealReference(
+        one_nn_accuracy=one_nn_accuracy(real.features, held_out.features, seed), kid=kid, kid_error=error,
+        precision=near.precision, recall=near.recall, density=near.density, coverage=near.coverage,
+        spread=pixel_spread(held_out.store.read(held_out.indices)), images=len(real.indices),
+        held_out=len(held_out.indices), fidelity=_judged(held_out, judge, seed),
+    )  # fmt: skip
+
+
+def _numbers(each: ImageSet, sets: Sets, judge: Judge | None, seed: int) -> SetNumbers:
+    real, held_out = sets.real, sets.held_out
+    kid, error = kernel_distance(real.features, each.features, seed)
+    near = manifolds(real.features, each.features)
+    copied = {name: _copied(own, name, real, held_out or real) for name, own in each.spaces.items()}
+    worst = max(copied.values(), key=lambda found: found.suspicious)
+    return SetNumbers(
+        name=each.name, hash=each.store.hash, images=len(each.indices),
+        one_nn_accuracy=one_nn_accuracy(real.features, each.features, seed), kid=kid, kid_error=error,
+        precision=near.precision, recall=near.recall, density=near.density, coverage=near.coverage,
+        spread=pixel_spread(each.store.read(each.indices)),
+        memorisation_ratio=None if held_out is None else worst.ratio,
+        suspicious=None if held_out is None else worst.suspicious,
+        suspicious_by={} if held_out is None else {name: found.suspicious for name, found in copied.items()},
+        nearest=_pairs(each, real, worst), fidelity=_judged(each, judge, seed),
+    )  # fmt: skip
+
+
+def _copied(drawn: np.ndarray, name: str, real: ImageSet, held_out: ImageSet) -> Memorisation:
+    """Seek copies of training images, mirrored ones too, in one feature space."""
+    return memorisation(np.concatenate([real.spaces[name], real.mirrored[name]]), held_out.spaces[name], drawn)
+
+
+def _pairs(each: ImageSet, real: ImageSet, found: Memorisation) -> list[NearestPair]:
+    closest = np.argsort(found.distance, kind="stable")[:PAIRS]
+    originals = real.indices[found.nearest[closest] % len(real.indices)]
+    return [
+        NearestPair(
+            synthetic=each.store.ids[each.indices[i]], real=real.store.ids[k], distance=float(found.distance[i])
+        )
+        for i, k in zip(closest, originals, strict=True)
+    ]

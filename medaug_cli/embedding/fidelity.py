@@ -1,0 +1,71 @@
+"""Condition fidelity: does a detector that was trained on real images find the lesions where they were asked for?
+
+Legend of shapes: n images, m boxes of an image, c channels, *s spatial axes, d = len(s).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.boxes import Strict
+from medaug_cli.metrics import cohort_of, found_boxes, froc, score_detections, true_boxes
+from medaug_cli.metrics.annotations import Annotated, FoundBoxes, TrueBoxes
+from medaug_cli.metrics.operating import sightings
+
+LEAST_IOU = 0.25
+FPS = 1.0  # false positives a real slice at which the detector works
+SHUFFLES = 5
+
+
+class Fidelity(Strict):
+    """How often a detector finds the asked lesions, and how often it would do so by chance and habit."""
+
+    found: float  # share of the asked boxes that are found
+    shuffled: float  # the same where each image is judged by the boxes of another
+    boxes: int
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A detector at the score from which it gives one false positive a real slice."""
+
+    detector: Any
+    threshold: float
+    label_names: tuple[str, ...]
+
+    def fidelity(
+        self, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], seed: int = 0
+    ) -> Fidelity:
+        """Return how often lesions are found at the asked boxes, n of (m, 2*d), with IoU 0.25 or more."""
+        found = found_boxes(list(self.detector.predict(images)), boxes[0].shape[1] // 2)
+        rng, others = np.random.default_rng(seed), []
+        for _ in range(SHUFFLES):
+            turn = rng.permutation(len(boxes))
+            others.append(self._share(found, [boxes[i] for i in turn], [labels[i] for i in turn]))
+        share = self._share(found, boxes, labels)
+        return Fidelity(found=share, shuffled=float(np.mean(others)), boxes=sum(map(len, boxes)))
+
+    def _share(self, found: FoundBoxes, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> float:
+        truth = true_boxes(boxes, labels, boxes[0].shape[1] // 2)
+        seen = sightings(_annotated(truth, len(boxes), self.label_names), found, LEAST_IOU, self.threshold)
+        return float(seen.found.mean()) if len(seen.found) else float("nan")
+
+
+def calibrated(
+    detector: Any, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray],
+    label_names: tuple[str, ...],
+) -> Judge:  # fmt: skip
+    """Return a judge that gives at most one false positive a slice on these real images of unseen patients."""
+    found = found_boxes(list(detector.predict(images)), boxes[0].shape[1] // 2)
+    data = _annotated(true_boxes(boxes, labels, boxes[0].shape[1] // 2), len(boxes), label_names)
+    cohort = cohort_of(data)
+    curve = froc(score_detections(data, cohort, found, (LEAST_IOU,)), cohort, LEAST_IOU)
+    threshold = curve.threshold_at(FPS)
+    return Judge(detector, np.inf if threshold is None else threshold, label_names)
+
+
+def _annotated(truth: TrueBoxes, images: int, label_names: tuple[str, ...]) -> Annotated:
+    names = tuple(map(str, range(images)))
+    return Annotated(names, names, label_names, truth, truth.boxes.shape[1] // 2)
