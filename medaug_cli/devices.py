@@ -8,13 +8,16 @@ from medaug_cli.errors import UsageError
 Precision = Literal["32", "bf16", "16"]
 
 
-def resolve_device(name: str) -> str:
-    """Return a usable torch device for "auto", "cpu", "cuda", "cuda:1" or "mps"."""
+def resolve_device(name: str, local: int = 0) -> str:
+    """Return a usable torch device for "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+    `local` is the rank of this process on its machine: processes that train together take a GPU each.
+    """
     import torch
 
     if name == "auto":
         if torch.cuda.is_available():
-            return "cuda:0"
+            return f"cuda:{local % torch.cuda.device_count()}"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -24,7 +27,7 @@ def resolve_device(name: str) -> str:
         raise UsageError(f"--device {name}: this machine has no {kind} device that torch can use")
     if kind == "cuda" and number and not (number.isdigit() and int(number) < torch.cuda.device_count()):
         raise UsageError(f"--device {name}: this machine has cuda:0 to cuda:{torch.cuda.device_count() - 1}")
-    return "cuda:0" if name == "cuda" else name
+    return f"cuda:{local % torch.cuda.device_count()}" if name == "cuda" else name
 
 
 def has_fast_bf16(device: str) -> bool:

@@ -9,11 +9,14 @@ Pixels are float32 in [0, 1] wherever a plugin meets them.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import MISSING, dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "API_VERSION",
@@ -52,6 +55,7 @@ class Capabilities:
     power_of_two: bool = False  # every spatial axis must be a power of two
     default_budget: float | None = None  # kimg of a generator, optimiser steps of a detector
     learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
+    shares: bool = False  # `fit` shares each batch among the processes of a run (`run.rank`, `run.world`)
     continues: bool = False  # `fit` after `load_state_dict` goes on from those weights
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # a detector's arms in a study: settings
 
@@ -115,6 +119,10 @@ class Run(Protocol):
     A loop is `while run.fraction(done) < 1:` with `done` in images (generators) or optimiser steps
     (detectors). A run that derives each step's randomness from `seed` and `done` and restores
     `state` resumes to the bit.
+
+    Only a plugin that `shares` meets more than one process: each takes its part of every batch,
+    `batch[run.rank :: run.world]`, and averages its gradients with the others' before a step. All of
+    them call the methods below alike; the core lets the first alone write, draw and score.
     """
 
     device: str  # "cpu", "cuda:0", "mps"
@@ -122,6 +130,8 @@ class Run(Protocol):
     seed: int
     workers: int
     state: Mapping[str, Any] | None  # what `checkpoint` last wrote, when this run resumes
+    rank: int  # of this process among those that fit this plugin together, from 0
+    world: int  # how many they are, mostly 1
 
     def fraction(self, done: int) -> float:
         """Return how much of the asked-for work is done, 0 to 1 and beyond; stop at 1."""
@@ -129,6 +139,10 @@ class Run(Protocol):
 
     def autocast(self) -> AbstractContextManager:
         """Return torch.autocast for this device and precision (nothing at precision 32)."""
+        ...
+
+    def average(self, tensors: "Iterable[Tensor]") -> None:
+        """Replace gradients, or any tensors, by their means over the processes, in place."""
         ...
 
     def log(self, done: int, **values: float) -> None:

@@ -52,9 +52,9 @@ class Bar:
 
 
 @contextmanager
-def bar(title: str, total: float) -> Iterator[Bar]:
+def bar(title: str, total: float, shown: bool = True) -> Iterator[Bar]:
     """Show progress on stderr while the block runs."""
-    if not messages.is_terminal:
+    if not shown or not messages.is_terminal:
         yield Bar(None, title, total)
         return
     columns = (

@@ -39,15 +39,17 @@ def train_detector(
 
     Example: medaug train-detector real.h5 --synthetic kept.h5 --ratio 1 --out with-synthetic
     """
+    from medaug_cli.processes import joined
     from medaug_cli.runs import RunOptions, train_detector
 
-    with console.bar(f"train-detector {detector}", 1.0) as bar:
+    with joined(device) as group, console.bar(f"train-detector {detector}", 1.0, shown=group.leads) as bar:
         folder = train_detector(
             store, detector,
             RunOptions(
                 out, options.parse_settings(settings), seed, device, precision, workers, resume, overwrite,
-                checkpoint_seconds, lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)), console.say,
+                checkpoint_seconds, lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)), console.say, group,
             ),
             synthetic or (), ratio, steps, epochs, minutes, synthetic_only, start,
         )  # fmt: skip
-    console.answer({"detector": str(folder)}, as_json, f"{folder}: the detector")
+    if group.leads:
+        console.answer({"detector": str(folder)}, as_json, f"{folder}: the detector")

@@ -28,17 +28,19 @@ def train_gan(
 
     Example: medaug train-gan real.h5 --generator boxgan --minutes 30
     """
+    from medaug_cli.processes import joined
     from medaug_cli.runs import RunOptions, train_generator
 
-    with console.bar(f"train-gan {generator}", 1.0) as bar:
+    with joined(device) as group, console.bar(f"train-gan {generator}", 1.0, shown=group.leads) as bar:
         folder = train_generator(
             store, generator,
             RunOptions(
                 out, options.parse_settings(settings), seed, device, precision, workers, resume, overwrite,
-                checkpoint_seconds, lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)), console.say,
+                checkpoint_seconds, lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)), console.say, group,
             ),
             kimg, minutes,
         )  # fmt: skip
-    console.answer(
-        {"generator": str(folder)}, as_json, f"{folder}: the generator, and sample grids in {folder}/samples"
-    )
+    if group.leads:
+        console.answer(
+            {"generator": str(folder)}, as_json, f"{folder}: the generator, and sample grids in {folder}/samples"
+        )

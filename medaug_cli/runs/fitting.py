@@ -12,6 +12,7 @@ from medaug_cli import __version__, registry
 from medaug_cli.devices import resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Capabilities, as_drawn, image_seed
+from medaug_cli.processes import ALONE, Group
 from medaug_cli.runs.folder import RunFolder, open_run
 from medaug_cli.runs.loading import load_detector, save_plugin
 from medaug_cli.runs.metadata import DetectorMetadata, Form
@@ -37,6 +38,7 @@ class RunOptions:
     checkpoint_seconds: float = 60.0
     report: Callable[[Progress], None] = lambda progress: None
     announce: Callable[[str], None] = lambda sentence: None
+    group: Group = ALONE
 
 
 def train_generator(
@@ -49,27 +51,28 @@ def train_generator(
     _check_capable(name, plugin.capabilities, store, need_masks=plugin.capabilities.condition == "mask")
     if kimg is None and minutes is None:
         kimg = plugin.capabilities.default_budget or DEFAULT_KIMG
-    setup = _Setup.of(options)
+    setup = _Setup.of(options, name, plugin.capabilities)
     plan = _plan("train-gan", name, plugin, store, options.seed, setup, {"kimg": kimg, "minutes": minutes})
-    folder = open_run(options.out, plan, options.resume, options.overwrite)
+    folder = _open(plan, options)
     if folder.finished:
         return folder.out
     budget = Budget(None if kimg is None else kimg * 1000, minutes)
     asked = _words(kimg, "thousand images", minutes) if plugin.capabilities.learns else "in one pass"
-    options.announce(
-        f"{name} on {len(data)} images of {len(set(data.patients))} training patients, "
-        f"{_size(store)}, {asked}, on {setup.device} at {setup.precision}"
+    _announce(
+        options,
+        setup,
+        f"{name} on {len(data)} images of {len(set(data.patients))} training patients, {_size(store)}, {asked}",
     )
     grid = _Grid(folder.work / "samples", plugin, data, options.seed)
     run = TrainingRun(
         folder.work, setup.device, setup.precision, options.seed, options.workers, budget,
-        options.checkpoint_seconds, options.report, grid.draw,
+        options.checkpoint_seconds, options.report, grid.draw, group=options.group,
     )  # fmt: skip
     plugin.fit(data, run)
-    grid.draw(run.done)
+    options.group.lead(lambda: grid.draw(run.done))
     described = _metadata(name, plugin, store, data, options, setup.precision)
     described |= {"condition": plugin.capabilities.condition, "images_shown": run.done}
-    return _finish(folder, "generator", plugin, described)
+    return options.group.lead(lambda: _finish(folder, "generator", plugin, described))
 
 
 def train_detector(
@@ -92,10 +95,10 @@ def train_detector(
     store, others = open_store(store_path), [open_store(path) for path in synthetic]
     plugin = registry.build("detector", name, options.settings)
     data = detector_examples(store, others, ratio, synthetic_only)
-    before = None if start is None else _continued(plugin, name, start, store, resolve_device(options.device))
+    setup = _Setup.of(options, name, plugin.capabilities)
+    before = None if start is None else _continued(plugin, name, start, store, setup.device)
     _check_capable(name, plugin.capabilities, store)
     steps = _steps(plugin, store, steps, epochs, minutes)
-    setup = _Setup.of(options)
     extra: dict[str, Any] = {
         "steps": steps,
         "minutes": minutes,
@@ -107,17 +110,19 @@ def train_detector(
     if before is not None:
         extra["start"] = before.weights
     plan = _plan("train-detector", name, plugin, store, options.seed, setup, extra)
-    folder = open_run(options.out, plan, options.resume, options.overwrite)
+    folder = _open(plan, options)
     if folder.finished:
         return folder.out
-    options.announce(
+    _announce(
+        options,
+        setup,
         f"{name} on {len(store.indices('train'))} real and {sum(map(len, others))} synthetic images, {_size(store)}, "
-        f"{_words(steps, 'steps', minutes)}, on {setup.device} at {setup.precision}"
+        f"{_words(steps, 'steps', minutes)}",
     )
     scorer = _Scorer(store)
     run = TrainingRun(
         folder.work, setup.device, setup.precision, options.seed, options.workers, Budget(steps, minutes),
-        options.checkpoint_seconds, options.report, score=scorer.score,
+        options.checkpoint_seconds, options.report, score=scorer.score, group=options.group,
     )  # fmt: skip
     plugin.fit(data, run)
     described = _metadata(name, plugin, store, data, options, setup.precision)
@@ -128,7 +133,7 @@ def train_detector(
         described["start"] = before.weights
         described["training_patients"] = sorted({*described["training_patients"], *before.training_patients})
         described["synthetic"] = [part.model_dump() for part in before.synthetic] + parts
-    return _finish(folder, "detector", plugin, described)
+    return options.group.lead(lambda: _finish(folder, "detector", plugin, described))
 
 
 def _continued(plugin: Any, name: str, start: Path, store: Store, device: str) -> DetectorMetadata:
@@ -152,9 +157,24 @@ class _Setup:
     precision: Any
 
     @classmethod
-    def of(cls, options: RunOptions) -> "_Setup":
-        device = resolve_device(options.device)
+    def of(cls, options: RunOptions, name: str, able: Capabilities) -> "_Setup":
+        if options.group.world > 1 and not able.shares:
+            raise UsageError(f"{name} trains in one process, {options.group.world} were started; start one")
+        device = resolve_device(options.device, options.group.local)
+        if options.group.world > 1 and device == "mps":
+            raise UsageError("processes that train together meet on cpu or cuda devices, not on mps")
         return cls(device, resolve_precision(options.precision, device))
+
+
+def _open(plan: dict[str, Any], options: RunOptions) -> RunFolder:
+    options.group.check_alike(plan)
+    return options.group.lead(lambda: open_run(options.out, plan, options.resume, options.overwrite))
+
+
+def _announce(options: RunOptions, setup: _Setup, sentence: str) -> None:
+    if options.group.leads:
+        several = f" in {options.group.world} processes" if options.group.world > 1 else ""
+        options.announce(f"{sentence}, on {setup.device} at {setup.precision}{several}")
 
 
 class _Grid:

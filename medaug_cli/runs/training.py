@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,13 @@ from medaug_cli.devices import Precision, autocast
 from medaug_cli.errors import MedaugError
 from medaug_cli.files import new_file
 from medaug_cli.plugin import Detections
+from medaug_cli.processes import ALONE, Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEEP = 2  # checkpoints
+OVERFLOWS = 10  # logs in a row: at precision 16 a step that overflows is left out and the losses' scale is halved
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,10 @@ class Progress:
 
 
 class TrainingRun:
-    """One run in one folder. `on_checkpoint(done)` draws pictures; `report` shows progress."""
+    """One run in one folder. `on_checkpoint(done)` draws pictures; `report` shows progress.
+
+    Of a group of processes the first alone writes, reports, draws and scores.
+    """
 
     def __init__(
         self,
@@ -51,13 +59,14 @@ class TrainingRun:
         report: Callable[[Progress], None] = lambda progress: None,
         on_checkpoint: Callable[[int], None] = lambda done: None,
         score: Callable[[Callable], dict[str, float]] = lambda predict: {},
+        group: Group = ALONE,
     ):
         self.folder, self.device, self.precision = folder, device, precision
         self.seed, self.workers, self.budget = seed, workers, budget
         self._every, self._report, self._on_checkpoint, self._score = checkpoint_seconds, report, on_checkpoint, score
-        self.state: Mapping[str, Any] | None = None
-        self.done, self._before = 0, 0.0
-        self._restore()
+        self._lost = 0  # logs in a row with a loss that is no number
+        self.group, self.rank, self.world = group, group.rank, group.world
+        self.done, self._before, self.state = group.lead(self._restore)
         self._start = self._last = time.monotonic()
 
     def seconds(self) -> float:
@@ -70,23 +79,31 @@ class TrainingRun:
         if self.budget.units is not None:
             used.append(done / self.budget.units)
         if self.budget.minutes is not None:
-            used.append(self.seconds() / (60 * self.budget.minutes))
+            used.append(self.group.agree(self.seconds()) / (60 * self.budget.minutes))
         return max(used)
 
     def autocast(self) -> AbstractContextManager:
         """Return torch.autocast for this run's device and precision."""
         return autocast(self.device, self.precision)
 
+    def average(self, tensors: "Iterable[Tensor]") -> None:
+        """Replace tensors by their means over the processes of this run, in place."""
+        self.group.average(tensors)
+
     def log(self, done: int, **values: float) -> None:
         """Append numbers to metrics.jsonl and report progress; stop on a loss that is no number."""
         self.done = done
-        plain = {key: round(float(value), 6) for key, value in values.items()}
+        plain = {key: round(value, 6) for key, value in self._means(values).items()}
         lost = [key for key, value in plain.items() if not np.isfinite(value)]
-        if lost:
+        self._lost = self._lost + 1 if lost else 0
+        if self._lost > (OVERFLOWS if self.precision == "16" else 0):
             raise MedaugError(
                 f"training broke down: {lost[0]} is no finite number after {done}; "
                 "try a smaller learning rate (--set lr=...) or --precision 32"
             )
+        plain = {key: value for key, value in plain.items() if key not in lost}
+        if not self.group.leads:
+            return
         line = json.dumps({"done": done, "seconds": round(self.seconds(), 2), **plain})
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -94,11 +111,30 @@ class TrainingRun:
 
     def checkpoint(self, done: int, state: Callable[[], dict[str, Any]], force: bool = False) -> bool:
         """Write a checkpoint if one is due and keep the last two; then let the pictures be drawn."""
+        self.done = done
+        if not self.group.agree(force or time.monotonic() - self._last >= self._every):
+            return False
+        self.group.lead(lambda: self._write(done, state))
+        self._last = time.monotonic()
+        return True
+
+    def validate(self, predict: Callable[[Iterable[np.ndarray]], Iterator[Detections]]) -> dict[str, float]:
+        """Score detections on the validation split; empty where there is none."""
+        return self.group.lead(lambda: self._score(predict))
+
+    def _means(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return numbers as means over the processes."""
+        if self.world == 1:
+            return {key: float(value) for key, value in values.items()}
         import torch
 
-        self.done = done
-        if not force and time.monotonic() - self._last < self._every:
-            return False
+        means = torch.tensor([float(value) for value in values.values()], dtype=torch.float64)
+        self.group.average([means])
+        return dict(zip(values, means.tolist(), strict=True))
+
+    def _write(self, done: int, state: Callable[[], dict[str, Any]]) -> None:
+        import torch
+
         folder = self.folder / "checkpoints"
         folder.mkdir(exist_ok=True)
         with new_file(folder / f"{done:010d}.pt") as temporary:
@@ -106,21 +142,17 @@ class TrainingRun:
         for old in sorted(folder.glob("*.pt"))[:-KEEP]:
             old.unlink()
         self._on_checkpoint(done)
-        self._last = time.monotonic()
-        return True
 
-    def validate(self, predict: Callable[[Iterable[np.ndarray]], Iterator[Detections]]) -> dict[str, float]:
-        """Score detections on the validation split; empty where there is none."""
-        return self._score(predict)
-
-    def _restore(self) -> None:
-        """Load the newest checkpoint that can be read, and forget what was logged after it."""
+    def _restore(self) -> tuple[int, float, Mapping[str, Any] | None]:
+        """Return images or steps, seconds and state of the newest checkpoint that can be read, and forget what was
+        logged after it."""
         import torch
 
+        found: tuple[int, float, Mapping[str, Any] | None] = 0, 0.0, None
         for path in sorted((self.folder / "checkpoints").glob("*.pt"), reverse=True):
             try:
                 saved = torch.load(path, map_location="cpu", weights_only=True)
-                self.done, self._before, self.state = saved["done"], saved["seconds"], saved["state"]
+                found = saved["done"], saved["seconds"], saved["state"]
             except Exception:  # a damaged checkpoint, whatever the damage: the one before it serves
                 path.unlink()
                 continue
@@ -128,11 +160,10 @@ class TrainingRun:
         log = self.folder / "metrics.jsonl"
         if log.exists():
             kept = [
-                line
-                for line in log.read_text(encoding="utf-8").splitlines()
-                if _logged(line) <= self.done and self.state
+                line for line in log.read_text(encoding="utf-8").splitlines() if _logged(line) <= found[0] and found[2]
             ]
             log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        return found
 
 
 def _logged(line: str) -> float:

@@ -27,6 +27,8 @@ class TrialRun:
     device: str = "cpu"
     precision: Literal["32", "bf16", "16"] = "32"
     workers: int = 0
+    rank: int = 0
+    world: int = 1
     on_checkpoint: Callable[[], None] = lambda: None
     on_validate: Callable[[Callable], dict[str, float]] = lambda predict: {}
     first: int | None = None  # `done` after the first step
@@ -53,6 +55,9 @@ class TrialRun:
     def autocast(self) -> AbstractContextManager:
         """Return a context that does nothing: trials run at precision 32."""
         return nullcontext()
+
+    def average(self, tensors: Iterable[Any]) -> None:
+        """Do nothing: a trial has one process."""
 
     def log(self, done: int, **values: float) -> None:
         """Note that something was logged; fail on what is no finite number."""

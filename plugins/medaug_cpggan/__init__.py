@@ -23,7 +23,7 @@ from medaug_cpggan.networks import Architecture, Generator, double
 from medaug_cpggan.reals import Reals, draw_map
 from medaug_cpggan.schedule import Schedule, read_batches
 from medaug_cpggan.training import KIND, Recipe, Training, draw_noise
-from medaug_layers import load_weights, place
+from medaug_layers import check_shares, load_weights, place
 
 __all__ = ["CPGGAN"]
 
@@ -36,7 +36,7 @@ class CPGGAN:
     """Grow a generator from 4x4 to the full size, told by box maps at every scale where lesions go."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True
+        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, shares=True
     )
 
     latent: int = setting(512, "numbers in a latent vector", minimum=1)
@@ -87,6 +87,8 @@ class CPGGAN:
         """Train on the images of `data` until the run's budget is spent (Karras et al. 2018, A.1)."""
         training = self._begin(data, run)
         schedule = Schedule(min(data.spec.spatial), read_batches(self.batches), self.fade_kimg, self.stable_kimg)
+        for level in range(schedule.levels + 1):
+            check_shares(schedule.at_lod(level).batch, run)
         done = training.load_state_dict(run.state) if run.state else 0
         self._average = training.average
         self._lod = training.lod
@@ -101,8 +103,6 @@ class CPGGAN:
         run.checkpoint(done, lambda: training.state_dict(done), force=True)
 
     def _begin(self, data: Examples, run: Run) -> Training:
-        if run.precision == "16":
-            raise UsageError("cpggan trains at --precision 32 or bf16; its gradient penalty overflows in 16")
         if len(data) == 0:
             raise BadInput("there is no training image to fit cpggan on")
         size = self.architecture(data.spec)

@@ -13,9 +13,8 @@ from medaug_cli.plugin import Run, image_seed
 from medaug_cpggan.networks import Architecture, Discriminator, Generator, draw_weights
 from medaug_cpggan.reals import Reals
 from medaug_cpggan.schedule import Stage, phase
-from medaug_layers import load_moments, load_weights, place
+from medaug_layers import Descent, load_weights, place
 
-Adam = torch.optim.Adam
 KIND = "CPGGAN"
 
 
@@ -40,26 +39,28 @@ def draw_noise(kind: str, count: int, numbers: int, generator: torch.Generator) 
     return torch.randn(count, numbers, generator=generator)
 
 
-def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor, scale: Tensor | float = 1.0
+) -> Tensor:
     """Return (norm of the gradient - 1)**2 (b,) at `share` of the way from fake to real images.
 
-    The gradient is taken with respect to the image alone (Gulrajani et al. 2017, algorithm 1).
+    The gradient is taken with respect to the image alone (Gulrajani et al. 2017, algorithm 1). On its way it is
+    multiplied by `scale`, so that it survives in half precision.
     """
     mixed = torch.lerp(fake, real, share).requires_grad_(True)
     scores = critic(mixed)
-    (gradient,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
-    return (gradient.float().flatten(1).norm(dim=1) - 1).square()
+    (gradient,) = torch.autograd.grad((scores * scale).sum(), mixed, create_graph=True)
+    return ((gradient.float() / scale).flatten(1).norm(dim=1) - 1).square()
 
 
 class Chance(layers.Chance):
-    """The randomness of one step of CPGGAN."""
+    """The randomness of one step of CPGGAN, drawn for the whole batch whatever part of it a process takes."""
 
     def noise(self, kind: str, count: int, numbers: int) -> Tensor:
-        return draw_noise(kind, count, numbers, self.torch).to(self.device)
+        return draw_noise(kind, count, numbers, self.torch)
 
-    def shares(self, images: Tensor) -> Tensor:
-        shape = (len(images), *[1] * (images.ndim - 1))
-        return torch.rand(shape, generator=self.torch).to(self.device)
+    def shares(self, count: int, dims: int) -> Tensor:
+        return torch.rand(count, *[1] * (dims + 1), generator=self.torch)
 
     def happens(self, probability: float) -> bool:
         return bool(self.numpy.random() < probability)
@@ -79,18 +80,16 @@ class Training:
         place(self.average, run.device, size.dims)
         self.average.load_state_dict(self.generator.state_dict())
         self.lod, self.steps = float(size.levels), 0
-        self.reset_optimisers()
-
-    def reset_optimisers(self) -> None:
-        """Start Adam afresh, as at every change of level."""
-        settings: dict[str, Any] = {"lr": self.recipe.lr, "betas": (0.0, 0.99), "eps": 1e-8}
-        self.generator_optimiser = Adam(self.generator.parameters(), **settings)
-        self.discriminator_optimiser = Adam(self.discriminator.parameters(), **settings)
+        self.descents = {
+            "generator": Descent(self.generator, run, recipe.lr),
+            "discriminator": Descent(self.discriminator, run, recipe.lr),
+        }
 
     def step(self, done: int, stage: Stage) -> tuple[int, dict[str, Tensor]]:
         """Train one step; return the real images that the discriminator saw and the losses."""
         if phase(stage.lod) != phase(self.lod):
-            self.reset_optimisers()
+            for descent in self.descents.values():
+                descent.restart()
         self.lod = stage.lod
         self.reals.turn_to(self.level)
         chance = Chance(self.run.seed, done, self.run.device)
@@ -124,11 +123,21 @@ class Training:
         with self.run.autocast():
             return self.generator(latents, box_map, self.level, self.fade)
 
+    def _indices(self, chance: Chance, batch: int) -> np.ndarray:
+        return self._mine(chance.indices(self.reals.data.weights, batch))
+
+    def _latents(self, chance: Chance, batch: int) -> Tensor:
+        return self._mine(chance.noise(self.recipe.noise, batch, self.size.latent)).to(self.run.device)
+
+    def _mine(self, drawn: Any) -> Any:
+        """Return this process's part of a batch: every so many, so that the groups of `minibatch_deviation` stay."""
+        return drawn[self.run.rank :: self.run.world]
+
     def _discriminator_step(self, chance: Chance, batch: int) -> dict[str, Tensor]:
-        recipe = self.recipe
-        indices = chance.indices(self.reals.data.weights, batch)
+        recipe, descent = self.recipe, self.descents["discriminator"]
+        indices = self._indices(chance, batch)
         real, maps = self.reals.batch(indices, self.fade), self._box_maps(indices)
-        latents = chance.noise(recipe.noise, batch, self.size.latent)
+        latents = self._latents(chance, batch)
         critic = self._critic(maps)
         with torch.no_grad():
             fake = self._fake(latents, maps)
@@ -139,22 +148,19 @@ class Training:
         loss = -sign * distance + recipe.drift * drift
         losses = {"loss_d": loss.detach(), "distance": distance.detach()}
         if self.steps % recipe.gp_every == 0:
-            penalty = gradient_penalty(critic, real, fake, chance.shares(real)).mean()
+            shares = self._mine(chance.shares(batch, self.size.dims)).to(real.device)
+            penalty = gradient_penalty(critic, real, fake, shares, descent.scale()).mean()
             loss = loss + recipe.gp_weight * recipe.gp_every * penalty
             losses |= {"loss_d": loss.detach(), "penalty": penalty.detach()}
-        self.discriminator_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.discriminator_optimiser.step()
+        descent.step(loss)
         return losses
 
     def _generator_step(self, chance: Chance, batch: int) -> Tensor:
-        maps = self._box_maps(chance.indices(self.reals.data.weights, batch))
-        latents = chance.noise(self.recipe.noise, batch, self.size.latent)
+        maps = self._box_maps(self._indices(chance, batch))
+        latents = self._latents(chance, batch)
         self.discriminator.requires_grad_(False)
         loss = -self._critic(maps)(self._fake(latents, maps)).mean()
-        self.generator_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.generator_optimiser.step()
+        self.descents["generator"].step(loss)
         self.discriminator.requires_grad_(True)
         self._move_average()
         return loss.detach()
@@ -172,16 +178,14 @@ class Training:
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict(),
-            "generator_optimiser": self.generator_optimiser.state_dict()["state"],
-            "discriminator_optimiser": self.discriminator_optimiser.state_dict()["state"],
+            "descents": {name: descent.state_dict() for name, descent in self.descents.items()},
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> int:
         """Restore `state_dict`; return the images done."""
         for name in ("generator", "discriminator", "average"):
             load_weights(getattr(self, name), state[name], KIND)
-        self.reset_optimisers()
-        for name in ("generator_optimiser", "discriminator_optimiser"):
-            load_moments(getattr(self, name), state[name])
+        for name, descent in self.descents.items():
+            descent.load_state_dict(state["descents"][name])
         self.steps, self.lod = int(state["steps"]), float(state["lod"])
         return int(state["done"])

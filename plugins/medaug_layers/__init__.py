@@ -12,7 +12,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medaug_cli.plugin import BadInput
+from medaug_cli.plugin import BadInput, Run, UsageError
+from medaug_layers.descent import Descent
+
+__all__ = [
+    "LEAK",
+    "RELU_GAIN",
+    "Chance",
+    "Descent",
+    "EqualizedConv",
+    "EqualizedDense",
+    "activate",
+    "check_shares",
+    "load_moments",
+    "load_weights",
+    "minibatch_deviation",
+    "pixel_norm",
+    "place",
+]
 
 LEAK = 0.2
 RELU_GAIN = math.sqrt(2)
@@ -83,6 +100,12 @@ class Chance:
     def indices(self, weights: np.ndarray, count: int) -> np.ndarray:
         """Draw indices (count,) with these weights."""
         return self.numpy.choice(len(weights), count, p=weights)
+
+
+def check_shares(batch: int, run: Run) -> None:
+    """Raise UsageError where the processes of a run cannot have equal shares of a batch."""
+    if batch % run.world:
+        raise UsageError(f"{run.world} processes cannot share a batch of {batch} equally; choose another number")
 
 
 def place(network: nn.Module, device: str, dims: int = 2) -> None:
