@@ -136,12 +136,17 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def read_text(path: Path, limit: int = MAX_JSON_BYTES) -> str:
-    """Read a UTF-8 text file of at most `limit` bytes; raise BadInput that says why it cannot be."""
+def readable(path: Path) -> None:
+    """Raise BadInput unless `path` is a file."""
     if not path.exists():
         raise BadInput(f"{path} does not exist")
     if not path.is_file():
         raise BadInput(f"{path} is a folder, a file is wanted")
+
+
+def read_text(path: Path, limit: int = MAX_JSON_BYTES) -> str:
+    """Read a UTF-8 text file of at most `limit` bytes; raise BadInput that says why it cannot be."""
+    readable(path)
     if path.stat().st_size > limit:
         raise BadInput(f"{path} has {path.stat().st_size} bytes, more than the {limit} that are read")
     try:

@@ -4,7 +4,8 @@
 `patient`; `area` defaults to the box's own, `iscrowd` to 0, `id` of an annotation may be missing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated as Typed
@@ -15,8 +16,10 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from typing_extensions import TypedDict
 
 from medaug_cli.errors import BadInput
-from medaug_cli.files import read_text
+from medaug_cli.files import read_text, readable
+from medaug_cli.metrics import coco_rows
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, TrueBoxes
+from medaug_cli.metrics.coco_rows import Rows, lookup, rows_of
 
 Number = Typed[float, Field(allow_inf_nan=False)]
 
@@ -74,6 +77,7 @@ class CocoDetection(TypedDict):
 
 
 TRUTH, DETECTIONS = TypeAdapter(CocoTruth), TypeAdapter(list[CocoDetection])
+IMAGES, CATEGORIES = TypeAdapter(list[CocoImage]), TypeAdapter(list[CocoCategory])
 T = TypeVar("T")
 
 
@@ -96,23 +100,22 @@ class CocoAnnotated(Annotated):
 
 def read_truth(path: Path) -> CocoAnnotated:
     """Read annotations; raise BadInput with the place and the reason of the first fault."""
-    content = _parsed(path, TRUTH)
-    images = sorted(content["images"], key=lambda image: image["id"])
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    image_index = _unique(path, "image", [image["id"] for image in images])
-    class_index = _unique(path, "category", [category["id"] for category in categories])
-    annotations = content["annotations"]
-    _unique(path, "annotation", [a["id"] for a in annotations if "id" in a])
-    where = _looked_up(path, annotations, "image_id", image_index, "images")
-    labels = _looked_up(path, annotations, "category_id", class_index, "categories")
-    boxes, volumes, dims = _corners(path, annotations, None)
-    areas = np.array([a.get("area", v) for a, v in zip(annotations, volumes, strict=True)], np.float64)
-    crowd = np.array([a.get("iscrowd", 0) for a in annotations], bool)
+    rows, image_rows, category_rows = _truth_rows(path)
+    images = sorted(image_rows, key=lambda image: image["id"])
+    categories = sorted(category_rows, key=lambda category: category["id"])
+    _refuse_twice(path, "image", [image["id"] for image in images])
+    _refuse_twice(path, "category", [category["id"] for category in categories])
+    _refuse_twice(path, "annotation", rows.ids)
+    image_ids, category_ids = [image["id"] for image in images], [category["id"] for category in categories]
+    where = _looked_up(path, "image_id", rows.images, image_ids, "images")
+    labels = _looked_up(path, "category_id", rows.categories, category_ids, "categories")
+    boxes, volumes, dims = _corners(rows.boxes)
+    areas = np.where(np.isnan(rows.values), volumes, rows.values)
     names = tuple(image.get("file_name", str(image["id"])) for image in images)
     patients = tuple(str(image.get("patient", f"image {image['id']}")) for image in images)
-    truth = TrueBoxes(where, labels, boxes, volumes, areas, crowd)
+    truth = TrueBoxes(where, labels, boxes, volumes, areas, rows.crowd)
     label_names = tuple(category["name"] for category in categories)
-    return CocoAnnotated(names, patients, label_names, truth, dims, images=images, category_ids=list(class_index))
+    return CocoAnnotated(names, patients, label_names, truth, dims, images=images, category_ids=category_ids)
 
 
 def read_detections(path: Path, data: CocoAnnotated) -> tuple[FoundBoxes, list[int]]:
@@ -121,13 +124,38 @@ def read_detections(path: Path, data: CocoAnnotated) -> tuple[FoundBoxes, list[i
     Detections of a category that `data` lacks have the labels len(data.label_names) and up: they are
     false positives of classes that have no box. Raises BadInput at an unknown image, NaN or a negative size.
     """
+    rows = _detection_rows(path)
+    where = _looked_up(path, "image_id", rows.images, data.image_ids, "the truth's images")
+    labels = lookup(rows.categories, data.category_ids)
+    strange = labels < 0
+    ids, first, which = np.unique(rows.categories[strange], return_index=True, return_inverse=True)
+    turn = np.argsort(first)  # in the order in which they come
+    labels[strange] = len(data.category_ids) + np.argsort(turn)[which]
+    if len(rows.boxes) and rows.boxes.shape[1] != 2 * data.dims:
+        raise BadInput(f"{path}: 0.bbox: {rows.boxes.shape[1]} numbers where the annotations have {2 * data.dims}")
+    boxes, volumes, _ = _corners(rows.boxes if len(rows.boxes) else np.empty((0, 2 * data.dims)))
+    return FoundBoxes(where, labels, boxes, volumes, rows.values), [*data.category_ids, *ids[turn].tolist()]
+
+
+def _truth_rows(path: Path) -> tuple[Rows, list[CocoImage], list[CocoCategory]]:
+    readable(path)
+    plain = coco_rows.read_truth(path)
+    if plain is not None:
+        with suppress(ValidationError):  # then the whole file is read again, to name the fault's place in it
+            return plain[0], IMAGES.validate_json(plain[1]), CATEGORIES.validate_json(plain[2])
+    content = _parsed(path, TRUTH)
+    _refuse_unequal(path, content["annotations"])
+    return rows_of(content["annotations"], "area"), content["images"], content["categories"]
+
+
+def _detection_rows(path: Path) -> Rows:
+    readable(path)
+    plain = coco_rows.read_detections(path)
+    if plain is not None:
+        return plain
     content = _parsed(path, DETECTIONS)
-    where = _looked_up(path, content, "image_id", {k: i for i, k in enumerate(data.image_ids)}, "the truth's images")
-    classes = {k: i for i, k in enumerate(data.category_ids)}
-    labels = np.array([classes.setdefault(d["category_id"], len(classes)) for d in content], np.int64)
-    boxes, volumes, _ = _corners(path, content, data.dims)
-    found = FoundBoxes(where, labels, boxes, volumes, np.array([d["score"] for d in content], np.float64))
-    return found, list(classes)
+    _refuse_unequal(path, content)
+    return rows_of(content, "score")
 
 
 def as_detections(found: FoundBoxes, image_ids: Sequence[int], category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -168,27 +196,31 @@ def _parsed(path: Path, adapter: TypeAdapter[T]) -> T:
         raise BadInput(f"{path}: {place}: {fault['msg'].removeprefix('Value error, ')}") from error
 
 
-def _unique(path: Path, kind: str, numbers: list[int]) -> dict[int, int]:
-    index = {number: i for i, number in enumerate(numbers)}
-    if len(index) != len(numbers):
-        twice = next(number for i, number in enumerate(numbers) if index[number] != i)
-        raise BadInput(f"{path}: {kind} id {twice} stands twice")
-    return index
+def _refuse_twice(path: Path, kind: str, numbers: Sequence[int] | np.ndarray) -> None:
+    found, counts = np.unique(np.asarray(numbers, np.int64), return_counts=True)
+    if (counts > 1).any():
+        raise BadInput(f"{path}: {kind} id {found[np.argmax(counts > 1)]} stands twice")
 
 
-def _looked_up(path: Path, rows: Sequence[Any], key: str, index: Mapping[int, int], among: str) -> np.ndarray:
-    found = np.array([index.get(row[key], -1) for row in rows], np.int64)
+def _refuse_unequal(path: Path, rows: Sequence[Any]) -> None:
+    lengths = [len(row["bbox"]) for row in rows]
+    wrong = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
+    if wrong is not None:
+        raise BadInput(f"{path}: {wrong}.bbox: {lengths[wrong]} numbers where others have {lengths[0]}")
+
+
+def _looked_up(path: Path, key: str, numbers: np.ndarray, known: Sequence[int], among: str) -> np.ndarray:
+    found = lookup(numbers, known)
     if (found < 0).any():
         place = int(np.argmax(found < 0))
-        raise BadInput(f"{path}: {place}.{key}: {rows[place][key]} is not among {among}")
+        raise BadInput(f"{path}: {place}.{key}: {numbers[place]} is not among {among}")
     return found
 
 
-def _corners(path: Path, rows: Sequence[Any], dims: int | None) -> tuple[np.ndarray, np.ndarray, int]:
-    dims = dims or (len(rows[0]["bbox"]) // 2 if rows else 2)
-    wrong = [i for i, row in enumerate(rows) if len(row["bbox"]) != 2 * dims]
-    if wrong:
-        raise BadInput(f"{path}: {wrong[0]}.bbox: {len(rows[wrong[0]]['bbox'])} numbers where others have {2 * dims}")
-    values = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 2 * dims)
-    low, sides = values[:, :dims], values[:, dims:]
-    return np.hstack([low, low + sides]), np.prod(sides, axis=1), dims
+def _corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return corners (n, 2*d), volumes (n,) and d of boxes (n, 2*d) that are a corner and sides."""
+    dims = boxes.shape[1] // 2 or 2
+    boxes = boxes.reshape(-1, 2 * dims)
+    volumes = np.prod(boxes[:, dims:], axis=1)
+    boxes[:, dims:] += boxes[:, :dims]
+    return boxes, volumes, dims
