@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from medaug_cli import __version__, registry
 from medaug_cli.errors import MissingPlugin
 
-OPTIONAL = ("tsne", "logs")  # parts that a user may leave out
+OPTIONAL = ("tsne", "logs", "strippers")  # parts that a user may leave out
 
 State = Literal["installed", "ok", "does not load", "name clash"]
 
@@ -136,6 +136,8 @@ def describe(kind: str, cls: type) -> dict[str, Any]:
     """Return a plugin class in words: its summary, capabilities and settings."""
     summary = (cls.__doc__ or "").strip().splitlines() or [""]
     able = {key: value for key, value in asdict(cls.capabilities).items() if value is not None}  # type: ignore[attr-defined]
+    if kind == "stripper":
+        able = {"dims": able["dims"]}
     return {
         "kind": kind,
         "summary": summary[0],

@@ -27,13 +27,17 @@ __all__ = [
     "Detector",
     "Drawn",
     "Examples",
+    "Extracted",
     "Generator",
     "ImageSpec",
     "MedaugError",
     "MissingPlugin",
+    "Plane",
     "Run",
+    "Stripper",
     "UsageError",
     "as_drawn",
+    "as_extracted",
     "box_map",
     "image_seed",
     "setting",
@@ -42,6 +46,7 @@ __all__ = [
 API_VERSION = 1
 
 ConditionKind = Literal["none", "boxes", "mask", "label"]
+Plane = Literal["axial", "coronal", "sagittal"]
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (m, 2*d), scores (m,), labels (m,)
 
 
@@ -207,6 +212,34 @@ class Detector(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Extracted:
+    """A brain mask (*s), and numbers that judge it; `agreement`, from 0 to 1, below 0.75 makes it doubtful."""
+
+    mask: np.ndarray
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Stripper(Protocol):
+    """A dataclass whose fields are settings; nothing is inherited.
+
+    Building one raises MissingPlugin in a sentence where its weights or its tool are not there. It trains nothing.
+    """
+
+    capabilities: ClassVar[Capabilities]  # dims alone is asked: slices (2), volumes (3) or both
+
+    def extract(
+        self, image: np.ndarray, spacing: tuple[float, ...] | None, plane: Plane | None
+    ) -> np.ndarray | Extracted:
+        """Return the brain's mask (*s) of an image (*s) float32 as its scanner stored it, True or > 0 inside.
+
+        A volume (z, y, x) runs to the head, the back and the patient's left; `spacing` is mm in that order, None
+        for a picture that does not say. `plane` is a picture's, where it is known.
+        """
+        ...
+
+
 def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
     """Declare a hyperparameter of a plugin dataclass, with one line of help.
 
@@ -220,6 +253,11 @@ def as_drawn(image: np.ndarray | Drawn, condition: Condition) -> Drawn:
     if isinstance(image, Drawn):
         return image
     return Drawn(np.asarray(image), condition.boxes, condition.labels, condition.mask)
+
+
+def as_extracted(found: np.ndarray | Extracted) -> Extracted:
+    """Return what a stripper gave as a mask with measures: none, where it gave the mask alone."""
+    return found if isinstance(found, Extracted) else Extracted(np.asarray(found))
 
 
 def image_seed(seed: int, index: int) -> int:

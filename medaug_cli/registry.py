@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from medaug_cli.errors import MissingPlugin, UsageError
 from medaug_cli.plugin import API_VERSION, Capabilities
 
-GROUPS = {"generator": "medaug.generators", "detector": "medaug.detectors"}
+GROUPS = {"generator": "medaug.generators", "detector": "medaug.detectors", "stripper": "medaug.strippers"}
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
 
 

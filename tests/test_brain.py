@@ -1,17 +1,21 @@
 """Brain extraction on constructed heads and on the slices that ship, and its honesty about doubtful masks."""
 
 import json
-from importlib.metadata import EntryPoint
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
+from medaug_cli.plugin import Capabilities
 from medaug_cli.scans import brain
-from medaug_cli.scans.brain import extract_brain, strippers
+from medaug_cli.scans.brain import check_stripper_choice, extract_brain
 from medaug_cli.scans.brain_judgement import judge
+from medaug_cli.scans.frames import Recipe
+from medaug_cli.scans.pipeline import PreprocessOptions, preprocess
 
 DATA = Path(__file__).parents[1] / "examples/data"
 
@@ -101,31 +105,61 @@ def test_a_stripped_brain_is_left_alone():
     assert extract_brain(image, "none").mask is None
 
 
-def test_a_strippers_plugin_and_its_faults(monkeypatch):
-    image, truth = head((96, 80))
-    entries = {"good": lambda image, spacing: image > 30, "small": lambda image, spacing: np.ones((2, 2))}
+def test_brain_masks_come_from_a_folder(tmp_path):
+    scans, masks = tmp_path / "scans", tmp_path / "masks"
+    scans.mkdir(), masks.mkdir()
+    image, truth = head((192, 160))
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(scans / "a.png")
+    Image.fromarray(truth.astype(np.uint8) * 255).save(masks / "a.png")
+    (tmp_path / "boxes.csv").write_text("image,x_min,y_min,x_max,y_max\na,60,80,90,110\n", encoding="utf-8")
+    kept = tmp_path / "kept"
+    options = PreprocessOptions(
+        scans, tmp_path / "real.h5", tmp_path / "boxes.csv", split="1,0,0",
+        recipe=Recipe(size=64, strip=str(masks), keep_masks=kept),
+    )  # fmt: skip
+    preprocess(options)
+    assert ((np.asarray(Image.open(kept / "a.png")) > 0) == truth).all()
+    (masks / "a.png").rename(masks / "b.png")
+    with pytest.raises(BadInput, match=r"no mask with the name of a scan, such as a\.png"):
+        preprocess(replace(options, overwrite=True))
 
-    def fails(image, spacing):
-        raise ValueError("no weights")
 
-    entries["fails"] = fails
-    monkeypatch.setattr(brain, "_load", lambda entry: entries[entry.name])
-    listed = tuple(EntryPoint(name, "elsewhere:it", brain.GROUP) for name in entries)
-    monkeypatch.setattr(brain, "entry_points", lambda group: listed)
-    assert {"auto", "good", "fails"} <= set(strippers())
-    assert extract_brain(image, "good", (2.0, 2.0)).mask.shape == truth.shape
-    with pytest.raises(BadInput, match="no weights"):
-        extract_brain(image, "fails", (2.0, 2.0))
-    with pytest.raises(BadInput, match=r"mask of shape \(2, 2\)"):
-        extract_brain(image, "small", (2.0, 2.0))
+def test_spacing_and_plane_are_handed_to_the_stripper(monkeypatch):
+    seen = []
+
+    @dataclass
+    class Spy:
+        capabilities: ClassVar[Capabilities] = Capabilities(dims=(2,))
+
+        def extract(self, image, spacing, plane):
+            seen.append((spacing, plane))
+            return image > 30
+
+    monkeypatch.setattr(brain, "_built", lambda name, settings: Spy())
+    extract_brain(head((96, 80))[0], "spy", (2.0, 2.0), "axial")
+    extract_brain(head((24, 30, 20))[0], "spy", (6.0, 2.0, 2.0))
+    assert seen[0] == ((2.0, 2.0), "axial")
+    assert set(seen[1:]) == {((2.0, 2.0), None)}
+    assert len(seen) > 12
+
+
+def test_a_neck_is_looked_for_unless_the_slice_is_axial():
+    image, _ = head((192, 160))
+    image[96:] = image[96]  # the head goes on below, as in a coronal slice
+    unknown, axial = (extract_brain(image, "brain2d", (1.0, 1.0), plane).measures for plane in (None, "axial"))
+    assert unknown != axial
 
 
 def test_what_cannot_be_stripped_is_named():
-    with pytest.raises(MissingPlugin, match="auto, none, brain2d, brain3d"):
-        extract_brain(head((96, 80))[0], "hd-bet")
-    with pytest.raises(UsageError, match="brain3d needs a volume"):
+    with pytest.raises(MissingPlugin, match="no stripper 'fsl' is installed; the choices are auto, none, brain2d"):
+        extract_brain(head((96, 80))[0], "fsl")
+    with pytest.raises(UsageError, match="brain3d needs a volume; the choices for a slice are auto, none, brain2d"):
         extract_brain(head((96, 80))[0], "brain3d")
     with pytest.raises(UsageError, match="shape"):
         extract_brain(np.zeros(5, np.float32), "auto")
     with pytest.raises(UsageError, match="spacing"):
         extract_brain(np.zeros((8, 8), np.float32), "auto", (1.0,))
+    with pytest.raises(UsageError, match="--strip auto has no settings"):
+        check_stripper_choice("auto", (("weights", "here"),))
+    with pytest.raises(UsageError, match="has no setting 'wieghts'"):
+        check_stripper_choice("brain3d", (("wieghts", "here"),))

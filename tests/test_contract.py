@@ -37,7 +37,12 @@ def words(results):
 @pytest.mark.parametrize(("kind", "name"), INSTALLED, ids=lambda value: value)
 def test_every_installed_plugin_keeps_the_contract(kind, name):
     results = check_plugin(kind, name, QUICK.get((kind, name)))
+    if any("has no weights" in one.sentence for one in results):
+        pytest.skip(f"{name} has no weights here")
     assert all(one.ok for one in results), words(results)
+    if kind == "stripper":
+        assert any(one.name.endswith("blank") for one in results)
+        return
     assert {"fit", "resume", "reloaded", "batches", "channels", "sizes"} <= {one.name for one in results}
 
 
@@ -53,7 +58,7 @@ def test_settings_reach_the_plugin(tiny_plugins):
     results = check_plugin("generator", "tiny", {"amont": "0.5"})
     assert not results[-1].ok
     assert "amount" in results[-1].sentence
-    with pytest.raises(UsageError, match="generator, detector"):
+    with pytest.raises(UsageError, match="generator, detector, stripper"):
         check_plugin("segmenter", "tiny")
 
 

@@ -32,3 +32,16 @@ def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
             raise UsageError(f"--set {pair}: KEY=VALUE is wanted, as in --set latent=128")
         settings[key.strip()] = value.strip()
     return settings
+
+
+def parse_spacing(text: str | None) -> tuple[float, ...] | None:
+    """Turn "0.5,0.5,6" (x, y, z in mm) into (6.0, 0.5, 0.5), in numpy axis order."""
+    if text is None:
+        return None
+    try:
+        steps = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        steps = ()
+    if not 1 <= len(steps) <= 3 or not all(0 < step < 1000 for step in steps):
+        raise UsageError(f"--spacing {text}: one to three numbers in mm are wanted, as in 0.5,0.5,6")
+    return steps[::-1]

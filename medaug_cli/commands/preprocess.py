@@ -25,7 +25,16 @@ def preprocess(
             help="Shares of train,val,test, or a CSV of patient,split; default: the annotation's own, or 0.7,0.1,0.2.",
         ),
     ] = None,
-    strip: Annotated[str, typer.Option(help="Brain extraction: auto, none, or a stripper's name.")] = "auto",
+    strip: Annotated[
+        str, typer.Option(help="Brain extraction: auto, none, a stripper's name, or a folder (./masks) of brain masks.")
+    ] = "auto",
+    settings: options.Settings = None,
+    spacing: Annotated[
+        str | None, typer.Option(metavar="X,Y[,Z]", help="Millimetres a pixel, instead of what the files say.")
+    ] = None,
+    plane: Annotated[
+        Literal["axial", "coronal", "sagittal"] | None, typer.Option(help="The plane of pictures, where it is known.")
+    ] = None,
     fit: Annotated[Literal["pad", "stretch"], typer.Option(help="Keep the shape, or stretch it to a square.")] = "pad",
     label: Annotated[str | None, typer.Option(help="Give every box this one label.")] = None,
     denoise: Annotated[Literal["auto", "none", "median", "curvature"], typer.Option(help="Smooth the noise.")] = "auto",
@@ -57,8 +66,9 @@ def preprocess(
     from medaug_cli.scans.pipeline import PreprocessOptions, find_scans, preprocess
 
     recipe = Recipe(
-        size, strip, fit, denoising=denoise, on_fail=on_fail, slices=slices, least_area=min_area, label=label,
-        bits=int(bits), keep_masks=keep_masks,
+        size, strip, fit=fit, strip_settings=tuple(options.parse_settings(settings).items()),
+        spacing=options.parse_spacing(spacing), plane=plane, denoising=denoise, on_fail=on_fail, slices=slices,
+        least_area=min_area, label=label, bits=int(bits), keep_masks=keep_masks,
     )  # fmt: skip
     with console.bar("preprocess", float("inf") if not scans.exists() else len(find_scans(scans))) as bar:
         store = preprocess(PreprocessOptions(

@@ -5,9 +5,11 @@ between brain and skull. Both work on a grid of 1 mm, (y, x), in a head whose gr
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from medaug_cli.plugin import Capabilities, Extracted, Plane
 from medaug_cli.scans.brain_contour import by_contour
 from medaug_cli.scans.brain_head import (
     Spacing,
@@ -25,15 +27,18 @@ AGREE = 0.85  # the Dice coefficient of the two methods from which a mask is tru
 FIELD_OF_VIEW = 240.0  # mm, of a head scan that does not say
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """A brain mask (*s), and the numbers that judge it."""
+@dataclass
+class Brain2D:
+    """The built-in method for slices: the best closed curve and cut bridges, and how far the two agree."""
 
-    mask: np.ndarray
-    measures: dict[str, float]
+    capabilities: ClassVar[Capabilities] = Capabilities(dims=(2,))
+
+    def extract(self, image: np.ndarray, spacing: Spacing | None, plane: Plane | None) -> Extracted:
+        """Return the brain of a slice (y, x)."""
+        return brain2d(image, spacing, plane)
 
 
-def brain2d(image: np.ndarray, spacing: Spacing | None = None) -> Extracted:
+def brain2d(image: np.ndarray, spacing: Spacing | None = None, plane: Plane | None = None) -> Extracted:
     """Return the brain of a slice (y, x); `agreement` is the Dice coefficient of the two methods.
 
     Without a spacing, in mm, the picture is taken to be 240 mm wide, or the head 190 mm where that cannot be.
@@ -41,7 +46,7 @@ def brain2d(image: np.ndarray, spacing: Spacing | None = None) -> Extracted:
     spacing = tuple(spacing) if spacing is not None else assumed_spacing(image)
     nothing = Extracted(np.zeros(image.shape, bool), {"agreement": 0.0})
     grey = on_millimetres(unit_range(image), spacing)
-    slice_ = Slice.of(grey, head_mask(grey))
+    slice_ = Slice.of(grey, head_mask(grey), plane)
     if slice_ is None:
         return nothing
     first, second = by_contour(slice_), by_erosion(slice_)

@@ -4,10 +4,12 @@ Works on a grid of 2 mm, (z, y, x), which keeps a head within a few seconds and 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from medaug_cli.scans.brain2d import Extracted
+from medaug_cli.plugin import Capabilities, Extracted, Plane
 from medaug_cli.scans.brain_head import (
     Spacing,
     close,
@@ -25,6 +27,17 @@ from medaug_cli.scans.brain_head import (
 WORK = 2.0  # mm
 USUAL_VOLUME = 1400.0  # ml
 GROW = 2.5  # mm: the rim that the level left out
+
+
+@dataclass
+class Brain3D:
+    """The built-in method for volumes: N4, cut bridges at several levels, the most plausible part."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(dims=(3,))
+
+    def extract(self, image: np.ndarray, spacing: Spacing | None, plane: Plane | None) -> Extracted:
+        """Return the brain of a volume (z, y, x)."""
+        return brain3d(image, spacing or (1.0, 1.0, 1.0))
 
 
 def brain3d(image: np.ndarray, spacing: Spacing) -> Extracted:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medaug_cli.plugin import Plane
 from medaug_cli.scans.brain_head import head_depth
 
 
@@ -24,8 +25,11 @@ class Slice:
         return np.arange(self.grey.shape[0])[:, None]
 
     @classmethod
-    def of(cls, grey: np.ndarray, head: np.ndarray) -> "Slice | None":
-        """Return the slice of an image from 0 to 1 and its head mask; None where there is no head."""
+    def of(cls, grey: np.ndarray, head: np.ndarray, plane: Plane | None = None) -> "Slice | None":
+        """Return the slice of an image from 0 to 1 and its head mask; None where there is no head.
+
+        An axial slice has no neck; of one whose plane is not known the head's outline decides.
+        """
         from scipy import ndimage
 
         if head.mean() < 0.02:
@@ -40,7 +44,7 @@ class Slice:
         tissue = deep[deep > 0.45 * typical] / typical
         contrast = float(np.clip(np.percentile(tissue, 20), 0.55, 0.95))
         top = int(np.flatnonzero(head.any(1))[0])
-        return cls(smooth / typical, head, depth, contrast, top, _has_neck(head))
+        return cls(smooth / typical, head, depth, contrast, top, plane != "axial" and _has_neck(head))
 
 
 def _mode(values: np.ndarray) -> float:

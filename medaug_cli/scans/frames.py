@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medaug_cli.errors import BadInput
+from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_file
+from medaug_cli.plugin import Plane
 from medaug_cli.scans.annotations import Annotation, inside
+from medaug_cli.scans.brain_files import masks_folder, read_brain_mask
 from medaug_cli.scans.dicom import read_series
 from medaug_cli.scans.geometry import Fit, Placement, place
 from medaug_cli.scans.intensity import Denoising, denoise, scale_intensity
@@ -30,7 +32,10 @@ class Recipe:
     """How every file is treated."""
 
     size: int = 256
-    strip: str = "auto"
+    strip: str = "auto"  # or a folder of brain masks, with a slash in it
+    strip_settings: tuple[tuple[str, str], ...] = ()
+    spacing: tuple[float, ...] | None = None  # mm in numpy axis order, instead of what the file says
+    plane: Plane | None = None  # of a picture
     fit: Fit = "pad"
     margin: float = 0.05
     percentiles: tuple[float, float] = (1.0, 99.9)
@@ -59,7 +64,7 @@ def process(scan: Scan, annotation: Annotation, recipe: Recipe) -> Outcome:
     _check_size(scan, annotation, pixels)
     image = with_channels(pixels.image, recipe.channels)
     label_map = None if annotation.mask is None else _label_map(scan, annotation.mask, pixels)
-    stripped = _strip(scan, image, pixels.spacing, recipe)
+    stripped = _strip(scan, image, _spacing(scan, pixels, recipe), recipe)
     if stripped.refused:
         return Outcome(reports=[_report(scan, None, stripped, state="skipped")])
     return _volume(scan, image, label_map, stripped, recipe) if scan.volume else _picture(
@@ -81,9 +86,13 @@ def _strip(scan: Scan, image: np.ndarray, spacing: tuple[float, ...] | None, rec
     """Extract the brain; where that is doubtful, crop to the head, skip the file or stop, as the recipe says."""
     if recipe.strip == "none":
         return _Stripped(None)
-    from medaug_cli.scans.brain import extract_brain
+    from medaug_cli.scans.brain import BrainMask, extract_brain
 
-    found = extract_brain(image.mean(0), recipe.strip, spacing)
+    folder = masks_folder(recipe.strip)
+    if folder is not None:
+        found = BrainMask(read_brain_mask(folder, scan, image.shape[1:]), "masks")
+    else:
+        found = extract_brain(image.mean(0), recipe.strip, spacing, recipe.plane, recipe.strip_settings)
     if recipe.keep_masks is not None and found.mask is not None:
         _keep_mask(scan, found.mask, recipe.keep_masks)
     measures = {name: round(float(value), 4) for name, value in found.measures.items()}
@@ -91,6 +100,16 @@ def _strip(scan: Scan, image: np.ndarray, spacing: tuple[float, ...] | None, rec
         raise BadInput(f"{scan.path}: brain extraction is doubtful ({found.reason}); choose --on-fail crop or skip")
     refused = found.doubtful and recipe.on_fail == "skip"
     return _Stripped(found.mask, found.name, found.doubtful, found.reason, measures, refused)
+
+
+def _spacing(scan: Scan, pixels: Pixels, recipe: Recipe) -> tuple[float, ...] | None:
+    """Return mm in numpy axis order: the recipe's, else the file's, else None."""
+    if recipe.spacing is None:
+        return pixels.spacing
+    if len(recipe.spacing) not in (1, pixels.image.ndim - 1):
+        given = ",".join(f"{step:g}" for step in recipe.spacing[::-1])
+        raise UsageError(f"--spacing {given}: {scan.relative} has {pixels.image.ndim - 1} axes")
+    return recipe.spacing * (pixels.image.ndim - 1) if len(recipe.spacing) == 1 else recipe.spacing
 
 
 def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path) -> None:

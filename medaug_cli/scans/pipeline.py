@@ -13,6 +13,8 @@ from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import publish_text, read_json, refuse_existing, sha256_file, write_json
 from medaug_cli.scans.annotations import Annotation, read_annotations, read_masks
+from medaug_cli.scans.brain import check_stripper_choice
+from medaug_cli.scans.brain_files import masks_folder
 from medaug_cli.scans.frames import Outcome, Recipe, process, source_slice
 from medaug_cli.scans.geometry import Placement
 from medaug_cli.scans.masks import is_mask_name
@@ -88,6 +90,8 @@ def _plan(options: PreprocessOptions) -> _Plan:
         raise UsageError(f"--size {options.recipe.size}: a power of two from 16 on is wanted, such as 64, 128 or 256")
     if options.boxes is None and options.masks is None:
         raise UsageError("give the annotations by --boxes, --masks or both")
+    if masks_folder(options.recipe.strip) is None:
+        check_stripper_choice(options.recipe.strip, options.recipe.strip_settings)
     scans = find_scans(options.scans, options.announce)
     if options.masks is not None:
         scans = [scan for scan in scans if not is_mask_name(scan.path)] or scans

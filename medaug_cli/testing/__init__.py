@@ -13,6 +13,7 @@ from medaug_cli.testing.checking import CheckFailed, Result
 from medaug_cli.testing.detectors import check_detector
 from medaug_cli.testing.examples import ConstructedExamples, constructed
 from medaug_cli.testing.generators import check_generator
+from medaug_cli.testing.strippers import check_stripper
 from medaug_cli.testing.trial import TrialRun
 
 __all__ = [
@@ -23,10 +24,11 @@ __all__ = [
     "check_detector",
     "check_generator",
     "check_plugin",
+    "check_stripper",
     "constructed",
 ]
 
-CHECKS = {"generator": check_generator, "detector": check_detector}
+CHECKS = {"generator": check_generator, "detector": check_detector, "stripper": check_stripper}
 
 
 def check_plugin(

@@ -1,0 +1,1 @@
+"""Brain extraction by published networks, whose weights come from an installed distribution or from a path."""
