@@ -13,8 +13,11 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Capabilities, setting
 from medaug_cli.testing import check_detector, check_generator, check_plugin
 
+GROWING = {"base": 64, "latent": 16, "max_maps": 16, "batches": "4:4"}
 QUICK = {  # settings that suit a test; a plugin that is not listed is checked as it comes
-    ("generator", "cpggan"): {"base": 64, "latent": 16, "max_maps": 16, "batches": "4:4"},
+    ("generator", "cpggan"): GROWING,
+    ("generator", "pggan"): GROWING,
+    ("generator", "pggan-class"): GROWING,
     ("generator", "boxgan"): {"base": 64, "latent": 8, "max_maps": 16, "embedding": 8, "batch": 4},
     ("detector", "yolov3"): {"backbone": "small", "width": 4, "head_width": 16, "batch": 4},
 }

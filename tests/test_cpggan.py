@@ -1,7 +1,7 @@
 """CPGGAN keeps the numbers of Karras et al. 2018 and the promises of a generator plugin."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, image_seed
-from medaug_cpggan import CPGGAN, training
+from medaug_cpggan import CPGGAN, PGGAN, ClassPGGAN, training
+from medaug_cpggan.conditions import draw_map as draw_condition
+from medaug_cpggan.conditions import ellipses, soft_boxes
 from medaug_cpggan.networks import (
     Architecture,
     Discriminator,
@@ -24,11 +26,15 @@ from medaug_cpggan.networks import (
     pixel_norm,
     shrink,
 )
-from medaug_cpggan.reals import Reals, draw_map
+from medaug_cpggan.reals import Reals
 from medaug_cpggan.schedule import Schedule, phase, read_batches
 from medaug_cpggan.training import Chance, Recipe, Training, gradient_penalty
 
 SMALL: dict[str, Any] = {"latent": 8, "base": 64, "max_maps": 8, "batches": "4:8"}
+
+
+def draw_map(condition: Condition, times: int = 0) -> torch.Tensor:
+    return draw_condition(condition, "boxes", 1, times)
 
 
 @dataclass
@@ -131,7 +137,9 @@ def same(first: Any, second: Any) -> bool:
     ],
 )
 def test_parameter_counts(side, channels, condition, generator, discriminator):
-    size = CPGGAN(condition=condition).architecture(ImageSpec(channels, (side, side), ()))
+    size = (PGGAN() if condition == "none" else CPGGAN(condition=condition)).architecture(
+        ImageSpec(channels, (side, side), ())
+    )
     with torch.device("meta"):
         networks = Generator(size), Discriminator(size)
     assert [sum(p.numel() for p in n.parameters()) for n in networks] == [generator, discriminator]
@@ -160,6 +168,35 @@ def test_weights_are_drawn_from_the_standard_normal():
     assert abs(weights.mean()) < 1e-3
     assert abs(weights.std() - 1) < 1e-3
     assert all(not p.any() for p in network.parameters() if p.ndim == 1)
+
+
+def test_gains_are_those_of_the_paper():
+    size = Architecture(1, (16, 16), 8, 64, 8)
+    generator, discriminator = build(Generator, size), build(Discriminator, size)
+    assert all(conv.scale == pytest.approx(1 / np.sqrt(size.maps(k))) for k, conv in enumerate(generator.to_image))
+    assert generator.conv.scale == pytest.approx(np.sqrt(2 / (9 * 9)))  # 8 feature maps and the box map
+    assert discriminator.conv.scale == pytest.approx(np.sqrt(2 / (9 * 9)))  # and the deviation
+    assert discriminator.score.scale == pytest.approx(1 / np.sqrt(8))
+    assert all(conv.scale == pytest.approx(1.0) for conv in discriminator.from_image)  # sqrt(2 / (image and map))
+
+
+def test_the_latent_is_normed_and_the_image_is_linear():
+    size = Architecture(1, (16, 16), 8, 64, 8)
+    generator, latents, told = build(Generator, size), noise(2, 8), torch.zeros(2, 1, 16, 16)
+    image = generator(latents, told, 2)
+    assert torch.allclose(generator(latents * 7, told, 2), image, atol=1e-4)
+    generator.to_image[2].weight.data *= 50  # no tanh bends it
+    assert torch.allclose(generator(latents, told, 2), image * 50, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_smallest_level_sees_the_deviation_of_a_batch():
+    size = Architecture(1, (16, 16), 8, 64, 8)
+    discriminator = build(Discriminator, size)
+    assert discriminator.conv.weight.shape[1] == size.maps(0) + 1
+    discriminator.conv.weight.data[:, -1] = 0
+    image, told = noise(8, 1, 16, 16), torch.zeros(8, 1, 16, 16)
+    alone = torch.cat([discriminator(image[i : i + 1], told[i : i + 1], 2) for i in range(8)])
+    assert torch.allclose(discriminator(image, told, 2), alone, atol=1e-4)
 
 
 def test_pixel_norm_gives_unit_mean_square():
@@ -305,7 +342,11 @@ def test_losses_are_those_of_the_paper():
     chance = Chance(3, 0, "cpu")
     indices = chance.indices(made.reals.data.weights, 8)
     made.reals.turn_to(2)
-    real, maps, latents = made.reals.batch(indices, 0.5), made.reals.box_maps(indices), chance.noise("normal", 8, 8)
+    real, maps, latents = (
+        made.reals.batch(indices, 0.5),
+        made.reals.condition_maps(indices),
+        chance.noise("normal", 8, 8),
+    )
     fake = made.generator(latents, maps, 2, 0.5).detach()
     chance.happens(0)
 
@@ -361,7 +402,7 @@ def test_reals_fade_as_fakes_do():
     assert torch.allclose(reals.batch(np.arange(3), 0.25), 0.75 * full + 0.25 * double(shrink(full)), atol=1e-6)
     reals.turn_to(1)
     assert torch.allclose(reals.batch(np.arange(3), 0.0), shrink(full), atol=1e-6)
-    assert reals.box_maps(np.arange(3)).mean().item() == pytest.approx(16 / 256)
+    assert reals.condition_maps(np.arange(3)).mean().item() == pytest.approx(16 / 256)
 
 
 def test_reals_are_the_same_kept_or_read(monkeypatch):
@@ -373,7 +414,7 @@ def test_reals_are_the_same_kept_or_read(monkeypatch):
     indices = np.array([5, 0, 5])
     assert read.images is None is not kept.images
     assert torch.equal(kept.batch(indices, 0.5), read.batch(indices, 0.5))
-    assert torch.equal(kept.box_maps(indices), read.box_maps(indices))
+    assert torch.equal(kept.condition_maps(indices), read.condition_maps(indices))
 
 
 def test_each_step_draws_reals_and_noise_anew(monkeypatch):
@@ -476,10 +517,67 @@ def test_an_unfinished_run_samples_at_full_size_what_it_has_grown():
     assert np.array_equal(images, images[:, :, ::4, ::4].repeat(4, 2).repeat(4, 3))
 
 
-def test_a_plain_pggan_ignores_the_boxes():
-    plugin, data = fitted(40, condition="none", noise="uniform"), Slices()
+def test_a_plain_pggan_ignores_the_boxes_and_names_none():
+    plugin, data = PGGAN(**SMALL, noise="uniform"), Slices()
+    plugin.fit(data, ShortRun(40))
     first, second = plugin.sample([data.condition(0), data.condition(1)], [4, 4])
-    assert np.abs(first - second).max() < 1e-6
+    assert np.abs(first.image - second.image).max() < 1e-6
+    assert first.boxes.shape == (0, 4)
+    assert set(plugin.state_dict()) == set(fitted(8).state_dict())
+
+
+def test_a_class_is_told_by_a_plane_of_ones():
+    data = Slices()
+    data.spec = ImageSpec(1, data.spatial, ("glioma", "metastasis", "other"))
+    data.labels = [np.array([i % 3]) for i in range(data.count)]
+    plugin = ClassPGGAN(**SMALL)
+    plugin.fit(data, ShortRun(40))
+    told = draw_condition(data.condition(1), "label", 3, 1)
+    assert told.amax((1, 2)).tolist() == told.amin((1, 2)).tolist() == [0, 1, 0]
+    images = [drawn.image for drawn in plugin.sample([data.condition(i) for i in (0, 1, 3)], [4, 4, 4])]
+    assert np.abs(images[0] - images[1]).max() > 1e-4
+    assert np.abs(images[0] - images[2]).max() < 1e-6  # other boxes, the same class
+
+
+def test_soft_boxes_fade_over_a_quarter_of_their_sides():
+    drawn = soft_boxes(np.array([[8, 4, 16, 12]]), (16, 32))
+    assert drawn[4:12, 8:16].min() == 1
+    assert drawn[8, 4:8].tolist() == [0, 0, 0.25, 0.75]
+    assert drawn[8, 16:20].tolist() == [0.75, 0.25, 0, 0]
+
+
+@pytest.mark.parametrize("spatial", [(16, 16), (8, 16, 16)])
+def test_ellipses_fill_their_boxes(spatial):
+    d = len(spatial)
+    drawn = ellipses(np.array([[2.0] * d + [8.0] * d]), spatial)
+    inside = drawn[tuple([slice(2, 8)] * d)]
+    assert drawn.sum() == inside.sum()
+    assert all(inside.any(tuple(set(range(d)) - {axis})).all() for axis in range(d))
+    assert abs(inside.mean() - {2: np.pi / 4, 3: np.pi / 6}[d]) < 0.12
+
+
+@pytest.mark.parametrize("form", ["soft-boxes", "mask"])
+def test_every_form_of_condition_is_trained_and_drawn(form):
+    data = Slices()
+    with_masks = Slices()
+    with_masks.condition = lambda i: replace(data.condition(i), mask=(draw_map(data.condition(i))[0].numpy() > 0) * 2)
+    plugin = CPGGAN(**SMALL, condition=form)
+    plugin.fit(with_masks, ShortRun(80))
+    own, other = plugin.sample([data.condition(0), data.condition(1)], [4, 4])  # boxes alone
+    assert np.abs(own - other).max() > 1e-4
+    if form == "mask":
+        with pytest.raises(BadInput, match="no mask, and condition=mask"):
+            CPGGAN(**SMALL, condition=form).fit(data, ShortRun(8))
+
+
+def test_presets_fill_in_what_is_left_alone():
+    small = CPGGAN(preset="small", latent=32)
+    assert (small.latent, small.base, small.max_maps, small.batches) == (32, 512, 128, "4:16")
+    assert CPGGAN(preset="paper") == CPGGAN(preset="paper", schedule="paper")
+    assert (CPGGAN(preset="companion").lr, CPGGAN(preset="companion").label_flips) == (2e-4, 1 / 3)
+    for name in ("default", "paper", "companion", "small"):
+        settings = asdict(CPGGAN(preset=name))
+        assert asdict(CPGGAN(**settings)) == settings  # as a folder that is loaded does it
 
 
 def test_bf16_trains_sanely_and_samples_in_float32():

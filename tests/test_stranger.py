@@ -119,7 +119,7 @@ def test_a_stranger_is_listed_and_shown(blobs, place):
     text = medaug(place, "plugins", "show", "blobs", plugins=[blobs])
     assert "--set brightness=0.3   How much brighter a blob is (float from 0.0 to 1.0)" in text
     assert ("generator", "blobs", "medaug-blobs") not in listed(place)
-    ours = "boxgan, copy-paste, cpggan, duplicate, inpaint, procedural"
+    ours = "boxgan, copy-paste, cpggan, duplicate, inpaint, pggan, pggan-class, procedural"
     assert f"installed: {ours}" in medaug(place, "train-gan", "real.h5", "--generator", "blobs", code=4)
 
 
@@ -176,7 +176,7 @@ def test_two_with_one_name(blobs, place, tmp_path):
 
 def test_an_unknown_name_lists_what_is_there(blobs, place):
     said = medaug(place, "plugins", "check", "blob", plugins=[blobs], code=4)
-    ours = "boxgan, copy-paste, cpggan, duplicate, inpaint, procedural"
+    ours = "boxgan, copy-paste, cpggan, duplicate, inpaint, pggan, pggan-class, procedural"
     assert f"did you mean 'blobs'? installed: generators blobs, {ours}; detectors yolov3" in said
 
 

@@ -87,6 +87,8 @@ def detector_examples(
 def _check_synthetic(real: Store, store: Store) -> None:
     if is_real(store).any():
         raise BadInput(f"{store.path} holds real images; --synthetic takes stores of generated ones")
+    if not any(map(len, store.boxes)):
+        raise BadInput(f"{store.path} holds no box: its generator was not told where a lesion should be")
     if store.spec != real.spec:
         raise BadInput(f"{store.path} has {_form(store)}, but {real.path} has {_form(real)}")
     if not store.info.generators:

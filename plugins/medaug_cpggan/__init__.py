@@ -1,7 +1,7 @@
-"""GAN conditioned on bounding boxes with progressive growing (CPGGAN, Han et al. 2019)."""
+"""GANs that grow: CPGGAN, told by boxes (Han et al. 2019), and the PGGAN it is made of (Karras et al. 2018)."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +12,7 @@ from medaug_cli.plugin import (
     BadInput,
     Capabilities,
     Condition,
+    Drawn,
     Examples,
     ImageSpec,
     MedaugError,
@@ -19,15 +20,22 @@ from medaug_cli.plugin import (
     UsageError,
     setting,
 )  # fmt: skip
+from medaug_cpggan.conditions import channels, draw_map
 from medaug_cpggan.networks import Architecture, Generator, double
-from medaug_cpggan.reals import Reals, draw_map
+from medaug_cpggan.reals import Reals
 from medaug_cpggan.schedule import Schedule, read_batches
 from medaug_cpggan.training import KIND, Recipe, Training, draw_noise
 from medaug_layers import check_shares, load_weights, place
 
-__all__ = ["CPGGAN"]
+__all__ = ["CPGGAN", "PGGAN", "ClassPGGAN"]
 
 PAPER_BATCHES = "4:128,8:128,16:128,32:64,64:32,128:16,256:8,512:4"
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"schedule": "paper"},
+    "companion": {"schedule": "paper", "batches": "4:4", "lr": 2e-4, "label_flips": 1 / 3},
+    "small": {"latent": 128, "base": 512, "max_maps": 128, "batches": "4:16", "gp_every": 4},
+}
 LOG_EVERY = 10  # steps
 
 
@@ -39,9 +47,16 @@ class CPGGAN:
         dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, shares=True
     )
 
+    preset: Literal["default", "paper", "companion", "small"] = setting(
+        "default",
+        "what the settings that are left alone become: the paper's networks and losses over whatever run is asked for "
+        "(default), its schedule in absolute kimg too (paper), its companion's batches of 4, steps and flipped labels "
+        "(companion), or what a CPU can train (small)",
+        choices=tuple(PRESETS),
+    )
     latent: int = setting(512, "numbers in a latent vector", minimum=1)
-    base: int = setting(8192, "feature maps at a size s are base / s * 2; 512 suits a CPU", minimum=1)
-    max_maps: int = setting(512, "most feature maps of a level; 128 suits a CPU", minimum=1)
+    base: int = setting(8192, "feature maps at a size s are base / s * 2", minimum=1)
+    max_maps: int = setting(512, "most feature maps of a level", minimum=1)
     batches: str = setting(PAPER_BATCHES, "images of a batch from each resolution on; '4:16' is 16 everywhere")
     schedule: Literal["scaled", "paper"] = setting(
         "scaled", "grow over a share of the run (scaled) or by absolute kimg (paper)", choices=("scaled", "paper")
@@ -52,8 +67,10 @@ class CPGGAN:
     noise: Literal["normal", "uniform"] = setting(
         "normal", "distribution of the latent numbers", choices=("normal", "uniform")
     )
-    condition: Literal["boxes", "none"] = setting(
-        "boxes", "follow the boxes, or ignore them (a plain PGGAN)", choices=("boxes", "none")
+    condition: Literal["boxes", "soft-boxes", "mask", "label", "none"] = setting(
+        "boxes",
+        "what is told: boxes, boxes with soft edges, or the lesion's mask (an ellipse where boxes alone are asked for)",
+        choices=("boxes", "soft-boxes", "mask"),
     )
     lr: float = setting(0.001, "Adam's step size, in both networks", minimum=0)
     n_critic: int = setting(1, "discriminator steps a generator step", minimum=1)
@@ -65,6 +82,9 @@ class CPGGAN:
     sample_batch: int = setting(16, "images sampled at a time", minimum=1)
 
     def __post_init__(self) -> None:
+        for name, value in PRESETS[self.preset].items():
+            if getattr(self, name) == type(self).__dataclass_fields__[name].default:
+                setattr(self, name, value)
         read_batches(self.batches)
         self._average: Generator | None = None
         self._lod = 0.0
@@ -74,8 +94,8 @@ class CPGGAN:
         if min(spec.spatial) < 4 or any(side & (side - 1) for side in spec.spatial):
             size = "×".join(map(str, spec.spatial))
             raise UsageError(f"cpggan needs sides that are powers of two, 4 or more, not {size}; see preprocess --size")
-        conditional = self.condition == "boxes"
-        return Architecture(spec.channels, spec.spatial, self.latent, self.base, self.max_maps, conditional)
+        told = channels(self.condition, spec)
+        return Architecture(spec.channels, spec.spatial, self.latent, self.base, self.max_maps, told)
 
     def scheduled_lod(self, schedule: Schedule, run: Run, done: int) -> float:
         """Return the level of detail that the schedule asks for; a run that is prolonged never goes back."""
@@ -110,7 +130,7 @@ class CPGGAN:
             self.noise, self.lr, self.n_critic, self.gp_weight, self.gp_every, self.drift,
             self.label_flips, self.ema,
         )  # fmt: skip
-        return Training(size, recipe, Reals(data, size.levels, run.device), run)
+        return Training(size, recipe, Reals(data, size.levels, run.device, self.condition), run)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator and the level of detail that it has reached."""
@@ -130,13 +150,17 @@ class CPGGAN:
         place(network, device, size.dims)
         self._average, self._lod = network, lod
 
-    def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray]:
-        """Yield one image (c, *s) in [0, 1] a condition, in float32 whatever the run trained in."""
+    def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
+        """Yield one image (c, *s) in [0, 1] a condition, in float32 whatever the run trained in.
+
+        An image whose boxes were not told is yielded with none: nobody knows where its lesions are.
+        """
         if self._average is None:
             raise MedaugError("this cpggan is neither fitted nor loaded")
         pairs = zip(conditions, seeds, strict=True)
         while batch := list(islice(pairs, self.sample_batch)):
-            yield from self._draw(self._average, [c for c, _ in batch], [seed for _, seed in batch])
+            images = self._draw(self._average, [c for c, _ in batch], [seed for _, seed in batch])
+            yield from images if self.capabilities.condition == "boxes" else map(_unplaced, images)
 
     @torch.no_grad()
     def _draw(self, network: Generator, conditions: list[Condition], seeds: list[int]) -> np.ndarray:
@@ -146,12 +170,32 @@ class CPGGAN:
             if condition.spatial != size.spatial:
                 raise UsageError(f"this cpggan draws images of {size.spatial}, not {condition.spatial}")
         noise = [draw_noise(self.noise, 1, size.latent, torch.Generator().manual_seed(s)) for s in seeds]
-        maps = [draw_map(condition, int(lod)) for condition in conditions] if size.conditional else None
+        told = None
+        if size.conditions:
+            maps = [draw_map(each, self.condition, size.conditions, int(lod)) for each in conditions]
+            told = torch.stack(maps).to(device)
         with torch.autocast(device.type, enabled=False):
-            images = network(
-                torch.cat(noise).to(device), None if maps is None else torch.stack(maps).to(device),
-                size.levels - int(lod), lod % 1,
-            )  # fmt: skip
+            images = network(torch.cat(noise).to(device), told, size.levels - int(lod), lod % 1)
         for _ in range(int(lod)):
             images = double(images)
         return ((images + 1) / 2).clamp(0, 1).cpu().contiguous().numpy()
+
+
+def _unplaced(image: np.ndarray) -> Drawn:
+    return Drawn(image, np.zeros((0, 2 * (image.ndim - 1)), np.float32), np.zeros(0, np.int64))
+
+
+@dataclass
+class PGGAN(CPGGAN):
+    """Grow a generator from 4x4 to the full size that is told nothing (Karras et al. 2018)."""
+
+    capabilities: ClassVar[Capabilities] = replace(CPGGAN.capabilities, condition="none")
+    condition: Literal["none"] = setting("none", "what is told: nothing", choices=("none",))
+
+
+@dataclass
+class ClassPGGAN(CPGGAN):
+    """Grow a generator from 4x4 to the full size that is told what the image shows: a plane of ones for each label."""
+
+    capabilities: ClassVar[Capabilities] = replace(CPGGAN.capabilities, condition="label")
+    condition: Literal["label"] = setting("label", "what is told: the labels of the lesions", choices=("label",))

@@ -1,8 +1,8 @@
-"""The networks of PGGAN (Karras et al. 2018) with the box map of CPGGAN (Han et al. 2019, 2.2).
+"""The networks of PGGAN (Karras et al. 2018) with the condition map of CPGGAN (Han et al. 2019, 2.2).
 
-Legend: b images, c image channels, f feature maps, z latent numbers, *s spatial axes.
+Legend: b images, c image channels, k channels of the condition map, f feature maps, z latent numbers, *s spatial axes.
 Level k has the size start * 2**k; level 0 is the 4x4 one. `fade` is the share of the level below:
-1 as a fade begins, 0 as it ends. Images lie in [-1, 1], box maps in [0, 1].
+1 as a fade begins, 0 as it ends. Images lie in [-1, 1], condition maps in [0, 1].
 """
 
 import math
@@ -25,7 +25,7 @@ class Architecture:
     latent: int = 512
     base: int = 8192
     max_maps: int = 512
-    conditional: bool = True
+    conditions: int = 1  # channels of the condition map, none for a plain PGGAN
 
     @property
     def dims(self) -> int:
@@ -79,25 +79,25 @@ def blend(new: Tensor, old: Tensor, fade: float) -> Tensor:
     return torch.lerp(new, old.to(new.dtype), fade)
 
 
-def join(x: Tensor, box_map: Tensor | None) -> Tensor:
-    return x if box_map is None else torch.cat([x, box_map.to(x.dtype)], 1)
+def join(x: Tensor, told: Tensor | None) -> Tensor:
+    return x if told is None else torch.cat([x, told.to(x.dtype)], 1)
 
 
 class GeneratorBlock(nn.Module):
-    """Two convolutions of one level; the box map joins before the first of them."""
+    """Two convolutions of one level; the condition map joins before the first of them."""
 
     def __init__(self, size: Architecture, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = EqualizedConv(inputs + size.conditional, outputs, 3, dims=size.dims)
+        self.first = EqualizedConv(inputs + size.conditions, outputs, 3, dims=size.dims)
         self.second = EqualizedConv(outputs, outputs, 3, dims=size.dims)
 
-    def forward(self, x: Tensor, box_map: Tensor | None) -> Tensor:
-        x = pixel_norm(activate(self.first(join(double(x), box_map))))
+    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
+        x = pixel_norm(activate(self.first(join(double(x), told))))
         return pixel_norm(activate(self.second(x)))
 
 
 class Generator(nn.Module):
-    """Draw images from latent vectors and box maps."""
+    """Draw images from latent vectors and condition maps."""
 
     def __init__(self, size: Architecture) -> None:
         super().__init__()
@@ -105,29 +105,29 @@ class Generator(nn.Module):
         maps = [size.maps(level) for level in range(size.levels + 1)]
         self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4, bias=False)
         self.dense_bias = nn.Parameter(torch.empty(maps[0]))
-        self.conv = EqualizedConv(maps[0] + size.conditional, maps[0], 3, dims=size.dims)
+        self.conv = EqualizedConv(maps[0] + size.conditions, maps[0], 3, dims=size.dims)
         self.blocks = nn.ModuleList(GeneratorBlock(size, *maps[k : k + 2]) for k in range(size.levels))
         self.to_image = nn.ModuleList(EqualizedConv(f, size.channels, 1, gain=1.0, dims=size.dims) for f in maps)
 
-    def forward(self, latents: Tensor, box_map: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
-        """Return images (b, c, *s) of a level from latents (b, z) and box maps (b, 1, *s) of that level."""
-        box_maps = [None if box_map is None else shrink(box_map, level - k) for k in range(level + 1)]
-        x = self._first_level(latents, box_maps[0])
+    def forward(self, latents: Tensor, told: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
+        """Return images (b, c, *s) of a level from latents (b, z) and condition maps (b, k, *s) of that level."""
+        every = [None if told is None else shrink(told, level - k) for k in range(level + 1)]
+        x = self._first_level(latents, every[0])
         below = x
         for k in range(level):
-            below, x = x, self.blocks[k](x, box_maps[k + 1])
+            below, x = x, self.blocks[k](x, every[k + 1])
         image = self.to_image[level](x)
         if fade and level:
             image = blend(image, double(self.to_image[level - 1](below)), fade)
         return image.float()
 
-    def _first_level(self, latents: Tensor, box_map: Tensor | None) -> Tensor:
+    def _first_level(self, latents: Tensor, told: Tensor | None) -> Tensor:
         x = self.dense(pixel_norm(latents)).reshape(len(latents), -1, *self.size.start)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         bias = self.dense_bias.reshape(-1, *[1] * self.size.dims).to(x.dtype)
         x = pixel_norm(activate(x + bias))
-        return pixel_norm(activate(self.conv(join(x, box_map))))
+        return pixel_norm(activate(self.conv(join(x, told))))
 
 
 class DiscriminatorBlock(nn.Module):
@@ -143,12 +143,12 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Score how real images look together with their box maps."""
+    """Score how real images look together with their condition maps."""
 
     def __init__(self, size: Architecture) -> None:
         super().__init__()
         dims, maps = size.dims, [size.maps(level) for level in range(size.levels + 1)]
-        inputs = size.channels + size.conditional
+        inputs = size.channels + size.conditions
         self.from_image = nn.ModuleList(EqualizedConv(inputs, f, 1, dims=dims) for f in maps)
         self.blocks = nn.ModuleList(DiscriminatorBlock(dims, maps[k + 1], maps[k]) for k in range(size.levels))
         self.conv = EqualizedConv(maps[0] + 1, maps[0], 3, dims=dims)
@@ -156,9 +156,9 @@ class Discriminator(nn.Module):
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), last)
         self.score = EqualizedDense(last, 1, gain=1.0)
 
-    def forward(self, image: Tensor, box_map: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
-        """Return scores (b,) of images (b, c, *s) and box maps (b, 1, *s) of a level."""
-        seen = join(image, box_map)
+    def forward(self, image: Tensor, told: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
+        """Return scores (b,) of images (b, c, *s) and condition maps (b, k, *s) of a level."""
+        seen = join(image, told)
         x = activate(self.from_image[level](seen))
         for k in reversed(range(level)):
             x = self.blocks[k](x)

@@ -1,4 +1,4 @@
-"""Train CPGGAN: WGAN-GP with drift (Karras et al. 2018, A.1), box maps beside every image."""
+"""Train CPGGAN: WGAN-GP with drift (Karras et al. 2018, A.1), condition maps beside every image."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -107,21 +107,18 @@ class Training:
     def fade(self) -> float:
         return self.lod % 1
 
-    def _box_maps(self, indices: np.ndarray) -> Tensor | None:
-        return self.reals.box_maps(indices) if self.size.conditional else None
-
-    def _critic(self, box_map: Tensor | None) -> Callable[[Tensor], Tensor]:
+    def _critic(self, told: Tensor | None) -> Callable[[Tensor], Tensor]:
         """Return the discriminator as a function of the image; its gradient is then taken outside autocast."""
 
         def critic(image: Tensor) -> Tensor:
             with self.run.autocast():
-                return self.discriminator(image, box_map, self.level, self.fade)
+                return self.discriminator(image, told, self.level, self.fade)
 
         return critic
 
-    def _fake(self, latents: Tensor, box_map: Tensor | None) -> Tensor:
+    def _fake(self, latents: Tensor, told: Tensor | None) -> Tensor:
         with self.run.autocast():
-            return self.generator(latents, box_map, self.level, self.fade)
+            return self.generator(latents, told, self.level, self.fade)
 
     def _indices(self, chance: Chance, batch: int) -> np.ndarray:
         return self._mine(chance.indices(self.reals.data.weights, batch))
@@ -136,7 +133,7 @@ class Training:
     def _discriminator_step(self, chance: Chance, batch: int) -> dict[str, Tensor]:
         recipe, descent = self.recipe, self.descents["discriminator"]
         indices = self._indices(chance, batch)
-        real, maps = self.reals.batch(indices, self.fade), self._box_maps(indices)
+        real, maps = self.reals.batch(indices, self.fade), self.reals.condition_maps(indices)
         latents = self._latents(chance, batch)
         critic = self._critic(maps)
         with torch.no_grad():
@@ -156,7 +153,7 @@ class Training:
         return losses
 
     def _generator_step(self, chance: Chance, batch: int) -> Tensor:
-        maps = self._box_maps(self._indices(chance, batch))
+        maps = self.reals.condition_maps(self._indices(chance, batch))
         latents = self._latents(chance, batch)
         self.discriminator.requires_grad_(False)
         loss = -self._critic(maps)(self._fake(latents, maps)).mean()

@@ -34,9 +34,7 @@ class Recipe:
     weights: Mapping[str, float] = field(default_factory=dict)  # of parts of the loss, 1 where none is named
 
 
-def train(
-    network: nn.Module, losses: Losses, predict: Predict, recipe: Recipe, data: Examples, run: Run
-) -> nn.Module:
+def train(network: nn.Module, losses: Losses, predict: Predict, recipe: Recipe, data: Examples, run: Run) -> nn.Module:
     """Train `network` until the run's budget is spent; return its best average by validation, ready to predict."""
     training = Training(network, losses, predict, recipe, data, run)
     done = training.load_state_dict(run.state) if run.state else 0
