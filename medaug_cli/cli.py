@@ -10,6 +10,7 @@ import typer
 
 from medaug_cli import __version__
 from medaug_cli.commands import console
+from medaug_cli.commands.boxes import boxes
 from medaug_cli.commands.doctor import doctor
 from medaug_cli.commands.evaluate import evaluate
 from medaug_cli.commands.filter import filter
@@ -43,6 +44,7 @@ app.command("study")(study)
 app.add_typer(plugins, name="plugins")
 app.command("doctor")(doctor)
 app.add_typer(store, name="store")
+app.command("boxes")(boxes)
 
 
 def _print_version(asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""Write the images and boxes of a store as COCO, as a YOLO folder, or as NIfTI, for other tools.
+"""Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV or NIfTI, for other tools.
 
 Images keep their bits. COCO's boxes are x, y, width, height in pixels; YOLO's are centre and size
 as shares of the image; NIfTI comes with a boxes.json.
@@ -8,10 +8,10 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from medaug_cli.box_forms import coco, csv_text, voc, yolo_lines, yolo_names
 from medaug_cli.boxes import SPLITS, BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_folder, refuse_existing, restore_folder
@@ -77,44 +77,32 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 def _coco(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
     """annotations.json of all images and one file a split, beside images/."""
-    (out / "images").mkdir()
-    entries: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = []
-    next_box = 1
-    for i in chosen:
-        write_png(out / "images" / f"{store.ids[i]}.png", store.images[i])
-        boxes = [_coco_box(store, i, j, next_box + j) for j in range(len(store.boxes[i]))]
-        next_box += len(boxes)
-        entries.append((str(store.splits[i]), _coco_image(store, i), boxes))
-        report(1)
-    names = [{"id": k + 1, "name": name} for k, name in enumerate(store.spec.label_names)]
+    images = _written(store, chosen, out / "images", report)
+    names, sources = store.spec.label_names, dict(zip(store.ids, store.sources, strict=True))
     for file, split in [("annotations", None), *((split, split) for split in SPLITS)]:
-        kept = [entry for entry in entries if split in (None, entry[0])]
+        kept = [image for image in images if split in (None, image.split)]
         if kept:
-            annotations = [box for _, _, boxes in kept for box in boxes]
-            content = {"images": [image for _, image, _ in kept], "annotations": annotations, "categories": names}
+            content = coco(kept, names)
+            for entry, image in zip(content["images"], kept, strict=True):
+                entry["source"] = str(sources[image.id])
             (out / f"{file}.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
-def _coco_image(store: Store, i: int) -> dict[str, Any]:
-    height, width = store.spec.spatial
-    return {
-        "id": i + 1, "file_name": f"images/{store.ids[i]}.png", "width": width, "height": height,
-        "patient": store.patients[i], "split": str(store.splits[i]), "source": str(store.sources[i]),
-    }  # fmt: skip
-
-
-def _coco_box(store: Store, i: int, j: int, number: int) -> dict[str, Any]:
-    left, top, right, bottom = store.boxes[i][j].astype(np.float64).tolist()
-    width, height = right - left, bottom - top
-    return {
-        "id": number, "image_id": i + 1, "category_id": int(store.labels[i][j]) + 1, "iscrowd": 0,
-        "bbox": [left, top, width, height], "area": width * height,
-    }  # fmt: skip
+def _written(store: Store, chosen: Iterable[int], folder: Path, report: Report) -> list[ImageBoxes]:
+    """Write images as PNG and return what is known of them."""
+    folder.mkdir()
+    images = []
+    for i in chosen:
+        write_png(folder / f"{store.ids[i]}.png", store.images[i])
+        images.append(_image_boxes(store, i, f"{folder.name}/{store.ids[i]}.png"))
+        report(1)
+    return images
 
 
 def _yolo(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
     """images/SPLIT/ID.png, labels/SPLIT/ID.txt and data.yaml; a normal slice has an empty label file."""
-    splits = []
+    names = store.spec.label_names
+    splits: list[str] = []
     for i in chosen:
         split = str(store.splits[i])
         if split not in splits:
@@ -122,20 +110,29 @@ def _yolo(store: Store, chosen: Iterable[int], out: Path, report: Report) -> Non
             (out / "images" / split).mkdir(parents=True)
             (out / "labels" / split).mkdir(parents=True)
         write_png(out / "images" / split / f"{store.ids[i]}.png", store.images[i])
-        (out / "labels" / split / f"{store.ids[i]}.txt").write_text(_yolo_lines(store, i), encoding="utf-8")
+        text = yolo_lines(_image_boxes(store, i, ""), names)
+        (out / "labels" / split / f"{store.ids[i]}.txt").write_text(text, encoding="utf-8")
         report(1)
-    lines = ["path: ."]
-    lines += [f"{split}: images/{split}" for split in SPLITS if split in splits]
-    lines += ["names:", *(f"  {k}: {json.dumps(name)}" for k, name in enumerate(store.spec.label_names))]
-    (out / "data.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = ["path: .", *(f"{split}: images/{split}" for split in SPLITS if split in splits)]
+    (out / "data.yaml").write_text("\n".join(lines) + "\n" + yolo_names(names), encoding="utf-8")
 
 
-def _yolo_lines(store: Store, i: int) -> str:
-    size = np.array(store.spec.spatial[::-1], np.float64)
-    boxes = store.boxes[i].astype(np.float64)
-    shares = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2 / size, (boxes[:, 2:] - boxes[:, :2]) / size], 1)
-    rows = zip(store.labels[i].tolist(), shares.tolist(), strict=True)
-    return "".join(f"{label} " + " ".join(f"{share:.10g}" for share in share_of) + "\n" for label, share_of in rows)
+def _voc(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
+    """JPEGImages/ID.png (PNG for all its name), Annotations/ID.xml and ImageSets/Main/SPLIT.txt."""
+    images = _written(store, chosen, out / "JPEGImages", report)
+    (out / "Annotations").mkdir()
+    (out / "ImageSets" / "Main").mkdir(parents=True)
+    for image in images:
+        (out / "Annotations" / f"{image.id}.xml").write_text(voc(image), encoding="utf-8")
+    for split in {image.split for image in images}:
+        own = "".join(f"{image.id}\n" for image in images if image.split == split)
+        (out / "ImageSets" / "Main" / f"{split}.txt").write_text(own, encoding="utf-8")
+
+
+def _csv(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
+    """images/ID.png and boxes.csv, a row a box."""
+    images = _written(store, chosen, out / "images", report)
+    (out / "boxes.csv").write_text(csv_text(images), encoding="utf-8")
 
 
 def _nifti(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
@@ -175,5 +172,7 @@ def _image_boxes(store: Store, i: int, file: str) -> ImageBoxes:
 FORMS: dict[str, Callable[[Store, Iterable[int], Path, Report], None]] = {
     "coco": _coco,
     "yolo": _yolo,
+    "voc": _voc,
+    "csv": _csv,
     "nifti": _nifti,
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 import numpy as np
 
 from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
+from medaug_cli.plugin_scans import Grid, Reader, ScanFiles, StoredImage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,11 +30,15 @@ __all__ = [
     "Examples",
     "Extracted",
     "Generator",
+    "Grid",
     "ImageSpec",
     "MedaugError",
     "MissingPlugin",
     "Plane",
+    "Reader",
     "Run",
+    "ScanFiles",
+    "StoredImage",
     "Stripper",
     "UsageError",
     "as_drawn",

@@ -10,7 +10,10 @@ from typing import Any, get_type_hints
 from medaug_cli.errors import MissingPlugin, UsageError
 from medaug_cli.plugin import API_VERSION, Capabilities
 
-GROUPS = {"generator": "medaug.generators", "detector": "medaug.detectors", "stripper": "medaug.strippers"}
+GROUPS = {
+    "generator": "medaug.generators", "detector": "medaug.detectors", "reader": "medaug.readers",
+    "stripper": "medaug.strippers",
+}  # fmt: skip
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
 
 

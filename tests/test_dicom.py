@@ -3,14 +3,15 @@
 import json
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.errors import BadInput
-from medaug_cli.scans.dicom import find_series, read_series
-from medaug_cli.scans.reading import find_scans, read_pixels, read_scan
+from medaug_cli.scans.finding import find_scans
+from medaug_cli.scans.reading import read_pixels, read_scan
 from medaug_cli.store import open_store
 
 SPACING = (1.5, 1.5, 4.0)
@@ -149,37 +150,91 @@ def test_localisers_and_single_slices_are_left_out_and_said(tmp_path):
     assert sum("only slice" in sentence for sentence in said) == 1
 
 
-def gap(z):
-    return f"-30\\-30\\{12 + 4 * z + 4 * (z > 3)}"
+def changed(folder, change):
+    """Change every file of a series as a writer that keeps the standard would not."""
+    for z, file in enumerate(sorted(folder.iterdir())):
+        found = pydicom.dcmread(file)
+        change(z, found)
+        found.save_as(file)
+
+
+def moved(place):
+    def change(z, found):
+        found.ImagePositionPatient = place(z)
+
+    return change
+
+
+def without_position(z, found):
+    del found.ImagePositionPatient
+    del found.ImageOrientationPatient
+
+
+def framed(z, found):
+    found.NumberOfFrames = 3
+
+
+def coloured(z, found):
+    found.PhotometricInterpretation = "PALETTE COLOR"
+
+
+def unsized(z, found):
+    del found.PixelSpacing
+
+
+def uneven(z, found):
+    found.PixelSpacing = [1.5, 1.5 + 0.1 * (z == 2)]
 
 
 @pytest.mark.parametrize(
-    ("tags", "reason"),
+    ("change", "reason"),
     [
-        ({"0020|0032": gap}, "8.00 mm where 4.00 mm are usual"),
-        ({"0020|0032": None, "0020|0037": None}, "where its slice lies"),
-        ({"0020|0032": "-30\\-30\\12"}, "at the same place"),
-        ({"0020|0032": lambda z: f"-30\\{-30 + z}\\{12 + 4 * z}"}, "tilted gantry"),
-        ({"0028|0008": "3"}, "3 frames"),
+        (moved(lambda z: [-30, -30, 12 + 4 * z + 4 * (z > 3)]), "8.00 mm where 4.00 mm are usual"),
+        (moved(lambda z: [-30, -30, 12]), "at the same place"),
+        (moved(lambda z: [-30, -30 + z, 12 + 4 * z]), "tilted gantry"),
+        (without_position, "where its slice lies"),
+        (framed, "3 frames"),
+        (coloured, "PALETTE COLOR; MONOCHROME1 or MONOCHROME2 is wanted"),
+        (unsized, "how large its pixels are"),
+        (uneven, "differ in the size, kind or spacing"),
     ],
-    ids=["gap", "no position", "repeated", "tilt", "frames"],
+    ids=["gap", "repeated", "tilt", "no position", "frames", "colour", "no spacing", "uneven"],
 )
-def test_what_is_no_volume_is_refused_by_name(tmp_path, monkeypatch, tags, reason):
-    from medaug_cli.scans import dicom
-
-    write_series(tmp_path / "one", as_image(head()[0]))
-    whole = dicom.read_header
-
-    def changed(path):  # what a writer that keeps the standard would not write
-        slice_ = whole(path)
-        z = int(path.stem.removeprefix("IM"))
-        own = {tag: value(z) if callable(value) else value for tag, value in tags.items()}
-        return dicom.Slice(path, {tag: v for tag, v in (slice_.tags | own).items() if v is not None})
-
-    monkeypatch.setattr(dicom, "read_header", changed)
-    (series, *_) = find_series(sorted((tmp_path / "one").iterdir()), tmp_path)
+def test_what_is_no_volume_is_refused_by_name(tmp_path, change, reason):
+    changed(write_series(tmp_path / "one", as_image(head()[0])), change)
+    scan = find_scans(tmp_path)[0]
     with pytest.raises(BadInput, match=reason):
-        read_series(series.files)
+        read_pixels(scan)
+
+
+def test_a_missing_slice_is_noticed(tmp_path):
+    folder = write_series(tmp_path / "one", as_image(head()[0]))
+    (folder / "IM0002.dcm").unlink()
+    (scan,) = find_scans(tmp_path)
+    with pytest.raises(BadInput, match=r"8\.00 mm .* slices are missing"):
+        read_pixels(scan)
+
+
+def test_two_series_of_one_number_and_plane_stay_apart_by_size(tmp_path):
+    write_series(tmp_path / "one", as_image(head()[0]))
+    write_series(tmp_path / "one", as_image(head(size=32)[0]), names=lambda z: f"small{z}")
+    assert sorted(read_pixels(scan).image.shape[-1] for scan in find_scans(tmp_path)) == [32, 40]
+
+
+def test_the_contents_of_a_disc_and_reports_are_left_out(tmp_path):
+    folder = write_series(tmp_path / "one", as_image(head()[0]))
+    report = "1.2.840.10008.5.1.4.1.1.88.11"
+    for name, kind, modality in (("DICOMDIR", "1.2.840.10008.1.3.10", ""), ("SR1", report, "SR")):
+        found = pydicom.Dataset()
+        found.SOPClassUID, found.SOPInstanceUID, found.Modality = kind, "1.2.3", modality
+        found.file_meta = pydicom.dataset.FileMetaDataset()
+        found.file_meta.MediaStorageSOPClassUID = kind
+        found.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        found.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        found.save_as(folder / name, enforce_file_format=True)
+    said = []
+    assert len(find_scans(tmp_path, said.append)) == 1
+    assert any("SR1 is no picture (Basic Text SR Storage)" in sentence for sentence in said)
 
 
 def test_inverted_grey_is_turned_round_and_values_are_rescaled(tmp_path):

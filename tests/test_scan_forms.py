@@ -13,10 +13,10 @@ from PIL import Image
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.scans.annotations import inside, read_annotations
+from medaug_cli.scans.finding import find_scans
 from medaug_cli.scans.frames import Recipe
 from medaug_cli.scans.masks import components
 from medaug_cli.scans.pipeline import PreprocessOptions, preprocess
-from medaug_cli.scans.reading import find_scans
 from medaug_cli.store import open_store
 
 SIDE = 64
@@ -226,7 +226,7 @@ def test_a_damaged_picture_is_named(tmp_path, how):
     with pytest.raises(BadInput, match=r"b\.png"):
         made(tmp_path, boxes)
     assert not (tmp_path / "real.h5").exists()
-    store = made(tmp_path, boxes, unreadable="skip", overwrite=True)
+    store = made(tmp_path, boxes, keep_going=True, overwrite=True)
     assert set(store.ids) == {"a", "c", "d"}
     rows = json.loads((tmp_path / "preprocess.json").read_text(encoding="utf-8"))["slices"]
     assert [row["state"] for row in rows if row["id"] == "b"] == ["skipped"]

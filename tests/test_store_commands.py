@@ -19,7 +19,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.export import export_store
 from medaug_cli.metrics.coco_files import read_truth
 from medaug_cli.scans.annotations import read_annotations
-from medaug_cli.scans.reading import find_scans
+from medaug_cli.scans.finding import find_scans
 from medaug_cli.store import Record
 
 run = CliRunner().invoke
@@ -159,7 +159,7 @@ def test_one_split_alone(store, tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "options", "error", "words"), [
-    ({}, {"form": "dicom"}, UsageError, "coco, yolo, nifti"),
+    ({}, {"form": "dicom"}, UsageError, "coco, yolo, voc, csv, nifti"),
     ({}, {"split": "dev"}, UsageError, "train, val, test"),
     ({"spatial": (10, 16, 12)}, {}, BadInput, "3D"),
     ({"channels": 2}, {}, BadInput, "2 channels"),

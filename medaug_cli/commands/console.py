@@ -36,15 +36,26 @@ class Bar:
         self._progress, self._title, self._total, self._done = progress, title, total, 0.0
         self._task = progress.add_task(title, total=total, note="") if progress else None
         self._spoke = time.monotonic()
+        self._began: tuple[float, float] | None = None  # when, and what was done then
 
     def to(self, done: float, note: str = "") -> None:
         """Move the bar to `done` of its total."""
         self._done = done
+        self._began = self._began or (time.monotonic(), done)
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, note=note)
         elif time.monotonic() - self._spoke > QUIET_SECONDS:
             self._spoke = time.monotonic()
-            say(f"{self._title}: {100 * done / self._total:.0f} % {note}".rstrip())
+            say(f"{self._title}: {100 * done / self._total:.0f} % {note}{self._left()}".rstrip())
+
+    def _left(self) -> str:
+        """Return ", 12 min left" at the pace so far; nothing before there is a pace."""
+        started, before = self._began or (0.0, 0.0)
+        gone, made = time.monotonic() - started, self._done - before
+        if made <= 0 or not 0 < self._total < float("inf"):
+            return ""
+        left = gone * max(0.0, self._total - self._done) / made
+        return f", {left / 60:.0f} min left" if left >= 60 else f", {left:.0f} s left"
 
     def by(self, more: float, note: str = "") -> None:
         """Move the bar on by `more`."""

@@ -15,6 +15,13 @@ Workers = Annotated[int, typer.Option(help="Processes or threads that help; 0 ch
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that exists.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with unfinished work; do nothing if it is finished.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+BoxMode = Annotated[
+    str | None,
+    typer.Option(help="Numbers of a MONAI data list: xyxy, xxyy, xywh or ccwh, with -mm if they are millimetres."),
+]
+Modality = Annotated[
+    str | None, typer.Option(help="Of a case's files, as case_t1ce and case_flair, take these; or all.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the plugin; repeat for more.")

@@ -45,9 +45,17 @@ def preprocess(
         Literal["crop", "skip", "error"],
         typer.Option(help="Where brain extraction is doubtful: keep the head's crop, leave the scan out, or stop."),
     ] = "crop",
-    unreadable: Annotated[
-        Literal["stop", "skip"], typer.Option(help="What to do with a file that cannot be read.")
-    ] = "stop",
+    reader: Annotated[str | None, typer.Option(help="Name of the reader, where several know a suffix.")] = None,
+    modality: options.Modality = None,
+    box_mode: options.BoxMode = None,
+    pseudonymise: Annotated[
+        Path | None, typer.Option(metavar="KEYFILE", help="Name scans and patients by hashes with this key.")
+    ] = None,
+    num_parts: Annotated[int, typer.Option(help="Share the scans among so many jobs; see `store join`.", min=1)] = 1,
+    part_id: Annotated[int, typer.Option(help="Which share this is, from 0.", min=0)] = 0,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Leave out, and list, a scan that is damaged, instead of stopping.")
+    ] = False,
     keep_masks: Annotated[
         Path | None, typer.Option(help="Folder for the brain masks, in each scan's geometry.")
     ] = None,
@@ -63,17 +71,17 @@ def preprocess(
     Example: medaug preprocess scans/ --boxes boxes.csv --size 256 --split 0.7,0.1,0.2
     """
     from medaug_cli.scans.frames import Recipe
-    from medaug_cli.scans.pipeline import PreprocessOptions, find_scans, preprocess
+    from medaug_cli.scans.pipeline import PreprocessOptions, preprocess
 
     recipe = Recipe(
         size, strip, fit=fit, strip_settings=tuple(options.parse_settings(settings).items()),
         spacing=options.parse_spacing(spacing), plane=plane, denoising=denoise, on_fail=on_fail, slices=slices,
         least_area=min_area, label=label, bits=int(bits), keep_masks=keep_masks,
     )  # fmt: skip
-    with console.bar("preprocess", float("inf") if not scans.exists() else len(find_scans(scans))) as bar:
+    with console.bar("preprocess", 1.0) as bar:
         store = preprocess(PreprocessOptions(
-            scans, out, boxes, masks, split, recipe, unreadable, seed, workers, resume, overwrite, dry_run, bar.by,
-            console.say,
+            scans, out, boxes, masks, split, recipe, reader, modality, keep_going, box_mode, pseudonymise, num_parts,
+            part_id, seed, workers, resume, overwrite, dry_run, bar.to, console.say,
         ))  # fmt: skip
     if store is None:
         console.answer({"store": None}, as_json, "nothing was written")

@@ -44,15 +44,33 @@ def verify(file: File, as_json: options.AsJson = False) -> None:
 
 
 @app.command()
+def join(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES", help="The stores, in any order if they are parts.")],
+    out: Annotated[Path, typer.Option(help="The store to write.")],
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Put stores together: the parts of one `preprocess`, with their reports, or stores of one form.
+
+    Example: medaug store join parts/*/real.h5 --out real.h5
+    """
+    from medaug_cli.scans.joining import join_parts
+
+    store = join_parts(files, out, overwrite)
+    result = {"store": str(out), "images": len(store), "hash": store.hash}
+    console.answer(result, as_json, f"{out}: {len(store)} images of {len(files)} stores")
+
+
+@app.command()
 def export(
     file: File,
-    form: Annotated[str, typer.Option("--format", help="coco, yolo or nifti.")],
+    form: Annotated[str, typer.Option("--format", help="coco, yolo, voc, csv or nifti.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     split: Annotated[str | None, typer.Option(help="train, val or test; default: all.")] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write the images and boxes of a store as COCO, as a YOLO folder, or as NIfTI.
+    """Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV or NIfTI.
 
     Example: medaug store export real.h5 --format coco --out real-coco
     """

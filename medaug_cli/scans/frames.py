@@ -1,6 +1,5 @@
 """From one file to the slices of a store: strip, denoise, crop, resize, scale, and carry boxes and masks along."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +9,16 @@ import numpy as np
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_file
 from medaug_cli.plugin import Plane
-from medaug_cli.scans.annotations import Annotation, inside
+from medaug_cli.scans.annotations import Annotation
 from medaug_cli.scans.brain_files import masks_folder, read_brain_mask
-from medaug_cli.scans.dicom import read_series
 from medaug_cli.scans.geometry import Fit, Placement, place
+from medaug_cli.scans.grids import resampled_back
+from medaug_cli.scans.histograms import Histogram
 from medaug_cli.scans.intensity import Denoising, denoise, scale_intensity
-from medaug_cli.scans.masks import components
-from medaug_cli.scans.reading import Pixels, Scan, read_pixels, read_scan
+from medaug_cli.scans.lesions import Lesions, lesions_of
+from medaug_cli.scans.reading import Pixels, Scan, read_pixels
 from medaug_cli.scans.report import SliceReport
+from medaug_cli.scans.thumbnails import add_pictures
 from medaug_cli.store import Record
 
 LEAST_SHARE = 0.3  # of a box's area that must stay in the frame
@@ -56,20 +57,25 @@ class Outcome:
 
     records: list[Record] = field(default_factory=list)
     reports: list[SliceReport] = field(default_factory=list)
+    histograms: dict[str, Histogram] = field(default_factory=dict)  # before and after
 
 
-def process(scan: Scan, annotation: Annotation, recipe: Recipe) -> Outcome:
-    """Return the slices of one file; raise BadInput if it cannot be read or does not fit its annotation."""
+def process(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = False) -> Outcome:
+    """Return the slices of one file, doubtful ones with a picture, and one as an example where that is asked for.
+
+    Raises BadInput if the file cannot be read or does not fit its annotation.
+    """
     pixels = read_pixels(scan)
-    _check_size(scan, annotation, pixels)
     image = with_channels(pixels.image, recipe.channels)
-    label_map = None if annotation.mask is None else _label_map(scan, annotation.mask, pixels)
-    stripped = _strip(scan, image, _spacing(scan, pixels, recipe), recipe)
+    lesions = lesions_of(scan, annotation, pixels)
+    stripped = _strip(scan, image, pixels, recipe)
     if stripped.refused:
         return Outcome(reports=[_report(scan, None, stripped, state="skipped")])
-    return _volume(scan, image, label_map, stripped, recipe) if scan.volume else _picture(
-        scan, annotation, image, label_map, stripped, recipe
-    )  # fmt: skip
+    outcome = (_volume if scan.volume else _picture)(scan, image, lesions, stripped, recipe)
+    stored = [record.image for record in outcome.records]
+    outcome.histograms = {"before": Histogram.of([image]), "after": Histogram.of(stored)} if stored else {}
+    add_pictures(outcome.records, outcome.reports, image, stripped.mask, example)
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class _Stripped:
     refused: bool = False
 
 
-def _strip(scan: Scan, image: np.ndarray, spacing: tuple[float, ...] | None, recipe: Recipe) -> _Stripped:
+def _strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> _Stripped:
     """Extract the brain; where that is doubtful, crop to the head, skip the file or stop, as the recipe says."""
     if recipe.strip == "none":
         return _Stripped(None)
@@ -92,9 +98,10 @@ def _strip(scan: Scan, image: np.ndarray, spacing: tuple[float, ...] | None, rec
     if folder is not None:
         found = BrainMask(read_brain_mask(folder, scan, image.shape[1:]), "masks")
     else:
+        spacing = _spacing(scan, pixels, recipe)
         found = extract_brain(image.mean(0), recipe.strip, spacing, recipe.plane, recipe.strip_settings)
     if recipe.keep_masks is not None and found.mask is not None:
-        _keep_mask(scan, found.mask, recipe.keep_masks)
+        _keep_mask(scan, found.mask, recipe.keep_masks, pixels)
     measures = {name: round(float(value), 4) for name, value in found.measures.items()}
     if found.doubtful and recipe.on_fail == "error":
         raise BadInput(f"{scan.path}: brain extraction is doubtful ({found.reason}); choose --on-fail crop or skip")
@@ -112,9 +119,9 @@ def _spacing(scan: Scan, pixels: Pixels, recipe: Recipe) -> tuple[float, ...] | 
     return recipe.spacing * (pixels.image.ndim - 1) if len(recipe.spacing) == 1 else recipe.spacing
 
 
-def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path) -> None:
+def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path, pixels: Pixels) -> None:
     """Write a brain mask in the geometry of its scan: NIfTI for a volume, PNG for a picture."""
-    if not scan.volume:
+    if pixels.grid is None or pixels.stored is None:
         from PIL import Image
 
         with new_file(folder / f"{scan.id}.png") as temporary:
@@ -122,40 +129,12 @@ def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path) -> None:
         return
     import SimpleITK as sitk
 
-    scanned = read_series(scan.files) if scan.files else sitk.ReadImage(str(scan.path))
-    reference = sitk.DICOMOrient(scanned, "LPS")
-    kept = sitk.GetImageFromArray(mask.astype(np.uint8))
-    if kept.GetSize() == reference.GetSize():
-        kept.CopyInformation(reference)
-    else:  # resampled to square pixels on reading
-        kept.SetOrigin(reference.GetOrigin())
-        kept.SetDirection(reference.GetDirection())
-        ratio = [a * s / b for a, s, b in zip(reference.GetSize(), reference.GetSpacing(), kept.GetSize(), strict=True)]
-        kept.SetSpacing(ratio)
-    back = sitk.Resample(kept, scanned, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, sitk.sitkUInt8)
+    back = resampled_back(mask, pixels.grid, pixels.stored, pixels.stored_shape)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{scan.id}.nii.gz"
     unfinished = folder / f".{scan.id}.tmp.nii.gz"
     sitk.WriteImage(back, str(unfinished))
     unfinished.replace(target)
-
-
-def _check_size(scan: Scan, annotation: Annotation, pixels: Pixels) -> None:
-    height, width = pixels.image.shape[-2:]
-    if annotation.size is not None and not scan.volume and annotation.size != (width, height):
-        claimed = "x".join(map(str, annotation.size))
-        raise BadInput(f"{scan.path} has {width}x{height} pixels, its annotation says {claimed}")
-    if annotation.boxes and scan.volume:
-        raise BadInput(f"{scan.path} is a volume, but its annotation has flat boxes; give label volumes by --masks")
-
-
-def _label_map(scan: Scan, path: Path, pixels: Pixels) -> np.ndarray:
-    found = read_scan(path, labels=True).image
-    if found.shape[1:] != pixels.image.shape[1:]:
-        raise BadInput(
-            f"the mask {path} has the shape {found.shape[1:]}, its scan {scan.relative} has {pixels.image.shape[1:]}"
-        )
-    return found.max(0) > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -168,30 +147,18 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(image[:1], channels, 0)
 
 
-def _picture(
-    scan: Scan, annotation: Annotation, image: np.ndarray, label_map: np.ndarray | None, stripped: _Stripped,
-    recipe: Recipe,
-) -> Outcome:  # fmt: skip
+def _picture(scan: Scan, image: np.ndarray, lesions: Lesions, stripped: _Stripped, recipe: Recipe) -> Outcome:
     height, width = image.shape[1:]
-    if label_map is not None:
-        boxes = components(label_map, recipe.least_area)
-        labels = ["lesion"] * len(boxes)
-    else:
-        boxes, whole = inside(annotation.arrays(), width, height, str(scan.path))
-        labels = [label for label, ok in zip(annotation.labels, whole, strict=True) if ok]
-        boxes, empty = boxes[whole], annotation.arrays()[~whole]
     placement = place((height, width), stripped.mask, recipe.size, recipe.fit, recipe.margin)
     quiet = np.stack([denoise(channel, recipe.denoising) for channel in image])
     scaled = scale_intensity(quiet, stripped.mask, recipe.percentiles)
-    record, report = _slice(scan, None, scaled, boxes, labels, label_map, stripped, placement, recipe)
-    if label_map is None:
-        report.dropped_boxes[:0] = [f"box {box.tolist()} is empty" for box in empty]
+    found = lesions.in_slice(None, recipe.least_area)
+    record, report = _slice(scan, None, scaled, found, lesions.mask(None), stripped, placement, recipe)
+    report.dropped_boxes[:0] = lesions.empty
     return Outcome([record], [report])
 
 
-def _volume(
-    scan: Scan, image: np.ndarray, label_map: np.ndarray | None, stripped: _Stripped, recipe: Recipe
-) -> Outcome:
+def _volume(scan: Scan, image: np.ndarray, lesions: Lesions, stripped: _Stripped, recipe: Recipe) -> Outcome:
     """Treat a volume as one: one crop and one range of grey values for all its slices."""
     outcome = Outcome()
     quiet = np.stack([denoise(channel, recipe.denoising) for channel in image])
@@ -199,9 +166,8 @@ def _volume(
     flat = None if stripped.mask is None else np.asarray(stripped.mask.any(0))
     placement = place(image.shape[2:], flat, recipe.size, recipe.fit, recipe.margin)
     for z in range(image.shape[1]):
-        lesion = None if label_map is None else label_map[z]
-        boxes = np.zeros((0, 4), np.float32) if lesion is None else components(lesion, recipe.least_area)
-        if not len(boxes) and (recipe.slices == "lesions" or scaled[:, z].mean() < BLANK):
+        found = lesions.in_slice(z, recipe.least_area)
+        if not len(found[0]) and (recipe.slices == "lesions" or scaled[:, z].mean() < BLANK):
             state = "blank" if scaled[:, z].mean() < BLANK else "skipped"
             outcome.reports.append(
                 _report(scan, z, stripped, state=state, reason="no lesion" if state == "skipped" else "")
@@ -209,18 +175,20 @@ def _volume(
             continue
         mask = None if stripped.mask is None else stripped.mask[z]
         own = _Stripped(mask, stripped.name, stripped.doubtful, stripped.reason, stripped.measures)
-        labels = ["lesion"] * len(boxes)
-        record, report = _slice(scan, z, scaled[:, z], boxes, labels, lesion, own, placement, recipe)
+        record, report = _slice(scan, z, scaled[:, z], found, lesions.mask(z), own, placement, recipe)
         outcome.records.append(record)
         outcome.reports.append(report)
+    if outcome.reports:
+        outcome.reports[0].dropped_boxes[:0] = lesions.empty
     return outcome
 
 
 def _slice(
-    scan: Scan, z: int | None, scaled: np.ndarray, boxes: np.ndarray, labels: list[str], lesion: np.ndarray | None,
+    scan: Scan, z: int | None, scaled: np.ndarray, found: tuple[np.ndarray, list[str]], lesion: np.ndarray | None,
     stripped: _Stripped, placement: Placement, recipe: Recipe,
 ) -> tuple[Record, SliceReport]:  # fmt: skip
     report = _report(scan, z, stripped)
+    boxes, labels = found
     moved, kept = _carried(boxes, placement, report)
     if stripped.mask is not None and len(boxes):
         cover = min(_cover(box, stripped.mask) for box in boxes)
@@ -232,13 +200,15 @@ def _slice(
             )
     names = [recipe.label or label for label, ok in zip(labels, kept, strict=True) if ok]
     report.boxes = len(names)
+    sides = moved[kept][:, 2:] - moved[kept][:, :2]
+    report.box_sizes = [(round(float(w), 1), round(float(h), 1)) for w, h in sides]
     image = np.clip(placement.apply(scaled, "linear"), 0, 1)
     kind: Any = np.uint16 if recipe.bits == 16 else np.uint8
     mask = None
     if recipe.with_masks:
         full = np.zeros(scaled.shape[1:], bool) if lesion is None else lesion
         mask = (placement.apply(full[None].astype(np.float32), "area")[0] >= 0.5).astype(np.uint8)
-    details: dict[str, Any] = {"file": scan.relative, "placement": placement.details(), "strip": stripped.name}
+    details: dict[str, Any] = {"file": scan.shown, "placement": placement.details(), "strip": stripped.name}
     if z is not None:
         details["slice"] = z
     record = Record(
@@ -269,17 +239,8 @@ def _cover(box: np.ndarray, mask: np.ndarray) -> float:
 
 def _report(scan: Scan, z: int | None, stripped: _Stripped, **changes: Any) -> SliceReport:
     said = {
-        "id": scan.id if z is None else f"{scan.id}-{z:03d}", "file": scan.relative, "slice": z, "state": "kept",
+        "id": scan.id if z is None else f"{scan.id}-{z:03d}", "file": scan.shown, "slice": z, "state": "kept",
         "strip": stripped.name, "doubtful": stripped.doubtful, "reason": stripped.reason,
         "measures": dict(stripped.measures),
     }  # fmt: skip
     return SliceReport(**said | {name: value for name, value in changes.items() if value != ""})
-
-
-def source_slice(scan: Scan, z: int | None, channels: int) -> Iterator[np.ndarray]:
-    """Yield the slice (c, h, w) as the file holds it, scaled to [0, 1] for looking at; nothing if it cannot be read."""
-    try:
-        image = with_channels(read_pixels(scan).image, channels)
-    except BadInput:
-        return
-    yield scale_intensity(image if z is None else image[:, z], None, (0.5, 99.8))

@@ -1,19 +1,18 @@
 """preprocess.json and preprocess.html: what happened to every slice."""
 
-import base64
-import io
+import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from medaug_cli.boxes import Strict
+from medaug_cli.boxes import SPLITS, Strict
+from medaug_cli.scans.histograms import Histogram
 
 SHOWN = 60  # doubtful slices with a picture
 EXAMPLES = 24  # other slices with a picture
-SIDE = 192  # pixels of a picture
+SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # pixels; ends of the bins of box sides
+LISTED = 2000  # slices that the page names in a table
 
 State = Literal["kept", "skipped", "no annotation", "blank"]
 
@@ -28,11 +27,25 @@ class SliceReport(Strict):
     patient: str | None = None
     split: str | None = None
     boxes: int = 0
+    box_sizes: list[tuple[float, float]] = []  # width and height of each in stored pixels
     dropped_boxes: list[str] = []  # each with the reason
     strip: str = "none"
     doubtful: bool = False
     reason: str = ""
     measures: dict[str, float] = {}
+    picture: str | None = None  # before and after, a JPEG as data URL: of doubtful slices and some examples
+
+    @property
+    def flagged(self) -> bool:
+        """Tell whether a person should look at it."""
+        return self.state == "kept" and bool(self.doubtful or self.dropped_boxes)
+
+
+class LeftOutFile(Strict):
+    """A file, or a series, that is no scan to be used, such as a localiser."""
+
+    file: str
+    reason: str
 
 
 class PreprocessReport(Strict):
@@ -43,6 +56,8 @@ class PreprocessReport(Strict):
     settings: dict[str, Any]
     split_by: Literal["patient", "image"]
     slices: list[SliceReport]
+    left_out: list[LeftOutFile] = []
+    histograms: dict[str, Histogram] = {}  # before and after
 
     def sentences(self) -> list[str]:
         """Return what a person should know, the doubtful things first."""
@@ -57,64 +72,75 @@ class PreprocessReport(Strict):
         if dropped:
             said.append(f"{dropped} boxes were dropped: too little of them was left in the frame, or they were empty.")
         for state, words in (
-            ("skipped", "were skipped because they could not be read or stripped"),
+            ("skipped", "were skipped: not readable, not stripped, or not wanted"),
             ("no annotation", "have no annotation and were left out"), ("blank", "are blank and were left out"),
         ):  # fmt: skip
             if states[state]:
-                said.append(f"{states[state]} slices {words}.")
+                said.append(f"{states[state]} slices or files {words}.")
+        if self.left_out:
+            said.append(f"{len(self.left_out)} files are no scan to be used, or damaged; they are listed below.")
         return said
 
     def counts(self) -> list[tuple[str, int, int, int]]:
         """Return (split, slices, patients, boxes) of what was kept."""
         rows = []
-        for split in ("train", "val", "test"):
+        for split in SPLITS:
             own = [each for each in self.slices if each.state == "kept" and each.split == split]
             rows.append((split, len(own), len({each.patient for each in own}), sum(each.boxes for each in own)))
         return rows
 
+    def reasons(self) -> list[tuple[str, int]]:
+        """Return why slices were flagged or left out, in words without their numbers, and how often, most first."""
+        counted: Counter[str] = Counter()
+        for each in self.slices:
+            if each.state != "kept":
+                counted[each.state + (f": {_general(each.reason)}" if each.reason else "")] += 1
+            elif each.doubtful:
+                counted.update(f"doubtful: {_general(part)}" for part in each.reason.split("; "))
+        counted.update(f"left out: {_general(one.reason)}" for one in self.left_out)
+        return counted.most_common(20)
 
-def chosen(report: PreprocessReport) -> list[SliceReport]:
-    """Return the slices to show with a picture: the doubtful ones, then examples spread over the rest."""
-    kept = [each for each in report.slices if each.state == "kept"]
-    doubtful = [each for each in kept if each.doubtful or each.dropped_boxes][:SHOWN]
-    others = [each for each in kept if each not in doubtful]
-    step = max(1, len(others) // EXAMPLES)
-    return doubtful + others[::step][:EXAMPLES]
+
+def _general(reason: str) -> str:
+    """Return a reason without what is particular to one slice: its numbers and the end of a long sentence."""
+    words = " ".join("…" if any(letter.isdigit() for letter in word) else word for word in reason.split())
+    return words if len(words) <= 90 else f"{words[:89]}…"
 
 
-def page(report: PreprocessReport, pictures: Callable[[SliceReport], str | None]) -> str:
-    """Return the HTML page; `pictures` returns a slice's picture as a data URL."""
+def joined(reports: Sequence[PreprocessReport]) -> PreprocessReport:
+    """Return one report of several parts, in order."""
+    return reports[0].model_copy(update={
+        "slices": [each for report in reports for each in report.slices],
+        "histograms": Histogram.each_together([report.histograms for report in reports]),
+        "left_out": [each for report in reports for each in report.left_out],
+        "settings": {name: value for name, value in reports[0].settings.items() if name != "part"},
+        "split_by": "image" if any(report.split_by == "image" for report in reports) else "patient",
+    })  # fmt: skip
+
+
+def box_sides(report: PreprocessReport) -> list[tuple[str, int]]:
+    """Return how many boxes have a longer side of so many stored pixels: (range in words, count)."""
+    longer = [max(size) for each in report.slices if each.state == "kept" for size in each.box_sizes]
+    ends = [0, *SIZES]
+    rows = [
+        (f"{low}–{high}", sum(low <= side < high for side in longer))
+        for low, high in itertools.pairwise(ends)
+    ]
+    rows.append((f"≥ {SIZES[-1]}", sum(side >= SIZES[-1] for side in longer)))
+    while rows and not rows[-1][1]:
+        rows.pop()
+    return rows
+
+
+def page(report: PreprocessReport) -> str:
+    """Return the HTML page."""
     from jinja2 import Environment
 
     template = Path(__file__).with_name("preprocess.html").read_text(encoding="utf-8")
-    shown = [(each, pictures(each)) for each in chosen(report)]
-    return Environment(autoescape=True).from_string(template).render(report=report, shown=shown)
-
-
-def picture(before: np.ndarray, before_boxes: np.ndarray, after: np.ndarray, boxes: np.ndarray) -> str:
-    """Draw a slice before and after, (c, h, w) in [0, 1] each, with its boxes; return a data URL."""
-    from PIL import Image
-
-    panels = [_panel(before, before_boxes), _panel(after, boxes)]
-    both = Image.fromarray(np.concatenate(panels, 1))
-    target = io.BytesIO()
-    both.save(target, format="JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
-
-
-def _panel(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return an RGB picture of SIDE pixels with boxes in orange."""
-    from PIL import Image, ImageDraw
-
-    grey = image[:1] if len(image) not in (1, 3) else image
-    pixels = np.moveaxis(np.repeat(grey, 3, 0) if len(grey) == 1 else grey, 0, -1)
-    pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-    height, width = pixels.shape[:2]
-    scale = SIDE / max(height, width)
-    small = Image.fromarray(pixels).resize((max(1, round(width * scale)), max(1, round(height * scale))))
-    canvas = Image.new("RGB", (SIDE + 4, SIDE + 4))
-    canvas.paste(small, (2, 2))
-    draw = ImageDraw.Draw(canvas)
-    for box in np.asarray(boxes).reshape(-1, 4) * scale + 2:
-        draw.rectangle([float(v) for v in box], outline=(230, 159, 0), width=2)
-    return np.asarray(canvas)
+    pictures = [each for each in report.slices if each.picture]
+    shown = sorted(pictures, key=lambda each: not each.flagged)  # the doubtful ones first
+    out = [each for each in report.slices if each.state != "kept"]
+    return Environment(autoescape=True).from_string(template).render(
+        report=report, shown=shown[: SHOWN + EXAMPLES], out=out[:LISTED], more=len(out) - LISTED,
+        flagged=sum(each.flagged for each in report.slices), sides=box_sides(report),
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +175,11 @@ def _same_form(records: list[Record]) -> None:
     form = {(r.image.shape, str(r.image.dtype), r.mask is None) for r in records}
     if len(form) > 1:
         raise BadInput(f"images of one store must be alike in shape, type and masks; {records[0].id} and others differ")
+
+
+def write_store(path: Path, info: StoreInfo, stores: Sequence[Store]) -> None:
+    """Write one store file of the images of several, in order."""
+    _write(path, info, [_Batch(store.columns, store.images, store.masks) for store in stores])
 
 
 class _InOrder:

@@ -13,6 +13,7 @@ from medaug_cli.testing.checking import CheckFailed, Result
 from medaug_cli.testing.detectors import check_detector
 from medaug_cli.testing.examples import ConstructedExamples, constructed
 from medaug_cli.testing.generators import check_generator
+from medaug_cli.testing.readers import check_reader
 from medaug_cli.testing.strippers import check_stripper
 from medaug_cli.testing.trial import TrialRun
 
@@ -24,11 +25,14 @@ __all__ = [
     "check_detector",
     "check_generator",
     "check_plugin",
+    "check_reader",
     "check_stripper",
     "constructed",
 ]
 
-CHECKS = {"generator": check_generator, "detector": check_detector, "stripper": check_stripper}
+CHECKS = {
+    "generator": check_generator, "detector": check_detector, "reader": check_reader, "stripper": check_stripper,
+}  # fmt: skip
 
 
 def check_plugin(

@@ -25,6 +25,7 @@ CONDITIONS = ("none", "boxes", "mask", "label")
 METHODS = {
     "generator": ("fit", "state_dict", "load_state_dict", "sample"),
     "detector": ("fit", "state_dict", "load_state_dict", "predict"),
+    "reader": ("read",),
     "stripper": ("extract",),
 }
 Use = Callable[[Any, ConstructedExamples], Any]  # draws or detects with a fitted plugin, and checks the result

@@ -1,0 +1,33 @@
+"""`medaug boxes`: turn annotations of one form into another."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medaug_cli.commands import console, options
+
+
+def boxes(
+    marks: Annotated[Path, typer.Argument(metavar="MARKS", help="Boxes or masks in any form that preprocess takes.")],
+    scans: Annotated[Path, typer.Option(help="The scans that they are of.")],
+    to: Annotated[str, typer.Option(help="boxes, coco, csv, monai, voc or yolo.")],
+    out: Annotated[Path, typer.Option(help="File to write; a folder for voc and yolo.")],
+    min_area: Annotated[
+        int, typer.Option(help="Pixels, or voxels of a volume, from which a component of a mask is a lesion.", min=1)
+    ] = 10,
+    box_mode: options.BoxMode = None,
+    modality: options.Modality = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write annotations in another form, in the pixels of the scans as they are stored.
+
+    Example: medaug boxes masks/ --scans scans/ --to coco --out boxes.json
+    """
+    from medaug_cli.scans.converting import convert
+
+    made = convert(marks, scans, to, out, overwrite, box_mode, modality, min_area, console.say)
+    count = sum(len(image.boxes) for image in made.images)
+    result = {"out": str(out), "form": to, "images": len(made.images), "boxes": count}
+    console.answer(result, as_json, f"{out}: {count} boxes of {len(made.images)} images as {to}")

@@ -1,0 +1,55 @@
+"""What a reader of scans takes and gives; plugins import it from medaug_cli.plugin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ScanFiles:
+    """The files of one scan, as a reader groups them; `left_out` says why they are not to be used."""
+
+    name: str  # path inside the folder of scans, without a suffix
+    files: tuple[Path, ...]
+    patient: str | None = None  # where the files tell patients apart; never what identifies one
+    left_out: str = ""  # such as "a localiser"
+    damaged: bool = False  # with `left_out`: what should have been read cannot be
+    private: bool = False  # the name tells who the patient is and may not reach an output
+    identity: str = field(default="", repr=False)  # of the patient; nothing but a keyed hash of it is ever written
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a volume lie: millimetres along DICOM's axes (to the left, back and head), x first."""
+
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # centre of the first voxel
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)  # row by row, a column an axis
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """What the files of a scan hold, as they hold it: a picture (c, h, w), or a volume (c, z, y, x) and its grid."""
+
+    image: np.ndarray  # (c, *s) float32
+    grid: Grid | None = None  # of a volume
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A dataclass that reads one format of scans; nothing is inherited.
+
+    `capabilities.dims` is (2,) for pictures and (3,) for volumes. Two methods are optional: `claims(path) -> bool`
+    knows by its content a file that no suffix gives away, and `group(files, root, say) -> list[ScanFiles]` puts
+    together the files of each scan where that is not one file.
+    """
+
+    capabilities: ClassVar[Any]  # a Capabilities
+    suffixes: ClassVar[tuple[str, ...]]  # in small letters, with the dot
+
+    def read(self, files: Sequence[Path]) -> StoredImage:
+        """Return what the files hold; raise BadInput where they are truncated, damaged or not understood in full."""
+        ...

@@ -1,0 +1,184 @@
+"""Find the scans in a folder: which reader reads each file, which files belong together, which modality is wanted."""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medaug_cli.boxes import safe_id
+from medaug_cli.errors import BadInput, MissingPlugin, UsageError
+from medaug_cli.plugin import ScanFiles
+from medaug_cli.scans.reading import (
+    Scan,
+    broken_readers,
+    is_volume_reader,
+    reader_of,
+    readers,
+    stem_of,
+    suffix_of,
+    suffixes,
+)
+
+Say = Callable[[str], None]
+MODALITY = re.compile(  # the names of BraTS and BIDS
+    r"[_.-](t1|t1w|t1n|t1c|t1ce|t1gd|t1post|t1wce|t2|t2w|t2f|t2flair|flair|dwi|adc|pd|swi)$", re.IGNORECASE
+)
+CHANNEL = re.compile(r"_(\d{4})$")  # of nnU-Net and nnDetection, in folders of these names
+CHANNEL_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file, or a series, that is no scan to be used."""
+
+    shown: str
+    reason: str
+    damaged: str = ""  # the whole sentence, with the file's path
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds."""
+
+    scans: list[Scan]
+    left_out: list[LeftOut]
+
+
+def find_scans(source: Path, say: Say = lambda sentence: None) -> list[Scan]:
+    """Return the scans of a file or folder, sorted by path; raise BadInput if there is none or one is damaged."""
+    return survey(source, say).scans
+
+
+def survey(
+    source: Path, say: Say = lambda sentence: None, reader: str | None = None, modality: str | None = None,
+    keep_going: bool = False,
+) -> Found:  # fmt: skip
+    """Return the scans of a file or folder, sorted by path, and what is left out; `say` hears of the latter too.
+
+    Raises BadInput if there is no scan, and for a damaged file unless `keep_going`; UsageError where a choice of reader
+    or modality is missing.
+    """
+    if not source.exists():
+        raise BadInput(f"{source} does not exist")
+    if reader is not None and reader not in readers():
+        raise MissingPlugin(f"no reader {reader!r} is installed; installed: {', '.join(readers())}")
+    for reason in broken_readers():
+        say(reason)
+    root = source if source.is_dir() else source.parent
+    files = sorted(_walk(source)) if source.is_dir() else [source]
+    by_reader = _by_reader(files, reader, say)
+    scans: list[Scan] = []
+    left_out: list[LeftOut] = []
+    for name, own in by_reader.items():
+        grouped, out = _grouped(name, own, root, say)
+        scans += grouped
+        left_out += out
+    damaged = next((one for one in left_out if one.damaged), None)
+    if damaged is not None and not keep_going:
+        raise BadInput(f"{damaged.damaged}; leave it out, and list it, by --keep-going")
+    if not scans:
+        raise BadInput(f"{source} holds no scan; the choices are {', '.join(suffixes())} and DICOM series")
+    scans = _of_modality(sorted(scans, key=lambda scan: scan.relative), modality, say)
+    _check_ids(source, scans)
+    return Found(scans, left_out)
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Return the files below a folder, hidden ones and links to other folders left out."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place) / name for name in files if not name.startswith(".")]
+    return found
+
+
+def _by_reader(files: Iterable[Path], chosen: str | None, say: Say) -> dict[str, list[Path]]:
+    """Return the files of each reader: by suffix, else by content; say what is nobody's."""
+    by_reader: dict[str, list[Path]] = defaultdict(list)
+    others: Counter[str] = Counter()
+    known = {name: one for name, one in readers().items() if chosen in (None, name) and hasattr(one, "claims")}
+    for path in files:
+        name = reader_of(path, chosen) or next((name for name, one in known.items() if one.claims(path)), None)
+        if name is None:
+            others[path.suffix.lower() or "no suffix"] += 1
+        else:
+            by_reader[name].append(path)
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(6))
+        say(f"{sum(others.values())} files are no scans and are left out ({kinds})")
+    return dict(sorted(by_reader.items()))
+
+
+def _grouped(name: str, files: Sequence[Path], root: Path, say: Say) -> tuple[list[Scan], list[LeftOut]]:
+    reader = readers()[name]
+    volume = is_volume_reader(reader)
+    if not hasattr(reader, "group"):
+        return _single_files(name, files, root, volume), []
+    scans, out = [], []
+    groups: list[ScanFiles] = reader.group(files, root, say)
+    for one in groups:
+        if one.left_out:
+            if not one.damaged:
+                say(f"{one.files[0]} is {one.left_out} and is left out")
+            shown = "a file" if one.private else one.name
+            reason = one.left_out.replace(str(one.files[0]), shown)
+            out.append(LeftOut(shown, reason, one.left_out if one.damaged else ""))
+            continue
+        scans.append(Scan(
+            safe_id(one.name), one.files[0], one.name, volume, one.files, one.patient, name, one.private, one.name,
+            one.identity,
+        ))  # fmt: skip
+    return scans, out
+
+
+def _single_files(reader: str, paths: Sequence[Path], root: Path, volume: bool) -> list[Scan]:
+    stems = [stem_of(path) for path in paths]
+    clash = len(set(stems)) < len(stems)
+    scans = []
+    for path, stem in zip(paths, stems, strict=True):
+        relative = path.relative_to(root).as_posix()
+        name = relative[: len(relative) - len(suffix_of(path))] if clash else stem
+        scans.append(Scan(safe_id(name), path, relative, volume, reader=reader, shown=relative))
+    return scans
+
+
+def _check_ids(source: Path, scans: Sequence[Scan]) -> None:
+    seen: dict[str, Scan] = {}
+    for scan in scans:
+        if scan.id in seen:
+            raise BadInput(f"{source}: {seen[scan.id].relative} and {scan.relative} would both be called {scan.id}")
+        seen[scan.id] = scan
+
+
+def case_and_modality(scan: Scan) -> tuple[str, str | None]:
+    """Split a scan's name as BraTS and nnU-Net form it, `case_t1ce` or `case_0000`, into case and modality."""
+    found = None if scan.files else MODALITY.search(scan.name)
+    if found is None and scan.volume and scan.path.parent.name in CHANNEL_FOLDERS:
+        found = CHANNEL.search(scan.name)
+    return (scan.name[: found.start()], found.group(1).lower()) if found else (scan.name, None)
+
+
+def _of_modality(scans: list[Scan], wanted: str | None, say: Say) -> list[Scan]:
+    """Return the scans of the modality that is wanted; raise UsageError where one must be chosen and is not."""
+    named = {scan.id: case_and_modality(scan) for scan in scans}
+    of_case: dict[str, set[str]] = defaultdict(set)
+    for case, modality in named.values():
+        if modality:
+            of_case[case].add(modality)
+    choices = sorted(set().union(*of_case.values()))
+    if wanted == ALL or (wanted is None and all(len(some) < 2 for some in of_case.values())):
+        return scans
+    if wanted is None:
+        case, some = next((case, some) for case, some in of_case.items() if len(some) > 1)
+        raise UsageError(
+            f"{case} is there as {', '.join(sorted(some))}; choose one by --modality, or {ALL} to take each as a scan"
+        )
+    chosen = [scan for scan in scans if named[scan.id][1] == wanted.lower()]
+    if not chosen:
+        raise UsageError(f"--modality {wanted}: no scan is named so; the choices are {', '.join(choices) or 'none'}")
+    if len(chosen) < len(scans):
+        say(f"{len(scans) - len(chosen)} files are of other modalities than {wanted} and are left out")
+    return chosen

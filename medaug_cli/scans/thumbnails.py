@@ -1,0 +1,77 @@
+"""Small pictures of a slice before and after, with its boxes and the outline of the brain mask."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from medaug_cli.scans.geometry import Placement
+from medaug_cli.scans.intensity import scale_intensity
+from medaug_cli.scans.report import SliceReport
+from medaug_cli.store import Record
+
+SIDE = 192  # pixels of a picture
+DOUBTFUL_A_SCAN = 2  # pictures of doubtful slices of one scan
+BOX, OUTLINE = (230, 159, 0), (86, 180, 233)  # orange and sky blue, told apart by all eyes
+
+
+def add_pictures(
+    records: Sequence[Record], reports: Sequence[SliceReport], image: np.ndarray, mask: np.ndarray | None, example: bool
+) -> None:
+    """Give a picture to the first doubtful slices of a scan (c, *s), or as an example to a slice in its middle."""
+    known = {record.id: record for record in records}
+    kept = [report for report in reports if report.id in known]
+    chosen = [report for report in kept if report.flagged][:DOUBTFUL_A_SCAN]
+    others = [report for report in kept if not report.flagged]
+    if example and others:
+        with_boxes = [report for report in others if report.boxes] or others
+        chosen.append(with_boxes[len(with_boxes) // 2])
+    for report in chosen:
+        z = report.slice
+        before = image if z is None else image[:, z]
+        brain = mask if z is None or mask is None else mask[z]
+        report.picture = _picture(before, brain, known[report.id])
+
+
+def _picture(before: np.ndarray, brain: np.ndarray | None, record: Record) -> str:
+    """Draw a slice (c, h, w) and what it became side by side; return a data URL."""
+    from PIL import Image
+
+    placement = Placement.from_details(record.details["placement"])
+    after = record.image / np.iinfo(record.image.dtype).max
+    panels = [
+        _panel(scale_intensity(before, None, (0.5, 99.8)), placement.inverse_boxes(record.boxes), brain),
+        _panel(after, np.asarray(record.boxes), None),
+    ]
+    target = io.BytesIO()
+    Image.fromarray(np.concatenate(panels, 1)).save(target, format="JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
+
+
+def _panel(image: np.ndarray, boxes: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Return an RGB picture of SIDE pixels."""
+    from PIL import Image, ImageDraw
+
+    grey = image[:1] if len(image) not in (1, 3) else image
+    pixels = np.moveaxis(np.repeat(grey, 3, 0) if len(grey) == 1 else grey, 0, -1)
+    pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    height, width = pixels.shape[:2]
+    scale = SIDE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.array(Image.fromarray(pixels).resize(size))
+    if mask is not None:
+        small[_outline(np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size)) > 127)] = OUTLINE
+    canvas = Image.new("RGB", (SIDE + 4, SIDE + 4))
+    canvas.paste(Image.fromarray(small), (2, 2))
+    draw = ImageDraw.Draw(canvas)
+    for box in np.asarray(boxes).reshape(-1, 4) * scale + 2:
+        draw.rectangle([float(v) for v in box], outline=BOX, width=2)
+    return np.asarray(canvas)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask (h, w) that have one outside it beside them."""
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner

@@ -1,0 +1,88 @@
+"""Put the stores of several parts together into one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import new_file, refuse_existing
+from medaug_cli.store.model import StoreInfo
+from medaug_cli.store.reading import Store, open_store
+from medaug_cli.store.writing import write_store
+
+PART = "part"  # the setting that tells which part of how many a store is
+
+
+def join_stores(
+    paths: Sequence[Path],
+    out: Path,
+    overwrite: bool = False,
+    before: Callable[[list[Store]], None] = lambda parts: None,
+) -> Store:
+    """Publish one store of the images of several, parts of one run in their order; `before` is called with them first.
+
+    Raises UsageError where a part is missing or given twice, BadInput where the stores do not go together.
+    """
+    refuse_existing(out, overwrite)
+    if len(paths) < 2:
+        raise UsageError("give the stores to join, two or more")
+    stores = _ordered([open_store(path) for path in paths])
+    for store in stores:
+        store.verify()
+        _check_alike(stores[0], store)
+    before(stores)
+    with new_file(out) as temporary:
+        write_store(temporary, _joined_info(stores), stores)
+        open_store(temporary).verify()
+    return open_store(out)
+
+
+def _part(store: Store) -> list[int] | None:
+    part = store.info.settings.get(PART)
+    return part if isinstance(part, list) and len(part) == 2 else None
+
+
+def _ordered(stores: list[Store]) -> list[Store]:
+    """Return parts of one run by their number; other stores as they are given."""
+    parts = [_part(store) for store in stores]
+    if all(part is None for part in parts):
+        return stores
+    known = [part for part in parts if part is not None]
+    of = known[0][1]
+    if len(known) < len(stores) or any(part[1] != of for part in known):
+        raise UsageError("these stores are parts of different runs; join the parts of one run")
+    missing = sorted(set(range(of)) - {part[0] for part in known})
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise UsageError(f"part {missing[0]} of {of} is missing{more}")
+    if len(known) > of:
+        raise UsageError(f"{len(known)} stores are given for {of} parts; one stands twice")
+    return sorted(stores, key=lambda store: (_part(store) or [0])[0])
+
+
+def _check_alike(first: Store, other: Store) -> None:
+    forms = [(store.images.shape[1:], str(store.images.dtype), store.masks is None) for store in (first, other)]
+    if forms[0] != forms[1]:
+        raise BadInput(f"{first.path} and {other.path} differ in the size, type or masks of their images")
+    if first.info.label_names != other.info.label_names:
+        raise BadInput(f"{first.path} and {other.path} have different label names; give each box the same --label")
+
+
+def _plain(info: StoreInfo) -> dict[str, Any]:
+    settings = {name: value for name, value in info.settings.items() if name != PART}
+    return info.model_dump() | {"settings": settings}
+
+
+def _joined_info(stores: Sequence[Store]) -> StoreInfo:
+    """Return what made the parts where that is one run; else what was joined."""
+    plain = [_plain(store.info) for store in stores]
+    if all(one == plain[0] for one in plain):
+        return StoreInfo(**plain[0])
+    if _part(stores[0]) is not None:
+        differing = next(name for one in plain for name in one if one[name] != plain[0][name])
+        raise UsageError(f"the parts were made with different {differing}; make them with the same options")
+    generators = {origin.hash: origin for store in stores for origin in store.info.generators}
+    return stores[0].info.model_copy(update={
+        "command": "store join", "settings": {}, "inputs": {store.path.name: store.hash for store in stores},
+        "generators": list(generators.values()),
+    })  # fmt: skip
