@@ -150,7 +150,9 @@ def draw(generator: Any, conditions: list[Condition]) -> np.ndarray:
 
 
 def detector_of(store: Store, out: Path, steps: int) -> Path:
-    """Return the folder of a detector that is trained on the real training images."""
+    """Return the folder of a detector that is trained on the real training images; one that is there serves again."""
+    if (out / "detector" / "detector.json").exists():
+        return out / "detector"
     settings = DETECTOR | {"zoom_input": 2 if min(store.spec.spatial) < 128 else 1}
     return train_detector(store.path, "yolov3", RunOptions(out / "detector", settings, resume=True), steps=steps)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from medaug_boxgan import BoxGAN
 from medaug_boxgan.augment import Augmentation, change, move
-from medaug_boxgan.networks import Architecture, Discriminator, Generator, draw_weights, pyramid
-from medaug_boxgan.reals import Reals, draw_condition, halo
+from medaug_boxgan.networks import Architecture, Discriminator, Generator, draw_weights, pyramid, regions
+from medaug_boxgan.reals import Reals, draw_condition, ellipses, halo
 from medaug_boxgan.training import Chance, Recipe, Training, finding_loss, r1_penalty, spread
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, box_map
 
@@ -126,6 +126,22 @@ def test_a_halo_is_brightest_at_the_centre_of_its_box():
     assert drawn.max() == 1.0
 
 
+def test_a_lesion_is_told_as_a_box_a_soft_spot_or_its_mask():
+    boxes, labels = np.array([[2, 3, 6, 9], [8, 8, 12, 12]], np.float32), np.array([0, 1])
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:8, 3:5] = mask[9:11, 9:12] = 255
+    condition = Condition((16, 16), boxes, labels, mask)
+    told = draw_condition(condition, 2, "mask").numpy()
+    assert told[0].sum() == 8
+    assert told[1].sum() == 6
+    soft = draw_condition(condition, 2, "soft").numpy()
+    np.testing.assert_array_equal(soft[0], halo(boxes[:1], (16, 16)))
+    rounded = draw_condition(Condition((16, 16), boxes, labels), 2, "mask").numpy()
+    np.testing.assert_array_equal(rounded[0], ellipses(boxes[:1], (16, 16)))
+    assert rounded[0][3:9, 2:6].sum() == pytest.approx(np.pi * 2 * 3, rel=0.1)
+    assert rounded[0].sum() == pytest.approx(rounded[0][2:10, 1:7].sum())
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), height=st.sampled_from([16, 32]), flip=st.booleans())
 def test_augmentation_moves_image_and_boxes_together(seed, height, flip):
@@ -219,6 +235,52 @@ def test_a_wrong_box_changes_the_agreement_and_nothing_else():
     assert not torch.allclose(right, wrong)
 
 
+def test_a_crop_is_pooled_by_its_quarters_and_ring_whatever_its_size():
+    maps = torch.from_numpy(np.stack([
+        box_map(np.array([box], np.float32), (16, 16)) for box in ([2, 3, 6, 11], [9, 9, 10, 10], [0, 0, 0, 0])
+    ]))[:, None]  # fmt: skip
+    parts = regions(maps)
+    torch.testing.assert_close(parts[:2].sum((2, 3)), torch.ones(2, 6), atol=1e-3, rtol=0)
+    assert not parts[2].any()
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    whole, low_right, low_left, high_right, high_left, ring = parts[0]
+    assert (whole * columns).sum() == pytest.approx(3.5, abs=0.01)
+    assert (low_right * columns).sum() > 4 > 3 > (low_left * columns).sum()
+    assert (low_right * rows).sum() > 8 > 6 > (high_left * rows).sum()
+    assert (high_right * columns).sum() > 4
+    assert not (ring * whole).any()
+
+
+def test_a_lesion_is_scored_by_its_surroundings_alone():
+    network = Discriminator(Architecture(1, (32, 32), 1, 8, 64, 8, 4))
+    draw_weights(network, torch.Generator().manual_seed(0))
+    image = noise(1, 1, 32, 32).repeat(2, 1, 1, 1)
+    image[1, :, 26:, 26:] += 3  # far from the box
+    told = draw_condition(Condition((32, 32), np.array([[4, 4, 9, 9]], np.float32), np.zeros(1, int)), 1)[None]
+    with torch.no_grad():
+        seen = network(image)
+        scores = network.lesion(seen, told.repeat(2, 1, 1, 1))
+        elsewhere = network.lesion(seen, told.flip(3).repeat(2, 1, 1, 1))
+    assert scores.shape == (2,)
+    torch.testing.assert_close(scores[0], scores[1], atol=1e-4, rtol=1e-4)
+    assert float(elsewhere[0]) != pytest.approx(float(scores[0]), abs=1e-3)
+
+
+def test_augmentation_grows_while_real_images_are_told_with_certainty():
+    data = Slices()
+    recipe = Recipe(batch=4, target=0.6, augmentation=Augmentation(0.2))
+    training = Training(BoxGAN(**SMALL).architecture(data.spec), recipe, Reals(data, "cpu"), ShortRun(40))
+    for _ in range(100):
+        training._steer(torch.ones(4))
+    grown = training.augmentation.share
+    for _ in range(400):
+        training._steer(-torch.ones(4))
+    assert grown > 0.2 > training.augmentation.share >= 0
+    fixed = Training(training.size, Recipe(batch=4), Reals(data, "cpu"), ShortRun(40))
+    fixed._steer(torch.ones(4))
+    assert fixed.augmentation.share == Augmentation().share
+
+
 def test_a_pyramid_keeps_the_area_of_a_box():
     maps = Reals(Slices(), "cpu").conditions(np.arange(4))
     assert [len(level[0, 0]) for level in pyramid(maps, 2)] == [4, 8, 16]
@@ -260,7 +322,10 @@ def test_images_do_not_depend_on_their_batch():
     assert np.abs(drawn[0][0] - drawn[0][1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("settings", [{}, {"loss": "relativistic", "variety": 3.0, "reading": 0.5, "gamma": 0.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"loss": "relativistic", "variety": 3.0, "reading": 0.5, "gamma": 0.0}, {"crop": 1.0, "target": 0.6}],
+)
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_a_resumed_run_equals_an_uninterrupted_one(settings, precision):
     data = Slices()

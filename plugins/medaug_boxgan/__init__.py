@@ -38,6 +38,10 @@ class BoxGAN:
         dims=(2,), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, default_budget=15.0
     )
 
+    form: Literal["boxes", "soft", "mask"] = setting(
+        "boxes", "tell the networks boxes, soft spots, or masks (ellipses where there are none)",
+        choices=("boxes", "soft", "mask"),
+    )  # fmt: skip
     latent: int = setting(64, "numbers in a latent vector", minimum=1)
     base: int = setting(512, "feature maps at a size s are base / s * 2", minimum=1)
     max_maps: int = setting(128, "most feature maps of a level", minimum=1)
@@ -52,6 +56,8 @@ class BoxGAN:
     r1_every: int = setting(8, "steps between gradient penalties", minimum=1)
     mismatch: float = setting(1.0, "weight of telling right boxes of a real image from wrong ones", minimum=0)
     finding: float = setting(1.0, "weight of the boxes being found in the image: obedience", minimum=0)
+    crop: float = setting(0.0, "weight of what is in and around the boxes looking real on its own", minimum=0)
+    target: float = setting(0.0, "sureness of real images that steers the augmentation; 0: none", minimum=0, maximum=1)
     reading: float = setting(0.0, "weight of the latent vector being read out of the image: variety", minimum=0)
     variety: float = setting(5.0, "weight of drawing as varied a batch as the real images are", minimum=0)
     jitter: float = setting(0.05, "most shift and zoom of the boxes that are asked for", minimum=0, maximum=0.5)
@@ -86,8 +92,8 @@ class BoxGAN:
         """Return the numbers of a training step."""
         augmentation = Augmentation(self.augment, self.flip, self.shift, self.zoom, self.intensity, self.contrast)
         return Recipe(
-            self.loss, self.batch, self.lr, self.gamma, self.r1_every, self.mismatch, self.finding, self.reading,
-            self.variety, self.jitter, self.ema_kimg, self.ema_ramp, augmentation,
+            self.loss, self.batch, self.lr, self.gamma, self.r1_every, self.mismatch, self.finding, self.crop,
+            self.target, self.reading, self.variety, self.jitter, self.ema_kimg, self.ema_ramp, augmentation,
         )  # fmt: skip
 
     def fit(self, data: Examples, run: Run) -> None:
@@ -108,7 +114,7 @@ class BoxGAN:
             raise UsageError("boxgan trains at --precision 32 or bf16; its gradient penalty overflows in 16")
         if len(data) == 0:
             raise BadInput("there is no training image to fit boxgan on")
-        return Training(self.architecture(data.spec), self.recipe(), Reals(data, run.device), run)
+        return Training(self.architecture(data.spec), self.recipe(), Reals(data, run.device, self.form), run)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator."""
@@ -138,7 +144,7 @@ class BoxGAN:
             if tuple(condition.spatial) != size.spatial:
                 raise UsageError(f"this boxgan draws images of {size.spatial}, not {condition.spatial}")
         drawn = [draw_noise(size, torch.Generator().manual_seed(seed)) for seed in seeds]
-        maps = torch.stack([draw_condition(condition, size.labels) for condition in conditions])
+        maps = torch.stack([draw_condition(condition, size.labels, self.form) for condition in conditions])
         latents, noise = (torch.cat(part).to(device) for part in zip(*drawn, strict=True))
         with torch.autocast(device.type, enabled=False):
             images = network(latents, noise, maps.to(device))

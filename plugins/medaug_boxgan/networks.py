@@ -18,6 +18,7 @@ from medaug_layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, mi
 PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
 BOXED = 16  # largest side at which the generator sees boxes; above, the halo alone: edges would be drawn as they are
 REFINED = 16  # largest side at which the generator convolves twice
+CROPPED = (16, 32)  # sides at which the surroundings of the boxes are judged on their own
 FOUND_AT = 32  # side at which the discriminator finds the boxes, or half the image's where that is smaller
 
 
@@ -136,11 +137,27 @@ class Generator(nn.Module):
         return steps[::-1]
 
 
+def regions(boxes: Tensor) -> Tensor:
+    """Return what the pyramid of a crop pools over, (b, 6, s, s), each summing to one, from box maps (b, 1, s, s).
+
+    The boxes, their quarters and the ring around them: crops of any size need no resizing (He et al. 2014).
+    """
+    rows, columns = (torch.arange(side, device=boxes.device, dtype=boxes.dtype) for side in boxes.shape[2:])
+    total = boxes.sum((2, 3), keepdim=True) + 1e-6
+    below = (rows[:, None] - (boxes * rows[:, None]).sum((2, 3), keepdim=True) / total + 0.5).clamp(0, 1)
+    right = (columns - (boxes * columns).sum((2, 3), keepdim=True) / total + 0.5).clamp(0, 1)
+    ring = F.max_pool2d(boxes, 5, 1, 2) - boxes
+    quarters = [boxes * a * b for a in (below, 1 - below) for b in (right, 1 - right)]
+    parts = torch.cat([boxes, *quarters, ring], 1)
+    return parts / (parts.sum((2, 3), keepdim=True) + 1e-6)
+
+
 class Seen(NamedTuple):
     """What the discriminator says of images before it is told their boxes."""
 
     score: Tensor  # (b,)
     features: list[Tensor]  # (b, e, s, s) at each projected level
+    crops: list[Tensor]  # (b, e, s, s) at each cropped level
     found: Tensor  # (b, labels, s, s), logits of the box maps
     latents: Tensor  # (b, z), the latent vectors that it reads out of drawn images
 
@@ -179,6 +196,10 @@ class Discriminator(nn.Module):
         self.embeddings = nn.ModuleList(
             EqualizedConv(size.conditions, size.embedding, 3, gain=1.0) for _ in self.projected
         )
+        self.cropped = sorted({min(top, size.level_of(side)) for side in CROPPED})
+        self.crops = nn.ModuleList(EqualizedConv(maps[i], size.embedding, 1) for i in self.cropped)
+        self.crop_dense = EqualizedDense(len(self.cropped) * 6 * size.embedding, maps[0])
+        self.crop_score = EqualizedDense(maps[0], 1, gain=1.0)
         self.coarse = EqualizedConv(maps[coarse], maps[self.found_level], 3)
         self.fine = EqualizedConv(2 * maps[self.found_level], maps[self.found_level], 3)
         self.find = EqualizedConv(maps[self.found_level], size.labels, 1, gain=1.0)
@@ -197,10 +218,11 @@ class Discriminator(nn.Module):
         levels.reverse()
         last = activate(self.conv(minibatch_deviation(x)))
         features = [conv(levels[i]).float() for conv, i in zip(self.features, self.projected, strict=True)]
+        crops = [activate(conv(levels[i])).float() for conv, i in zip(self.crops, self.cropped, strict=True)]
         found = self._find(levels).float()
         with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for a score
             last = activate(self.dense(last.float().flatten(1)))
-            return Seen(self.score(last).squeeze(1), features, found, self.read(last))
+            return Seen(self.score(last).squeeze(1), features, crops, found, self.read(last))
 
     def _find(self, levels: list[Tensor]) -> Tensor:
         coarse = double(activate(self.coarse(levels[self.found_level - 1])))
@@ -216,6 +238,16 @@ class Discriminator(nn.Module):
                 scale = 1 / math.sqrt(feature[0].numel())
                 total = total + (feature * told).flatten(1).sum(1) * scale
         return total
+
+    def lesion(self, seen: Seen, condition: Tensor) -> Tensor:
+        """Score what is seen in and around boxes (b, k, *s) alone, (b,) (Ouyang et al. 2018, PS-GAN, 3.2)."""
+        boxes = pyramid(condition[:, :-1].amax(1, keepdim=True), self.size.levels)
+        with torch.autocast(condition.device.type, enabled=False):
+            pooled = [
+                torch.einsum("brhw,behw->bre", regions(boxes[level]), crop).flatten(1)
+                for crop, level in zip(seen.crops, self.cropped, strict=True)
+            ]
+            return self.crop_score(activate(self.crop_dense(torch.cat(pooled, 1)))).squeeze(1)
 
 
 def draw_weights(network: nn.Module, generator: torch.Generator) -> None:

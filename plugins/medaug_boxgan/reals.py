@@ -1,11 +1,14 @@
 """Real images and their conditions, kept in memory where they fit."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from medaug_cli.plugin import Condition, Examples, box_map
 
+Form = Literal["boxes", "soft", "mask"]
 KEPT_NUMBERS = 2**26  # images and conditions that fit into 256 MB of float32 are kept in memory
 CHUNK = 64
 LEAST_HALO = 1 / 16  # standard deviation of the smallest halo, of the image's side
@@ -26,19 +29,46 @@ def halo(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
     return drawn
 
 
-def draw_condition(condition: Condition, labels: int) -> Tensor:
-    """Return the box map of every label and the halo of all boxes, (labels + 1, *s) in [0, 1]."""
+def ellipses(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
+    """Draw the ellipse in every box: (m, 4) -> (*s) float32, soft over a pixel at its edge."""
+    drawn = np.zeros(spatial, np.float32)
+    d = len(spatial)
+    for box in np.asarray(boxes, np.float32).reshape(-1, 2 * d):
+        half = np.maximum((box[d:] - box[:d]) / 2, 0.5)
+        radius = np.zeros((), np.float32)
+        for axis, length in enumerate(spatial):
+            x = d - 1 - axis
+            offset = (np.arange(length, dtype=np.float32) + 0.5 - (box[x] + box[d + x]) / 2) / half[x]
+            radius = np.add.outer(radius, offset**2)
+        np.maximum(drawn, np.clip((1 - np.sqrt(radius)) * half.min() + 0.5, 0, 1), out=drawn)
+    return drawn
+
+
+def shape(condition: Condition, boxes: np.ndarray, form: Form) -> np.ndarray:
+    """Draw boxes (m, 4) of a condition as they are (boxes), as soft spots, or as the mask within them; where it has
+    none, as the ellipses in them."""
+    if form == "boxes":
+        return box_map(boxes, condition.spatial)
+    if form == "soft":
+        return halo(boxes, condition.spatial)
+    if condition.mask is None:
+        return ellipses(boxes, condition.spatial)
+    return (np.asarray(condition.mask) > 0) * np.ceil(box_map(boxes, condition.spatial))
+
+
+def draw_condition(condition: Condition, labels: int, form: Form = "boxes") -> Tensor:
+    """Return a map of the boxes of every label and the halo of all boxes, (labels + 1, *s) in [0, 1]."""
     boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
     which = np.asarray(condition.labels)
-    maps = [box_map(boxes[which == label], condition.spatial) for label in range(labels)]
-    return torch.from_numpy(np.stack([*maps, halo(boxes, condition.spatial)]))
+    maps = [shape(condition, boxes[which == label], form) for label in range(labels)]
+    return torch.from_numpy(np.stack([*maps, halo(boxes, condition.spatial)]).astype(np.float32))
 
 
 class Reals:
     """Give batches of images and conditions; a small set is read only once."""
 
-    def __init__(self, data: Examples, device: str) -> None:
-        self.data = data
+    def __init__(self, data: Examples, device: str, form: Form = "boxes") -> None:
+        self.data, self.form = data, form
         self.device = torch.device(device)
         self.labels = max(1, len(data.spec.label_names))
         self.images: Tensor | None = None
@@ -63,4 +93,6 @@ class Reals:
         return torch.from_numpy(np.ascontiguousarray(self.data.read(indices), np.float32))
 
     def _read_maps(self, indices: np.ndarray) -> Tensor:
-        return torch.stack([draw_condition(self.data.condition(int(index)), self.labels) for index in indices])
+        return torch.stack(
+            [draw_condition(self.data.condition(int(index)), self.labels, self.form) for index in indices]
+        )

@@ -4,7 +4,7 @@ Legend as in `networks`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,8 @@ from medaug_layers import load_moments, load_weights, place
 Adam = torch.optim.Adam
 KIND = "BoxGAN"
 SPREAD_SIDE = 16  # variety is compared at this side
+ADA_KIMG = 10  # thousand images from no augmentation to all of it
+SURE_MEMORY = 0.95
 MEMORY = 0.98  # of the moving average of how well boxes are found in real images
 
 
@@ -35,6 +37,8 @@ class Recipe:
     r1_every: int = 8
     mismatch: float = 1.0
     finding: float = 1.0
+    crop: float = 0.0
+    target: float = 0.0
     reading: float = 0.0
     variety: float = 5.0
     jitter: float = 0.05
@@ -115,6 +119,8 @@ class Training:
         self.discriminator_optimiser = Adam(self.discriminator.parameters(), **settings)
         self.steps = 0
         self.real_spread = self._real_spread()
+        self.sure = recipe.target  # moving average of the signs of real images' scores
+        self.augment = recipe.augmentation.share
         self.found_real = torch.tensor(float("inf"), device=run.device)  # moving average of the loss
 
     def _real_spread(self) -> Tensor:
@@ -147,8 +153,8 @@ class Training:
     def _discriminator_step(self, chance: Chance, drawn: Drawn) -> dict[str, Tensor]:
         recipe, look, agree = self.recipe, self._look, self.discriminator.agreement
         indices = chance.indices(self.reals.data.weights, recipe.batch)
-        real, asked = chance.change(recipe.augmentation, self.reals.batch(indices), self.reals.conditions(indices))
-        fake, told = chance.change(recipe.augmentation, drawn.images.detach(), drawn.condition)
+        real, asked = chance.change(self.augmentation, self.reals.batch(indices), self.reals.conditions(indices))
+        fake, told = chance.change(self.augmentation, drawn.images.detach(), drawn.condition)
         penalised = recipe.gamma > 0 and self.steps % recipe.r1_every == 0
         real_seen, drawn_seen = look(real.requires_grad_(penalised)), look(fake)
         right, wrong = agree(real_seen, asked), agree(real_seen, asked.roll(1, 0))
@@ -161,11 +167,20 @@ class Training:
         self._remember(found.detach())
         loss = game + recipe.mismatch * F.softplus(wrong - right).mean() + recipe.finding * found
         losses = {"loss_d": game.detach(), "found_real": found.detach(), "right": (right > wrong).float().mean()}
+        losses["augment"] = torch.tensor(self.augment)
         losses |= {"score_real": real_scores.detach().mean(), "score_drawn": drawn_scores.detach().mean()}
+        penalised_scores = real_scores
+        if recipe.crop:
+            lesion = self.discriminator.lesion
+            real_lesions, no_lesions = lesion(real_seen, asked), lesion(real_seen, asked.roll(1, 0))
+            local = F.softplus(-real_lesions) + (F.softplus(lesion(drawn_seen, told)) + F.softplus(no_lesions)) / 2
+            loss, penalised_scores = loss + recipe.crop * local.mean(), real_scores + real_lesions
+            losses["lesion_d"] = local.detach().mean()
+        self._steer(real_scores.detach())
         if recipe.reading:
             loss = loss + recipe.reading * F.mse_loss(drawn_seen.latents, drawn.latents)
         if penalised:
-            penalty = r1_penalty(real_scores, real).mean()
+            penalty = r1_penalty(penalised_scores, real).mean()
             loss = loss + recipe.gamma / 2 * recipe.r1_every * penalty
             losses["penalty"] = penalty.detach()
         optimise(self.discriminator_optimiser, loss)
@@ -173,7 +188,7 @@ class Training:
 
     def _generator_step(self, chance: Chance, drawn: Drawn) -> dict[str, Tensor]:
         recipe = self.recipe
-        changed, moved = chance.change(recipe.augmentation, drawn.images, drawn.condition)
+        changed, moved = chance.change(self.augmentation, drawn.images, drawn.condition)
         self.discriminator.requires_grad_(False)
         seen = self._look(changed)
         scores = seen.score + self.discriminator.agreement(seen, moved)
@@ -182,12 +197,27 @@ class Training:
         hidden = F.relu(found - self.found_real)  # lesions that are found as easily as real ones are good enough
         loss = game + recipe.finding * hidden + recipe.variety * missing
         losses = {"loss_g": game.detach(), "found_drawn": found.detach(), "missing_spread": missing.detach()}
+        if recipe.crop:
+            local = F.softplus(-self.discriminator.lesion(seen, moved)).mean()
+            loss, losses["lesion_g"] = loss + recipe.crop * local, local.detach()
         if recipe.reading:
             read = F.mse_loss(seen.latents, drawn.latents)
             loss, losses["read"] = loss + recipe.reading * read, read.detach()
         optimise(self.generator_optimiser, loss)
         self.discriminator.requires_grad_(True)
         return losses
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return replace(self.recipe.augmentation, share=self.augment)
+
+    def _steer(self, scores: Tensor) -> None:
+        """Augment more where the discriminator is sure of real images (Karras et al. 2020, ADA, 3)."""
+        if not self.recipe.target:
+            return
+        self.sure = SURE_MEMORY * self.sure + (1 - SURE_MEMORY) * float(scores.sign().mean())
+        step = self.recipe.batch / (1000 * ADA_KIMG) * (1 if self.sure > self.recipe.target else -1)
+        self.augment = min(max(self.augment + step, 0.0), 0.95)
 
     def _remember(self, found: Tensor) -> None:
         first = torch.isinf(self.found_real)
@@ -200,7 +230,7 @@ class Training:
             return 0.0
         indices = chance.indices(self.reals.data.weights, self.recipe.batch)
         real, asked = self.reals.batch(indices), self.reals.conditions(indices)
-        real, asked = chance.change(self.recipe.augmentation, real, asked)
+        real, asked = chance.change(self.augmentation, real, asked)
         seen = self._look(real)
         return seen.score + self.discriminator.agreement(seen, asked)
 
@@ -216,6 +246,7 @@ class Training:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
         return {
             "done": done, "steps": self.steps, "found_real": self.found_real,
+            "augment": self.augment, "sure": self.sure,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict(),
@@ -230,6 +261,7 @@ class Training:
         for name in ("generator_optimiser", "discriminator_optimiser"):
             load_moments(getattr(self, name), state[name])
         self.steps = int(state["steps"])
+        self.augment, self.sure = float(state["augment"]), float(state["sure"])
         self.found_real = state["found_real"].to(self.run.device)
         return int(state["done"])
 
