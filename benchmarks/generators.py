@@ -24,6 +24,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from medaug_cli.runs import RunOptions, load_detector, train_detector
 from medaug_cli.runs.training import Budget, TrainingRun
 from medaug_cli.store import Store, generator_examples, open_store
 
-SMALL = "base=512,max_maps=128,batches=4:16,growing=0.4"  # the network of boxgan's width, at its full size for longer
+SMALL = "base=512,max_maps=128,batches=4:16,growing=0.15"  # the width of boxgan
 DETECTOR = {"backbone": "small", "width": 8, "head_width": 64, "assignment": "aligned", "lr": 0.003, "box_weight": 3}
 SHOWN = 12  # samples of the picture
 GENERATORS = (f"cpggan:{SMALL}", "boxgan", "inpaint", "copy-paste", "procedural", "duplicate")
@@ -51,9 +52,9 @@ GENERATORS = (f"cpggan:{SMALL}", "boxgan", "inpaint", "copy-paste", "procedural"
 class CPURun(TrainingRun):
     """A run that counts the CPU time of the process, so that a busy machine shortens nothing."""
 
-    def __init__(self, folder: Path, minutes: float, seed: int):
+    def __init__(self, folder: Path, minutes: float, seed: int, precision: str):
         folder.mkdir(parents=True, exist_ok=True)
-        super().__init__(folder, "cpu", resolve_precision("auto", "cpu"), seed, 0, Budget(minutes=minutes))
+        super().__init__(folder, "cpu", resolve_precision(precision, "cpu"), seed, 0, Budget(minutes=minutes))
         self._begun = time.process_time()
 
     def seconds(self) -> float:
@@ -71,10 +72,12 @@ def folder_of(out: Path, text: str) -> Path:
     return out / re.sub(r"[^\w.=-]+", "_", text)
 
 
-def trained(store: Store, text: str, minutes: float, out: Path, seed: int) -> tuple[Any, dict[str, float]]:
+def trained(
+    store: Store, text: str, minutes: float, out: Path, seed: int, precision: str
+) -> tuple[Any, dict[str, float]]:
     """Return a generator that has trained for its CPU time, and what that took."""
     name, settings = parse(text)
-    generator, run = build("generator", name, settings), CPURun(folder_of(out, text), minutes, seed)
+    generator, run = build("generator", name, settings), CPURun(folder_of(out, text), minutes, seed, precision)
     generator.fit(generator_examples(store), run)
     return generator, {"kimg": run.done / 1000, "cpu_seconds": run.seconds()}
 
@@ -93,15 +96,36 @@ class Split:
         ]
 
 
+class Space:
+    """One way to describe images, and the real ones described by it."""
+
+    def __init__(self, name: str, store: Store, splits: list[Split]):
+        self.name, self.extract = name, extractor(name)
+        train = store.read(store.indices("train"))
+        self.raw = self.extract(train)
+        mirrored = self(np.ascontiguousarray(train[..., ::-1]))
+        self.train = scaled(self.raw, self.raw)
+        self.seen = np.concatenate([self.train, mirrored])
+        self.held_out = self(store.read(np.concatenate([store.indices("val"), store.indices("test")])))
+        self.real = {split.name: self(split.images) for split in splits}
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return scaled(self.extract(images), self.raw)
+
+    def row(self, split: Split, drawn: np.ndarray, unseen: np.ndarray) -> dict[str, float]:
+        """Return the numbers of drawn images (n, k), and of copies among `unseen` (m, k)."""
+        real, found = self.real[split.name], asdict(manifolds(self.real[split.name], drawn))
+        found |= {"kid": kernel_distance(real, drawn)[0]}
+        found |= {"copies": memorisation(self.seen, self.held_out, unseen).suspicious}
+        return {f"{key}_{self.name}": value for key, value in found.items()}
+
+
 class Bench:
     """The measures, and the real images that they compare with."""
 
     def __init__(self, store: Store, splits: tuple[str, ...], samples: int, detector: Path):
-        self.store, self.splits = store, [Split(store, name, samples) for name in splits]
-        train = store.read(store.indices("train"))
-        self.train = train, np.ascontiguousarray(train[..., ::-1])
-        self.extract = {name: extractor(name) for name in BUILT_IN}
-        self.held_out = store.read(np.concatenate([store.indices("val"), store.indices("test")]))
+        self.splits = [Split(store, name, samples) for name in splits]
+        self.spaces = [Space(name, store, self.splits) for name in BUILT_IN]
         validation = Split(store, "val", 0)
         self.judge: Judge = calibrated(
             load_detector(detector)[0], validation.images, validation.boxes, validation.labels, store.spec.label_names
@@ -109,38 +133,31 @@ class Bench:
 
     def real(self) -> list[dict[str, Any]]:
         """Return a row a split: the training images against held-out ones, whose lesions are judged."""
-        return [
-            self._row(split, self.train[0], split.images, split.boxes, split.labels)
-            | {"spread": pixel_spread(split.images)}
-            for split in self.splits
-        ]
+        rows = []
+        for split in self.splits:
+            row = self._judged(split, split.images, split.boxes, split.labels)
+            for space in self.spaces:
+                row |= space.row(split, space.train, space.real[split.name])
+            rows.append(row)
+        return rows
 
     def rows(self, generator: Any) -> list[dict[str, Any]]:
         """Return a row a split of what a generator draws."""
         rows = []
         for split in self.splits:
             images = draw(generator, split.asked)
-            same = draw(generator, [split.asked[0]] * 64)
-            row = self._row(split, images, images, [c.boxes for c in split.asked], [c.labels for c in split.asked])
-            rows.append(row | {"spread": pixel_spread(images), "spread_same_box": pixel_spread(same)})
+            row = self._judged(split, images, [c.boxes for c in split.asked], [c.labels for c in split.asked])
+            row["spread_same_box"] = pixel_spread(draw(generator, [split.asked[0]] * 64))
+            for space in self.spaces:
+                drawn = space(images)
+                row |= space.row(split, drawn, drawn)
+            rows.append(row)
         return rows
 
-    def _row(
-        self, split: Split, images: np.ndarray, judged: np.ndarray, boxes: list[np.ndarray], labels: list[np.ndarray]
-    ) -> dict[str, Any]:
-        fidelity, row = self.judge.fidelity(judged, boxes, labels), {"split": split.name, "images": len(images)}
-        row |= {"found": fidelity.found, "found_shuffled": fidelity.shuffled}
-        for name, extract in self.extract.items():
-            sets = [extract(part) for part in (*self.train, self.held_out, split.images, images)]
-            stops = np.cumsum([len(part) for part in sets])[:-1]
-            train, mirrored, held_out, real, drawn = np.split(scaled(np.concatenate(sets), sets[0]), stops)
-            near = manifolds(real, drawn)
-            row |= {f"kid_{name}": kernel_distance(real, drawn)[0]}
-            row |= {f"{key}_{name}": getattr(near, key) for key in ("precision", "recall", "density", "coverage")}
-            row[f"copies_{name}"] = memorisation(
-                np.concatenate([train, mirrored]), held_out, real if images is self.train[0] else drawn
-            ).suspicious
-        return row
+    def _judged(self, split: Split, images: np.ndarray, boxes: list[np.ndarray], labels: list[np.ndarray]) -> dict:
+        fidelity = self.judge.fidelity(images, boxes, labels)
+        row = {"split": split.name, "images": len(images), "spread": pixel_spread(images)}
+        return row | {"found": fidelity.found, "found_shuffled": fidelity.shuffled}
 
 
 def draw(generator: Any, conditions: list[Condition]) -> np.ndarray:
@@ -196,6 +213,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("val", "test", "both"), default="both")
     parser.add_argument("--samples", type=int, default=442, help="images that each draws for a split")
     parser.add_argument("--detector-steps", type=int, default=1500, help="of the detector that judges")
+    parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("build/generators"))
     options = parser.parse_args()
@@ -210,7 +228,7 @@ def main() -> None:
     shown = [first.images[chosen]]
     for text in options.generators or GENERATORS:
         minutes = 1e-9 if options.as_they_are else options.minutes
-        generator, cost = trained(store, text, minutes, options.out, options.seed)
+        generator, cost = trained(store, text, minutes, options.out, options.seed, options.precision)
         results[text] = cost | {"rows": bench.rows(generator)}
         shown.append(draw(generator, [first.asked[i] for i in chosen]))
         print(table({text: results[text]}).splitlines()[-1], flush=True)
