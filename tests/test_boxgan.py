@@ -252,7 +252,7 @@ def test_a_crop_is_pooled_by_its_quarters_and_ring_whatever_its_size():
 
 
 def test_a_lesion_is_scored_by_its_surroundings_alone():
-    network = Discriminator(Architecture(1, (32, 32), 1, 8, 64, 8, 4))
+    network = Discriminator(Architecture(1, (32, 32), 1, 8, 64, 8, 4, cropping=True))
     draw_weights(network, torch.Generator().manual_seed(0))
     image = noise(1, 1, 32, 32).repeat(2, 1, 1, 1)
     image[1, :, 26:, 26:] += 3  # far from the box

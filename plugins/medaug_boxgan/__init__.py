@@ -85,7 +85,7 @@ class BoxGAN:
         labels = max(1, len(spec.label_names))
         return Architecture(
             spec.channels, tuple(spec.spatial), labels, self.latent, self.base, self.max_maps, self.embedding,
-            self.noise,
+            self.noise, self.crop > 0,
         )  # fmt: skip
 
     def recipe(self) -> Recipe:

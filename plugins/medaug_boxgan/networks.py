@@ -34,6 +34,7 @@ class Architecture:
     max_maps: int = 128
     embedding: int = 32
     noise: bool = True
+    cropping: bool = False  # whether the surroundings of boxes are judged on their own
 
     @property
     def levels(self) -> int:
@@ -196,10 +197,6 @@ class Discriminator(nn.Module):
         self.embeddings = nn.ModuleList(
             EqualizedConv(size.conditions, size.embedding, 3, gain=1.0) for _ in self.projected
         )
-        self.cropped = sorted({min(top, size.level_of(side)) for side in CROPPED})
-        self.crops = nn.ModuleList(EqualizedConv(maps[i], size.embedding, 1) for i in self.cropped)
-        self.crop_dense = EqualizedDense(len(self.cropped) * 6 * size.embedding, maps[0])
-        self.crop_score = EqualizedDense(maps[0], 1, gain=1.0)
         self.coarse = EqualizedConv(maps[coarse], maps[self.found_level], 3)
         self.fine = EqualizedConv(2 * maps[self.found_level], maps[self.found_level], 3)
         self.find = EqualizedConv(maps[self.found_level], size.labels, 1, gain=1.0)
@@ -207,6 +204,11 @@ class Discriminator(nn.Module):
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), maps[0])
         self.score = EqualizedDense(maps[0], 1, gain=1.0)
         self.read = EqualizedDense(maps[0], size.latent, gain=1.0)
+        self.cropped = sorted({min(top, size.level_of(side)) for side in CROPPED}) if size.cropping else []
+        if self.cropped:
+            self.crops = nn.ModuleList(EqualizedConv(maps[i], size.embedding, 1) for i in self.cropped)
+            self.crop_dense = EqualizedDense(len(self.cropped) * 6 * size.embedding, maps[0])
+            self.crop_score = EqualizedDense(maps[0], 1, gain=1.0)
 
     def forward(self, image: Tensor) -> Seen:
         """Look at images (b, c, *s)."""
@@ -218,7 +220,7 @@ class Discriminator(nn.Module):
         levels.reverse()
         last = activate(self.conv(minibatch_deviation(x)))
         features = [conv(levels[i]).float() for conv, i in zip(self.features, self.projected, strict=True)]
-        crops = [activate(conv(levels[i])).float() for conv, i in zip(self.crops, self.cropped, strict=True)]
+        crops = [activate(self.crops[n](levels[i])).float() for n, i in enumerate(self.cropped)]
         found = self._find(levels).float()
         with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for a score
             last = activate(self.dense(last.float().flatten(1)))
