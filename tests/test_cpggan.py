@@ -1,5 +1,7 @@
 """CPGGAN keeps the numbers of Karras et al. 2018 and the promises of a generator plugin."""
 
+import shutil
+import zipfile
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -7,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import make_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
-from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, image_seed
+from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, as_drawn, image_seed
+from medaug_cli.runs import GeneratorMetadata, RunOptions, load_generator, train_generator
 from medaug_cpggan import CPGGAN, PGGAN, ClassPGGAN, training
 from medaug_cpggan.conditions import draw_map as draw_condition
 from medaug_cpggan.conditions import ellipses, soft_boxes
@@ -629,3 +634,30 @@ def test_it_learns_to_draw_where_the_box_is():
         return images[maps > 0].mean() - images[maps == 0].mean()
 
     assert contrast(own) > contrast(np.roll(own, 1, axis=0)) + 0.1
+
+
+# Folders to share
+
+
+@pytest.mark.parametrize("plugin", [CPGGAN(**SMALL, condition="mask"), PGGAN(**SMALL), ClassPGGAN(**SMALL)])
+def test_what_is_shared_is_the_generator_alone(plugin, tmp_path):
+    """Of a folder the two files that a generator is loaded from: no discriminator, no training image, no code."""
+    store = make_store(tmp_path / "real.h5", masks=True)
+    name = {"CPGGAN": "cpggan", "PGGAN": "pggan", "ClassPGGAN": "pggan-class"}[type(plugin).__name__]
+    folder = train_generator(store.path, name, RunOptions(tmp_path / "gan", asdict(plugin), device="cpu"), kimg=0.064)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for file in ("generator.safetensors", "generator.json"):
+        shutil.copy(folder / file, shared)
+    assert not any(zipfile.is_zipfile(file) for file in shared.iterdir())  # as a pickled checkpoint is
+    weights = load_file(shared / "generator.safetensors")
+    size = plugin.architecture(store.spec)
+    assert {key: value.shape for key, value in weights.items() if key != "lod"} == {
+        key: value.shape for key, value in Generator(size).state_dict().items()
+    }
+    generator, metadata = load_generator(shared)
+    assert set(metadata.model_dump()) == set(GeneratorMetadata.model_fields)
+    assert metadata.condition == plugin.capabilities.condition
+    condition = Condition(store.spec.spatial, store.boxes[0], store.labels[0])
+    ours, theirs = (next(iter(g.sample([condition], [1]))) for g in (generator, load_generator(folder)[0]))
+    assert np.array_equal(as_drawn(ours, condition).image, as_drawn(theirs, condition).image)

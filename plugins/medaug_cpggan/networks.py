@@ -80,7 +80,12 @@ def blend(new: Tensor, old: Tensor, fade: float) -> Tensor:
 
 
 def join(x: Tensor, told: Tensor | None) -> Tensor:
-    return x if told is None else torch.cat([x, told.to(x.dtype)], 1)
+    """Put the condition map beside features; 2D ones stay channels last, which `cat` along axis 1 would undo."""
+    if told is None:
+        return x
+    last = (0, *range(2, x.ndim), 1)
+    joined = torch.cat([x.permute(last), told.to(x.dtype).permute(last)], -1)
+    return joined.permute(0, -1, *range(1, x.ndim - 1))
 
 
 class GeneratorBlock(nn.Module):

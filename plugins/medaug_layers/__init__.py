@@ -69,8 +69,8 @@ class EqualizedDense(nn.Module):
 
 
 def activate(x: Tensor) -> Tensor:
-    """Return the leaky ReLU of slope 0.2."""
-    return F.leaky_relu(x, LEAK)
+    """Return the leaky ReLU of slope 0.2, in the place of `x`."""
+    return F.leaky_relu(x, LEAK, inplace=True)
 
 
 def pixel_norm(x: Tensor) -> Tensor:
