@@ -1,6 +1,7 @@
 """`medaug preprocess`: from a folder of scans and their boxes to a store, its boxes.json and a report."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from medaug_cli.scans.report import EXAMPLES, SHOWN, LeftOutFile, PreprocessRepo
 from medaug_cli.scans.results import check_outputs, publish_pages, publish_report
 from medaug_cli.scans.splits import name_patients, split_scans
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made
+
+FLUSH_SECONDS = 60.0  # of work that a kill may cost
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> Store
     for path in (options.boxes, options.masks, None if options.split is None else Path(options.split)):
         if path is not None and path.is_file():
             inputs[path.name] = sha256_file(path)
-    own: dict[str, Any] = {"split": options.split, "keep_going": options.keep_going}
+    own: dict[str, Any] = {"split": options.split}
     chosen = {"modality": options.modality, "reader": options.reader, "box_mode": options.box_mode}
     own |= {name: value for name, value in chosen.items() if value is not None}
     own |= {"pseudonyms": True} if options.key is not None else {}
@@ -206,6 +209,7 @@ def _make(options: PreprocessOptions, plan: _Plan) -> Store:
     done, total = len(plan.units) - len(waiting), len(plan.units)
     pictures = sum(bool(one["picture"]) and _doubtful(one) for note in finished.values() for one in note["slices"])
     options.report(done / total, f"{done} of {total} scans")
+    flushed = time.monotonic()
     for unit, outcome in zip(waiting, _outcomes(options, plan, waiting), strict=True):
         records = [_settled(record, plan.scans[unit], plan) for record in outcome.records]
         for each in outcome.reports:
@@ -217,6 +221,9 @@ def _make(options: PreprocessOptions, plan: _Plan) -> Store:
         histograms = {name: one.model_dump(mode="json") for name, one in outcome.histograms.items()}
         slices = [each.model_dump(mode="json") for each in outcome.reports]
         writer.add(unit, records, {"slices": slices, "histograms": histograms})
+        if time.monotonic() - flushed > FLUSH_SECONDS:
+            writer.flush()
+            flushed = time.monotonic()
         done += 1
         options.report(done / total, f"{done} of {total} scans")
     publish_report(options.out, _report(plan, list(writer.notes().values())))

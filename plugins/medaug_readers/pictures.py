@@ -17,7 +17,7 @@ TURNED = 274  # the tag of EXIF and TIFF that tells how a picture is to be turne
 GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 STRIPS, STRIP_BYTES = (273, 324), (279, 325)  # tags of TIFF: where strips or tiles lie, and how long they are
 BITS, SAMPLES, KIND, COMPRESSION = 258, 277, 262, 259
-SIGNED = 339
+DEFLATE = (8, 32946)
 
 
 @dataclass
@@ -36,6 +36,8 @@ class Pictures:
                 _check_png(path, content)
             elif content.startswith(b"\xff\xd8"):
                 _check_jpeg(path, content)
+            elif content.startswith(b"BM"):
+                _check_bmp(path, content)
             pixels = _pixels(path)
         except BadInput:
             raise
@@ -89,6 +91,21 @@ def _check_jpeg(path: Path, content: bytes) -> None:
     raise damaged(path, "it ends too early")
 
 
+def _check_bmp(path: Path, content: bytes) -> None:
+    """Raise BadInput unless a BMP is as long as its header says, uncompressed, and grey or colour without a palette."""
+    start, head, width, height, planes, bits, packed = struct.unpack_from("<IIiiHHI", content, 10)
+    used = struct.unpack_from("<I", content, 46)[0] or 256
+    palette = 4 * used if bits == 8 else 0
+    row = (width * bits + 31) // 32 * 4
+    if bits not in (8, 24, 32) or packed or planes != 1 or head not in (40, 108, 124):
+        raise BadInput(f"{path} is a BMP of {bits} bits and kind {packed}; plain ones of 8, 24 and 32 bits are read")
+    if len(content) != 14 + head + palette + row * abs(height) or start != 14 + head + palette:
+        raise damaged(path, "its length is not what its header says")
+    greys = [bytes(range(256))] * 3
+    if palette and [content[14 + head + i : start : 4] for i in range(3)] != greys:
+        raise BadInput(f"{path} is a BMP with a palette that is no ramp of greys; save it as PNG")
+
+
 def _coded_end(content: bytes, place: int) -> int:
     """Return where the coded pixels end that begin at `place`: at a mark other than a restart."""
     while (place := content.find(b"\xff", place)) >= 0:
@@ -133,7 +150,8 @@ def _numbers(tags: Any, tag: int) -> list[int]:
 
 def _check_tiff(path: Path, tags: Any, size: tuple[int, int]) -> None:
     """Raise BadInput where pixels lie outside the file, or are fewer than the picture has."""
-    whole = path.stat().st_size
+    content = path.read_bytes()
+    whole = len(content)
     for place, length in zip(STRIPS, STRIP_BYTES, strict=True):
         starts, lengths = _numbers(tags, place), _numbers(tags, length)
         if len(starts) != len(lengths) or any(a + b > whole for a, b in zip(starts, lengths, strict=False)):
@@ -142,6 +160,11 @@ def _check_tiff(path: Path, tags: Any, size: tuple[int, int]) -> None:
         wanted = size[0] * size[1] * samples * bits[0] // 8
         if place == STRIPS[0] and starts and _numbers(tags, COMPRESSION) == [1] and sum(lengths) != wanted:
             raise damaged(path, f"it holds {sum(lengths)} bytes of pixels where {wanted} are wanted")
+        if starts and _numbers(tags, COMPRESSION)[0] in DEFLATE:
+            strips = [content[a : a + b] for a, b in zip(starts, lengths, strict=True)]
+            held = sum(len(zlib.decompress(strip)) for strip in strips)  # raises where a checksum differs
+            if place == STRIPS[0] and held != wanted:
+                raise damaged(path, f"it holds {held} bytes of pixels where {wanted} are wanted")
 
 
 def _deep_png(path: Path) -> bool:
