@@ -5,8 +5,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from medaug_cli.metrics import Annotated, cohort_of, found_boxes, score_detections, true_boxes
-from medaug_cli.metrics.report import everything
-from medaug_cli.metrics.resampling import point
+from medaug_cli.metrics.resampling import everything, point
 
 CLASSES = ("glioma", "meningioma", "never seen")
 UNIT = [10.0, 10.0, 20.0, 20.0]  # a box, and one that is far from it

@@ -1,5 +1,6 @@
 """`medaug evaluate`: from a store or from COCO files to metrics.json, tables, curves and pictures; or one sentence."""
 
+import csv
 import json
 import signal
 import sys
@@ -26,7 +27,9 @@ from medaug_cli.runs import RunOptions, train_detector
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 FAST = ("--resamples", "100", "--overlays", "2")
-FILES = ["detections", "evaluation.html", "froc.svg", "metrics.json", "overlays", "table.md"]
+FILES = [
+    "detections", "errors.html", "evaluation.html", "froc.csv", "froc.svg", "metrics.json", "overlays", "table.md",
+]  # fmt: skip
 CHECK = {name: Draft202012Validator(data_schemas.load(name)) for name in ("metrics", "coco", "detections")}
 
 
@@ -278,6 +281,93 @@ def test_detections_keep_their_categories(files, evaluate):
     assert written == given
 
 
+# rules, seeds, sizes, other forms
+
+
+@pytest.mark.parametrize(("rule", "keys"), [("voc", ["0.5", "0.25"]), ("luna", ["0"]), ("center", ["0"])])
+def test_another_rule_is_named_wherever_its_figures_are(files, evaluate, rule, keys):
+    pictures_of(files)
+    code, said, progress = evaluate(*COCO, "--rule", rule, "--images", ".", "--json")
+    assert code == 0, progress
+    found = json.loads(said)
+    CHECK["metrics"].validate(found)
+    assert (found["rule"], list(found["rows"][0]["iou"])) == (rule, keys)
+    assert f"Matching rule: {rule}." in (files / "evaluation/table.md").read_text(encoding="utf-8")
+    assert f"(rule {rule})" in (files / "evaluation/errors.html").read_text(encoding="utf-8")
+    assert found["rows"][0]["coco"][1] > 0  # COCO's numbers are by COCO's rule, whatever the other
+
+
+def test_seeds_are_one_row(files, evaluate):
+    code, said, progress = evaluate(
+        "--truth", "truth.json", "--detections", "good.json", "--detections", "both=good.json,poor.json", "--json"
+    )
+    assert code == 0, progress
+    found = json.loads(said)
+    CHECK["metrics"].validate(found)
+    good, both = found["rows"]
+    assert (good["seeds"], both["detector"], both["seeds"]) == (1, "both", 2)
+    half = both["iou"]["0.5"]
+    assert half["sensitivity"] == pytest.approx((4 / 5 + 2 / 5) / 2)
+    assert [seed["sensitivity"] for seed in half["seeds"]] == [pytest.approx(4 / 5), pytest.approx(2 / 5)]
+    assert both["against_first"]["0.5"]["sensitivity"]["difference"] == pytest.approx(-1 / 5)
+    written = sorted(path.name for path in (files / "evaluation/detections").iterdir())
+    assert written == ["both--seed-1.json", "both--seed-2.json", "good.json"]
+    assert "Means over seeds (both of 2)" in (files / "evaluation/table.md").read_text(encoding="utf-8")
+
+
+def test_sizes_in_mm_and_as_asked(files, evaluate):
+    change(files / "truth.json", lambda v: [image.update(spacing=[0.5, 0.5]) for image in v["images"]])
+    code, said, _ = evaluate(*COCO, "--sizes", "8,12", "--json")
+    assert code == 0
+    sizes = json.loads(said)["rows"][0]["iou"]["0.5"]["breakdown"]["sizes"]
+    assert [(group["unit"], group["boxes"]) for group in sizes] == [("mm", 0), ("mm", 5), ("mm", 0)]
+
+
+def test_the_curves_table_has_every_corner_with_its_score(files, evaluate):
+    evaluate(*COCO)
+    rows = list(csv.DictReader((files / "evaluation/froc.csv").read_text(encoding="utf-8").splitlines()))
+    half = [row for row in rows if row["iou"] == "0.5"]
+    assert [float(row["score"]) for row in half] == [np.inf, 0.9, 0.0005]
+    assert [float(row["sensitivity"]) for row in half] == [0, 0.8, 0.8]
+    assert float(half[-1]["fps_per_slice"]) == pytest.approx(2 / 6)
+
+
+def test_detections_as_csv_and_yolo(files, evaluate):
+    code, _, said = evaluate(*COCO, "--write", "csv", "--write", "yolo")
+    assert code == 0, said
+    rows = list(csv.DictReader((files / "evaluation/detections/good.csv").read_text(encoding="utf-8").splitlines()))
+    given = json.loads((files / "good.json").read_text(encoding="utf-8"))
+    assert len(rows) == len(given)
+    first = rows[0]
+    assert (first["image"], first["patient"], first["label"], float(first["score"])) == ("0.png", "p0", "lesion", 0.4)
+    assert [float(first[f"{axis}_{end}"]) for end in ("min", "max") for axis in "xy"] == [40, 40, 50, 50]
+    folder = files / "evaluation/detections/good"
+    assert (folder / "classes.txt").read_text(encoding="utf-8") == "lesion\n"
+    assert sorted(path.name for path in (folder / "labels").iterdir()) == [f"{i}.txt" for i in range(6)]
+    assert (folder / "labels/5.txt").read_text(encoding="utf-8") == ""
+    lines = (folder / "labels/3.txt").read_text(encoding="utf-8").splitlines()
+    values = np.array([line.split() for line in lines], float)
+    assert values[:, 0].tolist() == [0, 0]
+    assert values[0, 1:].tolist() == pytest.approx([20 / 64, 20 / 64, 20 / 64, 20 / 64, 0.9], abs=1e-5)
+
+
+def test_a_store_says_the_size_that_yolo_needs(detector, evaluate):
+    code, _, said = evaluate("real.h5", "detector", "--write", "yolo")
+    assert code == 0, said
+    assert len(list((detector.parent / "evaluation/detections/detector/labels").iterdir())) == 4
+
+
+def test_cocos_numbers_alone(files, evaluate):
+    code, said, _ = evaluate(*COCO, "--coco-only", "--json")
+    assert code == 0
+    data = read_truth(files / "truth.json")
+    numbers = twelve_numbers(data, read_detections(files / "good.json", data)[0])
+    assert json.loads(said) == {"rows": [{"detector": "good", "coco": numbers}]}
+    code, said, _ = evaluate(*COCO, "--coco-only")
+    assert "APmedium" in said
+    assert not (files / "evaluation").exists()
+
+
 # pictures
 
 
@@ -429,6 +519,18 @@ BAD = {
     "detections without truth": (("--detections", "good.json"), 2, "give a store and detectors", None),
     "both ways at once": (("real.h5", "detector", *COCO), 2, "without a store", None),
     "a name twice": ((*COCO, "--detections", "good.json"), 2, "two detectors are called 'good'", None),
+    "a rule that is none": ((*COCO, "--rule", "pascal"), 2, "--rule pascal: coco, voc, luna, center", None),
+    "an IoU where none is asked for": ((*COCO, "--rule", "luna", "--iou", "0.5"), 2, "asks for no IoU", None),
+    "sizes that are none": ((*COCO, "--sizes", "ten"), 2, "--sizes ten: numbers are wanted", None),
+    "sizes that fall": ((*COCO, "--sizes", "20,10"), 2, "--sizes must be above 0 and rise", None),
+    "a form that is none": ((*COCO, "--write", "voc"), 2, "--write voc: coco (always written), csv or yolo", None),
+    "a seed that is missing": ((*COCO[:3], "two=good.json,no.json"), 3, "no.json does not exist", None),
+    "a seed without a path": ((*COCO[:3], "two=good.json,"), 2, "NAME=PATH,PATH for the seeds", None),
+    "YOLO without a size": ((*COCO, "--write", "yolo"), 3, "names no width and height", lambda f: change(
+        f / "truth.json", lambda v: v["images"][0].pop("width"))),
+    "spacing of three": (COCO, 3, "spacing has 3 numbers, 2 are wanted", lambda f: change(
+        f / "truth.json", lambda v: [i.update(spacing=[1, 1, 1]) for i in v["images"]])),
+    "numbers alone of a store": (("real.h5", "detector", "--coco-only"), 2, "--coco-only goes with --truth", None),
     "IoU of 0": ((*COCO, "--iou", "0"), 2, "--iou must be above 0", None),
     "IoU of 50": ((*COCO, "--iou", "50"), 2, "--iou must be above 0", None),
     "threshold that is no number": ((*COCO, "--threshold", "nan"), 2, "--threshold must be a number", None),

@@ -7,13 +7,15 @@ from hypothesis import strategies as st
 from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes, scored_of, worked_example
 
 from medaug_cli.metrics import cohort_of, found_boxes
+from medaug_cli.metrics.analysis import analyse
 from medaug_cli.metrics.operating import curve_numbers
-from medaug_cli.metrics.report import Analysis, analyse, everything
+from medaug_cli.metrics.report import Analysis
 from medaug_cli.metrics.resampling import (
     Difference,
     bootstrap,
     bootstrap_weights,
     compare,
+    everything,
     holm,
     interval,
     merged,
@@ -98,10 +100,14 @@ def test_a_detector_does_not_differ_from_itself(scene):
 
 def compared(data, first, second, resamples=1000):
     cohort, patients = cohort_of(data), len(cohort_of(data).patients)
-    return compare(
-        everything(cohort, 0.5, 0.001), scored_of(data, first), scored_of(data, second), cohort,
-        bootstrap_weights(patients, resamples, 0), swaps(patients, resamples, 0),
-    )  # fmt: skip
+    return pairwise(everything(cohort, 0.5, 0.001), cohort, scored_of(data, first), scored_of(data, second),
+                    bootstrap_weights(patients, resamples, 0), swaps(patients, resamples, 0))  # fmt: skip
+
+
+def pairwise(measure, cohort, first, second, weights, swap):
+    """Compare two detectors of one seed each."""
+    spreads = [[bootstrap(measure, each, cohort, weights)] for each in (first, second)]
+    return compare(measure, [first], [second], cohort, *spreads, swap)
 
 
 @settings(max_examples=40)
@@ -178,11 +184,11 @@ def test_the_permutation_test_holds_its_level():
         random = np.random.default_rng(seed)
         data, [first, second] = cohort_with([random.choice([0, 0.25, 0.5, 0.75, 1], 12) for _ in range(2)])
         cohort = cohort_of(data)
-        exchanged = compare(
+        exchanged = pairwise(
             lambda scored, weights, totals, cohort=cohort: {
                 "sensitivity": curve_numbers(scored, cohort, 0.5, 0, weights, totals)["sensitivity"]
             },
-            scored_of(data, first), scored_of(data, second), cohort,
+            cohort, scored_of(data, first), scored_of(data, second),
             bootstrap_weights(12, 100, seed), swaps(12, 400, seed),
         )  # fmt: skip
         small += exchanged["sensitivity"].p < 0.05

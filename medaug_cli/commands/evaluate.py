@@ -14,20 +14,33 @@ if TYPE_CHECKING:
 def evaluate(
     store: Annotated[Path | None, typer.Argument(metavar="REAL.H5", help="A store made by preprocess.")] = None,
     detectors: Annotated[
-        list[str] | None, typer.Argument(metavar="DETECTOR...", help="Folders of train-detector, or NAME=FOLDER.")
+        list[str] | None,
+        typer.Argument(
+            metavar="DETECTOR...", help="Folders of train-detector, or NAME=FOLDER; NAME=A,B: seeds of one."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     truth: Annotated[Path | None, typer.Option(help="COCO annotations, in place of a store.")] = None,
     detections: Annotated[
-        list[str] | None, typer.Option(help="COCO detections, or NAME=FILE; repeat for more (with --truth).")
+        list[str] | None, typer.Option(help="COCO detections, or NAME=FILE; repeat for more; NAME=A,B: seeds of one.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures, for overlays (with --truth).")] = None,
     iou: Annotated[
         list[float] | None, typer.Option(help="IoU of a hit; repeat for more.  [default: 0.5 and 0.25]")
     ] = None,
+    rule: Annotated[str, typer.Option(help="What a hit is: coco, voc, luna or center.")] = "coco",
+    sizes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Lesion sizes to tell apart, in pixels, or mm where known.")
+    ] = None,
     threshold: Annotated[float, typer.Option(help="Score from which Table 1 counts a detection.")] = 0.001,
     resamples: Annotated[int, typer.Option(help="Resamples of the patients behind each interval.", min=100)] = 2000,
     overlays: Annotated[int, typer.Option(help="How many overlay pictures to draw.", min=0)] = 12,
+    write: Annotated[
+        list[str] | None, typer.Option(help="Also write detections as csv or yolo; repeat for both.")
+    ] = None,
+    coco_only: Annotated[
+        bool, typer.Option("--coco-only", help="Print COCO's twelve numbers alone; write nothing (with --truth).")
+    ] = False,
     note: Annotated[str | None, typer.Option(help="A sentence on the data, printed with every table.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("evaluation"),
     seed: options.Seed = 0,
@@ -40,13 +53,19 @@ def evaluate(
     Example: medaug evaluate real.h5 real-only with-synthetic --split test --out evaluation
     """
     from medaug_cli.errors import UsageError
-    from medaug_cli.evaluation import Request, evaluate_files, evaluate_store, named_paths
+    from medaug_cli.evaluation import Request, evaluate_files, evaluate_store, named_paths, twelve_of_files
     from medaug_cli.evaluation.folder import as_json as plain
-    from medaug_cli.metrics.report import Analysis
+    from medaug_cli.metrics.matching import BY_DISTANCE
+    from medaug_cli.metrics.report import ANY_IOU, Analysis
 
-    ious = tuple(dict.fromkeys(iou or (0.5, 0.25)))
-    how = Analysis(ious, threshold, resamples, seed, coco=truth is not None)
-    request = Request(out, how, overlays, note, overwrite, console.say)
+    if coco_only:
+        if truth is None or not detections or store is not None:
+            raise UsageError("--coco-only goes with --truth and --detections")
+        _show_twelve(twelve_of_files(truth, named_paths(detections)), as_json)
+        return
+    ious = tuple(dict.fromkeys(iou or ((ANY_IOU,) if rule in BY_DISTANCE else (0.5, 0.25))))
+    how = Analysis(ious, threshold, resamples, seed, truth is not None, rule, _edges(sizes))
+    request = Request(out, how, overlays, note, overwrite, tuple(write or ()), console.say)
     if truth is not None:
         if store is not None or not detections:
             raise UsageError("--truth goes with --detections FILE, and without a store")
@@ -64,7 +83,28 @@ def evaluate(
         console.answer(plain(metrics), True, "")
     else:
         _show(metrics)
-    console.say(f"{out}: metrics.json, table.md, froc.svg, evaluation.html, detections, overlays")
+    console.say(f"{out}: metrics.json, table.md, froc.svg, evaluation.html, errors.html, detections, overlays")
+
+
+def _edges(sizes: str | None) -> tuple[float, ...] | None:
+    from medaug_cli.errors import UsageError
+
+    if sizes is None:
+        return None
+    try:
+        return tuple(float(size) for size in sizes.split(","))
+    except ValueError as error:
+        raise UsageError(f"--sizes {sizes}: numbers are wanted, as in 10,20") from error
+
+
+def _show_twelve(numbers: dict[str, list[float]], as_json: bool) -> None:
+    from medaug_cli.metrics.coco import NAMES
+
+    rows = [{"detector": name, "coco": values} for name, values in numbers.items()]
+    width = max(map(len, numbers))
+    lines = [f"{name:{width}}  " + "  ".join(f"{n} {v:.3f}" for n, v in zip(NAMES, values, strict=True))
+             for name, values in numbers.items()]  # fmt: skip
+    console.answer({"rows": rows}, as_json, "\n".join(lines))
 
 
 def _show(metrics: "Metrics") -> None:

@@ -1,8 +1,9 @@
-"""The folder of an evaluation: metrics.json, table.md, froc.svg, evaluation.html, detections and overlays."""
+"""The folder of an evaluation: metrics.json, table.md, froc.svg and .csv, evaluation.html, detections, overlays."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 from medaug_cli import __version__
 from medaug_cli.boxes import safe_id
 from medaug_cli.errors import UsageError
+from medaug_cli.evaluation.gallery import gallery_html
+from medaug_cli.evaluation.outputs import Size, check_forms, write_detections
 from medaug_cli.evaluation.pictures import OVERLAY_NOTE, overlay_pictures
 from medaug_cli.figures.evaluation_page import evaluation_html
-from medaug_cli.figures.froc import froc_svg
+from medaug_cli.figures.froc import froc_csv, froc_svg
 from medaug_cli.files import (
     canonical,
     new_folder,
@@ -23,9 +26,11 @@ from medaug_cli.files import (
     restore_folder,
     write_json,
 )
+from medaug_cli.metrics.analysis import analyse
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes
 from medaug_cli.metrics.coco_files import as_detections
-from medaug_cli.metrics.report import Analysis, Findings, Metrics, analyse
+from medaug_cli.metrics.matching import BY_DISTANCE, RULES
+from medaug_cli.metrics.report import ANY_IOU, Analysis, Findings, Metrics, hit_words
 from medaug_cli.metrics.table import markdown
 
 METRICS = "metrics.json"
@@ -40,11 +45,19 @@ class Request:
     overlays: int = 12
     note: str | None = None
     overwrite: bool = False
+    write: tuple[str, ...] = ()  # forms of the detections besides COCO's
     say: Callable[[str], None] = lambda sentence: None
 
     def check(self) -> None:
         """Raise UsageError before any work if it cannot be done."""
-        if not self.how.ious or not all(0 < iou <= 1 for iou in self.how.ious):
+        check_forms(self.write)
+        if self.how.rule not in RULES:
+            raise UsageError(f"--rule {self.how.rule}: {', '.join(RULES)} are the rules")
+        if self.how.rule in BY_DISTANCE and self.how.ious != (ANY_IOU,):
+            raise UsageError(f"--rule {self.how.rule} asks for no IoU; leave --iou out")
+        if self.how.sizes is not None and not all(a < b for a, b in pairwise((0.0, *self.how.sizes))):
+            raise UsageError("--sizes must be above 0 and rise, as in 10,20")
+        if self.how.rule not in BY_DISTANCE and not all(0 < iou <= 1 for iou in self.how.ious or (0,)):
             raise UsageError("--iou must be above 0 and at most 1")
         if not np.isfinite(self.how.threshold):
             raise UsageError("--threshold must be a number")
@@ -59,7 +72,7 @@ class Evidence:
     """Annotated images, what each detector says of them, and how to name and see them."""
 
     data: Annotated
-    found: Mapping[str, FoundBoxes]
+    found: Mapping[str, FoundBoxes]  # of each detector, or of each seed of a system
     image_ids: Sequence[int]
     category_ids: Mapping[str, Sequence[int]]  # detector -> the category of each label
     picture: Callable[[int], np.ndarray | None]  # image index -> (c, *s), None where there is none to see
@@ -68,6 +81,13 @@ class Evidence:
     split: str | None = None
     resampled: str = "patients"
     truth: dict[str, Any] = field(default_factory=dict)  # COCO JSON to publish as truth.json
+    systems: Mapping[str, Sequence[str]] = field(default_factory=dict)  # system -> its seeds; empty: each its own
+    size: Size = lambda image: None
+
+    @property
+    def members(self) -> Mapping[str, Sequence[str]]:
+        """Return the detectors of each row."""
+        return self.systems or {name: [name] for name in self.found}
 
 
 def publish_evaluation(request: Request, evidence: Evidence) -> Metrics:
@@ -76,21 +96,21 @@ def publish_evaluation(request: Request, evidence: Evidence) -> Metrics:
     with new_folder(request.out) as work:
         (work / "detections").mkdir()
         (work / "overlays").mkdir()
-        _write_numbers(work, evidence, findings.metrics)
+        _write_numbers(work, request, evidence, findings)
         _write_pictures(work, request, evidence, findings)
     return findings.metrics
 
 
 def measure(request: Request, evidence: Evidence) -> Findings:
     """Return what metrics.json says, and the curves."""
-    findings = analyse(
-        evidence.data, evidence.found, request.how, evidence.split, lambda name: request.say(f"measuring {name}")
-    )
+    found = {name: [evidence.found[each] for each in members] for name, members in evidence.members.items()}
+    findings = analyse(evidence.data, found, request.how, evidence.split, lambda name: request.say(f"measuring {name}"))
     metrics = findings.metrics
     metrics.data, metrics.resampled = evidence.sources, evidence.resampled
     metrics.tool_version, metrics.note = __version__, request.note
     for row in metrics.rows:
-        row.weights = evidence.weights.get(row.detector)
+        hashes = [evidence.weights[each] for each in evidence.members[row.detector] if each in evidence.weights]
+        row.weights = ",".join(hashes) or None
     return findings
 
 
@@ -99,12 +119,18 @@ def as_json(metrics: Metrics) -> dict[str, Any]:
     return metrics.model_dump(mode="json")
 
 
-def _write_numbers(work: Path, evidence: Evidence, metrics: Metrics) -> None:
+def _write_numbers(work: Path, request: Request, evidence: Evidence, findings: Findings) -> None:
+    metrics = findings.metrics
     write_json(work / METRICS, as_json(metrics))
     publish_text(work / "table.md", markdown(metrics))
+    publish_text(work / "froc.csv", froc_csv(metrics, findings.curves))
     for name, file in file_names(evidence.found).items():
         rows = as_detections(evidence.found[name], evidence.image_ids, evidence.category_ids[name])
         publish_text(work / "detections" / f"{file}.json", canonical(rows))
+        extra = [f"category {number}" for number in evidence.category_ids[name][len(evidence.data.label_names) :]]
+        names = (*evidence.data.label_names, *extra)
+        place = work / "detections" / file
+        write_detections(place, request.write, evidence.data, evidence.found[name], names, evidence.size)
     if evidence.truth:
         publish_text(work / "truth.json", canonical(evidence.truth))
 
@@ -120,7 +146,8 @@ def _write_pictures(work: Path, request: Request, evidence: Evidence, findings: 
         whose = f", patient {evidence.data.patients[index]}" if evidence.resampled == "patients" else ""
         pictures.append((names[index] + whose, target.getvalue()))
         publish_bytes(work / "overlays" / f"{index:05d}-{safe_id(Path(names[index]).stem)}.png", target.getvalue())
-    note = OVERLAY_NOTE.format(iou=next(iter(metrics.rows[0].iou)))
+    note = OVERLAY_NOTE.format(hit=hit_words(metrics.rule, next(iter(metrics.rows[0].iou))))
+    publish_text(work / "errors.html", gallery_html(evidence, metrics))
     publish_text(work / "evaluation.html", evaluation_html(metrics, svg, pictures, note))
 
 

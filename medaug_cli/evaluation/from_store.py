@@ -1,12 +1,13 @@
 """Evaluate trained detectors on a split of a store."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medaug_cli.errors import BadInput, MedaugError, UsageError
+from medaug_cli.errors import BadInput, MedaugError
+from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import Evidence, Request, publish_evaluation
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, found_boxes, true_boxes
 from medaug_cli.metrics.coco_files import as_truth
@@ -18,25 +19,9 @@ from medaug_cli.store import Store, open_store
 Progress = Callable[[str, int, int], None]  # detector, images done, images
 
 
-def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
-    """Turn ["real-only", "both=runs/7"] into names and paths; raise UsageError where a name stands twice."""
-    named: dict[str, Path] = {}
-    for argument in arguments:
-        name, equals, path = argument.partition("=")
-        if not equals or Path(argument).exists():
-            path = argument
-            name = Path(argument).resolve().name if Path(argument).is_dir() else Path(argument).stem
-        if name in named:
-            raise UsageError(f"two detectors are called {name!r}; give each its own name, as in first={path}")
-        if not name:
-            raise UsageError(f"{argument}: NAME=PATH is wanted, or a path")
-        named[name] = Path(path)
-    return named
-
-
 def evaluate_store(
     store_path: Path,
-    detectors: dict[str, Path],
+    detectors: Mapping[str, Sequence[Path]],
     request: Request,
     split: str = "test",
     device: str = "auto",
@@ -57,7 +42,7 @@ def evaluate_store(
     if not len(data.truth.boxes):
         raise BadInput(f"{store_path} has no box in the {split} split, so there is nothing to find")
     device = resolve_device(device)
-    loaded = {name: load_detector(path, device) for name, path in detectors.items()}
+    loaded = {name: load_detector(path, device) for name, path in seeds_of(detectors).items()}
     for name, (_, metadata) in loaded.items():
         check_detector(name, metadata, store, indices, split)
     found = {}
@@ -74,6 +59,8 @@ def evaluate_store(
         weights={name: metadata.weights for name, (_, metadata) in loaded.items()},
         split=split,
         truth=as_truth(data, store.spec.spatial),
+        systems=seed_names(detectors),
+        size=lambda i: (store.spec.spatial[-1], store.spec.spatial[-2]),
     )
     return publish_evaluation(request, evidence)
 

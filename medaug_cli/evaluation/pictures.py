@@ -19,7 +19,7 @@ DRAWN_FPS = "1"  # each detector is drawn at its own threshold for one false pos
 OVERLAY_NOTE = (
     "Not a random choice: first the images on which the detectors disagree most, then those with most misses and "
     "false positives, patients in turn. Each detector is drawn at its own score threshold for one false positive a "
-    "slice, at IoU {iou}. Found lesions are solid green, missed ones dashed red with a cross beside them, false "
+    "slice; a hit: {hit}. Found lesions are solid green, missed ones dashed red with a cross beside them, false "
     "positives thin blue; each with its score. An arrow points at a lesion that this detector found and another one "
     "missed. Grey levels are shown up to their 99.5th percentile."
 )
@@ -31,8 +31,9 @@ def overlay_pictures(
     """Yield (image index, PIL picture) of the chosen images that can be seen."""
     iou = next(iter(metrics.rows[0].iou))
     thresholds = [row.iou[iou].thresholds[DRAWN_FPS] for row in metrics.rows]
+    found = {name: evidence.found[members[0]] for name, members in evidence.members.items()}
     some = False
-    for each in overlays(evidence.data, evidence.found, thresholds, float(iou), evidence.picture, count):
+    for each in overlays(evidence.data, found, thresholds, float(iou), evidence.picture, count, metrics.rule):
         some = True
         yield each
     if not some and count:
@@ -41,11 +42,11 @@ def overlay_pictures(
 
 def overlays(
     data: Annotated, found: Mapping[str, FoundBoxes], thresholds: Sequence[float | None], iou: float,
-    picture: Callable[[int], np.ndarray | None], count: int,
+    picture: Callable[[int], np.ndarray | None], count: int, rule: str = "coco",
 ) -> Iterator[tuple[int, Any]]:  # fmt: skip
     """Yield (image index, PIL picture) of `count` images, each detector at its own threshold (None: no detection)."""
     seen = [
-        sightings(data, boxes, iou, np.inf if threshold is None else threshold)
+        sightings(data, boxes, iou, np.inf if threshold is None else threshold, rule)
         for boxes, threshold in zip(found.values(), thresholds, strict=True)
     ]
     truth = without_crowds(data.truth)
@@ -74,7 +75,7 @@ def choose_images(data: Annotated, found: Sequence[FoundBoxes], seen: Sequence[S
     missed = np.bincount(truth.images[~hits.all(0)], minlength=count)
     false = np.zeros(count, np.int64)
     for boxes, each in zip(found, seen, strict=True):
-        false += np.bincount(boxes.images[each.kept & ~each.hit], minlength=count)
+        false += np.bincount(boxes.images[each.false], minlength=count)
     ranked: np.ndarray = np.lexsort((-false, -missed, -disagreed))
     turn: dict[str, int] = {}
     turns: list[int] = []
@@ -96,8 +97,8 @@ def _view(
 ) -> View:
     here = found.images == index
     hit = here & seen[which].hit
-    false = here & seen[which].kept & ~seen[which].hit
-    others = np.array([each.found[own] for i, each in enumerate(seen) if i != which]).reshape(-1, int(own.sum()))
+    false = here & seen[which].false
+    others = np.array([each.found[own] for i, each in enumerate(seen) if i != which]).reshape(len(seen) - 1, int(own.sum()))
     mine = seen[which].found[own]
     at = "no detection" if threshold is None else f"score ≥ {threshold:.3g}"
     only_here = mine & ~others.all(0) if len(others) else np.zeros_like(mine)

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Sequence
 
+from medaug_cli.metrics.details import details
 from medaug_cli.metrics.report import Metrics
 from medaug_cli.metrics.table import data_note, tables
 
@@ -16,6 +17,7 @@ def evaluation_html(metrics: Metrics, froc: str, overlays: Sequence[tuple[str, b
         title="Detection results",
         data_note=data_note(metrics),
         tables=tables(metrics),
+        details=details(metrics),
         froc=b64encode(froc.encode()).decode(),
         overlays=[(name, b64encode(picture).decode()) for name, picture in overlays],
         overlay_note=overlay_note,

@@ -1,12 +1,13 @@
-"""FROC curves as SVG."""
+"""FROC curves as SVG, and as a table."""
 
+import csv
 import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from medaug_cli.metrics.operating import MATCHED_FPS, Froc
-from medaug_cli.metrics.report import Metrics, label
+from medaug_cli.metrics.report import Metrics, hit_words, label
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe and Ito
 DASHES = ("-", "--", "-.", ":")
@@ -14,8 +15,33 @@ LEAST, MOST = 1 / 16, 16.0  # false positives per slice shown
 POINTS = 2000  # kept of a longer curve
 
 
-def froc_svg(metrics: Metrics, curves: Mapping[float, Sequence[Froc]]) -> str:
-    """Draw one panel an IoU, one curve a detector, with 95 % intervals at matched false positives, as SVG text."""
+Curves = Mapping[float, Sequence[Sequence[Froc]]]  # IoU -> of each detector -> of each seed
+
+
+def froc_csv(metrics: Metrics, curves: Curves) -> str:
+    """Return every corner of every curve with the score behind it; straight lines join them."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["detector", "seed", "iou", "fps_per_slice", "sensitivity", "score"])
+    for iou, each in curves.items():
+        for row, seeds in zip(metrics.rows, each, strict=True):
+            for seed, curve in enumerate(seeds):
+                kept = corners(np.nan_to_num(curve.sensitivity))
+                columns = curve.fps_per_slice[kept], curve.sensitivity[kept], curve.thresholds[kept]
+                writer.writerows([row.detector, seed, label(iou), *point] for point in np.stack(columns, 1).tolist())
+    return text.getvalue()
+
+
+def corners(heights: np.ndarray) -> np.ndarray:
+    """Tell which points of a curve are needed to draw it: where its height has changed or is about to, and the ends."""
+    changed = np.flatnonzero(np.diff(heights))
+    kept = np.zeros(len(heights), bool)
+    kept[changed] = kept[changed + 1] = kept[0] = kept[-1] = True
+    return kept
+
+
+def froc_svg(metrics: Metrics, curves: Curves) -> str:
+    """Draw one panel an IoU, one curve a detector (and seed), with 95 % intervals at matched rates, as SVG text."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -24,9 +50,9 @@ def froc_svg(metrics: Metrics, curves: Mapping[float, Sequence[Froc]]) -> str:
         figure = Figure(figsize=(1.2 + 4.2 * len(curves), 4.2), layout=ConstrainedLayoutEngine(wspace=0.06))
         panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
         for panel, (iou, frocs) in zip(panels, curves.items(), strict=True):
-            _label(panel, iou)
-            for i, curve in enumerate(frocs):
-                _draw(panel, metrics, i, iou, curve)
+            _label(panel, hit_words(metrics.rule, f"≥ {label(iou)}"))
+            for i, seeds in enumerate(frocs):
+                _draw(panel, metrics, i, iou, seeds)
         panels[0].set_ylabel("sensitivity")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
         target = io.BytesIO()
@@ -34,12 +60,14 @@ def froc_svg(metrics: Metrics, curves: Mapping[float, Sequence[Froc]]) -> str:
     return target.getvalue().decode()
 
 
-def _draw(panel, metrics: Metrics, i: int, iou: float, curve: Froc) -> None:
+def _draw(panel, metrics: Metrics, i: int, iou: float, seeds: Sequence[Froc]) -> None:
     row, colour = metrics.rows[i], COLOURS[i % len(COLOURS)]
-    x, y = drawn_curve(curve)
-    panel.plot(x, y, color=colour, linestyle=DASHES[i % len(DASHES)], label=row.detector, linewidth=1.6)
-    panel.plot([x[-1], MOST], [y[-1], y[-1]], color=colour, linestyle=(0, (1, 4)), linewidth=1)
-    panel.plot(x[-1:], y[-1:], "|", color=colour, markersize=9)
+    for seed, curve in enumerate(seeds):
+        x, y = drawn_curve(curve)
+        name, width = (None if seed else row.detector), (1.6 if len(seeds) == 1 else 0.9)
+        panel.plot(x, y, color=colour, linestyle=DASHES[i % len(DASHES)], label=name, linewidth=width)
+        panel.plot([x[-1], MOST], [y[-1], y[-1]], color=colour, linestyle=(0, (1, 4)), linewidth=1)
+        panel.plot(x[-1:], y[-1:], "|", color=colour, markersize=9)
     at = row.iou[label(iou)]
     for fps in MATCHED_FPS:
         limits, here = at.interval[f"sensitivity_at_{label(fps)}"], at.at_fps[label(fps)]
@@ -67,14 +95,14 @@ def drawn_curve(curve: Froc) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(x[first:], LEAST), y[first:]
 
 
-def _label(panel, iou: float) -> None:
+def _label(panel, title: str) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xlim(LEAST, MOST)
     panel.set_ylim(0, 1.02)
     ticks = [2.0**power for power in range(-4, 5)]
     panel.set_xticks(ticks, [f"1/{round(1 / tick)}" if tick < 1 else f"{tick:g}" for tick in ticks])
     panel.set_xlabel("false positives per slice")
-    panel.set_title(f"IoU ≥ {label(iou)}", fontsize=10)
+    panel.set_title(title, fontsize=10)
     panel.grid(color="#dddddd", linewidth=0.6)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)

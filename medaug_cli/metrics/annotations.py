@@ -41,6 +41,7 @@ class Annotated:
     label_names: tuple[str, ...]
     truth: TrueBoxes
     dims: int = 2
+    spacing: np.ndarray | None = None  # (images, d) mm a pixel, where it is known of every image
 
     def __len__(self) -> int:
         return len(self.image_names)
@@ -80,8 +81,12 @@ def of_classes(found: FoundBoxes, classes: int) -> FoundBoxes:
     """Return the detections whose label is below `classes`."""
     if not len(found.labels) or found.labels.max() < classes:
         return found
-    kept = found.labels < classes
-    return FoundBoxes(*(getattr(found, field.name)[kept] for field in fields(found)))
+    return chosen(found, found.labels < classes)
+
+
+def chosen(found: FoundBoxes, rows: np.ndarray) -> FoundBoxes:
+    """Return some of the detections, those that `rows` (n,) bool says."""
+    return FoundBoxes(*(getattr(found, field.name)[rows] for field in fields(found)))
 
 
 def without_crowds(truth: TrueBoxes) -> TrueBoxes:

@@ -1,7 +1,8 @@
 """Read and write annotations and detections in COCO's JSON format.
 
 `bbox` is x, y, width, height; in 3D x, y, z, width, height, depth. Every image may name its
-`patient`; `area` defaults to the box's own, `iscrowd` to 0, `id` of an annotation may be missing.
+`patient` and `spacing` (mm a pixel); `area` defaults to the box's own, `iscrowd` to 0, `id` of an
+annotation may be missing.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ def _box(box: list[float]) -> list[float]:
     return box
 
 
+Spacing = Typed[float, Field(gt=0, allow_inf_nan=False)]
 Box = Typed[list[Number], AfterValidator(_box)]
 
 
@@ -42,6 +44,7 @@ class CocoImage(TypedDict):
     width: NotRequired[int]
     height: NotRequired[int]
     depth: NotRequired[int]
+    spacing: NotRequired[list[Spacing]]  # mm a pixel: x, y, in 3D z
     patient: NotRequired[str | int]
 
 
@@ -115,7 +118,18 @@ def read_truth(path: Path) -> CocoAnnotated:
     patients = tuple(str(image.get("patient", f"image {image['id']}")) for image in images)
     truth = TrueBoxes(where, labels, boxes, volumes, areas, rows.crowd)
     label_names = tuple(category["name"] for category in categories)
-    return CocoAnnotated(names, patients, label_names, truth, dims, images=images, category_ids=category_ids)
+    spacing = _spacing(path, images, dims)
+    return CocoAnnotated(names, patients, label_names, truth, dims, spacing, images=images, category_ids=category_ids)
+
+
+def _spacing(path: Path, images: Sequence[CocoImage], dims: int) -> np.ndarray | None:
+    """Return the mm a pixel of each image (images, d); None unless every image names them."""
+    if not images or not all("spacing" in image for image in images):
+        return None
+    wrong = next((image for image in images if len(image["spacing"]) != dims), None)
+    if wrong is not None:
+        raise BadInput(f"{path}: image {wrong['id']}: spacing has {len(wrong['spacing'])} numbers, {dims} are wanted")
+    return np.array([image["spacing"] for image in images], np.float64)
 
 
 def read_detections(path: Path, data: CocoAnnotated) -> tuple[FoundBoxes, list[int]]:

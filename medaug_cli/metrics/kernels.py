@@ -206,11 +206,12 @@ def count_hits(outcome, labels, ranks, classes, caps):
 
 
 @compiled
-def weighted_froc(units, hit, ends, weights, boxes, slices, targets):
+def weighted_froc(units, outcome, ends, weights, boxes, slices, targets):
     """Return the sensitivity at each false-positive rate of `targets` for each weighting of the units: (r, targets).
 
-    Detections come best score first; `ends` marks the last of equal scores. Straight lines join the
-    points where the score changes, beginning at (0, 0); past its end a curve stays as it is.
+    `outcome` (n,) is one of the four of this module. Detections come best score first; `ends` marks the last of
+    equal scores. Straight lines join the points where the score changes, beginning at (0, 0); past its end a
+    curve stays as it is.
     """
     result = np.empty((weights.shape[0], targets.shape[0]))
     for r in range(weights.shape[0]):
@@ -221,9 +222,9 @@ def weighted_froc(units, hit, ends, weights, boxes, slices, targets):
         done = 0
         for i in range(units.shape[0]):
             weight = weights[r, units[i]]
-            if hit[i]:
+            if outcome[i] == TRUE_POSITIVE:
                 found += weight
-            else:
+            elif outcome[i] == FALSE_POSITIVE:
                 false += weight
             if not ends[i]:
                 continue
@@ -240,7 +241,7 @@ def weighted_froc(units, hit, ends, weights, boxes, slices, targets):
 
 
 @compiled
-def weighted_precision(units, hit, weights, boxes, levels):
+def weighted_precision(units, outcome, weights, boxes, levels):
     """Return average precision (mean of the envelope at recall `levels`) for each weighting of the units: (r,).
 
     Detections of one class, best score first; `boxes` (r,) are its weighted boxes. NaN without boxes.
@@ -258,12 +259,12 @@ def weighted_precision(units, hit, weights, boxes, levels):
             weight = weights[r, units[i]]
             if weight == 0:
                 continue
-            if hit[i]:
+            if outcome[i] == TRUE_POSITIVE:
                 hits += weight
                 found[count] = hits
                 precision[count] = hits / (misses + hits + EPSILON)
                 count += 1
-            else:
+            elif outcome[i] == FALSE_POSITIVE:
                 misses += weight
         best = total = 0.0
         i = count - 1

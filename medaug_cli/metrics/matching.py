@@ -1,4 +1,4 @@
-"""Greedy matching of detections to boxes, COCO's rule, over flat arrays."""
+"""Greedy matching of detections to boxes, by COCO's rule or another one, over flat arrays."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,19 @@ from medaug_cli.metrics.annotations import FoundBoxes, TrueBoxes
 
 ALL_AREAS = ((-np.inf, np.inf),)
 NO_CAP = np.iinfo(np.int64).max
+RULES = {  # name -> when a detection finds a box, and what becomes of the others
+    "coco": "the free box of largest IoU, if that is large enough; a duplicate is a false positive, nothing is ignored",
+    "voc": "the box of largest IoU, if that is large enough and the box is free; a duplicate is a false positive; "
+    "difficult (crowd) boxes are ignored",
+    "luna": "the nearest free box whose centre is nearer than half its mean side; duplicates are ignored",
+    "center": "the nearest free box in which the detection's centre lies; duplicates are ignored",
+}
+BY_DISTANCE = ("luna", "center")  # rules that ask for no IoU
+
+
+def crowds_are_ignored(rule: str) -> bool:
+    """Tell whether a rule ignores detections on crowd regions; COCO's, without its ignoring, has no such regions."""
+    return rule != "coco"
 
 
 @dataclass(frozen=True)
@@ -46,8 +59,12 @@ def match_boxes(
     areas: tuple[tuple[float, float], ...] = ALL_AREAS,
     cap: int = NO_CAP,
     name_partners: bool = False,
+    rule: str = "coco",
 ) -> Matched:
-    """Match all detections of all images at every IoU threshold and area range in one pass."""
+    """Match all detections of all images at every IoU threshold and area range in one pass.
+
+    Rules other than COCO's know no area ranges and no cap; those by distance give every IoU the same outcome.
+    """
     from medaug_cli.metrics import kernels
 
     everything = np.arange(len(found.scores), dtype=np.int64)
@@ -58,11 +75,19 @@ def match_boxes(
         np.arange(len(truth.images), dtype=np.int64), truth.labels * images + truth.images, images * classes
     )
     low, high = (np.array(side, np.float64) for side in zip(*areas, strict=True))
-    outcome, partners = kernels.match(
-        order, begins, found.boxes, found.volumes,
-        true_order, true_begins, truth.boxes, truth.volumes, truth.areas, truth.crowd,
-        np.asarray(ious, np.float64), low, high, min(cap, NO_CAP - len(order)), name_partners,
-    )  # fmt: skip
+    if rule == "coco":
+        outcome, partners = kernels.match(
+            order, begins, found.boxes, found.volumes,
+            true_order, true_begins, truth.boxes, truth.volumes, truth.areas, truth.crowd,
+            np.asarray(ious, np.float64), low, high, min(cap, NO_CAP - len(order)), name_partners,
+        )  # fmt: skip
+    else:
+        from medaug_cli.metrics import rule_kernels
+
+        outcome, partners = rule_kernels.match_singly(
+            list(RULES).index(rule), order, begins, found.boxes, found.volumes,
+            true_order, true_begins, truth.boxes, truth.volumes, truth.crowd, np.asarray(ious, np.float64),
+        )  # fmt: skip
     row = np.empty_like(order)
     row[order] = everything
     by_class, class_begins = kernels.counting_sort(by_score, found.labels, classes)

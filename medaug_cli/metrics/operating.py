@@ -1,8 +1,9 @@
-"""Sensitivity, false positives, FROC and average precision of one detector; nothing is ignored or capped.
+"""Sensitivity, false positives, FROC and average precision of one detector; nothing is capped.
 
-A false positive is a detection that is no true positive: a duplicate too. So, for one fixed set of
-detections, sensitivity x boxes + false positives is the same number at every IoU (Table 1 of Han et
-al. 2019). Crowd regions are no lesions: they are neither boxes to find nor an excuse.
+By the default rule a false positive is a detection that is no true positive: a duplicate too. So, for one
+fixed set of detections, sensitivity x boxes + false positives is the same number at every IoU (Table 1 of
+Han et al. 2019). Crowd regions are no lesions: they are neither boxes to find nor, by that rule, an excuse.
+Other rules ignore some detections (`matching.RULES`).
 
 Legend of shapes: n detections, t IoU thresholds, u patients, r weightings of the patients.
 """
@@ -14,7 +15,7 @@ import numpy as np
 
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, without_crowds
 from medaug_cli.metrics.coco import RECALLS
-from medaug_cli.metrics.matching import match_boxes
+from medaug_cli.metrics.matching import crowds_are_ignored, match_boxes
 
 MATCHED_FPS = (0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per slice
 CPM_FPS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of which the mean sensitivity is the CPM
@@ -48,6 +49,7 @@ class Scored:
     units: np.ndarray  # (n,) index of the patient
     hit: np.ndarray  # (n, t) bool, true positive at each IoU
     ious: tuple[float, ...]  # (t,)
+    ignored: np.ndarray | None = None  # (n, t) bool: neither true nor false, where the rule ignores any
 
     @property
     def ends(self) -> np.ndarray:
@@ -55,7 +57,19 @@ class Scored:
         return np.append(self.scores[1:] != self.scores[:-1], True) if len(self.scores) else np.empty(0, bool)
 
     def column(self, iou: float) -> np.ndarray:
+        """Tell which rows are true positives at one IoU, (n,) bool."""
         return np.ascontiguousarray(self.hit[:, self.ious.index(iou)])
+
+    def false(self, iou: float) -> np.ndarray:
+        """Tell which rows are false positives at one IoU, (n,) bool."""
+        return ~self.column(iou) if self.ignored is None else ~(self.hit | self.ignored)[:, self.ious.index(iou)]
+
+    def outcome(self, iou: float) -> np.ndarray:
+        """Return the outcome of each row at one IoU as the kernels name it, (n,) int8."""
+        from medaug_cli.metrics.kernels import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE
+
+        hit, false = self.column(iou), self.false(iou)
+        return np.where(hit, TRUE_POSITIVE, np.where(false, FALSE_POSITIVE, IGNORED)).astype(np.int8)
 
 
 def cohort_of(data: Annotated) -> Cohort:
@@ -67,36 +81,52 @@ def cohort_of(data: Annotated) -> Cohort:
     return Cohort(tuple(map(str, names)), np.bincount(patient_of, minlength=len(names)), boxes, patient_of)
 
 
-def score_detections(data: Annotated, cohort: Cohort, found: FoundBoxes, ious: Sequence[float]) -> Scored:
+def score_detections(
+    data: Annotated, cohort: Cohort, found: FoundBoxes, ious: Sequence[float], rule: str = "coco"
+) -> Scored:
     """Match all detections at each IoU and sort them once by score."""
-    from medaug_cli.metrics.kernels import TRUE_POSITIVE
+    from medaug_cli.metrics.kernels import IGNORED, TRUE_POSITIVE
 
     classes = max(len(data.label_names), int(found.labels.max(initial=-1)) + 1)
-    matched = match_boxes(without_crowds(data.truth), found, len(data), classes, np.array(ious))
+    truth = data.truth if crowds_are_ignored(rule) else without_crowds(data.truth)
+    matched = match_boxes(truth, found, len(data), classes, np.array(ious), rule=rule)
     order = matched.order[matched.by_score]
-    hit = matched.outcome[matched.by_score, 0] == TRUE_POSITIVE  # (n, t)
-    return Scored(found.scores[order], found.labels[order], cohort.patient_of[found.images[order]], hit, tuple(ious))
+    outcome = matched.outcome[matched.by_score, 0]  # (n, t)
+    ignored = outcome == IGNORED
+    return Scored(
+        found.scores[order], found.labels[order], cohort.patient_of[found.images[order]],
+        outcome == TRUE_POSITIVE, tuple(ious), ignored if ignored.any() else None,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Sightings:
     """What one detector found and missed at one score threshold."""
 
-    kept: np.ndarray  # (n,) bool, detections at or above the threshold
+    kept: np.ndarray  # (n,) bool, detections at or above the threshold that the rule does not ignore
     hit: np.ndarray  # (n,) bool, of those the true positives
     found: np.ndarray  # (m,) bool, boxes that were found, crowds left out
 
+    @property
+    def false(self) -> np.ndarray:
+        """Tell which detections are false positives, (n,) bool."""
+        return self.kept & ~self.hit
 
-def sightings(data: Annotated, found: FoundBoxes, iou: float, threshold: float) -> Sightings:
+
+def sightings(data: Annotated, found: FoundBoxes, iou: float, threshold: float, rule: str = "coco") -> Sightings:
     """Return which boxes the detections with at least `threshold` find, and which detections find one."""
+    from medaug_cli.metrics.kernels import IGNORED
+
     classes = max(len(data.label_names), int(found.labels.max(initial=-1)) + 1)
-    truth = without_crowds(data.truth)
-    matched = match_boxes(truth, found, len(data), classes, np.array([iou]), name_partners=True)
-    kept, partner = found.scores >= threshold, np.empty(len(found.scores), np.int64)
+    truth = data.truth if crowds_are_ignored(rule) else without_crowds(data.truth)
+    matched = match_boxes(truth, found, len(data), classes, np.array([iou]), name_partners=True, rule=rule)
+    partner, ignored = np.empty(len(found.scores), np.int64), np.empty(len(found.scores), bool)
     partner[matched.order] = matched.partners[:, 0]
+    ignored[matched.order] = matched.outcome[:, 0, 0] == IGNORED
+    kept = (found.scores >= threshold) & ~ignored
     seen = np.zeros(len(truth.images), bool)
     seen[partner[kept & (partner >= 0)]] = True
-    return Sightings(kept, kept & (partner >= 0), seen)
+    return Sightings(kept, kept & (partner >= 0), seen[~truth.crowd])
 
 
 @dataclass(frozen=True)
@@ -115,8 +145,8 @@ class Froc:
 
 def froc(scored: Scored, cohort: Cohort, iou: float) -> Froc:
     """Return the FROC curve at one IoU."""
-    hit, ends = scored.column(iou), scored.ends
-    found, false = np.cumsum(hit)[ends], np.cumsum(~hit)[ends]
+    ends = scored.ends
+    found, false = np.cumsum(scored.column(iou))[ends], np.cumsum(scored.false(iou))[ends]
     boxes = cohort.box_total or np.nan
     return Froc(
         np.concatenate([[0.0], false / cohort.slice_total]),
@@ -137,12 +167,11 @@ def curve_numbers(
 
     totals = weigh(cohort, weights) if totals is None else totals
     slices, boxes = totals[:, 0], totals[:, 1:].sum(1)
-    hit, kept = scored.column(iou), scored.scores >= threshold
-    units = weights.shape[1]
-    hits = weights @ np.bincount(scored.units[kept & hit], minlength=units)
-    false = weights @ np.bincount(scored.units[kept & ~hit], minlength=units)
+    kept, units = scored.scores >= threshold, weights.shape[1]
+    hits = weights @ np.bincount(scored.units[kept & scored.column(iou)], minlength=units)
+    false = weights @ np.bincount(scored.units[kept & scored.false(iou)], minlength=units)
     rates = sorted({*MATCHED_FPS, *CPM_FPS})
-    at = weighted_froc(scored.units, hit, scored.ends, weights, boxes, slices, np.array(rates))
+    at = weighted_froc(scored.units, scored.outcome(iou), scored.ends, weights, boxes, slices, np.array(rates))
     with np.errstate(divide="ignore", invalid="ignore"):
         numbers = {"sensitivity": hits / boxes, "fps_per_slice": false / slices}
     numbers |= {f"sensitivity_at_{fps:g}": at[:, rates.index(fps)] for fps in MATCHED_FPS}
@@ -156,11 +185,11 @@ def average_precisions(
     from medaug_cli.metrics.kernels import weighted_precision
 
     totals = weigh(cohort, weights) if totals is None else totals
-    hit, result = scored.column(iou), np.full((len(weights), totals.shape[1] - 1), np.nan)
+    outcome, result = scored.outcome(iou), np.full((len(weights), totals.shape[1] - 1), np.nan)
     for label in range(result.shape[1]):
         own = scored.labels == label
         boxes = np.ascontiguousarray(totals[:, 1 + label])
-        result[:, label] = weighted_precision(scored.units[own], hit[own], weights, boxes, RECALLS)
+        result[:, label] = weighted_precision(scored.units[own], outcome[own], weights, boxes, RECALLS)
     return result
 
 
@@ -176,8 +205,11 @@ def weigh(cohort: Cohort, weights: np.ndarray) -> np.ndarray:
     return weights @ np.hstack([cohort.slices[:, None], cohort.boxes]).astype(np.float64)
 
 
+AP_DEFINITIONS = {"101-point": "coco", "11-point": "voc07", "all-point": "area"}  # as printed -> rule
+
+
 def average_precision(hit: np.ndarray, boxes: int, rule: str = "coco") -> float:
-    """Return the average precision of one class whose detections (n,) come best score first.
+    """Return the average precision of one class whose detections (n,) come best score first, ignored ones left out.
 
     `rule` is `coco` (mean at 101 recalls), `voc07` (at 11 recalls) or `area` (all points, as VOC
     since 2010 and darknet). NaN without boxes, 0 without detections.

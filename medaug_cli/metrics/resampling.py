@@ -4,8 +4,11 @@ Every number is a function of how often each patient counts, so a resample is a 
 detections are matched and sorted once. Legend: u patients, r resamples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+from zlib import crc32
 
 import numpy as np
 
@@ -20,6 +23,8 @@ from medaug_cli.metrics.operating import (
 
 RESAMPLES = 2000
 LEVEL = 0.95
+SIGNIFICANT = 0.05
+Verdict = Literal["better", "worse", "inconclusive"]
 Numbers = dict[str, np.ndarray]  # name -> (r,)
 Measure = Callable[[Scored, np.ndarray, np.ndarray], Numbers]  # detections, weights, totals -> numbers
 
@@ -94,29 +99,75 @@ def merged(first: Scored, second: Scored, patients: int) -> Scored:
     """Join the detections of two detectors, best score first; the second's units follow the first's."""
     scores = np.concatenate([first.scores, second.scores])
     order = np.argsort(-scores, kind="stable")
+    ignored = None
+    if first.ignored is not None or second.ignored is not None:
+        each = [np.zeros_like(s.hit) if s.ignored is None else s.ignored for s in (first, second)]
+        ignored = np.concatenate(each)
     return Scored(
         scores[order],
         np.concatenate([first.labels, second.labels])[order],
         np.concatenate([first.units, second.units + patients])[order],
         np.concatenate([first.hit, second.hit])[order],
         first.ious,
+        None if ignored is None else ignored[order],
     )
 
 
+def everything(cohort: Cohort, iou: float, threshold: float) -> Measure:
+    """Return the function that measures all numbers of one IoU, mAP included."""
+    curve, precision = at_iou(cohort, iou, threshold), mean_ap(cohort, iou)
+    return lambda scored, weights, totals: curve(scored, weights, totals) | precision(scored, weights, totals)
+
+
+def over_seeds(spread: Sequence[Numbers], name: str, seed: int, system: str) -> np.ndarray:
+    """Return the mean over resampled seeds in each resample of the patients, (r,); `spread` is one of each seed."""
+    values = np.stack([numbers[name] for numbers in spread])  # (seeds, r)
+    if len(values) == 1:
+        return values[0]
+    random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, crc32(system.encode()))))
+    drawn = random.integers(0, len(values), (len(values), values.shape[1]))
+    return np.take_along_axis(values, drawn, 0).mean(0)
+
+
+def exchanged_seeds(
+    measure: Measure, first: Sequence[Scored], second: Sequence[Scored], cohort: Cohort, swap: np.ndarray
+) -> Numbers:
+    """Return the mean over seeds of second - first where both are exchanged for the same random patients.
+
+    Seeds are taken in pairs; where the two have not as many, each with each.
+    """
+    pairs = list(zip(first, second, strict=True)) if len(first) == len(second) else list(product(first, second))
+    each = [permuted(measure, one, other, cohort, swap) for one, other in pairs]
+    return {name: np.mean([numbers[name] for numbers in each], 0) for name in each[0]}
+
+
 def compare(
-    measure: Measure, first: Scored, second: Scored, cohort: Cohort, weights: np.ndarray, swap: np.ndarray
-) -> dict[str, Difference | None]:
-    """Return second - first for every number, None where it is not defined."""
-    before, after = point(measure, first, cohort), point(measure, second, cohort)
-    resampled_first, resampled = bootstrap(measure, first, cohort, weights), bootstrap(measure, second, cohort, weights)
-    exchanged = permuted(measure, first, second, cohort, swap)
-    return {
-        name: _difference(after[name] - before[name], resampled[name] - resampled_first[name], exchanged[name])
-        for name in before
-    }
+    measure: Measure, first: Sequence[Scored], second: Sequence[Scored], cohort: Cohort,
+    first_spread: Sequence[Numbers], second_spread: Sequence[Numbers], swap: np.ndarray,
+    seed: int = 0, names: tuple[str, str] = ("first", "second"),
+) -> dict[str, Difference | None]:  # fmt: skip
+    """Return second - first for every number, means over the seeds of each; None where it is not defined.
+
+    The spreads are the resamples of each seed, of the same patients.
+    """
+    before, after = (
+        {name: float(np.mean(values)) for name, values in _columns([point(measure, s, cohort) for s in each])}
+        for each in (first, second)
+    )
+    exchanged = exchanged_seeds(measure, first, second, cohort, swap)
+    found: dict[str, Difference | None] = {}
+    for name in before:
+        resampled = over_seeds(second_spread, name, seed, names[1]) - over_seeds(first_spread, name, seed, names[0])
+        found[name] = difference_of(after[name] - before[name], resampled, exchanged[name])
+    return found
 
 
-def _difference(observed: float, resampled: np.ndarray, exchanged: np.ndarray) -> Difference | None:
+def _columns(rows: Sequence[dict[str, float]]) -> Iterator[tuple[str, list[float]]]:
+    return ((name, [row[name] for row in rows]) for name in rows[0])
+
+
+def difference_of(observed: float, resampled: np.ndarray, exchanged: np.ndarray) -> Difference | None:
+    """Return a difference with its interval and both p; None where it is not defined."""
     limits = interval(resampled)
     if not np.isfinite(observed) or limits is None:
         return None
@@ -129,6 +180,13 @@ def _difference(observed: float, resampled: np.ndarray, exchanged: np.ndarray) -
         (1 + int(as_far.sum())) / (1 + len(as_far)),
         min(1.0, 2 * (1 + int(tail)) / (1 + len(defined))),
     )
+
+
+def verdict(limits: tuple[float, float], p_holm: float) -> Verdict:
+    """Return what may be said: a direction needs both a corrected p below 0.05 and an interval without 0."""
+    if p_holm >= SIGNIFICANT or limits[0] <= 0 <= limits[1]:
+        return "inconclusive"
+    return "better" if limits[0] > 0 else "worse"
 
 
 def holm(differences: list[Difference | None]) -> list[float]:

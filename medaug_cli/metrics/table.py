@@ -1,27 +1,15 @@
 """The tables of an evaluation: the paper's Table 1 first, then what makes detectors comparable."""
 
-from dataclasses import dataclass
-
 from medaug_cli.metrics.coco import NAMES
+from medaug_cli.metrics.details import DASH, MOST_KINDS, Table, details, number
+from medaug_cli.metrics.matching import RULES
 from medaug_cli.metrics.operating import CPM_FPS, MATCHED_FPS
-from medaug_cli.metrics.report import Metrics, Row, label
+from medaug_cli.metrics.report import Metrics, Row, hit_words, label
 
 COMPARED = {
     "mAP": "mAP", "sensitivity_at_1": "sensitivity at 1 FP", "sensitivity_at_4": "sensitivity at 4 FPs", "cpm": "CPM",
 }  # fmt: skip
 PAPER = "Han et al. 2019 (CIKM), Table 1"
-DASH = "–"
-MOST_KINDS = 6  # named, of the kinds of lesion
-
-
-@dataclass(frozen=True)
-class Table:
-    """A titled table of text, with notes below it."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    notes: tuple[str, ...] = ()
 
 
 def tables(metrics: Metrics) -> list[Table]:
@@ -73,7 +61,7 @@ def _kinds(metrics: Metrics) -> str:
 def markdown(metrics: Metrics) -> str:
     """Return table.md."""
     parts = ["# Detection results", " ".join(data_note(metrics))]
-    for table in tables(metrics):
+    for table in [*tables(metrics), *details(metrics)]:
         lines = [f"## {table.title}", "", _line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)])]
         parts.append("\n".join([*lines, *(_line(row) for row in table.rows)]))
         parts.extend(table.notes)
@@ -87,7 +75,8 @@ def _line(cells: list[str]) -> str:
 def _table_1(metrics: Metrics, ious: list[str]) -> Table:
     header = ["detector", "mAP"]
     for iou in ious:
-        header += [f"sensitivity, IoU {iou}", f"FPs per slice, IoU {iou}"]
+        hit = hit_words(metrics.rule, iou)
+        header += [f"sensitivity, {hit}", f"FPs per slice, {hit}"]
     rows = []
     for row in metrics.rows:
         cells = [row.detector, _with(row.mAP, row.iou["0.5"].interval["mAP"] if "0.5" in row.iou else None)]
@@ -96,14 +85,24 @@ def _table_1(metrics: Metrics, ious: list[str]) -> Table:
             cells.append(_with(at.fps_per_slice, at.interval["fps_per_slice"], 2))
         rows.append(cells)
     notes = (
-        f"As {PAPER}: all detections with a score of at least {metrics.threshold:g}; whatever is no true positive, a "
-        "duplicate too, is a false positive; nothing is ignored. In brackets the 95 % interval of "
-        f"{metrics.resamples:,} resamples of {metrics.resampled}. mAP: {metrics.ap_rule}. "
-        f"Matching rule: {metrics.rule}.",
+        f"{_form(metrics)}: all detections with a score of at least {metrics.threshold:g}. In brackets the 95 % "
+        f"interval of {metrics.resamples:,} resamples of {metrics.resampled}. mAP: {metrics.ap_rule}. "
+        f"Matching rule: {metrics.rule}. A detection finds {RULES[metrics.rule]}.{_seeds(metrics)}",
         "These are different operating points: a detector that raises more false positives finds more. "
         "Compare detectors by the next tables.",
     )  # fmt: skip
     return Table(f"Score at least {metrics.threshold:g} (the form of the paper's Table 1)", header, rows, notes)
+
+
+def _form(metrics: Metrics) -> str:
+    return f"As {PAPER}" if metrics.rule == "coco" else f"In the form of {PAPER}, but by another rule"
+
+
+def _seeds(metrics: Metrics) -> str:
+    several = [f"{row.detector} of {row.seeds}" for row in metrics.rows if row.seeds > 1]
+    if not several:
+        return ""
+    return f" Means over seeds ({', '.join(several)}); then intervals resample seeds as well as {metrics.resampled}."
 
 
 def _matched(metrics: Metrics, iou: str) -> Table:
@@ -119,17 +118,30 @@ def _matched(metrics: Metrics, iou: str) -> Table:
         rows.append([*cells, _with(at.cpm, at.interval["cpm"])])
         if at.curve_ends_at < max(MATCHED_FPS):
             ended.append(f"{row.detector} at {at.curve_ends_at:.2f}")
-        rows.append(["score behind it", *(_number(at.thresholds[fps]) for fps in rates), ""])
+        rows.append(
+            [
+                "score behind it" + (" (first seed)" if row.seeds > 1 else ""),
+                *(number(at.thresholds[fps]) for fps in rates),
+                "",
+            ]
+        )
     notes = [f"CPM: mean sensitivity at {', '.join(label(fps) for fps in CPM_FPS)} false positives per slice."]
     if ended:
         notes.append(f"† The curve ends before that rate ({'; '.join(ended)}); its last sensitivity stands there.")
-    return Table(f"Sensitivity at matched false positives per slice, IoU {iou}", header, rows, tuple(notes))
+    return Table(
+        f"Sensitivity at matched false positives per slice, {hit_words(metrics.rule, iou)}", header, rows, tuple(notes)
+    )
 
 
 def _differences(metrics: Metrics, ious: list[str]) -> Table:
     unit = metrics.resampled[:-1]
     header = ["detector", "measure", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
-    rows = [_compared(row, iou, key) for row in metrics.rows[1:] for iou in ious for key in COMPARED]
+    rows = [
+        _compared(row, iou, key, hit_words(metrics.rule, iou))
+        for row in metrics.rows[1:]
+        for iou in ious
+        for key in COMPARED
+    ]
     notes = (
         f"The same {unit}s are resampled for both detectors ({metrics.resamples:,} times); p is two-sided, of as many "
         f"random exchanges of the two {unit} by {unit}; Holm corrects for the number of detectors; a verdict needs "
@@ -139,16 +151,22 @@ def _differences(metrics: Metrics, ious: list[str]) -> Table:
     return Table(f"Difference to {metrics.rows[0].detector}", header, rows, notes)
 
 
-def _compared(row: Row, iou: str, key: str) -> list[str]:
-    measure = f"{COMPARED[key]}, IoU {iou}"
+def _compared(row: Row, iou: str, key: str, hit: str) -> list[str]:
+    measure = f"{COMPARED[key]}, {hit}"
     paired = (row.against_first or {}).get(iou, {}).get(key)
     if paired is None:
         return [row.detector, measure, *[DASH] * 4, "undefined"]
     low, high = paired.interval
-    surely = paired.p_holm < 0.05 and (low > 0 or high < 0)
-    verdict = "inconclusive" if not surely else "better" if paired.difference > 0 else "worse"
     interval = f"[{low:+.3f}, {high:+.3f}]"
-    return [row.detector, measure, f"{paired.difference:+.3f}", interval, _p(paired.p), _p(paired.p_holm), verdict]
+    return [
+        row.detector,
+        measure,
+        f"{paired.difference:+.3f}",
+        interval,
+        _p(paired.p),
+        _p(paired.p_holm),
+        paired.verdict,
+    ]
 
 
 def _coco(metrics: Metrics) -> Table:
@@ -176,7 +194,3 @@ def _with(value: float | None, limits: tuple[float, float] | None, digits: int =
     if value is None:
         return DASH
     return f"{value:.{digits}f}" + (f" [{limits[0]:.{digits}f}, {limits[1]:.{digits}f}]" if limits else "")
-
-
-def _number(value: float | None) -> str:
-    return DASH if value is None else f"{value:.3g}"

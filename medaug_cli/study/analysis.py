@@ -5,7 +5,6 @@ Legend: r resamples, u patients.
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-from zlib import crc32
 
 import numpy as np
 
@@ -15,22 +14,24 @@ from medaug_cli.metrics.resampling import (
     Difference,
     Measure,
     Numbers,
+    Verdict,
     at_iou,
     bootstrap,
     bootstrap_weights,
+    difference_of,
+    exchanged_seeds,
     holm,
     interval,
     mean_ap,
-    permuted,
+    over_seeds,
     point,
     swaps,
+    verdict,
 )
 from medaug_cli.study.arms import BASELINE
 
 SHOWN = ("sensitivity_at_1", "sensitivity_at_4", "cpm")
 TABLE1 = ("mAP", "sensitivity", "fps_per_slice")
-LEVEL = 0.05
-Verdict = Literal["better", "worse", "inconclusive"]
 
 
 class StudyDifference(Strict):
@@ -172,19 +173,19 @@ def compare_arms(
             for value, here in zip(values[name], points, strict=True):
                 value.update({_name(key, ending): number for key, number in here.items() if _shown(key, ending)})
             for key in (key for key in TABLE1 if key in points[0]):
-                limits = interval(_over_seeds(spread[name], key, seed, name))
+                limits = interval(over_seeds(spread[name], key, seed, name))
                 table1[name][_name(key, ending)] = Estimate(mean=_mean(points, key), interval=limits)
             if ending:
                 frocs[name][ending.removeprefix("iou")] = _froc(points, spread[name], seed)
         for (control, name), differences in found.items():
-            exchanged = _exchanged(measure, arms[control], arms[name], cohort, swap)
+            exchanged = exchanged_seeds(measure, arms[control], arms[name], cohort, swap)
             for number in (number for number in exchanged if _shown(number, ending)):
                 key = _name(number, ending)
                 observed = _mean(values[name], key) - _mean(values[control], key)
-                resampled = _over_seeds(spread[name], number, seed, name) - _over_seeds(
+                resampled = over_seeds(spread[name], number, seed, name) - over_seeds(
                     spread[control], number, seed, control
                 )
-                differences[key] = _difference(observed, resampled, exchanged[number])
+                differences[key] = difference_of(observed, resampled, exchanged[number])
     judged = _judged(found, with_first) | _judged(found, with_controls)
     return [
         ArmResult(
@@ -216,36 +217,9 @@ def _froc(points: Sequence[Mapping[str, float]], spread: Sequence[Numbers], seed
     drawn = []
     for fps in MATCHED_FPS:
         name = f"sensitivity_at_{fps:g}"
-        limits = interval(_over_seeds(spread, name, seed, name))
+        limits = interval(over_seeds(spread, name, seed, name))
         drawn.append(FrocPoint(fps_per_slice=fps, sensitivity=_mean(points, name), interval=limits))
     return drawn
-
-
-def _exchanged(
-    measure: Measure, first: Sequence[Scored], second: Sequence[Scored], cohort: Cohort, swap: np.ndarray
-) -> Numbers:
-    """Return the mean over seeds of second - first where both are exchanged for the same random patients."""
-    each = [permuted(measure, one, other, cohort, swap) for one, other in zip(first, second, strict=True)]
-    return {name: np.mean([numbers[name] for numbers in each], 0) for name in each[0]}
-
-
-def _over_seeds(spread: Sequence[Numbers], name: str, seed: int, arm: str) -> np.ndarray:
-    """Return the mean over resampled seeds in each resample of the patients, (r,)."""
-    values = np.stack([numbers[name] for numbers in spread])  # (seeds, r)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, crc32(arm.encode()))))
-    drawn = rng.integers(0, len(values), (len(values), values.shape[1]))
-    return np.take_along_axis(values, drawn, 0).mean(0)
-
-
-def _difference(observed: float, resampled: np.ndarray, exchanged: np.ndarray) -> Difference | None:
-    limits = interval(resampled)
-    if limits is None or not np.isfinite(observed):
-        return None
-    as_far = np.abs(exchanged[np.isfinite(exchanged)]) >= abs(observed) - 1e-12
-    p = (1 + int(as_far.sum())) / (1 + len(as_far))
-    defined = resampled[np.isfinite(resampled)]
-    tail = min(np.sum(defined <= 0), np.sum(defined >= 0))
-    return Difference(observed, limits, p, min(1.0, 2 * (1 + int(tail)) / (1 + len(defined))))
 
 
 def _judged(
@@ -262,13 +236,6 @@ def _judged(
                 verdict=verdict(own.interval, p_holm),
             )  # fmt: skip
     return judged
-
-
-def verdict(limits: tuple[float, float], p_holm: float) -> Verdict:
-    """Return what may be said: a direction needs both a corrected p below 0.05 and an interval without 0."""
-    if p_holm >= LEVEL or limits[0] <= 0 <= limits[1]:
-        return "inconclusive"
-    return "better" if limits[0] > 0 else "worse"
 
 
 def _mean(values: Sequence[Mapping[str, float]], key: str) -> float:
