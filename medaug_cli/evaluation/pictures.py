@@ -98,7 +98,8 @@ def _view(
     here = found.images == index
     hit = here & seen[which].hit
     false = here & seen[which].false
-    others = np.array([each.found[own] for i, each in enumerate(seen) if i != which]).reshape(len(seen) - 1, int(own.sum()))
+    others = np.array([each.found[own] for i, each in enumerate(seen) if i != which], bool)
+    others = others.reshape(len(seen) - 1, int(own.sum()))
     mine = seen[which].found[own]
     at = "no detection" if threshold is None else f"score ≥ {threshold:.3g}"
     only_here = mine & ~others.all(0) if len(others) else np.zeros_like(mine)
