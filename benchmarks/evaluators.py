@@ -8,8 +8,10 @@ near a true box, one box in fifty a crowd. Each evaluator runs in a process of i
   start    CPU seconds of imports, and of loading compiled code where there is any
   read     CPU seconds from the files to what the evaluator takes ("input" names the files)
   measure  CPU seconds from there to the twelve numbers
-  peak     the most memory that the process held, in MB;   over start: of these, more than after start
+  whole    CPU seconds of the whole process, the interpreter's start included
+  peak     the most memory that the process held, in MB
   apart    the largest difference of any of the twelve numbers from those of pycocotools
+The rows that end in "command" are the tools' command lines, from files to printed numbers.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,18 +37,28 @@ INPUTS = {
     "pycocotools": "COCO JSON files",
     "faster-coco-eval": "COCO JSON files",
     "hotcoco": "COCO JSON files",
+    "hotcoco-command": "COCO JSON files",
     "torchmetrics": "arrays (npz) as tensors",
     "medaug": "arrays (npz)",
     "medaug-files": "COCO JSON files",
+    "medaug-command": "COCO JSON files",
 }
 MODULES = {
     "pycocotools": "pycocotools",
     "faster-coco-eval": "faster_coco_eval",
     "hotcoco": "hotcoco",
+    "hotcoco-command": "hotcoco",
     "torchmetrics": "torchmetrics",
     "medaug": "medaug_cli",
     "medaug-files": "medaug_cli",
+    "medaug-command": "medaug_cli",
 }
+COMMANDS = {  # as `python -c`, so that the same interpreter runs them
+    "hotcoco-command": ("import sys; from hotcoco.cli import main; sys.exit(main())", "eval", "--gt", "--dt"),
+    "medaug-command": (
+        "from medaug_cli.cli import main; main()", "evaluate", "--truth", "--detections", "--coco-only",
+    ),
+}  # fmt: skip
 
 
 def write_set(folder: Path, images: int, detections: int) -> None:
@@ -217,26 +230,50 @@ def measure(name: str, folder: Path) -> None:
     """Print what one evaluator needs, as JSON; this is the whole of a child process."""
     with contextlib.redirect_stdout(io.StringIO()):
         read, numbers = globals()[name.replace("-", "_")]()
-        started, before = time.process_time(), megabytes()
+        started = time.process_time()
         given = read(folder)
         ready = time.process_time()
         result = [float(value) for value in numbers(given)]
         done = time.process_time()
     figures = {"start": started, "read": ready - started, "measure": done - ready}
-    print(json.dumps(figures | {"peak": megabytes(), "more": megabytes() - before, "numbers": result}))
+    print(json.dumps(figures | {"peak": megabytes(), "numbers": result}))
 
 
 def child(name: str, folder: Path, limit: float) -> dict[str, Any] | str:
     """Run one evaluator in a process of its own; return its figures, or why there are none."""
     environment = os.environ | {f"{each}_NUM_THREADS": "1" for each in ONE_THREAD}
     command = [sys.executable, __file__, "--measure", name, "--folder", str(folder)]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=limit)
-    except subprocess.TimeoutExpired:
-        return f"not finished in {limit:g} s"
-    if done.returncode:
-        return f"ended with {done.returncode}: {(done.stderr.strip().splitlines() or ['nothing said'])[-1]}"
-    return json.loads(done.stdout)
+    if name in COMMANDS:
+        code, verb, truth, found, *more = COMMANDS[name]
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            verb,
+            truth,
+            f"{folder}/truth.json",
+            found,
+            f"{folder}/found.json",
+            *more,
+        ]
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as said,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as wrong,
+    ):
+        started = subprocess.Popen(command, env=environment, stdout=said, stderr=wrong)
+        clock = threading.Timer(limit, started.kill)
+        clock.start()
+        _, status, used = os.wait4(started.pid, 0)
+        clock.cancel()
+        started.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        wrong.seek(0)
+        if started.returncode == -9:
+            return f"not finished in {limit:g} s, or out of memory"
+        if started.returncode:
+            return f"ended with {started.returncode}: {(wrong.read().strip().splitlines() or ['nothing said'])[-1]}"
+        figures = {} if name in COMMANDS else json.loads(said.read())
+    return {"whole": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1024} | figures
 
 
 def importable(name: str) -> bool:
@@ -248,9 +285,9 @@ def compare(size: str, names: list[str], limit: float) -> None:
     """Print one table: a row an evaluator."""
     images, detections = map(int, size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
-        write_set(Path(folder), images, detections)
+        subprocess.run([sys.executable, __file__, "--write", size, "--folder", folder], check=True)
         print(f"\n{images} images, {images * detections} detections, {CLASSES} classes; CPU seconds, MB")
-        heads = f"{'start':>6} {'read':>7} {'measure':>8} {'peak':>6} {'over start':>10}  apart"
+        heads = f"{'start':>6} {'read':>7} {'measure':>8} {'whole':>7} {'peak':>6}  apart"
         print(f"{'evaluator':17} {'input':24} {heads}")
         reference = None
         for name in names:
@@ -259,12 +296,12 @@ def compare(size: str, names: list[str], limit: float) -> None:
                 print(f"{name:17} {INPUTS[name]:24} {figures}", flush=True)
                 continue
             reference = np.array(figures["numbers"]) if name == "pycocotools" else reference
-            apart = "–" if reference is None else f"{np.abs(reference - figures['numbers']).max():.1e}"
-            print(
-                f"{name:17} {INPUTS[name]:24} {figures['start']:6.2f} {figures['read']:7.3f} {figures['measure']:8.3f} "
-                f"{figures['peak']:6.0f} {figures['more']:10.0f}  {apart}",
-                flush=True,
-            )
+            numbers = figures.get("numbers")
+            apart = "–" if reference is None or numbers is None else f"{np.abs(reference - numbers).max():.1e}"
+            parts = [f"{figures[key]:{width}.3f}" if key in figures else "–".rjust(width)
+                     for key, width in (("start", 6), ("read", 7), ("measure", 8))]  # fmt: skip
+            parts += [f"{figures['whole']:7.2f}", f"{figures['peak']:6.0f}", f" {apart}"]
+            print(f"{name:17} {INPUTS[name]:24} {' '.join(parts)}", flush=True)
 
 
 def main() -> None:
@@ -274,10 +311,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(INPUTS), default=list(INPUTS))
     parser.add_argument("--limit", type=float, default=600, help="wall seconds after which an evaluator is given up")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--write", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
         measure(asked.measure, asked.folder)
+        return
+    if asked.write:
+        write_set(asked.folder, *map(int, asked.write.split("x")))
         return
     missing = [name for name in asked.only if not importable(name)]
     if missing:
