@@ -43,10 +43,9 @@ from medaug_cli.runs import RunOptions, load_detector, train_detector
 from medaug_cli.runs.training import Budget, TrainingRun
 from medaug_cli.store import Store, generator_examples, open_store
 
-SMALL = "base=512,max_maps=128,batches=4:16"  # as many maps as boxgan
 DETECTOR = {"backbone": "small", "width": 8, "head_width": 64, "assignment": "aligned", "lr": 0.003, "box_weight": 3}
 SHOWN = 12  # samples of the picture
-GENERATORS = (f"cpggan:{SMALL}", "boxgan", "inpaint", "copy-paste", "procedural", "duplicate")
+GENERATORS = ("cpggan:preset=small", "boxgan", "inpaint", "copy-paste", "procedural", "duplicate")
 
 
 class CPURun(TrainingRun):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from medaug_cli.plugin import Condition, Examples, box_map
+from medaug_cpggan.conditions import ellipses
 
 Form = Literal["boxes", "soft", "mask"]
 KEPT_NUMBERS = 2**26  # images and conditions that fit into 256 MB of float32 are kept in memory
@@ -29,24 +30,8 @@ def halo(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
     return drawn
 
 
-def ellipses(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
-    """Draw the ellipse in every box: (m, 4) -> (*s) float32, soft over a pixel at its edge."""
-    drawn = np.zeros(spatial, np.float32)
-    d = len(spatial)
-    for box in np.asarray(boxes, np.float32).reshape(-1, 2 * d):
-        half = np.maximum((box[d:] - box[:d]) / 2, 0.5)
-        radius = np.zeros((), np.float32)
-        for axis, length in enumerate(spatial):
-            x = d - 1 - axis
-            offset = (np.arange(length, dtype=np.float32) + 0.5 - (box[x] + box[d + x]) / 2) / half[x]
-            radius = np.add.outer(radius, offset**2)
-        np.maximum(drawn, np.clip((1 - np.sqrt(radius)) * half.min() + 0.5, 0, 1), out=drawn)
-    return drawn
-
-
 def shape(condition: Condition, boxes: np.ndarray, form: Form) -> np.ndarray:
-    """Draw boxes (m, 4) of a condition as they are (boxes), as soft spots, or as the mask within them; where it has
-    none, as the ellipses in them."""
+    """Draw boxes (m, 4) as they are, as soft spots, or as the mask in them (as ellipses where there is none)."""
     if form == "boxes":
         return box_map(boxes, condition.spatial)
     if form == "soft":
