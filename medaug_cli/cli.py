@@ -11,8 +11,10 @@ import typer
 from medaug_cli import __version__
 from medaug_cli.commands import console
 from medaug_cli.commands.boxes import boxes
+from medaug_cli.commands.detect import detect
 from medaug_cli.commands.doctor import doctor
 from medaug_cli.commands.evaluate import evaluate
+from medaug_cli.commands.export import export
 from medaug_cli.commands.filter import filter
 from medaug_cli.commands.plugins import app as plugins
 from medaug_cli.commands.preprocess import preprocess
@@ -39,6 +41,8 @@ app.command("synthesize")(synthesize)
 app.command("filter")(filter)
 app.command("train-detector")(train_detector)
 app.command("evaluate")(evaluate)
+app.command("detect")(detect)
+app.command("export")(export)
 app.command("tsne")(tsne)
 app.command("study")(study)
 app.add_typer(plugins, name="plugins")

@@ -67,6 +67,7 @@ class Capabilities:
     learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
     shares: bool = False  # `fit` shares each batch among the processes of a run (`run.rank`, `run.world`)
     continues: bool = False  # `fit` after `load_state_dict` goes on from those weights
+    exports: tuple[str, ...] = ()  # forms of a detector: "onnx" by `graph()`, any other by `files(form)`
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # a detector's arms in a study: settings
 
 
@@ -215,6 +216,11 @@ class Detector(Protocol):
         Scores lie in [0, 1]; nothing below 0.001 need be returned.
         """
         ...
+
+    # Optional, as `capabilities.exports` says:
+    # graph() -> a torch.nn.Module from images (b, c, *s) to boxes (b, n, 2*d) and scores (b, n, k), before the
+    #   suppression that the setting `nms` describes
+    # files(form) -> {name: bytes}, the detector in a form of its own
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 
 COMMANDS = (
     "preprocess", "train-gan", "synthesize", "filter", "train-detector", "evaluate", "tsne", "study", "plugins",
-    "doctor", "store", "boxes",
+    "doctor", "store", "boxes", "export", "detect",
 )  # fmt: skip
 HEAVY = {"torch", "timm", "sklearn", "SimpleITK", "numba", "h5py", "torchvision", "matplotlib", "scipy"}
 MEDAUG = str(Path(sys.executable).with_name("medaug"))

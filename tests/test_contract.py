@@ -20,6 +20,9 @@ QUICK = {  # settings that suit a test; a plugin that is not listed is checked a
     ("generator", "pggan-class"): GROWING,
     ("generator", "boxgan"): {"base": 64, "latent": 8, "max_maps": 16, "embedding": 8, "batch": 4},
     ("detector", "yolov3"): {"backbone": "small", "width": 4, "head_width": 16, "batch": 4},
+    ("detector", "retinanet"): {"backbone": "small", "width": 4, "pyramid": 64, "batch": 2},
+    ("detector", "fcos"): {"backbone": "small", "width": 4, "pyramid": 64, "batch": 2},
+    ("detector", "fasterrcnn"): {"backbone": "small", "width": 4, "pyramid": 64, "batch": 2},
 }
 INSTALLED = [(kind, name) for kind in registry.GROUPS for name in registry.names(kind)]
 

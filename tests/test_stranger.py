@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import make_store
 
+from medaug_cli import registry
 from medaug_cli.store import open_store
 
 BLOBS = Path(__file__).parents[1] / "examples" / "medaug-blobs"
@@ -176,8 +177,9 @@ def test_two_with_one_name(blobs, place, tmp_path):
 
 def test_an_unknown_name_lists_what_is_there(blobs, place):
     said = medaug(place, "plugins", "check", "blob", plugins=[blobs], code=4)
-    ours = "boxgan, copy-paste, cpggan, duplicate, inpaint, pggan, pggan-class, procedural"
-    assert f"did you mean 'blobs'? installed: generators blobs, {ours}; detectors yolov3" in said
+    generators = ", ".join(sorted({"blobs", *registry.names("generator")}))
+    detectors = ", ".join(registry.names("detector"))
+    assert f"did you mean 'blobs'? installed: generators {generators}; detectors {detectors}" in said
 
 
 def test_the_readme_block_is_the_whole_registration():

@@ -10,14 +10,19 @@ from darknet_cfg import Darknet, tiny_cfg, written, yolov3_cfg
 from medaug_cli.plugin import BadInput, ImageSpec, UsageError
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
+from medaug_detection.backbones import LEAK, STRIDES, Shortcut
 from medaug_yolov3 import YOLOv3
 from medaug_yolov3.cfg import cfg
-from medaug_yolov3.darknet import convolutions, read_weights, write_weights
-from medaug_yolov3.networks import LEAK, STRIDES, Shortcut, build
+from medaug_yolov3.darknet import convolutions, read_weights, weight_bytes
+from medaug_yolov3.networks import build
 
 FORMS: dict[str, dict[str, Any]] = {"yolov3": {}, "yolov3-spp": {"spp": True}, "yolov3-tiny": {"backbone": "tiny"}}
 CFGS = {"yolov3": yolov3_cfg, "yolov3-spp": lambda *a: yolov3_cfg(*a, spp=True), "yolov3-tiny": tiny_cfg}
 FLOATS = {"yolov3": 62_001_757, "yolov3-spp": 63_052_381, "yolov3-tiny": 8_858_734}  # for 80 classes, as published
+
+
+def write_weights(net, path, *options, **named):
+    path.write_bytes(weight_bytes(net, *options, **named))
 
 
 def network(form: str, channels: int = 3, classes: int = 80):

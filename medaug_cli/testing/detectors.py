@@ -25,6 +25,7 @@ from medaug_cli.testing.examples import ConstructedExamples, constructed
 from medaug_cli.testing.trial import TrialRun
 
 CLOSE_PIXELS, CLOSE_SCORE = 0.1, 0.01  # rounding of a network that sees another batch
+OVERLAPPING = 0.3  # IoU from which one of two near ties may have been suppressed by the other
 
 
 def check_detector(
@@ -143,15 +144,27 @@ def _variants(subject: Subject) -> str:
 
 
 def _alike(one: Detections, other: Detections) -> bool:
-    """Tell whether two lists of detections agree but for rounding; near ties may change places or drop out."""
+    """Tell whether two lists of detections agree but for rounding.
+
+    Near ties may change places, and of two that overlap the other may have been suppressed.
+    """
     d = one[0].shape[1]
     for these, those in ((one, other), (other, one)):
         sure = these[1] > CLOSE_SCORE
         for box, score, label in zip(these[0][sure], these[1][sure], these[2][sure], strict=True):
             near = np.abs(those[0] - box).max(1, initial=0) <= CLOSE_PIXELS if d else np.zeros(0, bool)
+            near |= _overlap(box, those[0]) >= OVERLAPPING
             if not (near & (np.abs(those[1] - score) <= CLOSE_SCORE) & (those[2] == label)).any():
                 return False
     return True
+
+
+def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the IoU (m,) of a box (2*d,) with others (m, 2*d)."""
+    d = len(box) // 2
+    sides = np.clip(np.minimum(box[d:], others[:, d:]) - np.maximum(box[:d], others[:, :d]), 0, None)
+    both = sides.prod(1)
+    return both / ((box[d:] - box[:d]).prod() + (others[:, d:] - others[:, :d]).prod(1) - both)
 
 
 def _empty(plugin: Any, spec: ImageSpec) -> str:

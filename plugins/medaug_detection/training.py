@@ -87,8 +87,9 @@ class Training:
             images[i], boxes[i], labels[i] = tiled(*self._read(rng, 4))
         images, boxes, labels = augment(images, boxes, labels, self.recipe.amounts, rng)
         self.network.train()
-        parts = self.losses(self.network, images, boxes, labels)
-        loss = torch.stack([self.recipe.weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
+        with torch.random.fork_rng(devices=[]):  # a network that draws at random does it anew from each step's seed
+            torch.manual_seed(int(rng.integers(2**63)))
+            loss, parts = self._loss(images, boxes, labels)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(done)
         self.optimiser.zero_grad(set_to_none=True)
@@ -97,6 +98,10 @@ class Training:
         self.optimiser.step()
         self._move_average(done + 1)
         return {"loss": loss.detach(), **{name: value.detach() for name, value in parts.items()}}
+
+    def _loss(self, images: Tensor, boxes: list[np.ndarray], labels: list[np.ndarray]) -> tuple[Tensor, dict]:
+        parts = self.losses(self.network, images, boxes, labels)
+        return torch.stack([self.recipe.weights.get(name, 1.0) * part for name, part in parts.items()]).sum(), parts
 
     def _read(self, rng: np.random.Generator, count: int) -> tuple[Tensor, list[np.ndarray], list[np.ndarray]]:
         indices = rng.choice(len(self.data), count, p=self.data.weights)

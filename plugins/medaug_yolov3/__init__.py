@@ -24,13 +24,15 @@ from medaug_cli.plugin import (
     setting,
 )  # fmt: skip
 from medaug_detection.augment import Amounts
+from medaug_detection.backbones import STRIDES, TIMM_LEAK, TimmBackbone, source_of
 from medaug_detection.prediction import best, predict
 from medaug_detection.training import Recipe, load_weights, train
 from medaug_yolov3.alignment import REACH, aligned_losses
 from medaug_yolov3.anchors import PUBLISHED, by_scale, cluster, decode
-from medaug_yolov3.darknet import read_weights
+from medaug_yolov3.cfg import cfg
+from medaug_yolov3.darknet import read_weights, weight_bytes
 from medaug_yolov3.losses import losses
-from medaug_yolov3.networks import STRIDES, TIMM_LEAK, YOLO, TimmBackbone, build
+from medaug_yolov3.networks import YOLO, build
 
 __all__ = ["YOLOv3"]
 
@@ -40,7 +42,7 @@ class YOLOv3:
     """Find boxes at three scales with anchors fitted to the training boxes."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True,
+        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True, exports=("onnx", "darknet"),
         variants={
             "plain": {
                 "flip": False, "flip_rows": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "contrast": 0.0,
@@ -92,6 +94,7 @@ class YOLOv3:
 
     def __post_init__(self) -> None:
         self._network: YOLO | None = None
+        self._spec: ImageSpec | None = None
 
     def build(self, spec: ImageSpec, pretrained: bool = True) -> YOLO:
         """Return a network for images of this form, with `pretrained` weights where the settings ask for some.
@@ -103,8 +106,7 @@ class YOLOv3:
             raise UsageError(
                 f"yolov3 needs sides that are multiples of 32, not {size}; --set zoom_input=2 doubles them first"
             )
-        source = str(self.pretrained or "")
-        source = {"False": "", "false": "", "True": "true"}.get(source, source)
+        source = source_of(self.pretrained)
         if source and (self.weights or self.backbone in ("small", "tiny")):
             raise UsageError("--set pretrained is for timm's backbones, and does not go with --set weights")
         network = build(
@@ -141,7 +143,7 @@ class YOLOv3:
 
         best = train(network, loss, lambda net, images: self._detect(net, images, 1), self.recipe(), data, run)  # type: ignore[arg-type]
         assert isinstance(best, YOLO)
-        self._network = best
+        self._network, self._spec = best, data.spec
 
     def _begin(self, data: Examples, run: Run) -> YOLO:
         if self._network is not None:
@@ -181,7 +183,7 @@ class YOLOv3:
         if anchors is None or tuple(anchors.shape) != tuple(network.anchors.shape):
             raise BadInput(f"these weights are no such YOLOv3: {len(network.anchors)} anchors are wanted")
         load_weights(network, state)
-        self._network = place(network, torch.device(device)).requires_grad_(False).eval()
+        self._network, self._spec = place(network, torch.device(device)).requires_grad_(False).eval(), spec
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
         """Yield (boxes, scores, labels) an image (c, *s), best first; score = objectness x class."""
@@ -199,23 +201,52 @@ class YOLOv3:
     def _boxes(self, network: YOLO, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return every box (b, n, 4) in pixels of the images (b, c, h, w), and its scores (b, n, k)."""
         height, width = images.shape[-2:]
-        reach = REACH if self.assignment == "aligned" else 1.0
         raw = [r.float() for r in network(self._enlarged(images))]
         scales = list(zip(raw, by_scale(network.anchors), strict=True))
-        boxes = torch.cat([decode(r, shapes, stride, reach).flatten(1, 3) for r, (shapes, stride) in scales], 1)
+        boxes = torch.cat([decode(r, shapes, stride, self._reach).flatten(1, 3) for r, (shapes, stride) in scales], 1)
         scores = torch.cat([(r[..., 4:5].sigmoid() * r[..., 5:].sigmoid()).flatten(1, 3) for r in raw], 1)
         limits = boxes.new_tensor([width, height, width, height])
         return torch.minimum((boxes / self.zoom_input).clamp(min=0), limits), scores
+
+    @property
+    def _reach(self) -> float:
+        """Return how many cells a centre may move over."""
+        return REACH if self.assignment == "aligned" else 1.0
 
     def _enlarged(self, images: Tensor) -> Tensor:
         if self.zoom_input != 1:
             images = F.interpolate(images, scale_factor=self.zoom_input, mode="bilinear", align_corners=False)
         return images.contiguous(memory_format=torch.channels_last)
 
+    def graph(self) -> nn.Module:
+        """Return a module from images (b, c, h, w) to every box (b, n, 4) and its scores (b, n, k)."""
+        return _Graph(self, copy.deepcopy(self._fitted()).to("cpu").eval())
+
+    def files(self, form: str) -> dict[str, bytes]:
+        """Return the cfg and the weights of darknet; raise UsageError where darknet has no such network or layer."""
+        network, spec = self._fitted(), self._spec
+        assert spec is not None
+        if form != "darknet":
+            raise UsageError(f"yolov3 has no form {form!r}")
+        height, width = (side * self.zoom_input for side in spec.spatial)
+        text = cfg(network, (height, width), spec.channels, self._reach)
+        return {"detector.cfg": text.encode(), "detector.weights": weight_bytes(network)}
+
     def _fitted(self) -> YOLO:
         if self._network is None:
             raise MedaugError("this yolov3 is neither fitted nor loaded")
         return self._network
+
+
+class _Graph(nn.Module):
+    """All of a detector but the suppression, for export."""
+
+    def __init__(self, detector: YOLOv3, network: YOLO) -> None:
+        super().__init__()
+        self.detector, self.network = detector, network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.detector._boxes(self.network, images)
 
 
 def place(network: YOLO, device: torch.device) -> YOLO:

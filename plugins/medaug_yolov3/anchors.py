@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medaug_yolov3.networks import ANCHORS, STRIDES
+from medaug_detection.backbones import STRIDES
+from medaug_yolov3.networks import ANCHORS
 
 TURNS = 300
 PUBLISHED = {  # for COCO at 416 pixels, by how many there are: yolov3 and yolov3-tiny

@@ -9,12 +9,15 @@ Section = tuple[str, dict[str, Any]]
 STAGES = (1, 2, 8, 8, 4)  # shortcuts of Darknet-53 (table 1)
 
 
-def cfg(network: YOLO, spatial: tuple[int, int], channels: int) -> str:
-    """Return the cfg of a network that darknet has (`darknet.convolutions`) for inputs of this size."""
+def cfg(network: YOLO, spatial: tuple[int, int], channels: int, reach: float = 1.0) -> str:
+    """Return the cfg of a network that darknet has (`darknet.convolutions`) for inputs of this size.
+
+    A `reach` beyond 1 (`anchors.decode`) is what newer darknets call scale_x_y.
+    """
     height, width = spatial
     net: Section = ("net", {"batch": 1, "width": width, "height": height, "channels": channels})
     body = _tiny() if isinstance(network.backbone, TinyBackbone) else _darknet53()
-    return "\n".join(_text(each) for each in [net, *body, *_heads(network, len(body))])
+    return "\n".join(_text(each) for each in [net, *body, *_heads(network, len(body), reach)])
 
 
 def _text(section: Section) -> str:
@@ -52,7 +55,7 @@ def _tiny() -> list[Section]:
     return [*body, _block(1024, 3)]
 
 
-def _heads(network: YOLO, length: int) -> Iterable[Section]:
+def _heads(network: YOLO, length: int, reach: float) -> Iterable[Section]:
     """Return the sections from the coarsest head on, after `length` of the backbone."""
     tiny = len(network.heads) == 2
     features = [8] if tiny else [36, 61]  # the layers of the finer features
@@ -65,7 +68,7 @@ def _heads(network: YOLO, length: int) -> Iterable[Section]:
             spp = len(network.heads[i].neck) > 5  # type: ignore[union-attr, arg-type]
             layers += _neck(wide // 2, spp)
         passed = length + len(layers) - 1
-        layers += [_block(wide, 3), *_last(network, i)]
+        layers += [_block(wide, 3), *_last(network, i, reach)]
         if i:
             narrow = network.lateral[i - 1][0].out_channels  # type: ignore[index]
             layers += [_route(passed - length - len(layers)), _block(narrow, 1), ("upsample", {"stride": 2})]
@@ -82,10 +85,11 @@ def _neck(width: int, spp: bool) -> list[Section]:
     return [*begin, _block(2 * width, 3), _block(width, 1)]
 
 
-def _last(network: YOLO, scale: int) -> Sequence[Section]:
+def _last(network: YOLO, scale: int, reach: float) -> Sequence[Section]:
     first, count = ANCHORS * scale, len(network.anchors)
     sides = ",  ".join(f"{w:.6g},{h:.6g}" for w, h in network.anchors.tolist())
     filters = ANCHORS * (5 + network.classes)
     linear = {"size": 1, "stride": 1, "pad": 1, "filters": filters, "activation": "linear"}
     yolo = {"mask": ",".join(map(str, range(first, first + ANCHORS))), "anchors": sides, "classes": network.classes}
-    return [("convolutional", linear), ("yolo", {**yolo, "num": count, "ignore_thresh": 0.7, "truth_thresh": 1})]
+    yolo |= {"num": count, "ignore_thresh": 0.7, "truth_thresh": 1} | ({"scale_x_y": reach} if reach != 1 else {})
+    return [("convolutional", linear), ("yolo", yolo)]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from medaug_cli.plugin import BadInput, UsageError
-from medaug_yolov3.networks import ANCHORS, YOLO, TimmBackbone, TinyBackbone
+from medaug_detection.backbones import TimmBackbone
+from medaug_yolov3.networks import ANCHORS, YOLO, TinyBackbone
 
 Convolution = tuple[nn.Conv2d, nn.BatchNorm2d | None]
 
@@ -117,14 +118,11 @@ def _classes(count: int, wanted: list[Convolution]) -> int | None:
     return classes if rest == 0 and classes > 0 else None
 
 
-def write_weights(network: YOLO, path: Path, seen: int = 0, backbone_only: bool = False) -> None:
-    """Write a network, or its backbone, as darknet 0.2 does; `seen` counts training images."""
+def weight_bytes(network: YOLO, seen: int = 0, backbone_only: bool = False) -> bytes:
+    """Return the file of a network, or of its backbone, as darknet 0.2 writes it; `seen` counts training images."""
     wanted = convolutions(network)
     if backbone_only:
         assert isinstance(network.backbone, nn.Module)
         wanted = wanted[: len(_pairs(network.backbone))]
-    with path.open("wb") as file:
-        file.write(struct.pack("<3iQ", 0, 2, 0, seen))
-        for pair in wanted:
-            for tensor in tensors(pair):
-                file.write(tensor.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
+    held = (tensor.detach().cpu().contiguous().numpy() for pair in wanted for tensor in tensors(pair))
+    return struct.pack("<3iQ", 0, 2, 0, seen) + b"".join(each.astype("<f4").tobytes() for each in held)

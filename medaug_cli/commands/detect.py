@@ -1,0 +1,35 @@
+"""`medaug detect`: what a detector finds, in the pixels of the scans."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medaug_cli.commands import console, options
+
+
+def detect(
+    store: options.StoreArgument,
+    detector: Annotated[Path, typer.Argument(metavar="DETECTOR", help="A folder of train-detector.")],
+    form: Annotated[str, typer.Option("--format", help="coco, yolo, csv or dicom-sr.")] = "coco",
+    threshold: Annotated[float, typer.Option(help="Score from which a detection is written.", min=0, max=1)] = 0.1,
+    split: Annotated[str | None, typer.Option(help="train, val or test; default: all.")] = None,
+    scans: Annotated[Path | None, typer.Option(help="The folder that preprocess read (for dicom-sr).")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("detections"),
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write what a detector finds in a store, in the pixels of the scans that it was made from.
+
+    Example: medaug detect real.h5 detector --split test --format csv --out detections
+    """
+    from medaug_cli.detecting import detect
+
+    with console.bar("detect", 1.0) as bar:
+        count = detect(
+            store, detector, out, form, threshold, split, scans, device, overwrite,
+            lambda done, all: bar.to(done / all),
+        )  # fmt: skip
+    result = {"out": str(out), "format": form, "threshold": threshold, "detections": count}
+    console.answer(result, as_json, f"{out}: {count} detections as {form}")
