@@ -65,7 +65,7 @@ def test_settings_reach_the_plugin(tiny_plugins):
     results = check_plugin("generator", "tiny", {"amont": "0.5"})
     assert not results[-1].ok
     assert "amount" in results[-1].sentence
-    with pytest.raises(UsageError, match="generator, detector, stripper"):
+    with pytest.raises(UsageError, match="generator, detector, reader, stripper"):
         check_plugin("segmenter", "tiny")
 
 

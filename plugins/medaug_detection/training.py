@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medaug_cli.plugin import BadInput, Detections, Examples, Run
+from medaug_cli.plugin import BadInput, Detections, Examples, Run, UsageError
 from medaug_detection.augment import Amounts, augment, tiled
 
 LOG_EVERY = 10  # steps
@@ -36,6 +36,8 @@ class Recipe:
 
 def train(network: nn.Module, losses: Losses, predict: Predict, recipe: Recipe, data: Examples, run: Run) -> nn.Module:
     """Train `network` until the run's budget is spent; return its best average by validation, ready to predict."""
+    if recipe.batch < run.world:
+        raise UsageError(f"--set batch={recipe.batch}: {run.world} processes need a batch of as many images or more")
     training = Training(network, losses, predict, recipe, data, run)
     done = training.load_state_dict(run.state) if run.state else 0
     while run.fraction(done) < 1 and not training.settled:
@@ -86,18 +88,31 @@ class Training:
         for i in np.flatnonzero(rng.random(len(boxes)) < self.recipe.amounts.mosaic):
             images[i], boxes[i], labels[i] = tiled(*self._read(rng, 4))
         images, boxes, labels = augment(images, boxes, labels, self.recipe.amounts, rng)
+        mine = slice(self.run.rank, None, self.run.world)  # every process draws and changes the whole batch alike
+        images, boxes, labels = images[mine], boxes[mine], labels[mine]
         self.network.train()
         with torch.random.fork_rng(devices=[]):  # a network that draws at random does it anew from each step's seed
-            torch.manual_seed(int(rng.integers(2**63)))
+            torch.manual_seed(int(rng.integers(2**62)) + self.run.rank)
             loss, parts = self._loss(images, boxes, labels)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(done)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self._share()
         nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimiser.step()
         self._move_average(done + 1)
         return {"loss": loss.detach(), **{name: value.detach() for name, value in parts.items()}}
+
+    def _share(self) -> None:
+        """Average gradients, and what batch normalisation has seen, over the processes."""
+        if self.run.world == 1:
+            return
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        for parameter in trained:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        self.run.average(p.grad for p in trained if p.grad is not None)
+        self.run.average(buffer for buffer in self.network.buffers() if buffer.is_floating_point())
 
     def _loss(self, images: Tensor, boxes: list[np.ndarray], labels: list[np.ndarray]) -> tuple[Tensor, dict]:
         parts = self.losses(self.network, images, boxes, labels)

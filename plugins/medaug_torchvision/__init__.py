@@ -37,7 +37,7 @@ class _Detector:
 
     maker: ClassVar[str]
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True,
+        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True, shares=True,
         variants={
             "plain": {
                 "flip": False, "flip_rows": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "contrast": 0.0,

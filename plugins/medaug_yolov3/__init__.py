@@ -42,7 +42,7 @@ class YOLOv3:
     """Find boxes at three scales with anchors fitted to the training boxes."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True, exports=("onnx", "darknet"),
+        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True, shares=True, exports=("onnx", "darknet"),
         variants={
             "plain": {
                 "flip": False, "flip_rows": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "contrast": 0.0,
