@@ -8,11 +8,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.plugin import Capabilities
 from medaug_cli.scans import brain
 from medaug_cli.scans.brain import check_stripper_choice, extract_brain
+from medaug_cli.scans.brain_head import dilate, erode, filled
 from medaug_cli.scans.brain_judgement import judge
 from medaug_cli.scans.frames import Recipe
 from medaug_cli.scans.pipeline import PreprocessOptions, preprocess
@@ -55,6 +57,36 @@ def test_a_constructed_volume():
     found = extract_brain(image, "auto", (1.5, 1.5, 1.5))
     assert found.name == "brain3d"
     assert dice(found.mask, truth) > 0.88
+
+
+def test_thick_slices_of_a_head_are_stripped_in_3d_and_a_slab_slice_by_slice():
+    image, truth = head((28, 112, 96))
+    assert extract_brain(image, "brain3d", (6.0, 1.5, 1.5)).name == "brain3d"
+    found = extract_brain(image[10:14], "auto", (6.0, 1.5, 1.5))
+    assert found.name == "brain2d"
+    assert found.measures["slices"] == 4
+    assert found.mask.shape == truth[10:14].shape
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.9, 1.3), (2.0, 2.0, 2.0), (6.5, 0.9, 1.1)])
+@pytest.mark.parametrize("radius", [0.5, 1.0, 2.5, 4.0, 9.0])
+def test_morphology_is_that_of_distances(spacing, radius):
+    shape = (40, 37, 30)[: len(spacing)]
+    mask = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=shape), 2) > 0.1
+    outside, inside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~mask, mask))
+    assert (dilate(mask, radius, spacing) == (outside <= radius + 1e-9)).all()
+    assert (erode(mask, radius, spacing) == (inside > radius + 1e-9)).all()
+
+
+def test_holes_are_filled_plane_by_plane():
+    mask = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(24, 30, 28)), 1.5) > -0.05
+    wanted = mask
+    for axis in range(3):
+        planes = [ndimage.binary_fill_holes(plane) for plane in np.moveaxis(wanted, axis, 0)]
+        wanted = np.moveaxis(np.stack(planes), 0, axis)
+    assert (filled(mask) == wanted).all()
+    assert (filled(mask[0]) == ndimage.binary_fill_holes(mask[0])).all()
+    assert not dilate(np.zeros((5, 5), bool), 2, (1, 1)).any()
 
 
 def test_brightness_and_repetition_change_nothing():

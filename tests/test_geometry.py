@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.scans.geometry import Placement, place
-from medaug_cli.scans.intensity import denoise, noise_level, scale_intensity, to_uint8
+from medaug_cli.scans.intensity import bias_field, denoise, noise_level, scale_intensity, to_uint8
 
 
 @st.composite
@@ -151,10 +151,38 @@ def test_the_noise_level_is_measured(noise):
     assert noise_level(disc(noise)[1]) == pytest.approx(noise, rel=0.3, abs=0.002)  # noise widens the range too
 
 
-@pytest.mark.parametrize("method", ["median", "curvature", "auto"])
+@pytest.mark.parametrize("method", ["median", "anisotropic", "curvature", "auto"])
 def test_denoising_brings_an_image_closer_to_its_truth(method):
     clean, noisy = disc(0.1)
     assert abs(denoise(noisy, method) - clean).mean() < 0.7 * abs(noisy - clean).mean()
+
+
+@pytest.mark.parametrize("shape", [(160, 144), (24, 80, 72)])
+def test_a_planted_field_is_taken_away(shape):
+    grids = [np.linspace(-1, 1, n) for n in shape]
+    y, x = np.meshgrid(*grids[-2:], indexing="ij")
+    tissue = (y**2 + x**2 < 0.8) & np.ones(shape, bool)
+    white = (np.indices(shape).sum(0) // 12) % 2  # two tissues, everywhere mixed
+    planted = np.exp(0.5 * x + 0.3 * y)
+    image = np.where(tissue, (100 + 40 * white) * planted, 3).astype(np.float32)
+    mended = image / bias_field(image, tissue, (3.0, 1.0, 1.0)[-len(shape) :])
+
+    def variation(values):
+        return float(values.std() / values.mean())
+
+    for kind in (0, 1):
+        part = tissue & (white == kind)
+        assert variation(image[part]) > 0.2
+        assert variation(mended[part]) < 0.5 * variation(image[part])
+
+
+def test_an_even_image_keeps_its_values_and_a_constant_one_has_a_field_of_one():
+    rng, mask = np.random.default_rng(0), np.ones((96, 96), bool)
+    image = 70 + 20 * ((np.indices((96, 96)).sum(0) // 8) % 2) + rng.normal(0, 3, (96, 96))
+    assert abs(bias_field(image, mask)[8:-8, 8:-8] - 1).max() < 0.1
+    for nothing in (image * 0, image * 0 + 5, np.where(np.indices((96, 96)).sum(0) == 0, 9, 5)):
+        assert (bias_field(nothing, mask) == 1).all()
+    assert (bias_field(image, ~mask) == 1).all()
 
 
 def test_auto_leaves_a_clean_image_alone_and_volumes_work():

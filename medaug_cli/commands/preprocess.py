@@ -37,7 +37,10 @@ def preprocess(
     ] = None,
     fit: Annotated[Literal["pad", "stretch"], typer.Option(help="Keep the shape, or stretch it to a square.")] = "pad",
     label: Annotated[str | None, typer.Option(help="Give every box this one label.")] = None,
-    denoise: Annotated[Literal["auto", "none", "median", "curvature"], typer.Option(help="Smooth the noise.")] = "auto",
+    denoise: Annotated[
+        Literal["auto", "none", "median", "curvature", "anisotropic"], typer.Option(help="Smooth the noise.")
+    ] = "auto",
+    bias: Annotated[Literal["none", "n4"], typer.Option(help="Even out the coil's field.")] = "none",
     bits: Annotated[Literal["8", "16"], typer.Option(help="Bits of a stored pixel.")] = "8",
     slices: Annotated[Literal["all", "lesions"], typer.Option(help="Slices of a volume to keep.")] = "all",
     min_area: Annotated[int, typer.Option(help="Pixels from which a component of a mask is a lesion.", min=1)] = 10,
@@ -75,8 +78,8 @@ def preprocess(
 
     recipe = Recipe(
         size, strip, fit=fit, strip_settings=tuple(options.parse_settings(settings).items()),
-        spacing=options.parse_spacing(spacing), plane=plane, denoising=denoise, on_fail=on_fail, slices=slices,
-        least_area=min_area, label=label, bits=int(bits), keep_masks=keep_masks,
+        spacing=options.parse_spacing(spacing), plane=plane, denoising=denoise, bias=bias, on_fail=on_fail,
+        slices=slices, least_area=min_area, label=label, bits=int(bits), keep_masks=keep_masks,
     )  # fmt: skip
     with console.bar("preprocess", 1.0) as bar:
         store = preprocess(PreprocessOptions(

@@ -19,7 +19,7 @@ from medaug_cli.scans.brain_judgement import is_stripped, judge
 CHOICES = ("auto", "none")
 VOLUMES = ("deepbet", "brain3d")  # what `auto` takes for a volume: the first that is ready
 SLICES = "brain2d"
-THICK = 3.5  # mm between slices from which a volume is stripped slice by slice
+THICK = 8.0  # mm between slices from which a volume is stripped slice by slice
 SHALLOW = 80.0  # mm of extent below which a volume is a stack of slices
 
 Settings = tuple[tuple[str, str], ...]  # name and value, as typed

@@ -20,13 +20,14 @@ from medaug_cli.scans.brain_head import (
     largest,
     otsu,
     resampled,
-    restored,
     unit_range,
 )
+from medaug_cli.scans.intensity import bias_field
 
 WORK = 2.0  # mm
 USUAL_VOLUME = 1400.0  # ml
-GROW = 2.5  # mm: the rim that the level left out
+FIELD = 6.0  # mm: the grid on which the coil's field is fitted
+GROW = 1.5  # mm: the rim that the level left out
 
 
 @dataclass
@@ -50,7 +51,8 @@ def brain3d(image: np.ndarray, spacing: Spacing) -> Extracted:
     nothing = Extracted(np.zeros(image.shape, bool), {"volume_ml": 0.0})
     if depth.max() < 25:
         return nothing
-    grey = grey / field_of_coil(grey, head & (grey > 0.5 * otsu(grey[head])), step)
+    lit = head & (grey > 0.5 * otsu(grey[head]))
+    grey = grey / bias_field(grey, lit, step, grid=FIELD, iterations=(50, 50, 30), threshold=1e-3)
     grey, contrast = _in_brain_units(grey, depth, step)
     best, best_score = nothing.mask, -np.inf
     measures = nothing.measures
@@ -60,24 +62,19 @@ def brain3d(image: np.ndarray, spacing: Spacing) -> Extracted:
             best, best_score, measures = region, score, found
     if best is nothing.mask:
         return nothing
-    return Extracted(restored(dilate(best, GROW, step) & head, image.shape, 0.5), measures)
+    return Extracted(_grown(best, GROW, step, image.shape), measures)
 
 
-def field_of_coil(image: np.ndarray, mask: np.ndarray, spacing: Spacing) -> np.ndarray:
-    """Return the smooth field that brightens a volume (N4, Tustison 2010), 1 in the middle of the masked values."""
-    import SimpleITK as sitk
+def _grown(mask: np.ndarray, radius: float, spacing: Spacing, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the voxels of the finer grid of `shape` at most `radius` mm from a mask's surface, or inside it."""
+    from scipy import ndimage
 
-    scan = sitk.GetImageFromArray((image * 1000 + 1).astype(np.float32))
-    scan.SetSpacing([float(step) for step in spacing[::-1]])
-    where = sitk.GetImageFromArray(mask.astype(np.uint8))
-    where.CopyInformation(scan)
-    correction = sitk.N4BiasFieldCorrectionImageFilter()
-    correction.SetMaximumNumberOfIterations([50, 50, 30])
-    correction.SetConvergenceThreshold(1e-3)
-    shrink = [max(1, round(4.0 / step)) for step in spacing[::-1]]
-    correction.Execute(sitk.Shrink(scan, shrink), sitk.Shrink(where, shrink))
-    field = sitk.GetArrayFromImage(sitk.Exp(correction.GetLogBiasFieldAsImage(scan)))
-    return field / max(float(np.median(field[mask])), 1e-6)
+    half = min(spacing) / 2  # from the middle of a voxel to its face
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing) - half
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing) - half
+    factors = [n / m for n, m in zip(shape, mask.shape, strict=True)]
+    distance = np.where(mask, -inside, outside).astype(np.float32)
+    return ndimage.zoom(distance, factors, order=1, grid_mode=True, mode="nearest") <= radius
 
 
 def _smoothed(image: np.ndarray, spacing: Spacing) -> np.ndarray:

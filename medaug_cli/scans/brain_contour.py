@@ -110,13 +110,15 @@ def closed_path(energy: np.ndarray, step: int = STEP, stiffness: float = STIFFNE
     rays, count = energy.shape
     shifts = np.arange(-step, step + 1)
     penalty = (stiffness * shifts**2)[:, None]
-    best, came = energy[0], np.zeros((2 * rays, count), np.int64)
+    padded = np.full(count + 2 * step, np.inf)
+    best, came = padded[step : step + count], np.zeros((2 * rays, count), np.int64)
+    best[:] = energy[0]
+    shifted = np.lib.stride_tricks.sliding_window_view(padded, count)  # (shifts, r), of `best` as it is
     for row in range(1, 2 * rays):
-        padded = np.pad(best, step, constant_values=np.inf)
-        before = np.lib.stride_tricks.sliding_window_view(padded, count) + penalty  # (shifts, r)
+        before = shifted + penalty
         choice = before.argmin(axis=0)
         came[row] = np.arange(count) + shifts[choice]
-        best = before[choice, np.arange(count)] + energy[row % rays]
+        best[:] = before[choice, np.arange(count)] + energy[row % rays]
     path, column = np.zeros(rays, np.int64), int(best.argmin())
     for row in range(2 * rays - 1, -1, -1):
         if rays // 2 <= row < rays // 2 + rays:

@@ -1,54 +1,26 @@
 """From one file to the slices of a store: strip, denoise, crop, resize, scale, and carry boxes and masks along."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import new_file
-from medaug_cli.plugin import Plane
+from medaug_cli.errors import BadInput
 from medaug_cli.scans.annotations import Annotation
-from medaug_cli.scans.brain_files import masks_folder, read_brain_mask
-from medaug_cli.scans.geometry import Fit, Placement, place
-from medaug_cli.scans.grids import resampled_back
+from medaug_cli.scans.geometry import Placement, place
 from medaug_cli.scans.histograms import Histogram
-from medaug_cli.scans.intensity import Denoising, denoise, scale_intensity
+from medaug_cli.scans.intensity import bias_field, chosen_denoising, denoise, windowed, windows
 from medaug_cli.scans.lesions import Lesions, lesions_of
-from medaug_cli.scans.reading import Pixels, Scan, read_pixels
+from medaug_cli.scans.reading import Scan, read_pixels
+from medaug_cli.scans.recipe import Recipe
 from medaug_cli.scans.report import SliceReport
+from medaug_cli.scans.stripping import Stripped, spacing_of, strip, without_stripping
 from medaug_cli.scans.thumbnails import add_pictures
 from medaug_cli.store import Record
 
 LEAST_SHARE = 0.3  # of a box's area that must stay in the frame
 LEAST_COVER = 0.5  # of a box's area that the brain mask should cover
 BLANK = 0.02  # share of a volume's brightness below which a slice is blank
-
-OnFail = Literal["crop", "skip", "error"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How every file is treated."""
-
-    size: int = 256
-    strip: str = "auto"  # or a folder of brain masks, with a slash in it
-    strip_settings: tuple[tuple[str, str], ...] = ()
-    spacing: tuple[float, ...] | None = None  # mm in numpy axis order, instead of what the file says
-    plane: Plane | None = None  # of a picture
-    fit: Fit = "pad"
-    margin: float = 0.05
-    percentiles: tuple[float, float] = (1.0, 99.9)
-    denoising: Denoising = "auto"
-    on_fail: OnFail = "crop"
-    slices: Literal["all", "lesions"] = "all"
-    least_area: int = 10
-    label: str | None = None
-    channels: int = 1
-    bits: int = 8
-    with_masks: bool = False
-    keep_masks: Path | None = None
 
 
 @dataclass
@@ -68,73 +40,17 @@ def process(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = 
     pixels = read_pixels(scan)
     image = with_channels(pixels.image, recipe.channels)
     lesions = lesions_of(scan, annotation, pixels)
-    stripped = _strip(scan, image, pixels, recipe)
+    stripped = strip(scan, image, pixels, recipe)
+    if not scan.volume:
+        stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])
     if stripped.refused:
         return Outcome(reports=[_report(scan, None, stripped, state="skipped")])
-    outcome = (_volume if scan.volume else _picture)(scan, image, lesions, stripped, recipe)
+    scaled, steps = _treated(image, stripped.mask, spacing_of(scan, pixels, recipe), recipe)
+    outcome = (_volume if scan.volume else _picture)(scan, scaled, lesions, stripped, recipe, steps)
     stored = [record.image for record in outcome.records]
     outcome.histograms = {"before": Histogram.of([image]), "after": Histogram.of(stored)} if stored else {}
     add_pictures(outcome.records, outcome.reports, image, stripped.mask, example)
     return outcome
-
-
-@dataclass(frozen=True)
-class _Stripped:
-    mask: np.ndarray | None
-    name: str = "none"
-    doubtful: bool = False
-    reason: str = ""
-    measures: dict[str, float] = field(default_factory=dict)
-    refused: bool = False
-
-
-def _strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> _Stripped:
-    """Extract the brain; where that is doubtful, crop to the head, skip the file or stop, as the recipe says."""
-    if recipe.strip == "none":
-        return _Stripped(None)
-    from medaug_cli.scans.brain import BrainMask, extract_brain
-
-    folder = masks_folder(recipe.strip)
-    if folder is not None:
-        found = BrainMask(read_brain_mask(folder, scan, image.shape[1:]), "masks")
-    else:
-        spacing = _spacing(scan, pixels, recipe)
-        found = extract_brain(image.mean(0), recipe.strip, spacing, recipe.plane, recipe.strip_settings)
-    if recipe.keep_masks is not None and found.mask is not None:
-        _keep_mask(scan, found.mask, recipe.keep_masks, pixels)
-    measures = {name: round(float(value), 4) for name, value in found.measures.items()}
-    if found.doubtful and recipe.on_fail == "error":
-        raise BadInput(f"{scan.path}: brain extraction is doubtful ({found.reason}); choose --on-fail crop or skip")
-    refused = found.doubtful and recipe.on_fail == "skip"
-    return _Stripped(found.mask, found.name, found.doubtful, found.reason, measures, refused)
-
-
-def _spacing(scan: Scan, pixels: Pixels, recipe: Recipe) -> tuple[float, ...] | None:
-    """Return mm in numpy axis order: the recipe's, else the file's, else None."""
-    if recipe.spacing is None:
-        return pixels.spacing
-    if len(recipe.spacing) not in (1, pixels.image.ndim - 1):
-        given = ",".join(f"{step:g}" for step in recipe.spacing[::-1])
-        raise UsageError(f"--spacing {given}: {scan.relative} has {pixels.image.ndim - 1} axes")
-    return recipe.spacing * (pixels.image.ndim - 1) if len(recipe.spacing) == 1 else recipe.spacing
-
-
-def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path, pixels: Pixels) -> None:
-    """Write a brain mask in the geometry of its scan: NIfTI for a volume, PNG for a picture."""
-    if pixels.grid is None or pixels.stored is None:
-        from PIL import Image
-
-        with new_file(folder / f"{scan.id}.png") as temporary:
-            Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
-        return
-    import SimpleITK as sitk
-
-    back = resampled_back(mask, pixels.grid, pixels.stored, pixels.stored_shape)
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{scan.id}.nii.gz"
-    unfinished = folder / f".{scan.id}.tmp.nii.gz"
-    sitk.WriteImage(back, str(unfinished))
-    unfinished.replace(target)
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -147,25 +63,52 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(image[:1], channels, 0)
 
 
-def _picture(scan: Scan, image: np.ndarray, lesions: Lesions, stripped: _Stripped, recipe: Recipe) -> Outcome:
-    height, width = image.shape[1:]
+def _treated(
+    image: np.ndarray, mask: np.ndarray | None, spacing: tuple[float, ...] | None, recipe: Recipe
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return an image (c, *s) denoised, its coil's field evened out, and scaled; and what was done, for the record."""
+    method = chosen_denoising(image.mean(0), recipe.denoising)
+    quiet = np.stack([denoise(channel, method) for channel in image])
+    if recipe.bias == "n4":
+        lit = quiet.mean(0) > quiet.min() if mask is None else mask
+        quiet = quiet / bias_field(quiet.mean(0), lit, spacing)
+    found = windows(quiet, mask, recipe.percentiles)
+    steps = {"denoising": method, "bias_field": recipe.bias, "windows": [list(w) if w else None for w in found]}
+    return windowed(quiet, mask, found), steps
+
+
+def _doubted_by_lesions(scan: Scan, stripped: Stripped, image: np.ndarray, boxes: np.ndarray) -> Stripped:
+    """Return a slice with its head for a brain mask that leaves a lesion out: a box may doubt it, never mend it."""
+    if stripped.mask is None or stripped.doubtful or not len(boxes):
+        return stripped
+    cover = min(_cover(box, stripped.mask) for box in boxes)
+    if cover >= LEAST_COVER:
+        return stripped
+    reason = f"the brain mask covers {cover:.0%} of a lesion"
+    if stripped.on_fail == "error":
+        raise BadInput(f"{scan.path}: brain extraction is doubtful ({reason}); choose --on-fail crop or skip")
+    return without_stripping(stripped, image, reason)
+
+
+def _picture(
+    scan: Scan, scaled: np.ndarray, lesions: Lesions, stripped: Stripped, recipe: Recipe, steps: dict[str, Any]
+) -> Outcome:
+    height, width = scaled.shape[1:]
     placement = place((height, width), stripped.mask, recipe.size, recipe.fit, recipe.margin)
-    quiet = np.stack([denoise(channel, recipe.denoising) for channel in image])
-    scaled = scale_intensity(quiet, stripped.mask, recipe.percentiles)
     found = lesions.in_slice(None, recipe.least_area)
-    record, report = _slice(scan, None, scaled, found, lesions.mask(None), stripped, placement, recipe)
+    record, report = _slice(scan, None, scaled, found, lesions.mask(None), stripped, placement, recipe, steps)
     report.dropped_boxes[:0] = lesions.empty
     return Outcome([record], [report])
 
 
-def _volume(scan: Scan, image: np.ndarray, lesions: Lesions, stripped: _Stripped, recipe: Recipe) -> Outcome:
+def _volume(
+    scan: Scan, scaled: np.ndarray, lesions: Lesions, stripped: Stripped, recipe: Recipe, steps: dict[str, Any]
+) -> Outcome:
     """Treat a volume as one: one crop and one range of grey values for all its slices."""
     outcome = Outcome()
-    quiet = np.stack([denoise(channel, recipe.denoising) for channel in image])
-    scaled = scale_intensity(quiet, stripped.mask, recipe.percentiles)
     flat = None if stripped.mask is None else np.asarray(stripped.mask.any(0))
-    placement = place(image.shape[2:], flat, recipe.size, recipe.fit, recipe.margin)
-    for z in range(image.shape[1]):
+    placement = place(scaled.shape[2:], flat, recipe.size, recipe.fit, recipe.margin)
+    for z in range(scaled.shape[1]):
         found = lesions.in_slice(z, recipe.least_area)
         if not len(found[0]) and (recipe.slices == "lesions" or scaled[:, z].mean() < BLANK):
             state = "blank" if scaled[:, z].mean() < BLANK else "skipped"
@@ -173,9 +116,11 @@ def _volume(scan: Scan, image: np.ndarray, lesions: Lesions, stripped: _Stripped
                 _report(scan, z, stripped, state=state, reason="no lesion" if state == "skipped" else "")
             )
             continue
-        mask = None if stripped.mask is None else stripped.mask[z]
-        own = _Stripped(mask, stripped.name, stripped.doubtful, stripped.reason, stripped.measures)
-        record, report = _slice(scan, z, scaled[:, z], found, lesions.mask(z), own, placement, recipe)
+        own = stripped.in_slice(z)
+        if own.refused:
+            outcome.reports.append(_report(scan, z, own, state="skipped"))
+            continue
+        record, report = _slice(scan, z, scaled[:, z], found, lesions.mask(z), own, placement, recipe, steps)
         outcome.records.append(record)
         outcome.reports.append(report)
     if outcome.reports:
@@ -185,7 +130,7 @@ def _volume(scan: Scan, image: np.ndarray, lesions: Lesions, stripped: _Stripped
 
 def _slice(
     scan: Scan, z: int | None, scaled: np.ndarray, found: tuple[np.ndarray, list[str]], lesion: np.ndarray | None,
-    stripped: _Stripped, placement: Placement, recipe: Recipe,
+    stripped: Stripped, placement: Placement, recipe: Recipe, steps: dict[str, Any],
 ) -> tuple[Record, SliceReport]:  # fmt: skip
     report = _report(scan, z, stripped)
     boxes, labels = found
@@ -208,7 +153,7 @@ def _slice(
     if recipe.with_masks:
         full = np.zeros(scaled.shape[1:], bool) if lesion is None else lesion
         mask = (placement.apply(full[None].astype(np.float32), "area")[0] >= 0.5).astype(np.uint8)
-    details: dict[str, Any] = {"file": scan.shown, "placement": placement.details(), "strip": stripped.name}
+    details: dict[str, Any] = {"file": scan.shown, "placement": placement.details(), "strip": stripped.name, **steps}
     if z is not None:
         details["slice"] = z
     record = Record(
@@ -237,7 +182,7 @@ def _cover(box: np.ndarray, mask: np.ndarray) -> float:
     return float(part.mean()) if part.size else 0.0
 
 
-def _report(scan: Scan, z: int | None, stripped: _Stripped, **changes: Any) -> SliceReport:
+def _report(scan: Scan, z: int | None, stripped: Stripped, **changes: Any) -> SliceReport:
     said = {
         "id": scan.id if z is None else f"{scan.id}-{z:03d}", "file": scan.shown, "slice": z, "state": "kept",
         "strip": stripped.name, "doubtful": stripped.doubtful, "reason": stripped.reason,

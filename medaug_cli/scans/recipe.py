@@ -1,0 +1,35 @@
+"""How every file of a run is treated."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medaug_cli.plugin import Plane
+from medaug_cli.scans.geometry import Fit
+from medaug_cli.scans.intensity import Denoising
+
+OnFail = Literal["crop", "skip", "error"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every file is treated."""
+
+    size: int = 256
+    strip: str = "auto"  # or a folder of brain masks, with a slash in it
+    strip_settings: tuple[tuple[str, str], ...] = ()
+    spacing: tuple[float, ...] | None = None  # mm in numpy axis order, instead of what the file says
+    plane: Plane | None = None  # of a picture
+    fit: Fit = "pad"
+    margin: float = 0.05
+    percentiles: tuple[float, float] = (1.0, 99.9)
+    denoising: Denoising = "auto"
+    bias: Literal["none", "n4"] = "none"
+    on_fail: OnFail = "crop"
+    slices: Literal["all", "lesions"] = "all"
+    least_area: int = 10
+    label: str | None = None
+    channels: int = 1
+    bits: int = 8
+    with_masks: bool = False
+    keep_masks: Path | None = None
