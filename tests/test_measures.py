@@ -191,7 +191,7 @@ def test_tsne_judges_by_a_detector(judged, monkeypatch):
     assert good["fidelity"]["shuffled"] < 0.5
     shown = CliRunner().invoke(app, [*arguments, "--overwrite"])
     assert shown.exit_code == 0, shown.output
-    assert "found" in shown.output
+    assert "of 40 boxes show a lesion that the detector finds" in " ".join(shown.output.split())
 
 
 def test_a_detector_that_cannot_judge_is_refused(judged):
