@@ -120,7 +120,7 @@ def test_a_stranger_is_listed_and_shown(blobs, place):
     text = medaug(place, "plugins", "show", "blobs", plugins=[blobs])
     assert "--set brightness=0.3   How much brighter a blob is (float from 0.0 to 1.0)" in text
     assert ("generator", "blobs", "medaug-blobs") not in listed(place)
-    ours = "boxgan, copy-paste, cpggan, duplicate, inpaint, pggan, pggan-class, procedural"
+    ours = "boxgan, copy-paste, cpggan, duplicate, inpaint, pggan, pggan-class, procedural, regions"
     assert f"installed: {ours}" in medaug(place, "train-gan", "real.h5", "--generator", "blobs", code=4)
 
 
