@@ -4,13 +4,17 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.scans.frames import Recipe
 from medaug_cli.scans.geometry import Placement, place
 from medaug_cli.scans.intensity import bias_field, denoise, noise_level, scale_intensity, to_uint8
+from medaug_cli.scans.pipeline import PreprocessOptions, preprocess
+from medaug_cli.scans.scanner import scanner_boxes
 
 
 @st.composite
@@ -191,3 +195,35 @@ def test_auto_leaves_a_clean_image_alone_and_volumes_work():
     assert denoise(np.stack([clean] * 4), "curvature").shape == (4, 96, 96)
     with pytest.raises(UsageError, match="denoising"):
         denoise(clean, "magic")
+
+
+TURNS = [(1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1), (0, 0, 1, 1, 0, 0, 0, 1, 0)]
+
+
+@pytest.mark.parametrize("direction", TURNS)
+def test_a_processed_box_lies_where_the_scanner_put_the_lesion(tmp_path, direction):
+    image, labels = np.zeros((30, 48, 40), np.float32), np.zeros((30, 48, 40), np.uint8)
+    image[2:28, 4:44, 4:36] = 100 + np.indices((26, 40, 32)).sum(0)
+    labels[7:9, 11:21, 13:18] = 1  # as the file stores it, z first
+    (tmp_path / "scans").mkdir(), (tmp_path / "masks").mkdir()
+    for array, folder in ((image, "scans"), (labels, "masks")):
+        written = sitk.GetImageFromArray(array)
+        written.SetSpacing((1.0, 1.3, 2.0))
+        written.SetDirection(direction)
+        sitk.WriteImage(written, str(tmp_path / folder / "a.nii.gz"))
+    recipe = Recipe(64, "none", denoising="none", bias="n4")
+    options = PreprocessOptions(
+        tmp_path / "scans", tmp_path / "real.h5", masks=tmp_path / "masks", split="1,0,0", recipe=recipe
+    )
+    store = preprocess(options)
+    shown = [i for i in range(len(store)) if len(store.boxes[i])]
+    found = np.concatenate([scanner_boxes(store.details[i], store.boxes[i]) for i in shown])
+    whole = np.concatenate([found[:, :3].min(0), found[:, 3:].max(0)])
+    assert abs(whole - (13, 11, 7, 18, 21, 9)).max() <= 0.5
+    details = store.details[0]
+    assert details["bias_field"] == "n4"
+    assert details["denoising"] == "none"
+    low, high = details["windows"][0]
+    assert 0 <= low < high
+    with pytest.raises(BadInput, match="incomplete"):
+        scanner_boxes({**details, "grid": {}, "slice": None}, store.boxes[0])

@@ -1,6 +1,6 @@
 """From one file to the slices of a store: strip, denoise, crop, resize, scale, and carry boxes and masks along."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ def process(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = 
     if stripped.refused:
         return Outcome(reports=[_report(scan, None, stripped, state="skipped")])
     scaled, steps = _treated(image, stripped.mask, spacing_of(scan, pixels, recipe), recipe)
+    if pixels.grid is not None and pixels.stored is not None:
+        steps |= {"grid": asdict(pixels.grid), "stored": asdict(pixels.stored)}
     outcome = (_volume if scan.volume else _picture)(scan, scaled, lesions, stripped, recipe, steps)
     stored = [record.image for record in outcome.records]
     outcome.histograms = {"before": Histogram.of([image]), "after": Histogram.of(stored)} if stored else {}
