@@ -137,6 +137,16 @@ def test_a_stripped_brain_is_left_alone():
     assert extract_brain(image, "none").mask is None
 
 
+def test_a_picture_in_a_black_frame_is_not_taken_for_a_brain():
+    image, truth = head((192, 160))
+    framed, known = np.zeros((256, 240), np.float32), np.zeros((256, 240), bool)
+    framed[32:224, 40:200], known[32:224, 40:200] = np.where(image > 0, image, 1), truth
+    no_skull = np.where(known, framed, np.minimum(framed, 4))  # noise in the frame, but nothing bright around the brain
+    found = extract_brain(no_skull, "auto", (1.0, 1.0))
+    assert found.name == "brain2d"
+    assert found.mask.mean() < 0.5
+
+
 def test_brain_masks_come_from_a_folder(tmp_path):
     scans, masks = tmp_path / "scans", tmp_path / "masks"
     scans.mkdir(), masks.mkdir()

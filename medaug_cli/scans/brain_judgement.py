@@ -9,6 +9,7 @@ from medaug_cli.scans.brain_head import head_depth, head_mask, largest, unit_ran
 AGREEMENT = 0.75  # of two methods; below it one of them is wrong, and who knows which
 SHARE = (0.25, 0.97)  # of the head that a brain takes
 COMPACT = 0.45  # circumference of the disc of equal area, divided by that of the mask
+FRAME = 0.9  # of its bounding box: what takes more is no brain
 SECTORS, DEPTHS = 36, 10  # of the skull that is looked for, and how many mm deep
 
 
@@ -79,9 +80,15 @@ def is_stripped(image: np.ndarray, spacing: Sequence[float] | None = None) -> bo
     if border.mean() < 0.98 or not 0.15 < background.mean() < 0.97:
         return False
     content = largest(~background)
-    if content.sum() < 0.9 * (~background).sum():
+    if content.sum() < 0.9 * (~background).sum() or _fill(content) > FRAME:
         return False
     return skull_share(image, spacing) < 0.15
+
+
+def _fill(mask: np.ndarray) -> float:
+    """Return the share of its bounding box that a mask takes: 0.79 for an ellipse, 1 for a picture in a black frame."""
+    sides = [np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1)]
+    return float(mask.sum() / (sides[0] * sides[1]))
 
 
 def skull_share(image: np.ndarray, spacing: Sequence[float] | None = None) -> float:
