@@ -75,7 +75,7 @@ def test_every_mistake_has_a_card(page):
     assert "6 missed, 3 false alarms shown" in page.locator("#counter").inner_text()
     assert heads(page).count("false alarm: poorly localised") == 1
     assert heads(page).count("false alarm: background") == 2
-    assert heads(page).count("missed, seen below the threshold") == 1  # touched by a box too low to hit
+    assert heads(page).count("missed, found too loosely") == 1
     assert "<b>one" in page.locator("#detector").inner_text()
 
 

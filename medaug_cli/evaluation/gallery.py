@@ -83,6 +83,7 @@ def _collect(gallery: Gallery, detector: str, found: FoundBoxes, seen: Sightings
     else:
         errors = [KINDS[kind] if kind >= 0 else "" for kind in error_kinds(data, found, seen, iou)[0].tolist()]
     touching = _best_touching(data, found)
+    touched = touching >= found.scores[seen.kept].min(initial=np.inf)
     missed = np.flatnonzero(~seen.found)
     missed = missed[np.argsort(-sizes[missed], kind="stable")]
     false = np.flatnonzero(seen.false)
@@ -91,7 +92,7 @@ def _collect(gallery: Gallery, detector: str, found: FoundBoxes, seen: Sightings
     for i in missed[:MOST].tolist():
         score = float(touching[i]) if np.isfinite(touching[i]) else None
         label = data.label_names[truth.labels[i]]
-        near = "seen below the threshold" if score is not None else ""
+        near = "" if score is None else "found too loosely" if touched[i] else "seen below the score"
         card = ("missed", near, label, score, float(sizes[i]))
         shown += _add(gallery, detector, int(truth.images[i]), truth.boxes[i], ("truth", i), card, found, seen)
     for i in false[:MOST].tolist():

@@ -41,7 +41,7 @@ class Mistake:
     """One card: a missed lesion or a false alarm."""
 
     kind: str  # missed or false alarm
-    error: str  # what kind of false alarm; "near" or "" for a miss
+    error: str  # what kind of false alarm; how near a miss was, or ""
     detector: str
     image: str
     patient: str
