@@ -114,9 +114,9 @@ def _volume(
         found = lesions.in_slice(z, recipe.least_area)
         if not len(found[0]) and (recipe.slices == "lesions" or scaled[:, z].mean() < BLANK):
             state = "blank" if scaled[:, z].mean() < BLANK else "skipped"
-            outcome.reports.append(
-                _report(scan, z, stripped, state=state, reason="no lesion" if state == "skipped" else "")
-            )
+            left_out = _report(scan, z, stripped, state=state, doubtful=False)
+            left_out.reason = "no lesion" if state == "skipped" else ""
+            outcome.reports.append(left_out)
             continue
         own = stripped.in_slice(z)
         if own.refused:

@@ -20,7 +20,10 @@ def find_masks(path: Path, scans: Sequence[Scan]) -> dict[str, Path]:
         return {scans[0].id: path}
     files = [file for file in sorted(path.rglob("*")) if suffix_of(file) in suffixes()]
     by_name: dict[str, list[Path]] = defaultdict(list)
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
+        if is_mask_name(file):
+            by_folder[file.parent.resolve()].append(file)
         relative = file.relative_to(path).as_posix()
         by_name[relative[: len(relative) - len(suffix_of(file))]].append(file)
     own = {path.resolve() for scan in scans for path in scan.all_files}
@@ -32,7 +35,7 @@ def find_masks(path: Path, scans: Sequence[Scan]) -> dict[str, Path]:
             for file in by_name.get(key, [])
             if file.resolve() not in own
         ]
-        mask = same[0] if same else _beside(scan, files)
+        mask = same[0] if same else _beside(scan, by_folder[scan.path.parent.resolve()])
         if mask is not None:
             found[scan.id] = mask
     if not found:
@@ -52,9 +55,8 @@ def is_mask_name(path: Path) -> bool:
     return bool({"mask", "masks", "seg", "segmentation", "label", "labels", "roi"} & set(words))
 
 
-def _beside(scan: Scan, files: Sequence[Path]) -> Path | None:
-    """Return the mask in the scan's own folder whose name begins most like the scan's."""
-    near = [file for file in files if file.parent.resolve() == scan.path.parent.resolve() and is_mask_name(file)]
+def _beside(scan: Scan, near: Sequence[Path]) -> Path | None:
+    """Return, of the masks in the scan's own folder, the one whose name begins most like the scan's."""
     if not near:
         return None
     alike = [_common(stem_of(file).lower(), scan.name.rpartition("/")[2].lower()) for file in near]

@@ -96,7 +96,7 @@ class PreprocessReport(Strict):
             if each.state != "kept":
                 counted[each.state + (f": {_general(each.reason)}" if each.reason else "")] += 1
             elif each.doubtful:
-                counted.update(f"doubtful: {_general(part)}" for part in each.reason.split("; "))
+                counted[f"doubtful: {_general(each.reason)}"] += 1
         counted.update(f"left out: {_general(one.reason)}" for one in self.left_out)
         return counted.most_common(20)
 

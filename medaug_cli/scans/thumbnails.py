@@ -19,10 +19,13 @@ BOX, OUTLINE = (230, 159, 0), (86, 180, 233)  # orange and sky blue, told apart 
 def add_pictures(
     records: Sequence[Record], reports: Sequence[SliceReport], image: np.ndarray, mask: np.ndarray | None, example: bool
 ) -> None:
-    """Give a picture to the first doubtful slices of a scan (c, *s), or as an example to a slice in its middle."""
+    """Give a picture to some doubtful slices of a scan (c, *s), and as an example to one that is not."""
     known = {record.id: record for record in records}
     kept = [report for report in reports if report.id in known]
-    chosen = [report for report in kept if report.flagged][:DOUBTFUL_A_SCAN]
+    doubtful = [report for report in kept if report.flagged]
+    doubtful = [report for report in doubtful if report.boxes or report.dropped_boxes] or doubtful
+    several = min(DOUBTFUL_A_SCAN, len(doubtful))
+    chosen = [doubtful[(k + 1) * len(doubtful) // (several + 1)] for k in range(several)]
     others = [report for report in kept if not report.flagged]
     if example and others:
         with_boxes = [report for report in others if report.boxes] or others

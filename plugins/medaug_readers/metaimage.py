@@ -12,6 +12,9 @@ from medaug_readers.nrrd import beside
 from medaug_readers.volumes import check_voxels, damaged, inflated, read_itk
 
 LINES = 500  # of a header
+PLACED = (
+    ("ElementSpacing", "ElementSize"), ("TransformMatrix", "Rotation", "Orientation"), ("Offset", "Position", "Origin"),
+)  # fmt: skip
 WIDTH = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG_LONG": 8,
     "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
@@ -69,6 +72,9 @@ def _check(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
         raise damaged(path, error) from error
     if width is None or not sides or min(sides) < 1 or axes != len(sides) or channels < 1:
         raise damaged(path, f"its voxels are {fields.get('ElementType')!r} of the size {sides}")
+    missing = [names[0] for names in PLACED if not set(names) & set(fields)]
+    if missing:
+        raise damaged(path, f"it does not say how its voxels lie ({', '.join(missing)})")
     if skipped or not _true(fields | {"BinaryData": fields.get("BinaryData", "True")}, "BinaryData"):
         raise BadInput(f"{path} has text for voxels, or bytes before them, which is not read; write it anew")
     order = ">" if _true(fields, "BinaryDataByteOrderMSB") or _true(fields, "ElementByteOrderMSB") else "<"
@@ -78,7 +84,7 @@ def _check(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
     if packed:
         content = io.BytesIO(file.read())
         size = fields.get("CompressedDataSize")
-        if size is not None and size != str(len(content.getbuffer())):  # type: ignore[attr-defined]
+        if size != str(len(content.getbuffer())):  # type: ignore[attr-defined]
             raise damaged(path, f"it holds {len(content.getbuffer())} bytes where its header says {size}")  # type: ignore[attr-defined]
     wanted = math.prod(sides) * width * channels
     check_voxels(path, inflated(content, "zlib" if packed else "raw"), wanted, kind)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar, cast
 
+import numpy as np
+
 from medaug_cli.plugin import Capabilities, StoredImage
 from medaug_readers.volumes import check_voxels, damaged, inflated, read_itk
 
@@ -84,6 +86,35 @@ def _header(path: Path, file: BinaryIO) -> _Header:
         raise damaged(path, f"its voxels are {widths[1:4]} mm wide")
     if not (math.isfinite(start) and size <= start < 1 << 30 and start == int(start)):
         raise damaged(path, f"its voxels are said to begin at byte {start}")
+    slope, shift = struct.unpack_from(f"{order}2{'f' if size == 348 else 'd'}", header, 112 if size == 348 else 176)
+    if not (math.isfinite(slope) and math.isfinite(shift) and (slope == 0 or 1e-12 < abs(slope) < 1e12)):
+        raise damaged(path, f"its values are to be multiplied by {slope} and shifted by {shift}")
+    _check_places(path, order, size, header, np.array(widths))
     file.read(int(start) - size)
     kind = order + FLOATS[coded] if coded in FLOATS else None
     return _Header(math.prod(shape[:axes]) * bits // 8, int(start), kind)
+
+
+def _check_places(path: Path, order: str, size: int, header: bytes, widths: np.ndarray) -> None:
+    """Raise BadInput where qform and sform, which place voxels in the same space, contradict each other."""
+    if size == 348:
+        codes = struct.unpack_from(f"{order}2h", header, 252)
+        numbers = np.array(struct.unpack_from(f"{order}18f", header, 256))
+    else:
+        codes = struct.unpack_from(f"{order}2i", header, 344)
+        numbers = np.array(struct.unpack_from(f"{order}18d", header, 352))
+    if codes[0] != codes[1] or codes[0] < 1:
+        return
+    b, c, d = numbers[:3]
+    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d)) if np.isfinite(numbers[:3]).all() else math.nan
+    turned = np.array([
+        [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+        [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+        [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+    ])  # fmt: skip
+    turned = turned * widths[1:4] * [1, 1, -1 if widths[0] < 0 else 1]
+    rows = numbers[6:].reshape(3, 4)
+    near = 0.01 * float(np.abs(widths[1:4]).max())
+    same = np.abs(rows[:, :3] - turned).max() <= near and np.abs(rows[:, 3] - numbers[3:6]).max() <= 10 * near
+    if not same:
+        raise damaged(path, "its two ways to place its voxels, qform and sform, contradict each other")

@@ -19,6 +19,11 @@ TYPES = {
     "unsigned long long|unsigned long long int|uint64|uint64_t|double",
 }  # bytes -> names
 WIDTH = {name: width for width, names in TYPES.items() for name in names.split("|")}
+WORDS = """dimension|type|block size|blocksize|encoding|endian|content|old min|oldmin|old max|oldmax|min|max|
+    data file|datafile|line skip|lineskip|byte skip|byteskip|number|sample units|sampleunits|space|space dimension|
+    space units|space origin|space directions|measurement frame|sizes|spacings|thicknesses|axis mins|axismins|axis maxs|
+    axismaxs|centers|centerings|labels|units|kinds"""
+FIELDS = {word.strip() for word in WORDS.split("|")}
 ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
 
 
@@ -67,7 +72,7 @@ def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
         name, colon, value = line.decode("ascii", "replace").partition(":")
         if line.startswith(b"#") or value.startswith("="):  # a comment, or a note of key and value
             continue
-        if not colon or name.strip().lower() in fields:
+        if not colon or name.strip().lower() in fields or name.strip().lower() not in FIELDS:
             raise damaged(path, f"its header has the line {line[:40]!r}")
         fields[name.strip().lower()] = value.strip()
     raise damaged(path, "its header does not end")
