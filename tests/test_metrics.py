@@ -24,6 +24,7 @@ from medaug_cli.metrics import (
     found_boxes,
     froc,
     iou,
+    matching,
     twelve_numbers,
     validation_score,
 )
@@ -320,3 +321,17 @@ def test_the_validation_score_of_nothing():
     assert validation_score([np.empty((0, 4))], [[]], [empty]) == zeros
     assert validation_score([np.array([UNIT])], [[0]], [empty]) == zeros
     assert validation_score([], [], []) == zeros
+
+
+@settings(max_examples=50)
+@given(scene=scenes(), threads=st.integers(2, 5))
+def test_threads_change_nothing(scene, threads):
+    data, (found,) = scene
+    arguments = (data.truth, found, len(data), len(CLASSES), np.array([0.5, 0.25]))
+    alone = matching.match_boxes(*arguments, name_partners=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "DETECTIONS_A_THREAD", 1)
+        patch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
+        together = matching.match_boxes(*arguments, name_partners=True)
+    assert (alone.outcome == together.outcome).all()
+    assert (alone.partners == together.partners).all()

@@ -73,18 +73,18 @@ def counting_sort(items, keys, count):
 def match(
     order, begins, boxes, volumes,
     true_order, true_begins, true_boxes, true_volumes, true_areas, crowd,
-    thresholds, low, high, cap, name_partners,
+    thresholds, low, high, cap, outcome, partners,
 ):  # fmt: skip
-    """Match greedily as COCO does, all thresholds and area ranges in one pass: (n, a, t) int8, in `order`.
+    """Match greedily as COCO does, all thresholds and area ranges in one pass, into `outcome` (n, a, t) int8.
 
-    The second result is the true box that each detection found in the first area range, (n, t) or -1;
-    it is empty unless `name_partners`. `order` holds detections group by group, best score first. A detection
-    takes the free box of largest IoU, the last of equals; ignored and crowd boxes come after the real ones, and a
-    crowd can be taken again and again. Detections beyond `cap` in their group are not counted.
+    `partners` (n, t) gets the true box that each detection found in the first area range, and stays as it is where it
+    found none; it may be empty. `order` holds detections group by group, best score first; `begins` and `true_begins`
+    may be those of some of the groups. A detection takes the free box of largest IoU, the last of equals; ignored and
+    crowd boxes come after the real ones, and a crowd can be taken again and again. Detections beyond `cap` in their
+    group stay as they are.
     """
     areas, levels = low.shape[0], thresholds.shape[0]
-    outcome = np.full((order.shape[0], areas, levels), NOT_COUNTED, np.int8)
-    partners = np.full((order.shape[0] if name_partners else 0, levels), -1, np.int64)
+    name_partners = partners.shape[0] > 0
     widest = 0
     for group in range(begins.shape[0] - 1):
         widest = max(widest, true_begins[group + 1] - true_begins[group])
@@ -136,7 +136,6 @@ def match(
                             if name_partners and a == 0:
                                 partners[place, t] = true_order[first + best]
                             break
-    return outcome, partners
 
 
 @compiled

@@ -1,5 +1,7 @@
 """Greedy matching of detections to boxes, by COCO's rule or another one, over flat arrays."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +10,7 @@ from medaug_cli.metrics.annotations import FoundBoxes, TrueBoxes
 
 ALL_AREAS = ((-np.inf, np.inf),)
 NO_CAP = np.iinfo(np.int64).max
+DETECTIONS_A_THREAD = 100_000  # fewer are matched before a thread has begun
 RULES = {  # name -> when a detection finds a box, and what becomes of the others
     "coco": "the free box of largest IoU, if that is large enough; a duplicate is a false positive, nothing is ignored",
     "voc": "the box of largest IoU, if that is large enough and the box is free; a duplicate is a false positive; "
@@ -76,11 +79,17 @@ def match_boxes(
     )
     low, high = (np.array(side, np.float64) for side in zip(*areas, strict=True))
     if rule == "coco":
-        outcome, partners = kernels.match(
-            order, begins, found.boxes, found.volumes,
-            true_order, true_begins, truth.boxes, truth.volumes, truth.areas, truth.crowd,
-            np.asarray(ious, np.float64), low, high, min(cap, NO_CAP - len(order)), name_partners,
-        )  # fmt: skip
+        outcome = np.full((len(order), len(low), len(ious)), kernels.NOT_COUNTED, np.int8)
+        partners = np.full((len(order) if name_partners else 0, len(ious)), -1, np.int64)
+
+        def match_groups(first: int, last: int) -> None:
+            kernels.match(
+                order, begins[first : last + 1], found.boxes, found.volumes,
+                true_order, true_begins[first : last + 1], truth.boxes, truth.volumes, truth.areas, truth.crowd,
+                np.asarray(ious, np.float64), low, high, min(cap, NO_CAP - len(order)), outcome, partners,
+            )  # fmt: skip
+
+        _share_out(match_groups, begins)
     else:
         from medaug_cli.metrics import rule_kernels
 
@@ -93,3 +102,17 @@ def match_boxes(
     by_class, class_begins = kernels.counting_sort(by_score, found.labels, classes)
     ranks = everything - np.repeat(begins[:-1], np.diff(begins))
     return Matched(order, ranks, outcome, partners, row[by_score], row[by_class], class_begins)
+
+
+def _share_out(work: Callable[[int, int], None], begins: np.ndarray) -> None:
+    """Let threads, which numba lets run at once, work on groups `first` to `last` - 1 of about as many detections."""
+    import numba
+
+    threads = int(min(numba.config.NUMBA_NUM_THREADS, begins[-1] // DETECTIONS_A_THREAD))  # type: ignore[attr-defined]
+    if threads < 2:
+        work(0, len(begins) - 1)
+        return
+    cuts = np.searchsorted(begins, np.linspace(0, begins[-1], threads + 1))
+    cuts[0], cuts[-1] = 0, len(begins) - 1
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, cuts[:-1].tolist(), cuts[1:].tolist()))
