@@ -256,7 +256,7 @@ def pipeline(folder: Path, size: int, limit: int) -> None:
             program = "from medaug_cli.cli import main; main()"
             call = [sys.executable, "-c", program, "preprocess", str(scans), "--boxes", f"{place}/boxes.csv",
                     "--size", str(size), "--strip", strip, "--denoise", denoise, "--out",
-                    f"{place}/{strip}.h5", "--split", "1,0,0", "--overwrite"]  # fmt: skip
+                    f"{place}/{strip}.h5", "--split", "1,0,0", "--overwrite", "--workers", "1"]  # fmt: skip
             start = seconds()
             subprocess.run(call, check=True, capture_output=True, cwd=place)
             rate = len(paths) / (seconds() - start)
