@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections import Counter
 from dataclasses import MISSING, Field, asdict, dataclass, fields
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
@@ -40,6 +41,7 @@ def plugin_states(load: bool = False) -> list[PluginState]:
     Without `load` nothing is imported: name clashes, missing modules and missing requirements of a
     plugin's own file are seen, failures deeper in are not.
     """
+    _missing_import.cache_clear()  # something may have been installed since
     return [state for kind in registry.GROUPS for state in _states(kind, load)]
 
 
@@ -67,6 +69,7 @@ def _state(plugin: registry.Plugin, clash: bool, load: bool) -> PluginState:
     )  # fmt: skip
 
 
+@cache
 def _missing_import(module: str) -> str:
     """Say which module a plugin's file needs and Python does not find; empty if none. Imports nothing."""
     places = _places(module)
@@ -170,7 +173,7 @@ def _setting(field: Field, kind: Any) -> dict[str, Any]:
 
 def machine(folder: Path) -> dict[str, Any]:
     """Return what this machine offers: Python, torch, devices, threads, memory, and the disk of `folder`."""
-    from medaug_cli.plugin import API_VERSION  # brings numpy, which a mere listing need not wait for
+    from medaug_cli.plugin import API_VERSION
 
     return {
         "medaug": __version__,

