@@ -99,3 +99,23 @@ def test_the_pictures_are_there(finished):
         text = (finished / page).read_text(encoding="utf-8")
         assert "</html>" in text
         assert 'src="http' not in text
+
+
+def test_a_finished_step_is_not_repeated(finished):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    steps = ("medaug preprocess", "medaug train-", "medaug synthesize", "medaug filter")
+    lines = [line for line in SCRIPT.splitlines() if line.startswith(steps)]
+    assert len(lines) == 6
+    detector = next(line for line in SCRIPT.splitlines() if line.startswith("detector="))
+    script = "\n".join(["set -eu", detector, *(f"{line} --resume" for line in lines)])
+
+    def times():  # pages are drawn again
+        return {file: file.stat().st_mtime_ns for file in finished.rglob("*") if file.suffix not in ("", ".html")}
+
+    before = times()
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=finished, env={**os.environ, "PATH": path}, capture_output=True, text=True,
+        encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert times() == before

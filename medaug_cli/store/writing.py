@@ -30,11 +30,11 @@ def already_made(path: Path, info: StoreInfo, resume: bool, overwrite: bool) -> 
     """
     if not path.exists() or not resume or overwrite:
         return None
-    store = open_store(path)
-    if store.info != info:
+    store, wanted = open_store(path), _plain(info.model_dump(mode="json"))
+    if _plain(store.info.model_dump(mode="json")) != wanted:
         raise UsageError(f"{path} was made with other settings or inputs; choose another --out, or use --overwrite")
     plan_file = parts_folder(path) / "plan.json"  # of a run that was killed as soon as it had published
-    if plan_file.exists() and parse_json(plan_file)["info"] == _plain(info.model_dump(mode="json")):
+    if plan_file.exists() and parse_json(plan_file)["info"] == wanted:
         remove_folder(parts_folder(path), path)
     remove_stale(path)
     return store
