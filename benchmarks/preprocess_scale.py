@@ -1,6 +1,6 @@
 """Pre-process many constructed scans: is memory flat, and does a killed run end in the same store?
 
-Usage: python benchmarks/preprocess_scale.py [--scans 2000] [--workers 2] [--work /tmp/scale]
+Usage: python benchmarks/preprocess_scale.py [--scans 2000] [--workers 2] [--work build/scale]
 
 The first run goes through, while the memory of the process and its workers that no file backs (RssAnon) is looked at
 every half second. The second is killed by SIGKILL, workers and all, at a third and at two thirds, and resumed; its
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--work", type=Path, default=Path("/tmp/medaug-scale"))
+    parser.add_argument("--work", type=Path, default=Path("build/preprocess-scale"))
     chosen = parser.parse_args()
     shutil.rmtree(chosen.work, ignore_errors=True)
     scans, first, second = chosen.work / "scans", chosen.work / "first/real.h5", chosen.work / "second/real.h5"
