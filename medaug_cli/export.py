@@ -142,21 +142,32 @@ def _nifti(store: Store, chosen: Iterable[int], out: Path, report: Report) -> No
         (out / "masks").mkdir()
     images = []
     for i in chosen:
-        _write_nifti(out / "images" / f"{store.ids[i]}.nii.gz", store.images[i])
+        spacing = _spacing(store, i)
+        _write_nifti(out / "images" / f"{store.ids[i]}.nii.gz", store.images[i], spacing)
         if store.masks is not None:
-            _write_nifti(out / "masks" / f"{store.ids[i]}.nii.gz", store.masks[i][None])
+            _write_nifti(out / "masks" / f"{store.ids[i]}.nii.gz", store.masks[i][None], spacing)
         images.append(_image_boxes(store, i, f"images/{store.ids[i]}.nii.gz"))
         report(1)
     write_boxes(out / "boxes.json", BoxesFile(version=1, images=images))
 
 
-def _write_nifti(path: Path, image: np.ndarray) -> None:
-    """Write one image (c, *s); pixels are 1 mm wide, as a store keeps no spacing."""
+def _spacing(store: Store, i: int) -> tuple[float, ...]:
+    """Return the mm of a pixel, x first: those of a cube, and else 1, as of slices a store keeps none."""
+    found = store.details[i].get("spacing")
+    if isinstance(found, list) and len(found) == store.spec.dims:
+        return tuple(float(step) for step in found)
+    return (1.0,) * store.spec.dims
+
+
+def _write_nifti(path: Path, image: np.ndarray, spacing: tuple[float, ...]) -> None:
+    """Write one image (c, *s)."""
     import SimpleITK as sitk
 
     several = len(image) > 1
     plain = np.moveaxis(image, 0, -1) if several else image[0]
-    sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(plain), isVector=several), str(path))
+    written = sitk.GetImageFromArray(np.ascontiguousarray(plain), isVector=several)
+    written.SetSpacing(spacing)
+    sitk.WriteImage(written, str(path))
 
 
 def _image_boxes(store: Store, i: int, file: str) -> ImageBoxes:

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.errors import UsageError
+
+REGION_MM = 64.0  # wider than most tumours; 2 mm a voxel of 32
 
 
 def preprocess(
@@ -18,6 +21,13 @@ def preprocess(
     ] = None,
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("real.h5"),
     size: Annotated[int, typer.Option(help="Pixels along each side, a power of two.")] = 256,
+    regions: Annotated[
+        int | None,
+        typer.Option(metavar="SIDE", help="A cube of so many voxels (32) around each lesion, instead of slices."),
+    ] = None,
+    region_mm: Annotated[
+        float | None, typer.Option(help="With --regions: how wide a cube is, in mm; 64 if not given.", min=1)
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -43,7 +53,9 @@ def preprocess(
     bias: Annotated[Literal["none", "n4"], typer.Option(help="Even out the coil's field.")] = "none",
     bits: Annotated[Literal["8", "16"], typer.Option(help="Bits of a stored pixel.")] = "8",
     slices: Annotated[Literal["all", "lesions"], typer.Option(help="Slices of a volume to keep.")] = "all",
-    min_area: Annotated[int, typer.Option(help="Pixels from which a component of a mask is a lesion.", min=1)] = 10,
+    min_area: Annotated[
+        int, typer.Option(help="Pixels (voxels with --regions) from which a mask's component is a lesion.", min=1)
+    ] = 10,
     on_fail: Annotated[
         Literal["crop", "skip", "error"],
         typer.Option(help="Where brain extraction is doubtful: keep the head's crop, leave the scan out, or stop."),
@@ -69,17 +81,21 @@ def preprocess(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Strip, denoise, crop and resize scans, carry their boxes along, and split them by patient.
+    """Strip, denoise, crop and resize scans, or cut cubes around lesions; carry boxes along, split by patient.
 
     Example: medaug preprocess scans/ --boxes boxes.csv --size 256 --split 0.7,0.1,0.2
     """
     from medaug_cli.scans.frames import Recipe
     from medaug_cli.scans.pipeline import PreprocessOptions, preprocess
 
+    if region_mm is not None and regions is None:
+        raise UsageError("--region-mm says how wide the cubes of --regions are; give that too, as --regions 32")
+    own = tuple(options.parse_settings(settings).items())
     recipe = Recipe(
-        size, strip, fit=fit, strip_settings=tuple(options.parse_settings(settings).items()),
+        size if regions is None else regions, strip, fit=fit, strip_settings=own,
         spacing=options.parse_spacing(spacing), plane=plane, denoising=denoise, bias=bias, on_fail=on_fail,
         slices=slices, least_area=min_area, label=label, bits=int(bits), keep_masks=keep_masks,
+        region_mm=(region_mm or REGION_MM) if regions is not None else 0.0,
     )  # fmt: skip
     with console.bar("preprocess", 1.0) as bar:
         store = preprocess(PreprocessOptions(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medaug_cli.figures.planes import planes
 from medaug_cli.files import new_file
 
 BOX_COLOUR = (255, 196, 0)
@@ -29,7 +30,10 @@ def flat_boxes(boxes: np.ndarray) -> np.ndarray:
 
 
 def draw_grid(images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns: int | None = None, cell: int = 128):
-    """Return a PIL picture of images (c, *s) side by side, each `cell` pixels wide, boxes drawn as outlines."""
+    """Return a PIL picture of images (c, *s) side by side, each `cell` pixels wide, boxes drawn as outlines.
+
+    Of a volume it shows the axial plane in the middle, and the boxes that it meets.
+    """
     from PIL import Image, ImageDraw
 
     columns = columns or max(1, int(np.ceil(np.sqrt(len(images)))))
@@ -38,6 +42,8 @@ def draw_grid(images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns
     pen = ImageDraw.Draw(sheet)
     for place, (image, image_boxes) in enumerate(zip(images, boxes, strict=True)):
         x, y = 2 + (place % columns) * (cell + 2), 2 + (place // columns) * (cell + 2)
+        if image.ndim == 4:
+            image, image_boxes = planes(image, image_boxes)[0]
         picture = as_picture(image)
         height, width = picture.shape[:2]
         factor = cell / max(height, width)

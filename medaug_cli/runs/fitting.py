@@ -48,7 +48,7 @@ def train_generator(
     store = open_store(store_path)
     plugin = registry.build("generator", name, options.settings)
     data = generator_examples(store)
-    _check_capable(name, plugin.capabilities, store, need_masks=plugin.capabilities.condition == "mask")
+    check_capable(name, plugin.capabilities, store)
     if kimg is None and minutes is None:
         kimg = plugin.capabilities.default_budget or DEFAULT_KIMG
     setup = _Setup.of(options, name, plugin.capabilities)
@@ -97,7 +97,7 @@ def train_detector(
     data = detector_examples(store, others, ratio, synthetic_only)
     setup = _Setup.of(options, name, plugin.capabilities)
     before = None if start is None else _continued(plugin, name, start, store, setup.device)
-    _check_capable(name, plugin.capabilities, store)
+    check_capable(name, plugin.capabilities, store)
     steps = _steps(plugin, store, steps, epochs, minutes)
     extra: dict[str, Any] = {
         "steps": steps,
@@ -226,7 +226,8 @@ def _steps(plugin: Any, store: Store, steps: int | None, epochs: float | None, m
     return steps
 
 
-def _check_capable(name: str, able: Capabilities, store: Store, need_masks: bool = False) -> None:
+def check_capable(name: str, able: Capabilities, store: Store) -> None:
+    """Raise BadInput where a plugin cannot work on images of a store's form."""
     spec = store.spec
     if spec.dims not in able.dims:
         raise BadInput(
@@ -237,7 +238,7 @@ def _check_capable(name: str, able: Capabilities, store: Store, need_masks: bool
         raise BadInput(f"{store.path} holds images of {spec.channels} channels; {name} takes {choices}")
     if able.power_of_two and any(length & (length - 1) for length in spec.spatial):
         raise BadInput(f"{store.path} holds images of {_size(store)}; {name} needs powers of two (preprocess --size)")
-    if need_masks and store.masks is None:
+    if able.condition == "mask" and store.masks is None:
         raise BadInput(f"{store.path} holds no masks, and {name} is conditioned on them (preprocess --masks)")
 
 

@@ -1,6 +1,6 @@
-"""From one file to the slices of a store: strip, denoise, crop, resize, scale, and carry boxes and masks along."""
+"""From one file to the slices or cubes of a store: strip, denoise, scale, crop, and carry boxes and masks along."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,27 +13,18 @@ from medaug_cli.scans.intensity import bias_field, chosen_denoising, denoise, wi
 from medaug_cli.scans.lesions import Lesions, lesions_of
 from medaug_cli.scans.reading import Scan, read_pixels
 from medaug_cli.scans.recipe import Recipe
+from medaug_cli.scans.records import LEAST_COVER, Outcome, carried, cover, doubt_cover, record_of, report_of
+from medaug_cli.scans.regions import cubes
 from medaug_cli.scans.report import SliceReport
 from medaug_cli.scans.stripping import Stripped, spacing_of, strip, without_stripping
 from medaug_cli.scans.thumbnails import add_pictures
 from medaug_cli.store import Record
 
-LEAST_SHARE = 0.3  # of a box's area that must stay in the frame
-LEAST_COVER = 0.5  # of a box's area that the brain mask should cover
 BLANK = 0.02  # share of a volume's brightness below which a slice is blank
 
 
-@dataclass
-class Outcome:
-    """What one file became: records without patient and split, and a report a slice."""
-
-    records: list[Record] = field(default_factory=list)
-    reports: list[SliceReport] = field(default_factory=list)
-    histograms: dict[str, Histogram] = field(default_factory=dict)  # before and after
-
-
 def process(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = False) -> Outcome:
-    """Return the slices of one file, doubtful ones with a picture, and one as an example where that is asked for.
+    """Return the slices, or cubes, of one file: doubtful ones with a picture, and one as an example where asked for.
 
     Raises BadInput if the file cannot be read or does not fit its annotation.
     """
@@ -44,11 +35,15 @@ def process(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = 
     if not scan.volume:
         stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])
     if stripped.refused:
-        return Outcome(reports=[_report(scan, None, stripped, state="skipped")])
-    scaled, steps = _treated(image, stripped.mask, spacing_of(scan, pixels, recipe), recipe)
+        return Outcome(reports=[report_of(scan, stripped, state="skipped")])
+    spacing = spacing_of(scan, pixels, recipe)
+    scaled, steps = _treated(image, stripped.mask, spacing, recipe)
     if pixels.grid is not None and pixels.stored is not None:
         steps |= {"grid": asdict(pixels.grid), "stored": asdict(pixels.stored)}
-    outcome = (_volume if scan.volume else _picture)(scan, scaled, lesions, stripped, recipe, steps)
+    if recipe.region_mm and spacing is not None:
+        outcome = cubes(scan, scaled, lesions, stripped, recipe, steps, spacing)
+    else:
+        outcome = (_volume if scan.volume else _picture)(scan, scaled, lesions, stripped, recipe, steps)
     stored = [record.image for record in outcome.records]
     outcome.histograms = {"before": Histogram.of([image]), "after": Histogram.of(stored)} if stored else {}
     add_pictures(outcome.records, outcome.reports, image, stripped.mask, example)
@@ -83,10 +78,10 @@ def _doubted_by_lesions(scan: Scan, stripped: Stripped, image: np.ndarray, boxes
     """Return a slice with its head for a brain mask that leaves a lesion out: a box may doubt it, never mend it."""
     if stripped.mask is None or stripped.doubtful or not len(boxes):
         return stripped
-    cover = min(_cover(box, stripped.mask) for box in boxes)
-    if cover >= LEAST_COVER:
+    least = min(cover(box, stripped.mask) for box in boxes)
+    if least >= LEAST_COVER:
         return stripped
-    reason = f"the brain mask covers {cover:.0%} of a lesion"
+    reason = f"the brain mask covers {least:.0%} of a lesion"
     if stripped.on_fail == "error":
         raise BadInput(f"{scan.path}: brain extraction is doubtful ({reason}); choose --on-fail crop or skip")
     return without_stripping(stripped, image, reason)
@@ -114,13 +109,13 @@ def _volume(
         found = lesions.in_slice(z, recipe.least_area)
         if not len(found[0]) and (recipe.slices == "lesions" or scaled[:, z].mean() < BLANK):
             state = "blank" if scaled[:, z].mean() < BLANK else "skipped"
-            left_out = _report(scan, z, stripped, state=state, doubtful=False)
+            left_out = report_of(scan, stripped, z, slice=z, state=state, doubtful=False)
             left_out.reason = "no lesion" if state == "skipped" else ""
             outcome.reports.append(left_out)
             continue
         own = stripped.in_slice(z)
         if own.refused:
-            outcome.reports.append(_report(scan, z, own, state="skipped"))
+            outcome.reports.append(report_of(scan, own, z, slice=z, state="skipped"))
             continue
         record, report = _slice(scan, z, scaled[:, z], found, lesions.mask(z), own, placement, recipe, steps)
         outcome.records.append(record)
@@ -134,60 +129,16 @@ def _slice(
     scan: Scan, z: int | None, scaled: np.ndarray, found: tuple[np.ndarray, list[str]], lesion: np.ndarray | None,
     stripped: Stripped, placement: Placement, recipe: Recipe, steps: dict[str, Any],
 ) -> tuple[Record, SliceReport]:  # fmt: skip
-    report = _report(scan, z, stripped)
-    boxes, labels = found
-    moved, kept = _carried(boxes, placement, report)
-    if stripped.mask is not None and len(boxes):
-        cover = min(_cover(box, stripped.mask) for box in boxes)
-        report.measures["lesion_cover"] = round(cover, 4)
-        if cover < LEAST_COVER:
-            report.doubtful = True
-            report.reason = (
-                f"{report.reason}; " * bool(report.reason) + f"the brain mask covers {cover:.0%} of a lesion"
-            )
-    names = [recipe.label or label for label, ok in zip(labels, kept, strict=True) if ok]
-    report.boxes = len(names)
-    sides = moved[kept][:, 2:] - moved[kept][:, :2]
-    report.box_sizes = [(round(float(w), 1), round(float(h), 1)) for w, h in sides]
-    image = np.clip(placement.apply(scaled, "linear"), 0, 1)
-    kind: Any = np.uint16 if recipe.bits == 16 else np.uint8
-    mask = None
-    if recipe.with_masks:
-        full = np.zeros(scaled.shape[1:], bool) if lesion is None else lesion
-        mask = (placement.apply(full[None].astype(np.float32), "area")[0] >= 0.5).astype(np.uint8)
-    details: dict[str, Any] = {"file": scan.shown, "placement": placement.details(), "strip": stripped.name, **steps}
-    if z is not None:
-        details["slice"] = z
-    record = Record(
-        id=report.id, image=np.rint(image * np.iinfo(kind).max).astype(kind), boxes=moved[kept], labels=names,
-        patient="", split="", mask=mask, details=details,
-    )  # fmt: skip
-    return record, report
-
-
-def _carried(boxes: np.ndarray, placement: Placement, report: SliceReport) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes in the frame and which of them are kept; the others are listed."""
-    whole, cut = placement.boxes(boxes, clip=False), placement.boxes(boxes)
-    sides = cut[:, 2:] - cut[:, :2]
-    share = sides.prod(1) / np.maximum((whole[:, 2:] - whole[:, :2]).prod(1), 1e-12)
-    kept = (share >= LEAST_SHARE) & (sides.min(1, initial=np.inf) > 0)
+    report, (boxes, labels) = report_of(scan, stripped, z, slice=z), found
+    shares, kept = carried(boxes, placement)
     report.dropped_boxes += [
-        f"box {box.tolist()}: {part:.0%} of it is left in the frame"
-        for box, part in zip(boxes[~kept], share[~kept], strict=True)
+        f"box {box.tolist()}: {share:.0%} of it is left in the frame"
+        for box, share in zip(boxes[~kept], shares[~kept], strict=True)
     ]
-    return cut, kept
+    doubt_cover(report, boxes, stripped.mask)
+    names = [label for label, ok in zip(labels, kept, strict=True) if ok]
+    more = steps if z is None else steps | {"slice": z}
+    return record_of(report, scaled, boxes[kept], names, lesion, placement, recipe, more), report
 
 
-def _cover(box: np.ndarray, mask: np.ndarray) -> float:
-    x_min, y_min, x_max, y_max = (int(v) for v in (*np.floor(box[:2]), *np.ceil(box[2:])))
-    part = mask[y_min:y_max, x_min:x_max]
-    return float(part.mean()) if part.size else 0.0
-
-
-def _report(scan: Scan, z: int | None, stripped: Stripped, **changes: Any) -> SliceReport:
-    said = {
-        "id": scan.id if z is None else f"{scan.id}-{z:03d}", "file": scan.shown, "slice": z, "state": "kept",
-        "strip": stripped.name, "doubtful": stripped.doubtful, "reason": stripped.reason,
-        "measures": dict(stripped.measures),
-    }  # fmt: skip
-    return SliceReport(**said | {name: value for name, value in changes.items() if value != ""})
+__all__ = ["Outcome", "Recipe", "process", "with_channels"]

@@ -3,6 +3,7 @@
 Images are (c, *s), boxes (m, 2*d): half-open corners, low corner then high corner, x first.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal, cast, get_args
@@ -19,12 +20,12 @@ Order = Literal["linear", "nearest", "area"]
 class Placement:
     """One crop of an image, in numpy axis order, resized to `size` along every axis.
 
-    The crop may reach outside the image; what lies there is zero.
+    The crop may reach outside the image; what lies there is zero. Its bounds are whole pixels, or, for `sample`, not.
     """
 
     source: tuple[int, ...]
-    low: tuple[int, ...]
-    high: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
     size: int
     fit: Fit = "pad"
 
@@ -41,21 +42,47 @@ class Placement:
         return self.size / (np.array(self.high, np.float64) - np.array(self.low, np.float64))
 
     def apply(self, image: np.ndarray, order: Order = "linear") -> np.ndarray:
-        """Return the crop of an image (c, *s) as (c, size, ...); shrinking averages, so nothing aliases."""
-        if image.shape[1:] != self.source:
-            raise UsageError(f"an image of shape {image.shape[1:]} was given, but its crop was made for {self.source}")
-        if order not in get_args(Order):
-            raise UsageError(f"interpolation {order!r} is not known; the choices are {', '.join(get_args(Order))}")
+        """Return the crop of an image (c, *s) as (c, size, ...); shrinking averages, so nothing aliases.
+
+        Its bounds are whole pixels.
+        """
+        self._check(image, order)
         crop = self._crop(image)
         for axis, length in enumerate(crop.shape[1:], start=1):
             crop = _resized(crop, axis, length, self.size, order)
         return np.ascontiguousarray(crop)
 
+    def sample(self, image: np.ndarray, order: Order = "linear") -> np.ndarray:
+        """Return the crop of an image (c, *s) as (c, size, ...), its bounds anywhere between pixels.
+
+        Unlike `apply` it looks at the image's pixels around the crop too, and is exactly zero where the middle of a
+        pixel of the frame lies outside the image.
+        """
+        self._check(image, order)
+        if order == "nearest":
+            raise UsageError("a crop between pixels is sampled by linear or area")
+        for axis, length in enumerate(self.source, start=1):
+            weights = _weights(length, self.size, order, float(self.low[axis - 1]), float(self.high[axis - 1]))
+            step = (self.high[axis - 1] - self.low[axis - 1]) / self.size
+            middles = self.low[axis - 1] + (np.arange(self.size) + 0.5) * step
+            weights = weights * ((middles >= 0) & (middles < length))[:, None].astype(np.float32)
+            used = np.flatnonzero(weights.any(0))
+            near = slice(used[0], used[-1] + 1) if len(used) else slice(0, 0)
+            part = image[(slice(None),) * axis + (near,)].astype(np.float32, copy=False)
+            image = np.moveaxis(np.tensordot(weights[:, near], part, axes=(1, axis)), 0, axis)
+        return np.ascontiguousarray(image)
+
+    def _check(self, image: np.ndarray, order: str) -> None:
+        if image.shape[1:] != self.source:
+            raise UsageError(f"an image of shape {image.shape[1:]} was given, but its crop was made for {self.source}")
+        if order not in get_args(Order):
+            raise UsageError(f"interpolation {order!r} is not known; the choices are {', '.join(get_args(Order))}")
+
     def _crop(self, image: np.ndarray) -> np.ndarray:
-        sides = (high - low for low, high in zip(self.low, self.high, strict=True))
-        crop = np.zeros((len(image), *sides), image.dtype)
+        whole = [(int(low), int(high)) for low, high in zip(self.low, self.high, strict=True)]
+        crop = np.zeros((len(image), *(high - low for low, high in whole)), image.dtype)
         inside, into = [slice(None)], [slice(None)]
-        for low, high, length in zip(self.low, self.high, self.source, strict=True):
+        for (low, high), length in zip(whole, self.source, strict=True):
             start, stop = min(max(low, 0), length), max(min(high, length), 0)
             inside.append(slice(start, max(start, stop)))
             into.append(slice(start - low, max(start, stop) - low))
@@ -85,7 +112,8 @@ class Placement:
     def from_details(cls, details: dict[str, Any]) -> "Placement":
         """Return the placement that `details` described; raise BadInput where a field is missing or wrong."""
         try:
-            source, low, high = (tuple(int(n) for n in details[name]) for name in ("source", "low", "high"))
+            source = tuple(int(n) for n in details["source"])
+            low, high = (tuple(_number(n) for n in details[name]) for name in ("low", "high"))
             size, fit = int(details["size"]), _checked_fit(details["fit"])
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
@@ -117,6 +145,10 @@ def place(
     return Placement(spatial, tuple(int(n) for n in low), tuple(int(n) for n in high), size, fit)
 
 
+def _number(value: Any) -> float:
+    return value if isinstance(value, int) else float(value)
+
+
 def _checked_fit(fit: str) -> Fit:
     if fit not in get_args(Fit):
         raise UsageError(f"fit {fit!r} is not known; the choices are {', '.join(get_args(Fit))}")
@@ -134,25 +166,36 @@ def _extent(spatial: tuple[int, ...], mask: np.ndarray | None) -> tuple[np.ndarr
     return np.array([w[0] for w in where], np.float64), np.array([w[-1] + 1 for w in where], np.float64)
 
 
+def around(spatial: tuple[int, ...], centre: Sequence[float], sides: Sequence[float], size: int) -> Placement:
+    """Return the placement of a box around a point: `centre` and `sides` in pixels, numpy axis order, as they are."""
+    low = tuple(float(middle - side / 2) for middle, side in zip(centre, sides, strict=True))
+    high = tuple(start + float(side) for start, side in zip(low, sides, strict=True))
+    return Placement(tuple(int(n) for n in spatial), low, high, size)
+
+
 def _resized(array: np.ndarray, axis: int, old: int, new: int, order: Order) -> np.ndarray:
     if old == new:
         return array
     if order == "nearest":
         index = np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
         return np.take(array, index, axis)
-    weights = _weights(old, new, order)  # (new, old)
+    weights = _weights(old, new, order, 0, old)  # (new, old)
     moved = np.tensordot(weights, array.astype(np.float32, copy=False), axes=(1, axis))
     return np.moveaxis(moved, 0, axis)
 
 
 @lru_cache(maxsize=64)
-def _weights(old: int, new: int, order: Order) -> np.ndarray:
-    """Return how much each old pixel gives to each new one, (new, old); every row sums to one."""
-    step = old / new
+def _weights(old: int, new: int, order: Order, begin: float, end: float) -> np.ndarray:
+    """Return how much each of `old` pixels gives to each of `new` ones from `begin` to `end`, (new, old).
+
+    Every row sums to one; it is zero where an `area` meets no pixel.
+    """
+    step = (end - begin) / new
     if order == "area":
-        low, high = np.arange(new)[:, None] * step, (np.arange(new)[:, None] + 1) * step
+        low, high = (begin + (np.arange(new)[:, None] + share) * step for share in (0, 1))
         weights = np.clip(np.minimum(high, np.arange(old) + 1) - np.maximum(low, np.arange(old)), 0, None)
     else:  # a triangle as wide as a new pixel when shrinking, as an old one when enlarging
-        centre = np.clip((np.arange(new)[:, None] + 0.5) * step - 0.5, 0, old - 1)
+        centre = np.clip(begin + (np.arange(new)[:, None] + 0.5) * step - 0.5, 0, old - 1)
         weights = np.clip(1 - np.abs(np.arange(old) - centre) / max(step, 1.0), 0, None)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    total = weights.sum(1, keepdims=True)
+    return (weights / np.where(total > 0, total, 1)).astype(np.float32)

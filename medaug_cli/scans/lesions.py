@@ -28,12 +28,18 @@ class Lesions:
         """Return the mask (h, w) bool of a picture (None) or of slice z, where there is one."""
         return None if self.values is None else (self.values if z is None else self.values[z]) > 0
 
+    def whole(self, least: int) -> tuple[np.ndarray, list[str]]:
+        """Return the boxes (m, 2*d) and labels of all of it; components of `least` pixels or voxels count."""
+        if self.values is None:
+            return self.boxes, self.labels
+        return labelled_components(self.values, self.names, least)
+
     def in_slice(self, z: int | None, least: int) -> tuple[np.ndarray, list[str]]:
         """Return the boxes (m, 4) and labels of a picture (None) or of slice z; components of `least` pixels count."""
-        if self.values is not None:
-            return labelled_components(self.values if z is None else self.values[z], self.names, least)
         if z is None:
-            return self.boxes, self.labels
+            return self.whole(least)
+        if self.values is not None:
+            return labelled_components(self.values[z], self.names, least)
         chosen = [i for i, box in enumerate(self.boxes) if _reaches(box, z)]
         return self.boxes[chosen][:, [0, 1, 3, 4]], [self.labels[i] for i in chosen]
 

@@ -20,6 +20,7 @@ from medaug_cli.scans.masks import is_mask_name
 from medaug_cli.scans.pool import chosen_workers, in_order
 from medaug_cli.scans.pseudonyms import read_key, renamed_patients, renamed_scans
 from medaug_cli.scans.reading import Pixels, Scan, check_volume_kind, read_pixels
+from medaug_cli.scans.recipe import check_recipe
 from medaug_cli.scans.report import EXAMPLES, SHOWN, LeftOutFile, PreprocessReport, SliceReport
 from medaug_cli.scans.results import check_outputs, publish_pages, publish_report
 from medaug_cli.scans.splits import name_patients, split_scans
@@ -85,8 +86,7 @@ def preprocess(options: PreprocessOptions) -> Store | None:
 
 
 def _plan(options: PreprocessOptions) -> _Plan:
-    if options.recipe.size < 16 or options.recipe.size & (options.recipe.size - 1):
-        raise UsageError(f"--size {options.recipe.size}: a power of two from 16 on is wanted, such as 64, 128 or 256")
+    check_recipe(options.recipe)
     if options.boxes is None and options.masks is None:
         raise UsageError("give the annotations by --boxes, --masks or both")
     if masks_folder(options.recipe.strip) is None:
@@ -95,7 +95,8 @@ def _plan(options: PreprocessOptions) -> _Plan:
     scans = found.scans
     if options.masks is not None:
         scans = [scan for scan in scans if not is_mask_name(scan.path)] or scans
-    check_volume_kind(scans)
+    if not check_volume_kind(scans) and options.recipe.region_mm:
+        raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")
     annotations = _annotations(options, scans)
     annotated = [scan for scan in scans if scan.id in annotations]
     if not annotated:
@@ -174,7 +175,8 @@ def _label_names(annotations: dict[str, Annotation]) -> set[str]:
 
 
 def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> StoreInfo:
-    settings = {name: value for name, value in asdict(recipe).items() if name != "keep_masks"}
+    left_out = {"keep_masks"} if recipe.region_mm else {"keep_masks", "region_mm"}
+    settings = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     settings["percentiles"] = list(recipe.percentiles)
     inputs = {}
     for path in (options.boxes, options.masks, None if options.split is None else Path(options.split)):
@@ -194,9 +196,12 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> Store
 def _announce(options: PreprocessOptions, plan: _Plan) -> None:
     annotated = sum(scan.id in plan.annotations for scan in plan.scans)
     people = len({plan.patients[scan.id] for scan in plan.scans if scan.id in plan.annotations})
+    size, strip = plan.recipe.size, plan.recipe.strip
+    form = f"each becomes {size}x{size}, strip {strip}, fit {plan.recipe.fit}"
+    if plan.recipe.region_mm:
+        form = f"each lesion becomes {size}x{size}x{size} voxels, {plan.recipe.region_mm:g} mm wide, strip {strip}"
     options.announce(
-        f"{annotated} of {len(plan.scans)} scans are annotated, {people} patients; each becomes "
-        f"{plan.recipe.size}x{plan.recipe.size}, strip {plan.recipe.strip}, fit {plan.recipe.fit}: {options.out}"
+        f"{annotated} of {len(plan.scans)} scans are annotated, {people} patients; {form}: {options.out}"
     )
 
 

@@ -18,16 +18,17 @@ State = Literal["kept", "skipped", "no annotation", "blank"]
 
 
 class SliceReport(Strict):
-    """What happened to one slice."""
+    """What happened to one slice, or to the cube around one lesion."""
 
     id: str
     file: str
     slice: int | None = None  # of a volume, from 0
+    lesion: int | None = None  # of a volume that becomes cubes, from 0
     state: State
     patient: str | None = None
     split: str | None = None
     boxes: int = 0
-    box_sizes: list[tuple[float, float]] = []  # width and height of each in stored pixels
+    box_sizes: list[list[float]] = []  # width and height (and depth) of each in stored pixels
     dropped_boxes: list[str] = []  # each with the reason
     strip: str = "none"
     doubtful: bool = False
@@ -59,6 +60,11 @@ class PreprocessReport(Strict):
     left_out: list[LeftOutFile] = []
     histograms: dict[str, Histogram] = {}  # before and after
 
+    @property
+    def kind(self) -> str:
+        """Return what each image is: a slice, or a cube."""
+        return "cube" if self.settings.get("region_mm") else "slice"
+
     def sentences(self) -> list[str]:
         """Return what a person should know, the doubtful things first."""
         states: Counter[str] = Counter(each.state for each in self.slices)
@@ -66,9 +72,11 @@ class PreprocessReport(Strict):
         dropped = sum(len(each.dropped_boxes) for each in self.slices)
         said = []
         if self.split_by == "image":
-            said.append("No patient is named, so the split is by image: slices of one patient may stand on both sides.")
+            said.append(
+                f"No patient is named, so the split is by image: {self.kind}s of one patient may stand on both sides."
+            )
         if doubtful:
-            said.append(f"{doubtful} slices are doubtful; look at them below.")
+            said.append(f"{doubtful} {self.kind}s are doubtful; look at them below.")
         if dropped:
             said.append(f"{dropped} boxes were dropped: too little of them was left in the frame, or they were empty.")
         for state, words in (
@@ -76,7 +84,7 @@ class PreprocessReport(Strict):
             ("no annotation", "have no annotation and were left out"), ("blank", "are blank and were left out"),
         ):  # fmt: skip
             if states[state]:
-                said.append(f"{states[state]} slices or files {words}.")
+                said.append(f"{states[state]} {self.kind}s or files {words}.")
         if self.left_out:
             said.append(f"{len(self.left_out)} files are no scan to be used, or damaged; they are listed below.")
         return said

@@ -1,6 +1,6 @@
 """Brain extraction of one scan as a recipe asks for it: by a stripper or by given masks, kept, and doubted by slice."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,12 +31,14 @@ class Stripped:
 
     def in_slice(self, z: int) -> "Stripped":
         """Return the slice z of a volume: with a doubt of its own where every slice was judged by itself."""
-        mask = None if self.mask is None else self.mask[z]
+        return replace(self.in_slices([z]), mask=None if self.mask is None else self.mask[z])
+
+    def in_slices(self, chosen: Iterable[int]) -> "Stripped":
+        """Return a volume with the first doubt about some of its slices, where every slice was judged by itself."""
         if not self.doubts:
-            return replace(self, mask=mask)
-        reason = self.doubts.get(z, "")
-        refused = bool(reason) and self.on_fail == "skip"
-        return replace(self, mask=mask, doubtful=bool(reason), reason=reason, refused=refused)
+            return self
+        reason = next((self.doubts[z] for z in chosen if z in self.doubts), "")
+        return replace(self, doubtful=bool(reason), reason=reason, refused=bool(reason) and self.on_fail == "skip")
 
 
 def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stripped:

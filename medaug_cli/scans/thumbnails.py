@@ -1,4 +1,4 @@
-"""Small pictures of a slice before and after, with its boxes and the outline of the brain mask."""
+"""Small pictures of a slice, or a cube, before and after, with its boxes and the outline of the brain mask."""
 
 import base64
 import io
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medaug_cli.figures.planes import planes
 from medaug_cli.scans.geometry import Placement
 from medaug_cli.scans.intensity import scale_intensity
 from medaug_cli.scans.report import SliceReport
@@ -31,24 +32,45 @@ def add_pictures(
         with_boxes = [report for report in others if report.boxes] or others
         chosen.append(with_boxes[len(with_boxes) // 2])
     for report in chosen:
-        z = report.slice
-        before = image if z is None else image[:, z]
-        brain = mask if z is None or mask is None else mask[z]
-        report.picture = _picture(before, brain, known[report.id])
+        report.picture = (_picture if report.lesion is None else _cube)(image, mask, known[report.id])
 
 
-def _picture(before: np.ndarray, brain: np.ndarray | None, record: Record) -> str:
-    """Draw a slice (c, h, w) and what it became side by side; return a data URL."""
+def _picture(image: np.ndarray, brain: np.ndarray | None, record: Record) -> str:
+    """Draw a picture or slice of a scan (c, *s) and what it became side by side; return a data URL."""
+    z = record.details.get("slice")
+    before = image if z is None else image[:, z]
+    outline = brain if z is None or brain is None else brain[z]
+    placed = Placement.from_details(record.details["placement"]).inverse_boxes(record.boxes)
+    panels = [_panel(_grey(before), placed, outline), _panel(_stored(record), np.asarray(record.boxes), None)]
+    return _url(np.concatenate(panels, 1))
+
+
+def _cube(image: np.ndarray, brain: np.ndarray | None, record: Record) -> str:
+    """Draw the slice of a volume (c, z, y, x) in the middle of a cube, and the cube's three planes; return a data URL.
+
+    The first shows where the cube lies.
+    """
+    placement = Placement.from_details(record.details["placement"])
+    z = int(np.clip((placement.low[0] + placement.high[0]) / 2, 0, image.shape[1] - 1))
+    frame = np.array([[*placement.low[:0:-1], *placement.high[:0:-1]]])
+    panels = [_panel(_grey(image[:, z]), frame, None if brain is None else brain[z])]
+    panels += [_panel(picture, boxes, None) for picture, boxes in planes(_stored(record), record.boxes)]
+    return _url(np.concatenate([np.concatenate(panels[:2], 1), np.concatenate(panels[2:], 1)]))
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return scale_intensity(image, None, (0.5, 99.8))
+
+
+def _stored(record: Record) -> np.ndarray:
+    return record.image / np.iinfo(record.image.dtype).max
+
+
+def _url(pixels: np.ndarray) -> str:
     from PIL import Image
 
-    placement = Placement.from_details(record.details["placement"])
-    after = record.image / np.iinfo(record.image.dtype).max
-    panels = [
-        _panel(scale_intensity(before, None, (0.5, 99.8)), placement.inverse_boxes(record.boxes), brain),
-        _panel(after, np.asarray(record.boxes), None),
-    ]
     target = io.BytesIO()
-    Image.fromarray(np.concatenate(panels, 1)).save(target, format="JPEG", quality=80)
+    Image.fromarray(pixels).save(target, format="JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
 
 

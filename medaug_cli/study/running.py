@@ -11,7 +11,7 @@ from typing import Any
 from medaug_cli import registry
 from medaug_cli.errors import UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
-from medaug_cli.runs import RunOptions, train_detector, train_generator
+from medaug_cli.runs import RunOptions, check_capable, train_detector, train_generator
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.arms import Arm
 from medaug_cli.study.leaks import refuse_leaks
@@ -108,6 +108,9 @@ def train_all(options: StudyOptions) -> bool:
     """
     _check(options)
     store = open_store(options.store)
+    check_capable(options.detector, registry.capabilities("detector", options.detector), store)
+    for name in {arm.generator: None for arm in options.arms if arm.generator}:
+        check_capable(name, registry.capabilities("generator", name), store)
     refuse_leaks(store)
     trials = part(options)
     options.announce(describe(options, store, trials))
