@@ -155,10 +155,29 @@ def test_the_noise_level_is_measured(noise):
     assert noise_level(disc(noise)[1]) == pytest.approx(noise, rel=0.3, abs=0.002)  # noise widens the range too
 
 
-@pytest.mark.parametrize("method", ["median", "anisotropic", "curvature", "auto"])
+@pytest.mark.parametrize("method", ["median", "anisotropic", "curvature", "nonlocal", "auto"])
 def test_denoising_brings_an_image_closer_to_its_truth(method):
     clean, noisy = disc(0.1)
     assert abs(denoise(noisy, method) - clean).mean() < 0.7 * abs(noisy - clean).mean()
+
+
+def test_nonlocal_means_take_planted_noise_away_and_leave_the_edge():
+    clean, noisy = disc(0.06)
+    still = denoise(noisy, "nonlocal")
+    y, x = np.indices(clean.shape) - 48
+    flat = (x**2 + y**2 < 36**2) & (abs(x) > 3)
+
+    def left(image):
+        return float((image - clean)[flat].std())
+
+    assert left(still) < 0.25 * left(noisy)
+    assert left(still) < 0.6 * min(left(denoise(noisy, method)) for method in ("median", "curvature", "anisotropic"))
+    step = still[20:76, 49:54].mean() - still[20:76, 44:49].mean()
+    assert step == pytest.approx(30, rel=0.1)
+    assert (still[20:76, 49].mean() - still[20:76, 48].mean()) > 0.8 * step
+    assert abs(denoise(np.stack([noisy, noisy]), "nonlocal") - still).max() < 5
+    assert (denoise(clean * 0 + 5, "nonlocal") == 5).all()
+    assert denoise(noisy[:4, :3], "nonlocal").shape == (4, 3)
 
 
 @pytest.mark.parametrize("shape", [(160, 144), (24, 80, 72)])

@@ -48,7 +48,8 @@ def preprocess(
     fit: Annotated[Literal["pad", "stretch"], typer.Option(help="Keep the shape, or stretch it to a square.")] = "pad",
     label: Annotated[str | None, typer.Option(help="Give every box this one label.")] = None,
     denoise: Annotated[
-        Literal["auto", "none", "median", "curvature", "anisotropic"], typer.Option(help="Smooth the noise.")
+        Literal["auto", "none", "median", "curvature", "anisotropic", "nonlocal"],
+        typer.Option(help="Smooth the noise."),
     ] = "auto",
     bias: Annotated[Literal["none", "n4"], typer.Option(help="Even out the coil's field.")] = "none",
     bits: Annotated[Literal["8", "16"], typer.Option(help="Bits of a stored pixel.")] = "8",
