@@ -43,7 +43,7 @@ class BoxGAN:
         choices=("boxes", "soft", "mask"),
     )  # fmt: skip
     latent: int = setting(64, "numbers in a latent vector", minimum=1)
-    base: int = setting(512, "feature maps at a size s are base / s * 2", minimum=1)
+    base: int = setting(1024, "feature maps at a size s are base / s * 2", minimum=1)
     max_maps: int = setting(128, "most feature maps of a level", minimum=1)
     embedding: int = setting(32, "feature maps in which image and boxes are compared", minimum=1)
     noise: bool = setting(True, "add noise of learned strength to the features of every level")
@@ -51,14 +51,17 @@ class BoxGAN:
         "nonsaturating", "score drawn images alone or against real ones", choices=("nonsaturating", "relativistic")
     )
     batch: int = setting(8, "images of a batch", minimum=2)
-    lr: float = setting(0.008, "Adam's step size, in both networks", minimum=0)
-    gamma: float = setting(0.1, "weight of the gradient penalty R1 on real images", minimum=0)
+    lr: float = setting(0.006, "Adam's step size, in both networks", minimum=0)
+    anneal: float = setting(
+        0.5, "share of the run, at its end, over which the step size falls to zero", minimum=0, maximum=1
+    )
+    gamma: float = setting(2.0, "weight of the gradient penalty R1 on real images", minimum=0)
     r1_every: int = setting(8, "steps between gradient penalties", minimum=1)
     mismatch: float = setting(1.0, "weight of telling right boxes of a real image from wrong ones", minimum=0)
     finding: float = setting(1.0, "weight of the boxes being found in the image: obedience", minimum=0)
     crop: float = setting(0.0, "weight of what is in and around the boxes looking real on its own", minimum=0)
     target: float = setting(0.0, "sureness of real images that steers the augmentation; 0: none", minimum=0, maximum=1)
-    reading: float = setting(0.0, "weight of the latent vector being read out of the image: variety", minimum=0)
+    reading: float = setting(1.0, "weight of the latent vector being read out of the image: variety", minimum=0)
     variety: float = setting(5.0, "weight of drawing as varied a batch as the real images are", minimum=0)
     jitter: float = setting(0.05, "most shift and zoom of the boxes that are asked for", minimum=0, maximum=0.5)
     augment: float = setting(0.8, "probability of each augmentation", minimum=0, maximum=1)
@@ -92,7 +95,7 @@ class BoxGAN:
         """Return the numbers of a training step."""
         augmentation = Augmentation(self.augment, self.flip, self.shift, self.zoom, self.intensity, self.contrast)
         return Recipe(
-            self.loss, self.batch, self.lr, self.gamma, self.r1_every, self.mismatch, self.finding, self.crop,
+            self.loss, self.batch, self.lr, self.anneal, self.gamma, self.r1_every, self.mismatch, self.finding, self.crop,
             self.target, self.reading, self.variety, self.jitter, self.ema_kimg, self.ema_ramp, augmentation,
         )  # fmt: skip
 

@@ -30,7 +30,7 @@ class Architecture:
     spatial: tuple[int, ...]  # powers of two, none below 16
     labels: int = 1
     latent: int = 64
-    base: int = 512
+    base: int = 1024
     max_maps: int = 128
     embedding: int = 32
     noise: bool = True

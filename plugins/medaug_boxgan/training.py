@@ -32,14 +32,15 @@ class Recipe:
 
     loss: str = "nonsaturating"
     batch: int = 8
-    lr: float = 0.008
-    gamma: float = 0.1
+    lr: float = 0.006
+    anneal: float = 0.5
+    gamma: float = 2.0
     r1_every: int = 8
     mismatch: float = 1.0
     finding: float = 1.0
     crop: float = 0.0
     target: float = 0.0
-    reading: float = 0.0
+    reading: float = 1.0
     variety: float = 5.0
     jitter: float = 0.05
     ema_kimg: float = 1.0
@@ -114,7 +115,7 @@ class Training:
         self.average = Generator(size).requires_grad_(False)
         place(self.average, run.device)
         self.average.load_state_dict(self.generator.state_dict())
-        settings: dict[str, Any] = {"lr": recipe.lr, "betas": (0.0, 0.99), "eps": 1e-8}
+        settings: dict[str, Any] = {"lr": recipe.lr, "betas": (0.0, 0.99), "eps": 1e-8, "fused": True}
         self.generator_optimiser = Adam(self.generator.parameters(), **settings)
         self.discriminator_optimiser = Adam(self.discriminator.parameters(), **settings)
         self.steps = 0
@@ -132,11 +133,19 @@ class Training:
     def step(self, done: int) -> dict[str, Tensor]:
         """Train both networks on one batch; return the losses."""
         chance = Chance(self.run.seed, done, self.run.device)
+        self._anneal(done)
         drawn = self._draw(chance)  # both networks learn from the same drawing
         losses = self._discriminator_step(chance, drawn) | self._generator_step(chance, drawn)
         self.steps += 1
         self._move_average(done + self.recipe.batch)
         return losses
+
+    def _anneal(self, done: int) -> None:
+        """Let the step size fall to zero at the end of the run."""
+        left = 1 - self.run.fraction(done)
+        lr = self.recipe.lr * (min(1.0, left / self.recipe.anneal) if self.recipe.anneal else 1.0)
+        for optimiser in (self.generator_optimiser, self.discriminator_optimiser):
+            optimiser.param_groups[0]["lr"] = lr
 
     def _look(self, images: Tensor) -> Seen:
         with self.run.autocast():
