@@ -166,7 +166,7 @@ def draw(generator: Any, conditions: list[Condition]) -> np.ndarray:
 
 
 def detector_of(store: Store, out: Path, steps: int) -> Path:
-    """Return the folder of a detector that is trained on the real training images; one that is there serves again."""
+    """Return the folder of a detector that is trained on the real training images, or was by an earlier call."""
     if (out / "detector" / "detector.json").exists():
         return out / "detector"
     settings = DETECTOR | {"zoom_input": 2 if min(store.spec.spatial) < 128 else 1}
@@ -211,7 +211,8 @@ def main() -> None:
     parser.add_argument("--as-they-are", action="store_true", help="measure the last checkpoints")
     parser.add_argument("--split", choices=("val", "test", "both"), default="both")
     parser.add_argument("--samples", type=int, default=442, help="images that each draws for a split")
-    parser.add_argument("--detector-steps", type=int, default=1500, help="of the detector that judges")
+    parser.add_argument("--detector", type=Path, help="the detector that judges; without it one is trained")
+    parser.add_argument("--detector-steps", type=int, default=1500, help="of the detector that is trained")
     parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("build/generators"))
@@ -220,7 +221,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     store = open_store(options.store or shipped(options.out))
     splits = ("val", "test") if options.split == "both" else (options.split,)
-    bench = Bench(store, splits, options.samples, detector_of(store, options.out, options.detector_steps))
+    detector = options.detector or detector_of(store, options.out, options.detector_steps)
+    bench = Bench(store, splits, options.samples, detector)
     results: dict[str, Any] = {"real": {"cpu_seconds": 0.0, "kimg": 0.0, "rows": bench.real()}}
     first = bench.splits[0]
     chosen = np.random.default_rng(options.seed).permutation(len(first.indices))[:SHOWN]

@@ -279,6 +279,15 @@ def test_augmentation_grows_while_real_images_are_told_with_certainty():
     assert fixed.augmentation.share == Augmentation().share
 
 
+@pytest.mark.parametrize(("anneal", "done", "share"), [(0.5, 20, 1.0), (0.5, 30, 0.5), (0.5, 36, 0.2), (0.0, 36, 1.0)])
+def test_the_step_size_falls_at_the_end_of_the_run(anneal, done, share):
+    data, recipe = Slices(), Recipe(batch=4, lr=0.01, anneal=anneal)
+    training = Training(BoxGAN(**SMALL).architecture(data.spec), recipe, Reals(data, "cpu"), ShortRun(40))
+    training.step(done)
+    for optimiser in (training.generator_optimiser, training.discriminator_optimiser):
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(0.01 * share)
+
+
 def test_a_pyramid_keeps_the_area_of_a_box():
     maps = Reals(Slices(), "cpu").conditions(np.arange(4))
     assert [len(level[0, 0]) for level in pyramid(maps, 2)] == [4, 8, 16]

@@ -95,8 +95,8 @@ class BoxGAN:
         """Return the numbers of a training step."""
         augmentation = Augmentation(self.augment, self.flip, self.shift, self.zoom, self.intensity, self.contrast)
         return Recipe(
-            self.loss, self.batch, self.lr, self.anneal, self.gamma, self.r1_every, self.mismatch, self.finding, self.crop,
-            self.target, self.reading, self.variety, self.jitter, self.ema_kimg, self.ema_ramp, augmentation,
+            self.loss, self.batch, self.lr, self.anneal, self.gamma, self.r1_every, self.mismatch, self.finding,
+            self.crop, self.target, self.reading, self.variety, self.jitter, self.ema_kimg, self.ema_ramp, augmentation,
         )  # fmt: skip
 
     def fit(self, data: Examples, run: Run) -> None:
