@@ -18,22 +18,25 @@ from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, Usage
 from medaug_cli.runs import GeneratorMetadata, RunOptions, load_generator, train_generator
 from medaug_cpggan import CPGGAN, PGGAN, ClassPGGAN, training
 from medaug_cpggan.conditions import draw_map as draw_condition
-from medaug_cpggan.conditions import ellipses, soft_boxes
 from medaug_cpggan.networks import (
     Architecture,
     Discriminator,
-    EqualizedConv,
-    EqualizedDense,
     Generator,
     double,
-    draw_weights,
-    minibatch_deviation,
-    pixel_norm,
     shrink,
 )
 from medaug_cpggan.reals import Reals
 from medaug_cpggan.schedule import Schedule, phase, read_batches
 from medaug_cpggan.training import Chance, Recipe, Training, gradient_penalty
+from medaug_layers import (
+    EqualizedConv,
+    EqualizedDense,
+    draw_weights,
+    ellipses,
+    minibatch_deviation,
+    pixel_norm,
+    soft_boxes,
+)
 
 SMALL: dict[str, Any] = {"latent": 8, "base": 64, "max_maps": 8, "batches": "4:8"}
 

@@ -136,7 +136,7 @@ def test_what_is_cut_and_put_back_is_what_was_there():
 
 
 def test_paint_shows_in_the_box_and_not_beyond(data):
-    lesions = Lesions(Bank.read(data), 16, "cpu")
+    lesions = Lesions(Bank.read(data), 16, TrialRun(1))
     batch = lesions.places(np.random.default_rng(0), 6)
     assert batch.patches.shape == (6, 1, 16, 16)
     drawn = painted(batch, torch.full_like(batch.patches, 3.0))
@@ -147,7 +147,7 @@ def test_paint_shows_in_the_box_and_not_beyond(data):
 
 
 def test_lesion_free_places_are_of_other_slices(data):
-    lesions = Lesions(Bank.read(data), 16, "cpu")
+    lesions = Lesions(Bank.read(data), 16, TrialRun(1))
     for image, which in lesions.every:
         chosen = {lesions._host(image, which, turn) for turn in range(4)}
         assert image not in chosen or len(lesions.bank) == 1
@@ -170,7 +170,7 @@ def test_it_learns_to_paint_lesions_as_light_as_real_ones():
 
 
 def test_patches_in_training_are_of_the_wanted_range(data):
-    real = Lesions(Bank.read(data), 16, "cpu").real(np.random.default_rng(1), 8)
+    real = Lesions(Bank.read(data), 16, TrialRun(1)).real(np.random.default_rng(1), 8)
     assert isinstance(real, Batch)
     assert real.patches.min() >= -1
     assert real.patches.max() <= 1

@@ -1,5 +1,6 @@
 """Processes that train together follow one process that trains alone."""
 
+import hashlib
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ from medaug_cli.errors import UsageError
 from medaug_cli.processes import ALONE, Group, Place, find_place, first_host
 from medaug_cli.runs import RunOptions, train_generator
 from medaug_cli.testing.trial import TrialRun
-from medaug_layers import check_shares
+from medaug_layers import EqualizedConv, EqualizedDense, check_shares, draw_weights, mine, minibatch_deviation, whole
 
 COMMAND = [sys.executable, "-c", "from medaug_cli.cli import main; main()"]
 SMALL = ["latent=8", "base=64", "max_maps=8", "batches=4:8", "growing=0.8"]
@@ -45,7 +46,8 @@ def start(program: list[str], processes: int, *arguments: object) -> list[tuple[
 def train(processes: int, folder: Path, *more: object) -> list[tuple[int, str, str]]:
     chosen = [part for pair in SMALL for part in ("--set", pair)]
     common = ["train-gan", folder / "real.h5", "--out", folder / f"gan{processes}", "--device", "cpu", "--json"]
-    return start(COMMAND, processes, *common, "--precision", "32", *chosen, *more)
+    common += ["--precision", "32", "--checkpoint-seconds", "10000"]
+    return start(COMMAND, processes, *common, *chosen, *more)
 
 
 def checkpoint(folder: Path) -> dict:
@@ -85,6 +87,113 @@ def test_the_first_process_alone_writes_and_speaks(runs):
     assert two[1][1:] == ("", "")
     files = [sorted(str(p.relative_to(folder / g)) for p in (folder / g).rglob("*")) for g in ("gan1", "gan2")]
     assert files[0] == files[1]
+
+
+TOGETHER = """
+import sys, torch
+from pathlib import Path
+from medaug_cli.processes import joined
+from medaug_cli.runs import RunOptions, train_generator
+sys.path.insert(0, sys.argv[2])
+from test_processes import RESUMED, SHARING, penalised_gradients
+
+folder = Path(sys.argv[1])
+
+def fit(name, out, share=1.0, resume=False):
+    kimg, settings = SHARING[name]
+    options = RunOptions(folder / out, settings, 0, "cpu", "32", resume=resume, group=group)
+    train_generator(folder / "real.h5", name.split("-")[0], options, share * kimg)
+
+with joined("cpu") as group:
+    torch.save(penalised_gradients(group), folder / f"gradients{group.rank}.pt")
+    for name in SHARING:
+        fit(name, f"{name}2")
+    fit(RESUMED, "resumed", 0.5)
+    fit(RESUMED, "resumed", resume=True)
+"""
+
+NETWORKS = {"latent": 8, "base": 64, "max_maps": 8}
+BOXES = {**NETWORKS, "embedding": 4, "batch": 4, "r1_every": 2, "lr": 0.002, "target": 0.6}
+SHARING = {  # thousand images, settings
+    "boxgan": (0.16, BOXES),
+    "boxgan-relativistic": (0.08, {**BOXES, "loss": "relativistic", "crop": 1.0, "reading": 0.5}),
+    "inpaint": (0.08, {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}),
+    "regions": (0.08, {**NETWORKS, "side": 16, "batches": "4:4", "gp_every": 2}),
+}
+RESUMED = "boxgan-relativistic"
+
+
+def penalised_gradients(run) -> list[torch.Tensor]:
+    """Return the gradients of a loss with R1 through the minibatch standard deviation and a variance of a batch."""
+    chance = torch.Generator().manual_seed(0)
+    conv, dense = EqualizedConv(3, 4, 3), EqualizedDense(4 * 16, 1)
+    for layer in (conv, dense):
+        draw_weights(layer, chance)
+    images = mine(torch.randn(4, 2, 4, 4, generator=chance), run).requires_grad_()
+    scores = dense(conv(minibatch_deviation(images.tanh(), run)).square().flatten(1)).squeeze(1)
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    loss = gradient.square().flatten(1).sum(1).mean() + whole(scores, run).var().sqrt()
+    weights = [*conv.parameters(), *dense.parameters()]
+    gradients = [torch.zeros_like(weight) if g is None else g for weight, g in zip(
+        weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)]  # fmt: skip
+    run.average(gradients)
+    return gradients
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sharing")
+    make_store(folder / "real.h5", make_records(size=16))
+    outcomes = start([sys.executable, "-c", TOGETHER], 2, folder, Path(__file__).parent)
+    assert [code for code, *_ in outcomes] == [0, 0], outcomes
+    return folder
+
+
+def test_gradients_of_gradients_find_the_way_through_the_whole_batch(together):
+    """Both processes get what one gets with the whole batch; its one group of four lies in both."""
+    alone = penalised_gradients(ALONE)
+    for rank in range(2):
+        shared = torch.load(together / f"gradients{rank}.pt", weights_only=True)
+        for one, two in zip(alone, shared, strict=True):
+            torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
+    assert max(gradient.abs().max() for gradient in alone) > 0.1
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_what_is_of_the_whole_batch_is_shared(together, name):
+    """As above: the deviation of groups that lie in both processes, wrong boxes, finding, variety, augmentation.
+
+    After 20 or 40 of Adam's steps of 1e-3 to 4e-3 a tenth of one is allowed, a hundredth to most.
+    """
+    kimg, settings = SHARING[name]
+    options = RunOptions(together / f"{name}1", settings, 0, "cpu", "32")
+    train_generator(together / "real.h5", name.split("-")[0], options, kimg)
+    one, two = (checkpoint(together / f"{name}{n}")["state"] for n in (1, 2))
+    step = settings.get("lr", 0.001)
+    assert (one["done"], one["steps"]) == (two["done"], two["steps"]) == (1000 * kimg, 250 * kimg)
+    for network in {"generator", "discriminator", "painter", "judge"} & one.keys():
+        difference = torch.cat([(one[network][k] - two[network][k]).abs().flatten() for k in one[network]])
+        assert difference.max() < step / 10, network
+        assert difference.quantile(0.99) < step / 100, network
+    if "augment" in one:
+        assert one["augment"] == pytest.approx(two["augment"], abs=1e-9) != 0.8
+        assert float(one["found_real"]) == pytest.approx(float(two["found_real"]), rel=1e-3)
+
+
+def test_a_run_that_several_processes_resume_equals_an_uninterrupted_one(together):
+    uninterrupted, resumed = (checkpoint(together / name)["state"] for name in (f"{RESUMED}2", "resumed"))
+    assert digest(resumed) == digest(uninterrupted)
+
+
+def digest(state: object) -> str:
+    """Return a hash of a nested state, to the bit."""
+    found = hashlib.sha256()
+    if isinstance(state, dict):
+        for key, value in state.items():
+            found.update(f"{key}:{digest(value)}".encode())
+    else:
+        found.update(state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state).encode())
+    return found.hexdigest()
 
 
 TALK = """

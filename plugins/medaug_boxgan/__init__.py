@@ -23,11 +23,9 @@ from medaug_cli.plugin import (
     UsageError,
     setting,
 )
-from medaug_layers import load_weights, place
+from medaug_layers import check_shares, load_weights, place, train
 
 __all__ = ["BoxGAN"]
-
-LOG_EVERY = 10  # steps
 
 
 @dataclass
@@ -35,7 +33,7 @@ class BoxGAN:
     """Draw lesions into boxes after minutes of training: a direct GAN that must let its boxes be found."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, default_budget=15.0
+        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, default_budget=15.0, shares=True
     )
 
     form: Literal["boxes", "soft", "mask"] = setting(
@@ -102,21 +100,15 @@ class BoxGAN:
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the images of `data` until the run's budget is spent."""
         training = self._begin(data, run)
-        done = training.load_state_dict(run.state) if run.state else 0
         self._average = training.average
-        while run.fraction(done) < 1:
-            losses = training.step(done)
-            done += self.batch
-            if training.steps % LOG_EVERY == 0:
-                run.log(done, **{name: float(value) for name, value in losses.items()})
-            run.checkpoint(done, lambda: training.state_dict(done))  # noqa: B023
-        run.checkpoint(done, lambda: training.state_dict(done), force=True)
+        train(training, self.batch, run)
 
     def _begin(self, data: Examples, run: Run) -> Training:
         if run.precision == "16":
             raise UsageError("boxgan trains at --precision 32 or bf16; its gradient penalty overflows in 16")
         if len(data) == 0:
             raise BadInput("there is no training image to fit boxgan on")
+        check_shares(self.batch, run)
         return Training(self.architecture(data.spec), self.recipe(), Reals(data, run.device, self.form), run)
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medaug_cli.plugin import Run
 from medaug_layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
 
 PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
@@ -183,9 +184,9 @@ class Discriminator(nn.Module):
     The trunk sees the image alone, so that one pass can be scored against right and wrong boxes.
     """
 
-    def __init__(self, size: Architecture) -> None:
+    def __init__(self, size: Architecture, run: Run | None = None) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.run = size, run  # the processes of the run share each batch
         maps = [size.maps(level) for level in range(size.levels + 1)]
         top = size.levels - 1  # the first convolution halves the image
         self.projected = sorted({min(top, size.level_of(side)) for side in PROJECTED})
@@ -218,7 +219,7 @@ class Discriminator(nn.Module):
             x = block(x)
             levels.append(x)
         levels.reverse()
-        last = activate(self.conv(minibatch_deviation(x)))
+        last = activate(self.conv(minibatch_deviation(x, self.run)))
         features = [conv(levels[i]).float() for conv, i in zip(self.features, self.projected, strict=True)]
         crops = [activate(self.crops[n](levels[i])).float() for n, i in enumerate(self.cropped)]
         found = self._find(levels).float()
@@ -250,13 +251,3 @@ class Discriminator(nn.Module):
                 for crop, level in zip(seen.crops, self.cropped, strict=True)
             ]
             return self.crop_score(activate(self.crop_dense(torch.cat(pooled, 1)))).squeeze(1)
-
-
-def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight from N(0, 1) and set every bias and the grain to zero (Karras et al. 2018, 4.1)."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim == 1:
-                parameter.zero_()
-            else:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))

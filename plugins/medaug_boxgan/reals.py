@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medaug_cli.plugin import Condition, Examples, box_map
-from medaug_cpggan.conditions import ellipses
+from medaug_layers import ellipses
 
 Form = Literal["boxes", "soft", "mask"]
 KEPT_NUMBERS = 2**26  # images and conditions that fit into 256 MB of float32 are kept in memory

@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 import medaug_layers as layers
 from medaug_boxgan.augment import Augmentation, change, move
-from medaug_boxgan.networks import Architecture, Discriminator, Generator, Seen, draw_weights
+from medaug_boxgan.networks import Architecture, Discriminator, Generator, Seen
 from medaug_boxgan.reals import Reals
 from medaug_cli.plugin import Run, image_seed
-from medaug_layers import load_moments, load_weights, place
+from medaug_layers import descend, draw_weights, load_moments, load_weights, mine, move_average, place, whole
 
 Adam = torch.optim.Adam
 KIND = "BoxGAN"
@@ -55,18 +56,12 @@ def draw_noise(size: Architecture, generator: torch.Generator) -> tuple[Tensor, 
 
 
 class Chance(layers.Chance):
-    """The randomness of one step of BoxGAN."""
+    """The randomness of one step of BoxGAN, drawn for the whole batch whatever part of it a process takes."""
 
     def noise(self, size: Architecture, count: int) -> tuple[Tensor, Tensor]:
         """Draw latents (count, z) and noise (count, 1, *s)."""
         latents = torch.randn(count, size.latent, generator=self.torch)
-        noise = torch.randn(count, 1, *size.spatial, generator=self.torch)
-        return latents.to(self.device), noise.to(self.device)
-
-    def change(self, augmentation: Augmentation, images: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
-        """Augment images and conditions together."""
-        moves = augmentation.draw_moves(len(images), self.torch)
-        return change(images, conditions, moves, augmentation.draw_tones(len(images), self.torch))
+        return latents, torch.randn(count, 1, *size.spatial, generator=self.torch)
 
 
 def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
@@ -108,7 +103,7 @@ class Training:
     def __init__(self, size: Architecture, recipe: Recipe, reals: Reals, run: Run) -> None:
         self.size, self.recipe, self.reals, self.run = size, recipe, reals, run
         chance = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
-        self.generator, self.discriminator = Generator(size), Discriminator(size)
+        self.generator, self.discriminator = Generator(size), Discriminator(size, run)
         for network in (self.generator, self.discriminator):
             draw_weights(network, chance)
             place(network, run.device)
@@ -131,13 +126,14 @@ class Training:
         return spread(self.reals.batch(indices))
 
     def step(self, done: int) -> dict[str, Tensor]:
-        """Train both networks on one batch; return the losses."""
+        """Train both networks on one batch, of which each process takes its share; return the losses."""
         chance = Chance(self.run.seed, done, self.run.device)
         self._anneal(done)
         drawn = self._draw(chance)  # both networks learn from the same drawing
         losses = self._discriminator_step(chance, drawn) | self._generator_step(chance, drawn)
         self.steps += 1
-        self._move_average(done + self.recipe.batch)
+        half_life = min(self.recipe.ema_kimg * 1000, self.recipe.ema_ramp * (done + self.recipe.batch))
+        move_average(self.average, self.generator, self.recipe.batch, half_life)  # it grows with the run (ADA, C)
         return losses
 
     def _anneal(self, done: int) -> None:
@@ -151,28 +147,39 @@ class Training:
         with self.run.autocast():
             return self.discriminator(images)
 
+    def _indices(self, chance: Chance) -> np.ndarray:
+        return mine(chance.indices(self.reals.data.weights, self.recipe.batch), self.run)
+
+    def _changed(self, chance: Chance, images: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """Augment images and conditions together."""
+        augmentation, count = replace(self.recipe.augmentation, share=self.augment), self.recipe.batch
+        moves, tones = augmentation.draw_moves(count, chance.torch), augmentation.draw_tones(count, chance.torch)
+        return change(images, conditions, mine(moves, self.run), mine(tones, self.run))
+
     def _draw(self, chance: Chance) -> Drawn:
-        condition = self.reals.conditions(chance.indices(self.reals.data.weights, self.recipe.batch))
+        condition = self.reals.conditions(self._indices(chance))
         jitter = Augmentation(flip=self.recipe.augmentation.flip, shift=self.recipe.jitter, zoom=self.recipe.jitter)
-        condition = move(condition, jitter.draw_moves(len(condition), chance.torch))
-        latents, noise = chance.noise(self.size, self.recipe.batch)
+        condition = move(condition, mine(jitter.draw_moves(self.recipe.batch, chance.torch), self.run))
+        latents, noise = (mine(x, self.run).to(chance.device) for x in chance.noise(self.size, self.recipe.batch))
         with self.run.autocast():
             return Drawn(self.generator(latents, noise, condition), condition, latents)
 
     def _discriminator_step(self, chance: Chance, drawn: Drawn) -> dict[str, Tensor]:
         recipe, look, agree = self.recipe, self._look, self.discriminator.agreement
-        indices = chance.indices(self.reals.data.weights, recipe.batch)
-        real, asked = chance.change(self.augmentation, self.reals.batch(indices), self.reals.conditions(indices))
-        fake, told = chance.change(self.augmentation, drawn.images.detach(), drawn.condition)
+        indices = self._indices(chance)
+        real, asked = self._changed(chance, self.reals.batch(indices), self.reals.conditions(indices))
+        fake, told = self._changed(chance, drawn.images.detach(), drawn.condition)
+        every = whole(asked, self.run)
+        others = mine(every.roll(1, 0), self.run)
         penalised = recipe.gamma > 0 and self.steps % recipe.r1_every == 0
         real_seen, drawn_seen = look(real.requires_grad_(penalised)), look(fake)
-        right, wrong = agree(real_seen, asked), agree(real_seen, asked.roll(1, 0))
+        right, wrong = agree(real_seen, asked), agree(real_seen, others)
         real_scores, drawn_scores = real_seen.score + right, drawn_seen.score + agree(drawn_seen, told)
         if recipe.loss == "relativistic":
             game = F.softplus(drawn_scores - real_scores).mean()
         else:
             game = F.softplus(drawn_scores).mean() + F.softplus(-real_scores).mean()
-        found = finding_loss(real_seen.found, asked)
+        found = finding_loss(whole(real_seen.found, self.run), every)
         self._remember(found.detach())
         loss = game + recipe.mismatch * F.softplus(wrong - right).mean() + recipe.finding * found
         losses = {"loss_d": game.detach(), "found_real": found.detach(), "right": (right > wrong).float().mean()}
@@ -181,7 +188,7 @@ class Training:
         penalised_scores = real_scores
         if recipe.crop:
             lesion = self.discriminator.lesion
-            real_lesions, no_lesions = lesion(real_seen, asked), lesion(real_seen, asked.roll(1, 0))
+            real_lesions, no_lesions = lesion(real_seen, asked), lesion(real_seen, others)
             local = F.softplus(-real_lesions) + (F.softplus(lesion(drawn_seen, told)) + F.softplus(no_lesions)) / 2
             loss, penalised_scores = loss + recipe.crop * local.mean(), real_scores + real_lesions
             losses["lesion_d"] = local.detach().mean()
@@ -192,16 +199,18 @@ class Training:
             penalty = r1_penalty(penalised_scores, real).mean()
             loss = loss + recipe.gamma / 2 * recipe.r1_every * penalty
             losses["penalty"] = penalty.detach()
-        optimise(self.discriminator_optimiser, loss)
+        descend(self.discriminator_optimiser, loss, self.run)
         return losses
 
     def _generator_step(self, chance: Chance, drawn: Drawn) -> dict[str, Tensor]:
         recipe = self.recipe
-        changed, moved = chance.change(self.augmentation, drawn.images, drawn.condition)
+        changed, moved = self._changed(chance, drawn.images, drawn.condition)
+        moved = moved.detach()  # nobody asks for the gradient of a box
         self.discriminator.requires_grad_(False)
         seen = self._look(changed)
         scores = seen.score + self.discriminator.agreement(seen, moved)
-        found, missing = finding_loss(seen.found, moved), F.relu(self.real_spread - spread(drawn.images)).mean()
+        found = finding_loss(whole(seen.found, self.run), whole(moved, self.run))
+        missing = F.relu(self.real_spread - spread(whole(drawn.images, self.run))).mean()
         game = F.softplus(self._rival(chance) - scores).mean()
         hidden = F.relu(found - self.found_real)  # lesions that are found as easily as real ones are good enough
         loss = game + recipe.finding * hidden + recipe.variety * missing
@@ -212,19 +221,15 @@ class Training:
         if recipe.reading:
             read = F.mse_loss(seen.latents, drawn.latents)
             loss, losses["read"] = loss + recipe.reading * read, read.detach()
-        optimise(self.generator_optimiser, loss)
+        descend(self.generator_optimiser, loss, self.run)
         self.discriminator.requires_grad_(True)
         return losses
-
-    @property
-    def augmentation(self) -> Augmentation:
-        return replace(self.recipe.augmentation, share=self.augment)
 
     def _steer(self, scores: Tensor) -> None:
         """Augment more where the discriminator is sure of real images (Karras et al. 2020, ADA, 3)."""
         if not self.recipe.target:
             return
-        self.sure = SURE_MEMORY * self.sure + (1 - SURE_MEMORY) * float(scores.sign().mean())
+        self.sure = SURE_MEMORY * self.sure + (1 - SURE_MEMORY) * float(whole(scores.sign(), self.run).mean())
         step = self.recipe.batch / (1000 * ADA_KIMG) * (1 if self.sure > self.recipe.target else -1)
         self.augment = min(max(self.augment + step, 0.0), 0.95)
 
@@ -237,19 +242,10 @@ class Training:
         """Return what the scores of drawn images are compared with: real ones' (relativistic) or nothing."""
         if self.recipe.loss != "relativistic":
             return 0.0
-        indices = chance.indices(self.reals.data.weights, self.recipe.batch)
-        real, asked = self.reals.batch(indices), self.reals.conditions(indices)
-        real, asked = chance.change(self.augmentation, real, asked)
+        indices = self._indices(chance)
+        real, asked = self._changed(chance, self.reals.batch(indices), self.reals.conditions(indices))
         seen = self._look(real)
         return seen.score + self.discriminator.agreement(seen, asked)
-
-    @torch.no_grad()
-    def _move_average(self, done: int) -> None:
-        """Move the average with a half life that grows with the run (Karras et al. 2020, ADA, C)."""
-        half_life = min(self.recipe.ema_kimg * 1000, self.recipe.ema_ramp * done)
-        decay = 0.5 ** (self.recipe.batch / max(half_life, 1e-8))
-        averages: list[Tensor] = list(self.average.parameters())
-        torch._foreach_lerp_(averages, list(self.generator.parameters()), 1 - decay)
 
     def state_dict(self, done: int) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
@@ -273,9 +269,3 @@ class Training:
         self.augment, self.sure = float(state["augment"]), float(state["sure"])
         self.found_real = state["found_real"].to(self.run.device)
         return int(state["done"])
-
-
-def optimise(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medaug_cli.plugin import Run
 from medaug_layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
 
 
@@ -150,8 +151,9 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(nn.Module):
     """Score how real images look together with their condition maps."""
 
-    def __init__(self, size: Architecture) -> None:
+    def __init__(self, size: Architecture, run: Run | None = None) -> None:
         super().__init__()
+        self.run = run  # whose processes share each batch
         dims, maps = size.dims, [size.maps(level) for level in range(size.levels + 1)]
         inputs = size.channels + size.conditions
         self.from_image = nn.ModuleList(EqualizedConv(inputs, f, 1, dims=dims) for f in maps)
@@ -169,16 +171,6 @@ class Discriminator(nn.Module):
             x = self.blocks[k](x)
             if fade and k == level - 1:
                 x = blend(x, activate(self.from_image[k](shrink(seen))), fade)
-        x = activate(self.conv(minibatch_deviation(x)))
+        x = activate(self.conv(minibatch_deviation(x, self.run)))
         with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for a score
             return self.score(activate(self.dense(x.float().flatten(1)))).squeeze(1)
-
-
-def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight from N(0, 1) and set every bias to zero (4.1)."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim == 1:
-                parameter.zero_()
-            else:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))

@@ -10,10 +10,10 @@ from torch import Tensor
 
 import medaug_layers as layers
 from medaug_cli.plugin import Run, image_seed
-from medaug_cpggan.networks import Architecture, Discriminator, Generator, draw_weights
+from medaug_cpggan.networks import Architecture, Discriminator, Generator
 from medaug_cpggan.reals import Reals
 from medaug_cpggan.schedule import Stage, phase
-from medaug_layers import Descent, load_weights, place
+from medaug_layers import Descent, draw_weights, load_weights, mine, place
 
 KIND = "CPGGAN"
 
@@ -72,7 +72,7 @@ class Training:
     def __init__(self, size: Architecture, recipe: Recipe, reals: Reals, run: Run) -> None:
         self.size, self.recipe, self.reals, self.run = size, recipe, reals, run
         chance = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
-        self.generator, self.discriminator = Generator(size), Discriminator(size)
+        self.generator, self.discriminator = Generator(size), Discriminator(size, run)
         for network in (self.generator, self.discriminator):
             draw_weights(network, chance)
             place(network, run.device, size.dims)
@@ -121,14 +121,10 @@ class Training:
             return self.generator(latents, told, self.level, self.fade)
 
     def _indices(self, chance: Chance, batch: int) -> np.ndarray:
-        return self._mine(chance.indices(self.reals.data.weights, batch))
+        return mine(chance.indices(self.reals.data.weights, batch), self.run)
 
     def _latents(self, chance: Chance, batch: int) -> Tensor:
-        return self._mine(chance.noise(self.recipe.noise, batch, self.size.latent)).to(self.run.device)
-
-    def _mine(self, drawn: Any) -> Any:
-        """Return this process's part of a batch: every so many, so that the groups of `minibatch_deviation` stay."""
-        return drawn[self.run.rank :: self.run.world]
+        return mine(chance.noise(self.recipe.noise, batch, self.size.latent), self.run).to(self.run.device)
 
     def _discriminator_step(self, chance: Chance, batch: int) -> dict[str, Tensor]:
         recipe, descent = self.recipe, self.descents["discriminator"]
@@ -145,7 +141,7 @@ class Training:
         loss = -sign * distance + recipe.drift * drift
         losses = {"loss_d": loss.detach(), "distance": distance.detach()}
         if self.steps % recipe.gp_every == 0:
-            shares = self._mine(chance.shares(batch, self.size.dims)).to(real.device)
+            shares = mine(chance.shares(batch, self.size.dims), self.run).to(real.device)
             penalty = gradient_penalty(critic, real, fake, shares, descent.scale()).mean()
             loss = loss + recipe.gp_weight * recipe.gp_every * penalty
             losses |= {"loss_d": loss.detach(), "penalty": penalty.detach()}

@@ -27,11 +27,10 @@ from medaug_hosts import Bank, lesion_free
 from medaug_inpaint.networks import Architecture, Painter
 from medaug_inpaint.patches import Square, cut, put_back, shares, square_around
 from medaug_inpaint.training import KIND, Batch, Lesions, Recipe, Training, hole
-from medaug_layers import load_weights, place
+from medaug_layers import check_shares, load_weights, place, train
 
 __all__ = ["Inpaint"]
 
-LOG_EVERY = 10  # steps
 BANK = "bank."
 
 
@@ -40,7 +39,7 @@ class Inpaint:
     """Paint a lesion into each asked box of a real slice of another patient; the rest of the slice stays as it is."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0
+        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True
     )
 
     patch: int = setting(64, "pixels of a patch's side, a power of two", minimum=16, maximum=512)
@@ -79,18 +78,12 @@ class Inpaint:
         """Train on the lesions of `data` until the run's budget of patches is spent."""
         if run.precision == "16":
             raise UsageError("inpaint trains at --precision 32 or bf16; its gradient penalty overflows in 16")
+        check_shares(self.batch, run)
         self._bank = Bank.read(data)
-        lesions = Lesions(self._bank, self.patch, run.device)
+        lesions = Lesions(self._bank, self.patch, run)
         training = Training(self.architecture(data.spec), self.recipe(), lesions, run)
-        done = training.load_state_dict(run.state) if run.state else 0
         self._painter = training.average
-        while run.fraction(done) < 1:
-            losses = training.step(done)
-            done += self.batch
-            if training.steps % LOG_EVERY == 0:
-                run.log(done, **{name: float(value) for name, value in losses.items()})
-            run.checkpoint(done, lambda: training.state_dict(done))  # noqa: B023
-        run.checkpoint(done, lambda: training.state_dict(done), force=True)
+        train(training, self.batch, run)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged painter, and the training images that it paints into."""

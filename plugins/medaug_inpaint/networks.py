@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medaug_cli.plugin import Run
 from medaug_layers import EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
 
 COARSEST = 8  # pixels of the innermost level
@@ -92,8 +93,9 @@ class Painter(nn.Module):
 class Judge(nn.Module):
     """Score patches together with the map of their box."""
 
-    def __init__(self, size: Architecture) -> None:
+    def __init__(self, size: Architecture, run: Run | None = None) -> None:
         super().__init__()
+        self.run = run  # whose processes share each batch
         maps = size.maps
         self.enter = EqualizedConv(size.channels + 1, maps[0], 3)
         self.down = nn.ModuleList(EqualizedConv(a, b, 4) for a, b in itertools.pairwise(maps))
@@ -108,16 +110,6 @@ class Judge(nn.Module):
         for down, more in zip(self.down, self.more, strict=True):
             x = activate(down(x))
             x = (x + activate(more(x))) * 0.5**0.5
-        x = activate(self.last(minibatch_deviation(x)))
+        x = activate(self.last(minibatch_deviation(x, self.run)))
         with torch.autocast(x.device.type, enabled=False):
             return self.score(activate(self.dense(x.float().flatten(1)))).squeeze(1)
-
-
-def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight from N(0, 1) and set biases and grain to zero (Karras et al. 2018, 4.1)."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim == 1:
-                parameter.zero_()
-            else:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))

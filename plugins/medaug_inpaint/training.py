@@ -14,9 +14,9 @@ from torch import Tensor
 
 from medaug_cli.plugin import Run, image_seed
 from medaug_hosts import Bank
-from medaug_inpaint.networks import Architecture, Judge, Painter, draw_weights
+from medaug_inpaint.networks import Architecture, Judge, Painter
 from medaug_inpaint.patches import cut, shares, square_around
-from medaug_layers import Chance, load_moments, load_weights, place
+from medaug_layers import Chance, descend, draw_weights, load_moments, load_weights, mine, move_average, place, whole
 
 KIND = "Inpaint"
 HOSTS = 4  # lesion-free places that are known for each lesion
@@ -46,10 +46,13 @@ class Batch:
 
 
 class Lesions:
-    """Give patches with lesions, and patches of other slices at the places of these lesions."""
+    """Give patches with lesions, and patches of other slices at the places of these lesions.
 
-    def __init__(self, bank: Bank, pixels: int, device: str) -> None:
-        self.bank, self.pixels, self.device = bank, pixels, torch.device(device)
+    They are drawn for a whole batch; a process gets its share of it.
+    """
+
+    def __init__(self, bank: Bank, pixels: int, run: Run) -> None:
+        self.bank, self.pixels, self.run = bank, pixels, run
         self.every = [(i, k) for i, boxes in enumerate(bank.boxes) for k in range(len(boxes))]
         self._hosts: dict[tuple[int, int], int] = {}
 
@@ -79,10 +82,11 @@ class Lesions:
         return self._hosts[key]
 
     def _batch(self, rng: np.random.Generator, chosen: list[tuple[int, np.ndarray]]) -> Batch:
-        squares = [square_around(box, rng) for _, box in chosen]
+        squares = mine([square_around(box, rng) for _, box in chosen], self.run)
+        chosen = mine(chosen, self.run)
         patches = cut([self.bank.image(i) for i, _ in chosen], squares, self.pixels)
         boxes = [square.inside(box[None], self.pixels)[0] for square, (_, box) in zip(squares, chosen, strict=True)]
-        return Batch((patches * 2 - 1).to(self.device), shares(boxes, self.pixels).to(self.device))
+        return Batch((patches * 2 - 1).to(self.run.device), shares(boxes, self.pixels).to(self.run.device))
 
 
 def painted(around: Batch, paint: Tensor) -> Tensor:
@@ -102,7 +106,7 @@ class Training:
     def __init__(self, size: Architecture, recipe: Recipe, lesions: Lesions, run: Run) -> None:
         self.size, self.recipe, self.lesions, self.run, self.steps = size, recipe, lesions, run, 0
         chance = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
-        self.painter, self.judge, self.average = Painter(size), Judge(size), Painter(size).requires_grad_(False)
+        self.painter, self.judge, self.average = Painter(size), Judge(size, run), Painter(size).requires_grad_(False)
         for network in (self.painter, self.judge):
             draw_weights(network, chance)
         self.average.load_state_dict(self.painter.state_dict())
@@ -117,8 +121,9 @@ class Training:
         chance = Chance(self.run.seed, done, self.run.device)
         count = self.recipe.batch
         real, around = self.lesions.real(chance.numpy, count), self.lesions.places(chance.numpy, count)
-        latents = torch.randn(count, self.size.latent, generator=chance.torch).to(chance.device)
-        noise = torch.randn(count, 1, self.size.patch, self.size.patch, generator=chance.torch).to(chance.device)
+        latents = torch.randn(count, self.size.latent, generator=chance.torch)
+        noise = torch.randn(count, 1, self.size.patch, self.size.patch, generator=chance.torch)
+        latents, noise = (mine(x, self.run).to(chance.device) for x in (latents, noise))
         with self.run.autocast():
             paint = self.painter(hole(around), around.where, latents, noise)
         drawn = painted(around, paint)
@@ -126,7 +131,8 @@ class Training:
             chance, real, around, drawn
         )
         self.steps += 1
-        self._move_average(done + count)
+        half_life = min(self.recipe.ema_kimg * 1000, self.recipe.ema_ramp * (done + count))
+        move_average(self.average, self.painter, count, half_life)
         return losses
 
     def _judge_step(self, chance: Chance, real: Batch, around: Batch, drawn: Tensor) -> dict[str, Tensor]:
@@ -141,14 +147,14 @@ class Training:
             penalty = gradient.float().square().flatten(1).sum(1).mean()
             loss = loss + self.recipe.gamma / 2 * self.recipe.r1_every * penalty
             losses["penalty"] = penalty.detach()
-        _optimise(self.judge_optimiser, loss)
+        descend(self.judge_optimiser, loss, self.run)
         return losses
 
     def _painter_step(self, chance: Chance, real: Batch, around: Batch, drawn: Tensor) -> dict[str, Tensor]:
         self.judge.requires_grad_(False)
         game = F.softplus(-self._score(self._toned(drawn, chance), around)).mean()
-        missing = F.relu(_contrast(real.patches, real.where) - _contrast(drawn, around.where)).mean()
-        _optimise(self.painter_optimiser, game + self.recipe.variety * missing)
+        missing = F.relu(self._contrast(real.patches, real.where) - self._contrast(drawn, around.where)).mean()
+        descend(self.painter_optimiser, game + self.recipe.variety * missing, self.run)
         self.judge.requires_grad_(True)
         return {"loss_g": game.detach(), "missing_contrast": missing.detach()}
 
@@ -158,17 +164,18 @@ class Training:
 
     def _toned(self, patches: Tensor, chance: Chance) -> Tensor:
         """Change contrast and brightness of patches, differentiably (Zhao et al. 2020)."""
-        numbers = (torch.rand(len(patches), 2, generator=chance.torch) * 2 - 1).to(patches.device)
+        numbers = mine(torch.rand(self.recipe.batch, 2, generator=chance.torch) * 2 - 1, self.run).to(patches.device)
         factor, offset = (numbers[:, i].reshape(-1, 1, 1, 1) for i in range(2))
         mean = patches.mean((1, 2, 3), keepdim=True)
         return (patches - mean) * (1 + factor * self.recipe.contrast) + mean + 2 * offset * self.recipe.brightness
 
-    @torch.no_grad()
-    def _move_average(self, done: int) -> None:
-        half_life = min(self.recipe.ema_kimg * 1000, self.recipe.ema_ramp * done)
-        decay = 0.5 ** (self.recipe.batch / max(half_life, 1e-8))
-        averages: list[Tensor] = list(self.average.parameters())
-        torch._foreach_lerp_(averages, list(self.painter.parameters()), 1 - decay)
+    def _contrast(self, patches: Tensor, where: Tensor) -> Tensor:
+        """Return how the mean in the box less the mean around it is spread over the whole batch, and its size: (2,)."""
+        box = where[:, 1:]
+        inside = (patches * box).sum((1, 2, 3)) / box.sum((1, 2, 3)).clamp(min=1)
+        outside = (patches * (1 - box)).sum((1, 2, 3)) / (1 - box).sum((1, 2, 3)).clamp(min=1)
+        difference = whole(inside - outside, self.run)
+        return torch.stack([difference.std(), difference.abs().mean()])
 
     def state_dict(self, done: int) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
@@ -187,18 +194,3 @@ class Training:
             load_moments(getattr(self, name), state[name])
         self.steps = int(state["steps"])
         return int(state["done"])
-
-
-def _contrast(patches: Tensor, where: Tensor) -> Tensor:
-    """Return how the mean in the box less the mean around it is spread over a batch, and its size: (2,)."""
-    box = where[:, 1:]
-    inside = (patches * box).sum((1, 2, 3)) / box.sum((1, 2, 3)).clamp(min=1)
-    outside = (patches * (1 - box)).sum((1, 2, 3)) / (1 - box).sum((1, 2, 3)).clamp(min=1)
-    difference = inside - outside
-    return torch.stack([difference.std(), difference.abs().mean()])
-
-
-def _optimise(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
