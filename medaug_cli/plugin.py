@@ -67,6 +67,7 @@ class Capabilities:
     learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
     shares: bool = False  # `fit` shares each batch among the processes of a run (`run.rank`, `run.world`)
     continues: bool = False  # `fit` after `load_state_dict` goes on from those weights
+    keeps_images: bool = False  # a generator's weights hold training images: they are never exported to be shared
     exports: tuple[str, ...] = ()  # forms of a detector: "onnx" by `graph()`, any other by `files(form)`
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # a detector's arms in a study: settings
 

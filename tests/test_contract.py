@@ -211,6 +211,22 @@ class LosesWeights(TinyGenerator):
 
 
 @dataclass
+class KeepsImages(TinyGenerator):
+    """Keeps training images, in bytes, and does not say so."""
+
+    def fit(self, data, run):
+        super().fit(data, run)
+        self.kept = np.rint(data.read([0, 3]) * 255).astype(np.uint8)
+
+    def state_dict(self):
+        return {**super().state_dict(), "kept": self.kept}
+
+    def load_state_dict(self, state, spec, device="cpu"):
+        super().load_state_dict(state, spec, device)
+        self.kept = np.asarray(state["kept"])
+
+
+@dataclass
 class Changed(TinyGenerator):
     """Changes each image that a tiny generator draws."""
 
@@ -302,6 +318,7 @@ class RefusesOdd(TinyGenerator):
     (NamesInWeights, "weights", "'name': str"),
     (NotANumber, "weights", "no finite numbers in 'mean'"),
     (AnyWeights, "wrong weights", "takes a state without"),
+    (KeepsImages, "sharing", "'kept' holds a training image; leave it out, or declare keeps_images"),
     (LosesWeights, "reloaded", "draw other images"),
     (Double, "fit", "float64; float32 is wanted"),
     (OneTooSmall, "fit", "shape (1, 31, 32)"),

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.errors import UsageError
-from medaug_cli.runs import RunOptions, export_detector, load_detector, train_detector
-from medaug_cli.store import open_store
+from medaug_cli.runs import RunOptions, export_detector, load_detector, train_detector, train_generator
+from medaug_cli.store import digest_patient, open_store
 
 SMALL = {"backbone": "small", "width": 4, "head_width": 16, "batch": 2}
 
@@ -56,6 +56,46 @@ def test_darknet_files_of_a_trained_detector(tmp_path):
     assert text.count("scale_x_y=2.0") == text.count("classes=2") == 2
     with pytest.raises(UsageError, match="overwrite"):
         export_detector(folder, "darknet", tmp_path / "out")
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments), "--json"])
+
+
+def test_what_is_shared_of_a_generator_draws_alone_and_tells_of_no_patient(tmp_path):
+    store, gan = make_store(tmp_path / "real.h5"), tmp_path / "gan"
+    small = {"latent": 8, "base": 64, "max_maps": 8, "embedding": 4, "batch": 4}
+    train_generator(store.path, "boxgan", RunOptions(gan, small, 0, "cpu", "32"), kimg=0.008)
+    assert (gan / "checkpoints").is_dir()
+    done = invoke("export", gan)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said == {"out": f"{gan}-shared", "files": ["generator.json", "generator.safetensors"]}
+    shared = (tmp_path / "gan-shared").rename(tmp_path / "elsewhere")
+    asked = ("synthesize", "--n", 3, "--boxes", tmp_path / "boxes.json", "--device", "cpu")
+    for name, out in (("gan", "own.h5"), ("elsewhere", "theirs.h5")):
+        drawn = invoke(*asked, "--gan", tmp_path / name, "--out", tmp_path / out)
+        assert drawn.exit_code == 0, drawn.output
+    assert np.array_equal(open_store(tmp_path / "own.h5").images[:], open_store(tmp_path / "theirs.h5").images[:])
+    content = b"".join(each.read_bytes() for each in shared.iterdir())
+    assert not any(word in content for word in (b"discriminator", b"score", str(tmp_path).encode()))
+    assert not any(digest_patient(patient).encode() in content for patient in store.patients)
+    without_boxes = invoke("synthesize", "--n", 3, "--gan", shared, "--out", tmp_path / "other.h5")
+    assert "name the boxes with --boxes" in str(without_boxes.exception)
+
+
+def test_a_generator_that_holds_training_images_is_not_shared(tmp_path):
+    store, told = make_store(tmp_path / "real.h5"), []
+    for name in ("copy-paste", "inpaint", "regions"):
+        settings = {"inpaint": {"patch": 16}, "regions": {"side": 8}}.get(name, {})
+        options = RunOptions(tmp_path / name, settings, 0, "cpu", "32", announce=told.append)
+        train_generator(store.path, name, options, kimg=0.001)
+        assert "share them only where you may share the scans" in told[-1]
+        done = invoke("export", tmp_path / name)
+        assert f"the weights of {name} hold the training images" in str(done.exception)
+        assert not (tmp_path / f"{name}-shared").exists()
+    wrong = invoke("export", tmp_path / "inpaint", "--format", "onnx")
+    assert "--format onnx is a detector's" in str(wrong.exception)
 
 
 def test_a_form_that_there_is_not_is_said(tmp_path, tiny_plugins):

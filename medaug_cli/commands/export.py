@@ -1,4 +1,4 @@
-"""`medaug export`: hand a trained detector on to other programs."""
+"""`medaug export`: hand on what was trained, a detector to other programs, a generator to other people."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,19 +9,28 @@ from medaug_cli.commands import console, options
 
 
 def export(
-    detector: Annotated[Path, typer.Argument(metavar="DETECTOR", help="A folder of train-detector.")],
-    form: Annotated[str, typer.Option("--format", help="onnx, or a form of the detector's own (darknet).")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: DETECTOR-FORMAT.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of train-detector or train-gan.")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="Of a detector: onnx (the default), or a form of its own (darknet).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: FOLDER-FORMAT, FOLDER-shared.")] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a detector as ONNX, checked with ONNX Runtime, or as darknet's cfg and weights.
+    """Write a detector as ONNX or as darknet's files, or what may be shared of a generator: no discriminator, no scan.
 
     Example: medaug export detector --format onnx
     """
-    from medaug_cli.runs import export_detector
+    from medaug_cli.errors import UsageError
+    from medaug_cli.runs import export_detector, export_generator
 
-    said = export_detector(detector, form, out or detector.with_name(f"{detector.name}-{form}"), overwrite)
+    if (folder / "generator.json").is_file():
+        if form is not None:
+            raise UsageError(f"--format {form} is a detector's, and {folder} holds a generator")
+        said = export_generator(folder, out or folder.with_name(f"{folder.name}-shared"), overwrite)
+    else:
+        form = form or "onnx"
+        said = export_detector(folder, form, out or folder.with_name(f"{folder.name}-{form}"), overwrite)
     text = f"{said['out']}: {', '.join(said['files'])}"
     if "differences" in said:
         text += "; ONNX Runtime agrees within " + " and ".join(f"{v:.2g} ({k})" for k, v in said["differences"].items())

@@ -1,6 +1,6 @@
 """Training runs: their folders, their checkpoints, and the plugins they fit, save and load."""
 
-from medaug_cli.runs.exporting import export_detector
+from medaug_cli.runs.exporting import export_detector, export_generator
 from medaug_cli.runs.fitting import Budget, Progress, RunOptions, check_capable, train_detector, train_generator
 from medaug_cli.runs.loading import check_detector, load_detector, load_generator
 from medaug_cli.runs.metadata import DetectorMetadata, GeneratorMetadata
@@ -14,6 +14,7 @@ __all__ = [
     "check_capable",
     "check_detector",
     "export_detector",
+    "export_generator",
     "load_detector",
     "load_generator",
     "train_detector",

@@ -1,4 +1,4 @@
-"""Hand a trained detector on to other programs: ONNX, checked with ONNX Runtime, or a form of its plugin's own."""
+"""Hand on what was trained: a detector to other programs, a generator to other people."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import numpy as np
 from medaug_cli.errors import MedaugError, UsageError
 from medaug_cli.files import new_folder, refuse_existing, restore_folder
 from medaug_cli.plugin import ImageSpec
-from medaug_cli.runs.loading import load_detector
+from medaug_cli.runs.loading import load_detector, load_generator, save_plugin
 from medaug_cli.runs.metadata import DetectorMetadata
 
 ONNX = "onnx"
@@ -34,6 +34,27 @@ def export_detector(folder: Path, form: str, out: Path, overwrite: bool = False)
     with new_folder(out) as work:
         said = _onnx(plugin, metadata, work) if form == ONNX else _files(plugin.files(form), work)
     return {"out": str(out), "format": form, **said}
+
+
+def export_generator(folder: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Publish a folder with what may be shared of the generator in `folder`; return what is in it.
+
+    It holds generator.safetensors and generator.json: no discriminator, from which it can be told who was in the
+    training set, no training image, no digest of a patient's id, and nothing that can run code.
+    Raises UsageError for a generator whose weights hold training images.
+    """
+    plugin, metadata = load_generator(folder)
+    if plugin.capabilities.keeps_images:
+        raise UsageError(
+            f"{folder}: the weights of {metadata.name} hold the training images, so that nothing of it can be shared "
+            "where the scans may not be"
+        )
+    described = metadata.model_dump(exclude={"weights"}) | {"training_patients": []}
+    restore_folder(out)
+    refuse_existing(out, overwrite)
+    with new_folder(out) as work:
+        save_plugin(work, "generator", plugin, described)
+    return {"out": str(out), "files": sorted(each.name for each in out.iterdir())}
 
 
 def _files(contents: Mapping[str, bytes], work: Path) -> dict[str, Any]:

@@ -63,6 +63,8 @@ def train_generator(
         setup,
         f"{name} on {len(data)} images of {len(set(data.patients))} training patients, {_size(store)}, {asked}",
     )
+    if plugin.capabilities.keeps_images and options.group.leads:
+        options.announce("its weights will hold the training images: share them only where you may share the scans")
     grid = _Grid(folder.work / "samples", plugin, data, options.seed)
     run = TrainingRun(
         folder.work, setup.device, setup.precision, options.seed, options.workers, budget,

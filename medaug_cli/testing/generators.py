@@ -23,6 +23,7 @@ from medaug_cli.testing.contract import (
 from medaug_cli.testing.examples import ConstructedExamples, constructed
 
 CLOSE = 0.5 / 255  # rounding of a network that sees another batch
+ALIKE = 0.99  # correlation from which an image in the weights is a training image
 SEEDS = [image_seed(7, i) for i in range(6)]
 
 
@@ -44,6 +45,7 @@ def check_generator(
     trained, run = fitted
     checks.run("resume", lambda: check_resume(subject, data, trained, run))
     checks.run("weights", lambda: f"{len(weights(trained))} tensors, all finite")
+    checks.run("sharing", lambda: _sharing(trained, data))
     if checks.run("images", lambda: _images(trained, data)):
         checks.run("reloaded", lambda: _reloaded(subject, trained, data))
         checks.run("batches", lambda: _batches(trained, data))
@@ -101,6 +103,25 @@ def _well_formed(image: Any, spec: ImageSpec) -> None:
 def _images(plugin: Any, data: ConstructedExamples) -> str:
     images = np.stack(draw(plugin, data))
     return f"images of shape {images.shape[1:]}, float32, {images.min():.2f} to {images.max():.2f}"
+
+
+def _sharing(plugin: Any, data: ConstructedExamples) -> str:
+    if plugin.capabilities.keeps_images:
+        return "the weights hold training images: medaug export will not share them"
+    spatial, images = data.spec.spatial, data.read(range(len(data)))
+    for name, tensor in weights(plugin).items():
+        if tuple(tensor.shape[-len(spatial) :]) == spatial:
+            likeness = _standardised(tensor.double().numpy(), spatial) @ _standardised(images, spatial).T
+            held = bool((likeness > ALIKE).any())
+            require(not held, f"{name!r} holds a training image; leave it out, or declare keeps_images")
+    return "the weights hold no training image: medaug export shares them"
+
+
+def _standardised(images: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
+    """Return images (..., *s) as rows of mean 0 and length 1."""
+    rows = images.reshape(-1, int(np.prod(spatial)))
+    rows = rows - rows.mean(1, keepdims=True)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
 def _reloaded(subject: Subject, plugin: Any, data: ConstructedExamples) -> str:

@@ -15,7 +15,9 @@ from medaug_hosts import Bank, aligned, lesion_free
 
 __all__ = ["CopyPaste", "Duplicate", "Procedural"]
 
-CAPABILITIES = Capabilities(dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=0.001, learns=False)
+CAPABILITIES = Capabilities(
+    dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=0.001, learns=False, keeps_images=True
+)
 
 
 class _FromReal:

@@ -39,7 +39,7 @@ class Inpaint:
     """Paint a lesion into each asked box of a real slice of another patient; the rest of the slice stays as it is."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True
+        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
     )
 
     patch: int = setting(64, "pixels of a patch's side, a power of two", minimum=16, maximum=512)

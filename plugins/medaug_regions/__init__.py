@@ -61,7 +61,7 @@ class Regions:
     """Draw regions around lesions with a small PGGAN told their label, and put them into real slices."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=60.0, shares=True
+        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=60.0, shares=True, keeps_images=True
     )
 
     side: int = setting(32, "pixels of a region's side, a power of two", minimum=8)
