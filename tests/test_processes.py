@@ -116,7 +116,7 @@ NETWORKS = {"latent": 8, "base": 64, "max_maps": 8}
 BOXES = {**NETWORKS, "embedding": 4, "batch": 4, "r1_every": 2, "lr": 0.002, "target": 0.6}
 SHARING = {  # thousand images, settings
     "boxgan": (0.16, BOXES),
-    "boxgan-relativistic": (0.08, {**BOXES, "loss": "relativistic", "crop": 1.0, "reading": 0.5}),
+    "boxgan-relativistic": (0.08, {**BOXES, "loss": "relativistic", "crop": 1.0, "reading": 0.5, "anneal": 0}),
     "inpaint": (0.08, {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}),
     "regions": (0.08, {**NETWORKS, "side": 16, "batches": "4:4", "gp_every": 2}),
 }
