@@ -218,7 +218,9 @@ class Detector(Protocol):
         """
         ...
 
-    # Optional, as `capabilities.exports` says:
+    # Optional:
+    # augmented(images (b, c, *s), boxes, labels, seed) -> the three as a step of `fit` might see them: a preview
+    # As `capabilities.exports` says:
     # graph() -> a torch.nn.Module from images (b, c, *s) to boxes (b, n, 2*d) and scores (b, n, k), before the
     #   suppression that the setting `nms` describes
     # files(form) -> {name: bytes}, the detector in a form of its own

@@ -1,4 +1,4 @@
-"""`medaug store`: look into a store, verify it, or write it in other tools' formats."""
+"""`medaug store`: look into a store, draw or verify it, or write it in other tools' formats."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from medaug_cli.commands import console, options
 
 app = typer.Typer(
-    help="Look into a store, verify it, or export it.\n\nExample: medaug store info real.h5",
+    help="Look into a store, draw it, verify it, or export it.\n\nExample: medaug store info real.h5",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,
@@ -59,6 +59,35 @@ def join(
     store = join_parts(files, out, overwrite)
     result = {"store": str(out), "images": len(store), "hash": store.hash}
     console.answer(result, as_json, f"{out}: {len(store)} images of {len(files)} stores")
+
+
+@app.command()
+def preview(
+    file: File,
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("preview.png"),
+    augment: Annotated[
+        str | None,
+        typer.Option(metavar="DETECTOR", help="Beside each image, what this detector's training makes of it."),
+    ] = None,
+    settings: options.Settings = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    images: Annotated[int, typer.Option(help="How many images.", min=1)] = 6,
+    variants: Annotated[int, typer.Option(help="How many times each is changed.", min=1)] = 5,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Draw images with their boxes, of cubes three planes, and what classical augmentation makes of them.
+
+    Example: medaug store preview real.h5 --augment yolov3 --set rotate=20
+    """
+    from medaug_cli.preview import preview as draw
+    from medaug_cli.store import open_store
+
+    shown = draw(
+        open_store(file), out, augment, options.parse_settings(settings), split, images, variants, seed, overwrite
+    )
+    console.answer({"out": str(out), "images": shown}, as_json, f"{out}: {shown} images of the {split} split")
 
 
 @app.command()

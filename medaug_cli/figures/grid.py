@@ -57,8 +57,8 @@ def draw_grid(images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns
 
 
 def save_grid(
-    path: Path, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns: int | None = None
+    path: Path, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns: int | None = None, cell: int = 128
 ) -> None:
     """Publish a grid as PNG."""
     with new_file(path) as temporary:
-        draw_grid(images, boxes, columns).save(temporary, format="PNG")
+        draw_grid(images, boxes, columns, cell).save(temporary, format="PNG")

@@ -52,6 +52,7 @@ def check_detector(
         checks.run("empty images", lambda: _empty(trained, data.spec))
         checks.run("continues", lambda: _continues(subject, trained, data))
     checks.run("variants", lambda: _variants(subject))
+    checks.run("augmented", lambda: _augmented(trained, data))
     checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
     checks.run("channels", lambda: check_channels(subject, detect))
     checks.run("sizes", lambda: check_odd_size(subject, detect))
@@ -141,6 +142,19 @@ def _variants(subject: Subject) -> str:
         unknown = set(settings) - {each.name for each in fields(subject.cls)}
         require(not unknown, f"the variant {name!r} sets {', '.join(sorted(unknown))}, which the plugin does not have")
     return f"variants: {', '.join(variants) or 'none'}"
+
+
+def _augmented(plugin: Any, data: ConstructedExamples) -> str:
+    if not hasattr(plugin, "augmented"):
+        return "it does not say how it changes the images that it trains on"
+    images = np.stack(list(data.images))
+    first, again = (plugin.augmented(images.copy(), list(data.boxes), list(data.labels), 1) for _ in range(2))
+    require(first[0].shape == images.shape, f"augmented gives images {first[0].shape} for {images.shape}")
+    require((first[0] == again[0]).all(), "augmented gives other images for the same seed")
+    require(first[0].min() >= 0 and first[0].max() <= 1, "augmented gives pixels outside 0 to 1")
+    for boxes, labels in zip(*first[1:], strict=True):
+        well_formed((boxes, np.ones(len(boxes), np.float32), labels), data.spec)
+    return f"{sum(map(len, first[1]))} of {sum(map(len, data.boxes))} boxes stay in the images"
 
 
 def _alike(one: Detections, other: Detections) -> bool:

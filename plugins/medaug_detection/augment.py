@@ -1,6 +1,6 @@
 """Classical augmentation: images and their boxes moved together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +26,40 @@ class Amounts:
     rotate: float = 0.0  # degrees
 
 
+Marked = tuple[Tensor, list[np.ndarray], list[np.ndarray]]  # images (b, c, h, w), their boxes and labels
+
+
+def changed(
+    batch: Marked, amounts: Amounts, rng: np.random.Generator, more: Callable[[np.random.Generator, int], Marked]
+) -> Marked:
+    """Return a batch as a training step sees it; `more` draws the images that mosaics are made of."""
+    images, boxes, labels = batch
+    for i in np.flatnonzero(rng.random(len(boxes)) < amounts.mosaic):
+        images[i], boxes[i], labels[i] = tiled(*more(rng, 4))
+    return augment(images, boxes, labels, amounts, rng)
+
+
+def shown(
+    images: np.ndarray, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], amounts: Amounts, seed: int
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Return images (b, c, h, w) in [0, 1], their boxes and labels as a training step might see them."""
+    whole = torch.from_numpy(np.ascontiguousarray(images, np.float32))
+
+    def more(rng: np.random.Generator, count: int) -> Marked:
+        drawn = rng.choice(len(whole), count)
+        return whole[drawn], [boxes[i] for i in drawn], [labels[i] for i in drawn]
+
+    found = changed((whole.clone(), list(boxes), list(labels)), amounts, np.random.default_rng(seed), more)
+    return found[0].numpy(), found[1], found[2]
+
+
 def augment(
     images: Tensor,
     boxes: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
     amounts: Amounts,
     rng: np.random.Generator,
-) -> tuple[Tensor, list[np.ndarray], list[np.ndarray]]:
+) -> Marked:
     """Return images (b, c, h, w) in [0, 1] flipped, moved, turned, zoomed and toned, with the boxes left in them.
 
     A turned box is that of the ellipse in it, turned: lesions have no corners.

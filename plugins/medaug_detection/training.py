@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medaug_cli.plugin import BadInput, Detections, Examples, Run, UsageError
-from medaug_detection.augment import Amounts, augment, tiled
+from medaug_detection.augment import Amounts, Marked, changed
 
 LOG_EVERY = 10  # steps
 
@@ -84,10 +84,7 @@ class Training:
     def step(self, done: int) -> dict[str, Tensor]:
         """Train one step; return the losses."""
         rng = chance(self.run.seed, done)
-        images, boxes, labels = self._read(rng, self.recipe.batch)
-        for i in np.flatnonzero(rng.random(len(boxes)) < self.recipe.amounts.mosaic):
-            images[i], boxes[i], labels[i] = tiled(*self._read(rng, 4))
-        images, boxes, labels = augment(images, boxes, labels, self.recipe.amounts, rng)
+        images, boxes, labels = changed(self._read(rng, self.recipe.batch), self.recipe.amounts, rng, self._read)
         mine = slice(self.run.rank, None, self.run.world)  # every process draws and changes the whole batch alike
         images, boxes, labels = images[mine], boxes[mine], labels[mine]
         self.network.train()
@@ -118,7 +115,7 @@ class Training:
         parts = self.losses(self.network, images, boxes, labels)
         return torch.stack([self.recipe.weights.get(name, 1.0) * part for name, part in parts.items()]).sum(), parts
 
-    def _read(self, rng: np.random.Generator, count: int) -> tuple[Tensor, list[np.ndarray], list[np.ndarray]]:
+    def _read(self, rng: np.random.Generator, count: int) -> Marked:
         indices = rng.choice(len(self.data), count, p=self.data.weights)
         images = torch.from_numpy(np.ascontiguousarray(self.data.read(indices), np.float32)).to(self.device)
         return images, [self.data.boxes[i] for i in indices], [self.data.labels[i] for i in indices]

@@ -22,7 +22,7 @@ from medaug_cli.plugin import (
     image_seed,
     setting,
 )  # fmt: skip
-from medaug_detection.augment import Amounts
+from medaug_detection.augment import Amounts, shown
 from medaug_detection.backbones import STRIDES, source_of
 from medaug_detection.prediction import LEAST_SCORE, predict
 from medaug_detection.training import Recipe, load_weights, train
@@ -97,6 +97,12 @@ class _Detector:
         return Recipe(
             self.batch, self.lr, self.weight_decay, self.warm_up, self.ema, self.validations, self.patience, amounts
         )
+
+    def augmented(
+        self, images: np.ndarray, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], seed: int
+    ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """Return images (b, c, h, w), their boxes and labels as a training step might see them."""
+        return shown(images, boxes, labels, self.recipe().amounts, seed)
 
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the images of `data` until the run's budget is spent; keep the best average by validation.

@@ -1,0 +1,76 @@
+"""Pictures of a store's images with their boxes, and of what a detector's training makes of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from medaug_cli import registry
+from medaug_cli.errors import BadInput, MedaugError, UsageError
+from medaug_cli.figures.grid import save_grid
+from medaug_cli.figures.planes import planes
+from medaug_cli.files import refuse_existing
+from medaug_cli.plugin import image_seed
+from medaug_cli.runs import check_capable
+from medaug_cli.store import Store
+
+
+class Shown(NamedTuple):
+    """What is drawn."""
+
+    images: list[np.ndarray]  # (c, *s)
+    boxes: list[np.ndarray]
+
+
+def preview(
+    store: Store, out: Path, detector: str | None = None, settings: Mapping[str, Any] | None = None,
+    split: str = "train", images: int = 6, variants: int = 5, seed: int = 0, overwrite: bool = False,
+) -> int:  # fmt: skip
+    """Publish a picture of some images of a split, as PNG; return how many there are.
+
+    With a detector each has a row of its own: as it is stored, then so many `variants` as that detector's training sees
+    it. A cube has a row too, of its three planes. Raises UsageError or BadInput where there is nothing to show.
+    """
+    refuse_existing(out, overwrite)
+    chosen = _chosen(store, split, images)
+    if detector is not None:
+        check_capable(detector, registry.capabilities("detector", detector), store)
+        shown = _augmented(store, chosen, detector, settings or {}, variants, seed)
+    elif settings:
+        raise UsageError("--set gives settings to the detector of --augment; name one")
+    else:
+        shown = Shown([store.images[i] for i in chosen], [store.boxes[i] for i in chosen])
+        if store.spec.dims == 3:
+            flat = [plane for image, boxes in zip(*shown, strict=True) for plane in planes(image, boxes)]
+            shown = Shown([picture for picture, _ in flat], [boxes for _, boxes in flat])
+    columns = 3 if store.spec.dims == 3 else 1 + variants if detector else None
+    save_grid(out, *shown, columns=columns, cell=192)
+    return len(chosen)
+
+
+def _chosen(store: Store, split: str, images: int) -> np.ndarray:
+    """Return the images to show, evenly spread over those of a split that have a box."""
+    found = [i for i in store.indices(split) if len(store.boxes[i])]
+    if not found:
+        raise BadInput(f"{store.path} has no image with a box in the split {split!r}")
+    return np.array(found)[np.linspace(0, len(found) - 1, min(images, len(found))).round().astype(int)]
+
+
+def _augmented(
+    store: Store, chosen: np.ndarray, detector: str, settings: Mapping[str, Any], variants: int, seed: int
+) -> Shown:
+    plugin = registry.build("detector", detector, settings)
+    if not hasattr(plugin, "augmented"):
+        raise UsageError(f"--augment {detector}: it does not say how it changes the images that it trains on")
+    pixels, shown = store.read(chosen), Shown([], [])
+    known = [store.boxes[i] for i in chosen], [store.labels[i] for i in chosen]
+    drawn = [plugin.augmented(pixels.copy(), *known, image_seed(seed, k)) for k in range(variants)]
+    for i in range(len(chosen)):
+        row = [(pixels[i], known[0][i]), *((images[i], boxes[i]) for images, boxes, _ in drawn)]
+        if any(image.shape != pixels[i].shape or len(np.shape(boxes)) != 2 for image, boxes in row):
+            raise MedaugError(f"the detector {detector!r} changes images of {pixels[i].shape} to another form")
+        for image, boxes in row:
+            shown.images.append(image)
+            shown.boxes.append(boxes)
+    return shown
