@@ -18,7 +18,7 @@ QUICK = {  # settings that suit a test; a plugin that is not listed is checked a
     ("generator", "cpggan"): GROWING,
     ("generator", "pggan"): GROWING,
     ("generator", "pggan-class"): GROWING,
-    ("generator", "regions"): GROWING | {"side": 16},
+    ("generator", "regions"): {"base": 64, "latent": 8, "max_maps": 16, "batch": 4, "side": 16},
     ("generator", "boxgan"): {"base": 64, "latent": 8, "max_maps": 16, "embedding": 8, "batch": 4},
     ("detector", "yolov3"): {"backbone": "small", "width": 4, "head_width": 16, "batch": 4},
     ("detector", "retinanet"): {"backbone": "small", "width": 4, "pyramid": 64, "batch": 2},

@@ -87,7 +87,7 @@ def test_what_is_shared_of_a_generator_draws_alone_and_tells_of_no_patient(tmp_p
 def test_a_generator_that_holds_training_images_is_not_shared(tmp_path):
     store, told = make_store(tmp_path / "real.h5"), []
     for name in ("copy-paste", "inpaint", "regions"):
-        settings = {"inpaint": {"patch": 16}, "regions": {"side": 8}}.get(name, {})
+        settings = {"inpaint": {"patch": 16}, "regions": {"side": 16}}.get(name, {})
         options = RunOptions(tmp_path / name, settings, 0, "cpu", "32", announce=told.append)
         train_generator(store.path, name, options, kimg=0.001)
         assert "share them only where you may share the scans" in told[-1]

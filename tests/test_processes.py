@@ -118,7 +118,7 @@ SHARING = {  # thousand images, settings
     "boxgan": (0.16, BOXES),
     "boxgan-relativistic": (0.08, {**BOXES, "loss": "relativistic", "crop": 1.0, "reading": 0.5, "anneal": 0}),
     "inpaint": (0.08, {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}),
-    "regions": (0.08, {**NETWORKS, "side": 16, "batches": "4:4", "gp_every": 2}),
+    "regions": (0.08, {**NETWORKS, "side": 16, "batch": 4, "lr": 0.002}),
 }
 RESUMED = "boxgan-relativistic"
 
@@ -176,7 +176,8 @@ def test_what_is_of_the_whole_batch_is_shared(together, name):
         assert difference.max() < step / 10, network
         assert difference.quantile(0.99) < step / 100, network
     if "augment" in one:
-        assert one["augment"] == pytest.approx(two["augment"], abs=1e-9) != 0.8
+        assert one["augment"] == pytest.approx(two["augment"], abs=1e-9)
+        assert ("target" in settings) == (one["augment"] != 0.8)  # ADA moves it
         assert float(one["found_real"]) == pytest.approx(float(two["found_real"]), rel=1e-3)
 
 

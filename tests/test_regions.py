@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import laplace
-from test_cpggan import ShortRun, Slices
+from test_boxgan import ShortRun, Slices
 
 from medaug_cli.plugin import Condition, UsageError, image_seed
 from medaug_hosts import MARGIN, window
 from medaug_regions import Regions
 from medaug_regions.pasting import cut, membrane, put
 
-SMALL = {"side": 16, "latent": 8, "base": 64, "max_maps": 8, "batches": "4:8"}
+SMALL = {"side": 16, "latent": 8, "base": 64, "max_maps": 8, "batch": 4}
 
 
 def smooth(height, width, seed=0):
@@ -62,6 +62,19 @@ def test_poisson_blending_leaves_no_seam():
     rows, columns = window(box, 64, 64, MARGIN)
     assert steps[rows, columns.start - 1].max() < 0.03
     assert (result - host)[0, 30:34, 30:34].mean() > 0.15
+
+
+@pytest.mark.parametrize("poisson", [True, False])
+def test_nothing_is_drawn_beyond_the_head(poisson):
+    """A box that reaches over the head's edge: the background stays, and does not darken what lies in the head."""
+    host, box = np.full((1, 64, 64), 0.5, np.float32), np.array([30, 20, 46, 36], np.float32)
+    host[:, :, 40:] = 0
+    region = np.full((1, 32, 32), 0.4, np.float32)
+    region[:, 8:24, 8:24] = 0.6
+    result = put(host, box, region, MARGIN, poisson)
+    assert np.array_equal(result[:, :, 40:], host[:, :, 40:])
+    assert result[0, 24:32, 34:40].min() > 0.45
+    assert np.abs(np.diff(result[0, 20:36, :40], axis=1)).max() < 0.25
 
 
 @pytest.mark.parametrize("blending", ["poisson", "soft"])

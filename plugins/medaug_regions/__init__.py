@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from medaug_boxgan import BoxGAN
 from medaug_cli.plugin import (
     BadInput,
     Capabilities,
@@ -22,7 +23,6 @@ from medaug_cli.plugin import (
     image_seed,
     setting,
 )
-from medaug_cpggan import ClassPGGAN
 from medaug_hosts import MARGIN, Bank, lesion_free
 from medaug_regions.pasting import cut, put
 
@@ -38,8 +38,7 @@ class Crops:
         self.spec = ImageSpec(spec.channels, (side, side), spec.label_names)
         places = [(i, k) for i, boxes in enumerate(bank.boxes) for k in range(len(boxes))]
         self.images = np.stack([cut(bank.image(i), bank.boxes[i][k], MARGIN, side) for i, k in places])
-        inner = np.array([[MARGIN, MARGIN, 1 + MARGIN, 1 + MARGIN]], np.float32) * side / (1 + 2 * MARGIN)
-        self.boxes: Sequence[np.ndarray] = [inner] * len(places)
+        self.boxes: Sequence[np.ndarray] = [middle(side)] * len(places)
         self.labels: Sequence[np.ndarray] = [bank.labels[i][k : k + 1] for i, k in places]
         self.patients: Sequence[str] = [str(bank.patients[i]) for i, _ in places]
         self.weights = np.full(len(places), 1 / len(places))
@@ -56,34 +55,38 @@ class Crops:
         return Condition(self.spec.spatial, self.boxes[index], self.labels[index])
 
 
+def middle(side: int) -> np.ndarray:
+    """Return the box (1, 4) of a region of this side."""
+    return np.array([[MARGIN, MARGIN, 1 + MARGIN, 1 + MARGIN]], np.float32) * side / (1 + 2 * MARGIN)
+
+
 @dataclass
 class Regions:
-    """Draw regions around lesions with a small PGGAN told their label, and put them into real slices."""
+    """Draw regions around lesions with a small BoxGAN told their label, and put them into real slices."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=60.0, shares=True, keeps_images=True
+        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
     )
 
-    side: int = setting(32, "pixels of a region's side, a power of two", minimum=8)
+    side: int = setting(32, "pixels of a region's side, a power of two", minimum=16)
     blending: Literal["poisson", "soft"] = setting(
         "poisson", "keep a region's gradients, or fade it in over its margin", choices=("poisson", "soft")
     )
     latent: int = setting(64, "numbers in a latent vector", minimum=1)
     base: int = setting(512, "feature maps at a size s are base / s * 2", minimum=1)
     max_maps: int = setting(64, "most feature maps of a level", minimum=1)
-    batches: str = setting("4:16", "images of a batch from each resolution on")
-    growing: float = setting(0.4, "share of the run until full size is reached", minimum=0.01, maximum=1)
-    lr: float = setting(0.001, "Adam's step size, in both networks", minimum=0)
-    gp_every: int = setting(4, "steps between gradient penalties", minimum=1)
-    ema: float = setting(0.995, "decay of the generator's moving average, a step", minimum=0, maximum=1)
+    batch: int = setting(16, "regions of a batch", minimum=2)
+    lr: float = setting(0.006, "Adam's step size, in both networks", minimum=0)
+    gamma: float = setting(0.5, "weight of the gradient penalty R1 on real regions", minimum=0)
+    variety: float = setting(5.0, "weight of drawing as varied a batch as the real regions are", minimum=0)
 
     def __post_init__(self) -> None:
         if self.side & (self.side - 1):
             raise UsageError(f"side must be a power of two, as 32 is, not {self.side}")
         self._bank: Bank | None = None
-        self._gan = ClassPGGAN(
-            latent=self.latent, base=self.base, max_maps=self.max_maps, batches=self.batches, growing=self.growing,
-            lr=self.lr, gp_every=self.gp_every, ema=self.ema,
+        self._gan = BoxGAN(
+            latent=self.latent, base=self.base, max_maps=self.max_maps, batch=self.batch, lr=self.lr, gamma=self.gamma,
+            variety=self.variety, mismatch=0.0, jitter=0.0, shift=0.05,
         )  # fmt: skip
 
     def fit(self, data: Examples, run: Run) -> None:
@@ -126,11 +129,8 @@ class Regions:
 
     def _draw(self, labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
         """Yield one region (c, s, s) a label."""
-        nowhere = np.zeros((0, 4), np.float32)
-        asked = [Condition((self.side, self.side), nowhere, np.array([label])) for label in labels]
-        for drawn in self._gan.sample(asked, [image_seed(seed, k) for k in range(len(asked))]):
-            assert isinstance(drawn, Drawn)
-            yield drawn.image
+        asked = [Condition((self.side, self.side), middle(self.side), np.array([label])) for label in labels]
+        return self._gan.sample(asked, [image_seed(seed, k) for k in range(len(asked))])
 
     def _kept(self) -> Bank:
         if self._bank is None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.fft import dstn, idstn
+from scipy.ndimage import binary_fill_holes
 
 from medaug_hosts import faded, window
 
@@ -31,7 +32,8 @@ def put(host: np.ndarray, box: np.ndarray, region: np.ndarray, margin: float, po
     """Return a slice (c, h, w) with a region (c, s, s) put into its box, bit for bit the same beyond the margin.
 
     Contrast and brightness are matched to what lies around the box. Then the region's gradients are kept and its border
-    takes the slice's values (Perez et al. 2003, *Poisson image editing*), or it fades in over the margin.
+    takes the slice's values (Perez et al. 2003, *Poisson image editing*), or it fades in over the margin. Beyond the
+    head nothing is drawn.
     """
     height, width = host.shape[-2:]
     low, high = np.split(grown(box, margin), 2)
@@ -40,15 +42,29 @@ def put(host: np.ndarray, box: np.ndarray, region: np.ndarray, margin: float, po
     ring = around(host, box, margin)
     (mean, spread), (own_mean, own_spread) = _level(host, ring), _level(drawn, ring)
     drawn = (drawn - own_mean) * np.clip(spread / own_spread, *CONTRAST) + mean
+    head = binary_fill_holes(host.mean(0) > DARK)
+    head = head if head[window(box, height, width)].any() else np.ones_like(head)
     if not poisson:
-        share = faded(box, height, width)
+        share = faded(box, height, width) * head
         return np.where(share > 0, host * (1 - share) + drawn * share, host).astype(np.float32)
     rows, columns = window(box, height, width, margin)
     result = host.copy()
     framed = slice(rows.start, rows.stop + 2), slice(columns.start, columns.stop + 2)
-    apart = np.pad(host - drawn, ((0, 0), (1, 1), (1, 1)), mode="edge")[:, *framed]
-    result[:, rows, columns] = drawn[:, rows, columns] + membrane(apart)
+    around_it = ((0, 0), (1, 1), (1, 1))
+    apart = np.pad(host - drawn, around_it, mode="edge")[:, *framed]
+    in_head = np.pad(head[None], around_it, mode="edge")[0, *framed]
+    patch = drawn[:, rows, columns] + membrane(_without_background(apart, in_head))
+    result[:, rows, columns] = np.where(head[rows, columns], patch, host[:, rows, columns])
     return result
+
+
+def _without_background(border: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """Return (c, h, w) whose outermost pixels beyond the head (h, w) ask what those in the head ask in the middle."""
+    edge = np.ones_like(head)
+    edge[1:-1, 1:-1] = False
+    if (edge & head).any():
+        border[:, edge & ~head] = np.median(border[:, edge & head], axis=1)[:, None]
+    return border
 
 
 def around(host: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
