@@ -1,9 +1,13 @@
 """Pictures of a store, and of what a detector's training makes of its images."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from medaug_cli.cli import app
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import image_seed
 from medaug_cli.preview import preview
@@ -40,6 +44,14 @@ def test_every_row_is_an_image_and_what_training_makes_of_it(real, tmp_path):
         assert all(abs(first.astype(int) - other).max() <= 2 for other in others)
     with pytest.raises(UsageError, match="overwrite"):
         preview(store, out)
+
+
+def test_the_command_draws_what_it_is_told(real, tmp_path):
+    out = tmp_path / "two.png"
+    arguments = ["store", "preview", str(real), "--out", str(out), "--split", "test", "--images", "2", "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert json.loads(done.stdout) == {"out": str(out), "images": 2}
+    assert pixels(out).shape == (196, 390, 3)
 
 
 def test_the_boxes_follow_the_lesions(real):
