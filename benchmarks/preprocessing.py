@@ -1,7 +1,7 @@
 """Brain extraction and the whole pre-processing, measured against other tools on the same scans in one run.
 
     python benchmarks/preprocessing.py volumes HEAD.nii.gz BRAIN.nii.gz [--tool NAME ...]
-    python benchmarks/preprocessing.py slices HEAD.nii.gz BRAIN.nii.gz [--tool NAME ...]
+    python benchmarks/preprocessing.py slices HEAD.nii.gz BRAIN.nii.gz [--tool NAME ...] [--every N]
     python benchmarks/preprocessing.py lesions SLICES_FOLDER [--every N]
     python benchmarks/preprocessing.py pipeline PICTURES_FOLDER
 
@@ -159,12 +159,12 @@ def volume(name: str, head: Path, brain: Path) -> dict[str, float]:
     return {"Dice": dice(found, mask), "CPU s": spent, "MB": peak, "Dice of its slices": float(np.mean(flat))}
 
 
-def slices(name: str, head: Path, brain: Path) -> dict[str, float]:
+def slices(name: str, head: Path, brain: Path, every: int) -> dict[str, float]:
     image, mask, _ = read(head, brain)
     strip = TOOLS[name]()
     result, scores, spent = {}, [], 0.0
     for axis, plane in enumerate(PLANES):
-        parts = list(planes(image, mask, axis))
+        parts = list(planes(image, mask, axis))[::every]
         strip(parts[0][0], None)  # type: ignore[arg-type]
         start = seconds()
         found = [dice(strip(part, None), known) for part, known in parts]  # type: ignore[arg-type]
@@ -177,9 +177,9 @@ def slices(name: str, head: Path, brain: Path) -> dict[str, float]:
     }  # fmt: skip
 
 
-def apart(how: str, name: str, *files: Path) -> dict[str, float] | None:
+def apart(how: str, name: str, files: list[Path], every: int) -> dict[str, float] | None:
     """Run one tool in a process of its own; None where it is not installed."""
-    call = [sys.executable, __file__, how, *map(str, files), "--tool", name, "--only"]
+    call = [sys.executable, __file__, how, *map(str, files), "--tool", name, "--every", str(every), "--only"]
     done = subprocess.run(call, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -188,11 +188,11 @@ def apart(how: str, name: str, *files: Path) -> dict[str, float] | None:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def compare(how: str, names: list[str], files: list[Path]) -> None:
+def compare(how: str, names: list[str], files: list[Path], every: int) -> None:
     """Print a table, a line a tool."""
     first = True
     for name in names:
-        row = apart(how, name, *files)
+        row = apart(how, name, files, every)
         if row is None:
             continue
         if first:
@@ -303,13 +303,14 @@ def main() -> None:
     parser.add_argument("--only", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
-        print(json.dumps({"volumes": volume, "slices": slices}[given.what](given.tool[0], *given.files)))
+        call = (given.tool[0], *given.files)
+        print(json.dumps(volume(*call) if given.what == "volumes" else slices(*call, given.every)))
     elif given.what == "lesions":
         lesions(given.files[0], given.every)
     elif given.what == "pipeline":
         pipeline(given.files[0], given.size, given.limit)
     else:
-        compare(given.what, given.tool or list(DEEP if given.what == "volumes" else FLAT), given.files)
+        compare(given.what, given.tool or list(DEEP if given.what == "volumes" else FLAT), given.files, given.every)
 
 
 if __name__ == "__main__":
