@@ -14,7 +14,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 say "1/9 Crop and scale the slices, and split them by patient"
 medaug preprocess "$examples/data/images" --boxes "$examples/data/boxes.json" --size 64 --strip none --label tumour --resume
 
-say "2/9 Train a generator on the training patients (about 5 minutes on two cores)"
+say "2/9 Train a generator on the training patients (about 8 minutes on two cores, 14 on one)"
 medaug train-gan real.h5 --generator boxgan --resume
 
 say "3/9 Draw images for slightly changed boxes"
