@@ -160,6 +160,21 @@ def test_dents_of_bone_and_fat_stay_dents(grey, filled_in):
     assert not (found & ~dilate(truth, 3, (1, 1))).any()
 
 
+@pytest.mark.parametrize("turn", [0, 17, -24])
+@pytest.mark.parametrize(("bone", "filled_in"), [(False, 1.0), (True, 0.0)])
+def test_a_wide_dent_is_known_by_the_other_side_and_ends_at_bone(turn, bone, filled_in):
+    image, truth = head((192, 160))
+    y, x = np.indices(truth.shape) - np.array(truth.shape)[:, None, None] / 2
+    lesion = truth & ~erode(truth, 16, (1, 1)) & (x > np.abs(y) * 0.8)  # the right side's rim
+    image[lesion] = 50
+    if bone:  # with muscle behind it
+        image[lesion] = np.where(dilate(truth & ~lesion, 5, (1, 1)), 10, 100)[lesion]
+    image = ndimage.rotate(image, turn, reshape=False, order=1)
+    mask, lesion = (ndimage.rotate(part, turn, reshape=False, order=0) for part in (truth & ~lesion, lesion))
+    found = without_dents(Slice.of(image / 160, head_mask(image / 160), "axial"), mask, all_around=True)
+    assert found[lesion].mean() == pytest.approx(filled_in, abs=0.12)
+
+
 def test_without_a_known_plane_dents_below_stay():
     image, truth, lesion = with_lesion(50, (162, 80))
     slice_ = Slice.of(image / 160, head_mask(image / 160), "axial")

@@ -1,19 +1,54 @@
 """Dents in the outline of a brain where a dark lesion reaches the skull, which looks like fluid or bone.
 
-A skull is about as thick as it is a little farther on. Where a mask's outline lies much deeper under the head's surface
-than on both sides, it has left something out; that comes back, unless much of it is as dark as bone or bright as fat.
+A skull is about as thick as it is a little farther on, and on the other side of the head. Where a mask's outline lies
+much deeper under the head's surface than that, it has left something out; that comes back, unless much of it is as
+dark as bone or bright as fat. Two sides differ more than neighbours do: what the other side alone asks for also ends
+where it grows bright again, as it does behind a bone.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from medaug_cli.scans.brain_slice import Slice
 
-RAYS = 240  # angles around the mask's middle
-WIDTH = 75.0  # degrees: the widest dent
-DEEP, EDGE = 8.0, 2.0  # mm deeper than on both sides: a dent at its deepest, and where it begins
+RAYS = 240  # angles around the head's middle
+REACH = 150  # mm
+WIDTH = 75.0  # degrees: the widest dent between its neighbours
+SLACK = 6.0  # degrees that the two sides of a head may be apart
+EDGE = 2.0  # mm deeper than usual: where a dent begins
+DEEP, DEEP_OPPOSITE = 8.0, 10.0  # mm at its deepest: more than beside it, more than on the other side
 SMALL = 60  # mm²: what is not worth filling
+NARROW = 2  # mm: half as wide as what is no dent between two sides
 BONE, FAT = 0.2, 1.4  # grey values of bone and air, and of fat and vessels
-STRAY = 0.1  # the share of either that a lesion may have
+RISE = 0.4  # how much brighter than the darkest value before it is behind a bone
+STRAY = 0.1  # the share of bone or fat that a lesion may have
+
+
+@dataclass(frozen=True)
+class _Rays:
+    """Rays from a head's middle: every pixel's ray and distance, (y, x), and how far head and mask reach, (RAYS,)."""
+
+    middle: np.ndarray  # y, x
+    ray: np.ndarray
+    distance: np.ndarray
+    radius: np.ndarray  # of the mask
+    depth: np.ndarray  # of the mask's outline under the head's surface
+    head: np.ndarray
+
+    @classmethod
+    def of(cls, slice_: Slice, mask: np.ndarray) -> "_Rays":
+        middle = np.argwhere(slice_.head).mean(0)
+        y, x = np.indices(mask.shape)
+        ray = np.floor((np.arctan2(y - middle[0], x - middle[1]) / (2 * np.pi) % 1) * RAYS).astype(int) % RAYS
+        distance = np.hypot(y - middle[0], x - middle[1])
+        radius, head = np.zeros(RAYS), np.zeros(RAYS)
+        np.maximum.at(radius, ray[mask], distance[mask])
+        np.maximum.at(head, ray[slice_.head], distance[slice_.head])
+        outline = mask & (distance == radius[ray])
+        depth = np.zeros(RAYS)
+        depth[ray[outline]] = slice_.depth[outline]
+        return cls(middle, ray, distance, radius, depth, head)
 
 
 def without_dents(slice_: Slice, mask: np.ndarray, all_around: bool) -> np.ndarray:
@@ -22,34 +57,64 @@ def without_dents(slice_: Slice, mask: np.ndarray, all_around: bool) -> np.ndarr
 
     if not mask.any():
         return mask
-    middle = np.argwhere(mask).mean(0)
-    y, x = np.indices(mask.shape)
-    ray = np.floor((np.arctan2(y - middle[0], x - middle[1]) / (2 * np.pi) % 1) * RAYS).astype(int) % RAYS
-    distance = np.hypot(y - middle[0], x - middle[1])
-    radius, depth = _outline(mask, ray, distance, slice_.depth)
-    if not radius.all():
+    rays = _Rays.of(slice_, mask)
+    if not rays.radius.all():
         return mask
-    usual = ndimage.grey_opening(depth, int(WIDTH / 360 * RAYS), mode="wrap")  # peaks narrower than WIDTH are cut
-    excess = (depth - usual)[ray]
-    left_out = (excess > EDGE) & (distance > radius[ray]) & (slice_.depth >= usual[ray]) & slice_.head & ~mask
+    outside = slice_.head & ~mask & (rays.distance > rays.radius[rays.ray])
     if not all_around:  # below there may be a face and a neck
-        left_out &= y < middle[0]
+        outside &= np.arange(len(mask))[:, None] < np.argwhere(mask)[:, 0].mean()
+    beside = ndimage.grey_opening(rays.depth, int(WIDTH / 360 * RAYS), mode="wrap")  # peaks narrower than WIDTH are cut
+    opposite = _opposite(rays)
+    before_bone = ndimage.binary_opening(
+        outside & _deeper(slice_, rays, opposite) & (rays.distance < _second_rise(slice_, rays)[rays.ray]),
+        iterations=NARROW,
+    )
+    return (
+        mask
+        | _dents(slice_, outside & _deeper(slice_, rays, beside), (rays.depth - beside)[rays.ray], DEEP)
+        | _dents(slice_, before_bone, (rays.depth - opposite)[rays.ray], DEEP_OPPOSITE)
+    )
+
+
+def _opposite(rays: _Rays) -> np.ndarray:
+    """Return the depth of the outline on the other side of the head (RAYS,), the shallowest of those in question.
+
+    The head stands upright, within 45 degrees.
+    """
+    from scipy import ndimage
+
+    spectrum = np.fft.rfft(rays.head - rays.head.mean())
+    likeness = np.fft.irfft(spectrum * spectrum, RAYS)  # [n]: of every ray i of the head to ray n - i
+    axis = RAYS // 4 + int(likeness[RAYS // 4 : 3 * RAYS // 4 + 1].argmax())
+    mirrored = rays.depth[(axis - np.arange(RAYS)) % RAYS]
+    return ndimage.maximum_filter1d(mirrored, int(SLACK / 360 * RAYS) * 2 + 1, mode="wrap")
+
+
+def _deeper(slice_: Slice, rays: _Rays, usual: np.ndarray) -> np.ndarray:
+    return ((rays.depth - usual) > EDGE)[rays.ray] & (slice_.depth >= usual[rays.ray])
+
+
+def _second_rise(slice_: Slice, rays: _Rays) -> np.ndarray:
+    """Return how far from the middle it is (RAYS,) to what is much brighter than something between it and the mask."""
+    from scipy import ndimage
+
+    angle, reach = (np.arange(RAYS) + 0.5) * 2 * np.pi / RAYS, np.arange(REACH)
+    points = [rays.middle[0] + np.outer(np.sin(angle), reach), rays.middle[1] + np.outer(np.cos(angle), reach)]
+    grey = ndimage.map_coordinates(slice_.grey, points, order=1)  # (rays, mm)
+    outside = reach >= rays.radius[:, None] - 1
+    darkest = np.minimum.accumulate(np.where(outside, grey, np.inf), axis=1)
+    risen = outside & (grey > darkest + RISE)
+    return np.where(risen.any(1), risen.argmax(1), REACH)
+
+
+def _dents(slice_: Slice, left_out: np.ndarray, excess: np.ndarray, deep: float) -> np.ndarray:
+    """Return the parts of what was left out that are deep and tissue."""
+    from scipy import ndimage
+
     labels, count = ndimage.label(left_out)
     parts = range(1, count + 1)
     deepest = ndimage.maximum(excess, labels, parts)
-    filled = [part for part in parts if deepest[part - 1] >= DEEP and _is_tissue(slice_.grey[labels == part])]
-    return mask | np.isin(labels, filled)
-
-
-def _outline(
-    mask: np.ndarray, ray: np.ndarray, distance: np.ndarray, depth: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far a mask reaches on every ray (RAYS,), 0 where it does not, and the depth there."""
-    order = np.argsort(distance[mask])  # of the pixels of a ray the farthest is written last
-    radius, under = np.zeros(RAYS), np.zeros(RAYS)
-    radius[ray[mask][order]] = distance[mask][order]
-    under[ray[mask][order]] = depth[mask][order]
-    return radius, under
+    return np.isin(labels, [n for n in parts if deepest[n - 1] >= deep and _is_tissue(slice_.grey[labels == n])])
 
 
 def _is_tissue(grey: np.ndarray) -> bool:
