@@ -63,7 +63,7 @@ def test_boxes_lie_in_the_pixels_of_the_scans(scans, tmp_path):
     lefts = [float(row["x_min"]) for row in rows]
     assert [one["bbox"][0] for one in coco["annotations"]] == pytest.approx(lefts, abs=1e-3)
     assert coco["images"][0]["width"] == 40
-    lines = [line.split() for path in sorted(outs["yolo"].glob("*.txt")) if path.name != "names.txt"
+    lines = [line.split() for path in sorted(outs["yolo"].glob("labels/*.txt"))
              for line in path.read_text(encoding="utf-8").splitlines()]  # fmt: skip
     assert len(lines) == len(rows)
     assert all(0 <= float(value) <= 1 for line in lines for value in line[1:])

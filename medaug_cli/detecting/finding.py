@@ -3,7 +3,6 @@
 Boxes are half-open corners (m, 4), x first, in pixels of the scan's slice as preprocess read it.
 """
 
-import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ import numpy as np
 from medaug_cli.boxes import SPLITS
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.evaluation.outputs import as_csv, write_yolo
 from medaug_cli.files import new_folder, refuse_existing, restore_folder
+from medaug_cli.metrics.annotations import FoundBoxes, found_boxes
 from medaug_cli.runs import load_detector
 from medaug_cli.scans.geometry import Placement
 from medaug_cli.store import Store, open_store
@@ -112,27 +113,23 @@ def _coco(found: Sequence[Found], names: Sequence[str], out: Path, source: Sourc
     (out / "detections.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
+def _flat(found: Sequence[Found]) -> FoundBoxes:
+    return found_boxes([(one.boxes, one.scores, one.labels) for one in found])
+
+
 def _yolo(found: Sequence[Found], names: Sequence[str], out: Path, source: Source) -> None:
-    """ID.txt an image: label, centre and size as shares of the image, score; and names.txt."""
-    for one in found:
-        size = np.array(one.size, np.float64)
-        low, high = one.boxes[:, :2] / size, one.boxes[:, 2:] / size
-        shares = np.concatenate([(low + high) / 2, high - low], 1)
-        rows = zip(one.labels.tolist(), shares.tolist(), one.scores.tolist(), strict=True)
-        lines = [f"{label} {' '.join(f'{x:.8g}' for x in share)} {score:.6g}\n" for label, share, score in rows]
-        (out / f"{one.id}.txt").write_text("".join(lines), encoding="utf-8")
-    (out / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    """labels/ID.txt an image, and classes.txt: a folder that `preprocess --boxes` reads."""
+    write_yolo(out, [one.id for one in found], _flat(found), names, lambda image: found[image].size)
 
 
 def _csv(found: Sequence[Found], names: Sequence[str], out: Path, source: Source) -> None:
     """detections.csv: a row a box."""
-    with (out / "detections.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "file", "slice", "label", "score", "x_min", "y_min", "x_max", "y_max"])
-        for one in found:
-            for box, score, label in zip(one.boxes.tolist(), one.scores.tolist(), one.labels.tolist(), strict=True):
-                place = "" if one.slice is None else one.slice
-                writer.writerow([one.id, one.file, place, names[label], f"{score:.6g}", *(f"{x:.6g}" for x in box)])
+    columns: dict[str, Sequence[object]] = {
+        "image": [one.id for one in found],
+        "file": [one.file for one in found],
+        "slice": ["" if one.slice is None else one.slice for one in found],
+    }
+    (out / "detections.csv").write_text(as_csv(columns, _flat(found), names), encoding="utf-8", newline="")
 
 
 def _dicom_sr(found: Sequence[Found], names: Sequence[str], out: Path, source: Source) -> None:

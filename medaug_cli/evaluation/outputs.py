@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,42 +31,44 @@ def write_detections(
     `names` are those of all labels, the true classes first. Raises BadInput where YOLO's form cannot hold them.
     """
     if "csv" in forms:
-        publish_text(stem.with_name(f"{stem.name}.csv"), as_csv(data, found, names))
+        columns = {"image": data.image_names, "patient": data.patients}
+        publish_text(stem.with_name(f"{stem.name}.csv"), as_csv(columns, found, names))
     if "yolo" in forms:
-        write_yolo(stem, data, found, names, size)
+        write_yolo(stem, data.image_names, found, names, size)
 
 
-def as_csv(data: Annotated, found: FoundBoxes, names: Sequence[str]) -> str:
-    """Return a row a detection, best score first in each image: the columns of `preprocess --boxes`, and score."""
-    axes = "xyz"[: data.dims]
+def as_csv(columns: Mapping[str, Sequence[object]], found: FoundBoxes, names: Sequence[str]) -> str:
+    """Return a row a detection, best score first in each image; `columns` are what each image is called.
+
+    With image and patient among them, `preprocess --boxes` reads it.
+    """
+    axes = "xyz"[: found.boxes.shape[1] // 2]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "patient", "label", "score", *(f"{axis}_min" for axis in axes),
-                     *(f"{axis}_max" for axis in axes)])  # fmt: skip
+    writer.writerow([*columns, "label", "score", *(f"{axis}_min" for axis in axes), *(f"{axis}_max" for axis in axes)])
     for i in np.lexsort((-found.scores, found.images)).tolist():
-        image = int(found.images[i])
-        writer.writerow([
-            data.image_names[image], data.patients[image], names[found.labels[i]], float(found.scores[i]),
-            *found.boxes[i].tolist(),
-        ])  # fmt: skip
+        called = (values[int(found.images[i])] for values in columns.values())
+        writer.writerow([*called, names[found.labels[i]], float(found.scores[i]), *found.boxes[i].tolist()])
     return text.getvalue()
 
 
-def write_yolo(folder: Path, data: Annotated, found: FoundBoxes, names: Sequence[str], size: Size) -> None:
+def write_yolo(
+    folder: Path, image_names: Sequence[str], found: FoundBoxes, names: Sequence[str], size: Size
+) -> None:
     """Write one text file an image: class, centre x and y, width, height as shares of the image, score."""
-    if data.dims != 2:
-        raise BadInput("YOLO's text files hold boxes in two dimensions; choose another --write")
-    stems = [safe_id(Path(name).stem) or "image" for name in data.image_names]
+    if found.boxes.shape[1] != 4:
+        raise BadInput("YOLO's text files hold boxes in two dimensions; choose another form")
+    stems = [safe_id(Path(name).stem) or "image" for name in image_names]
     twice = next((stem for i, stem in enumerate(stems) if stem in set(stems[:i])), None) if _repeats(stems) else None
     if twice is not None:
-        raise BadInput(f"two images would be written as {twice}.txt; choose another --write")
+        raise BadInput(f"two images would be written as {twice}.txt; choose another form")
     (folder / "labels").mkdir(parents=True)
     order = np.lexsort((-found.scores, found.images))
-    parts = np.split(order, np.searchsorted(found.images[order], np.arange(1, len(data))))
+    parts = np.split(order, np.searchsorted(found.images[order], np.arange(1, len(image_names))))
     for image, rows in enumerate(parts):
         measure = size(image)
         if measure is None:
-            raise BadInput(f"{data.image_names[image]} names no width and height, which --write yolo needs")
+            raise BadInput(f"{image_names[image]} names no width and height, which YOLO's files need")
         text = "".join(_yolo_line(found, i, measure) for i in rows.tolist())
         (folder / "labels" / f"{stems[image]}.txt").write_text(text, encoding="utf-8")
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
