@@ -12,7 +12,7 @@ import numpy as np
 
 from medaug_cli.scans.brain_slice import Slice
 
-RAYS = 240  # angles around the head's middle
+RAYS = 240  # angles around a middle
 REACH = 150  # mm
 WIDTH = 75.0  # degrees: the widest dent between its neighbours
 SLACK = 6.0  # degrees that the two sides of a head may be apart
@@ -27,57 +27,75 @@ STRAY = 0.1  # the share of bone or fat that a lesion may have
 
 @dataclass(frozen=True)
 class _Rays:
-    """Rays from a head's middle: every pixel's ray and distance, (y, x), and how far head and mask reach, (RAYS,)."""
+    """Rays from a point: every pixel's ray and distance, (y, x), and how far head and mask reach on each, (RAYS,)."""
 
     middle: np.ndarray  # y, x
     ray: np.ndarray
     distance: np.ndarray
-    radius: np.ndarray  # of the mask
-    depth: np.ndarray  # of the mask's outline under the head's surface
     head: np.ndarray
+    mask: np.ndarray
+    depth: np.ndarray  # of the mask's outline under the head's surface
 
     @classmethod
-    def of(cls, slice_: Slice, mask: np.ndarray) -> "_Rays":
-        middle = np.argwhere(slice_.head).mean(0)
+    def of(cls, slice_: Slice, mask: np.ndarray, middle: np.ndarray) -> "_Rays | None":
+        """Return the rays from a point; None where one finds no pixel of the mask.
+
+        The mask does not surround the point then, or its radius is less than about 38 mm: near the vertex, where the
+        skull is cut at a slant and is no measure.
+        """
         y, x = np.indices(mask.shape)
         ray = np.floor((np.arctan2(y - middle[0], x - middle[1]) / (2 * np.pi) % 1) * RAYS).astype(int) % RAYS
         distance = np.hypot(y - middle[0], x - middle[1])
-        radius, head = np.zeros(RAYS), np.zeros(RAYS)
-        np.maximum.at(radius, ray[mask], distance[mask])
+        head, reach, depth = np.zeros(RAYS), np.zeros(RAYS), np.zeros(RAYS)
         np.maximum.at(head, ray[slice_.head], distance[slice_.head])
-        outline = mask & (distance == radius[ray])
-        depth = np.zeros(RAYS)
+        np.maximum.at(reach, ray[mask], distance[mask])
+        if not reach.all():
+            return None
+        outline = mask & (distance == reach[ray])
         depth[ray[outline]] = slice_.depth[outline]
-        return cls(middle, ray, distance, radius, depth, head)
+        return cls(middle, ray, distance, head, reach, depth)
 
 
 def without_dents(slice_: Slice, mask: np.ndarray, all_around: bool) -> np.ndarray:
     """Return a brain mask (y, x) with its dents filled; unless `all_around`, those above its middle alone."""
-    from scipy import ndimage
-
     if not mask.any():
         return mask
-    rays = _Rays.of(slice_, mask)
-    if not rays.radius.all():
-        return mask
-    outside = slice_.head & ~mask & (rays.distance > rays.radius[rays.ray])
+    middle = np.argwhere(mask).mean(0)
+    outside = slice_.head & ~mask
     if not all_around:  # below there may be a face and a neck
-        outside &= np.arange(len(mask))[:, None] < np.argwhere(mask)[:, 0].mean()
-    beside = ndimage.grey_opening(rays.depth, int(WIDTH / 360 * RAYS), mode="wrap")  # peaks narrower than WIDTH are cut
-    opposite = _opposite(rays)
-    before_bone = ndimage.binary_opening(
-        outside & _deeper(slice_, rays, opposite) & (rays.distance < _second_rise(slice_, rays)[rays.ray]),
-        iterations=NARROW,
-    )
-    return (
-        mask
-        | _dents(slice_, outside & _deeper(slice_, rays, beside), (rays.depth - beside)[rays.ray], DEEP)
-        | _dents(slice_, before_bone, (rays.depth - opposite)[rays.ray], DEEP_OPPOSITE)
-    )
+        outside &= np.arange(len(mask))[:, None] < middle[0]
+    result = mask
+    if rays := _Rays.of(slice_, mask, middle):
+        result = result | _beside_neighbours(slice_, rays, outside)
+    if rays := _Rays.of(slice_, mask, np.argwhere(slice_.head).mean(0)):
+        result = result | _beside_the_other_side(slice_, rays, outside)
+    return result
+
+
+def _beside_neighbours(slice_: Slice, rays: _Rays, outside: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    usual = ndimage.grey_opening(rays.depth, int(WIDTH / 360 * RAYS), mode="wrap")  # peaks narrower than WIDTH are cut
+    return _dents(slice_, _left_out(slice_, rays, usual, outside), (rays.depth - usual)[rays.ray], DEEP)
+
+
+def _beside_the_other_side(slice_: Slice, rays: _Rays, outside: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    usual = _opposite(rays)
+    before_bone = rays.distance < _second_rise(slice_, rays)[rays.ray]
+    left_out = ndimage.binary_opening(_left_out(slice_, rays, usual, outside) & before_bone, iterations=NARROW)
+    return _dents(slice_, left_out, (rays.depth - usual)[rays.ray], DEEP_OPPOSITE)
+
+
+def _left_out(slice_: Slice, rays: _Rays, usual: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Return what lies behind the outline, where that is deeper than usual (RAYS,), and at least as deep as usual."""
+    deeper = (rays.depth - usual > EDGE)[rays.ray] & (slice_.depth >= usual[rays.ray])
+    return outside & deeper & (rays.distance > rays.mask[rays.ray])
 
 
 def _opposite(rays: _Rays) -> np.ndarray:
-    """Return the depth of the outline on the other side of the head (RAYS,), the shallowest of those in question.
+    """Return the depth of the outline on the other side of the head (RAYS,), the deepest within SLACK.
 
     The head stands upright, within 45 degrees.
     """
@@ -90,10 +108,6 @@ def _opposite(rays: _Rays) -> np.ndarray:
     return ndimage.maximum_filter1d(mirrored, int(SLACK / 360 * RAYS) * 2 + 1, mode="wrap")
 
 
-def _deeper(slice_: Slice, rays: _Rays, usual: np.ndarray) -> np.ndarray:
-    return ((rays.depth - usual) > EDGE)[rays.ray] & (slice_.depth >= usual[rays.ray])
-
-
 def _second_rise(slice_: Slice, rays: _Rays) -> np.ndarray:
     """Return how far from the middle it is (RAYS,) to what is much brighter than something between it and the mask."""
     from scipy import ndimage
@@ -101,7 +115,7 @@ def _second_rise(slice_: Slice, rays: _Rays) -> np.ndarray:
     angle, reach = (np.arange(RAYS) + 0.5) * 2 * np.pi / RAYS, np.arange(REACH)
     points = [rays.middle[0] + np.outer(np.sin(angle), reach), rays.middle[1] + np.outer(np.cos(angle), reach)]
     grey = ndimage.map_coordinates(slice_.grey, points, order=1)  # (rays, mm)
-    outside = reach >= rays.radius[:, None] - 1
+    outside = reach >= rays.mask[:, None] - 1
     darkest = np.minimum.accumulate(np.where(outside, grey, np.inf), axis=1)
     risen = outside & (grey > darkest + RISE)
     return np.where(risen.any(1), risen.argmax(1), REACH)
