@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medaug_cli.plugin import BadInput, Detections, Examples, Run, UsageError
+from medaug_cli.plugin import Detections, Examples, Run, UsageError
 from medaug_detection.augment import Amounts, Marked, changed
+from medaug_layers import load_moments, load_weights
 
+KIND = "detector"
 LOG_EVERY = 10  # steps
 
 Losses = Callable[[nn.Module, Tensor, Sequence[np.ndarray], Sequence[np.ndarray]], dict[str, Tensor]]
@@ -156,9 +158,8 @@ class Training:
     def load_state_dict(self, state: Mapping[str, Any]) -> int:
         """Restore `state_dict`; return the steps done."""
         for name in ("network", "average", "best"):
-            load_weights(getattr(self, name), state[name])
-        moments = {int(index): value for index, value in state["optimiser"].items()}
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+            load_weights(getattr(self, name), state[name], KIND)
+        load_moments(self.optimiser, state["optimiser"])
         self.validated, self.stale = int(state["validated"]), int(state["stale"])
         self.best_score = float(state["best_score"])
         return int(state["done"])
@@ -171,17 +172,3 @@ def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def load_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
-    """Copy weights into a network; raise BadInput naming the first that does not fit."""
-    own = network.state_dict()
-    for name in sorted(own.keys() | state.keys()):
-        found = tuple(state[name].shape) if name in state else "nothing"
-        asked = tuple(own[name].shape) if name in own else "nothing"
-        if found != asked:
-            raise BadInput(
-                f"these weights do not fit a detector of these settings and labels: {name} holds {found}, "
-                f"expected {asked}"
-            )
-    network.load_state_dict(dict(state))

@@ -73,14 +73,14 @@ def place(network: nn.Module, device: str, dims: int = 2) -> None:
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Any], kind: str) -> None:
-    """Copy weights into a network; raise BadInput naming the first that does not fit a generator of this kind."""
+    """Copy weights into a network; raise BadInput naming the first that does not fit a network of this kind."""
     own = network.state_dict()
     for name in sorted(own.keys() | state.keys()):
         found = tuple(state[name].shape) if name in state else "nothing"
         asked = tuple(own[name].shape) if name in own else "nothing"
         if found != asked:
             raise BadInput(
-                f"these weights do not fit a {kind} of these settings and image size: {name} holds {found}, "
+                f"these weights do not fit a {kind} of these settings, labels and image size: {name} holds {found}, "
                 f"expected {asked}"
             )
     network.load_state_dict(dict(state))

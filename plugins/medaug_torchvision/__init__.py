@@ -25,7 +25,8 @@ from medaug_cli.plugin import (
 from medaug_detection.augment import Amounts, shown
 from medaug_detection.backbones import STRIDES, source_of
 from medaug_detection.prediction import LEAST_SCORE, predict
-from medaug_detection.training import Recipe, load_weights, train
+from medaug_detection.training import KIND, Recipe, train
+from medaug_layers import load_weights
 from medaug_torchvision.networks import MAKERS, Form
 
 __all__ = ["FCOS", "FasterRCNN", "RetinaNet"]
@@ -140,7 +141,7 @@ class _Detector:
     def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None:
         """Restore `state_dict` for images of this form; raise BadInput where it does not fit."""
         network = self.build(spec, pretrained=False)
-        load_weights(network, state)
+        load_weights(network, state, KIND)
         self._network = network.to(device).requires_grad_(False).eval()
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:

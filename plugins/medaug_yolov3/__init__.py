@@ -26,7 +26,8 @@ from medaug_cli.plugin import (
 from medaug_detection.augment import Amounts, shown
 from medaug_detection.backbones import STRIDES, TIMM_LEAK, TimmBackbone, source_of
 from medaug_detection.prediction import best, predict
-from medaug_detection.training import Recipe, load_weights, train
+from medaug_detection.training import KIND, Recipe, train
+from medaug_layers import load_weights
 from medaug_yolov3.alignment import REACH, aligned_losses
 from medaug_yolov3.anchors import PUBLISHED, by_scale, cluster, decode
 from medaug_yolov3.cfg import cfg
@@ -188,7 +189,7 @@ class YOLOv3:
         anchors = state.get("anchors")
         if anchors is None or tuple(anchors.shape) != tuple(network.anchors.shape):
             raise BadInput(f"these weights are no such YOLOv3: {len(network.anchors)} anchors are wanted")
-        load_weights(network, state)
+        load_weights(network, state, KIND)
         self._network, self._spec = place(network, torch.device(device)).requires_grad_(False).eval(), spec
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
