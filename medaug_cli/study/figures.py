@@ -7,7 +7,7 @@ from typing import Any
 from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE, FORM
 
-COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 Draw = Callable[[Any, int], None]
 
 
@@ -138,7 +138,7 @@ def _shown(part: FractionResult, name: str, most: int) -> list[ArmResult]:
 
 
 def _colour(arm: ArmResult) -> str:
-    return COLOURS[0] if arm.arm == BASELINE else COLOURS[2] if arm.learnt else COLOURS[1]
+    return COLOURS[0] if arm.arm == BASELINE else COLOURS[1] if arm.learnt else COLOURS[2]
 
 
 def _rows(panel: Any, part: FractionResult, place: int, title: str) -> None:
