@@ -118,7 +118,7 @@ def _flat(found: Sequence[Found]) -> FoundBoxes:
 
 
 def _yolo(found: Sequence[Found], names: Sequence[str], out: Path, source: Source) -> None:
-    """labels/ID.txt an image, and classes.txt: a folder that `preprocess --boxes` reads."""
+    """labels/ID.txt an image, and classes.txt, as `evaluate --write yolo` has them."""
     write_yolo(out, [one.id for one in found], _flat(found), names, lambda image: found[image].size)
 
 

@@ -34,7 +34,7 @@ def write_detections(
         columns = {"image": data.image_names, "patient": data.patients}
         publish_text(stem.with_name(f"{stem.name}.csv"), as_csv(columns, found, names))
     if "yolo" in forms:
-        write_yolo(stem, data.image_names, found, names, size)
+        write_yolo(stem, [_without_suffix(name) for name in data.image_names], found, names, size)
 
 
 def as_csv(columns: Mapping[str, Sequence[object]], found: FoundBoxes, names: Sequence[str]) -> str:
@@ -52,26 +52,30 @@ def as_csv(columns: Mapping[str, Sequence[object]], found: FoundBoxes, names: Se
     return text.getvalue()
 
 
-def write_yolo(
-    folder: Path, image_names: Sequence[str], found: FoundBoxes, names: Sequence[str], size: Size
-) -> None:
-    """Write one text file an image: class, centre x and y, width, height as shares of the image, score."""
+def write_yolo(folder: Path, images: Sequence[str], found: FoundBoxes, names: Sequence[str], size: Size) -> None:
+    """Write labels/IMAGE.txt: class, centre x and y, width, height as shares of the image, score; and classes.txt."""
     if found.boxes.shape[1] != 4:
         raise BadInput("YOLO's text files hold boxes in two dimensions; choose another form")
-    stems = [safe_id(Path(name).stem) or "image" for name in image_names]
+    stems = [safe_id(name) for name in images]
     twice = next((stem for i, stem in enumerate(stems) if stem in set(stems[:i])), None) if _repeats(stems) else None
     if twice is not None:
         raise BadInput(f"two images would be written as {twice}.txt; choose another form")
     (folder / "labels").mkdir(parents=True)
     order = np.lexsort((-found.scores, found.images))
-    parts = np.split(order, np.searchsorted(found.images[order], np.arange(1, len(image_names))))
+    parts = np.split(order, np.searchsorted(found.images[order], np.arange(1, len(images))))
     for image, rows in enumerate(parts):
         measure = size(image)
         if measure is None:
-            raise BadInput(f"{image_names[image]} names no width and height, which YOLO's files need")
+            raise BadInput(f"image {images[image]} names no width and height, which YOLO's files need")
         text = "".join(_yolo_line(found, i, measure) for i in rows.tolist())
         (folder / "labels" / f"{stems[image]}.txt").write_text(text, encoding="utf-8")
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _without_suffix(name: str) -> str:
+    """Return a file's name without folder and suffix, but an id, as of a DICOM series, with all of its dots."""
+    path = Path(name)
+    return path.stem if path.suffix[1:].isalpha() else path.name
 
 
 def _repeats(stems: Sequence[str]) -> bool:
