@@ -154,7 +154,7 @@ def test_dents_of_bone_and_fat_stay_dents(grey, filled_in):
     image, truth, lesion = with_lesion(grey, (30, 80))
     slice_ = Slice.of(image / 160, head_mask(image / 160), "axial")
     dented = truth & ~lesion
-    found = without_dents(slice_, dented, all_around=True)
+    found = without_dents(slice_, dented, "axial")
     assert (found >= dented).all()
     assert found[lesion].mean() == pytest.approx(filled_in, abs=0.1)
     assert not (found & ~dilate(truth, 3, (1, 1))).any()
@@ -171,14 +171,15 @@ def test_a_wide_dent_is_known_by_the_other_side_and_ends_at_bone(turn, bone, fil
         image[lesion] = np.where(dilate(truth & ~lesion, 5, (1, 1)), 10, 100)[lesion]
     image = ndimage.rotate(image, turn, reshape=False, order=1)
     mask, lesion = (ndimage.rotate(part, turn, reshape=False, order=0) for part in (truth & ~lesion, lesion))
-    found = without_dents(Slice.of(image / 160, head_mask(image / 160), "axial"), mask, all_around=True)
-    assert found[lesion].mean() == pytest.approx(filled_in, abs=0.12)
+    slice_ = Slice.of(image / 160, head_mask(image / 160), "axial")
+    assert without_dents(slice_, mask, "axial")[lesion].mean() == pytest.approx(filled_in, abs=0.12)
+    assert not without_dents(slice_, mask, "sagittal")[lesion].any()  # which has no other side
 
 
 def test_without_a_known_plane_dents_below_stay():
     image, truth, lesion = with_lesion(50, (162, 80))
     slice_ = Slice.of(image / 160, head_mask(image / 160), "axial")
-    kept = [without_dents(slice_, truth & ~lesion, all_around)[lesion].mean() for all_around in (True, False)]
+    kept = [without_dents(slice_, truth & ~lesion, plane)[lesion].mean() for plane in ("axial", None)]
     assert kept[0] > 0.9
     assert kept[1] == 0
 
@@ -187,7 +188,7 @@ def test_without_a_known_plane_dents_below_stay():
 def test_a_mask_that_does_not_surround_its_middle_has_no_dents(mask):
     image, _ = head((192, 160))
     slice_ = Slice.of(image / 160, head_mask(image / 160))
-    assert (without_dents(slice_, mask, all_around=True) == mask).all()
+    assert (without_dents(slice_, mask, "axial") == mask).all()
 
 
 def test_doubtful_masks_are_replaced_by_the_head():

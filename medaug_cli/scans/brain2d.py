@@ -57,7 +57,7 @@ def brain2d(image: np.ndarray, spacing: Spacing | None = None, plane: Plane | No
         return nothing
     agreement = 2 * float((first & second).sum()) / float(total)
     mask = first | second if agreement >= AGREE else _better(slice_, first, second)
-    mask = without_dents(slice_, mask, all_around=plane == "axial")
+    mask = without_dents(slice_, mask, plane)
     head_share = float(mask.sum() / max(slice_.head.sum(), 1))
     return Extracted(restored(mask, image.shape), {"agreement": agreement, "head_share": head_share})
 

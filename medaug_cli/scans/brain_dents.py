@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medaug_cli.plugin import Plane
 from medaug_cli.scans.brain_slice import Slice
 
 RAYS = 240  # angles around a middle
@@ -56,18 +57,18 @@ class _Rays:
         return cls(middle, ray, distance, head, reach, depth)
 
 
-def without_dents(slice_: Slice, mask: np.ndarray, all_around: bool) -> np.ndarray:
-    """Return a brain mask (y, x) with its dents filled; unless `all_around`, those above its middle alone."""
+def without_dents(slice_: Slice, mask: np.ndarray, plane: Plane | None) -> np.ndarray:
+    """Return a brain mask (y, x) with its dents filled; unless the plane is axial, those above its middle alone."""
     if not mask.any():
         return mask
     middle = np.argwhere(mask).mean(0)
     outside = slice_.head & ~mask
-    if not all_around:  # below there may be a face and a neck
+    if plane != "axial":  # below there may be a face and a neck
         outside &= np.arange(len(mask))[:, None] < middle[0]
     result = mask
     if rays := _Rays.of(slice_, mask, middle):
         result = result | _beside_neighbours(slice_, rays, outside)
-    if rays := _Rays.of(slice_, mask, np.argwhere(slice_.head).mean(0)):
+    if plane != "sagittal" and (rays := _Rays.of(slice_, mask, np.argwhere(slice_.head).mean(0))):
         result = result | _beside_the_other_side(slice_, rays, outside)
     return result
 
