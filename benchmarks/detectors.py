@@ -17,8 +17,8 @@ import torch
 from medaug_cli.plugin import ImageSpec
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
-from medaug_torchvision import RetinaNet
-from medaug_yolov3 import YOLOv3
+from medaug_plugins.torchvision import RetinaNet
+from medaug_plugins.yolov3 import YOLOv3
 
 WARM = 2  # steps and batches that are not counted
 

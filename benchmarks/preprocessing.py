@@ -224,7 +224,7 @@ def kept_of_lesion(folder: Path, name: str) -> tuple[bool, float]:
     """Return whether a slice's mask is flagged, and the share of its lesion that the mask keeps."""
     from PIL import Image
 
-    from medaug_cli.scans.brain import extract_brain
+    from medaug_cli.brain.extraction import extract_brain
 
     image = np.asarray(Image.open(folder / f"images/{name}.jpg").convert("L"), np.float32)
     lesion = np.asarray(Image.open(folder / f"masks/{name}.png")) > 0

@@ -23,8 +23,6 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 
-import medaug_boxgan
-import medaug_cpggan
 from medaug_cli.devices import autocast, has_fast_bf16
 from medaug_cli.plugin import Examples
 from medaug_cli.registry import build
@@ -32,10 +30,11 @@ from medaug_cli.runs import RunOptions, train_generator
 from medaug_cli.store import generator_examples, open_store
 from medaug_cli.synthesis import SynthesisOptions, synthesize
 from medaug_cli.testing.trial import TrialRun
-from medaug_cpggan.schedule import Stage
+from medaug_plugins import boxgan, cpggan
+from medaug_plugins.cpggan.schedule import Stage
 
 DATA = Path(__file__).parent.parent / "examples" / "data"
-NETWORKS = {"cpggan": medaug_cpggan.networks, "boxgan": medaug_boxgan.networks}
+NETWORKS = {"cpggan": cpggan.networks, "boxgan": boxgan.networks}
 SETTINGS: dict[str, dict[str, Any]] = {"cpggan": {"preset": "small"}, "boxgan": {}}
 LAZY = {"cpggan": "gp_every", "boxgan": "r1_every"}
 VERSIONS = ("plain float32", "float32", "float32, lazy penalty", "bf16", "bf16, lazy penalty")
@@ -64,10 +63,10 @@ def plainly(plain: bool) -> Iterator[None]:
         if plain:  # the names below are looked up as they are used
             stack.enter_context(patch.object(torch, "channels_last", torch.contiguous_format))
             stack.enter_context(patch.object(torch.optim, "Adam", plain_adam))
-            stack.enter_context(patch("medaug_boxgan.training.Adam", plain_adam, create=True))
+            stack.enter_context(patch("boxgan.training.Adam", plain_adam, create=True))
             pool = lambda x, times=1: F.avg_pool2d(x, 2**times) if times else x  # noqa: E731
-            stack.enter_context(patch.object(medaug_cpggan.networks, "shrink", pool))
-            for reals in (medaug_cpggan.reals, medaug_boxgan.reals):
+            stack.enter_context(patch.object(cpggan.networks, "shrink", pool))
+            for reals in (cpggan.reals, boxgan.reals):
                 stack.enter_context(patch.object(reals, "KEPT_NUMBERS", 0))
         yield
 

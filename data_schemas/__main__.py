@@ -20,7 +20,7 @@ MODELS = {  # name -> module, model, what the file is
     "boxes": ("medaug_cli.boxes", "BoxesFile", "boxes.json: the boxes of a set of images"),
     "store": ("medaug_cli.store.model", "StoreInfo", "the `info` attribute of a store (.h5): what made it"),
     "filter": ("medaug_cli.lesion_filter", "FilterReport", "filter.json: why each synthetic image is kept or dropped"),
-    "preprocess": ("medaug_cli.scans.report", "PreprocessReport", "preprocess.json: what happened to every slice"),
+    "preprocess": ("medaug_cli.preprocess.report", "PreprocessReport", "preprocess.json: what happened to every slice"),
     "metrics": ("medaug_cli.metrics.report", "Metrics", "metrics.json: what `medaug evaluate` finds"),
     "tsne": ("medaug_cli.embedding", "MapReport", "tsne.json: the map of `medaug tsne` and its numbers"),
     "study": ("medaug_cli.study", "StudyReport", "study.json: what `medaug study` finds"),

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.box_forms import coco, csv_text, voc, yolo_lines, yolo_names
 from medaug_cli.boxes import SPLITS, BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_folder, refuse_existing, restore_folder
+from medaug_cli.forms.box_forms import coco, csv_text, voc, yolo_lines, yolo_names
 from medaug_cli.store import Store
 
 Report = Callable[[int], None]

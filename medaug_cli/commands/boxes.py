@@ -25,7 +25,7 @@ def boxes(
 
     Example: medaug boxes masks/ --scans scans/ --to coco --out boxes.json
     """
-    from medaug_cli.scans.converting import convert
+    from medaug_cli.forms.converting import convert
 
     made = convert(marks, scans, to, out, overwrite, box_mode, modality, min_area, console.say)
     count = sum(len(image.boxes) for image in made.images)

@@ -86,8 +86,8 @@ def preprocess(
 
     Example: medaug preprocess scans/ --boxes boxes.csv --size 256 --split 0.7,0.1,0.2
     """
-    from medaug_cli.scans.frames import Recipe
-    from medaug_cli.scans.pipeline import PreprocessOptions, preprocess
+    from medaug_cli.preprocess.frames import Recipe
+    from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
 
     if region_mm is not None and regions is None:
         raise UsageError("--region-mm says how wide the cubes of --regions are; give that too, as --regions 32")

@@ -54,7 +54,7 @@ def join(
 
     Example: medaug store join parts/*/real.h5 --out real.h5
     """
-    from medaug_cli.scans.joining import join_parts
+    from medaug_cli.preprocess.joining import join_parts
 
     store = join_parts(files, out, overwrite)
     result = {"store": str(out), "images": len(store), "hash": store.hash}

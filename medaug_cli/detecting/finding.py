@@ -18,7 +18,7 @@ from medaug_cli.evaluation.outputs import as_csv, write_yolo
 from medaug_cli.files import new_folder, refuse_existing, restore_folder
 from medaug_cli.metrics.annotations import FoundBoxes, found_boxes
 from medaug_cli.runs import load_detector
-from medaug_cli.scans.geometry import Placement
+from medaug_cli.scans.placement import Placement
 from medaug_cli.store import Store, open_store
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from medaug_cli import __version__
 from medaug_cli.errors import BadInput, MedaugError
-from medaug_cli.scans.finding import find_scans
-from medaug_cli.scans.pseudonyms import renamed_scans
+from medaug_cli.preprocess.pseudonyms import renamed_scans
 from medaug_cli.scans.reading import Scan, read_pixels
+from medaug_cli.scans.survey import find_scans
 
 if TYPE_CHECKING:
     from medaug_cli.detecting.finding import Found

@@ -8,8 +8,8 @@ import numpy as np
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import parse_json
-from medaug_cli.scans.finding import case_and_modality
 from medaug_cli.scans.reading import Scan, stem_of, suffix_of, suffixes
+from medaug_cli.scans.survey import case_and_modality
 
 
 def find_masks(path: Path, scans: Sequence[Scan]) -> dict[str, Path]:

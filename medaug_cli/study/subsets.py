@@ -8,7 +8,7 @@ import numpy as np
 from medaug_cli import __version__
 from medaug_cli.boxes import write_boxes
 from medaug_cli.errors import UsageError
-from medaug_cli.scans.results import training_boxes
+from medaug_cli.preprocess.results import training_boxes
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made
 
 UNIT = 64  # images

@@ -1,0 +1,1 @@
+"""Annotations in files: one module a format, and one rule for what is broken in them."""

@@ -1,0 +1,79 @@
+"""Turn annotations of one form into another, in the pixels of the scans as they are stored."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, safe_id
+from medaug_cli.errors import BadInput
+from medaug_cli.files import refuse_existing
+from medaug_cli.forms.annotation_forms import size_of
+from medaug_cli.forms.annotations import Annotation, inside_volume, read_annotations
+from medaug_cli.forms.box_forms import write_form
+from medaug_cli.forms.lesions import mask_values
+from medaug_cli.scans.grids import placed_boxes
+from medaug_cli.scans.masks import is_mask_name, labelled_components
+from medaug_cli.scans.reading import Scan, read_stored
+from medaug_cli.scans.survey import survey
+
+
+def convert(
+    marks: Path, scans: Path, form: str, out: Path, overwrite: bool = False, box_mode: str | None = None,
+    modality: str | None = None, least: int = 10, say: Callable[[str], None] = lambda sentence: None,
+) -> BoxesFile:  # fmt: skip
+    """Publish the boxes of annotations as `form`; of masks those of components of `least` pixels or voxels.
+
+    Volumes have boxes in 3D. Raises BadInput for boxes outside their image, and where `form` cannot hold them.
+    """
+    refuse_existing(out, overwrite)
+    found = survey(scans, say, modality=modality).scans
+    plain = [scan for scan in found if not is_mask_name(scan.path)] or found
+    annotations = read_annotations(marks, plain, box_mode)
+    boxes = BoxesFile(version=1, images=[
+        _image(scan, annotations[scan.id], least) for scan in plain if scan.id in annotations
+    ])  # fmt: skip
+    write_form(form, boxes, out)
+    return boxes
+
+
+def _image(scan: Scan, annotation: Annotation, least: int) -> ImageBoxes:
+    boxes, labels = annotation.boxes, annotation.labels
+    if annotation.mask is not None:
+        values = mask_values(annotation.mask, read_stored((annotation.mask,)).image)
+        size = values.shape[::-1]
+        found, labels = labelled_components(values, annotation.mask_labels, least)
+        boxes = [tuple(map(float, box)) for box in found]
+    else:
+        size = _size(scan, annotation)
+    if annotation.size is not None and annotation.size != size:
+        raise BadInput(f"{scan.path} has the size {size}, its annotation says {annotation.size}")
+    if annotation.millimetres and boxes:
+        grid = read_stored(scan.all_files, scan.reader).grid
+        if grid is None:
+            raise BadInput(f"{scan.path} is a picture, which has no place in millimetres")
+        boxes = [tuple(box) for box in placed_boxes(np.array(boxes), grid)]
+    width, height, *deep = size
+    return ImageBoxes(
+        id=safe_id(scan.id), width=width, height=height, depth=deep[0] if deep else None, patient=annotation.patient,
+        split=annotation.split, file=scan.relative, boxes=_cut(scan, boxes, labels, size),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _size(scan: Scan, annotation: Annotation) -> tuple[int, ...]:
+    """Return width, height and, of a volume, depth."""
+    return size_of(scan) if not scan.volume else read_stored(scan.all_files, scan.reader).image.shape[:0:-1]
+
+
+def _cut(
+    scan: Scan, boxes: Sequence[tuple[float, ...]], labels: Sequence[str], size: tuple[int, ...]
+) -> list[LabelledBox]:
+    """Return boxes, exact where they lie inside their image, cut off where they reach over its border."""
+    if any(len(box) != 2 * len(size) for box in boxes):
+        raise BadInput(f"{scan.path} has {len(size)} axes, its annotation has boxes of another number")
+    whole = np.array(boxes, np.float64).reshape(-1, 2 * len(size))
+    cut, kept = inside_volume(whole, size, str(scan.path))
+    return [
+        LabelledBox(box=box.tolist(), label=label)
+        for box, label, ok in zip(cut, labels, kept, strict=True) if ok
+    ]  # fmt: skip

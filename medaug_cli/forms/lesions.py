@@ -1,0 +1,105 @@
+"""The lesions of a scan in the pixels that are processed: from flat boxes, boxes in 3D, or a mask."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation, inside_volume
+from medaug_cli.scans.grids import moved_boxes, placed_boxes
+from medaug_cli.scans.masks import Labels, labelled_components
+from medaug_cli.scans.reading import Pixels, Scan, read_scan
+
+LIGHT = 127  # of 255, from which a mask in a JPEG, which has no clean edges, is marked
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """Where the lesions of a scan are: `values` of a label map, or else boxes."""
+
+    boxes: np.ndarray  # (m, 2*d) float32, as the pixels lie
+    labels: list[str]
+    empty: list[str] = field(default_factory=list)  # in words, boxes without a pixel
+    values: np.ndarray | None = None  # (*s) int32
+    names: Labels | None = None  # what the values stand for
+
+    def mask(self, z: int | None) -> np.ndarray | None:
+        """Return the mask (h, w) bool of a picture (None) or of slice z, where there is one."""
+        return None if self.values is None else (self.values if z is None else self.values[z]) > 0
+
+    def whole(self, least: int) -> tuple[np.ndarray, list[str]]:
+        """Return the boxes (m, 2*d) and labels of all of it; components of `least` pixels or voxels count."""
+        if self.values is None:
+            return self.boxes, self.labels
+        return labelled_components(self.values, self.names, least)
+
+    def in_slice(self, z: int | None, least: int) -> tuple[np.ndarray, list[str]]:
+        """Return the boxes (m, 4) and labels of a picture (None) or of slice z; components of `least` pixels count."""
+        if z is None:
+            return self.whole(least)
+        if self.values is not None:
+            return labelled_components(self.values[z], self.names, least)
+        chosen = [i for i, box in enumerate(self.boxes) if _reaches(box, z)]
+        return self.boxes[chosen][:, [0, 1, 3, 4]], [self.labels[i] for i in chosen]
+
+
+def _reaches(box: np.ndarray, z: int) -> bool:
+    """Tell whether a box in 3D holds the middle of slice z, or lies in it altogether."""
+    return bool(box[2] <= z + 0.5 < box[5] or (z <= box[2] and box[5] <= z + 1))
+
+
+def lesions_of(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
+    """Return the lesions that an annotation names; raise BadInput where it does not fit its scan."""
+    _check_size(scan, annotation, pixels)
+    if annotation.mask is not None:
+        return Lesions(np.zeros((0, 4), np.float32), [], [], _values(scan, annotation, pixels), annotation.mask_labels)
+    boxes = annotation.arrays()
+    if scan.volume and len(boxes):
+        boxes = _upright_boxes(scan, annotation, pixels)
+    size = pixels.image.shape[:0:-1][: boxes.shape[1] // 2]
+    cut, whole = inside_volume(boxes, size, str(scan.path))
+    labels = [label for label, ok in zip(annotation.labels, whole, strict=True) if ok]
+    return Lesions(cut[whole], labels, [f"box {box.tolist()} is empty" for box in boxes[~whole]])
+
+
+def _check_size(scan: Scan, annotation: Annotation, pixels: Pixels) -> None:
+    shape = pixels.stored_shape or pixels.image.shape[1:]
+    if annotation.size is not None and annotation.size != shape[::-1]:
+        claimed, found = "x".join(map(str, annotation.size)), "x".join(map(str, shape[::-1]))
+        raise BadInput(f"{scan.path} has {found} pixels, its annotation says {claimed}")
+    wrong = [box for box in annotation.boxes if len(box) != 2 * len(shape)]
+    if wrong and scan.volume:
+        raise BadInput(
+            f"{scan.path} is a volume, but its annotation has flat boxes; give boxes in 3D, or label volumes by --masks"
+        )
+    if wrong:
+        raise BadInput(f"{scan.path} is a picture, but its annotation has boxes in 3D")
+
+
+def _upright_boxes(scan: Scan, annotation: Annotation, pixels: Pixels) -> np.ndarray:
+    """Return boxes (m, 6) in the voxels of the axial slices, checked against the volume as it is stored."""
+    if pixels.grid is None or pixels.stored is None:
+        raise BadInput(f"{scan.path} is a volume that does not say where its voxels lie")
+    boxes = np.array(annotation.boxes, np.float64)
+    if annotation.millimetres:
+        boxes = placed_boxes(boxes, pixels.stored)
+    cut, _ = inside_volume(boxes, pixels.stored_shape[::-1], str(scan.path))
+    size = np.tile(pixels.image.shape[:0:-1], 2)
+    return np.clip(moved_boxes(cut, pixels.stored, pixels.grid), 0, size).astype(np.float32)
+
+
+def _values(scan: Scan, annotation: Annotation, pixels: Pixels) -> np.ndarray:
+    path = Path(annotation.mask or "")
+    found = read_scan(path, labels=True).image
+    if found.shape[1:] != pixels.image.shape[1:]:
+        raise BadInput(
+            f"the mask {path} has the shape {found.shape[1:]}, its scan {scan.relative} has {pixels.image.shape[1:]}"
+        )
+    return mask_values(path, found)
+
+
+def mask_values(path: Path, image: np.ndarray) -> np.ndarray:
+    """Return the values (*s) int32 of a mask that was read as (c, *s)."""
+    values = image.max(0)
+    return (values > LIGHT if path.suffix.lower() in (".jpg", ".jpeg") else values).astype(np.int32)

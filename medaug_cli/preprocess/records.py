@@ -1,0 +1,95 @@
+"""A picture, a slice or a cube of a scan as a record of a store: placed, in bits, with its boxes and its report."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.preprocess.histograms import Histogram
+from medaug_cli.preprocess.recipe import Recipe
+from medaug_cli.preprocess.report import SliceReport
+from medaug_cli.preprocess.stripping import Stripped
+from medaug_cli.scans.placement import Placement
+from medaug_cli.scans.reading import Scan
+from medaug_cli.store import Record
+
+LEAST_SHARE = 0.3  # of a box that must stay in the frame
+LEAST_COVER = 0.5  # of a box that the brain mask should cover
+
+
+@dataclass
+class Outcome:
+    """What one file became: records without patient and split, and a report a slice or cube."""
+
+    records: list[Record] = field(default_factory=list)
+    reports: list[SliceReport] = field(default_factory=list)
+    histograms: dict[str, Histogram] = field(default_factory=dict)  # before and after
+
+
+def report_of(scan: Scan, stripped: Stripped, part: int | None = None, **changes: Any) -> SliceReport:
+    """Return what there is to say of a scan, or of its slice or lesion `part`, before it is placed."""
+    said: dict[str, Any] = {
+        "id": scan.id if part is None else f"{scan.id}-{part:03d}", "file": scan.shown, "state": "kept",
+        "strip": stripped.name, "doubtful": stripped.doubtful, "reason": stripped.reason,
+        "measures": dict(stripped.measures),
+    }  # fmt: skip
+    return SliceReport(**said | {name: value for name, value in changes.items() if value != ""})
+
+
+def doubt(report: SliceReport, reason: str) -> None:
+    """Flag a slice or cube for one reason more."""
+    report.doubtful = True
+    report.reason = f"{report.reason}; {reason}" if report.reason else reason
+
+
+def carried(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of each box (m, 2*d) that is left in the frame, and which boxes are kept, both (m,)."""
+    whole, cut = placement.boxes(boxes, clip=False), placement.boxes(boxes)
+    d = whole.shape[1] // 2
+    sides = cut[:, d:] - cut[:, :d]
+    share = sides.prod(1) / np.maximum((whole[:, d:] - whole[:, :d]).prod(1), 1e-12)
+    return share, (share >= LEAST_SHARE) & (sides.min(1, initial=np.inf) > 0)
+
+
+def record_of(
+    report: SliceReport, scaled: np.ndarray, boxes: np.ndarray, labels: list[str], lesion: np.ndarray | None,
+    placement: Placement, recipe: Recipe, steps: dict[str, Any],
+) -> Record:  # fmt: skip
+    """Return the record of an image (c, *s) from 0 to 1 with the boxes (m, 2*d) that are kept; count them.
+
+    `lesion` (*s) becomes its mask, where the recipe wants one.
+    """
+    moved = placement.boxes(boxes)
+    d = moved.shape[1] // 2
+    report.boxes = len(moved)
+    report.box_sizes = [[round(float(side), 1) for side in box[d:] - box[:d]] for box in moved]
+    cut = placement.sample if recipe.region_mm else placement.apply
+    kind: Any = np.uint16 if recipe.bits == 16 else np.uint8
+    mask = None
+    if recipe.with_masks:
+        full = np.zeros(scaled.shape[1:], bool) if lesion is None else lesion
+        mask = (cut(full[None].astype(np.float32), "area")[0] >= 0.5).astype(np.uint8)
+    image = np.rint(np.clip(cut(scaled, "linear"), 0, 1) * np.iinfo(kind).max).astype(kind)
+    details = {"file": report.file, "placement": placement.details(), "strip": report.strip, **steps}
+    return Record(
+        id=report.id, image=image, boxes=moved, labels=[recipe.label or label for label in labels],
+        patient="", split="", mask=mask, details=details,
+    )  # fmt: skip
+
+
+def doubt_cover(report: SliceReport, boxes: np.ndarray, brain: np.ndarray | None) -> None:
+    """Note how much of the boxes (m, 2*d) a brain mask (*s) covers, the least of them; flag too little."""
+    if brain is None or not len(boxes):
+        return
+    least = min(cover(box, brain) for box in boxes)
+    report.measures["lesion_cover"] = round(least, 4)
+    if least < LEAST_COVER:
+        doubt(report, f"the brain mask covers {least:.0%} of a lesion")
+
+
+def cover(box: np.ndarray, mask: np.ndarray) -> float:
+    """Return the share of a box (2*d,) that a mask (*s) covers."""
+    d = mask.ndim
+    sides = zip(np.floor(box[:d]).astype(int), np.ceil(box[d:]).astype(int), strict=True)
+    part = mask[tuple(slice(low, high) for low, high in sides)[::-1]]
+    return float(part.mean()) if part.size else 0.0

@@ -1,0 +1,154 @@
+"""preprocess.json and preprocess.html: what happened to every slice."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from medaug_cli.boxes import SPLITS, Strict
+from medaug_cli.preprocess.histograms import Histogram
+
+SHOWN = 60  # doubtful slices with a picture
+EXAMPLES = 24  # other slices with a picture
+SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # pixels; ends of the bins of box sides
+LISTED = 2000  # slices that the page names in a table
+
+State = Literal["kept", "skipped", "no annotation", "blank"]
+
+
+class SliceReport(Strict):
+    """What happened to one slice, or to the cube around one lesion."""
+
+    id: str
+    file: str
+    slice: int | None = None  # of a volume, from 0
+    lesion: int | None = None  # of a volume that becomes cubes, from 0
+    state: State
+    patient: str | None = None
+    split: str | None = None
+    boxes: int = 0
+    box_sizes: list[list[float]] = []  # width and height (and depth) of each in stored pixels
+    dropped_boxes: list[str] = []  # each with the reason
+    strip: str = "none"
+    doubtful: bool = False
+    reason: str = ""
+    measures: dict[str, float] = {}
+    picture: str | None = None  # before and after, a JPEG as data URL: of doubtful slices and some examples
+
+    @property
+    def flagged(self) -> bool:
+        """Tell whether a person should look at it."""
+        return self.state == "kept" and bool(self.doubtful or self.dropped_boxes)
+
+
+class LeftOutFile(Strict):
+    """A file, or a series, that is no scan to be used, such as a localiser."""
+
+    file: str
+    reason: str
+
+
+class PreprocessReport(Strict):
+    """preprocess.json."""
+
+    version: Literal[1] = 1
+    tool_version: str
+    settings: dict[str, Any]
+    split_by: Literal["patient", "image"]
+    slices: list[SliceReport]
+    left_out: list[LeftOutFile] = []
+    histograms: dict[str, Histogram] = {}  # before and after
+
+    @property
+    def kind(self) -> str:
+        """Return what each image is: a slice, or a cube."""
+        return "cube" if self.settings.get("region_mm") else "slice"
+
+    def sentences(self) -> list[str]:
+        """Return what a person should know, the doubtful things first."""
+        states: Counter[str] = Counter(each.state for each in self.slices)
+        doubtful = sum(each.doubtful and each.state == "kept" for each in self.slices)
+        dropped = sum(len(each.dropped_boxes) for each in self.slices)
+        said = []
+        if self.split_by == "image":
+            said.append(
+                f"No patient is named, so the split is by image: {self.kind}s of one patient may stand on both sides."
+            )
+        if doubtful:
+            said.append(f"{doubtful} {self.kind}s are doubtful; look at them below.")
+        if dropped:
+            said.append(f"{dropped} boxes were dropped: too little of them was left in the frame, or they were empty.")
+        for state, words in (
+            ("skipped", "were skipped: not readable, not stripped, or not wanted"),
+            ("no annotation", "have no annotation and were left out"), ("blank", "are blank and were left out"),
+        ):  # fmt: skip
+            if states[state]:
+                said.append(f"{states[state]} {self.kind}s or files {words}.")
+        if self.left_out:
+            said.append(f"{len(self.left_out)} files are no scan to be used, or damaged; they are listed below.")
+        return said
+
+    def counts(self) -> list[tuple[str, int, int, int]]:
+        """Return (split, slices, patients, boxes) of what was kept."""
+        rows = []
+        for split in SPLITS:
+            own = [each for each in self.slices if each.state == "kept" and each.split == split]
+            rows.append((split, len(own), len({each.patient for each in own}), sum(each.boxes for each in own)))
+        return rows
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """Return why slices were flagged or left out, in words without their numbers, and how often, most first."""
+        counted: Counter[str] = Counter()
+        for each in self.slices:
+            if each.state != "kept":
+                counted[each.state + (f": {_general(each.reason)}" if each.reason else "")] += 1
+            elif each.doubtful:
+                counted[f"doubtful: {_general(each.reason)}"] += 1
+        counted.update(f"left out: {_general(one.reason)}" for one in self.left_out)
+        return counted.most_common(20)
+
+
+def _general(reason: str) -> str:
+    """Return a reason without what is particular to one slice: its numbers and the end of a long sentence."""
+    words = " ".join("…" if any(letter.isdigit() for letter in word) else word for word in reason.split())
+    return words if len(words) <= 90 else f"{words[:89]}…"
+
+
+def joined(reports: Sequence[PreprocessReport]) -> PreprocessReport:
+    """Return one report of several parts, in order."""
+    return reports[0].model_copy(update={
+        "slices": [each for report in reports for each in report.slices],
+        "histograms": Histogram.each_together([report.histograms for report in reports]),
+        "left_out": [each for report in reports for each in report.left_out],
+        "settings": {name: value for name, value in reports[0].settings.items() if name != "part"},
+        "split_by": "image" if any(report.split_by == "image" for report in reports) else "patient",
+    })  # fmt: skip
+
+
+def box_sides(report: PreprocessReport) -> list[tuple[str, int]]:
+    """Return how many boxes have a longer side of so many stored pixels: (range in words, count)."""
+    longer = [max(size) for each in report.slices if each.state == "kept" for size in each.box_sizes]
+    ends = [0, *SIZES]
+    rows = [
+        (f"{low}–{high}", sum(low <= side < high for side in longer))
+        for low, high in itertools.pairwise(ends)
+    ]
+    rows.append((f"≥ {SIZES[-1]}", sum(side >= SIZES[-1] for side in longer)))
+    while rows and not rows[-1][1]:
+        rows.pop()
+    return rows
+
+
+def page(report: PreprocessReport) -> str:
+    """Return the HTML page."""
+    from jinja2 import Environment
+
+    template = Path(__file__).with_name("preprocess.html").read_text(encoding="utf-8")
+    pictures = [each for each in report.slices if each.picture]
+    shown = sorted(pictures, key=lambda each: not each.flagged)  # the doubtful ones first
+    out = [each for each in report.slices if each.state != "kept"]
+    return Environment(autoescape=True).from_string(template).render(
+        report=report, shown=shown[: SHOWN + EXAMPLES], out=out[:LISTED], more=len(out) - LISTED,
+        flagged=sum(each.flagged for each in report.slices), sides=box_sides(report),
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""What stands beside a store of real scans: boxes.json, preprocess.json and preprocess.html."""
+
+from pathlib import Path
+
+from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
+from medaug_cli.errors import UsageError
+from medaug_cli.files import publish_text, read_json, refuse_existing, write_json
+from medaug_cli.preprocess.report import PreprocessReport, page
+from medaug_cli.store import Store
+
+
+def beside(out: Path, name: str) -> Path:
+    """Return where boxes.json, preprocess.json or preprocess.html goes."""
+    return out.with_name(name)
+
+
+def check_outputs(out: Path, boxes: Path | None, overwrite: bool, resume: bool) -> None:
+    """Raise UsageError where a result stands in the way, or would replace the boxes that are read."""
+    refuse_existing(out, overwrite)
+    target = beside(out, "boxes.json")
+    if boxes is not None and target.exists() and target.resolve() == boxes.resolve():
+        raise UsageError(
+            f"{target} would be replaced by the boxes of the processed images; choose another --out folder"
+        )
+    refuse_existing(target, overwrite or resume)
+
+
+def publish_report(out: Path, report: PreprocessReport) -> None:
+    """Write preprocess.json, before the store, which says that all is done; remove what an older store left."""
+    write_json(beside(out, "preprocess.json"), report)
+    for name in ("boxes.json", "preprocess.html"):
+        beside(out, name).unlink(missing_ok=True)
+
+
+def publish_pages(out: Path, store: Store, resume: bool = False) -> None:
+    """Write boxes.json and the page; a resumed run finds both done or writes the same again."""
+    target, html = beside(out, "boxes.json"), beside(out, "preprocess.html")
+    if not (resume and target.exists()):
+        write_boxes(target, training_boxes(store))
+    if not (resume and html.exists()):
+        publish_text(html, page(read_json(beside(out, "preprocess.json"), PreprocessReport)))
+
+
+def training_boxes(store: Store) -> BoxesFile:
+    """Return the boxes of the training split in the coordinates of the processed images."""
+    *deep, height, width = store.spec.spatial
+    images = []
+    for i in store.indices("train"):
+        names = [store.spec.label_names[k] for k in store.labels[i]]
+        boxes = [LabelledBox(box=b.tolist(), label=n) for b, n in zip(store.boxes[i], names, strict=True)]
+        images.append(ImageBoxes(
+            id=store.ids[i], width=width, height=height, depth=deep[0] if deep else None, patient=store.patients[i],
+            split="train", boxes=boxes,
+        ))  # fmt: skip
+    return BoxesFile(version=1, images=images)

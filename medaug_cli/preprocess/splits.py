@@ -1,0 +1,141 @@
+"""Splits by patient: never two slices of one patient in two subsets."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from medaug_cli.boxes import SPLITS
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import read_text
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.scans.reading import Scan
+
+DEFAULT = (0.7, 0.1, 0.2)
+
+
+def name_patients(scans: Sequence[Scan], annotations: Mapping[str, Annotation]) -> tuple[dict[str, str], bool]:
+    """Return each scan's patient (annotation, else folder, else the file itself), and whether all are known."""
+    patients, known = {}, True
+    for scan in scans:
+        named = annotations[scan.id].patient if scan.id in annotations else None
+        patients[scan.id] = named or scan.patient or scan.folder or scan.id
+        known &= scan.id not in annotations or bool(named or scan.patient or scan.folder or scan.volume)
+    return patients, known
+
+
+def split_scans(
+    scans: Sequence[Scan],
+    annotations: Mapping[str, Annotation],
+    patients: Mapping[str, str],
+    wanted: str | None,
+    source: Path | None,
+    seed: int,
+) -> dict[str, str]:
+    """Return patient -> split: as `wanted` (shares or a CSV file) says, else the annotations, else 70, 10 and 20 %."""
+    own = [annotations[scan.id].split for scan in scans]
+    shares = DEFAULT if wanted is None else parse_shares(wanted)
+    if wanted is not None and shares is None:
+        return _from_file(Path(wanted), scans, patients)
+    if wanted is None and any(own):
+        return _from_annotations(source, scans, annotations, patients)
+    has_boxes: dict[str, bool] = {}
+    for scan in scans:
+        annotation, name = annotations[scan.id], patients[scan.id]
+        has_boxes[name] = has_boxes.get(name, False) or bool(annotation.boxes) or annotation.mask is not None
+    return share_out(has_boxes, shares or DEFAULT, seed)
+
+
+def _from_file(path: Path, scans: Sequence[Scan], patients: Mapping[str, str]) -> dict[str, str]:
+    if not path.exists():
+        raise BadInput(f"--split {path}: it is neither three shares, as in 0.7,0.1,0.2, nor a CSV file that exists")
+    named = read_split_file(path)
+    splits: dict[str, str] = {}
+    for scan in scans:
+        patient = patients[scan.id]
+        split = named.get(patient) or named.get(scan.id)
+        if split is None:
+            raise BadInput(f"{path} says nothing of patient {patient} (scan {scan.relative})")
+        _settle(splits, patient, split, str(path))
+    return splits
+
+
+def _from_annotations(
+    source: Path | None, scans: Sequence[Scan], annotations: Mapping[str, Annotation], patients: Mapping[str, str]
+) -> dict[str, str]:
+    splits: dict[str, str] = {}
+    for scan in scans:
+        split = annotations[scan.id].split
+        if split not in ("train", "val", "test"):
+            raise BadInput(
+                f"{source}: image {scan.id} has the split {split!r}; the choices are train, val, test "
+                "(or give --split 0.7,0.1,0.2)"
+            )
+        _settle(splits, patients[scan.id], split, str(source))
+    return splits
+
+
+def _settle(splits: dict[str, str], patient: str, split: str, place: str) -> None:
+    if splits.setdefault(patient, split) != split:
+        raise BadInput(
+            f"{place}: patient {patient} stands in the splits {splits[patient]} and {split}; split by patient"
+        )
+
+
+def parse_shares(text: str) -> tuple[float, float, float] | None:
+    """Turn "0.7,0.1,0.2" into the shares of training, validation and test; None if it is no list of numbers."""
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return None
+    if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6 or shares[0] == 0:
+        raise UsageError(
+            f"--split {text}: three shares of train, val and test that sum to 1 are wanted, as in 0.7,0.1,0.2"
+        )
+    return shares[0], shares[1], shares[2]
+
+
+def share_out(has_boxes: Mapping[str, bool], shares: Sequence[float], seed: int) -> dict[str, str]:
+    """Return the split of each patient; those with and those without boxes are shared out alike.
+
+    The order is by hash of seed and patient, so a patient keeps its place whatever the others are called.
+    """
+    split: dict[str, str] = {}
+    for group in (True, False):
+        patients = [name for name, some in has_boxes.items() if some == group]
+        patients.sort(key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+        start = 0
+        for name, count in zip(SPLITS, _counts(len(patients), shares), strict=True):
+            split |= dict.fromkeys(patients[start : start + count], name)
+            start += count
+    return split
+
+
+def _counts(total: int, shares: Sequence[float]) -> list[int]:
+    """Return whole numbers in proportion to shares (largest remainder), none 0 where that can be helped."""
+    counts = [int(total * share) for share in shares]
+    rest = sorted(range(len(shares)), key=lambda i: (counts[i] - total * shares[i], i))
+    for i in rest[: total - sum(counts)]:
+        counts[i] += 1
+    for i, share in enumerate(shares):
+        if share > 0 and counts[i] == 0 and max(counts) > 1:
+            counts[counts.index(max(counts))] -= 1
+            counts[i] += 1
+    return counts
+
+
+def read_split_file(path: Path) -> dict[str, str]:
+    """Read a CSV with the columns patient (or image) and split; return name -> split."""
+    rows = list(csv.DictReader(io.StringIO(read_text(path))))
+    column = next((name for name in ("patient", "image") if rows and name in rows[0]), None)
+    if column is None or "split" not in rows[0]:
+        raise BadInput(f"{path} needs the columns patient (or image) and split")
+    found: dict[str, str] = {}
+    for line, row in enumerate(rows, start=2):
+        name, split = (row[column] or "").strip(), (row["split"] or "").strip()
+        if split not in SPLITS:
+            raise BadInput(f"{path}, line {line}: the split {split!r} is none of {', '.join(SPLITS)}")
+        if found.setdefault(name, split) != split:
+            raise BadInput(f"{path}, line {line}: {column} {name} stands in the splits {found[name]} and {split}")
+    return found

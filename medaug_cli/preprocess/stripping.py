@@ -1,0 +1,98 @@
+"""Brain extraction of one scan as a recipe asks for it: by a stripper or by given masks, kept, and doubted by slice."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from medaug_cli.brain.extraction import BrainMask, extract_brain
+from medaug_cli.brain.files import masks_folder, read_brain_mask
+from medaug_cli.brain.head import head_mask
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import new_file
+from medaug_cli.preprocess.recipe import Recipe
+from medaug_cli.scans.grids import resampled_back
+from medaug_cli.scans.reading import Pixels, Scan
+
+
+@dataclass(frozen=True)
+class Stripped:
+    """What is kept of a scan (*s), and how far to believe it; `refused` scans are left out."""
+
+    mask: np.ndarray | None
+    name: str = "none"
+    doubtful: bool = False
+    reason: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    refused: bool = False
+    doubts: Mapping[int, str] = field(default_factory=dict)  # of a volume stripped slice by slice: slice -> reason
+    on_fail: str = "crop"
+
+    def in_slice(self, z: int) -> "Stripped":
+        """Return the slice z of a volume: with a doubt of its own where every slice was judged by itself."""
+        return replace(self.in_slices([z]), mask=None if self.mask is None else self.mask[z])
+
+    def in_slices(self, chosen: Iterable[int]) -> "Stripped":
+        """Return a volume with the first doubt about some of its slices, where every slice was judged by itself."""
+        if not self.doubts:
+            return self
+        reason = next((self.doubts[z] for z in chosen if z in self.doubts), "")
+        return replace(self, doubtful=bool(reason), reason=reason, refused=bool(reason) and self.on_fail == "skip")
+
+
+def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stripped:
+    """Extract the brain; where that is doubtful, keep the head, leave the scan out or stop, as the recipe says."""
+    if recipe.strip == "none":
+        return Stripped(None)
+    folder = masks_folder(recipe.strip)
+    if folder is not None:
+        found = BrainMask(read_brain_mask(folder, scan, image.shape[1:]), "masks")
+    else:
+        spacing = spacing_of(scan, pixels, recipe)
+        found = extract_brain(image.mean(0), recipe.strip, spacing, recipe.plane, recipe.strip_settings)
+    if recipe.keep_masks is not None and found.mask is not None:
+        _keep_mask(scan, found.mask, recipe.keep_masks, pixels)
+    measures = {name: round(float(value), 4) for name, value in found.measures.items()}
+    if found.doubtful and recipe.on_fail == "error":
+        raise BadInput(f"{scan.path}: brain extraction is doubtful ({found.reason}); choose --on-fail crop or skip")
+    refused = found.doubtful and not found.doubts and recipe.on_fail == "skip"
+    return Stripped(
+        found.mask, found.name, found.doubtful, found.reason, measures, refused, found.doubts, recipe.on_fail
+    )
+
+
+def without_stripping(stripped: Stripped, image: np.ndarray, reason: str) -> Stripped:
+    """Return a slice (c, h, w) whose brain mask cannot be right with its head instead, or refused."""
+    head = head_mask(image.mean(0))
+    return replace(
+        stripped, mask=head if head.any() else None, doubtful=True, reason=reason, refused=stripped.on_fail == "skip"
+    )
+
+
+def spacing_of(scan: Scan, pixels: Pixels, recipe: Recipe) -> tuple[float, ...] | None:
+    """Return mm in numpy axis order: the recipe's, else the file's, else None."""
+    if recipe.spacing is None:
+        return pixels.spacing
+    if len(recipe.spacing) not in (1, pixels.image.ndim - 1):
+        given = ",".join(f"{step:g}" for step in recipe.spacing[::-1])
+        raise UsageError(f"--spacing {given}: {scan.relative} has {pixels.image.ndim - 1} axes")
+    return recipe.spacing * (pixels.image.ndim - 1) if len(recipe.spacing) == 1 else recipe.spacing
+
+
+def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path, pixels: Pixels) -> None:
+    """Write a brain mask in the geometry of its scan: NIfTI for a volume, PNG for a picture."""
+    if pixels.grid is None or pixels.stored is None:
+        from PIL import Image
+
+        with new_file(folder / f"{scan.id}.png") as temporary:
+            Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
+        return
+    import SimpleITK as sitk
+
+    back = resampled_back(mask, pixels.grid, pixels.stored, pixels.stored_shape)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{scan.id}.nii.gz"
+    unfinished = folder / f".{scan.id}.tmp.nii.gz"
+    sitk.WriteImage(back, str(unfinished))
+    unfinished.replace(target)

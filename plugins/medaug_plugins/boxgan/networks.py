@@ -1,0 +1,253 @@
+"""The networks of BoxGAN: a direct generator steered by latent and boxes, a discriminator that also finds boxes.
+
+Legend: b images, c image channels, k condition channels (one a label, then the halo), f feature maps,
+z latent numbers, e numbers of an embedding, s pixels of a side. Images lie in [-1, 1], conditions in [0, 1].
+Level 0 is the 4x4 one, level i has the size start * 2**i.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medaug_cli.plugin import Run
+from medaug_plugins.layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
+
+PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
+BOXED = 16  # largest side at which the generator sees boxes; above, the halo alone: edges would be drawn as they are
+REFINED = 16  # largest side at which the generator convolves twice
+CROPPED = (16, 32)  # sides at which the surroundings of the boxes are judged on their own
+FOUND_AT = 32  # side at which the discriminator finds the boxes, or half the image's where that is smaller
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes that both networks share."""
+
+    channels: int
+    spatial: tuple[int, ...]  # powers of two, none below 16
+    labels: int = 1
+    latent: int = 64
+    base: int = 1024
+    max_maps: int = 128
+    embedding: int = 32
+    noise: bool = True
+    cropping: bool = False  # whether the surroundings of boxes are judged on their own
+
+    @property
+    def levels(self) -> int:
+        """Return the number of doublings between 4x4 and the full size."""
+        return min(self.spatial).bit_length() - 3
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        return tuple(side >> self.levels for side in self.spatial)
+
+    @property
+    def conditions(self) -> int:
+        """Return the channels of a condition: a box map for each label and the halo of all boxes."""
+        return self.labels + 1
+
+    def maps(self, level: int) -> int:
+        """Return the number of feature maps of a level (Karras et al. 2018, A.1)."""
+        return max(4, min(self.base >> (level + 1), self.max_maps))
+
+    def level_of(self, side: int) -> int:
+        """Return the level whose shorter side is `side`, or the full size where that is smaller."""
+        return min(self.levels, side.bit_length() - 3)
+
+
+def double(x: Tensor) -> Tensor:
+    """Double both sides, bilinearly."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def halve(x: Tensor) -> Tensor:
+    """Halve both sides by averaging."""
+    return F.avg_pool2d(x, 2)
+
+
+def pyramid(condition: Tensor, levels: int) -> list[Tensor]:
+    """Return a condition (b, k, s, s) at every level, the 4x4 one first."""
+    steps = [condition]
+    for _ in range(levels):
+        steps.append(halve(steps[-1]))
+    return steps[::-1]
+
+
+class Steered(nn.Module):
+    """Convolve features beside the condition, then scale and shift them by the latent (FiLM, Perez et al. 2018).
+
+    Where it is not `boxed` it sees the halo alone, the condition's last channel.
+    """
+
+    def __init__(self, size: Architecture, inputs: int, outputs: int, boxed: bool = True) -> None:
+        super().__init__()
+        self.seen = size.conditions if boxed else 1
+        self.conv = EqualizedConv(inputs + self.seen, outputs, 3)
+        self.film = EqualizedDense(size.latent, 2 * outputs, gain=0.5)
+        self.grain = nn.Parameter(torch.empty(outputs)) if size.noise else None
+
+    def forward(self, x: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        x = self.conv(torch.cat([x, condition[:, -self.seen :].to(x.dtype)], 1))
+        if self.grain is not None:
+            x = torch.addcmul(x, noise.to(x.dtype), self.grain.reshape(-1, 1, 1).to(x.dtype))
+        scale, shift = self.film(style).to(x.dtype)[..., None, None].chunk(2, 1)  # (b, f, 1, 1) each
+        return torch.addcmul(shift, pixel_norm(activate(x)), 1 + scale)
+
+
+class Generator(nn.Module):
+    """Draw images from latent vectors, noise and box maps; both steer every level."""
+
+    def __init__(self, size: Architecture) -> None:
+        super().__init__()
+        self.size = size
+        maps = [size.maps(level) for level in range(size.levels + 1)]
+        self.mapping = nn.ModuleList(EqualizedDense(size.latent, size.latent) for _ in range(2))
+        self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4)
+        self.first = Steered(size, maps[0], maps[0])
+        boxed = size.level_of(BOXED)
+        self.rising = nn.ModuleList(Steered(size, maps[i], maps[i + 1], i < boxed) for i in range(size.levels))
+        refined = maps[1 : size.level_of(REFINED) + 1]
+        self.refining = nn.ModuleList(Steered(size, f, f) for f in refined)
+        self.to_image = EqualizedConv(maps[-1], size.channels, 3, gain=1.0)
+
+    def forward(self, latents: Tensor, noise: Tensor, condition: Tensor) -> Tensor:
+        """Return images (b, c, *s) from latents (b, z), noise (b, 1, *s) and conditions (b, k, *s)."""
+        conditions = pyramid(condition, self.size.levels)
+        noises = self._noises(noise)
+        style = pixel_norm(latents)
+        for dense in self.mapping:
+            style = activate(dense(style))
+        x = self.dense(pixel_norm(latents)).reshape(len(latents), -1, *self.size.start)
+        x = pixel_norm(activate(x.contiguous(memory_format=torch.channels_last)))
+        x = self.first(x, conditions[0], style, noises[0])
+        for level, rise in enumerate(self.rising, 1):
+            x = rise(double(x), conditions[level], style, noises[level])
+            if level <= len(self.refining):
+                x = self.refining[level - 1](x, conditions[level], style, noises[level])
+        return self.to_image(x).float()
+
+    def _noises(self, noise: Tensor) -> list[Tensor]:
+        """Return white noise of variance one at every level: sums of 2x2 independent numbers, halved."""
+        steps = [noise]
+        for _ in range(self.size.levels):
+            steps.append(halve(steps[-1]) * 2)
+        return steps[::-1]
+
+
+def regions(boxes: Tensor) -> Tensor:
+    """Return what the pyramid of a crop pools over, (b, 6, s, s), each summing to one, from box maps (b, 1, s, s).
+
+    The boxes, their quarters and the ring around them: crops of any size need no resizing (He et al. 2014).
+    """
+    rows, columns = (torch.arange(side, device=boxes.device, dtype=boxes.dtype) for side in boxes.shape[2:])
+    total = boxes.sum((2, 3), keepdim=True) + 1e-6
+    below = (rows[:, None] - (boxes * rows[:, None]).sum((2, 3), keepdim=True) / total + 0.5).clamp(0, 1)
+    right = (columns - (boxes * columns).sum((2, 3), keepdim=True) / total + 0.5).clamp(0, 1)
+    ring = F.max_pool2d(boxes, 5, 1, 2) - boxes
+    quarters = [boxes * a * b for a in (below, 1 - below) for b in (right, 1 - right)]
+    parts = torch.cat([boxes, *quarters, ring], 1)
+    return parts / (parts.sum((2, 3), keepdim=True) + 1e-6)
+
+
+class Seen(NamedTuple):
+    """What the discriminator says of images before it is told their boxes."""
+
+    score: Tensor  # (b,)
+    features: list[Tensor]  # (b, e, s, s) at each projected level
+    crops: list[Tensor]  # (b, e, s, s) at each cropped level
+    found: Tensor  # (b, labels, s, s), logits of the box maps
+    latents: Tensor  # (b, z), the latent vectors that it reads out of drawn images
+
+
+class Shrinking(nn.Module):
+    """Halve and convolve, beside a shortcut (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = EqualizedConv(inputs, outputs, 4)
+        self.second = EqualizedConv(outputs, outputs, 3)
+        self.shortcut = EqualizedConv(inputs, outputs, 1, gain=1.0, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        main = activate(self.second(activate(self.first(x))))
+        return (main + self.shortcut(halve(x))) * math.sqrt(0.5)
+
+
+class Discriminator(nn.Module):
+    """Score images, compare them with box maps by projection (Miyato & Koyama 2018), and find the boxes.
+
+    The trunk sees the image alone, so that one pass can be scored against right and wrong boxes.
+    """
+
+    def __init__(self, size: Architecture, run: Run | None = None) -> None:
+        super().__init__()
+        self.size, self.run = size, run  # the processes of the run share each batch
+        maps = [size.maps(level) for level in range(size.levels + 1)]
+        top = size.levels - 1  # the first convolution halves the image
+        self.projected = sorted({min(top, size.level_of(side)) for side in PROJECTED})
+        self.found_level = min(top, size.level_of(FOUND_AT))
+        coarse = self.found_level - 1
+        self.from_image = EqualizedConv(size.channels, maps[top], 4)
+        self.blocks = nn.ModuleList(Shrinking(maps[i + 1], maps[i]) for i in range(top))
+        self.features = nn.ModuleList(EqualizedConv(maps[i], size.embedding, 1, gain=1.0) for i in self.projected)
+        self.embeddings = nn.ModuleList(
+            EqualizedConv(size.conditions, size.embedding, 3, gain=1.0) for _ in self.projected
+        )
+        self.coarse = EqualizedConv(maps[coarse], maps[self.found_level], 3)
+        self.fine = EqualizedConv(2 * maps[self.found_level], maps[self.found_level], 3)
+        self.find = EqualizedConv(maps[self.found_level], size.labels, 1, gain=1.0)
+        self.conv = EqualizedConv(maps[0] + 1, maps[0], 3)
+        self.dense = EqualizedDense(maps[0] * math.prod(size.start), maps[0])
+        self.score = EqualizedDense(maps[0], 1, gain=1.0)
+        self.read = EqualizedDense(maps[0], size.latent, gain=1.0)
+        self.cropped = sorted({min(top, size.level_of(side)) for side in CROPPED}) if size.cropping else []
+        if self.cropped:
+            self.crops = nn.ModuleList(EqualizedConv(maps[i], size.embedding, 1) for i in self.cropped)
+            self.crop_dense = EqualizedDense(len(self.cropped) * 6 * size.embedding, maps[0])
+            self.crop_score = EqualizedDense(maps[0], 1, gain=1.0)
+
+    def forward(self, image: Tensor) -> Seen:
+        """Look at images (b, c, *s)."""
+        x = activate(self.from_image(image))
+        levels = [x]
+        for block in reversed(self.blocks):
+            x = block(x)
+            levels.append(x)
+        levels.reverse()
+        last = activate(self.conv(minibatch_deviation(x, self.run)))
+        features = [conv(levels[i]).float() for conv, i in zip(self.features, self.projected, strict=True)]
+        crops = [activate(self.crops[n](levels[i])).float() for n, i in enumerate(self.cropped)]
+        found = self._find(levels).float()
+        with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for a score
+            last = activate(self.dense(last.float().flatten(1)))
+            return Seen(self.score(last).squeeze(1), features, crops, found, self.read(last))
+
+    def _find(self, levels: list[Tensor]) -> Tensor:
+        coarse = double(activate(self.coarse(levels[self.found_level - 1])))
+        return self.find(activate(self.fine(torch.cat([coarse, levels[self.found_level]], 1))))
+
+    def agreement(self, seen: Seen, condition: Tensor) -> Tensor:
+        """Return how well boxes (b, k, *s) fit what was seen, (b,): inner products summed over pixels."""
+        conditions = pyramid(condition, self.size.levels)
+        total = torch.zeros_like(seen.score)
+        with torch.autocast(condition.device.type, enabled=False):
+            for feature, embed, level in zip(seen.features, self.embeddings, self.projected, strict=True):
+                told = embed(conditions[level])
+                scale = 1 / math.sqrt(feature[0].numel())
+                total = total + (feature * told).flatten(1).sum(1) * scale
+        return total
+
+    def lesion(self, seen: Seen, condition: Tensor) -> Tensor:
+        """Score what is seen in and around boxes (b, k, *s) alone, (b,) (Ouyang et al. 2018, PS-GAN, 3.2)."""
+        boxes = pyramid(condition[:, :-1].amax(1, keepdim=True), self.size.levels)
+        with torch.autocast(condition.device.type, enabled=False):
+            pooled = [
+                torch.einsum("brhw,behw->bre", regions(boxes[level]), crop).flatten(1)
+                for crop, level in zip(seen.crops, self.cropped, strict=True)
+            ]
+            return self.crop_score(activate(self.crop_dense(torch.cat(pooled, 1)))).squeeze(1)

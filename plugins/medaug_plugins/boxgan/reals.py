@@ -1,0 +1,83 @@
+"""Real images and their conditions, kept in memory where they fit."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medaug_cli.plugin import Condition, Examples, box_map
+from medaug_plugins.layers import ellipses
+
+Form = Literal["boxes", "soft", "mask"]
+KEPT_NUMBERS = 2**26  # images and conditions that fit into 256 MB of float32 are kept in memory
+CHUNK = 64
+LEAST_HALO = 1 / 16  # standard deviation of the smallest halo, of the image's side
+
+
+def halo(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
+    """Draw a soft spot around the centre of every box: (m, 4) -> (*s) float32, 1 at a centre."""
+    drawn = np.zeros(spatial, np.float32)
+    d = len(spatial)
+    for box in np.asarray(boxes, np.float32).reshape(-1, 2 * d):
+        exponent = np.zeros((), np.float32)
+        for axis, length in enumerate(spatial):  # numpy axis 0 is the last box coordinate
+            low, high = box[d - 1 - axis], box[2 * d - 1 - axis]
+            width = max((high - low) / 2, length * LEAST_HALO)
+            offset = (np.arange(length, dtype=np.float32) + 0.5 - (low + high) / 2) / width
+            exponent = np.add.outer(exponent, offset**2 / 2)
+        np.maximum(drawn, np.exp(-exponent), out=drawn)
+    return drawn
+
+
+def shape(condition: Condition, boxes: np.ndarray, form: Form) -> np.ndarray:
+    """Draw boxes (m, 4) as they are, as soft spots, or as the mask in them (as ellipses where there is none)."""
+    if form == "boxes":
+        return box_map(boxes, condition.spatial)
+    if form == "soft":
+        return halo(boxes, condition.spatial)
+    if condition.mask is None:
+        return ellipses(boxes, condition.spatial)
+    return (np.asarray(condition.mask) > 0) * np.ceil(box_map(boxes, condition.spatial))
+
+
+def draw_condition(condition: Condition, labels: int, form: Form = "boxes") -> Tensor:
+    """Return a map of the boxes of every label and the halo of all boxes, (labels + 1, *s) in [0, 1]."""
+    boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
+    which = np.asarray(condition.labels)
+    maps = [shape(condition, boxes[which == label], form) for label in range(labels)]
+    return torch.from_numpy(np.stack([*maps, halo(boxes, condition.spatial)]).astype(np.float32))
+
+
+class Reals:
+    """Give batches of images and conditions; a small set is read only once."""
+
+    def __init__(self, data: Examples, device: str, form: Form = "boxes") -> None:
+        self.data, self.form = data, form
+        self.device = torch.device(device)
+        self.labels = max(1, len(data.spec.label_names))
+        self.images: Tensor | None = None
+        self.maps: Tensor | None = None
+        pixels = int(np.prod(data.spec.spatial))
+        if len(data) * (data.spec.channels + self.labels + 1) * pixels <= KEPT_NUMBERS:
+            chunks = [np.arange(at, min(at + CHUNK, len(data))) for at in range(0, len(data), CHUNK)]
+            self.images = torch.cat([self._read_images(chunk) for chunk in chunks])
+            self.maps = torch.cat([self._read_maps(chunk) for chunk in chunks])
+
+    def batch(self, indices: np.ndarray) -> Tensor:
+        """Return images (b, c, *s) in [-1, 1]."""
+        images = self._read_images(indices) if self.images is None else self.images[indices]
+        return images.to(self.device) * 2 - 1
+
+    def conditions(self, indices: np.ndarray) -> Tensor:
+        """Return conditions (b, labels + 1, *s) in [0, 1]."""
+        maps = self._read_maps(indices) if self.maps is None else self.maps[indices]
+        return maps.to(self.device)
+
+    def _read_images(self, indices: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.data.read(indices), np.float32))
+
+    def _read_maps(self, indices: np.ndarray) -> Tensor:
+        return torch.stack(
+            [draw_condition(self.data.condition(int(index)), self.labels, self.form) for index in indices]
+        )

@@ -1,0 +1,176 @@
+"""The networks of PGGAN (Karras et al. 2018) with the condition map of CPGGAN (Han et al. 2019, 2.2).
+
+Legend: b images, c image channels, k channels of the condition map, f feature maps, z latent numbers, *s spatial axes.
+Level k has the size start * 2**k; level 0 is the 4x4 one. `fade` is the share of the level below:
+1 as a fade begins, 0 as it ends. Images lie in [-1, 1], condition maps in [0, 1].
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medaug_cli.plugin import Run
+from medaug_plugins.layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes that both networks share."""
+
+    channels: int
+    spatial: tuple[int, ...]  # powers of two, none below 4
+    latent: int = 512
+    base: int = 8192
+    max_maps: int = 512
+    conditions: int = 1  # channels of the condition map, none for a plain PGGAN
+
+    @property
+    def dims(self) -> int:
+        return len(self.spatial)
+
+    @property
+    def levels(self) -> int:
+        """Return the number of doublings between level 0 and the full size."""
+        return min(self.spatial).bit_length() - 3
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        return tuple(side >> self.levels for side in self.spatial)
+
+    def maps(self, level: int) -> int:
+        """Return the number of feature maps of a level (Karras et al. 2018, A.1)."""
+        return max(1, min(self.base >> (level + 1), self.max_maps))
+
+
+def double(x: Tensor) -> Tensor:
+    """Double every spatial axis by repeating the nearest pixel."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class Shrink(torch.autograd.Function):
+    """Average pooling whose gradient is spread by `repeat`: bf16 and channels last stay as they are.
+
+    PyTorch's own gradient goes through float32 in another layout, which costs a tenth of a step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: int) -> Tensor:
+        ctx.factor = factor
+        average = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim]
+        return cast(Tensor, average(x, factor))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        share = gradient / ctx.factor ** (gradient.ndim - 2)
+        return F.interpolate(share, scale_factor=ctx.factor, mode="nearest"), None
+
+
+def shrink(x: Tensor, times: int = 1) -> Tensor:
+    """Halve every spatial axis `times` times by averaging."""
+    return x if times == 0 else cast(Tensor, Shrink.apply(x, 2**times))
+
+
+def blend(new: Tensor, old: Tensor, fade: float) -> Tensor:
+    """Fade between two levels: exactly `old` at 1 and exactly `new` at 0."""
+    return torch.lerp(new, old.to(new.dtype), fade)
+
+
+def join(x: Tensor, told: Tensor | None) -> Tensor:
+    """Put the condition map beside features; 2D ones stay channels last, which `cat` along axis 1 would undo."""
+    if told is None:
+        return x
+    last = (0, *range(2, x.ndim), 1)
+    joined = torch.cat([x.permute(last), told.to(x.dtype).permute(last)], -1)
+    return joined.permute(0, -1, *range(1, x.ndim - 1))
+
+
+class GeneratorBlock(nn.Module):
+    """Two convolutions of one level; the condition map joins before the first of them."""
+
+    def __init__(self, size: Architecture, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = EqualizedConv(inputs + size.conditions, outputs, 3, dims=size.dims)
+        self.second = EqualizedConv(outputs, outputs, 3, dims=size.dims)
+
+    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
+        x = pixel_norm(activate(self.first(join(double(x), told))))
+        return pixel_norm(activate(self.second(x)))
+
+
+class Generator(nn.Module):
+    """Draw images from latent vectors and condition maps."""
+
+    def __init__(self, size: Architecture) -> None:
+        super().__init__()
+        self.size = size
+        maps = [size.maps(level) for level in range(size.levels + 1)]
+        self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4, bias=False)
+        self.dense_bias = nn.Parameter(torch.empty(maps[0]))
+        self.conv = EqualizedConv(maps[0] + size.conditions, maps[0], 3, dims=size.dims)
+        self.blocks = nn.ModuleList(GeneratorBlock(size, *maps[k : k + 2]) for k in range(size.levels))
+        self.to_image = nn.ModuleList(EqualizedConv(f, size.channels, 1, gain=1.0, dims=size.dims) for f in maps)
+
+    def forward(self, latents: Tensor, told: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
+        """Return images (b, c, *s) of a level from latents (b, z) and condition maps (b, k, *s) of that level."""
+        every = [None if told is None else shrink(told, level - k) for k in range(level + 1)]
+        x = self._first_level(latents, every[0])
+        below = x
+        for k in range(level):
+            below, x = x, self.blocks[k](x, every[k + 1])
+        image = self.to_image[level](x)
+        if fade and level:
+            image = blend(image, double(self.to_image[level - 1](below)), fade)
+        return image.float()
+
+    def _first_level(self, latents: Tensor, told: Tensor | None) -> Tensor:
+        x = self.dense(pixel_norm(latents)).reshape(len(latents), -1, *self.size.start)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        bias = self.dense_bias.reshape(-1, *[1] * self.size.dims).to(x.dtype)
+        x = pixel_norm(activate(x + bias))
+        return pixel_norm(activate(self.conv(join(x, told))))
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions of one level, then the average of 2x2 pixels."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = EqualizedConv(inputs, inputs, 3, dims=dims)
+        self.second = EqualizedConv(inputs, outputs, 3, dims=dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return shrink(activate(self.second(activate(self.first(x)))))
+
+
+class Discriminator(nn.Module):
+    """Score how real images look together with their condition maps."""
+
+    def __init__(self, size: Architecture, run: Run | None = None) -> None:
+        super().__init__()
+        self.run = run  # whose processes share each batch
+        dims, maps = size.dims, [size.maps(level) for level in range(size.levels + 1)]
+        inputs = size.channels + size.conditions
+        self.from_image = nn.ModuleList(EqualizedConv(inputs, f, 1, dims=dims) for f in maps)
+        self.blocks = nn.ModuleList(DiscriminatorBlock(dims, maps[k + 1], maps[k]) for k in range(size.levels))
+        self.conv = EqualizedConv(maps[0] + 1, maps[0], 3, dims=dims)
+        last = max(1, min(size.base, size.max_maps))
+        self.dense = EqualizedDense(maps[0] * math.prod(size.start), last)
+        self.score = EqualizedDense(last, 1, gain=1.0)
+
+    def forward(self, image: Tensor, told: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
+        """Return scores (b,) of images (b, c, *s) and condition maps (b, k, *s) of a level."""
+        seen = join(image, told)
+        x = activate(self.from_image[level](seen))
+        for k in reversed(range(level)):
+            x = self.blocks[k](x)
+            if fade and k == level - 1:
+                x = blend(x, activate(self.from_image[k](shrink(seen))), fade)
+        x = activate(self.conv(minibatch_deviation(x, self.run)))
+        with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for a score
+            return self.score(activate(self.dense(x.float().flatten(1)))).squeeze(1)

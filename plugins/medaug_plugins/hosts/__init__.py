@@ -1,0 +1,10 @@
+"""Real training slices that lesions are put into, for every generator that does so.
+
+A generator that keeps a `Bank` keeps training images: share its folder only where you may share the scans.
+"""
+
+from medaug_plugins.hosts.bank import Bank, aligned
+from medaug_plugins.hosts.fading import MARGIN, faded, surroundings, window
+from medaug_plugins.hosts.healing import healed, lesion_free
+
+__all__ = ["MARGIN", "Bank", "aligned", "faded", "healed", "lesion_free", "surroundings", "window"]

@@ -1,0 +1,115 @@
+"""The networks of Inpaint: one paints into a hole of a patch, one judges painted patches.
+
+Legend: b patches, c image channels, f feature maps, z latent numbers, p pixels of a side. Images lie in [-1, 1].
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medaug_cli.plugin import Run
+from medaug_plugins.layers import EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
+
+COARSEST = 8  # pixels of the innermost level
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes that both networks share."""
+
+    channels: int
+    patch: int  # a power of two, 16 or more
+    latent: int = 32
+    width: int = 24
+    max_maps: int = 96
+
+    @property
+    def maps(self) -> list[int]:
+        """Return the feature maps of every level, the finest first."""
+        levels = (self.patch // COARSEST).bit_length()
+        return [min(self.width << level, self.max_maps) for level in range(levels)]
+
+
+def double(x: Tensor) -> Tensor:
+    """Double both sides, bilinearly: a transposed convolution would draw checkerboards."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class Steered(nn.Module):
+    """Convolve, add noise of learned strength, normalise, then scale and shift by the latent (FiLM)."""
+
+    def __init__(self, inputs: int, outputs: int, latent: int, noisy: bool = True) -> None:
+        super().__init__()
+        self.conv = EqualizedConv(inputs, outputs, 3)
+        self.film = EqualizedDense(latent, 2 * outputs, gain=0.5)
+        self.grain = nn.Parameter(torch.empty(outputs)) if noisy else None
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.grain is not None:
+            x = torch.addcmul(x, noise.to(x.dtype), self.grain.reshape(-1, 1, 1).to(x.dtype))
+        scale, shift = self.film(style).to(x.dtype)[..., None, None].chunk(2, 1)
+        return torch.addcmul(shift, pixel_norm(activate(x)), 1 + scale)
+
+
+class Painter(nn.Module):
+    """See what surrounds a hole, at every level, and paint the patch (Ronneberger et al. 2015, with latents).
+
+    The finest level gets no noise: its grain would show before the lesion does.
+    """
+
+    def __init__(self, size: Architecture) -> None:
+        super().__init__()
+        self.size, maps = size, size.maps
+        self.mapping = nn.ModuleList(EqualizedDense(size.latent, size.latent) for _ in range(2))
+        self.enter = EqualizedConv(size.channels + 2, maps[0], 3)
+        self.down = nn.ModuleList(EqualizedConv(a, b, 4) for a, b in itertools.pairwise(maps))
+        self.middle = Steered(maps[-1], maps[-1], size.latent)
+        self.up = nn.ModuleList(
+            Steered(maps[i + 1] + maps[i], maps[i], size.latent, noisy=i > 0) for i in reversed(range(len(maps) - 1))
+        )
+        self.leave = EqualizedConv(maps[0], size.channels, 3, gain=1.0)
+
+    def forward(self, around: Tensor, where: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
+        """Paint (b, c, p, p) from patches with a hole, (share, box map) (b, 2, p, p), latents (b, z) and noise."""
+        style = pixel_norm(latents)
+        for dense in self.mapping:
+            style = activate(dense(style))
+        x = activate(self.enter(torch.cat([around, where], 1)))
+        seen, noises = [x], [noise]
+        for down in self.down:
+            x = activate(down(x))
+            seen.append(x)
+            noises.append(F.avg_pool2d(noises[-1], 2) * 2)  # white noise of variance one at every level
+        x = self.middle(x, style, noises[-1])
+        for level, up in zip(reversed(range(len(seen) - 1)), self.up, strict=True):
+            x = up(torch.cat([double(x), seen[level]], 1), style, noises[level])
+        return self.leave(x).float()
+
+
+class Judge(nn.Module):
+    """Score patches together with the map of their box."""
+
+    def __init__(self, size: Architecture, run: Run | None = None) -> None:
+        super().__init__()
+        self.run = run  # whose processes share each batch
+        maps = size.maps
+        self.enter = EqualizedConv(size.channels + 1, maps[0], 3)
+        self.down = nn.ModuleList(EqualizedConv(a, b, 4) for a, b in itertools.pairwise(maps))
+        self.more = nn.ModuleList(EqualizedConv(b, b, 3) for b in maps[1:])
+        self.last = EqualizedConv(maps[-1] + 1, maps[-1], 4)
+        self.dense = EqualizedDense(maps[-1] * (COARSEST // 2) ** 2, maps[-1])
+        self.score = EqualizedDense(maps[-1], 1, gain=1.0)
+
+    def forward(self, patches: Tensor, boxes: Tensor) -> Tensor:
+        """Score patches (b, c, p, p) with box maps (b, 1, p, p): (b,)."""
+        x = activate(self.enter(torch.cat([patches, boxes], 1)))
+        for down, more in zip(self.down, self.more, strict=True):
+            x = activate(down(x))
+            x = (x + activate(more(x))) * 0.5**0.5
+        x = activate(self.last(minibatch_deviation(x, self.run)))
+        with torch.autocast(x.device.type, enabled=False):
+            return self.score(activate(self.dense(x.float().flatten(1)))).squeeze(1)

@@ -1,0 +1,206 @@
+"""Train Inpaint: a non-saturating game with lazy R1 over patches, half of them painted into lesion-free places.
+
+Legend as in `networks`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medaug_cli.plugin import Run, image_seed
+from medaug_plugins.hosts import Bank
+from medaug_plugins.inpaint.networks import Architecture, Judge, Painter
+from medaug_plugins.inpaint.patches import cut, shares, square_around
+from medaug_plugins.layers import (
+    Chance,
+    descend,
+    draw_weights,
+    load_moments,
+    load_weights,
+    mine,
+    move_average,
+    place,
+    whole,
+)
+
+KIND = "Inpaint"
+HOSTS = 4  # lesion-free places that are known for each lesion
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of a training step."""
+
+    batch: int
+    lr: float
+    gamma: float
+    r1_every: int
+    variety: float
+    brightness: float
+    contrast: float
+    ema_kimg: float
+    ema_ramp: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches (b, c, p, p) in [-1, 1] and, of each, (share, box map) (b, 2, p, p)."""
+
+    patches: Tensor
+    where: Tensor
+
+
+class Lesions:
+    """Give patches with lesions, and patches of other slices at the places of these lesions.
+
+    They are drawn for a whole batch; a process gets its share of it.
+    """
+
+    def __init__(self, bank: Bank, pixels: int, run: Run) -> None:
+        self.bank, self.pixels, self.run = bank, pixels, run
+        self.every = [(i, k) for i, boxes in enumerate(bank.boxes) for k in range(len(boxes))]
+        self._hosts: dict[tuple[int, int], int] = {}
+
+    def real(self, rng: np.random.Generator, count: int) -> Batch:
+        """Return patches of real lesions."""
+        return self._batch(rng, [(i, self.bank.boxes[i][k]) for i, k in self._drawn(rng, count)])
+
+    def places(self, rng: np.random.Generator, count: int) -> Batch:
+        """Return patches to paint into: half around real lesions, half where other slices have none."""
+        drawn = self._drawn(rng, count)
+        chosen = [
+            (i if turn % 2 else self._host(i, k, int(rng.integers(HOSTS))), self.bank.boxes[i][k])
+            for turn, (i, k) in enumerate(drawn)
+        ]
+        return self._batch(rng, chosen)
+
+    def _drawn(self, rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
+        return [self.every[i] for i in rng.integers(len(self.every), size=count)]
+
+    def _host(self, image: int, which: int, turn: int) -> int:
+        """Return one of a few hosts of a lesion's box, always the same ones."""
+        key = image * 1000 + which, turn
+        if key not in self._hosts:
+            rng = np.random.default_rng([image, which, turn])
+            box, label = self.bank.boxes[image][which], self.bank.labels[image][which]
+            self._hosts[key] = self.bank.host(box[None], np.array([label]), rng)
+        return self._hosts[key]
+
+    def _batch(self, rng: np.random.Generator, chosen: list[tuple[int, np.ndarray]]) -> Batch:
+        squares = mine([square_around(box, rng) for _, box in chosen], self.run)
+        chosen = mine(chosen, self.run)
+        patches = cut([self.bank.image(i) for i, _ in chosen], squares, self.pixels)
+        boxes = [square.inside(box[None], self.pixels)[0] for square, (_, box) in zip(squares, chosen, strict=True)]
+        return Batch((patches * 2 - 1).to(self.run.device), shares(boxes, self.pixels).to(self.run.device))
+
+
+def painted(around: Batch, paint: Tensor) -> Tensor:
+    """Fade paint (b, c, p, p) into the patches around it."""
+    share = around.where[:, :1]
+    return around.patches * (1 - share) + paint * share
+
+
+def hole(around: Batch) -> Tensor:
+    """Return the patches with nothing where paint will show."""
+    return around.patches * (1 - around.where[:, :1])
+
+
+class Training:
+    """Both networks, the painter's moving average, their optimisers, and a step of all of them."""
+
+    def __init__(self, size: Architecture, recipe: Recipe, lesions: Lesions, run: Run) -> None:
+        self.size, self.recipe, self.lesions, self.run, self.steps = size, recipe, lesions, run, 0
+        chance = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
+        self.painter, self.judge, self.average = Painter(size), Judge(size, run), Painter(size).requires_grad_(False)
+        for network in (self.painter, self.judge):
+            draw_weights(network, chance)
+        self.average.load_state_dict(self.painter.state_dict())
+        for network in (self.painter, self.judge, self.average):
+            place(network, run.device)
+        settings: dict[str, Any] = {"lr": recipe.lr, "betas": (0.0, 0.99), "eps": 1e-8}
+        self.painter_optimiser = torch.optim.Adam(self.painter.parameters(), **settings)
+        self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), **settings)
+
+    def step(self, done: int) -> dict[str, Tensor]:
+        """Train both networks on one batch; return the losses."""
+        chance = Chance(self.run.seed, done, self.run.device)
+        count = self.recipe.batch
+        real, around = self.lesions.real(chance.numpy, count), self.lesions.places(chance.numpy, count)
+        latents = torch.randn(count, self.size.latent, generator=chance.torch)
+        noise = torch.randn(count, 1, self.size.patch, self.size.patch, generator=chance.torch)
+        latents, noise = (mine(x, self.run).to(chance.device) for x in (latents, noise))
+        with self.run.autocast():
+            paint = self.painter(hole(around), around.where, latents, noise)
+        drawn = painted(around, paint)
+        losses = self._judge_step(chance, real, around, drawn.detach()) | self._painter_step(
+            chance, real, around, drawn
+        )
+        self.steps += 1
+        half_life = min(self.recipe.ema_kimg * 1000, self.recipe.ema_ramp * (done + count))
+        move_average(self.average, self.painter, count, half_life)
+        return losses
+
+    def _judge_step(self, chance: Chance, real: Batch, around: Batch, drawn: Tensor) -> dict[str, Tensor]:
+        penalised = self.recipe.gamma > 0 and self.steps % self.recipe.r1_every == 0
+        seen = self._toned(real.patches, chance).requires_grad_(penalised)
+        scores, drawn_scores = self._score(seen, real), self._score(self._toned(drawn, chance), around)
+        loss = F.softplus(drawn_scores).mean() + F.softplus(-scores).mean()
+        losses = {"loss_d": loss.detach(), "score_real": scores.detach().mean()}
+        losses["score_drawn"] = drawn_scores.detach().mean()
+        if penalised:
+            (gradient,) = torch.autograd.grad(scores.sum(), seen, create_graph=True)
+            penalty = gradient.float().square().flatten(1).sum(1).mean()
+            loss = loss + self.recipe.gamma / 2 * self.recipe.r1_every * penalty
+            losses["penalty"] = penalty.detach()
+        descend(self.judge_optimiser, loss, self.run)
+        return losses
+
+    def _painter_step(self, chance: Chance, real: Batch, around: Batch, drawn: Tensor) -> dict[str, Tensor]:
+        self.judge.requires_grad_(False)
+        game = F.softplus(-self._score(self._toned(drawn, chance), around)).mean()
+        missing = F.relu(self._contrast(real.patches, real.where) - self._contrast(drawn, around.where)).mean()
+        descend(self.painter_optimiser, game + self.recipe.variety * missing, self.run)
+        self.judge.requires_grad_(True)
+        return {"loss_g": game.detach(), "missing_contrast": missing.detach()}
+
+    def _score(self, patches: Tensor, batch: Batch) -> Tensor:
+        with self.run.autocast():
+            return self.judge(patches.contiguous(memory_format=torch.channels_last), batch.where[:, 1:])
+
+    def _toned(self, patches: Tensor, chance: Chance) -> Tensor:
+        """Change contrast and brightness of patches, differentiably (Zhao et al. 2020)."""
+        numbers = mine(torch.rand(self.recipe.batch, 2, generator=chance.torch) * 2 - 1, self.run).to(patches.device)
+        factor, offset = (numbers[:, i].reshape(-1, 1, 1, 1) for i in range(2))
+        mean = patches.mean((1, 2, 3), keepdim=True)
+        return (patches - mean) * (1 + factor * self.recipe.contrast) + mean + 2 * offset * self.recipe.brightness
+
+    def _contrast(self, patches: Tensor, where: Tensor) -> Tensor:
+        """Return how the mean in the box less the mean around it is spread over the whole batch, and its size: (2,)."""
+        box = where[:, 1:]
+        inside = (patches * box).sum((1, 2, 3)) / box.sum((1, 2, 3)).clamp(min=1)
+        outside = (patches * (1 - box)).sum((1, 2, 3)) / (1 - box).sum((1, 2, 3)).clamp(min=1)
+        difference = whole(inside - outside, self.run)
+        return torch.stack([difference.std(), difference.abs().mean()])
+
+    def state_dict(self, done: int) -> dict[str, Any]:
+        """Return everything that a resumed run needs to go on as if it had never stopped."""
+        return {
+            "done": done, "steps": self.steps, "painter": self.painter.state_dict(),
+            "judge": self.judge.state_dict(), "average": self.average.state_dict(),
+            "painter_optimiser": self.painter_optimiser.state_dict()["state"],
+            "judge_optimiser": self.judge_optimiser.state_dict()["state"],
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> int:
+        """Restore `state_dict`; return the patches done."""
+        for name in ("painter", "judge", "average"):
+            load_weights(getattr(self, name), state[name], KIND)
+        for name in ("painter_optimiser", "judge_optimiser"):
+            load_moments(getattr(self, name), state[name])
+        self.steps = int(state["steps"])
+        return int(state["done"])

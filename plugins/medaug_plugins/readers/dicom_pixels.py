@@ -1,0 +1,41 @@
+"""The pixels of one DICOM file, after it is known that all of them are there."""
+
+from pathlib import Path
+
+import numpy as np
+
+from medaug_cli.plugin import BadInput
+from medaug_plugins.readers.dicom_headers import Slice
+
+
+def read_slice(each: Slice) -> np.ndarray:
+    """Return a slice's values (h, w) float32, rescaled as its header says, large where it is to be shown light."""
+    import SimpleITK as sitk
+
+    _check_whole(each.path)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        image = sitk.ReadImage(str(each.path), sitk.sitkFloat32, imageIO="GDCMImageIO")
+    except RuntimeError as error:
+        raise BadInput(f"{each.path} cannot be read, it is truncated or damaged") from error
+    values = sitk.GetArrayFromImage(image)
+    values = values[0] if values.ndim == 3 else values
+    if values.shape != each.form[:2]:
+        raise BadInput(f"{each.path} gives {values.shape} pixels where its header says {each.form[:2]}")
+    return values
+
+
+def _check_whole(path: Path) -> None:
+    """Raise BadInput where a file holds fewer or more bytes of pixels than its header says."""
+    import pydicom
+
+    try:
+        with pydicom.config.disable_value_validation():
+            found = pydicom.dcmread(path)
+            packed = found.file_meta.TransferSyntaxUID.is_encapsulated
+            wanted = found.Rows * found.Columns * found.get("SamplesPerPixel", 1) * found.BitsAllocated // 8
+            held = len(found.PixelData)
+    except Exception as error:  # whatever pydicom's parser raises on bytes that are no data set
+        raise BadInput(f"{path} cannot be read, it is truncated or damaged") from error
+    if not packed and held != wanted + wanted % 2:
+        raise BadInput(f"{path} holds {held} bytes of pixels where its header says {wanted}: it is truncated")

@@ -1,0 +1,99 @@
+"""NRRD, whole or with its data beside it. https://teem.sourceforge.net/nrrd/format.html"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from medaug_cli.plugin import BadInput, Capabilities, StoredImage
+from medaug_plugins.readers.volumes import check_voxels, damaged, inflated, read_itk
+
+LINES = 500  # of a header
+TYPES = {
+    1: "signed char|int8|int8_t|uchar|unsigned char|uint8|uint8_t",
+    2: "short|short int|signed short|signed short int|int16|int16_t|ushort|unsigned short|unsigned short int|uint16|"
+    "uint16_t",
+    4: "int|signed int|int32|int32_t|uint|unsigned int|uint32|uint32_t|float",
+    8: "longlong|long long|long long int|signed long long|signed long long int|int64|int64_t|ulonglong|"
+    "unsigned long long|unsigned long long int|uint64|uint64_t|double",
+}  # bytes -> names
+WIDTH = {name: width for width, names in TYPES.items() for name in names.split("|")}
+WORDS = """dimension|type|block size|blocksize|encoding|endian|content|old min|oldmin|old max|oldmax|min|max|
+    data file|datafile|line skip|lineskip|byte skip|byteskip|number|sample units|sampleunits|space|space dimension|
+    space units|space origin|space directions|measurement frame|sizes|spacings|thicknesses|axis mins|axismins|axis maxs|
+    axismaxs|centers|centerings|labels|units|kinds"""
+FIELDS = {word.strip() for word in WORDS.split("|")}
+ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
+
+
+@dataclass
+class Nrrd:
+    """Volumes in NRRD files."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(dims=(3,), channels=(1,))
+    suffixes: ClassVar[tuple[str, ...]] = (".nrrd", ".nhdr")
+
+    def read(self, files: Sequence[Path]) -> StoredImage:
+        """Return the volume; raise BadInput where the file is not whole."""
+        path = files[0]
+        with path.open("rb") as file:
+            fields = _fields(path, file)
+            data = fields.get("data file", fields.get("datafile"))
+            if data is None:
+                _check(path, fields, file)
+        if data is not None:
+            with beside(path, data).open("rb") as file:
+                _check(path, fields, file)
+        return read_itk(path)
+
+
+def beside(path: Path, name: str) -> Path:
+    """Return a data file in a header's own folder; raise BadInput where it is not one file there."""
+    data = (path.parent / name).resolve()
+    if data.parent != path.parent.resolve() or not data.is_file():
+        raise BadInput(f"{path} has its voxels in {name!r}, which is no single file beside it")
+    return data
+
+
+def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
+    """Read a header up to its empty line: field -> value."""
+    if not file.readline(16).startswith(b"NRRD000"):
+        raise damaged(path, "it is no NRRD file")
+    fields: dict[str, str] = {}
+    for _ in range(LINES):
+        line = file.readline(4096)
+        if line in (b"\n", b"\r\n"):
+            return fields
+        if not line:
+            if {"data file", "datafile"} & set(fields):
+                return fields
+            break
+        name, colon, value = line.decode("ascii", "replace").partition(":")
+        if line.startswith(b"#") or value.startswith("="):  # a comment, or a note of key and value
+            continue
+        if not colon or name.strip().lower() in fields or name.strip().lower() not in FIELDS:
+            raise damaged(path, f"its header has the line {line[:40]!r}")
+        fields[name.strip().lower()] = value.strip()
+    raise damaged(path, "its header does not end")
+
+
+def _check(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
+    encoding = ENCODINGS.get(fields.get("encoding", "").lower())
+    if encoding is None:
+        raise BadInput(f"{path} is encoded as {fields.get('encoding')!r}; raw and gzip are read")
+    if any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip")):
+        raise BadInput(f"{path} skips lines or bytes before its voxels, which is not read; write it anew")
+    width = WIDTH.get(fields.get("type", "").lower())
+    try:
+        sides = [int(text) for text in fields.get("sizes", "").split()]
+        axes = int(fields.get("dimension", ""))
+    except ValueError as error:
+        raise damaged(path, error) from error
+    if width is None or not sides or min(sides) < 1 or axes != len(sides):
+        raise damaged(path, f"its voxels are {fields.get('type')!r} of the sizes {sides}")
+    order = "<" if fields.get("endian", "little").lower() == "little" else ">"
+    if width > 1 and fields.get("endian", "").lower() not in ("little", "big"):
+        raise damaged(path, "it does not say in which order the bytes of a voxel are (endian)")
+    kind = {"float": f"{order}f4", "double": f"{order}f8"}.get(fields["type"].lower())
+    check_voxels(path, inflated(file, encoding), math.prod(sides) * width, kind)

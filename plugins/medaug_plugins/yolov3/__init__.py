@@ -1,0 +1,263 @@
+"""YOLOv3 (Redmon and Farhadi 2018) on any backbone of timm."""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medaug_cli.plugin import (
+    BadInput,
+    Capabilities,
+    Detections,
+    Examples,
+    ImageSpec,
+    MedaugError,
+    Run,
+    UsageError,
+    image_seed,
+    setting,
+)  # fmt: skip
+from medaug_plugins.detection.augment import Amounts, shown
+from medaug_plugins.detection.backbones import STRIDES, TIMM_LEAK, TimmBackbone, source_of
+from medaug_plugins.detection.prediction import best, predict
+from medaug_plugins.detection.training import KIND, Recipe, train
+from medaug_plugins.layers import load_weights
+from medaug_plugins.yolov3.alignment import REACH, aligned_losses
+from medaug_plugins.yolov3.anchors import PUBLISHED, by_scale, cluster, decode
+from medaug_plugins.yolov3.cfg import cfg
+from medaug_plugins.yolov3.darknet import read_weights, weight_bytes
+from medaug_plugins.yolov3.losses import losses
+from medaug_plugins.yolov3.networks import YOLO, build
+
+__all__ = ["YOLOv3"]
+
+
+@dataclass
+class YOLOv3:
+    """Find boxes at three scales with anchors fitted to the training boxes."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True, shares=True, exports=("onnx", "darknet"),
+        variants={
+            "plain": {
+                "flip": False, "flip_rows": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "contrast": 0.0,
+                "brightness": 0.0,
+            },
+            "mosaic": {"mosaic": 1 / 6},  # as many lesions a batch as with a second one in half of the images
+        },
+    )  # fmt: skip
+
+    backbone: str = setting(
+        "darknet53", "a timm backbone with strides 8, 16 and 32, 'small' for a CPU, or 'tiny': all of yolov3-tiny"
+    )
+    width: int = setting(16, "feature maps of backbone 'small' at full size", minimum=2)
+    depth: int = setting(1, "shortcuts a stage of backbone 'small'", minimum=1, maximum=8)
+    stem: int = setting(1, "stride of the first convolution of backbone 'small'; 2 halves the work", choices=(1, 2))
+    head_width: int = setting(512, "feature maps of the coarsest head; 128 suits a CPU", minimum=8)
+    spp: bool = setting(False, "spatial pyramid pooling before the coarsest head (yolov3-spp)")
+    pretrained: bool | str = setting(False, "start from timm's weights: true (its cache or hub), or a file of them")
+    weights: str = setting("", "start from a darknet file: a whole .weights, or its beginning (darknet53.conv.74)")
+    anchors: Literal["boxes", "coco"] = setting(
+        "boxes", "fitted to the training boxes, or the published ones", choices=("boxes", "coco")
+    )
+    zoom_input: int = setting(1, "enlarge images by this factor first; small lesions like 2", minimum=1, maximum=16)
+    batch: int = setting(16, "images of a step", minimum=1)
+    lr: float = setting(0.001, "AdamW's step size after the warm-up", minimum=0)
+    weight_decay: float = setting(0.0005, "AdamW's weight decay", minimum=0)
+    warm_up: float = setting(100.0, "steps until the full step size", minimum=0)
+    ema: float = setting(0.998, "decay of the moving average, a step", minimum=0, maximum=1)
+    box_loss: Literal["paper", "giou"] = setting(
+        "paper", "squared errors of the paper, or generalised IoU", choices=("paper", "giou")
+    )
+    assignment: Literal["paper", "aligned"] = setting(
+        "paper", "a box is learnt by one anchor, or by the ten predictions that suit it best, with complete IoU",
+        choices=("paper", "aligned"),
+    )  # fmt: skip
+    box_weight: float = setting(1.0, "weight of the box loss", minimum=0)
+    validations: int = setting(10, "how often the validation split chooses the best weights", minimum=1)
+    patience: int = setting(0, "stop after so many validations without a better one; 0: never", minimum=0)
+    flip: bool = setting(True, "augment by left-right flips")
+    flip_rows: bool = setting(False, "augment by top-bottom flips, where up means nothing")
+    shift: float = setting(0.1, "augment by shifts of up to this share of a side", minimum=0, maximum=0.5)
+    zoom: float = setting(0.2, "augment by zooms of up to this share", minimum=0, maximum=2)
+    rotate: float = setting(0.0, "augment by turns of up to so many degrees", minimum=0, maximum=180)
+    contrast: float = setting(0.2, "augment contrast by up to this share", minimum=0, maximum=0.9)
+    brightness: float = setting(0.1, "augment brightness by up to this much of the range", minimum=0, maximum=0.9)
+    mosaic: float = setting(0.0, "share of the images that become a mosaic of four", minimum=0, maximum=1)
+    nms: float = setting(0.45, "overlap from which the weaker of two detections is dropped", minimum=0, maximum=1)
+    test_flips: bool = setting(False, "detect on the image and its flips (those of training), and fuse the boxes")
+
+    def __post_init__(self) -> None:
+        self._network: YOLO | None = None
+        self._spec: ImageSpec | None = None
+
+    def build(self, spec: ImageSpec, pretrained: bool = True) -> YOLO:
+        """Return a network for images of this form, with `pretrained` weights where the settings ask for some.
+
+        Raises UsageError where there is none.
+        """
+        if any(side * self.zoom_input % STRIDES[-1] for side in spec.spatial):
+            size = "×".join(map(str, spec.spatial))
+            raise UsageError(
+                f"yolov3 needs sides that are multiples of 32, not {size}; --set zoom_input=2 doubles them first"
+            )
+        source = source_of(self.pretrained)
+        if source and (self.weights or self.backbone in ("small", "tiny")):
+            raise UsageError("--set pretrained is for timm's backbones, and does not go with --set weights")
+        network = build(
+            self.backbone, self.width, self.head_width, spec.channels, max(1, len(spec.label_names)),
+            source if pretrained else "", self.spp, self.depth, self.stem,
+        )  # fmt: skip
+        if source and isinstance(network.backbone, TimmBackbone):
+            network.backbone.set_leak(TIMM_LEAK)
+        return network
+
+    def recipe(self) -> Recipe:
+        """Return the numbers of a training step."""
+        amounts = Amounts(
+            self.flip, self.shift, self.zoom, self.contrast, self.brightness, self.mosaic, self.flip_rows, self.rotate
+        )
+        return Recipe(
+            self.batch, self.lr, self.weight_decay, self.warm_up, self.ema, self.validations, self.patience, amounts,
+            {"box": self.box_weight},
+        )  # fmt: skip
+
+    def augmented(
+        self, images: np.ndarray, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], seed: int
+    ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """Return images (b, c, h, w), their boxes and labels as a training step might see them."""
+        return shown(images, boxes, labels, self.recipe().amounts, seed)
+
+    def fit(self, data: Examples, run: Run) -> None:
+        """Train on the images of `data` until the run's budget is spent; keep the best average by validation.
+
+        Goes on from the weights and the anchors that were loaded, where there are any.
+        """
+        if len(data) == 0:
+            raise BadInput("there is no training image to fit yolov3 on")
+        network = place(self._begin(data, run), torch.device(run.device))
+
+        def loss(network: nn.Module, images: Tensor, boxes: Sequence, labels: Sequence) -> dict[str, Tensor]:
+            with run.autocast():
+                raw = network(self._enlarged(images))
+            return self._losses([r.float() for r in raw], network.anchors, boxes, labels)  # type: ignore[arg-type]
+
+        best = train(network, loss, lambda net, images: self._detect(net, images, 1), self.recipe(), data, run)  # type: ignore[arg-type]
+        assert isinstance(best, YOLO)
+        self._network, self._spec = best, data.spec
+
+    def _begin(self, data: Examples, run: Run) -> YOLO:
+        if self._network is not None:
+            return copy.deepcopy(self._network).requires_grad_(True).train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(image_seed(abs(run.seed), 0))
+            network = self.build(data.spec)
+        network.anchors.copy_(self._shapes(data, len(network.anchors)))
+        if self.weights:
+            read_weights(network, Path(self.weights))
+        return network
+
+    def _shapes(self, data: Examples, count: int) -> Tensor:
+        """Return the anchors (count, 2) in pixels of the network's input."""
+        sides = [boxes[:, 2:] - boxes[:, :2] for boxes in data.boxes if len(boxes)]
+        if not sides:
+            raise BadInput("there is no box at all in the training images: a detector has nothing to learn")
+        if self.anchors == "coco":
+            return torch.tensor(PUBLISHED[count])
+        return torch.from_numpy(cluster(np.concatenate(sides) * self.zoom_input, count=count))
+
+    def _losses(self, raw: list[Tensor], anchors: Tensor, boxes: Sequence, labels: Sequence) -> dict[str, Tensor]:
+        boxes = [box * self.zoom_input for box in boxes]
+        if self.assignment == "aligned":
+            return aligned_losses(raw, anchors, boxes, labels)
+        return losses(raw, anchors, boxes, labels, self.box_loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best averaged weights and the anchors in input pixels."""
+        state = self._fitted().state_dict()
+        return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None:
+        """Restore `state_dict` for images of this form; raise BadInput where it does not fit."""
+        network = self.build(spec, pretrained=False)
+        anchors = state.get("anchors")
+        if anchors is None or tuple(anchors.shape) != tuple(network.anchors.shape):
+            raise BadInput(f"these weights are no such YOLOv3: {len(network.anchors)} anchors are wanted")
+        load_weights(network, state, KIND)
+        self._network, self._spec = place(network, torch.device(device)).requires_grad_(False).eval(), spec
+
+    def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
+        """Yield (boxes, scores, labels) an image (c, *s), best first; score = objectness x class."""
+        views = 1 if not self.test_flips else 4 if self.flip_rows else 2
+        yield from self._detect(self._fitted(), images, views)
+
+    def _detect(self, network: YOLO, images: Iterable[np.ndarray], views: int) -> Iterator[Detections]:
+        def find(group: np.ndarray) -> list[Detections]:
+            x = torch.from_numpy(np.ascontiguousarray(group, np.float32)).to(network.anchors.device)
+            boxes, scores = self._boxes(network, x)
+            return [best(*one, self.nms) for one in zip(boxes, scores, strict=True)]
+
+        yield from predict(find, images, views)
+
+    def _boxes(self, network: YOLO, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every box (b, n, 4) in pixels of the images (b, c, h, w), and its scores (b, n, k)."""
+        height, width = images.shape[-2:]
+        raw = [r.float() for r in network(self._enlarged(images))]
+        scales = list(zip(raw, by_scale(network.anchors), strict=True))
+        boxes = torch.cat([decode(r, shapes, stride, self._reach).flatten(1, 3) for r, (shapes, stride) in scales], 1)
+        scores = torch.cat([(r[..., 4:5].sigmoid() * r[..., 5:].sigmoid()).flatten(1, 3) for r in raw], 1)
+        limits = boxes.new_tensor([width, height, width, height])
+        return torch.minimum((boxes / self.zoom_input).clamp(min=0), limits), scores
+
+    @property
+    def _reach(self) -> float:
+        """Return how many cells a centre may move over."""
+        return REACH if self.assignment == "aligned" else 1.0
+
+    def _enlarged(self, images: Tensor) -> Tensor:
+        if self.zoom_input != 1:
+            images = F.interpolate(images, scale_factor=self.zoom_input, mode="bilinear", align_corners=False)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def graph(self) -> nn.Module:
+        """Return a module from images (b, c, h, w) to every box (b, n, 4) and its scores (b, n, k)."""
+        return _Graph(self, copy.deepcopy(self._fitted()).to("cpu").eval())
+
+    def files(self, form: str) -> dict[str, bytes]:
+        """Return the cfg and the weights of darknet; raise UsageError where darknet has no such network or layer."""
+        network, spec = self._fitted(), self._spec
+        assert spec is not None
+        if form != "darknet":
+            raise UsageError(f"yolov3 has no form {form!r}")
+        height, width = (side * self.zoom_input for side in spec.spatial)
+        text = cfg(network, (height, width), spec.channels, self._reach)
+        return {"detector.cfg": text.encode(), "detector.weights": weight_bytes(network)}
+
+    def _fitted(self) -> YOLO:
+        if self._network is None:
+            raise MedaugError("this yolov3 is neither fitted nor loaded")
+        return self._network
+
+
+class _Graph(nn.Module):
+    """All of a detector but the suppression, for export."""
+
+    def __init__(self, detector: YOLOv3, network: YOLO) -> None:
+        super().__init__()
+        self.detector, self.network = detector, network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.detector._boxes(self.network, images)
+
+
+def place(network: YOLO, device: torch.device) -> YOLO:
+    """Move a network to a device, channels last."""
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network

@@ -1,0 +1,109 @@
+"""The command line: fast to start, honest about what it is asked."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = (
+    "preprocess", "train-gan", "synthesize", "filter", "train-detector", "evaluate", "tsne", "study", "plugins",
+    "doctor", "store", "boxes", "export", "detect",
+)  # fmt: skip
+HEAVY = {"torch", "timm", "sklearn", "SimpleITK", "numba", "h5py", "torchvision", "matplotlib", "scipy"}
+MEDAUG = str(Path(sys.executable).with_name("medaug"))
+STARTED = (
+    "import sys; sys.argv = ['medaug', *{arguments!r}]\n"
+    "from medaug_cli.cli import main\n"
+    "try:\n    main()\nexcept SystemExit:\n    pass\n"
+    "print('LOADED', *sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
+)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plugins"], ["synthesize", "--help"]])
+def test_starting_imports_nothing_heavy(arguments):
+    code = STARTED.format(arguments=arguments, heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
+    assert done.stderr.strip().splitlines()[-1] == "LOADED"
+    assert done.stdout.strip()
+
+
+def test_help_takes_little_processor_time():
+    def seconds():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([MEDAUG, "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    bare = min(_bare_python() for _ in range(3))
+    assert min(seconds() for _ in range(3)) < 40 * bare  # python alone takes about 0.015 s; the bound is about 0.6 s
+
+
+def _bare_python():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command):
+    done = subprocess.run(
+        [MEDAUG, command, "--help"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert done.returncode == 0
+    if command not in ("plugins", "store"):
+        assert "Example: medaug " + command in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train-gan", "none.h5"], 3, "none.h5 does not exist"),
+        (["train-gan", "real.h5", "--generator", "gpgan"], 4, "no generator 'gpgan' is installed"),
+        (["train-gan", "real.h5", "--set", "lr"], 2, "KEY=VALUE"),
+        (["train-gan", "real.h5", "--device", "cuda:9"], 2, "--device"),
+        (["train-gan", "real.h5", "--precision", "8"], 2, "--precision 8"),
+        (["synthesize", "--n", "0"], 2, "--n"),
+        (["synthesize", "--n", "5"], 3, "gan holds no trained generator"),
+        (["synthesize", "--m", "5"], 2, "No such option"),
+        (["evaluate", "real.h5"], 2, ""),
+        (["evaluate", "real.h5", "detector"], 3, "detector"),
+        (["preprocess", "nowhere", "--boxes", "b.json"], 3, "nowhere"),
+        (["filter", "none.h5"], 3, "none.h5"),
+        (["tsne", "none.h5", "real.h5"], 3, "none.h5"),
+        (["store", "info", "none.h5"], 3, "none.h5"),
+    ],
+)
+def test_one_clear_sentence_and_an_exit_code(real, arguments, code, words):
+    done = subprocess.run([MEDAUG, *arguments], capture_output=True, text=True, encoding="utf-8", cwd=real.parent)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert {path.name for path in real.parent.iterdir()} == {"real.h5", "boxes.json"}
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_terminal_without_letters_beyond_ascii(tmp_path, as_json):
+    example = Path(__file__).parents[1] / "data/coco-example"
+    done = subprocess.run(
+        [
+            MEDAUG, "evaluate", "--truth", example / "truth.json", "--detections", example / "detections.json",
+            "--resamples", "100", "--overlays", "0", *as_json,
+        ],
+        capture_output=True, cwd=tmp_path,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.isascii()
+    if as_json:
+        assert json.loads(done.stdout)["rows"]
+    assert not (tmp_path / "evaluation/table.md").read_text(encoding="utf-8").isascii()

@@ -1,0 +1,434 @@
+"""BoxGAN keeps the promises of a generator plugin, moves boxes with images, and learns where its boxes are."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, box_map
+from medaug_plugins.boxgan import BoxGAN
+from medaug_plugins.boxgan.augment import Augmentation, change, move
+from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, pyramid, regions
+from medaug_plugins.boxgan.reals import Reals, draw_condition, halo
+from medaug_plugins.boxgan.training import Chance, Recipe, Training, finding_loss, r1_penalty, spread
+from medaug_plugins.layers import draw_weights
+
+SMALL: dict[str, Any] = {"latent": 8, "base": 64, "max_maps": 8, "embedding": 4, "batch": 4, "r1_every": 2}
+
+
+@dataclass
+class Slices:
+    """A few constructed slices: a dim round head, somewhere else each time, and a bright rectangle in each box."""
+
+    spatial: tuple[int, ...] = (16, 16)
+    count: int = 12
+    channels: int = 1
+    names: tuple[str, ...] = ("lesion",)
+    side: int = 4
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.spec = ImageSpec(self.channels, self.spatial, self.names)
+        low = rng.integers(0, min(self.spatial) - self.side, (self.count, 2))
+        self.boxes = [np.concatenate([corner, corner + self.side])[None].astype(np.float32) for corner in low]
+        self.labels = [np.array([i % len(self.names)], np.int64) for i in range(self.count)]
+        self.patients = [str(i) for i in range(self.count)]
+        self.weights = np.full(self.count, 1 / max(self.count, 1))
+        self.images = 0.1 + 0.1 * rng.random((self.count, self.channels, *self.spatial), np.float32)
+        for i in range(self.count):
+            self.images[i] += 0.7 * box_map(self.boxes[i], self.spatial)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, indices: Any) -> np.ndarray:
+        return self.images[np.asarray(indices)]
+
+    def condition(self, index: int) -> Condition:
+        return Condition(self.spatial, self.boxes[index], self.labels[index])
+
+
+@dataclass
+class ShortRun:
+    """A run of `images`; it stops early after `stop` of them and remembers its last state."""
+
+    images: int
+    stop: int | None = None
+    state: Any = None
+    precision: str = "32"
+    device: str = "cpu"
+    seed: int = 3
+    workers: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        self.logged: list[dict[str, float]] = []
+
+    def fraction(self, done: int) -> float:
+        return 1.0 if self.stop is not None and done >= self.stop else done / self.images
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def average(self, tensors: Any) -> None:
+        """Do nothing: one process."""
+
+    def log(self, done: int, **values: float) -> None:
+        self.logged.append({"done": done, **values})
+
+    def checkpoint(self, done: int, state: Any, force: bool = False) -> bool:
+        if force:
+            self.state = state()
+        return force
+
+    def validate(self, predict: Any) -> dict[str, float]:
+        return {}
+
+
+def fitted(data: Slices, run: ShortRun | None = None, **changed: Any) -> BoxGAN:
+    gan = BoxGAN(**{**SMALL, **changed})
+    gan.fit(data, run or ShortRun(24))
+    return gan
+
+
+def same(first: Any, second: Any) -> bool:
+    """Tell whether two nested states are equal to the bit."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+def noise(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Conditions and augmentation
+
+
+def test_conditions_hold_a_map_for_each_label_and_a_halo():
+    boxes = np.array([[2, 3, 6, 9], [8, 8, 12, 12]], np.float32)
+    drawn = draw_condition(Condition((16, 16), boxes, np.array([1, 0])), 2).numpy()
+    np.testing.assert_array_equal(drawn[0], box_map(boxes[1:], (16, 16)))
+    np.testing.assert_array_equal(drawn[1], box_map(boxes[:1], (16, 16)))
+    assert drawn[2, 10, 10] > 0.9
+    assert drawn[2, 0, 15] < 0.05
+
+
+def test_no_box_is_an_empty_condition():
+    drawn = draw_condition(Condition((16, 32), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)), 3)
+    assert drawn.shape == (4, 16, 32)
+    assert not drawn.any()
+
+
+def test_a_halo_is_brightest_at_the_centre_of_its_box():
+    drawn = halo(np.array([[4, 10, 9, 13]], np.float32), (16, 32))
+    assert np.unravel_index(drawn.argmax(), drawn.shape) == (11, 6)
+    assert drawn.max() == 1.0
+
+
+def test_a_lesion_is_told_as_a_box_a_soft_spot_or_its_mask():
+    boxes, labels = np.array([[2, 3, 6, 9], [8, 8, 12, 12]], np.float32), np.array([0, 1])
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:8, 3:5] = mask[9:11, 9:12] = 255
+    condition = Condition((16, 16), boxes, labels, mask)
+    told = draw_condition(condition, 2, "mask").numpy()
+    assert told[0].sum() == 8
+    assert told[1].sum() == 6
+    soft = draw_condition(condition, 2, "soft").numpy()
+    np.testing.assert_array_equal(soft[0], halo(boxes[:1], (16, 16)))
+    rounded = draw_condition(Condition((16, 16), boxes, labels), 2, "mask").numpy()
+    assert rounded[0].sum() == rounded[0][3:9, 2:6].sum() == pytest.approx(np.pi * 2 * 3, rel=0.15)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), height=st.sampled_from([16, 32]), flip=st.booleans())
+def test_augmentation_moves_image_and_boxes_together(seed, height, flip):
+    generator = torch.Generator().manual_seed(seed)
+    augmentation = Augmentation(1.0, flip, shift=0.12, zoom=0.2, intensity=0, contrast=0)
+    boxes = np.array([[3, 4, 9, 11]], np.float32)
+    maps = torch.from_numpy(box_map(boxes, (height, 16)))[None, None].repeat(5, 1, 1, 1)
+    moves, tones = augmentation.draw_moves(5, generator), augmentation.draw_tones(5, generator)
+    images, moved = change(maps, maps, moves, tones)
+    assert torch.allclose(images, moved, atol=1e-6)
+    assert images.sum() > 0
+
+
+def test_augmenting_shifts_are_whole_pixels():
+    images = torch.rand(8, 1, 16, 32)
+    moves = Augmentation(share=1.0, shift=0.2, zoom=0.0).draw_moves(8, torch.Generator().manual_seed(0))
+    moved, _ = change(images, torch.zeros(8, 1, 16, 32), moves, torch.tensor([[1.0, 0.0]]).expand(8, 2))
+    for before, after in zip(images, moved, strict=True):
+        nearest = (after.flatten()[:, None] - before.flatten()[None]).abs().amin(1)
+        assert nearest.max() < 1e-4
+
+
+def test_a_move_of_whole_pixels_is_exact():
+    maps = torch.from_numpy(box_map(np.array([[4, 4, 8, 10]], np.float32), (16, 16)))[None, None]
+    moves = torch.tensor([[[1.0, 0, -2 * 3 / 16], [0, 1.0, -2 * 2 / 16]]])  # what lies 3 left and 2 above
+    expected = box_map(np.array([[7, 6, 11, 12]], np.float32), (16, 16))
+    np.testing.assert_allclose(move(maps, moves)[0, 0].numpy(), expected, atol=1e-5)
+    mirror = torch.tensor([[[-1.0, 0, 0], [0, 1.0, 0]]])
+    np.testing.assert_allclose(move(maps, mirror).numpy(), maps.flip(3).numpy(), atol=1e-5)
+
+
+def test_intensity_changes_leave_the_boxes_alone():
+    generator = torch.Generator().manual_seed(0)
+    augmentation = Augmentation(1.0, False, shift=0, zoom=0, intensity=0.1, contrast=0.2)
+    images, maps = noise(6, 1, 16, 16), noise(6, 2, 16, 16, seed=2)
+    changed, kept = change(images, maps, augmentation.draw_moves(6, generator), augmentation.draw_tones(6, generator))
+    assert torch.allclose(kept, maps, atol=1e-5)
+    assert not torch.allclose(changed, images, atol=1e-2)
+
+
+def test_augmentation_is_differentiable():
+    generator = torch.Generator().manual_seed(0)
+    images = noise(2, 1, 16, 16).requires_grad_()
+    augmentation = Augmentation(1.0)
+    changed, _ = change(
+        images, noise(2, 1, 16, 16), augmentation.draw_moves(2, generator), augmentation.draw_tones(2, generator)
+    )
+    changed.square().sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+# Losses
+
+
+def test_r1_of_a_linear_discriminator_is_its_squared_norm():
+    images = noise(3, 2, 8, 8).double().requires_grad_()
+    weights = noise(2 * 8 * 8, seed=2).double()
+    penalty = r1_penalty(images.flatten(1) @ weights, images)
+    np.testing.assert_allclose(penalty.detach().numpy(), float(weights.square().sum()), rtol=1e-5)
+
+
+def test_boxes_that_are_found_cost_less_than_missed_ones():
+    asked = draw_condition(Condition((32, 32), np.array([[4, 4, 14, 12]], np.float32), np.zeros(1, int)), 1)[None]
+    right = finding_loss((asked[:, :1] * 2 - 1) * 8, asked)
+    wrong = finding_loss((asked[:, :1].flip(3) * 2 - 1) * 8, asked)
+    assert right < 0.05
+    assert wrong > 1
+
+
+def test_spread_is_the_standard_deviation_of_coarse_pixels():
+    images = torch.zeros(2, 1, 16, 16)
+    images[1] = 1
+    assert torch.allclose(spread(images), torch.full((1, 16, 16), 0.5**0.5), atol=1e-4)
+
+
+def test_the_full_size_sees_no_edge_of_a_box():
+    size = Architecture(1, (32, 32), 1, latent=8, base=64, max_maps=8)
+    network = Generator(size)
+    assert [layer.seen for layer in network.rising] == [2, 2, 1]
+
+
+def test_a_wrong_box_changes_the_agreement_and_nothing_else():
+    size = Architecture(1, (16, 16), 1, 8, 64, 8, 4)
+    network = Discriminator(size)
+    draw_weights(network, torch.Generator().manual_seed(0))
+    seen = network(noise(4, 1, 16, 16))
+    maps = Reals(Slices(), "cpu").conditions(np.arange(4))
+    right, wrong = network.agreement(seen, maps), network.agreement(seen, maps.roll(1, 0))
+    assert right.shape == seen.score.shape == (4,)
+    assert not torch.allclose(right, wrong)
+
+
+def test_a_crop_is_pooled_by_its_quarters_and_ring_whatever_its_size():
+    maps = torch.from_numpy(np.stack([
+        box_map(np.array([box], np.float32), (16, 16)) for box in ([2, 3, 6, 11], [9, 9, 10, 10], [0, 0, 0, 0])
+    ]))[:, None]  # fmt: skip
+    parts = regions(maps)
+    torch.testing.assert_close(parts[:2].sum((2, 3)), torch.ones(2, 6), atol=1e-3, rtol=0)
+    assert not parts[2].any()
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    whole, low_right, low_left, high_right, high_left, ring = parts[0]
+    assert (whole * columns).sum() == pytest.approx(3.5, abs=0.01)
+    assert (low_right * columns).sum() > 4 > 3 > (low_left * columns).sum()
+    assert (low_right * rows).sum() > 8 > 6 > (high_left * rows).sum()
+    assert (high_right * columns).sum() > 4
+    assert not (ring * whole).any()
+
+
+def test_a_lesion_is_scored_by_its_surroundings_alone():
+    network = Discriminator(Architecture(1, (32, 32), 1, 8, 64, 8, 4, cropping=True))
+    draw_weights(network, torch.Generator().manual_seed(0))
+    image = noise(1, 1, 32, 32).repeat(2, 1, 1, 1)
+    image[1, :, 26:, 26:] += 3  # far from the box
+    told = draw_condition(Condition((32, 32), np.array([[4, 4, 9, 9]], np.float32), np.zeros(1, int)), 1)[None]
+    with torch.no_grad():
+        seen = network(image)
+        scores = network.lesion(seen, told.repeat(2, 1, 1, 1))
+        elsewhere = network.lesion(seen, told.flip(3).repeat(2, 1, 1, 1))
+    assert scores.shape == (2,)
+    torch.testing.assert_close(scores[0], scores[1], atol=1e-4, rtol=1e-4)
+    assert float(elsewhere[0]) != pytest.approx(float(scores[0]), abs=1e-3)
+
+
+def test_augmentation_grows_while_real_images_are_told_with_certainty():
+    data = Slices()
+    recipe = Recipe(batch=4, target=0.6, augmentation=Augmentation(0.2))
+    training = Training(BoxGAN(**SMALL).architecture(data.spec), recipe, Reals(data, "cpu"), ShortRun(40))
+    for _ in range(100):
+        training._steer(torch.ones(4))
+    grown = training.augment
+    for _ in range(400):
+        training._steer(-torch.ones(4))
+    assert grown > 0.2 > training.augment >= 0
+    fixed = Training(training.size, Recipe(batch=4), Reals(data, "cpu"), ShortRun(40))
+    fixed._steer(torch.ones(4))
+    assert fixed.augment == Augmentation().share
+
+
+@pytest.mark.parametrize(("anneal", "done", "share"), [(0.5, 20, 1.0), (0.5, 30, 0.5), (0.5, 36, 0.2), (0.0, 36, 1.0)])
+def test_the_step_size_falls_at_the_end_of_the_run(anneal, done, share):
+    data, recipe = Slices(), Recipe(batch=4, lr=0.01, anneal=anneal)
+    training = Training(BoxGAN(**SMALL).architecture(data.spec), recipe, Reals(data, "cpu"), ShortRun(40))
+    training.step(done)
+    for optimiser in (training.generator_optimiser, training.discriminator_optimiser):
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(0.01 * share)
+
+
+def test_a_pyramid_keeps_the_area_of_a_box():
+    maps = Reals(Slices(), "cpu").conditions(np.arange(4))
+    assert [len(level[0, 0]) for level in pyramid(maps, 2)] == [4, 8, 16]
+    for level in pyramid(maps, 2):
+        torch.testing.assert_close(level.mean((2, 3)), maps.mean((2, 3)))
+
+
+# The plugin's promises
+
+
+@pytest.mark.parametrize(
+    ("spatial", "channels", "names"), [((16, 16), 1, ("a",)), ((32, 16), 3, ("a", "b")), ((16, 64), 2, ("a",))]
+)
+def test_every_form_of_image_is_fitted_saved_loaded_and_drawn(spatial, channels, names):
+    data = Slices(spatial, channels=channels, names=names)
+    gan = fitted(data, ShortRun(8))
+    restored = BoxGAN(**SMALL)
+    restored.load_state_dict(gan.state_dict(), data.spec)
+    conditions = [data.condition(0), Condition(spatial, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))]
+    images = list(restored.sample(conditions, [5, 6]))
+    for image, again in zip(images, gan.sample(conditions, [5, 6]), strict=True):
+        assert image.shape == (channels, *spatial)
+        assert image.dtype == np.float32
+        assert 0 <= image.min() <= image.max() <= 1
+        np.testing.assert_array_equal(image, again)
+
+
+def test_images_do_not_depend_on_their_batch():
+    data = Slices((32, 32))
+    state = fitted(data).state_dict()
+    conditions, seeds = [data.condition(i) for i in range(8)], list(range(40, 48))
+    drawn = []
+    for batch in (1, 3, 8):
+        gan = BoxGAN(**SMALL, sample_batch=batch)
+        gan.load_state_dict(state, data.spec)
+        drawn.append(np.stack(list(gan.sample(conditions, seeds))))
+    assert np.abs(drawn[0] - drawn[1]).max() < 1e-4
+    assert np.abs(drawn[0] - drawn[2]).max() < 1e-4  # a grey level is 4e-3
+    assert np.abs(drawn[0][0] - drawn[0][1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"loss": "relativistic", "variety": 3.0, "reading": 0.5, "gamma": 0.0}, {"crop": 1.0, "target": 0.6}],
+)
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_a_resumed_run_equals_an_uninterrupted_one(settings, precision):
+    data = Slices()
+    whole = ShortRun(40, precision=precision)
+    fitted(data, whole, **settings)
+    begun = ShortRun(40, stop=20, precision=precision)
+    fitted(data, begun, **settings)
+    resumed = ShortRun(40, state=begun.state, precision=precision)
+    gan = fitted(data, resumed, **settings)
+    assert resumed.state["done"] == 40
+    assert same(whole.state, resumed.state)
+    assert same(gan.state_dict(), {name: value.contiguous() for name, value in whole.state["average"].items()})
+
+
+def test_the_state_holds_the_averaged_generator_and_no_more():
+    data = Slices()
+    gan = fitted(data)
+    size = gan.architecture(data.spec)
+    state = gan.state_dict()
+    assert {name: value.shape for name, value in state.items()} == {
+        name: value.shape for name, value in Generator(size).state_dict().items()
+    }
+    held = {value.numel() for value in state.values()}
+    assert data.images.size not in held
+    assert all(value.dtype == torch.float32 for value in state.values())
+
+
+def test_losses_are_logged_as_numbers():
+    run = ShortRun(80)
+    fitted(Slices(), run, variety=1.0)
+    assert [row["done"] for row in run.logged] == [40, 80]
+    assert {"loss_d", "loss_g", "found_real", "found_drawn", "missing_spread"} <= run.logged[0].keys()
+    assert all(np.isfinite(list(row.values())).all() for row in run.logged)
+
+
+def test_weights_that_do_not_fit_are_refused():
+    data = Slices()
+    gan = fitted(data, ShortRun(4))
+    state = gan.state_dict()
+    with pytest.raises(BadInput, match="do not fit a BoxGAN"):
+        BoxGAN(**{**SMALL, "latent": 9}).load_state_dict(state, data.spec)
+    lacking = {name: value for name, value in state.items() if name != "dense.bias"}
+    with pytest.raises(BadInput, match=r"dense\.bias holds nothing"):
+        BoxGAN(**SMALL).load_state_dict(lacking, data.spec)
+    with pytest.raises(MedaugError, match="neither fitted nor loaded"):
+        BoxGAN().state_dict()
+
+
+@pytest.mark.parametrize("spatial", [(8, 8), (24, 24), (16, 16, 16)])
+def test_sizes_that_it_cannot_draw_are_refused(spatial):
+    with pytest.raises(UsageError, match="powers of two"):
+        BoxGAN().architecture(ImageSpec(1, spatial, ("lesion",)))
+
+
+def test_what_it_cannot_train_on_is_refused():
+    with pytest.raises(BadInput, match="no training image"):
+        fitted(Slices(count=0))
+    with pytest.raises(UsageError, match="bf16"):
+        fitted(Slices(), ShortRun(4, precision="16"))
+    gan = fitted(Slices(), ShortRun(4))
+    with pytest.raises(UsageError, match="draws images of"):
+        list(gan.sample([Condition((32, 32), np.zeros((0, 4)), np.zeros(0, int))], [1]))
+
+
+def test_the_average_lags_behind_the_generator():
+    data = Slices()
+    recipe = Recipe(batch=4, ema_kimg=1.0, ema_ramp=0.05)
+    training = Training(BoxGAN(**SMALL).architecture(data.spec), recipe, Reals(data, "cpu"), ShortRun(40))
+    before = training.average.state_dict()["dense.weight"].clone()
+    training.step(0)
+    after, now = training.average.state_dict()["dense.weight"], training.generator.state_dict()["dense.weight"]
+    decay = 0.5 ** (4 / 0.2)  # half life: a twentieth of the four images done
+    torch.testing.assert_close(after, now + (before - now) * decay)
+
+
+def test_the_randomness_of_a_step_depends_on_seed_and_images_done():
+    size = Architecture(1, (16, 16))
+    draws = [Chance(seed, done, "cpu").noise(size, 2)[0] for seed, done in ((1, 16), (1, 16), (1, 32), (2, 16))]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert not torch.equal(draws[0], draws[3])
+
+
+def test_it_learns_where_its_boxes_are():
+    data = Slices(count=48, side=5)
+    gan = BoxGAN(latent=8, base=128, max_maps=16, embedding=8, batch=16)
+    gan.fit(data, ShortRun(16 * 150))
+    corners = [(1, 1), (10, 2), (2, 10), (9, 9), (5, 6), (8, 4)]
+    asked = [np.array([[x, y, x + 5, y + 5]], np.float32) for x, y in corners]
+    conditions = [Condition((16, 16), boxes, np.zeros(1, np.int64)) for boxes in asked]
+    for image, boxes in zip(gan.sample(conditions, range(6)), asked, strict=True):
+        inside = box_map(boxes, (16, 16)) > 0
+        assert image[0][inside].mean() > image[0][~inside].mean() + 0.3
