@@ -22,12 +22,26 @@ def summary(store: Store) -> dict[str, Any]:
         "masks": store.masks is not None,
         "boxes": int(counts.sum()),
         "images_without_boxes": int((counts == 0).sum()),
+        "unannotated": int((~store.annotated).sum()),
+        "images_by_class": _by_class(store),
+        "spacing": _spacing(store),
         "boxes_by_label": {name: labels[name] for name in store.spec.label_names},
         "splits": {split: _part(store, split) for split in SPLITS if len(store.indices(split))},
         "sources": dict(sorted(Counter(store.sources.tolist()).items())),
         "hash": store.hash,
         "info": store.info.model_dump(mode="json"),
     }
+
+
+def _by_class(store: Store) -> dict[str, int]:
+    counts = Counter(store.classes.tolist())
+    return {name: counts[number] for number, name in enumerate(store.class_names)}
+
+
+def _spacing(store: Store) -> list[list[float]]:
+    """Return the least and the most mm between pixels along each numpy axis; nothing where no image says."""
+    known = store.spacing[~np.isnan(store.spacing).any(1)]
+    return [known.min(0).tolist(), known.max(0).tolist()] if len(known) else []
 
 
 def _part(store: Store, split: str) -> dict[str, int]:
@@ -46,6 +60,10 @@ def sentences(found: dict[str, Any]) -> str:
         + (", with masks" if found["masks"] else ""),
         f"boxes: {found['boxes']} ({labels}); {found['images_without_boxes']} images have none",
     ]
+    if found["images_by_class"]:
+        lines.append("classes: " + ", ".join(f"{count} {name}" for name, count in found["images_by_class"].items()))
+    if found["unannotated"]:
+        lines.append(f"unannotated: {found['unannotated']} images, in which lesions were not looked for")
     lines += [
         f"{split}: {part['images']} images of {part['patients']} patients, {part['boxes']} boxes"
         for split, part in found["splits"].items()

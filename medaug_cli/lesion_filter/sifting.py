@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -137,6 +137,7 @@ def _info(options: FilterOptions, synthetic: Store) -> StoreInfo:
     return StoreInfo(
         tool_version=__version__, command="filter", settings=settings, seed=options.seed,
         label_names=synthetic.info.label_names, inputs=inputs, generators=synthetic.info.generators,
+        class_names=synthetic.class_names, mask_names=synthetic.info.mask_names,
     )  # fmt: skip
 
 
@@ -243,14 +244,8 @@ def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Jud
 
 
 def _record(synthetic: Store, index: int, verdict: Verdict) -> Record:
-    labels = [synthetic.spec.label_names[label] for label in synthetic.labels[index]]
-    return Record(
-        id=synthetic.ids[index], image=np.asarray(synthetic.images[index]), boxes=synthetic.boxes[index],
-        labels=labels, patient=synthetic.patients[index], split=str(synthetic.splits[index]),
-        source=str(synthetic.sources[index]), seed=int(synthetic.seeds[index]),
-        mask=None if synthetic.masks is None else np.asarray(synthetic.masks[index]),
-        details=synthetic.details[index] | {"filter": verdict.reason, "evidence": verdict.evidence},
-    )  # fmt: skip
+    details = synthetic.details[index] | {"filter": verdict.reason, "evidence": verdict.evidence}
+    return replace(synthetic.record(index), details=details)
 
 
 def _publish_page(options: FilterOptions, synthetic: Store, report: FilterReport) -> None:

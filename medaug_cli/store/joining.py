@@ -66,6 +66,9 @@ def _check_alike(first: Store, other: Store) -> None:
         raise BadInput(f"{first.path} and {other.path} differ in the size, type or masks of their images")
     if first.info.label_names != other.info.label_names:
         raise BadInput(f"{first.path} and {other.path} have different label names; give each box the same --label")
+    for what in ("class_names", "mask_names"):
+        if getattr(first.info, what) != getattr(other.info, what):
+            raise BadInput(f"{first.path} and {other.path} have different {what.replace('_', ' ')}")
 
 
 def _plain(info: StoreInfo) -> dict[str, Any]:

@@ -5,6 +5,8 @@ File layout (all datasets contiguous and uncompressed, so that images are read b
     images (n, c, *s) uint8 | uint16     masks (n, *s) uint8, optional
     boxes (total, 2*d) float32           box_labels (total,) int32       box_offsets (n + 1,) int64
     id, patient, split, source, details (n,) UTF-8 strings               seed (n,) int64, -1 for real images
+    optional: classes (n,) int32, -1 unknown      spacing (n, d) float32 mm in numpy axis order, NaN unknown
+              annotated (n,) uint8, 0 where nobody looked for lesions: no box there does not mean a normal image
     attributes: medaug = 1, info = StoreInfo as JSON, hash = SHA-256 of the content
 """
 
@@ -19,6 +21,7 @@ from medaug_cli.errors import BadInput
 
 REAL = "real"
 TEXT_COLUMNS = ("id", "patient", "split", "source", "details")
+OPTIONAL_COLUMNS = {"classes": ("int32", -1), "spacing": ("float32", float("nan")), "annotated": ("uint8", 1)}
 
 
 class GeneratorOrigin(Strict):
@@ -42,6 +45,8 @@ class StoreInfo(Strict):
     label_names: list[str]
     inputs: dict[str, str] = {}  # name of an input file -> its SHA-256
     generators: list[GeneratorOrigin] = []
+    class_names: list[str] = []  # of whole images
+    mask_names: list[str] = []  # of the values 1, 2, ... of masks, where there are several
 
 
 @dataclass
@@ -58,6 +63,9 @@ class Record:
     seed: int = -1
     mask: np.ndarray | None = None  # (*s) uint8, 0 outside
     details: dict[str, Any] = field(default_factory=dict)  # what happened to it, as JSON
+    image_class: str | None = None  # out of StoreInfo.class_names
+    spacing: tuple[float, ...] | None = None  # mm in numpy axis order
+    annotated: bool = True  # False: lesions were not looked for
 
 
 @dataclass
@@ -73,12 +81,28 @@ class Columns:
     boxes: np.ndarray  # (total, 2*d) float32
     box_labels: np.ndarray  # (total,) int32
     box_offsets: np.ndarray  # (n + 1,) int64
+    classes: np.ndarray | None = None  # (n,) int32, indices into StoreInfo.class_names
+    spacing: np.ndarray | None = None  # (n, d) float32
+    annotated: np.ndarray | None = None  # (n,) uint8
 
 
-def check_rules(path: Path, columns: Columns, spatial: tuple[int, ...], label_count: int) -> None:
-    """Raise BadInput where a store breaks a rule: ids, splits, patients, synthetic images, boxes."""
+def check_rules(path: Path, columns: Columns, spatial: tuple[int, ...], info: StoreInfo) -> None:
+    """Raise BadInput where a store breaks a rule: ids, splits, patients, synthetic images, boxes, classes."""
     _check_ids_and_splits(path, columns)
-    _check_boxes(path, columns, spatial, label_count)
+    _check_boxes(path, columns, spatial, len(info.label_names))
+    _check_optional(path, columns, len(spatial), len(info.class_names))
+
+
+def _check_optional(path: Path, columns: Columns, dims: int, class_count: int) -> None:
+    n = len(columns.id)
+    shapes = {"classes": (n,), "spacing": (n, dims), "annotated": (n,)}
+    for name, shape in shapes.items():
+        values = getattr(columns, name)
+        if values is not None and values.shape != shape:
+            raise BadInput(f"{path}: {name} has the shape {values.shape}, expected {shape}")
+    classes = columns.classes
+    if classes is not None and ((classes < -1) | (classes >= class_count)).any():
+        raise BadInput(f"{path}: an image has a class that is not among the store's class names")
 
 
 def _check_ids_and_splits(path: Path, columns: Columns) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.files import canonical, validated
 from medaug_cli.plugin import Condition, ImageSpec
-from medaug_cli.store.model import REAL, TEXT_COLUMNS, Columns, StoreInfo, check_rules
+from medaug_cli.store.model import OPTIONAL_COLUMNS, REAL, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
 from medaug_cli.store.seal import check_seal
 
 STORE_VERSION = 1
@@ -47,6 +47,29 @@ class Store:
         labels = self.columns.box_labels.astype(np.int64)
         return np.split(labels, self.columns.box_offsets[1:-1]) if len(self) else []
 
+    @property
+    def class_names(self) -> list[str]:
+        """Return the names of the classes of whole images."""
+        return self.info.class_names
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Return the class of each image, (n,) int64 indices into `class_names`, -1 where it is unknown."""
+        known = self.columns.classes
+        return np.full(len(self), -1, np.int64) if known is None else known.astype(np.int64)
+
+    @cached_property
+    def spacing(self) -> np.ndarray:
+        """Return the mm between pixels of each image in numpy axis order, (n, d) float32, NaN where unknown."""
+        known = self.columns.spacing
+        return np.full((len(self), self.spec.dims), np.nan, np.float32) if known is None else known
+
+    @cached_property
+    def annotated(self) -> np.ndarray:
+        """Return for which images lesions were looked for, (n,) bool; elsewhere no box does not mean no lesion."""
+        known = self.columns.annotated
+        return np.ones(len(self), bool) if known is None else known.astype(bool)
+
     @cached_property
     def details(self) -> list[dict[str, Any]]:
         """Return what is noted of each image."""
@@ -71,6 +94,26 @@ class Store:
         mask = None if self.masks is None else np.asarray(self.masks[index])
         return Condition(self.spec.spatial, self.boxes[index], self.labels[index], mask)
 
+    def record(self, index: int) -> Record:
+        """Return one image with all that is known of it, on its way into another store."""
+        known = self.classes[index]
+        spacing = self.spacing[index]
+        return Record(
+            id=self.ids[index],
+            image=np.asarray(self.images[index]),
+            boxes=self.boxes[index],
+            labels=[self.spec.label_names[label] for label in self.labels[index]],
+            patient=self.patients[index],
+            split=str(self.splits[index]),
+            source=str(self.sources[index]),
+            seed=int(self.seeds[index]),
+            mask=None if self.masks is None else np.asarray(self.masks[index]),
+            details=self.details[index],
+            image_class=None if known < 0 else self.class_names[known],
+            spacing=None if np.isnan(spacing).any() else tuple(map(float, spacing)),
+            annotated=bool(self.annotated[index]),
+        )
+
     def verify(self) -> None:
         """Read everything again; raise BadInput if it is not what was written."""
         if content_hash(self.info, self.columns, self.images, self.masks) != self.hash:
@@ -84,6 +127,13 @@ def content_hash(info: StoreInfo, columns: Columns, images: np.ndarray, masks: n
     digest.update(canonical(texts).encode())
     for name, kind in NUMBER_COLUMNS.items():
         digest.update(np.ascontiguousarray(getattr(columns, name), kind).tobytes())
+    for name, (kind, _) in OPTIONAL_COLUMNS.items():  # only where they are there: older stores keep their hash
+        values = getattr(columns, name)
+        if values is not None:
+            named = [name, info.class_names] if name == "classes" else [name]
+            digest.update(canonical(named).encode() + np.ascontiguousarray(values, kind).tobytes())
+    if info.mask_names:
+        digest.update(canonical(["masks", info.mask_names]).encode())
     for pixels in (images, masks):
         for start in range(0, 0 if pixels is None else len(pixels), HASH_CHUNK):
             digest.update(np.ascontiguousarray(pixels[start : start + HASH_CHUNK]).tobytes())  # type: ignore[index]
@@ -123,7 +173,7 @@ def _open(path: Path, file: Any) -> Store:
     columns = _columns(path, datasets, len(images))
     if masks is not None and masks.shape != (len(images), *images.shape[2:]):
         raise BadInput(f"{path}: masks of shape {masks.shape} do not fit images of shape {images.shape}")
-    check_rules(path, columns, tuple(images.shape[2:]), len(info.label_names))
+    check_rules(path, columns, tuple(images.shape[2:]), info)
     return Store(path, info, columns, images, masks, str(file.attrs.get("hash", "")))
 
 
@@ -176,6 +226,11 @@ def _columns(path: Path, datasets: dict[str, Any], n: int) -> Columns:
         if str(datasets[name].dtype) != kind:
             raise BadInput(f"{path}: {name} is {datasets[name].dtype}, {kind} is wanted")
         values[name] = datasets[name][()]
+    for name, (kind, _) in OPTIONAL_COLUMNS.items():
+        if name in datasets:
+            if str(datasets[name].dtype) != kind:
+                raise BadInput(f"{path}: {name} is {datasets[name].dtype}, expected {kind}")
+            values[name] = datasets[name][()]
     return Columns(**values)
 
 

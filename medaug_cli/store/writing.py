@@ -10,7 +10,7 @@ import numpy as np
 
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.files import canonical, new_file, parse_json, publish_text, refuse_existing, remove_folder, remove_stale
-from medaug_cli.store.model import TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
+from medaug_cli.store.model import OPTIONAL_COLUMNS, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
 from medaug_cli.store.reading import NUMBER_COLUMNS, STORE_VERSION, Store, content_hash, open_store
 from medaug_cli.store.seal import SIZE, seal
 
@@ -154,7 +154,7 @@ class _Batch:
             source=[r.source for r in records], details=[canonical(r.details) for r in records],
             seed=np.array([r.seed for r in records], np.int64), boxes=np.concatenate(boxes),
             box_labels=np.array([names[label] for r in records for label in r.labels], np.int32),
-            box_offsets=np.cumsum([0, *map(len, boxes)]).astype(np.int64),
+            box_offsets=np.cumsum([0, *map(len, boxes)]).astype(np.int64), **_optional(records, info, d),
         )  # fmt: skip
         _same_form(records)
         masks = None if records[0].mask is None else np.stack([np.asarray(r.mask, np.uint8) for r in records])
@@ -163,12 +163,31 @@ class _Batch:
     def take(self, start: int, stop: int) -> "_Batch":
         c = self.columns
         first, last = c.box_offsets[start], c.box_offsets[stop]
-        part = Columns(
-            **{name: getattr(c, name)[start:stop] for name in (*TEXT_COLUMNS, "seed")},
+        part: dict[str, Any] = {name: getattr(c, name)[start:stop] for name in (*TEXT_COLUMNS, "seed")}
+        part |= {name: None if (own := getattr(c, name)) is None else own[start:stop] for name in OPTIONAL_COLUMNS}
+        columns = Columns(
+            **part,
             boxes=c.boxes[first:last], box_labels=c.box_labels[first:last],
             box_offsets=c.box_offsets[start : stop + 1] - first,
         )  # fmt: skip
-        return _Batch(part, self.images[start:stop], None if self.masks is None else self.masks[start:stop])
+        return _Batch(columns, self.images[start:stop], None if self.masks is None else self.masks[start:stop])
+
+
+def _optional(records: list[Record], info: StoreInfo, dims: int) -> dict[str, np.ndarray]:
+    """Return the optional columns about which these records say something."""
+    numbers = {name: number for number, name in enumerate(info.class_names)}
+    unknown = {r.image_class for r in records} - {None} - set(numbers)
+    if unknown:
+        raise BadInput(f"the class {sorted(map(str, unknown))[0]!r} is not among {', '.join(numbers) or 'none'}")
+    found: dict[str, np.ndarray] = {}
+    if any(r.image_class is not None for r in records):
+        found["classes"] = np.array([numbers.get(str(r.image_class), -1) for r in records], np.int32)
+    if any(r.spacing is not None for r in records):
+        unsaid = (np.nan,) * dims
+        found["spacing"] = np.array([unsaid if r.spacing is None else r.spacing for r in records], np.float32)
+    if not all(r.annotated for r in records):
+        found["annotated"] = np.array([r.annotated for r in records], np.uint8)
+    return found
 
 
 def _same_form(records: list[Record]) -> None:
@@ -209,12 +228,26 @@ class _InOrder:
 def _joined(batches: list[Columns]) -> Columns:
     counts = [0, *np.cumsum([len(c.boxes) for c in batches])]
     offsets = [c.box_offsets[1:] + shift for c, shift in zip(batches, counts, strict=False)]
-    texts = {name: [text for c in batches for text in getattr(c, name)] for name in TEXT_COLUMNS}
+    known: dict[str, Any] = {name: [text for c in batches for text in getattr(c, name)] for name in TEXT_COLUMNS}
+    known |= {name: _joined_optional(name, batches) for name in OPTIONAL_COLUMNS}
     return Columns(
-        **texts, seed=np.concatenate([c.seed for c in batches]), boxes=np.concatenate([c.boxes for c in batches]),
+        **known, seed=np.concatenate([c.seed for c in batches]), boxes=np.concatenate([c.boxes for c in batches]),
         box_labels=np.concatenate([c.box_labels for c in batches]),
         box_offsets=np.concatenate([np.zeros(1, np.int64), *offsets]),
     )  # fmt: skip
+
+
+def _joined_optional(name: str, batches: list[Columns]) -> np.ndarray | None:
+    """Return a column that some batches have, filled up where others have none; None where none has it."""
+    known = next((own for c in batches if (own := getattr(c, name)) is not None), None)
+    if known is None:
+        return None
+    kind, unsaid = OPTIONAL_COLUMNS[name]
+    parts = [
+        np.full((len(c.id), *known.shape[1:]), unsaid, kind) if getattr(c, name) is None else getattr(c, name)
+        for c in batches
+    ]
+    return np.concatenate(parts)
 
 
 def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
@@ -226,7 +259,7 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
         raise MedaugError(f"{path.name}: no image is left to store")
     table = _joined(columns)
     first = next(iter(batches))
-    check_rules(path, table, tuple(first.images.shape[2:]), len(info.label_names))
+    check_rules(path, table, tuple(first.images.shape[2:]), info)
     n, text = len(table.id), h5py.string_dtype("utf-8")
     _reserve(path, table, n * (first.images[0].nbytes + (0 if first.masks is None else first.masks[0].nbytes)))
     with h5py.File(path, "w", userblock_size=SIZE) as file:
@@ -234,6 +267,9 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
             file.create_dataset(name, data=np.array(getattr(table, name), object), dtype=text)
         for name, kind in NUMBER_COLUMNS.items():
             file.create_dataset(name, data=np.asarray(getattr(table, name), kind))
+        for name, (kind, _) in OPTIONAL_COLUMNS.items():
+            if getattr(table, name) is not None:
+                file.create_dataset(name, data=np.asarray(getattr(table, name), kind))
         images = file.create_dataset("images", (n, *first.images.shape[1:]), first.images.dtype)
         masks = None if first.masks is None else file.create_dataset("masks", (n, *first.masks.shape[1:]), "uint8")
         start = 0
@@ -254,7 +290,8 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
 def _reserve(path: Path, table: Columns, pixels: int) -> None:
     """Raise OSError if the disk is too full for a store: the HDF5 library itself ends in disorder there."""
     texts = sum(len(text.encode()) + 32 for name in TEXT_COLUMNS for text in getattr(table, name))
-    numbers = sum(getattr(table, name).nbytes for name in NUMBER_COLUMNS)
+    known = [getattr(table, name) for name in (*NUMBER_COLUMNS, *OPTIONAL_COLUMNS)]
+    numbers = sum(values.nbytes for values in known if values is not None)
     with path.open("wb") as file:
         if not hasattr(os, "posix_fallocate"):
             return

@@ -9,7 +9,7 @@ from medaug_cli import __version__
 from medaug_cli.boxes import write_boxes
 from medaug_cli.errors import UsageError
 from medaug_cli.preprocess.results import training_boxes
-from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made
+from medaug_cli.store import Store, StoreInfo, StoreWriter, already_made
 
 UNIT = 64  # images
 
@@ -33,22 +33,15 @@ def subset(store: Store, fraction: float, seed: int, out: Path) -> Store:
     info = StoreInfo(
         tool_version=__version__, command="study", settings={"fraction": fraction}, seed=seed,
         label_names=store.info.label_names, inputs={store.path.name: store.hash}, generators=store.info.generators,
+        class_names=store.class_names, mask_names=store.info.mask_names,
     )  # fmt: skip
     made = already_made(out, info, resume=out.exists(), overwrite=False)
     if made is None:
         writer = StoreWriter(out, info, {"fraction": fraction, "of": store.hash, "seed": seed}, resume=True)
         for unit, at in enumerate(range(0, len(chosen), UNIT)):
             if not writer.has(unit):
-                writer.add(unit, [_record(store, i) for i in chosen[at : at + UNIT]])
+                writer.add(unit, [store.record(i) for i in chosen[at : at + UNIT]])
         made = writer.publish()
     write_boxes(out.with_name("boxes.json"), training_boxes(made))
     return made
 
-
-def _record(store: Store, i: int) -> Record:
-    return Record(
-        id=store.ids[i], image=np.asarray(store.images[i]), boxes=store.boxes[i],
-        labels=[store.spec.label_names[label] for label in store.labels[i]], patient=store.patients[i],
-        split=str(store.splits[i]), source=str(store.sources[i]), seed=int(store.seeds[i]),
-        mask=None if store.masks is None else np.asarray(store.masks[i]), details=store.details[i],
-    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""Classes, spacing and unannotated images: in where they are known, and nothing changes where they are not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import make_records, make_store
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medaug_cli.errors import BadInput
+from medaug_cli.store import StoreInfo, StoreWriter, open_store
+from medaug_cli.store.joining import join_stores
+from medaug_cli.store_summary import sentences, summary
+
+NAMES = ["benign", "malignant", "normal"]
+INFO = StoreInfo(
+    tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], class_names=NAMES
+)
+
+
+def published(path, records, info=INFO):
+    writer = StoreWriter(path, info, {})
+    for unit, record in enumerate(records):
+        writer.add(unit, [record])
+        writer.flush()  # a shard each: some know a class, others do not
+    return writer.publish()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    known=st.lists(
+        st.tuples(
+            st.sampled_from([None, *NAMES]),
+            st.sampled_from([None, (1.0, 2.5), (0.5, 0.5)]),
+            st.booleans(),
+        ),
+        min_size=3,
+        max_size=3,
+    )
+)
+def test_what_is_known_of_an_image_comes_back(tmp_path_factory, known):
+    folder = tmp_path_factory.mktemp("store")
+    records = [
+        replace(record, image_class=name, spacing=spacing, annotated=annotated)
+        for record, (name, spacing, annotated) in zip(make_records(3), known, strict=True)
+    ]
+    store = published(folder / "a.h5", records)
+    store.verify()
+    again = [store.record(i) for i in range(3)]
+    assert [(r.image_class, r.spacing, r.annotated) for r in again] == known
+    copy = published(folder / "b.h5", again)
+    assert copy.hash == store.hash
+    assert (store.columns.classes is None) == all(name is None for name, _, _ in known)
+    assert (store.columns.annotated is None) == all(annotated for _, _, annotated in known)
+
+
+def test_a_store_without_them_keeps_its_hash(tmp_path):
+    plain = make_store(tmp_path / "a.h5")
+    names = published(tmp_path / "b.h5", list(make_records()))
+    assert names.hash == plain.hash  # class names that no image uses change nothing
+    some = published(tmp_path / "c.h5", [replace(r, image_class="normal") for r in make_records()])
+    assert some.hash != plain.hash
+    other = published(
+        tmp_path / "d.h5",
+        [replace(r, image_class="normal") for r in make_records()],
+        INFO.model_copy(update={"class_names": ["x", "y", "normal"]}),
+    )
+    assert other.hash != some.hash
+
+
+def test_a_class_without_a_name_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="'cyst' is not among benign, malignant, normal"):
+        published(tmp_path / "a.h5", [replace(r, image_class="cyst") for r in make_records(2)])
+
+
+def test_join_keeps_them_and_refuses_other_names(tmp_path):
+    def half(name, first, info=INFO):
+        records = [replace(r, id=f"{name}{i}", image_class="benign") for i, r in enumerate(make_records(6))]
+        return published(tmp_path / f"{name}.h5", records[first:], info).path
+
+    joined = join_stores([half("a", 0), half("b", 0)], tmp_path / "joined" / "all.h5")
+    assert joined.classes.tolist() == [0] * 12
+    other = half("d", 0, INFO.model_copy(update={"class_names": ["benign"]}))
+    with pytest.raises(BadInput, match="different class names"):
+        join_stores([half("c", 0), other], tmp_path / "joined" / "b.h5")
+
+
+def test_the_summary_counts_them(tmp_path):
+    records = [
+        replace(r, image_class=NAMES[i % 2], spacing=(1.0, 0.5), annotated=i > 1) for i, r in enumerate(make_records(6))
+    ]
+    found = summary(published(tmp_path / "a.h5", records))
+    assert found["images_by_class"] == {"benign": 3, "malignant": 3, "normal": 0}
+    assert found["unannotated"] == 2
+    assert found["spacing"] == [[1.0, 0.5], [1.0, 0.5]]
+    assert "classes: 3 benign, 3 malignant, 0 normal" in sentences(found)
+
+
+def test_a_table_of_another_length_is_refused(tmp_path):
+    import h5py
+
+    store = published(tmp_path / "a.h5", [replace(r, image_class="benign") for r in make_records(3)])
+    with h5py.File(store.path, "r+") as file:
+        file["classes"][0] = 7
+    with pytest.raises(BadInput):
+        open_store(store.path)
+    assert np.isnan(store.spacing).all()
