@@ -86,23 +86,52 @@ def preprocess(
 
     Example: medaug preprocess scans/ --boxes boxes.csv --size 256 --split 0.7,0.1,0.2
     """
-    from medaug_cli.preprocess.frames import Recipe
     from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
+    from medaug_cli.preprocess.recipe import Recipe
 
     if region_mm is not None and regions is None:
         raise UsageError("--region-mm says how wide the cubes of --regions are; give that too, as --regions 32")
-    own = tuple(options.parse_settings(settings).items())
     recipe = Recipe(
-        size if regions is None else regions, strip, fit=fit, strip_settings=own,
-        spacing=options.parse_spacing(spacing), plane=plane, denoising=denoise, bias=bias, on_fail=on_fail,
-        slices=slices, least_area=min_area, label=label, bits=int(bits), keep_masks=keep_masks,
+        size=size if regions is None else regions,
         region_mm=(region_mm or REGION_MM) if regions is not None else 0.0,
-    )  # fmt: skip
+        strip=strip,
+        strip_settings=tuple(options.parse_settings(settings).items()),
+        spacing=options.parse_spacing(spacing),
+        plane=plane,
+        fit=fit,
+        denoising=denoise,
+        bias=bias,
+        bits=int(bits),
+        on_fail=on_fail,
+        slices=slices,
+        least_area=min_area,
+        label=label,
+        keep_masks=keep_masks,
+    )
     with console.bar("preprocess", 1.0) as bar:
-        store = preprocess(PreprocessOptions(
-            scans, out, boxes, masks, split, recipe, reader, modality, keep_going, box_mode, pseudonymise, num_parts,
-            part_id, seed, workers, resume, overwrite, dry_run, bar.to, console.say,
-        ))  # fmt: skip
+        wanted = PreprocessOptions(
+            scans=scans,
+            out=out,
+            boxes=boxes,
+            masks=masks,
+            split=split,
+            recipe=recipe,
+            reader=reader,
+            modality=modality,
+            keep_going=keep_going,
+            box_mode=box_mode,
+            key=pseudonymise,
+            num_parts=num_parts,
+            part_id=part_id,
+            seed=seed,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            report=bar.to,
+            announce=console.say,
+        )
+        store = preprocess(wanted)
     if store is None:
         console.answer({"store": None}, as_json, "nothing was written")
         return

@@ -1,35 +1,27 @@
 """Cubes around the lesions of a volume: as wide in millimetres, one for each, whatever the scanner's voxels."""
 
-from typing import Any
-
 import numpy as np
 
-from medaug_cli.forms.lesions import Lesions
 from medaug_cli.preprocess.recipe import Recipe
-from medaug_cli.preprocess.records import Outcome, carried, doubt, doubt_cover, record_of, report_of
-from medaug_cli.preprocess.stripping import Stripped
+from medaug_cli.preprocess.records import Outcome, Treated, carried, doubt, doubt_cover, record_of, report_of
 from medaug_cli.scans.placement import Placement, around
-from medaug_cli.scans.reading import Scan
 
 ROUND = 8  # mm to which the width of a cube that would hold a lesion is rounded up
 
 
-def cubes(
-    scan: Scan, scaled: np.ndarray, lesions: Lesions, stripped: Stripped, recipe: Recipe, steps: dict[str, Any],
-    spacing: tuple[float, ...],
-) -> Outcome:  # fmt: skip
+def cubes(treated: Treated) -> Outcome:
     """Return a cube for each lesion of a volume (c, z, y, x), with the boxes of the others that lie in it.
 
-    `spacing` is mm in numpy axis order. A lesion that is larger than the cube is cut off and flagged, or skipped where
-    less than 30 % of it is left.
+    A lesion that is larger than the cube is cut off and flagged, or skipped where less than 30 % of it is left.
     """
+    recipe, stripped, lesions, spacing = treated.recipe, treated.stripped, treated.lesions, treated.spacing or ()
     boxes, labels = lesions.whole(recipe.least_area)
     outcome, lesion = Outcome(), None if lesions.values is None else lesions.values > 0
     for number, box in enumerate(boxes):
         own = stripped.in_slices(range(int(box[2]), int(np.ceil(box[5]))))
-        report = report_of(scan, own, number, lesion=number)
+        report = report_of(treated.scan, own, number, lesion=number)
         outcome.reports.append(report)
-        placement = _cube(box, scaled.shape[1:], spacing, recipe)
+        placement = _cube(box, treated.image.shape[1:], spacing, recipe)
         shares, kept = carried(boxes, placement)
         if own.refused or not kept[number]:
             report.state, report.doubtful = "skipped", False
@@ -38,11 +30,20 @@ def cubes(
         if shares[number] < 1 - 1e-4:
             doubt(report, _too_large(box, spacing, recipe))
         doubt_cover(report, boxes[[number]], own.mask)
-        names = [label for label, ok in zip(labels, kept, strict=True) if ok]
-        more = steps | {"lesion": number, "spacing": [recipe.region_mm / recipe.size] * 3}
-        outcome.records.append(record_of(report, scaled, boxes[kept], names, lesion, placement, recipe, more))
+        outcome.records.append(
+            record_of(
+                report,
+                recipe,
+                image=treated.image,
+                lesion=lesion,
+                boxes=boxes[kept],
+                labels=[label for label, ok in zip(labels, kept, strict=True) if ok],
+                placement=placement,
+                steps=treated.steps | {"lesion": number, "spacing": [recipe.region_mm / recipe.size] * 3},
+            )
+        )
     if not len(boxes):
-        outcome.reports.append(report_of(scan, stripped, state="skipped", doubtful=False))
+        outcome.reports.append(report_of(treated.scan, stripped, state="skipped", doubtful=False))
         outcome.reports[0].reason = "no lesion"
     outcome.reports[0].dropped_boxes[:0] = lesions.empty
     return outcome

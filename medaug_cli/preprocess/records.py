@@ -5,16 +5,30 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.forms.lesions import Lesions
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.preprocess.report import SliceReport
-from medaug_cli.preprocess.stripping import Stripped
+from medaug_cli.preprocess.strip import Stripped
 from medaug_cli.scans.placement import Placement
 from medaug_cli.scans.reading import Scan
 from medaug_cli.store import Record
 
 LEAST_SHARE = 0.3  # of a box that must stay in the frame
 LEAST_COVER = 0.5  # of a box that the brain mask should cover
+
+
+@dataclass(frozen=True)
+class Treated:
+    """A scan that was read, stripped and scaled: ready to be cut into images."""
+
+    scan: Scan
+    recipe: Recipe
+    image: np.ndarray  # (c, *s), from 0 to 1
+    lesions: Lesions
+    stripped: Stripped
+    spacing: tuple[float, ...] | None  # mm in numpy axis order
+    steps: dict[str, Any]  # what was done to it, for the record
 
 
 @dataclass
@@ -29,10 +43,14 @@ class Outcome:
 def report_of(scan: Scan, stripped: Stripped, part: int | None = None, **changes: Any) -> SliceReport:
     """Return what there is to say of a scan, or of its slice or lesion `part`, before it is placed."""
     said: dict[str, Any] = {
-        "id": scan.id if part is None else f"{scan.id}-{part:03d}", "file": scan.shown, "state": "kept",
-        "strip": stripped.name, "doubtful": stripped.doubtful, "reason": stripped.reason,
+        "id": scan.id if part is None else f"{scan.id}-{part:03d}",
+        "file": scan.shown,
+        "state": "kept",
+        "strip": stripped.name,
+        "doubtful": stripped.doubtful,
+        "reason": stripped.reason,
         "measures": dict(stripped.measures),
-    }  # fmt: skip
+    }
     return SliceReport(**said | {name: value for name, value in changes.items() if value != ""})
 
 
@@ -52,9 +70,16 @@ def carried(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.nda
 
 
 def record_of(
-    report: SliceReport, scaled: np.ndarray, boxes: np.ndarray, labels: list[str], lesion: np.ndarray | None,
-    placement: Placement, recipe: Recipe, steps: dict[str, Any],
-) -> Record:  # fmt: skip
+    report: SliceReport,
+    recipe: Recipe,
+    *,
+    image: np.ndarray,
+    lesion: np.ndarray | None,
+    boxes: np.ndarray,
+    labels: list[str],
+    placement: Placement,
+    steps: dict[str, Any],
+) -> Record:
     """Return the record of an image (c, *s) from 0 to 1 with the boxes (m, 2*d) that are kept; count them.
 
     `lesion` (*s) becomes its mask, where the recipe wants one.
@@ -67,14 +92,18 @@ def record_of(
     kind: Any = np.uint16 if recipe.bits == 16 else np.uint8
     mask = None
     if recipe.with_masks:
-        full = np.zeros(scaled.shape[1:], bool) if lesion is None else lesion
+        full = np.zeros(image.shape[1:], bool) if lesion is None else lesion
         mask = (cut(full[None].astype(np.float32), "area")[0] >= 0.5).astype(np.uint8)
-    image = np.rint(np.clip(cut(scaled, "linear"), 0, 1) * np.iinfo(kind).max).astype(kind)
-    details = {"file": report.file, "placement": placement.details(), "strip": report.strip, **steps}
     return Record(
-        id=report.id, image=image, boxes=moved, labels=[recipe.label or label for label in labels],
-        patient="", split="", mask=mask, details=details,
-    )  # fmt: skip
+        id=report.id,
+        image=np.rint(np.clip(cut(image, "linear"), 0, 1) * np.iinfo(kind).max).astype(kind),
+        boxes=moved,
+        labels=[recipe.label or label for label in labels],
+        patient="",
+        split="",
+        mask=mask,
+        details={"file": report.file, "placement": placement.details(), "strip": report.strip, **steps},
+    )
 
 
 def doubt_cover(report: SliceReport, boxes: np.ndarray, brain: np.ndarray | None) -> None:

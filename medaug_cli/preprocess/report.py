@@ -81,8 +81,9 @@ class PreprocessReport(Strict):
             said.append(f"{dropped} boxes were dropped: too little of them was left in the frame, or they were empty.")
         for state, words in (
             ("skipped", "were skipped: not readable, not stripped, or not wanted"),
-            ("no annotation", "have no annotation and were left out"), ("blank", "are blank and were left out"),
-        ):  # fmt: skip
+            ("no annotation", "have no annotation and were left out"),
+            ("blank", "are blank and were left out"),
+        ):
             if states[state]:
                 said.append(f"{states[state]} {self.kind}s or files {words}.")
         if self.left_out:
@@ -117,23 +118,22 @@ def _general(reason: str) -> str:
 
 def joined(reports: Sequence[PreprocessReport]) -> PreprocessReport:
     """Return one report of several parts, in order."""
-    return reports[0].model_copy(update={
-        "slices": [each for report in reports for each in report.slices],
-        "histograms": Histogram.each_together([report.histograms for report in reports]),
-        "left_out": [each for report in reports for each in report.left_out],
-        "settings": {name: value for name, value in reports[0].settings.items() if name != "part"},
-        "split_by": "image" if any(report.split_by == "image" for report in reports) else "patient",
-    })  # fmt: skip
+    return reports[0].model_copy(
+        update={
+            "slices": [each for report in reports for each in report.slices],
+            "histograms": Histogram.each_together([report.histograms for report in reports]),
+            "left_out": [each for report in reports for each in report.left_out],
+            "settings": {name: value for name, value in reports[0].settings.items() if name != "part"},
+            "split_by": "image" if any(report.split_by == "image" for report in reports) else "patient",
+        }
+    )
 
 
 def box_sides(report: PreprocessReport) -> list[tuple[str, int]]:
     """Return how many boxes have a longer side of so many stored pixels: (range in words, count)."""
     longer = [max(size) for each in report.slices if each.state == "kept" for size in each.box_sizes]
     ends = [0, *SIZES]
-    rows = [
-        (f"{low}–{high}", sum(low <= side < high for side in longer))
-        for low, high in itertools.pairwise(ends)
-    ]
+    rows = [(f"{low}–{high}", sum(low <= side < high for side in longer)) for low, high in itertools.pairwise(ends)]
     rows.append((f"≥ {SIZES[-1]}", sum(side >= SIZES[-1] for side in longer)))
     while rows and not rows[-1][1]:
         rows.pop()
@@ -148,7 +148,15 @@ def page(report: PreprocessReport) -> str:
     pictures = [each for each in report.slices if each.picture]
     shown = sorted(pictures, key=lambda each: not each.flagged)  # the doubtful ones first
     out = [each for each in report.slices if each.state != "kept"]
-    return Environment(autoescape=True).from_string(template).render(
-        report=report, shown=shown[: SHOWN + EXAMPLES], out=out[:LISTED], more=len(out) - LISTED,
-        flagged=sum(each.flagged for each in report.slices), sides=box_sides(report),
-    )  # fmt: skip
+    return (
+        Environment(autoescape=True)
+        .from_string(template)
+        .render(
+            report=report,
+            shown=shown[: SHOWN + EXAMPLES],
+            out=out[:LISTED],
+            more=len(out) - LISTED,
+            flagged=sum(each.flagged for each in report.slices),
+            sides=box_sides(report),
+        )
+    )

@@ -48,8 +48,15 @@ def training_boxes(store: Store) -> BoxesFile:
     for i in store.indices("train"):
         names = [store.spec.label_names[k] for k in store.labels[i]]
         boxes = [LabelledBox(box=b.tolist(), label=n) for b, n in zip(store.boxes[i], names, strict=True)]
-        images.append(ImageBoxes(
-            id=store.ids[i], width=width, height=height, depth=deep[0] if deep else None, patient=store.patients[i],
-            split="train", boxes=boxes,
-        ))  # fmt: skip
+        images.append(
+            ImageBoxes(
+                id=store.ids[i],
+                width=width,
+                height=height,
+                depth=deep[0] if deep else None,
+                patient=store.patients[i],
+                split="train",
+                boxes=boxes,
+            )
+        )
     return BoxesFile(version=1, images=images)

@@ -18,8 +18,8 @@ from medaug_cli.brain.judgement import judge
 from medaug_cli.brain.slice import Slice
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.plugin import Capabilities
-from medaug_cli.preprocess.frames import Recipe
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
+from medaug_cli.preprocess.recipe import Recipe
 
 DATA = Path(__file__).parents[2] / "examples/data"
 

@@ -17,8 +17,8 @@ from medaug_cli.forms.annotation_forms import corners
 from medaug_cli.forms.annotations import read_annotations
 from medaug_cli.forms.box_forms import FORMS
 from medaug_cli.forms.converting import convert
-from medaug_cli.preprocess.frames import Recipe
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
+from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.scans.grids import moved_boxes
 from medaug_cli.scans.masks import components
 from medaug_cli.scans.survey import find_scans

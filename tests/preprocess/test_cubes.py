@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from medaug_cli.cli import app
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.figures.planes import planes
-from medaug_cli.preprocess.stripping import Stripped
+from medaug_cli.preprocess.strip import Stripped
 from medaug_cli.scans.placement import Placement, around
 from medaug_cli.scans.way_back import scanner_boxes
 from medaug_cli.store import open_store

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.preprocess.frames import Recipe
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
+from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.scans.intensity import bias_field, denoise, noise_level, scale_intensity, to_uint8
 from medaug_cli.scans.placement import Placement, place
 from medaug_cli.scans.way_back import scanner_boxes

@@ -13,8 +13,8 @@ from PIL import Image
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.forms.annotations import inside, read_annotations
-from medaug_cli.preprocess.frames import Recipe
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
+from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.scans.masks import components
 from medaug_cli.scans.survey import find_scans
 from medaug_cli.store import open_store

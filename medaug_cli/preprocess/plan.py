@@ -1,0 +1,181 @@
+"""What a run of `medaug preprocess` will do: which scans, whose, in which split, by which recipe."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medaug_cli import __version__
+from medaug_cli.brain.extraction import check_stripper_choice
+from medaug_cli.brain.files import masks_folder
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import sha256_file
+from medaug_cli.forms.annotations import Annotation, read_annotations, read_masks, with_masks
+from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed_scans
+from medaug_cli.preprocess.recipe import Recipe, check_recipe
+from medaug_cli.preprocess.splits import name_patients, split_scans
+from medaug_cli.scans.masks import is_mask_name
+from medaug_cli.scans.reading import Pixels, Scan, check_volume_kind, read_pixels
+from medaug_cli.scans.survey import LeftOut, survey
+from medaug_cli.store import StoreInfo
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """What `medaug preprocess` takes."""
+
+    scans: Path
+    out: Path
+    boxes: Path | None = None
+    masks: Path | None = None
+    split: str | None = None  # shares, or a CSV file; the annotation's own where it has one
+    recipe: Recipe = field(default_factory=Recipe)
+    reader: str | None = None
+    modality: str | None = None
+    keep_going: bool = False
+    box_mode: str | None = None  # of a data list
+    key: Path | None = None  # for pseudonyms
+    num_parts: int = 1
+    part_id: int = 0
+    seed: int = 0
+    workers: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+    report: Callable[[float, str], None] = lambda share, note: None
+    announce: Callable[[str], None] = lambda sentence: None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, settled before any scan is processed."""
+
+    scans: list[Scan]
+    annotations: dict[str, Annotation]
+    patients: dict[str, str]  # scan id -> patient
+    splits: dict[str, str]  # patient -> split
+    by_patient: bool
+    recipe: Recipe
+    info: StoreInfo
+    units: range  # the scans of this part
+    left_out: list[LeftOut]
+
+
+def plan_of(options: PreprocessOptions) -> Plan:
+    """Settle what a run will do; raise UsageError or BadInput where that cannot be."""
+    check_recipe(options.recipe)
+    if options.boxes is None and options.masks is None:
+        raise UsageError("give the annotations by --boxes, --masks or both")
+    if masks_folder(options.recipe.strip) is None:
+        check_stripper_choice(options.recipe.strip, options.recipe.strip_settings)
+    found = survey(
+        options.scans,
+        say=options.announce,
+        reader=options.reader,
+        modality=options.modality,
+        keep_going=options.keep_going,
+    )
+    scans = found.scans
+    if options.masks is not None:
+        scans = [scan for scan in scans if not is_mask_name(scan.path)] or scans
+    if not check_volume_kind(scans) and options.recipe.region_mm:
+        raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")
+    annotations = _annotations(options, scans)
+    annotated = [scan for scan in scans if scan.id in annotations]
+    if not annotated:
+        raise BadInput(f"none of the {len(scans)} scans in {options.scans} is annotated")
+    recipe = _completed(options, annotated, annotations)
+    patients, known = name_patients(scans, annotations)
+    splits = split_scans(annotated, annotations, patients, options.split, options.boxes, options.seed)
+    names = {recipe.label} if recipe.label else _label_names(annotations)
+    info = _info(options, recipe, sorted(map(str, names)))
+    units = _part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans))
+    return _renamed(options, Plan(scans, annotations, patients, splits, known, recipe, info, units, found.left_out))
+
+
+def _part(options: PreprocessOptions, annotated: Sequence[int], total: int) -> range:
+    """Return the scans of this part: as many annotated ones as another part has, in order."""
+    parts, part = options.num_parts, options.part_id
+    if not 0 <= part < parts:
+        raise UsageError(f"--part-id {part}: with --num-parts {parts} it is 0 to {parts - 1}")
+    if parts > len(annotated):
+        raise UsageError(f"--num-parts {parts}: there are only {len(annotated)} annotated scans to share out")
+    ends = [0, *(annotated[len(annotated) * k // parts] for k in range(1, parts)), total]
+    return range(ends[part], ends[part + 1])
+
+
+def _renamed(options: PreprocessOptions, plan: Plan) -> Plan:
+    """Give scans and patients the names that outputs may know."""
+    key = None if options.key is None else read_key(options.key)
+    patients = renamed_patients(plan.scans, plan.patients, key)
+    scans = renamed_scans(plan.scans, key)
+    new = {old.id: scan.id for old, scan in zip(plan.scans, scans, strict=True)}
+    people = {plan.patients[name]: patients[name] for name in plan.patients}
+    left_out = plan.left_out if key is None else [replace(one, shown="a file", reason="") for one in plan.left_out]
+    return replace(
+        plan,
+        scans=scans,
+        annotations={new[name]: one for name, one in plan.annotations.items()},
+        patients={new[name]: patient for name, patient in patients.items()},
+        splits={people[name]: split for name, split in plan.splits.items()},
+        left_out=left_out,
+    )
+
+
+def _annotations(options: PreprocessOptions, scans: Sequence[Scan]) -> dict[str, Annotation]:
+    found = {} if options.boxes is None else read_annotations(options.boxes, scans, options.box_mode)
+    if options.masks is None:
+        return found
+    if not options.masks.exists():
+        raise BadInput(f"{options.masks} does not exist")
+    if options.boxes is None:
+        return read_masks(options.masks, scans)
+    return with_masks(found, options.masks, scans)
+
+
+def _completed(options: PreprocessOptions, annotated: Sequence[Scan], annotations: dict[str, Annotation]) -> Recipe:
+    """Settle what the first scan decides: channels, and whether the store holds masks."""
+    channels = len(_readable(options, annotated).image)
+    masks = any(annotation.mask is not None for annotation in annotations.values())
+    return replace(options.recipe, channels=3 if channels == 3 else 1, with_masks=masks)
+
+
+def _readable(options: PreprocessOptions, annotated: Sequence[Scan]) -> Pixels:
+    """Return the pixels of the first annotated scan; of the first that can be read, with `keep_going`."""
+    for scan in annotated:
+        try:
+            return read_pixels(scan)
+        except BadInput:
+            if not options.keep_going:
+                raise
+    raise BadInput(f"none of the annotated scans in {options.scans} can be read")
+
+
+def _label_names(annotations: dict[str, Annotation]) -> set[str]:
+    """Return every label that boxes or the values of masks may have."""
+    named = {name for one in annotations.values() for name in (*one.labels, *(one.mask_labels or {}).values())}
+    plain = any(one.mask is not None and one.mask_labels is None for one in annotations.values())
+    return named | {"lesion"} if plain or not named else named
+
+
+def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> StoreInfo:
+    left_out = {"keep_masks"} if recipe.region_mm else {"keep_masks", "region_mm"}
+    settings = {name: value for name, value in asdict(recipe).items() if name not in left_out}
+    settings["percentiles"] = list(recipe.percentiles)
+    inputs = {}
+    for path in (options.boxes, options.masks, None if options.split is None else Path(options.split)):
+        if path is not None and path.is_file():
+            inputs[path.name] = sha256_file(path)
+    own: dict[str, Any] = {"split": options.split}
+    chosen = {"modality": options.modality, "reader": options.reader, "box_mode": options.box_mode}
+    own |= {name: value for name, value in chosen.items() if value is not None}
+    own |= {"pseudonyms": True} if options.key is not None else {}
+    own |= {"part": [options.part_id, options.num_parts]} if options.num_parts > 1 else {}
+    return StoreInfo(
+        tool_version=__version__,
+        command="preprocess",
+        seed=options.seed,
+        label_names=names,
+        inputs=inputs,
+        settings=settings | own,
+    )

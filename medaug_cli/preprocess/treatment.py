@@ -1,0 +1,56 @@
+"""From one file to the slices or cubes of a store: strip, denoise, scale, crop, and carry boxes and masks along."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.lesions import lesions_of
+from medaug_cli.preprocess.cubes import cubes
+from medaug_cli.preprocess.histograms import Histogram
+from medaug_cli.preprocess.recipe import Recipe
+from medaug_cli.preprocess.records import LEAST_COVER, Outcome, Treated, cover, report_of
+from medaug_cli.preprocess.scale import scale, with_channels
+from medaug_cli.preprocess.slices import picture, slices
+from medaug_cli.preprocess.strip import Stripped, spacing_of, strip, without_stripping
+from medaug_cli.preprocess.thumbnails import add_pictures
+from medaug_cli.scans.reading import Scan, read_pixels
+
+
+def treat(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = False) -> Outcome:
+    """Return the slices, or cubes, of one file: doubtful ones with a picture, and one as an example where asked for.
+
+    Raises BadInput if the file cannot be read or does not fit its annotation.
+    """
+    pixels = read_pixels(scan)
+    image = with_channels(pixels.image, recipe.channels)
+    lesions = lesions_of(scan, annotation, pixels)
+    stripped = strip(scan, image, pixels, recipe)
+    if not scan.volume:
+        stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])
+    if stripped.refused:
+        return Outcome(reports=[report_of(scan, stripped, state="skipped")])
+    spacing = spacing_of(scan, pixels, recipe)
+    scaled, steps = scale(image, stripped.mask, recipe, spacing)
+    if pixels.grid is not None and pixels.stored is not None:
+        steps |= {"grid": asdict(pixels.grid), "stored": asdict(pixels.stored)}
+    treated = Treated(scan, recipe, image=scaled, lesions=lesions, stripped=stripped, spacing=spacing, steps=steps)
+    outcome = (cubes if recipe.region_mm and spacing is not None else slices if scan.volume else picture)(treated)
+    stored = [record.image for record in outcome.records]
+    outcome.histograms = {"before": Histogram.of([image]), "after": Histogram.of(stored)} if stored else {}
+    add_pictures(outcome.records, outcome.reports, image, stripped.mask, example)
+    return outcome
+
+
+def _doubted_by_lesions(scan: Scan, stripped: Stripped, image: np.ndarray, boxes: np.ndarray) -> Stripped:
+    """Return a slice with its head for a brain mask that leaves a lesion out: a box may doubt it, never mend it."""
+    if stripped.mask is None or stripped.doubtful or not len(boxes):
+        return stripped
+    least = min(cover(box, stripped.mask) for box in boxes)
+    if least >= LEAST_COVER:
+        return stripped
+    reason = f"the brain mask covers {least:.0%} of a lesion"
+    if stripped.on_fail == "error":
+        raise BadInput(f"{scan.path}: brain extraction is doubtful ({reason}); choose --on-fail crop or skip")
+    return without_stripping(stripped, image, reason)
