@@ -1,18 +1,16 @@
 """Small stores and plugins that many tests share."""
 
-import sys
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import BROWSER
 from hypothesis import settings
 
 from medaug_cli import registry
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.store import Record, StoreInfo, StoreWriter
 
-sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -83,3 +81,13 @@ def real(tmp_path):
     """Return the path of a small real store with its boxes.json beside it."""
     make_store(tmp_path / "real.h5")
     return tmp_path / "real.h5"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start a browser once for all pages; skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()

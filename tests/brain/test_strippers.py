@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from distributions import medaug as run_plugins
+from distributions import write_distribution
 from PIL import Image
-from test_stranger import medaug as run_plugins
-from test_stranger import write_distribution
 
 from medaug_cli import registry
 from medaug_cli.brain import extraction as brain

@@ -1,58 +1,22 @@
 """Every writing command, killed at twenty random moments: nothing published is ever damaged or lost."""
 
-import importlib
-import os
-import pkgutil
-import signal
-import sys
 import time
-import traceback
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import make_records, make_store
+from forking import medaug
 from PIL import Image
 
-import medaug_cli
 from medaug_cli.files import restore_folder
 from medaug_cli.store import open_store
 
-for heavy in ("SimpleITK", "matplotlib.pyplot", "numba", "scipy.stats", "sklearn.ensemble", "sklearn.manifold"):
-    importlib.import_module(heavy)  # once, before the forks
-for module in pkgutil.walk_packages(medaug_cli.__path__, "medaug_cli."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
-torch.zeros(1)
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 MOMENTS = 20
 TRAIN = ("--set", "pause=0.005", "--checkpoint-seconds", "0.02", "--device", "cpu", "--precision", "32")
 
 
-def medaug(arguments, folder, kill_after=None):
-    """Run the command line in a fork of this process, so that its imports are paid once; return its status."""
-    child = os.fork()
-    if child == 0:
-        null, said = os.open(os.devnull, os.O_RDWR), os.open(folder / "said.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-        for stream, to in ((0, null), (1, said), (2, said)):
-            os.dup2(to, stream)
-        os.chdir(folder)
-        sys.argv = ["medaug", *arguments]
-        try:
-            from medaug_cli.cli import main
-
-            main()
-        except SystemExit as stop:
-            os._exit(stop.code or 0)
-        except BaseException:
-            os.write(2, traceback.format_exc().encode())
-            os._exit(99)
-        os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def killed_and_resumed(arguments, folder, results, check=lambda: None, again="--resume"):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from conftest import make_store
-from test_dicom import as_image, head, write_series
+from dicoms import as_image, head, write_series
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app

@@ -1,16 +1,15 @@
 """errors.html in a real browser: a reader sorts, fades and switches the boxes, by mouse and by keyboard."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
+from chromium import BROWSER
 from PIL import Image
 
 from medaug_cli.evaluation import Request, evaluate_files
 from medaug_cli.metrics.report import Analysis
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 SIZES = (12, 30, 20, 40)  # of the lesions, one a picture
 NAME = "<b>one</b>"
@@ -40,13 +39,6 @@ def folder(tmp_path_factory):
     return here / "out"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

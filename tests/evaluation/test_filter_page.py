@@ -1,24 +1,20 @@
 """The contact sheet in a real browser: a person looks, overrules, exports, and filter obeys."""
 
-import shutil
 
 import pytest
-from test_filter import COUNT, folder, sifted
+from chromium import BROWSER
+from heads import COUNT, filtered_folder, sifted
 
 from medaug_cli.store import open_store
 
-__all__ = ["folder"]
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 
 
+
+
 @pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+def folder(tmp_path_factory):
+    return filtered_folder(tmp_path_factory.mktemp("filter"))
 
 
 @pytest.fixture

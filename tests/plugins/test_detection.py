@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_processes import start
+from together import start
 
 from medaug_cli.plugin import ImageSpec, UsageError
 from medaug_cli.testing.examples import constructed

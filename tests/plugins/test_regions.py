@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import laplace
-from test_boxgan import ShortRun, Slices
+from slices import ShortRun, Slices
 
 from medaug_cli.plugin import Condition, UsageError, image_seed
 from medaug_plugins.hosts import MARGIN, window

@@ -4,14 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
+from chromium import BROWSER
+from drawn_slices import as_csv, draw
 from PIL import Image
-from test_filter_page import BROWSER, browser
-from test_scan_forms import as_csv, draw
 
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
 from medaug_cli.preprocess.recipe import Recipe
 
-__all__ = ["browser"]
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from test_dicom import as_image, head, write_series
+from dicoms import as_image, head, write_series
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
@@ -157,16 +157,23 @@ def test_a_worker_that_ends_without_a_word_is_said():
         list(in_order(_die, range(6), 2))
 
 
+ENDLESS = """
+import os, time
+from medaug_cli.preprocess.pool import in_order
+
+def slow(job):
+    time.sleep(0.05)
+    return os.getpid()
+
+if __name__ == "__main__":
+    for pid in in_order(slow, range(10**6), 2):
+        print(pid, flush=True)
+"""
+
+
 def test_workers_end_with_the_process_that_began_them(tmp_path):
-    code = (
-        "import sys, os, time; sys.path.insert(0, {0!r})\n"
-        "from test_scale import _slow\nfrom medaug_cli.preprocess.pool import in_order\n"
-        "if __name__ == '__main__':\n"
-        "    for n, (job, pid) in enumerate(in_order(_slow, range(10**6), 2)):\n"
-        "        print(pid, flush=True)\n"
-    )
     script = tmp_path / "endless.py"
-    script.write_text(code.format(str(Path(__file__).parent)), encoding="utf-8")
+    script.write_text(ENDLESS, encoding="utf-8")
     process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, encoding="utf-8")
     workers = {int(process.stdout.readline()) for _ in range(6)}
     process.kill()

@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from dicoms import as_image, head, write_series
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
@@ -13,53 +14,6 @@ from medaug_cli.errors import BadInput
 from medaug_cli.scans.reading import read_pixels, read_scan
 from medaug_cli.scans.survey import find_scans
 from medaug_cli.store import open_store
-
-SPACING = (1.5, 1.5, 4.0)
-
-
-def head(depth=6, size=40, seed=0):
-    """Return a head (z, y, x) int16 with a bright lesion in its middle slices, and the lesion."""
-    z, y, x = np.indices((depth, size, size), dtype=np.float32)
-    skull = ((x - size / 2) / 15) ** 2 + ((y - size / 2) / 17) ** 2 < 1
-    values = np.where(skull, 400 + 10 * z + 5 * np.sin(x / 3 + seed), 0)
-    lesion = (np.abs(z - depth / 2) < 2) & (np.abs(x - 14) < 3) & (np.abs(y - 22) < 4)
-    return (values + 500 * lesion).astype(np.int16), lesion.astype(np.uint8)
-
-
-def as_image(values, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1)):
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing(SPACING)
-    image.SetOrigin((-30.0, -30.0, 12.0))
-    image.SetDirection(direction)
-    return image
-
-
-def write_series(folder, image, series="1.2.3", patient="Mustermann^Erika", names=None, **tags):
-    """Write a volume as DICOM slices; `tags` maps tags, or functions of the slice's number, to values."""
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    writer.SetImageIO("GDCMImageIO")
-    direction = image.GetDirection()
-    for z in range(image.GetDepth()):
-        part = image[:, :, z]
-        position = image.TransformIndexToPhysicalPoint((0, 0, z))
-        own = {
-            "0008|0060": "MR", "0010|0010": patient, "0010|0020": f"ID {patient}", "0020|000d": "1.2",
-            "0020|000e": series, "0008|0018": f"{series}.{z + 1}", "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
-            "0020|0013": str(z + 1), "0020|0011": "3",
-            "0020|0032": "\\".join(f"{v:g}" for v in position),
-            "0020|0037": "\\".join(f"{direction[i]:g}" for i in (0, 3, 6, 1, 4, 7)),
-            "0028|0030": f"{SPACING[1]:g}\\{SPACING[0]:g}",
-        }  # fmt: skip
-        for tag, value in tags.items():
-            own[tag] = value(z) if callable(value) else value
-        for tag, value in own.items():
-            if value is not None:
-                part.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / (names(z) if names else f"IM{z:04d}.dcm")))
-        writer.Execute(part)
-    return folder
 
 
 def run(folder, *arguments, code=0):

@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from distributions import write_distribution
 from PIL import Image
-from test_stranger import write_distribution
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.scans import reading

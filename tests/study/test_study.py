@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from conftest import make_records, make_store
-from test_kill import medaug
+from forking import medaug
 
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.metrics.operating import Cohort, Scored
