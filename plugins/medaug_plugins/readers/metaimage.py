@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+import numpy as np
+
 from medaug_cli.plugin import BadInput, Capabilities, StoredImage
 from medaug_plugins.readers.nrrd import beside
-from medaug_plugins.readers.volumes import check_voxels, damaged, inflated, read_itk
+from medaug_plugins.readers.volumes import as_text, damaged, inflated, read_voxels, with_header_of_itk
 
 LINES = 500  # of a header
 PLACED = (
     ("ElementSpacing", "ElementSize"), ("TransformMatrix", "Rotation", "Orientation"), ("Offset", "Position", "Origin"),
 )  # fmt: skip
-WIDTH = {
-    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG_LONG": 8,
-    "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
-}  # fmt: skip
+KINDS = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
+}  # type of voxel -> NumPy's name  # fmt: skip
 
 
 @dataclass
@@ -35,11 +37,9 @@ class MetaImage:
             fields = _fields(path, file)
             data = fields["ElementDataFile"]
             if data.upper() == "LOCAL":
-                _check(path, fields, file)
-        if data.upper() != "LOCAL":
-            with beside(path, data).open("rb") as file:
-                _check(path, fields, file)
-        return read_itk(path)
+                return with_header_of_itk(path, *_voxels(path, fields, file))
+        with beside(path, data).open("rb") as file:
+            return with_header_of_itk(path, *_voxels(path, fields, file))
 
 
 def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
@@ -47,7 +47,7 @@ def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
     fields: dict[str, str] = {}
     for _ in range(LINES):
         line = file.readline(4096)
-        name, equals, value = line.decode("ascii", "replace").partition("=")
+        name, equals, value = as_text(line).partition("=")
         if not equals or name.strip() in fields:
             raise damaged(path, f"its header has the line {line[:40]!r}")
         fields[name.strip()] = value.strip()
@@ -60,8 +60,9 @@ def _true(fields: dict[str, str], name: str) -> bool:
     return fields.get(name, "False").lower() in ("true", "1", "t")
 
 
-def _check(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
-    width = WIDTH.get(fields.get("ElementType", ""))
+def _voxels(path: Path, fields: dict[str, str], file: BinaryIO) -> tuple[bytearray, np.dtype]:
+    """Return the bytes of all voxels and their type; raise BadInput unless the header is understood in full."""
+    kind = KINDS.get(fields.get("ElementType", ""))
     try:
         sides = [int(text) for text in fields.get("DimSize", "").split()]
         axes = int(fields.get("NDims", ""))
@@ -70,7 +71,7 @@ def _check(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
         ))  # fmt: skip
     except ValueError as error:
         raise damaged(path, error) from error
-    if width is None or not sides or min(sides) < 1 or axes != len(sides) or channels < 1:
+    if kind is None or not sides or min(sides) < 1 or axes != len(sides) or channels < 1:
         raise damaged(path, f"its voxels are {fields.get('ElementType')!r} of the size {sides}")
     missing = [names[0] for names in PLACED if not set(names) & set(fields)]
     if missing:
@@ -78,7 +79,6 @@ def _check(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
     if skipped or not _true(fields | {"BinaryData": fields.get("BinaryData", "True")}, "BinaryData"):
         raise BadInput(f"{path} has text for voxels, or bytes before them, which is not read; write it anew")
     order = ">" if _true(fields, "BinaryDataByteOrderMSB") or _true(fields, "ElementByteOrderMSB") else "<"
-    kind = {"MET_FLOAT": f"{order}f4", "MET_DOUBLE": f"{order}f8"}.get(fields["ElementType"])
     packed = _true(fields, "CompressedData")
     content: BinaryIO = file
     if packed:
@@ -86,5 +86,6 @@ def _check(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
         size = fields.get("CompressedDataSize")
         if size != str(len(content.getbuffer())):  # type: ignore[attr-defined]
             raise damaged(path, f"it holds {len(content.getbuffer())} bytes where its header says {size}")  # type: ignore[attr-defined]
-    wanted = math.prod(sides) * width * channels
-    check_voxels(path, inflated(content, "zlib" if packed else "raw"), wanted, kind)
+    stored = np.dtype(order + kind)
+    wanted = math.prod(sides) * stored.itemsize * channels
+    return read_voxels(path, inflated(content, "zlib" if packed else "raw"), wanted), stored

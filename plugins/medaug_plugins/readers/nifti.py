@@ -1,7 +1,8 @@
-"""NIfTI-1 and NIfTI-2 in one file, compressed or not.
+"""NIfTI-1 and NIfTI-2 in one file, compressed or not, whatever its name says.
 
-ITK reads what is missing of a NIfTI file, and NaN, as zeros without a word; both are looked for first. A compressed
-file is read to its end, where its checksum is. https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
+Read here and not by ITK, which takes missing voxels and NaN for zeros without a word, knows no NIfTI-2 and refuses axes
+that are not quite at right angles. A compressed file is read to its end, where its checksum is.
+https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
 """
 
 import gzip
@@ -11,16 +12,29 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 
-from medaug_cli.plugin import Capabilities, StoredImage
-from medaug_plugins.readers.volumes import check_voxels, damaged, inflated, read_itk
+from medaug_cli.plugin import Capabilities, Grid, StoredImage
+from medaug_plugins.readers.volumes import checked_grid, damaged, inflated, read_voxels, squeezed
 
 HEADERS = {348: (b"n+1\0", 344), 540: (b"n+2\0\r\n\x1a\n", 4)}  # size -> magic and where it stands
-BITS = {2: 8, 256: 8, 4: 16, 512: 16, 8: 32, 768: 32, 16: 32, 64: 64, 1024: 64, 1280: 64}  # by type of voxel
-FLOATS = {16: "f4", 64: "f8"}
+KINDS = {
+    2: "u1", 256: "i1", 4: "i2", 512: "u2", 8: "i4", 768: "u4", 16: "f4", 64: "f8", 1024: "i8", 1280: "u8"
+}  # type of voxel -> NumPy's name  # fmt: skip
+FIELDS = {  # size -> field -> where it stands and how it is packed
+    348: {
+        "dim": (40, "8h"), "datatype": (70, "2h"), "pixdim": (76, "8f"), "vox_offset": (108, "f"), "scl": (112, "2f"),
+        "xyzt_units": (123, "b"), "codes": (252, "2h"), "places": (256, "18f"),
+    },
+    540: {
+        "datatype": (12, "2h"), "dim": (16, "8q"), "pixdim": (104, "8d"), "vox_offset": (168, "q"), "scl": (176, "2d"),
+        "codes": (344, "2i"), "places": (352, "18d"), "xyzt_units": (500, "i"),
+    },
+}  # fmt: skip
+UNITS = {1: 1000.0, 3: 0.001}  # metres and micrometres in mm; all else is taken for mm
+SCANNER = 1  # the code of places as the scanner gave them
 SIDE = 1 << 16  # more voxels in a row are no scan
 REACH = 1e4  # mm; a voxel wider than that is none
 
@@ -32,29 +46,55 @@ class Nifti:
     capabilities: ClassVar[Capabilities] = Capabilities(dims=(3,), channels=(1,))
     suffixes: ClassVar[tuple[str, ...]] = (".nii", ".nii.gz")
 
+    def claims(self, path: Path) -> bool:
+        """Tell whether a file without a known suffix holds a NIfTI header, compressed or not."""
+        try:
+            with _opened(path) as file:
+                header = file.read(max(HEADERS))
+        except (EOFError, OSError, zlib.error):
+            return False
+        return any(header[place : place + len(magic)] == magic for magic, place in HEADERS.values())
+
     def read(self, files: Sequence[Path]) -> StoredImage:
         """Return the volume; raise BadInput where the file is not whole."""
-        _check(files[0])
-        return read_itk(files[0])
+        path = files[0]
+        try:
+            with _opened(path) as file:
+                header = _header(path, file)
+                voxels = read_voxels(path, inflated(file, "raw"), header.count * header.kind.itemsize)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # of a header that is cut off
+            raise damaged(path, error) from error
+        values = np.frombuffer(voxels, header.kind).reshape(header.shape[::-1])
+        return StoredImage(_scaled(squeezed(path, values), *header.scale)[None], header.grid)
 
 
 @dataclass(frozen=True)
 class _Header:
-    wanted: int  # bytes of voxels
-    start: int  # where they begin
-    kind: str | None  # of floats
+    shape: tuple[int, ...]  # x first
+    kind: np.dtype
+    scale: tuple[float, float]  # factor and shift
+    grid: Grid
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
 
 
-def _check(path: Path) -> None:
+def _opened(path: Path) -> BinaryIO:
+    """Open a file by what it holds: there are compressed ones whose name does not say so, and the other way round."""
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
-    try:
-        with gzip.open(path) if packed else path.open("rb") as opened:
-            file = cast(BinaryIO, opened)
-            header = _header(path, file)
-            check_voxels(path, inflated(file, "raw"), header.wanted, header.kind)
-    except (EOFError, OSError, zlib.error) as error:
-        raise damaged(path, error) from error
+    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
+
+
+def _scaled(values: np.ndarray, slope: float, shift: float) -> np.ndarray:
+    """Return values as float32, multiplied and shifted in double precision, slice by slice."""
+    if (slope, shift) == (1.0, 0.0):
+        return values.astype(np.float32)
+    scaled = np.empty(values.shape, np.float32)
+    for part, own in zip(scaled, values, strict=True):
+        part[...] = own * np.float64(slope) + np.float64(shift)
+    return scaled
 
 
 def _header(path: Path, file: BinaryIO) -> _Header:
@@ -68,53 +108,66 @@ def _header(path: Path, file: BinaryIO) -> _Header:
     magic, place = HEADERS[size]
     if len(header) < size or header[place : place + len(magic)] != magic:
         raise damaged(path, "its header is no NIfTI header of a single file")
-    if size == 348:
-        axes, *shape = struct.unpack_from(f"{order}8h", header, 40)
-        coded, bits = struct.unpack_from(f"{order}2h", header, 70)
-        widths = struct.unpack_from(f"{order}8f", header, 76)
-        start = struct.unpack_from(f"{order}f", header, 108)[0]
-    else:
-        coded, bits = struct.unpack_from(f"{order}2h", header, 12)
-        axes, *shape = struct.unpack_from(f"{order}8q", header, 16)
-        widths = struct.unpack_from(f"{order}8d", header, 104)
-        start = struct.unpack_from(f"{order}q", header, 168)[0]
-    if coded not in BITS or bits != BITS[coded]:
+    fields = {
+        name: struct.unpack_from(order + form, header, place) for name, (place, form) in FIELDS[size].items()
+    }  # fmt: skip
+    (axes, *shape), (coded, bits), (start,) = fields["dim"], fields["datatype"], fields["vox_offset"]
+    if coded not in KINDS or bits != 8 * np.dtype(KINDS[coded]).itemsize:
         raise damaged(path, f"its voxels have the type {coded} in {bits} bits, which is no type of grey values")
     if not 1 <= axes <= 7 or not all(1 <= side <= SIDE for side in shape[:axes]):
         raise damaged(path, f"its shape {shape} of {axes} axes is none")
-    if not all(math.isfinite(width) and 0 < abs(width) < REACH for width in widths[1 : min(axes, 3) + 1]):
-        raise damaged(path, f"its voxels are {widths[1:4]} mm wide")
+    if not all(math.isfinite(width) and 0 < abs(width) < REACH for width in fields["pixdim"][1 : min(axes, 3) + 1]):
+        raise damaged(path, f"its voxels are {fields['pixdim'][1:4]} mm wide")
     if not (math.isfinite(start) and size <= start < 1 << 30 and start == int(start)):
         raise damaged(path, f"its voxels are said to begin at byte {start}")
-    slope, shift = struct.unpack_from(f"{order}2{'f' if size == 348 else 'd'}", header, 112 if size == 348 else 176)
-    if not (math.isfinite(slope) and math.isfinite(shift) and (slope == 0 or 1e-12 < abs(slope) < 1e12)):
-        raise damaged(path, f"its values are to be multiplied by {slope} and shifted by {shift}")
-    _check_places(path, order, size, header, np.array(widths))
     file.read(int(start) - size)
-    kind = order + FLOATS[coded] if coded in FLOATS else None
-    return _Header(math.prod(shape[:axes]) * bits // 8, int(start), kind)
+    kind = np.dtype(order + KINDS[coded])
+    return _Header(tuple(shape[:axes]), kind, _scale(path, *fields["scl"]), _grid(path, fields))
 
 
-def _check_places(path: Path, order: str, size: int, header: bytes, widths: np.ndarray) -> None:
-    """Raise BadInput where qform and sform, which place voxels in the same space, contradict each other."""
-    if size == 348:
-        codes = struct.unpack_from(f"{order}2h", header, 252)
-        numbers = np.array(struct.unpack_from(f"{order}18f", header, 256))
-    else:
-        codes = struct.unpack_from(f"{order}2i", header, 344)
-        numbers = np.array(struct.unpack_from(f"{order}18d", header, 352))
-    if codes[0] != codes[1] or codes[0] < 1:
-        return
-    b, c, d = numbers[:3]
-    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d)) if np.isfinite(numbers[:3]).all() else math.nan
+def _scale(path: Path, slope: float, shift: float) -> tuple[float, float]:
+    """Return what values are multiplied by and shifted by; a slope that is 0, NaN or infinite means neither."""
+    if slope == 0 or not math.isfinite(slope):
+        return 1.0, 0.0
+    if not (math.isfinite(shift) and 1e-12 < abs(slope) < 1e12):
+        raise damaged(path, f"its values are to be multiplied by the slope {slope} and shifted by {shift}")
+    return slope, shift
+
+
+def _grid(path: Path, fields: dict[str, tuple[Any, ...]]) -> Grid:
+    """Return where the voxels lie: by the sform where it alone is given or is the scanner's, else by the qform."""
+    codes, widths, numbers = fields["codes"], np.abs(fields["pixdim"][1:4]), np.array(fields["places"], np.float64)
+    unit = UNITS.get(fields["xyzt_units"][0] & 7, 1.0)
+    if max(codes) < 1:  # no place at all
+        x, y, z = map(float, widths * unit)
+        return Grid((x, y, z))
+    rows = numbers[6:].reshape(3, 4)
+    turned = np.column_stack([_turned(fields["pixdim"], numbers), numbers[3:6]])
+    if codes[0] == codes[1]:
+        _check_places(path, widths, turned, rows)
+    placed = rows if codes[0] < 1 or codes[1] == SCANNER else turned
+    placed = placed * [[-1], [-1], [1]] * unit  # to the left and the back
+    spacing = np.linalg.norm(placed[:, :3], axis=0)
+    if not np.isfinite(placed).all() or spacing.min() <= 0:
+        raise damaged(path, "its sform or qform does not say where its voxels lie")
+    return checked_grid(path, spacing.tolist(), placed[:, 3].tolist(), placed[:, :3] / spacing)
+
+
+def _turned(pixdim: Sequence[float], numbers: np.ndarray) -> np.ndarray:
+    """Return the axes (3, 3) in mm, a column an axis, that the quaternion of the qform describes."""
+    b, c, d = numbers[:3] / max(1.0, float(np.linalg.norm(numbers[:3])))
+    a = np.sqrt(np.maximum(0.0, 1 - b * b - c * c - d * d))
     turned = np.array([
         [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
         [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
         [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
     ])  # fmt: skip
-    turned = turned * widths[1:4] * [1, 1, -1 if widths[0] < 0 else 1]
-    rows = numbers[6:].reshape(3, 4)
-    near = 0.01 * float(np.abs(widths[1:4]).max())
-    same = np.abs(rows[:, :3] - turned).max() <= near and np.abs(rows[:, 3] - numbers[3:6]).max() <= 10 * near
+    return turned * np.array(pixdim[1:4]) * [1, 1, -1 if pixdim[0] < 0 else 1]
+
+
+def _check_places(path: Path, widths: np.ndarray, turned: np.ndarray, rows: np.ndarray) -> None:
+    """Raise BadInput where qform and sform, which place voxels in the same space, contradict each other."""
+    near = 0.01 * float(widths.max())
+    same = np.abs(rows[:, :3] - turned[:, :3]).max() <= near and np.abs(rows[:, 3] - turned[:, 3]).max() <= 10 * near
     if not same:
         raise damaged(path, "its two ways to place its voxels, qform and sform, contradict each other")

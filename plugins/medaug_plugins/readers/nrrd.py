@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+import numpy as np
+
 from medaug_cli.plugin import BadInput, Capabilities, StoredImage
-from medaug_plugins.readers.volumes import check_voxels, damaged, inflated, read_itk
+from medaug_plugins.readers.volumes import as_text, damaged, inflated, read_voxels, with_header_of_itk
 
 LINES = 500  # of a header
 TYPES = {
-    1: "signed char|int8|int8_t|uchar|unsigned char|uint8|uint8_t",
-    2: "short|short int|signed short|signed short int|int16|int16_t|ushort|unsigned short|unsigned short int|uint16|"
-    "uint16_t",
-    4: "int|signed int|int32|int32_t|uint|unsigned int|uint32|uint32_t|float",
-    8: "longlong|long long|long long int|signed long long|signed long long int|int64|int64_t|ulonglong|"
-    "unsigned long long|unsigned long long int|uint64|uint64_t|double",
-}  # bytes -> names
-WIDTH = {name: width for width, names in TYPES.items() for name in names.split("|")}
+    "i1": "signed char|int8|int8_t",
+    "u1": "uchar|unsigned char|uint8|uint8_t",
+    "i2": "short|short int|signed short|signed short int|int16|int16_t",
+    "u2": "ushort|unsigned short|unsigned short int|uint16|uint16_t",
+    "i4": "int|signed int|int32|int32_t",
+    "u4": "uint|unsigned int|uint32|uint32_t",
+    "i8": "longlong|long long|long long int|signed long long|signed long long int|int64|int64_t",
+    "u8": "ulonglong|unsigned long long|unsigned long long int|uint64|uint64_t",
+    "f4": "float",
+    "f8": "double",
+}  # NumPy's name -> NRRD's
+KINDS = {name: kind for kind, names in TYPES.items() for name in names.split("|")}
 WORDS = """dimension|type|block size|blocksize|encoding|endian|content|old min|oldmin|old max|oldmax|min|max|
     data file|datafile|line skip|lineskip|byte skip|byteskip|number|sample units|sampleunits|space|space dimension|
     space units|space origin|space directions|measurement frame|sizes|spacings|thicknesses|axis mins|axismins|axis maxs|
@@ -41,17 +47,15 @@ class Nrrd:
             fields = _fields(path, file)
             data = fields.get("data file", fields.get("datafile"))
             if data is None:
-                _check(path, fields, file)
-        if data is not None:
-            with beside(path, data).open("rb") as file:
-                _check(path, fields, file)
-        return read_itk(path)
+                return with_header_of_itk(path, *_voxels(path, fields, file))
+        with beside(path, data).open("rb") as file:
+            return with_header_of_itk(path, *_voxels(path, fields, file))
 
 
 def beside(path: Path, name: str) -> Path:
     """Return a data file in a header's own folder; raise BadInput where it is not one file there."""
-    data = (path.parent / name).resolve()
-    if data.parent != path.parent.resolve() or not data.is_file():
+    data = path.parent / name
+    if Path(name).name != name or not data.is_file():
         raise BadInput(f"{path} has its voxels in {name!r}, which is no single file beside it")
     return data
 
@@ -69,7 +73,7 @@ def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
             if {"data file", "datafile"} & set(fields):
                 return fields
             break
-        name, colon, value = line.decode("ascii", "replace").partition(":")
+        name, colon, value = as_text(line).partition(":")
         if line.startswith(b"#") or value.startswith("="):  # a comment, or a note of key and value
             continue
         if not colon or name.strip().lower() in fields or name.strip().lower() not in FIELDS:
@@ -78,22 +82,23 @@ def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
     raise damaged(path, "its header does not end")
 
 
-def _check(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
+def _voxels(path: Path, fields: dict[str, str], file: BinaryIO) -> tuple[bytearray, np.dtype]:
+    """Return the bytes of all voxels and their type; raise BadInput unless the header is understood in full."""
     encoding = ENCODINGS.get(fields.get("encoding", "").lower())
     if encoding is None:
         raise BadInput(f"{path} is encoded as {fields.get('encoding')!r}; raw and gzip are read")
     if any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip")):
         raise BadInput(f"{path} skips lines or bytes before its voxels, which is not read; write it anew")
-    width = WIDTH.get(fields.get("type", "").lower())
+    kind = KINDS.get(fields.get("type", "").lower())
     try:
         sides = [int(text) for text in fields.get("sizes", "").split()]
         axes = int(fields.get("dimension", ""))
     except ValueError as error:
         raise damaged(path, error) from error
-    if width is None or not sides or min(sides) < 1 or axes != len(sides):
+    if kind is None or not sides or min(sides) < 1 or axes != len(sides):
         raise damaged(path, f"its voxels are {fields.get('type')!r} of the sizes {sides}")
     order = "<" if fields.get("endian", "little").lower() == "little" else ">"
-    if width > 1 and fields.get("endian", "").lower() not in ("little", "big"):
+    stored = np.dtype(order + kind)
+    if stored.itemsize > 1 and fields.get("endian", "").lower() not in ("little", "big"):
         raise damaged(path, "it does not say in which order the bytes of a voxel are (endian)")
-    kind = {"float": f"{order}f4", "double": f"{order}f8"}.get(fields["type"].lower())
-    check_voxels(path, inflated(file, encoding), math.prod(sides) * width, kind)
+    return read_voxels(path, inflated(file, encoding), math.prod(sides) * stored.itemsize), stored

@@ -2,8 +2,9 @@
 
 import bz2
 import gzip
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,7 @@ import numpy as np
 from medaug_cli.plugin import BadInput, Grid, StoredImage
 
 CHUNK = 1 << 20
+FLAT = 1e-3  # volume that three axes of length one span, below which they lie in one plane
 
 
 def damaged(path: Path, reason: object) -> BadInput:
@@ -21,31 +23,58 @@ def damaged(path: Path, reason: object) -> BadInput:
     return BadInput(f"{path} cannot be read, it is truncated, damaged or something else ({said})")
 
 
-def read_itk(path: Path) -> StoredImage:
-    """Read a volume of one channel with ITK; raise BadInput for anything else."""
+def as_text(line: bytes) -> str:
+    """Return a line of a header, in UTF-8 or else in Latin-1, which has a letter for every byte."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
+def with_header_of_itk(path: Path, voxels: bytearray, kind: np.dtype) -> StoredImage:
+    """Return a volume of one channel: its shape and place as ITK reads them of its header, and its voxels as given."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        scan = sitk.ReadImage(str(path))
+        reader.ReadImageInformation()
     except RuntimeError as error:
         raise damaged(path, error) from error
-    size = "x".join(map(str, scan.GetSize()))
-    while scan.GetDimension() > 3 and scan.GetSize()[-1] == 1:
-        scan = scan[..., 0]
-    if scan.GetDimension() != 3 or scan.GetNumberOfComponentsPerPixel() != 1:
+    if reader.GetNumberOfComponents() != 1:
+        raise BadInput(f"{path} has {reader.GetNumberOfComponents()} channels; give one file a channel")
+    d, shape = reader.GetDimension(), reader.GetSize()[::-1]
+    if math.prod(shape) * kind.itemsize != len(voxels):
+        raise damaged(path, f"its header is understood as {shape} in one place and otherwise in another")
+    values = squeezed(path, np.frombuffer(voxels, kind).reshape(shape))
+    direction = np.reshape(reader.GetDirection(), (d, d))[:3, :3]
+    return StoredImage(
+        values.astype(np.float32)[None],
+        checked_grid(path, reader.GetSpacing()[:3], reader.GetOrigin()[:3], direction),
+    )
+
+
+def checked_grid(path: Path, spacing: Sequence[float], origin: Sequence[float], direction: np.ndarray) -> Grid:
+    """Return a grid; raise BadInput unless its voxels have a width and its axes, columns of `direction`, fill space."""
+    if not (np.isfinite([*spacing, *origin]).all() and min(spacing) > 0):
+        raise damaged(path, f"its voxels are {'x'.join(map(str, spacing))} mm wide")
+    if not (np.isfinite(direction).all() and abs(np.linalg.det(direction)) > FLAT):
+        raise damaged(path, "its axes lie in one plane")
+    (dx, dy, dz), (x, y, z) = map(float, spacing), map(float, origin)
+    return Grid((dx, dy, dz), (x, y, z), tuple(direction.ravel().tolist()))
+
+
+def squeezed(path: Path, values: np.ndarray) -> np.ndarray:
+    """Return a volume (z, y, x) without further axes of one; raise BadInput for anything else."""
+    size = "x".join(map(str, values.shape[::-1]))
+    while values.ndim > 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim != 3:
         raise BadInput(f"{path} is no volume of one channel (its size is {size}); give one file a volume")
-    if min(scan.GetSize()) < 2:
+    if min(values.shape) < 2:
         raise BadInput(f"{path} is a volume of {size} voxels; give single slices as PNG")
-    return stored(scan)
-
-
-def stored(scan) -> StoredImage:  # type: ignore[no-untyped-def]
-    """Return a volume of SimpleITK as it is."""
-    import SimpleITK as sitk
-
-    grid = Grid(scan.GetSpacing(), scan.GetOrigin(), scan.GetDirection())
-    return StoredImage(sitk.GetArrayFromImage(scan).astype(np.float32)[None], grid)
+    return values
 
 
 def inflated(file: BinaryIO, encoding: str) -> Iterator[bytes]:
@@ -65,22 +94,17 @@ def inflated(file: BinaryIO, encoding: str) -> Iterator[bytes]:
         raise EOFError("its compressed data end too early or too late")
 
 
-def check_voxels(path: Path, chunks: Iterator[bytes], wanted: int, kind: str | None) -> None:
-    """Raise BadInput unless there are exactly `wanted` bytes of voxels, all finite where `kind` is a float type."""
-    found = odd = 0
-    rest = b""
-    width = np.dtype(kind).itemsize if kind else 1
+def read_voxels(path: Path, chunks: Iterator[bytes], wanted: int) -> bytearray:
+    """Return exactly `wanted` bytes of voxels; raise BadInput where there are fewer or more."""
+    voxels = bytearray()
     try:
         for chunk in chunks:
-            found += len(chunk)
-            if kind:
-                whole = rest + chunk
-                rest = whole[len(whole) // width * width :]
-                values = np.frombuffer(whole[: len(whole) - len(rest)], kind)
-                odd += int(np.count_nonzero(~np.isfinite(values)))
+            voxels += chunk
+            if len(voxels) > wanted:
+                break
     except (EOFError, OSError, zlib.error) as error:
         raise damaged(path, error) from error
-    if found != wanted:
+    if len(voxels) != wanted:
+        found = "more" if len(voxels) > wanted else str(len(voxels))
         raise damaged(path, f"it holds {found} bytes of voxels where its header says {wanted}")
-    if odd:
-        raise BadInput(f"{path} holds {odd} voxels that are NaN or infinite; give them a number first")
+    return voxels
