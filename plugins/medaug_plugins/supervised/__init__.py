@@ -1,0 +1,1 @@
+"""The training loop that detectors, classifiers and segmenters share."""
