@@ -1,11 +1,13 @@
 """Brain masks that somebody else made: files with the scans' names in a folder."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medaug_cli.errors import BadInput
-from medaug_cli.scans.masks import find_masks
+from medaug_cli.scans.pairing import Say, pair_masks
 from medaug_cli.scans.reading import Scan, read_scan
 
 
@@ -14,11 +16,22 @@ def masks_folder(strip: str) -> Path | None:
     return Path(strip) if "/" in strip or "\\" in strip or strip == "." else None
 
 
-def read_brain_mask(folder: Path, scan: Scan, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the brain mask (*s) of a scan; raise BadInput if there is none, or one of another shape."""
+def with_brain_masks(folder: Path, scans: Sequence[Scan], say: Say = lambda sentence: None) -> list[Scan]:
+    """Return scans with the brain masks that a folder holds for them; raise BadInput where one has two."""
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder of brain masks")
-    path = find_masks(folder, [scan])[scan.id]
+    pairs = pair_masks(folder, scans, say, brain=True).masks
+    for scan in scans:
+        if len(pairs.get(scan.id, ())) > 1:
+            raise BadInput(f"{scan.relative} has two brain masks, {pairs[scan.id][0]} and {pairs[scan.id][1]}")
+    return [replace(scan, brain_mask=pairs[scan.id][0]) if scan.id in pairs else scan for scan in scans]
+
+
+def read_brain_mask(folder: Path, scan: Scan, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the brain mask (*s) of a scan; raise BadInput if there is none, or one of another shape."""
+    path = scan.brain_mask
+    if path is None:
+        raise BadInput(f"{folder} holds no brain mask with the name of {scan.relative}")
     mask = read_scan(path, labels=True).image.max(0)
     if mask.shape != shape:
         raise BadInput(f"the brain mask {path} has the shape {mask.shape}, its scan {scan.relative} has {shape}")

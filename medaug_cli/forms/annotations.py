@@ -8,7 +8,8 @@ import numpy as np
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import parse_json
-from medaug_cli.scans.masks import Labels, find_masks, label_names
+from medaug_cli.scans.masks import Labels, label_names
+from medaug_cli.scans.pairing import Say, pair_masks
 from medaug_cli.scans.reading import Scan, stem_of, suffix_of, suffixes
 
 FORMATS = "a boxes.json, COCO JSON, MONAI data list or CSV file, or a folder of YOLO .txt, VOC .xml or mask files"
@@ -26,8 +27,14 @@ class Annotation:
     split: str | None = None
     size: tuple[int, ...] | None = None  # width, height and depth that the file claims
     mask: Path | None = None
+    more_masks: tuple[Path, ...] = ()  # further parts of the mask, each a lesion of its own
     mask_labels: Labels | None = None  # what the values of the mask stand for
     millimetres: bool = False  # boxes are places in DICOM's axes rather than voxels
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """Return the files of the mask, the parts of one picture in order."""
+        return () if self.mask is None else (self.mask, *self.more_masks)
 
     def arrays(self) -> np.ndarray:
         """Return the boxes (m, 4), or (m, 6) in 3D, float32."""
@@ -102,20 +109,30 @@ def _refuse_mode(path: Path, box_mode: str | None) -> None:
         raise UsageError(f"--box-mode is for MONAI's data lists; {path} is none, its form says what its numbers are")
 
 
-def read_masks(path: Path, scans: Sequence[Scan]) -> dict[str, Annotation]:
-    """Find the mask of each scan that has one, and what its values stand for; see find_masks."""
+def read_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: None) -> dict[str, Annotation]:
+    """Find the mask of each scan that has one, and what its values stand for; see pair_masks."""
     return {
-        name: Annotation(mask=mask, mask_labels=label_names(mask)) for name, mask in find_masks(path, scans).items()
+        name: Annotation(mask=masks[0], more_masks=masks[1:], mask_labels=label_names(masks[0]))
+        for name, masks in pair_masks(path, scans, say).masks.items()
     }
 
 
-def with_masks(boxes: dict[str, Annotation], path: Path, scans: Sequence[Scan]) -> dict[str, Annotation]:
+def with_masks(
+    boxes: dict[str, Annotation], path: Path, scans: Sequence[Scan], say: Say = lambda sentence: None
+) -> dict[str, Annotation]:
     """Return annotations by boxes with the masks that their scans have."""
-    masks = read_masks(path, scans)
+    masks = read_masks(path, scans, say)
     return {
-        name: replace(one, mask=masks[name].mask, mask_labels=masks[name].mask_labels) if name in masks else one
+        name: replace(one, mask=own.mask, more_masks=own.more_masks, mask_labels=own.mask_labels)
+        if (own := masks.get(name)) else one
         for name, one in boxes.items()
-    }
+    }  # fmt: skip
+
+
+def holds_masks(path: Path) -> bool:
+    """Tell whether a folder of annotations holds masks rather than files of text."""
+    kinds = {suffix_of(file) for file in path.rglob("*") if file.is_file()} if path.is_dir() else set()
+    return bool(kinds & set(suffixes())) and not kinds & {".xml", ".txt"}
 
 
 def inside(boxes: np.ndarray, width: int, height: int, place: str) -> tuple[np.ndarray, np.ndarray]:
@@ -140,5 +157,4 @@ def inside_volume(boxes: np.ndarray, size: Sequence[int], place: str) -> tuple[n
         raise BadInput(f"{place}: the box {boxes[far][0].tolist()} lies outside its image of {shape} pixels")
     return cut, (cut[:, d:] > cut[:, :d]).all(1)
 
-
-__all__ = ["Annotation", "inside", "inside_volume", "read_annotations", "read_masks", "stem_of", "with_masks"]
+__all__ = ["Annotation", "inside", "inside_volume", "read_annotations", "stem_of"]

@@ -9,11 +9,10 @@ from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, safe_id
 from medaug_cli.errors import BadInput
 from medaug_cli.files import refuse_existing
 from medaug_cli.forms.annotation_forms import size_of
-from medaug_cli.forms.annotations import Annotation, inside_volume, read_annotations
+from medaug_cli.forms.annotations import Annotation, holds_masks, inside_volume, read_annotations
 from medaug_cli.forms.box_forms import write_form
-from medaug_cli.forms.lesions import mask_values
 from medaug_cli.scans.grids import placed_boxes
-from medaug_cli.scans.masks import is_mask_name, labelled_components
+from medaug_cli.scans.masks import joined_parts, labelled_components, mask_values
 from medaug_cli.scans.reading import Scan, read_stored
 from medaug_cli.scans.survey import survey
 
@@ -27,8 +26,7 @@ def convert(
     Volumes have boxes in 3D. Raises BadInput for boxes outside their image, and where `form` cannot hold them.
     """
     refuse_existing(out, overwrite)
-    found = survey(scans, say, modality=modality).scans
-    plain = [scan for scan in found if not is_mask_name(scan.path)] or found
+    plain = survey(scans, say, modality=modality, marks=[marks] if holds_masks(marks) else []).scans
     annotations = read_annotations(marks, plain, box_mode)
     boxes = BoxesFile(version=1, images=[
         _image(scan, annotations[scan.id], least) for scan in plain if scan.id in annotations
@@ -40,9 +38,10 @@ def convert(
 def _image(scan: Scan, annotation: Annotation, least: int) -> ImageBoxes:
     boxes, labels = annotation.boxes, annotation.labels
     if annotation.mask is not None:
-        values = mask_values(annotation.mask, read_stored((annotation.mask,)).image)
+        parts = [mask_values(path, read_stored((path,)).image) for path in annotation.masks]
+        values, names = joined_parts(parts, annotation.mask_labels)
         size = values.shape[::-1]
-        found, labels = labelled_components(values, annotation.mask_labels, least)
+        found, labels = labelled_components(values, names, least)
         boxes = [tuple(map(float, box)) for box in found]
     else:
         size = _size(scan, annotation)

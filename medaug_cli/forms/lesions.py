@@ -1,17 +1,14 @@
 """The lesions of a scan in the pixels that are processed: from flat boxes, boxes in 3D, or a mask."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation, inside_volume
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
-from medaug_cli.scans.masks import Labels, labelled_components
+from medaug_cli.scans.masks import Labels, joined_parts, labelled_components, mask_values
 from medaug_cli.scans.reading import Pixels, Scan, read_scan
-
-LIGHT = 127  # of 255, from which a mask in a JPEG, which has no clean edges, is marked
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def lesions_of(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
     """Return the lesions that an annotation names; raise BadInput where it does not fit its scan."""
     _check_size(scan, annotation, pixels)
     if annotation.mask is not None:
-        return Lesions(np.zeros((0, 4), np.float32), [], [], _values(scan, annotation, pixels), annotation.mask_labels)
+        return Lesions(np.zeros((0, 4), np.float32), [], [], *_values(scan, annotation, pixels))
     boxes = annotation.arrays()
     if scan.volume and len(boxes):
         boxes = _upright_boxes(scan, annotation, pixels)
@@ -89,17 +86,14 @@ def _upright_boxes(scan: Scan, annotation: Annotation, pixels: Pixels) -> np.nda
     return np.clip(moved_boxes(cut, pixels.stored, pixels.grid), 0, size).astype(np.float32)
 
 
-def _values(scan: Scan, annotation: Annotation, pixels: Pixels) -> np.ndarray:
-    path = Path(annotation.mask or "")
-    found = read_scan(path, labels=True).image
-    if found.shape[1:] != pixels.image.shape[1:]:
-        raise BadInput(
-            f"the mask {path} has the shape {found.shape[1:]}, its scan {scan.relative} has {pixels.image.shape[1:]}"
-        )
-    return mask_values(path, found)
-
-
-def mask_values(path: Path, image: np.ndarray) -> np.ndarray:
-    """Return the values (*s) int32 of a mask that was read as (c, *s)."""
-    values = image.max(0)
-    return (values > LIGHT if path.suffix.lower() in (".jpg", ".jpeg") else values).astype(np.int32)
+def _values(scan: Scan, annotation: Annotation, pixels: Pixels) -> tuple[np.ndarray, Labels | None]:
+    values = []
+    for path in annotation.masks:
+        found = read_scan(path, labels=True).image
+        if found.shape[1:] != pixels.image.shape[1:]:
+            raise BadInput(
+                f"the mask {path} has the shape {found.shape[1:]}, its scan {scan.relative} has "
+                f"{pixels.image.shape[1:]}"
+            )
+        values.append(mask_values(path, found))
+    return joined_parts(values, annotation.mask_labels)

@@ -140,7 +140,9 @@ def _without_paths(sentence: str, scan: Scan, annotation: Annotation) -> str:
     """Return a sentence that calls files what outputs call them."""
     for path in scan.all_files:
         sentence = sentence.replace(str(path), scan.shown if len(scan.all_files) == 1 else f"a slice of {scan.shown}")
-    return sentence.replace(str(annotation.mask), "its mask").replace(scan.relative, scan.shown)
+    for mask in annotation.masks:
+        sentence = sentence.replace(str(mask), "its mask")
+    return sentence.replace(scan.relative, scan.shown)
 
 
 __all__ = ["PreprocessOptions", "preprocess"]

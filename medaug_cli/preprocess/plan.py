@@ -7,14 +7,13 @@ from typing import Any
 
 from medaug_cli import __version__
 from medaug_cli.brain.extraction import check_stripper_choice
-from medaug_cli.brain.files import masks_folder
+from medaug_cli.brain.files import masks_folder, with_brain_masks
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import sha256_file
-from medaug_cli.forms.annotations import Annotation, read_annotations, read_masks, with_masks
+from medaug_cli.forms.annotations import Annotation, holds_masks, read_annotations, read_masks, with_masks
 from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed_scans
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
 from medaug_cli.preprocess.splits import name_patients, split_scans
-from medaug_cli.scans.masks import is_mask_name
 from medaug_cli.scans.reading import Pixels, Scan, check_volume_kind, read_pixels
 from medaug_cli.scans.survey import LeftOut, survey
 from medaug_cli.store import StoreInfo
@@ -66,18 +65,20 @@ def plan_of(options: PreprocessOptions) -> Plan:
     check_recipe(options.recipe)
     if options.boxes is None and options.masks is None:
         raise UsageError("give the annotations by --boxes, --masks or both")
-    if masks_folder(options.recipe.strip) is None:
+    brains = masks_folder(options.recipe.strip)
+    if brains is None:
         check_stripper_choice(options.recipe.strip, options.recipe.strip_settings)
+    marks = [path for path in (options.masks, brains) if path is not None]
+    marks += [options.boxes] if options.boxes is not None and holds_masks(options.boxes) else []
     found = survey(
         options.scans,
         say=options.announce,
         reader=options.reader,
         modality=options.modality,
         keep_going=options.keep_going,
+        marks=marks,
     )
-    scans = found.scans
-    if options.masks is not None:
-        scans = [scan for scan in scans if not is_mask_name(scan.path)] or scans
+    scans = found.scans if brains is None else with_brain_masks(brains, found.scans, options.announce)
     if not check_volume_kind(scans) and options.recipe.region_mm:
         raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")
     annotations = _annotations(options, scans)
@@ -129,8 +130,8 @@ def _annotations(options: PreprocessOptions, scans: Sequence[Scan]) -> dict[str,
     if not options.masks.exists():
         raise BadInput(f"{options.masks} does not exist")
     if options.boxes is None:
-        return read_masks(options.masks, scans)
-    return with_masks(found, options.masks, scans)
+        return read_masks(options.masks, scans, options.announce)
+    return with_masks(found, options.masks, scans, options.announce)
 
 
 def _completed(options: PreprocessOptions, annotated: Sequence[Scan], annotations: dict[str, Annotation]) -> Recipe:

@@ -31,6 +31,7 @@ class Scan:
     private: bool = False  # `relative` and `id` tell who the patient is
     shown: str = ""  # what outputs call the file
     identity: str = field(default="", repr=False)  # of the patient; nothing but a keyed hash of it is ever written
+    brain_mask: Path | None = None  # that somebody else made
 
     @property
     def name(self) -> str:
@@ -99,6 +100,13 @@ def suffixes(volumes: bool | None = None) -> tuple[str, ...]:
 def is_volume_reader(reader: Any) -> bool:
     """Tell whether a reader gives volumes rather than pictures."""
     return 3 in reader.capabilities.dims
+
+
+def is_volume_file(path: Path) -> bool | None:
+    """Tell whether a file's suffix is of volumes rather than pictures; None where it may be of both, or of neither."""
+    kinds = {3 in one.capabilities.dims for one in readers().values() if suffix_of(path) in one.suffixes}
+    kinds |= {2 not in one.capabilities.dims for one in readers().values() if suffix_of(path) in one.suffixes}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def suffix_of(path: Path) -> str:

@@ -1,7 +1,6 @@
 """Find the scans in a folder: which reader reads each file, which files belong together, which modality is wanted."""
 
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from medaug_cli.boxes import safe_id
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.plugin import ScanFiles
+from medaug_cli.scans.pairing import CHANNEL, CHANNEL_FOLDERS, MODALITY, listed, masks_among
 from medaug_cli.scans.reading import (
     Scan,
     broken_readers,
@@ -22,11 +22,7 @@ from medaug_cli.scans.reading import (
 )
 
 Say = Callable[[str], None]
-MODALITY = re.compile(  # the names of BraTS and BIDS
-    r"[_.-](t1|t1w|t1n|t1c|t1ce|t1gd|t1post|t1wce|t2|t2w|t2f|t2flair|flair|dwi|adc|pd|swi)$", re.IGNORECASE
-)
-CHANNEL = re.compile(r"_(\d{4})$")  # of nnU-Net and nnDetection, in folders of these names
-CHANNEL_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
+CHANNELS = 10  # of a picture: a number from there on is that of a frame
 ALL = "all"
 
 
@@ -54,10 +50,11 @@ def find_scans(source: Path, say: Say = lambda sentence: None) -> list[Scan]:
 
 def survey(
     source: Path, say: Say = lambda sentence: None, reader: str | None = None, modality: str | None = None,
-    keep_going: bool = False,
+    keep_going: bool = False, marks: Sequence[Path] = (),
 ) -> Found:  # fmt: skip
     """Return the scans of a file or folder, sorted by path, and what is left out; `say` hears of the latter too.
 
+    `marks` are the files and folders of masks that are given; masks are never scans, see `masks_among`.
     Raises BadInput if there is no scan, and for a damaged file unless `keep_going`; UsageError where a choice of reader
     or modality is missing.
     """
@@ -69,6 +66,11 @@ def survey(
         say(reason)
     root = source if source.is_dir() else source.parent
     files = sorted(_walk(source)) if source.is_dir() else [source]
+    masks = masks_among(files, root, marks) if source.is_dir() else set()
+    if masks:
+        names = [file.relative_to(root).as_posix() for file in files if file in masks]
+        say(f"{len(names)} files are masks by their place or name, not scans: {listed(names)}")
+        files = [file for file in files if file not in masks]
     by_reader = _by_reader(files, reader, say)
     scans: list[Scan] = []
     left_out: list[LeftOut] = []
@@ -156,8 +158,9 @@ def _check_ids(source: Path, scans: Sequence[Scan]) -> None:
 def case_and_modality(scan: Scan) -> tuple[str, str | None]:
     """Split a scan's name as BraTS and nnU-Net form it, `case_t1ce` or `case_0000`, into case and modality."""
     found = None if scan.files else MODALITY.search(scan.name)
-    if found is None and scan.volume and scan.path.parent.name in CHANNEL_FOLDERS:
+    if found is None and not scan.files and scan.path.parent.name in CHANNEL_FOLDERS:
         found = CHANNEL.search(scan.name)
+        found = found if scan.volume or (found and int(found.group(1)) < CHANNELS) else None
     return (scan.name[: found.start()], found.group(1).lower()) if found else (scan.name, None)
 
 

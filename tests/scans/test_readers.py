@@ -11,7 +11,7 @@ from PIL import Image
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.scans import reading
-from medaug_cli.scans.masks import find_masks
+from medaug_cli.scans.pairing import pair_masks
 from medaug_cli.scans.reading import read_pixels, read_scan
 from medaug_cli.scans.survey import find_scans, survey
 from medaug_cli.testing import check_reader
@@ -168,8 +168,8 @@ def test_a_modality_must_be_chosen_where_there_are_several(tmp_path):
         find_scans(brats(tmp_path))
     scans = survey(tmp_path, modality="T1CE").scans
     assert [scan.id for scan in scans] == ["B1_t1ce", "B2_t1ce"]
-    assert {path.name for path in find_masks(tmp_path, scans).values()} == {"B1_seg.nii.gz", "B2_seg.nii.gz"}
-    assert len(survey(tmp_path, modality="all").scans) == 8
+    assert {mask.name for (mask,) in pair_masks(tmp_path, scans).masks.values()} == {"B1_seg.nii.gz", "B2_seg.nii.gz"}
+    assert len(survey(tmp_path, modality="all").scans) == 6
     with pytest.raises(UsageError, match="the choices are flair, t1, t1ce"):
         survey(tmp_path, modality="t2")
 
@@ -190,7 +190,8 @@ def test_channels_of_nnunet_have_their_mask_under_the_name_of_the_case(tmp_path)
     with pytest.raises(UsageError, match="0000, 0001"):
         find_scans(tmp_path / "imagesTr")
     scans = survey(tmp_path / "imagesTr", modality="0001").scans
-    assert {path.name for path in find_masks(tmp_path / "labelsTr", scans).values()} == {"a.nii.gz", "b.nii.gz"}
+    pairs = pair_masks(tmp_path / "labelsTr", scans).masks
+    assert [mask.name for (mask,) in pairs.values()] == ["a.nii.gz", "b.nii.gz"]
 
 
 def test_what_is_no_scan_is_counted(tmp_path):

@@ -1,0 +1,191 @@
+"""Which mask belongs to which scan, in layouts that people have: right pairs, what is left over, what is refused."""
+
+import re
+
+import pytest
+
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.scans.pairing import pair_masks
+from medaug_cli.scans.survey import survey
+
+LAYOUTS = {  # files, SCANS, MASKS, {scan: its masks}
+    "same stem in another folder": (
+        "scans/a.png scans/b.png masks/a.png masks/b.png", "scans", "masks", {"a": ["a"], "b": ["b"]}),
+    "only one is annotated": (
+        "p1/s_1.png p1/s_2.png p1/s_3.png p1/s_3_mask.png p2/s_3.png", ".", ".", {"p1/s_3": ["s_3_mask"]}),
+    "numbers that begin alike": (
+        "x_1.tif x_1_mask.tif x_10.tif x_10_mask.tif x_11.tif x_11_mask.tif", ".", ".",
+        {"x_1": ["x_1_mask"], "x_10": ["x_10_mask"], "x_11": ["x_11_mask"]}),
+    "BUSI": (
+        "benign (1).png|benign (1)_mask.png|benign (1)_mask_1.png|benign (1)_mask_2.png|benign (11).png|"
+        "benign (11)_mask.png", ".", ".",
+        {"benign (1)": ["benign (1)_mask", "benign (1)_mask_1", "benign (1)_mask_2"],
+         "benign (11)": ["benign (11)_mask"]}),
+    "ten parts keep their order": (
+        "a.png a_mask_10.png a_mask_2.png a_mask_1.png", ".", ".", {"a": ["a_mask_1", "a_mask_2", "a_mask_10"]}),
+    "LiTS": (
+        "volume-0.nii volume-1.nii volume-10.nii segmentation-0.nii segmentation-1.nii segmentation-10.nii", ".", ".",
+        {"volume-0": ["segmentation-0"], "volume-1": ["segmentation-1"], "volume-10": ["segmentation-10"]}),
+    "BTCV": ("img/img0001.nii.gz label/label0001.nii.gz", "img", "label", {"img0001": ["label0001"]}),
+    "BraTS 2021": (
+        "B_1/B_1_t1ce.nii.gz B_1/B_1_seg.nii.gz B_2/B_2_t1ce.nii.gz B_2/B_2_seg.nii.gz", ".", ".",
+        {"B_1/B_1_t1ce": ["B_1_seg"], "B_2/B_2_t1ce": ["B_2_seg"]}),
+    "BraTS 2023": (
+        "BraTS-GLI-1-0/BraTS-GLI-1-0-t1c.nii.gz BraTS-GLI-1-0/BraTS-GLI-1-0-seg.nii.gz", ".", ".",
+        {"BraTS-GLI-1-0/BraTS-GLI-1-0-t1c": ["BraTS-GLI-1-0-seg"]}),
+    "nnU-Net": (
+        "imagesTr/c_0000.nii.gz imagesTr/d_0000.nii.gz labelsTr/c.nii.gz labelsTr/d.nii.gz", "imagesTr", "labelsTr",
+        {"c_0000": ["c"], "d_0000": ["d"]}),
+    "nnU-Net, pictures": (
+        "imagesTr/c_0000.png imagesTr/d_0000.png labelsTr/c.png labelsTr/d.png", "imagesTr", "labelsTr",
+        {"c_0000": ["c"], "d_0000": ["d"]}),
+    "nnU-Net, from the folder above": (
+        "imagesTr/c_0000.nii.gz labelsTr/c.nii.gz dataset.json", ".", ".", {"imagesTr/c_0000": ["c"]}),
+    "MSD": (
+        "imagesTr/lung_001.nii.gz imagesTr/lung_003.nii.gz labelsTr/lung_001.nii.gz", "imagesTr", "labelsTr",
+        {"lung_001": ["lung_001"]}),
+    "KiTS": (
+        "case_0/imaging.nii.gz case_0/segmentation.nii.gz case_1/imaging.nii.gz case_1/segmentation.nii.gz", ".", ".",
+        {"case_0/imaging": ["case_0/segmentation"], "case_1/imaging": ["case_1/segmentation"]}),
+    "a folder a case, a file a mask": (
+        "scans/c1/image.nii.gz scans/c2/image.nii.gz masks/c1.nii.gz masks/c2.nii.gz", "scans", "masks",
+        {"c1/image": ["c1"], "c2/image": ["c2"]}),
+    "two visits in a folder": (
+        "1/Pre_Scan_T1.nii.gz 1/Pre_Mask.nii.gz 1/Post_Scan_T1.nii.gz 1/Post_Mask.nii.gz", ".", ".",
+        {"1/Pre_Scan_T1": ["Pre_Mask"], "1/Post_Scan_T1": ["Post_Mask"]}),
+    "images/ and masks/ from the folder above": (
+        "images/a.png images/b.png masks/a.png masks/b.png", ".", ".",
+        {"images/a": ["masks/a"], "images/b": ["masks/b"]}),
+    "images/ and masks/ of each split": (
+        "train/images/a.jpg train/masks/a.jpg test/images/a.jpg test/masks/a.jpg", ".", ".",
+        {"train/images/a": ["train/masks/a"], "test/images/a": ["test/masks/a"]}),
+    "masks/ below the scans": ("a.png b.png masks/a.png masks/b.png", ".", "masks", {"a": ["a"], "b": ["b"]}),
+    "BUS-BRA": (
+        "Images/bus_0001-l.png Images/bus_0001-r.png Masks/mask_0001-l.png Masks/mask_0001-r.png", "Images", "Masks",
+        {"bus_0001-l": ["mask_0001-l"], "bus_0001-r": ["mask_0001-r"]}),
+    "ISIC": (
+        "Training_Input/ISIC_1.jpg Training_GroundTruth/ISIC_1_segmentation.png", "Training_Input",
+        "Training_GroundTruth", {"ISIC_1": ["ISIC_1_segmentation"]}),
+    "PROMISE12": ("Case00.mhd Case00_segmentation.mhd", ".", ".", {"Case00": ["Case00_segmentation"]}),
+    "ACDC": (
+        "patient1/patient1_frame01.nii.gz patient1/patient1_frame01_gt.nii.gz", ".", ".",
+        {"patient1/patient1_frame01": ["patient1_frame01_gt"]}),
+    "Slicer": ("scans/c1.nrrd masks/c1.seg.nrrd", "scans", "masks", {"c1": ["c1.seg"]}),
+    "words before the word": ("a.nii a_lesion_mask.nii b.nii b_manual_seg.nii", ".", ".",
+        {"a": ["a_lesion_mask"], "b": ["b_manual_seg"]}),
+    "capitals": ("Case1.png CASE1_Mask.PNG case2.png case2Mask.png", ".", ".",
+        {"Case1": ["CASE1_Mask"], "case2": ["case2Mask"]}),
+    "masks in one folder, scans in many": (
+        "scans/p1/a.png scans/p2/b.png masks/a.png masks/b.png", "scans", "masks", {"p1/a": ["a"], "p2/b": ["b"]}),
+    "names of the store": ("scans/p1/a.png scans/p2/a.png kept/p1-a.png kept/p2-a.png", "scans", "kept",
+        {"p1/a": ["p1-a"], "p2/a": ["p2-a"]}),
+    "BIDS": (
+        "sub-1/ses-1/anat/sub-1_ses-1_T1w.nii.gz sub-1/ses-1/anat/sub-1_ses-1_label-L_desc-T1lesion_mask.nii.gz "
+        "sub-2/ses-1/anat/sub-2_ses-1_T1w.nii.gz sub-2/ses-1/anat/sub-2_ses-1_label-L_desc-T1lesion_mask.nii.gz",
+        ".", ".",
+        {"sub-1/ses-1/anat/sub-1_ses-1_T1w": ["sub-1_ses-1_label-L_desc-T1lesion_mask"],
+         "sub-2/ses-1/anat/sub-2_ses-1_T1w": ["sub-2_ses-1_label-L_desc-T1lesion_mask"]}),
+    "BIDS, derivatives": (
+        "rawdata/sub-1/dwi/sub-1_dwi.nii.gz derivatives/lesions/sub-1/dwi/sub-1_msk.nii.gz", "rawdata", "derivatives",
+        {"sub-1/dwi/sub-1_dwi": ["sub-1_msk"]}),
+    "the scan's own name holds a word for masks": (
+        "scans/label_free_1.png scans/label_free_2.png masks/label_free_1.png masks/label_free_2.png", "scans", "masks",
+        {"label_free_1": ["label_free_1"], "label_free_2": ["label_free_2"]}),
+}  # fmt: skip
+
+AMBIGUOUS = {  # files, SCANS, MASKS, both names
+    "two scans of one name": ("scans/p1/a.png scans/p2/a.png masks/a.png", "scans", "masks", ("p1/a.png", "p2/a.png")),
+    "two masks of one scan": ("a.png a_mask.png a_seg.png", ".", ".", ("a_mask.png", "a_seg.png")),
+    "two suffixes": ("scans/a.nii.gz masks/a.nii masks/a.nii.gz", "scans", "masks", ("a.nii", "a.nii.gz")),
+    "two readers": ("s/a.png m/mask-0/a.png m/mask-1/a.png", "s", "m", ("mask-0/a.png", "mask-1/a.png")),
+    "two words for images": ("image_1.png scan_1.png mask_1.png", ".", ".", ("image_1.png", "scan_1.png")),
+    "two runs": (
+        "sub-1_run-1_T1w.nii.gz sub-1_run-2_T1w.nii.gz sub-1_label-L_mask.nii.gz", ".", ".",
+        ("sub-1_run-1_T1w", "sub-1_run-2_T1w")),
+    "a number of a part or of a slice": (
+        "slice.png slice_3.png slice_mask_3.png slice_3_mask.png", ".", ".", ("slice_mask_3.png", "slice_3")),
+}  # fmt: skip
+
+NEVER = {  # a mask here is of another scan, or of none: files, SCANS, MASKS
+    "the only one": ("scans/a.png scans/b.png masks/c.png", "scans", "masks"),
+    "the most alike": ("scans/case_1.png masks/case_12.png masks/case_2_mask.png", "scans", "masks"),
+    "of another patient": ("scans/p1/a.png masks/p2/a.png", "scans", "masks"),
+    "a volume of a picture": ("scans/a.png masks/a.nii.gz", "scans", "masks"),
+    "of a brain": ("sub-1_T1w.nii.gz sub-1_desc-brain_mask.nii.gz", ".", "."),
+    "no word for masks beside the scan": ("a.png a_old.png a2.png", ".", "."),
+}
+
+
+def laid_out(folder, files, scans, masks):
+    """Make empty files; return the folders of scans and of masks."""
+    for name in files.split("|" if "|" in files else None):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder / scans, folder / masks
+
+
+def paired(scans, masks, say=lambda sentence: None):
+    found = survey(scans, say, marks=[masks]).scans
+    return found, pair_masks(masks, found, say)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_scan_gets_the_mask_of_its_name(tmp_path, layout):
+    files, scans, masks, wanted = LAYOUTS[layout]
+    found, pairs = paired(*laid_out(tmp_path, files, scans, masks))
+    names = {scan.id: scan.name for scan in found}
+    got = {names[key]: [mask.relative_to(tmp_path).as_posix() for mask in own] for key, own in pairs.masks.items()}
+    assert set(got) == set(wanted)
+    for scan, own in got.items():
+        for path, end in zip(own, wanted[scan], strict=True):
+            assert re.sub(r"(\.nii)?\.\w+$", "", path).endswith(end)
+            assert path in [one.removeprefix("./") for one in (files.split("|") if "|" in files else files.split())]
+    assert not {scan.path for scan in found} & {mask for own in pairs.masks.values() for mask in own}
+
+
+@pytest.mark.parametrize("layout", AMBIGUOUS)
+def test_what_may_be_two_is_refused_with_both_names(tmp_path, layout):
+    files, scans, masks, names = AMBIGUOUS[layout]
+    with pytest.raises(BadInput) as refused:
+        paired(*laid_out(tmp_path, files, scans, masks))
+    assert all(name in str(refused.value) for name in names)
+
+
+@pytest.mark.parametrize("layout", NEVER)
+def test_a_mask_is_never_given_to_a_scan_whose_name_it_does_not_carry(tmp_path, layout):
+    with pytest.raises(BadInput, match="holds no mask with the name of a scan"):
+        paired(*laid_out(tmp_path, *NEVER[layout]))
+
+
+def test_what_is_left_over_is_said(tmp_path):
+    said = []
+    files = "a.png b.png c.png d.png e.png a_mask.png x_mask.png sub/y_mask.png"
+    _, pairs = paired(*laid_out(tmp_path, files, ".", "."), said.append)
+    assert [path.name for path in pairs.unclaimed] == ["y_mask.png", "x_mask.png"]
+    assert said == [
+        "3 files are masks by their place or name, not scans: a_mask.png, sub/y_mask.png, x_mask.png",
+        "2 masks carry the name of no scan and are left out: sub/y_mask.png, x_mask.png",
+        "4 of 5 scans have no mask: b.png, c.png, d.png and 1 more",
+    ]
+
+
+def test_masks_beside_scans_are_no_scans_where_none_are_given(tmp_path):
+    laid_out(tmp_path, "a.png a_mask.png roi_1.png data/images/b.png data/masks/b.png", ".", ".")
+    assert sorted(scan.relative for scan in survey(tmp_path).scans) == ["a.png", "data/images/b.png", "roi_1.png"]
+
+
+def test_one_file_is_the_mask_of_one_scan(tmp_path):
+    scans, mask = laid_out(tmp_path, "scans/a.png scans/b.png other.png", "scans", "other.png")
+    found = survey(scans).scans
+    with pytest.raises(UsageError, match="is one mask for 2 scans"):
+        pair_masks(mask, found)
+    assert pair_masks(mask, found[:1]).masks == {"a": (mask,)}
+
+
+def test_brain_masks_may_be_called_so(tmp_path):
+    names = "a.nii.gz b.nii.gz c.nii.gz m/a_brain_mask.nii.gz m/b_brainmask.nii.gz m/c_bet.nii.gz"
+    scans, masks = laid_out(tmp_path, names, ".", "m")
+    found = survey(scans, marks=[masks]).scans
+    assert {key: own[0].name for key, own in pair_masks(masks, found, brain=True).masks.items()} == {
+        "a": "a_brain_mask.nii.gz", "b": "b_brainmask.nii.gz", "c": "c_bet.nii.gz",
+    }  # fmt: skip
