@@ -10,15 +10,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from medaug_cli.commands.table_lines import table_lines
+from medaug_cli.tables import Table, printable
+
 QUIET_SECONDS = 30.0  # between lines where stderr is no terminal
 
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
-results = Console(highlight=False, soft_wrap=True)
+# names and paths are shown as they are: no markup in brackets, no emoji between colons
+messages = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+results = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(sentence: str) -> None:
     """Tell the person something, on stderr."""
-    messages.print(sentence, markup=False)
+    messages.print(printable(sentence))
 
 
 def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
@@ -26,7 +30,15 @@ def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
     if as_json:
         sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
     else:
-        results.print(text, markup=False)
+        results.print(printable(text))
+
+
+def show(table: Table) -> None:
+    """Print a table and its notes on stdout."""
+    for line in table_lines(table, results.width):
+        results.print(line)
+    for sentence in table.notes:
+        results.print(printable(sentence), style="dim")
 
 
 class Bar:
@@ -69,8 +81,8 @@ def bar(title: str, total: float, shown: bool = True) -> Iterator[Bar]:
         yield Bar(None, title, total)
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=messages) as progress:
         yield Bar(progress, title, total)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.tables import Cell, fixed, name, printable, table
 
 if TYPE_CHECKING:
     from medaug_cli.metrics.report import Metrics
@@ -100,26 +101,16 @@ def _edges(sizes: str | None) -> tuple[float, ...] | None:
 def _show_twelve(numbers: dict[str, list[float]], as_json: bool) -> None:
     from medaug_cli.metrics.coco import NAMES
 
-    rows = [{"detector": name, "coco": values} for name, values in numbers.items()]
-    width = max(map(len, numbers))
-    lines = [f"{name:{width}}  " + "  ".join(f"{n} {v:.3f}" for n, v in zip(NAMES, values, strict=True))
-             for name, values in numbers.items()]  # fmt: skip
-    console.answer({"rows": rows}, as_json, "\n".join(lines))
+    if as_json:
+        console.answer({"rows": [{"detector": one, "coco": values} for one, values in numbers.items()]}, True, "")
+        return
+    rows = [[Cell(kind), *(fixed(values[i]) for values in numbers.values())] for i, kind in enumerate(NAMES)]
+    console.show(table("COCO's twelve numbers", ["measure", *map(name, numbers)], rows))
 
 
 def _show(metrics: "Metrics") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from medaug_cli.metrics.table import data_note, tables
 
-    from medaug_cli.metrics.table import data_note, narrow, tables
-
-    console.results.print(" ".join(data_note(metrics)), markup=False)
+    console.results.print(printable(" ".join(data_note(metrics))))
     for each in tables(metrics):
-        shown = Table(title=each.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for i, name in enumerate(each.header):
-            shown.add_column(name, justify="right" if i else "left", overflow="fold")
-        for row in each.rows:
-            shown.add_row(*map(narrow, row))
-        console.results.print(shown)
-        for sentence in each.notes:
-            console.results.print(sentence, style="dim", markup=False)
+        console.show(each)

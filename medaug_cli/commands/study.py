@@ -77,19 +77,9 @@ def study(
 
 
 def _show(report: "StudyReport") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from medaug_cli.study.figures import words
     from medaug_cli.study.page import measures
+    from medaug_cli.study.tables import compared
 
     for part in report.fractions:
         for name in measures(report):
-            table = Table(title=f"{part.patients} patients: {words(name)}", title_justify="left", box=SIMPLE_HEAD)
-            for heading in ("arm", "mean", "difference, 95 %", "p (Holm)", "verdict"):
-                table.add_column(heading, justify="left" if heading == "arm" else "right", overflow="fold")
-            for arm in part.arms:
-                own = arm.against_real_only.get(name)
-                said = ("", "", "") if own is None else (own.words(), f"{own.p_holm:.3f}", own.verdict)
-                table.add_row(arm.arm, f"{arm.mean[name]:.3f}", *said)
-            console.results.print(table)
+            console.show(compared(part, name, seeds=False))

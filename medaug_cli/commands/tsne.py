@@ -1,7 +1,7 @@
 """`medaug tsne`: look at real against synthetic images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -50,33 +50,6 @@ def tsne(
 
 
 def _show(report: "MapReport") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from medaug_cli.embedding.tables import numbers_table
 
-    table = Table(
-        title=f"Against the real training images, features {report.features}", title_justify="left",
-        box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    for name in ("set", "1-NN", "KID", "prec.", "recall", "dens.", "cover.", "spread", "copies"):
-        table.add_column(name, justify="right" if name != "set" else "left", no_wrap=name == "set")
-    rows: list[tuple[str, Any, str]] = [] if report.reference is None else [("real, held out", report.reference, "")]
-    rows += [(e.name, e, "" if e.suspicious is None else f"{e.suspicious:.1%}") for e in report.sets]
-    for name, row, copies in rows:
-        table.add_row(
-            name, f"{row.one_nn_accuracy:.2f}", f"{row.kid:.3f}", f"{row.precision:.2f}", f"{row.recall:.2f}",
-            f"{row.density:.2f}", f"{row.coverage:.2f}", f"{row.spread:.3f}", copies,
-        )  # fmt: skip
-    console.results.print(table)
-    for name, row, _ in rows:
-        if row.fidelity is not None:
-            console.results.print(
-                f"{name}: {row.fidelity.found:.2f} of {row.fidelity.boxes} boxes show a lesion that the detector finds "
-                f"({row.fidelity.shuffled:.2f} with the boxes of other images)",
-                markup=False,
-            )
-    console.results.print(
-        "1-NN: how often a nearest neighbour tells the two apart (0.5: not at all). Copies: images nearer to a "
-        "training image than 99 % of held-out real images are, in the features that see most (1 % is expected). "
-        "The first row is the best to hope for.",
-        style="dim", markup=False,
-    )  # fmt: skip
+    console.show(numbers_table(report))

@@ -49,10 +49,11 @@ def draw_map(options: MapOptions) -> MapReport:
     options.announce(f"t-SNE of {len(points)} images to {options.dims} dimensions")
     places, perplexity, trust = layout(points, options.dims, options.perplexity, options.seed)
     report = _report(options, sets, places, perplexity, trust)
+    from medaug_cli.embedding.tables import numbers_table
     from medaug_cli.figures.scatter import save_scatter
 
     write_json(report_path, report)
-    save_scatter(options.out, report, _examples(sets.shown, places), _pairs(sets, report))
+    save_scatter(options.out, report, numbers_table(report), _examples(sets.shown, places), _pairs(sets, report))
     return report
 
 

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: metrics.json, table.md, froc.svg and .csv, evaluation.html, detections, overlays."""
+"""The folder of an evaluation: metrics.json, table.md, table.csv, froc.svg, froc.csv, pages, detections, overlays."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -29,9 +29,11 @@ from medaug_cli.files import (
 from medaug_cli.metrics.analysis import analyse
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes
 from medaug_cli.metrics.coco_files import as_detections
+from medaug_cli.metrics.details import details
 from medaug_cli.metrics.matching import BY_DISTANCE, RULES
 from medaug_cli.metrics.report import ANY_IOU, Analysis, Findings, Metrics, hit_words
-from medaug_cli.metrics.table import markdown
+from medaug_cli.metrics.table import markdown, tables
+from medaug_cli.tables import as_csv
 
 METRICS = "metrics.json"
 
@@ -123,6 +125,7 @@ def _write_numbers(work: Path, request: Request, evidence: Evidence, findings: F
     metrics = findings.metrics
     write_json(work / METRICS, as_json(metrics))
     publish_text(work / "table.md", markdown(metrics))
+    publish_text(work / "table.csv", as_csv([*tables(metrics), *details(metrics)]))
     publish_text(work / "froc.csv", froc_csv(metrics, findings.curves))
     for name, file in file_names(evidence.found).items():
         rows = as_detections(evidence.found[name], evidence.image_ids, evidence.category_ids[name])

@@ -3,9 +3,11 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from medaug_cli.figures.drawing import as_svg, drawing, legend
 from medaug_cli.metrics.operating import MATCHED_FPS, Froc
 from medaug_cli.metrics.report import Metrics, hit_words, label
 
@@ -42,30 +44,28 @@ def corners(heights: np.ndarray) -> np.ndarray:
 
 def froc_svg(metrics: Metrics, curves: Curves) -> str:
     """Draw one panel an IoU, one curve a detector (and seed), with 95 % intervals at matched rates, as SVG text."""
-    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    with matplotlib.rc_context({"svg.hashsalt": "medaug", "svg.fonttype": "none", "font.size": 9}):
+    with drawing():
         figure = Figure(figsize=(1.2 + 4.2 * len(curves), 4.2), layout=ConstrainedLayoutEngine(wspace=0.06))
         panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
+        named: list[tuple[str, Any]] = []
         for panel, (iou, frocs) in zip(panels, curves.items(), strict=True):
             _label(panel, hit_words(metrics.rule, f"≥ {label(iou)}"))
-            for i, seeds in enumerate(frocs):
-                _draw(panel, metrics, i, iou, seeds)
+            named = [(metrics.rows[i].detector, _draw(panel, metrics, i, iou, seeds)) for i, seeds in enumerate(frocs)]
         panels[0].set_ylabel("sensitivity")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
-        target = io.BytesIO()
-        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": "medaug"})
-    return target.getvalue().decode()
+        legend(figure, named, loc="outside upper center", ncols=4, frameon=False)
+        return as_svg(figure)
 
 
-def _draw(panel, metrics: Metrics, i: int, iou: float, seeds: Sequence[Froc]) -> None:
+def _draw(panel: Any, metrics: Metrics, i: int, iou: float, seeds: Sequence[Froc]) -> Any:
+    """Draw a detector's curves; return the line of its first seed."""
     row, colour = metrics.rows[i], COLOURS[i % len(COLOURS)]
-    for seed, curve in enumerate(seeds):
+    width, lines = (1.6 if len(seeds) == 1 else 0.9), []
+    for curve in seeds:
         x, y = drawn_curve(curve)
-        name, width = (None if seed else row.detector), (1.6 if len(seeds) == 1 else 0.9)
-        panel.plot(x, y, color=colour, linestyle=DASHES[i % len(DASHES)], label=name, linewidth=width)
+        lines += panel.plot(x, y, color=colour, linestyle=DASHES[i % len(DASHES)], linewidth=width)
         panel.plot([x[-1], MOST], [y[-1], y[-1]], color=colour, linestyle=(0, (1, 4)), linewidth=1)
         panel.plot(x[-1:], y[-1:], "|", color=colour, markersize=9)
     at = row.iou[label(iou)]
@@ -75,6 +75,7 @@ def _draw(panel, metrics: Metrics, i: int, iou: float, seeds: Sequence[Froc]) ->
             beside = fps * 1.04 ** (i - (len(metrics.rows) - 1) / 2)
             panel.plot([beside, beside], limits, color=colour, linewidth=1, alpha=0.7)
             panel.plot([beside], [here], "o", color=colour, markersize=3.5)
+    return lines[0]
 
 
 def drawn_curve(curve: Froc) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +96,7 @@ def drawn_curve(curve: Froc) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(x[first:], LEAST), y[first:]
 
 
-def _label(panel, title: str) -> None:
+def _label(panel: Any, title: str) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xlim(LEAST, MOST)
     panel.set_ylim(0, 1.02)

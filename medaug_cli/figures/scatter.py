@@ -6,21 +6,29 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.figures.drawing import drawing, legend
 from medaug_cli.figures.grid import as_picture
 from medaug_cli.files import new_file
+from medaug_cli.tables import Table
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 MARKERS = ("o", "^", "s", "D", "v", "P")
 
 
+Example = tuple[str, np.ndarray, np.ndarray]  # set, place on the map, image
 Pair = tuple[np.ndarray, np.ndarray, float]  # synthetic image, training image, distance
 
 
 def save_scatter(
-    path: Path, report: Any, examples: Sequence[tuple[str, np.ndarray, np.ndarray]], pairs: Mapping[str, list[Pair]]
+    path: Path, report: Any, numbers: Table, examples: Sequence[Example], pairs: Mapping[str, list[Pair]]
 ) -> None:
-    """Publish the map of an `embedding.MapReport` as PNG: a colour and a marker a set, numbers, pictures, and
+    """Publish the map of an `embedding.MapReport` as PNG: a colour and a marker a set, its table, pictures, and
     below the pairs of a synthetic image and its nearest training image that are most alike."""
+    with drawing(size=10), new_file(path) as temporary:
+        _figure(report, numbers, examples, pairs).savefig(temporary, format="png")
+
+
+def _figure(report: Any, numbers: Table, examples: Sequence[Example], pairs: Mapping[str, list[Pair]]) -> Any:
     from matplotlib.figure import Figure
 
     places: Mapping[str, np.ndarray] = _by_set(report)
@@ -28,23 +36,24 @@ def save_scatter(
     figure = Figure(figsize=(11, 7.2 + len(pairs)), dpi=110, layout="constrained")
     grid = figure.add_gridspec(1 + len(pairs), 2, width_ratios=(3, 1.25), height_ratios=(7.2, *[1.0] * len(pairs)))
     axes: Any = figure.add_subplot(grid[0, 0], projection="3d" if dims == 3 else None)
+    named = []
     for number, (name, at) in enumerate(places.items()):
-        axes.scatter(
+        drawn = axes.scatter(
             *at.T, s=14, alpha=0.6, color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
-            linewidths=0, label=f"{name} ({len(at):,})",
+            linewidths=0,
         )  # fmt: skip
-    axes.legend(loc="best", frameon=True)
+        named.append((f"{name} ({len(at):,})", drawn))
+    legend(axes, named, loc="best", frameon=True)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(
         f"t-SNE of {report.features}, perplexity {report.perplexity:g}, trustworthiness {report.trustworthiness:.2f}"
     )
-    axes.set_xlabel("\n".join(_sentences(report)), fontsize=8.5, loc="left")
+    axes.set_xlabel("\n".join(_sentences(numbers)), fontsize=8.5, loc="left")
     _thumbnails(figure, grid[0, 1], examples, list(places))
     for row, (name, own) in enumerate(pairs.items(), 1):
         _show_pairs(figure, grid[row, :], name, own, COLOURS[row % len(COLOURS)])
-    with new_file(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure
 
 
 def _by_set(report: Any) -> dict[str, np.ndarray]:
@@ -54,20 +63,16 @@ def _by_set(report: Any) -> dict[str, np.ndarray]:
     return {name: np.array(at) for name, at in found.items()}
 
 
-def _sentences(report: Any) -> list[str]:
-    """Return a line of numbers a set, below the one of real against held-out real images."""
-    rows = [] if report.reference is None else [("real against held-out real", report.reference)]
-    rows += [(f"real against {each.name}", each) for each in report.sets]
+def _sentences(numbers: Table) -> list[str]:
+    """Return a line of numbers a set."""
+    headings = [heading.value for heading in numbers.header[1:]]
     return [
-        f"{name}: 1-NN accuracy {row.one_nn_accuracy:.2f}, KID {row.kid:.3f} ± {row.kid_error:.3f}, "
-        f"precision {row.precision:.2f}, recall {row.recall:.2f}, coverage {row.coverage:.2f}"
-        for name, row in rows
+        f"{named.value}: " + ", ".join(f"{h} {cell}" for h, cell in zip(headings, cells, strict=True) if cell.text)
+        for named, *cells in numbers.rows
     ]
 
 
-def _thumbnails(
-    figure: Any, place: Any, examples: Sequence[tuple[str, np.ndarray, np.ndarray]], names: list[str]
-) -> None:
+def _thumbnails(figure: Any, place: Any, examples: Sequence[Example], names: list[str]) -> None:
     most = max(sum(name == each for each, _, _ in examples) for name in names)
     grid = place.subgridspec(most, len(names), wspace=0.05, hspace=0.05)
     for column, name in enumerate(names):

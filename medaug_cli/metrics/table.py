@@ -1,10 +1,11 @@
 """The tables of an evaluation: the paper's Table 1 first, then what makes detectors comparable."""
 
 from medaug_cli.metrics.coco import NAMES
-from medaug_cli.metrics.details import DASH, MOST_KINDS, Table, details, number
+from medaug_cli.metrics.details import MOST_KINDS, details
 from medaug_cli.metrics.matching import RULES
 from medaug_cli.metrics.operating import CPM_FPS, MATCHED_FPS
 from medaug_cli.metrics.report import Metrics, Row, hit_words, label
+from medaug_cli.tables import DASH, Cell, Table, as_markdown, escaped, fixed, name, probability, significant, table
 
 COMPARED = {
     "mAP": "mAP", "sensitivity_at_1": "sensitivity at 1 FP", "sensitivity_at_4": "sensitivity at 4 FPs", "cpm": "CPM",
@@ -60,16 +61,8 @@ def _kinds(metrics: Metrics) -> str:
 
 def markdown(metrics: Metrics) -> str:
     """Return table.md."""
-    parts = ["# Detection results", " ".join(data_note(metrics))]
-    for table in [*tables(metrics), *details(metrics)]:
-        lines = [f"## {table.title}", "", _line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)])]
-        parts.append("\n".join([*lines, *(_line(row) for row in table.rows)]))
-        parts.extend(table.notes)
-    return "\n\n".join(parts) + "\n"
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    parts = ["# Detection results", escaped(" ".join(data_note(metrics)))]
+    return "\n\n".join([*parts, *map(as_markdown, [*tables(metrics), *details(metrics)])]) + "\n"
 
 
 def _table_1(metrics: Metrics, ious: list[str]) -> Table:
@@ -79,10 +72,10 @@ def _table_1(metrics: Metrics, ious: list[str]) -> Table:
         header += [f"sensitivity, {hit}", f"FPs per slice, {hit}"]
     rows = []
     for row in metrics.rows:
-        cells = [row.detector, _with(row.mAP, row.iou["0.5"].interval["mAP"] if "0.5" in row.iou else None)]
+        cells = [Cell(row.detector), fixed(row.mAP, 3, row.iou["0.5"].interval["mAP"] if "0.5" in row.iou else None)]
         for at in (row.iou[iou] for iou in ious):
-            cells.append(_with(at.sensitivity, at.interval["sensitivity"]))
-            cells.append(_with(at.fps_per_slice, at.interval["fps_per_slice"], 2))
+            cells.append(fixed(at.sensitivity, 3, at.interval["sensitivity"]))
+            cells.append(fixed(at.fps_per_slice, 2, at.interval["fps_per_slice"]))
         rows.append(cells)
     notes = (
         f"{_form(metrics)}: all detections with a score of at least {metrics.threshold:g}. In brackets the 95 % "
@@ -91,7 +84,7 @@ def _table_1(metrics: Metrics, ious: list[str]) -> Table:
         "These are different operating points: a detector that raises more false positives finds more. "
         "Compare detectors by the next tables.",
     )  # fmt: skip
-    return Table(f"Score at least {metrics.threshold:g} (the form of the paper's Table 1)", header, rows, notes)
+    return table(f"Score at least {metrics.threshold:g} (the form of the paper's Table 1)", header, rows, notes)
 
 
 def _form(metrics: Metrics) -> str:
@@ -111,31 +104,31 @@ def _matched(metrics: Metrics, iou: str) -> Table:
     rows, ended = [], []
     for row in metrics.rows:
         at = row.iou[iou]
-        cells = [row.detector]
+        cells = [Cell(row.detector)]
         for fps in rates:
             mark = "†" if float(fps) > at.curve_ends_at else ""
-            cells.append(_with(at.at_fps[fps], at.interval[f"sensitivity_at_{fps}"]) + mark)
-        rows.append([*cells, _with(at.cpm, at.interval["cpm"])])
+            cells.append(fixed(at.at_fps[fps], 3, at.interval[f"sensitivity_at_{fps}"], mark))
+        rows.append([*cells, fixed(at.cpm, 3, at.interval["cpm"])])
         if at.curve_ends_at < max(MATCHED_FPS):
             ended.append(f"{row.detector} at {at.curve_ends_at:.2f}")
         rows.append(
             [
-                "score behind it" + (" (first seed)" if row.seeds > 1 else ""),
-                *(number(at.thresholds[fps]) for fps in rates),
-                "",
+                Cell("score behind it" + (" (first seed)" if row.seeds > 1 else "")),
+                *(significant(at.thresholds[fps]) for fps in rates),
+                Cell(""),
             ]
         )
     notes = [f"CPM: mean sensitivity at {', '.join(label(fps) for fps in CPM_FPS)} false positives per slice."]
     if ended:
         notes.append(f"† The curve ends before that rate ({'; '.join(ended)}); its last sensitivity stands there.")
-    return Table(
+    return table(
         f"Sensitivity at matched false positives per slice, {hit_words(metrics.rule, iou)}", header, rows, tuple(notes)
     )
 
 
 def _differences(metrics: Metrics, ious: list[str]) -> Table:
     unit = metrics.resampled[:-1]
-    header = ["detector", "measure", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
+    header = ["detector", "measure", "difference", "p", "p (Holm)", "verdict"]
     rows = [
         _compared(row, iou, key, hit_words(metrics.rule, iou))
         for row in metrics.rows[1:]
@@ -148,49 +141,21 @@ def _differences(metrics: Metrics, ious: list[str]) -> Table:
         "p (Holm) below 0.05 and an interval without 0. Intervals hold for these trained detectors: training again "
         "with another seed changes a detector, too.",
     )
-    return Table(f"Difference to {metrics.rows[0].detector}", header, rows, notes)
+    return table(f"Difference to {metrics.rows[0].detector}", header, rows, notes)
 
 
-def _compared(row: Row, iou: str, key: str, hit: str) -> list[str]:
-    measure = f"{COMPARED[key]}, {hit}"
+def _compared(row: Row, iou: str, key: str, hit: str) -> list[Cell]:
+    named = [Cell(row.detector), Cell(f"{COMPARED[key]}, {hit}")]
     paired = (row.against_first or {}).get(iou, {}).get(key)
     if paired is None:
-        return [row.detector, measure, *[DASH] * 4, "undefined"]
-    low, high = paired.interval
-    interval = f"[{low:+.3f}, {high:+.3f}]"
-    return [
-        row.detector,
-        measure,
-        f"{paired.difference:+.3f}",
-        interval,
-        _p(paired.p),
-        _p(paired.p_holm),
-        paired.verdict,
-    ]
+        return [*named, *[Cell(DASH)] * 3, Cell("undefined")]
+    difference = fixed(paired.difference, 3, paired.interval, sign="+")
+    return [*named, difference, probability(paired.p), probability(paired.p_holm), Cell(paired.verdict)]
 
 
 def _coco(metrics: Metrics) -> Table:
-    rows = [[name, *(f"{(row.coco or [])[i]:.3f}" for row in metrics.rows)] for i, name in enumerate(NAMES)]
+    rows = [[Cell(kind), *(fixed((row.coco or [])[i]) for row in metrics.rows)] for i, kind in enumerate(NAMES)]
     notes = (
         "As pycocotools: at most 100 detections an image and class, crowds ignored, -1 where nothing is to be found.",
     )
-    return Table("COCO's twelve numbers", ["measure", *(row.detector for row in metrics.rows)], rows, notes)
-
-
-def narrow(cell: str) -> str:
-    """Return a cell for a terminal: the interval on a line of its own, without the zeros before its points."""
-    value, bracket, limits = cell.partition(" [")
-    if not bracket:
-        return cell
-    limits, _, mark = limits.partition("]")
-    return f"{value}{mark}\n{limits.replace(', ', '–').replace('0.', '.')}"
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _with(value: float | None, limits: tuple[float, float] | None, digits: int = 3) -> str:
-    if value is None:
-        return DASH
-    return f"{value:.{digits}f}" + (f" [{limits[0]:.{digits}f}, {limits[1]:.{digits}f}]" if limits else "")
+    return table("COCO's twelve numbers", ["measure", *(name(row.detector) for row in metrics.rows)], rows, notes)

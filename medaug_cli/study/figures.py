@@ -1,9 +1,9 @@
 """The drawings of a study, as SVG."""
 
-import io
 from collections.abc import Callable
 from typing import Any
 
+from medaug_cli.figures.drawing import as_svg, drawing, legend
 from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE, FORM
 
@@ -58,10 +58,12 @@ def froc_svg(report: StudyReport, iou: str, most: int = 3) -> str:
 
     def draw(panel: Any, place: int) -> None:
         part = report.fractions[place]
+        named = []
         for i, arm in enumerate(_shown(part, f"sensitivity_at_1_iou{iou}", most)):
             points = arm.froc.get(iou, [])
             rates, colour = [point.fps_per_slice for point in points], COLOURS[i % len(COLOURS)]
-            panel.plot(rates, [point.sensitivity for point in points], "o-", ms=3, color=colour, label=arm.arm)
+            [line] = panel.plot(rates, [point.sensitivity for point in points], "o-", ms=3, color=colour)
+            named.append((arm.arm, line))
             if all(point.interval for point in points):
                 low, high = zip(*(point.interval or (0, 0) for point in points), strict=True)
                 panel.fill_between(rates, low, high, color=colour, alpha=0.12, lw=0)
@@ -71,7 +73,7 @@ def froc_svg(report: StudyReport, iou: str, most: int = 3) -> str:
         panel.set_ylabel(f"sensitivity, IoU ≥ {iou}")
         panel.set_ylim(0, 1)
         panel.set_title(f"{part.patients} training patients", fontsize=10)
-        panel.legend(frameon=False, fontsize=8)
+        legend(panel, named, frameon=False, fontsize=8)
         _tidy(panel, "both")
 
     return _figure(report, draw, len(report.fractions), height=4.2)
@@ -89,6 +91,7 @@ def gain_svg(report: StudyReport, name: str, most: int = 6) -> str | None:
 
 
 def _over_patients(panel: Any, report: StudyReport, name: str, most: int) -> None:
+    named = []
     for i, arm in enumerate(_shown(report.fractions[0], name, most)[1:], 1):
         same = [(p.patients, each) for p in report.fractions for each in p.arms if each.arm == arm.arm]
         known = [(patients, own) for patients, each in same if (own := each.against_real_only.get(name))]
@@ -98,12 +101,11 @@ def _over_patients(panel: Any, report: StudyReport, name: str, most: int) -> Non
             [own.interval[1] - own.difference for _, own in known],
         ]
         at = [patients * 1.02 ** (i - most / 2) for patients, _ in known]
-        panel.errorbar(
-            at, centre, reach, fmt="o-", ms=4, lw=1, capsize=2, color=COLOURS[i % len(COLOURS)], label=arm.arm
-        )
+        drawn = panel.errorbar(at, centre, reach, fmt="o-", ms=4, lw=1, capsize=2, color=COLOURS[i % len(COLOURS)])
+        named.append((arm.arm, drawn))
     panel.set_xlabel("training patients")
     panel.set_ylabel(f"gain over {BASELINE}")
-    panel.legend(frameon=False, fontsize=8)
+    legend(panel, named, frameon=False, fontsize=8)
     _zero(panel)
 
 
@@ -121,11 +123,13 @@ def _ratio_lines(report: StudyReport, name: str) -> dict[str, list[tuple[float, 
 
 
 def _over_ratio(panel: Any, lines: dict[str, list[tuple[float, float]]]) -> None:
+    named = []
     for i, (key, points) in enumerate(lines.items(), 1):
-        panel.plot(*zip(*points, strict=True), "o-", ms=4, color=COLOURS[i % len(COLOURS)], label=key)
+        [line] = panel.plot(*zip(*points, strict=True), "o-", ms=4, color=COLOURS[i % len(COLOURS)])
+        named.append((key, line))
     panel.set_xlabel("synthetic images a real one")
     panel.set_ylabel(f"gain over {BASELINE}")
-    panel.legend(frameon=False, fontsize=8)
+    legend(panel, named, frameon=False, fontsize=8)
     _zero(panel)
 
 
@@ -161,14 +165,11 @@ def _tidy(panel: Any, axis: str) -> None:
 
 
 def _figure(report: StudyReport, draw: Draw, panels: int, height: float | None = None) -> str:
-    import matplotlib
     from matplotlib.figure import Figure
 
     height = height or 1.0 + 0.3 * len(report.fractions[0].arms)
-    with matplotlib.rc_context({"svg.hashsalt": "medaug", "svg.fonttype": "none", "font.size": 9}):
+    with drawing():
         figure = Figure(figsize=(1.6 + 4.2 * panels, height), layout="constrained")
         for i, panel in enumerate(figure.subplots(1, panels, squeeze=False)[0]):
             draw(panel, i)
-        target = io.BytesIO()
-        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": "medaug"})
-    return target.getvalue().decode()
+        return as_svg(figure)

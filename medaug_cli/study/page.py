@@ -5,10 +5,12 @@ import io
 from base64 import b64encode
 from typing import Any
 
+from medaug_cli.study import tables
 from medaug_cli.study.analysis import ArmResult, Claim, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE
 from medaug_cli.study.figures import differences_svg, froc_svg, gain_svg, seeds_svg, words
 from medaug_cli.study.showing import Shown
+from medaug_cli.tables import fixed
 
 
 def measures(report: StudyReport) -> list[str]:
@@ -53,7 +55,7 @@ def study_html(report: StudyReport, shown: dict[str, list[Shown]] | None = None)
     )
     return environment.get_template("study.html").render(
         report=report, names=measures(report), words=words, first=first_number(report), shown=shown or {},
-        drawings=_drawings(report), sentence=claim_sentence, table1=table1_words, rate=_rate, baseline=BASELINE,
+        drawings=_drawings(report), sentence=claim_sentence, tables=tables, baseline=BASELINE,
     )  # fmt: skip
 
 
@@ -97,20 +99,6 @@ def _over_controls(found: Claim) -> str:
     return f"{better} is not shown to be better than {', '.join(behind)}."
 
 
-def table1_words(arm: ArmResult, name: str) -> str:
-    """Write a number of Table 1 with its interval."""
-    own = arm.table1.get(name)
-    if own is None:
-        return "–"
-    places = 2 if name.startswith("fps") else 3
-    limits = f" [{own.interval[0]:.{places}f}, {own.interval[1]:.{places}f}]" if own.interval else ""
-    return f"{own.mean:.{places}f}{limits}"
-
-
-def _rate(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
 def card(report: StudyReport, part: FractionResult, arm: ArmResult, facts: dict[str, Any]) -> str:
     """Return the card of an arm's synthetic images, as Markdown (after Gebru et al. 2021, Datasheets for Datasets)."""
     lines = [
@@ -128,10 +116,10 @@ def card(report: StudyReport, part: FractionResult, arm: ArmResult, facts: dict[
     ]  # fmt: skip
     for own in arm.similarity:
         lines.append(
-            f"- Features `{own.features}`: KID {own.kid:.3g} (real against real {_rate(own.kid_of_real)}), coverage "
-            f"{own.coverage:.2f} (real {_rate(own.coverage_of_real)}); {_rate(own.suspicious)} of the images lie "
+            f"- Features `{own.features}`: KID {own.kid:.3g} (real against real {fixed(own.kid_of_real)}), coverage "
+            f"{own.coverage:.2f} (real {fixed(own.coverage_of_real)}); {fixed(own.suspicious)} of the images lie "
             "nearer to a training image than the nearest 1 % of held-out ones, median distance "
-            f"{_rate(own.memorisation_ratio)} of theirs."
+            f"{fixed(own.memorisation_ratio)} of theirs."
         )
     lines += [
         "", "## What they are not", "",

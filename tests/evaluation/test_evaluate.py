@@ -28,7 +28,8 @@ from medaug_cli.runs import RunOptions, train_detector
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 FAST = ("--resamples", "100", "--overlays", "2")
 FILES = [
-    "detections", "errors.html", "evaluation.html", "froc.csv", "froc.svg", "metrics.json", "overlays", "table.md",
+    "detections", "errors.html", "evaluation.html", "froc.csv", "froc.svg", "metrics.json", "overlays", "table.csv",
+    "table.md",
 ]  # fmt: skip
 CHECK = {name: Draft202012Validator(data_schemas.load(name)) for name in ("metrics", "coco", "detections")}
 
@@ -566,3 +567,24 @@ def test_overwrite_replaces_the_whole_folder(files, evaluate):
     assert (files / "evaluation/detections/old.json").exists()
     assert evaluate(*COCO, "--overwrite")[0] == 0
     assert everything(files / "evaluation") == first
+
+
+NASTY = ("found[v2]", "[/]", "[bold]x", "_baseline", "$T_{1$", "$x$", ":smile:", "<b>b", "a&b", "{% x %}", "%s", "\\n")
+
+
+def test_names_are_shown_as_they_are(files, evaluate):
+    named = [f"{name}=good.json" for name in NASTY]
+    pairs = [part for each in named for part in ("--detections", each)]
+    code, said, progress = evaluate("--truth", "truth.json", *pairs, "--iou", "0.5")
+    assert code == 0, progress
+    legend = [text.text for text in ElementTree.parse(files / "evaluation/froc.svg").iter() if text.text]
+    for name in NASTY:
+        assert name in said
+        assert name in legend
+    for page in ("evaluation.html", "errors.html"):
+        assert "<b>b" not in (files / "evaluation" / page).read_text(encoding="utf-8")
+
+
+def test_a_path_in_an_error_is_shown_as_it_is(files, evaluate):
+    _, _, said = evaluate("--truth", "truth.json", "--detections", ":x:/[b]none.json")
+    assert ":x:/[b]none.json" in said

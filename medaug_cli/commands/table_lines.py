@@ -1,0 +1,103 @@
+"""A table as lines of text, for a terminal of any width."""
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from medaug_cli.tables import DASH, Cell, Table, printable
+
+
+def table_lines(table: Table, width: int) -> list[str]:
+    """Return the lines of a table, none longer than `width` unless a name or number alone is.
+
+    Intervals stand below their values; where that is too wide they have a table of their own, and then columns go on
+    below the first ones. No name and no number is broken.
+    """
+    columns = [_Column(*column) for column in zip(table.header, *table.rows, strict=True)]
+    if _width(columns) <= width:
+        return [printable(table.title), *_block(columns)]
+    lines = [printable(table.title), *_blocks([column.values for column in columns], width)]
+    limits = [column.limits for column in columns[1:] if any(cell.limits for cell in column.cells)]
+    if limits:
+        lines += [f"{printable(table.title)}: 95 % intervals", *_blocks([columns[0].values, *limits], width)]
+    return lines
+
+
+class _Column:
+    """A column of a table: its heading, and the lines of each cell."""
+
+    def __init__(self, heading: Cell, *cells: Cell):
+        self.heading, self.cells = heading, cells
+        self.lines = [[cell.value, *([_span(cell)] if cell.limits else [])] for cell in cells]
+        self.lines = [[printable(" ".join(line.split())) for line in lines] for lines in self.lines]
+
+    @property
+    def values(self) -> "_Column":
+        return _Column(self.heading, *(Cell(cell.value) for cell in self.cells))
+
+    @property
+    def limits(self) -> "_Column":
+        return _Column(self.heading, *(Cell(_span(cell) if cell.limits else DASH) for cell in self.cells))
+
+    @property
+    def width(self) -> int:
+        words = [self.heading.value] if self.heading.whole else self.heading.value.split()
+        return max(map(cell_len, [*words, *(line for lines in self.lines for line in lines)]), default=0)
+
+    def headings(self) -> list[str]:
+        """Return the lines of the heading."""
+        lines = [""]
+        for word in [self.heading.value] if self.heading.whole else self.heading.value.split():
+            if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > self.width:
+                lines.append(word)
+            else:
+                lines[-1] = f"{lines[-1]} {word}".strip()
+        return lines
+
+
+def _span(cell: Cell) -> str:
+    low, high = cell.limits or ("", "")
+    return f"{low}–{high}" if low[:1].isdigit() else f"{low} to {high}"
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    return 1 + sum(column.width + 2 for column in columns) - 2
+
+
+def _blocks(columns: Sequence[_Column], width: int) -> list[str]:
+    """Return lines with as many columns side by side as there is room for, the others below, each with its names."""
+    (first, *rest), lines = columns, []
+    while rest:
+        count = max([i for i in range(1, len(rest) + 1) if _width([first, *rest[:i]]) <= width], default=0)
+        lines += _block([first, *rest[:count]]) if count else _stacked([first, *rest], width)
+        rest = rest[count:] if count else []
+    return lines or _block(columns)
+
+
+def _block(columns: Sequence[_Column]) -> list[str]:
+    heads = [column.headings() for column in columns]
+    tall = max(map(len, heads))
+    lines = [_line(columns, [([""] * (tall - len(head)) + head)[i] for head in heads]) for i in range(tall)]
+    lines.append(" " + "─" * (_width(columns) - 1))
+    for cells in zip(*(column.lines for column in columns), strict=True):
+        lines += [
+            _line(columns, [cell[i] if i < len(cell) else "" for cell in cells]) for i in range(max(map(len, cells)))
+        ]
+    return [*lines, ""]
+
+
+def _line(columns: Sequence[_Column], texts: Sequence[str]) -> str:
+    """Return texts side by side, the first at the left of its column, the others at the right."""
+    room = [" " * (column.width - cell_len(text)) for column, text in zip(columns, texts, strict=True)]
+    first = f" {texts[0]}{room[0]}"
+    return "".join([first, *(f"  {space}{text}" for space, text in zip(room[1:], texts[1:], strict=True))]).rstrip()
+
+
+def _stacked(columns: Sequence[_Column], width: int) -> list[str]:
+    """Return each name on a line of its own, and a line for each of its values below."""
+    first, *rest = columns
+    lines = []
+    for i, named in enumerate(first.lines):
+        lines.append(f" {named[0]}")
+        lines += [f"   {printable(column.heading.value)}  {column.lines[i][0]}" for column in rest]
+    return [*lines, ""]

@@ -1,0 +1,34 @@
+"""The table of `medaug tsne`, for the terminal and below the picture."""
+
+from medaug_cli.embedding.comparison import HELD_OUT, RealReference, SetNumbers
+from medaug_cli.embedding.layout import MapReport
+from medaug_cli.tables import Cell, Table, fixed, table
+
+
+def numbers_table(report: MapReport) -> Table:
+    """Return the numbers of each set, below those of held-out real images."""
+    header = ["set", "1-NN", "KID", "prec.", "recall", "dens.", "cover.", "spread", "copies"]
+    rows: list[tuple[str, RealReference | SetNumbers]] = [(each.name, each) for each in report.sets]
+    if report.reference is not None:
+        rows.insert(0, (HELD_OUT, report.reference))
+    notes = [
+        f"{name}: {each.fidelity.found:.2f} of {each.fidelity.boxes} boxes show a lesion that the detector finds "
+        f"({each.fidelity.shuffled:.2f} with the boxes of other images)"
+        for name, each in rows if each.fidelity is not None
+    ]  # fmt: skip
+    notes.append(
+        "1-NN: how often a nearest neighbour tells the two apart (0.5: not at all). Copies: images nearer to a "
+        "training image than 99 % of held-out real images are, in the features that see most (1 % is expected). "
+        "The first row is the best to hope for."
+    )
+    title = f"Against the real training images, features {report.features}"
+    return table(title, header, [[Cell(name), *_row(each)] for name, each in rows], notes)
+
+
+def _row(each: RealReference | SetNumbers) -> list[Cell]:
+    shares = [fixed(value, 2) for value in (each.precision, each.recall, each.density, each.coverage)]
+    copies = each.suspicious if isinstance(each, SetNumbers) else None
+    return [
+        fixed(each.one_nn_accuracy, 2), Cell(f"{each.kid:.3f} ± {each.kid_error:.3f}"), *shares, fixed(each.spread),
+        Cell("" if copies is None else f"{copies:.1%}"),
+    ]  # fmt: skip
