@@ -4,9 +4,8 @@ Images keep their bits. COCO's boxes are x, y, width, height in pixels; YOLO's a
 as shares of the image; NIfTI comes with a boxes.json.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,12 @@ import numpy as np
 from medaug_cli.boxes import SPLITS, BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_folder, refuse_existing, restore_folder
-from medaug_cli.forms.box_forms import coco, csv_text, voc, yolo_lines, yolo_names
+from medaug_cli.forms.catalogue import LAYOUTS
+from medaug_cli.forms.form import Layout
 from medaug_cli.store import Store
 
 Report = Callable[[int], None]
+NIFTI = "nifti"
 PNG_FORMS = {(1, "uint8"), (1, "uint16"), (3, "uint8"), (4, "uint8")}
 
 
@@ -33,20 +34,23 @@ def export_store(
 
     Raises UsageError for an unknown form or split, BadInput where the form cannot hold the images.
     """
-    if form not in FORMS:
-        raise UsageError(f"--format {form}: the choices are {', '.join(FORMS)}")
+    if form not in (*LAYOUTS, NIFTI):
+        raise UsageError(f"--format {form}: the choices are {', '.join((*LAYOUTS, NIFTI))}")
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: the choices are {', '.join(SPLITS)}")
     chosen = store.indices(split)
     if not len(chosen):
         raise BadInput(f"{store.path} has no image" + (f" in the split {split}" if split else ""))
     _check_ids(store)
-    if form != "nifti":
+    if form != NIFTI:
         _check_png(store, form)
     restore_folder(out)
     refuse_existing(out, overwrite)
     with new_folder(out) as work:
-        FORMS[form](store, chosen.tolist(), work, report)
+        if form == NIFTI:
+            _nifti(store, chosen.tolist(), work, report)
+        else:
+            _pictures(LAYOUTS[form], store, chosen.tolist(), work, report)
     return len(chosen)
 
 
@@ -75,67 +79,22 @@ def write_png(path: Path, image: np.ndarray) -> None:
     Image.fromarray(np.ascontiguousarray(plain)).save(path, optimize=False)
 
 
-def _coco(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
-    """annotations.json of all images and one file a split, beside images/."""
-    images = _written(store, chosen, out / "images", report)
-    names, sources = store.spec.label_names, dict(zip(store.ids, store.sources, strict=True))
-    for file, split in [("annotations", None), *((split, split) for split in SPLITS)]:
-        kept = [image for image in images if split in (None, image.split)]
-        if kept:
-            content = coco(kept, names)
-            for entry, image in zip(content["images"], kept, strict=True):
-                entry["source"] = str(sources[image.id])
-            (out / f"{file}.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-
-
-def _written(store: Store, chosen: Iterable[int], folder: Path, report: Report) -> list[ImageBoxes]:
-    """Write images as PNG and return what is known of them."""
-    folder.mkdir()
+def _pictures(
+    layout: Layout, store: Store, chosen: Sequence[int], out: Path, report: Report
+) -> None:
+    """Write images as PNG where the tools of a form look for them, and their annotations beside them."""
     images = []
     for i in chosen:
-        write_png(folder / f"{store.ids[i]}.png", store.images[i])
-        images.append(_image_boxes(store, i, f"{folder.name}/{store.ids[i]}.png"))
+        image = _image_boxes(store, i, "")
+        image.file = f"{layout.picture(image)}.png"
+        (out / image.file).parent.mkdir(parents=True, exist_ok=True)
+        write_png(out / image.file, store.images[i])
+        images.append(image)
         report(1)
-    return images
+    layout.write(images, store.spec.label_names, out, dict(zip(store.ids, map(str, store.sources), strict=True)))
 
 
-def _yolo(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
-    """images/SPLIT/ID.png, labels/SPLIT/ID.txt and data.yaml; a normal slice has an empty label file."""
-    names = store.spec.label_names
-    splits: list[str] = []
-    for i in chosen:
-        split = str(store.splits[i])
-        if split not in splits:
-            splits.append(split)
-            (out / "images" / split).mkdir(parents=True)
-            (out / "labels" / split).mkdir(parents=True)
-        write_png(out / "images" / split / f"{store.ids[i]}.png", store.images[i])
-        text = yolo_lines(_image_boxes(store, i, ""), names)
-        (out / "labels" / split / f"{store.ids[i]}.txt").write_text(text, encoding="utf-8")
-        report(1)
-    lines = ["path: .", *(f"{split}: images/{split}" for split in SPLITS if split in splits)]
-    (out / "data.yaml").write_text("\n".join(lines) + "\n" + yolo_names(names), encoding="utf-8")
-
-
-def _voc(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
-    """JPEGImages/ID.png (PNG for all its name), Annotations/ID.xml and ImageSets/Main/SPLIT.txt."""
-    images = _written(store, chosen, out / "JPEGImages", report)
-    (out / "Annotations").mkdir()
-    (out / "ImageSets" / "Main").mkdir(parents=True)
-    for image in images:
-        (out / "Annotations" / f"{image.id}.xml").write_text(voc(image), encoding="utf-8")
-    for split in {image.split for image in images}:
-        own = "".join(f"{image.id}\n" for image in images if image.split == split)
-        (out / "ImageSets" / "Main" / f"{split}.txt").write_text(own, encoding="utf-8")
-
-
-def _csv(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
-    """images/ID.png and boxes.csv, a row a box."""
-    images = _written(store, chosen, out / "images", report)
-    (out / "boxes.csv").write_text(csv_text(images), encoding="utf-8")
-
-
-def _nifti(store: Store, chosen: Iterable[int], out: Path, report: Report) -> None:
+def _nifti(store: Store, chosen: Sequence[int], out: Path, report: Report) -> None:
     """images/ID.nii.gz, masks/ID.nii.gz where the store has masks, and boxes.json."""
     (out / "images").mkdir()
     if store.masks is not None:
@@ -179,11 +138,3 @@ def _image_boxes(store: Store, i: int, file: str) -> ImageBoxes:
         boxes=[LabelledBox(box=box, label=store.spec.label_names[label]) for box, label in boxes],
     )  # fmt: skip
 
-
-FORMS: dict[str, Callable[[Store, Iterable[int], Path, Report], None]] = {
-    "coco": _coco,
-    "yolo": _yolo,
-    "voc": _voc,
-    "csv": _csv,
-    "nifti": _nifti,
-}

@@ -3,7 +3,6 @@
 Boxes are half-open corners (m, 4), x first, in pixels of the scan's slice as preprocess read it.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,16 @@ import numpy as np
 from medaug_cli.boxes import SPLITS
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.evaluation.outputs import as_csv, write_yolo
 from medaug_cli.files import new_folder, refuse_existing, restore_folder
-from medaug_cli.metrics.annotations import FoundBoxes, found_boxes
+from medaug_cli.forms.catalogue import DETECTIONS
+from medaug_cli.forms.form import Finds, Form
+from medaug_cli.metrics.annotations import found_boxes
 from medaug_cli.runs import load_detector
 from medaug_cli.scans.placement import Placement
 from medaug_cli.store import Store, open_store
+
+REPORTS = "dicom-sr"
+FORMS = (*DETECTIONS, REPORTS)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def detect(
         raise UsageError(f"--format {form}: the choices are {', '.join(FORMS)}")
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: the choices are {', '.join(SPLITS)}")
-    if form == "dicom-sr" and scans is None:
+    if form == REPORTS and scans is None:
         raise UsageError("--format dicom-sr needs --scans, the folder of DICOM files that preprocess read")
     store = open_store(store_path)
     chosen = store.indices(split)
@@ -67,7 +70,10 @@ def detect(
         found.append(_in_scan(store, int(i), boxes[kept], scores[kept], labels[kept]))
         report(len(found), len(chosen))
     with new_folder(out) as work:
-        FORMS[form](found, store.spec.label_names, work, Source(scans, metadata.name, metadata.weights))
+        if form == REPORTS:
+            _dicom_sr(found, store.spec.label_names, work, Source(scans, metadata.name, metadata.weights))
+        else:
+            _write(DETECTIONS[form], found, store.spec.label_names, work)
     return sum(len(one.boxes) for one in found)
 
 
@@ -95,41 +101,19 @@ def _in_scan(store: Store, i: int, boxes: np.ndarray, scores: np.ndarray, labels
     )
 
 
-def _coco(found: Sequence[Found], names: Sequence[str], out: Path, source: Source) -> None:
-    """detections.json: COCO's images, categories, and annotations with a score."""
-    images = [
-        {"id": i, "file_name": one.file, "width": one.size[0], "height": one.size[1], "name": one.id}
-        | ({} if one.slice is None else {"slice": one.slice})
-        for i, one in enumerate(found, 1)
-    ]
-    boxes: list[dict[str, Any]] = []
-    for i, one in enumerate(found, 1):
-        for box, score, label in zip(one.boxes.tolist(), one.scores.tolist(), one.labels.tolist(), strict=True):
-            x, y, right, bottom = box
-            boxes.append({"id": len(boxes) + 1, "image_id": i, "category_id": label + 1, "score": score,
-                          "bbox": [x, y, right - x, bottom - y], "area": (right - x) * (bottom - y)})  # fmt: skip
-    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
-    content = {"images": images, "annotations": boxes, "categories": categories}
-    (out / "detections.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-
-
-def _flat(found: Sequence[Found]) -> FoundBoxes:
-    return found_boxes([(one.boxes, one.scores, one.labels) for one in found])
-
-
-def _yolo(found: Sequence[Found], names: Sequence[str], out: Path, source: Source) -> None:
-    """labels/ID.txt an image, and classes.txt, as `evaluate --write yolo` has them."""
-    write_yolo(out, [one.id for one in found], _flat(found), names, lambda image: found[image].size)
-
-
-def _csv(found: Sequence[Found], names: Sequence[str], out: Path, source: Source) -> None:
-    """detections.csv: a row a box."""
+def _finds(found: Sequence[Found], names: Sequence[str]) -> Finds:
     columns: dict[str, Sequence[object]] = {
-        "image": [one.id for one in found],
         "file": [one.file for one in found],
         "slice": ["" if one.slice is None else one.slice for one in found],
     }
-    (out / "detections.csv").write_text(as_csv(columns, _flat(found), names), encoding="utf-8", newline="")
+    boxes = found_boxes([(one.boxes, one.scores, one.labels) for one in found])
+    return Finds([one.id for one in found], boxes, names, lambda image: found[image].size, columns)
+
+
+def _write(form: Form, found: Sequence[Found], names: Sequence[str], out: Path) -> None:
+    """Write detections.csv or detections.json into a folder, or the files of a form that is a folder."""
+    assert form.write_detections is not None
+    form.write_detections(_finds(found, names), out if not form.suffix else out / f"detections{form.suffix}")
 
 
 def _dicom_sr(found: Sequence[Found], names: Sequence[str], out: Path, source: Source) -> None:
@@ -138,10 +122,3 @@ def _dicom_sr(found: Sequence[Found], names: Sequence[str], out: Path, source: S
     assert source.scans is not None
     write_reports(found, names, out, source.scans, source.detector, source.weights)
 
-
-FORMS: dict[str, Callable[[Sequence[Found], Sequence[str], Path, Source], None]] = {
-    "coco": _coco,
-    "yolo": _yolo,
-    "csv": _csv,
-    "dicom-sr": _dicom_sr,
-}

@@ -13,7 +13,6 @@ from medaug_cli import __version__
 from medaug_cli.boxes import safe_id
 from medaug_cli.errors import UsageError
 from medaug_cli.evaluation.gallery import gallery_html
-from medaug_cli.evaluation.outputs import Size, check_forms, write_detections
 from medaug_cli.evaluation.pictures import OVERLAY_NOTE, overlay_pictures
 from medaug_cli.figures.evaluation_page import evaluation_html
 from medaug_cli.figures.froc import froc_csv, froc_svg
@@ -26,6 +25,8 @@ from medaug_cli.files import (
     restore_folder,
     write_json,
 )
+from medaug_cli.forms.catalogue import DETECTIONS, form_of, target_of
+from medaug_cli.forms.form import Finds
 from medaug_cli.metrics.analysis import analyse
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes
 from medaug_cli.metrics.coco_files import as_detections
@@ -36,6 +37,8 @@ from medaug_cli.metrics.table import markdown, tables
 from medaug_cli.tables import as_csv
 
 METRICS = "metrics.json"
+COCO = "coco"  # the form that detections are always written in
+Size = Callable[[int], tuple[int, int] | None]  # image index -> width, height
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Request:
 
     def check(self) -> None:
         """Raise UsageError before any work if it cannot be done."""
-        check_forms(self.write)
+        for form in self.write:
+            form_of(form, DETECTIONS, "--write")
         if self.how.rule not in RULES:
             raise UsageError(f"--rule {self.how.rule}: {', '.join(RULES)} are the rules")
         if self.how.rule in BY_DISTANCE and self.how.ious != (ANY_IOU,):
@@ -132,10 +136,19 @@ def _write_numbers(work: Path, request: Request, evidence: Evidence, findings: F
         publish_text(work / "detections" / f"{file}.json", canonical(rows))
         extra = [f"category {number}" for number in evidence.category_ids[name][len(evidence.data.label_names) :]]
         names = (*evidence.data.label_names, *extra)
-        place = work / "detections" / file
-        write_detections(place, request.write, evidence.data, evidence.found[name], names, evidence.size)
+        _write_forms(request.write, evidence, name, names, work / "detections" / file)
     if evidence.truth:
         publish_text(work / "truth.json", canonical(evidence.truth))
+
+
+def _write_forms(forms: Sequence[str], evidence: Evidence, name: str, names: Sequence[str], stem: Path) -> None:
+    """Write a detector's detections in more forms, beside those of COCO; `names` are those of all labels."""
+    data = evidence.data
+    finds = Finds(data.image_names, evidence.found[name], names, evidence.size, {"patient": data.patients})
+    for one in set(forms) - {COCO}:
+        form = DETECTIONS[one]
+        assert form.write_detections is not None
+        form.write_detections(finds, target_of(form, stem))
 
 
 def _write_pictures(work: Path, request: Request, evidence: Evidence, findings: Findings) -> None:

@@ -7,10 +7,13 @@ import numpy as np
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, safe_id
 from medaug_cli.errors import BadInput
-from medaug_cli.files import refuse_existing
-from medaug_cli.forms.annotation_forms import size_of
-from medaug_cli.forms.annotations import Annotation, holds_masks, inside_volume, read_annotations
-from medaug_cli.forms.box_forms import write_form
+from medaug_cli.files import new_file, new_folder, refuse_existing
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.catalogue import BOXES, form_of
+from medaug_cli.forms.form import label_names
+from medaug_cli.forms.policy import cut_off
+from medaug_cli.forms.reading import holds_masks, read_annotations
+from medaug_cli.forms.yolo import size_of
 from medaug_cli.scans.grids import placed_boxes
 from medaug_cli.scans.masks import joined_parts, labelled_components, mask_values
 from medaug_cli.scans.reading import Scan, read_stored
@@ -27,12 +30,20 @@ def convert(
     """
     refuse_existing(out, overwrite)
     plain = survey(scans, say, modality=modality, marks=[marks] if holds_masks(marks) else []).scans
-    annotations = read_annotations(marks, plain, box_mode)
+    annotations = read_annotations(marks, plain, box_mode, say).scans
     boxes = BoxesFile(version=1, images=[
         _image(scan, annotations[scan.id], least) for scan in plain if scan.id in annotations
     ])  # fmt: skip
     write_form(form, boxes, out)
     return boxes
+
+
+def write_form(name: str, boxes: BoxesFile, out: Path) -> None:
+    """Publish boxes as a file or a folder, as their form has it."""
+    form = form_of(name, BOXES, "--to")
+    assert form.write_boxes is not None
+    with (new_file if form.suffix else new_folder)(out) as work:
+        form.write_boxes(boxes.images, label_names(boxes.images), work)
 
 
 def _image(scan: Scan, annotation: Annotation, least: int) -> ImageBoxes:
@@ -55,7 +66,7 @@ def _image(scan: Scan, annotation: Annotation, least: int) -> ImageBoxes:
     width, height, *deep = size
     return ImageBoxes(
         id=safe_id(scan.id), width=width, height=height, depth=deep[0] if deep else None, patient=annotation.patient,
-        split=annotation.split, file=scan.relative, boxes=_cut(scan, boxes, labels, size),  # type: ignore[arg-type]
+        split=annotation.split, file=scan.relative, boxes=_cut(scan, boxes, labels, size, annotation.places),  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -65,13 +76,13 @@ def _size(scan: Scan, annotation: Annotation) -> tuple[int, ...]:
 
 
 def _cut(
-    scan: Scan, boxes: Sequence[tuple[float, ...]], labels: Sequence[str], size: tuple[int, ...]
+    scan: Scan, boxes: Sequence[tuple[float, ...]], labels: Sequence[str], size: tuple[int, ...], places: Sequence[str]
 ) -> list[LabelledBox]:
     """Return boxes, exact where they lie inside their image, cut off where they reach over its border."""
     if any(len(box) != 2 * len(size) for box in boxes):
         raise BadInput(f"{scan.path} has {len(size)} axes, its annotation has boxes of another number")
     whole = np.array(boxes, np.float64).reshape(-1, 2 * len(size))
-    cut, kept = inside_volume(whole, size, str(scan.path))
+    cut, kept, _ = cut_off(whole, size, places, str(scan.path))
     return [
         LabelledBox(box=box.tolist(), label=label)
         for box, label, ok in zip(cut, labels, kept, strict=True) if ok

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medaug_cli.errors import BadInput
-from medaug_cli.forms.annotations import Annotation, inside_volume
+from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.forms.policy import cut_off
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
 from medaug_cli.scans.masks import Labels, joined_parts, labelled_components, mask_values
 from medaug_cli.scans.reading import Pixels, Scan, read_scan
@@ -17,7 +18,7 @@ class Lesions:
 
     boxes: np.ndarray  # (m, 2*d) float32, as the pixels lie
     labels: list[str]
-    empty: list[str] = field(default_factory=list)  # in words, boxes without a pixel
+    notes: list[Note] = field(default_factory=list)  # what was found wrong with them
     values: np.ndarray | None = None  # (*s) int32
     names: Labels | None = None  # what the values stand for
 
@@ -50,14 +51,15 @@ def lesions_of(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
     """Return the lesions that an annotation names; raise BadInput where it does not fit its scan."""
     _check_size(scan, annotation, pixels)
     if annotation.mask is not None:
-        return Lesions(np.zeros((0, 4), np.float32), [], [], *_values(scan, annotation, pixels))
-    boxes = annotation.arrays()
+        nothing, notes = np.zeros((0, 4), np.float32), list(annotation.notes)
+        return Lesions(nothing, [], notes, *_values(scan, annotation, pixels))
+    boxes, places = annotation.arrays(), annotation.places
     if scan.volume and len(boxes):
         boxes = _upright_boxes(scan, annotation, pixels)
     size = pixels.image.shape[:0:-1][: boxes.shape[1] // 2]
-    cut, whole = inside_volume(boxes, size, str(scan.path))
+    cut, whole, notes = cut_off(boxes, size, places, str(scan.path))
     labels = [label for label, ok in zip(annotation.labels, whole, strict=True) if ok]
-    return Lesions(cut[whole], labels, [f"box {box.tolist()} is empty" for box in boxes[~whole]])
+    return Lesions(cut[whole], labels, [*annotation.notes, *notes])
 
 
 def _check_size(scan: Scan, annotation: Annotation, pixels: Pixels) -> None:
@@ -81,7 +83,7 @@ def _upright_boxes(scan: Scan, annotation: Annotation, pixels: Pixels) -> np.nda
     boxes = np.array(annotation.boxes, np.float64)
     if annotation.millimetres:
         boxes = placed_boxes(boxes, pixels.stored)
-    cut, _ = inside_volume(boxes, pixels.stored_shape[::-1], str(scan.path))
+    cut, _, _ = cut_off(boxes, pixels.stored_shape[::-1], annotation.places, str(scan.path))
     size = np.tile(pixels.image.shape[:0:-1], 2)
     return np.clip(moved_boxes(cut, pixels.stored, pixels.grid), 0, size).astype(np.float32)
 

@@ -10,7 +10,8 @@ from medaug_cli.brain.extraction import check_stripper_choice
 from medaug_cli.brain.files import masks_folder, with_brain_masks
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import sha256_file
-from medaug_cli.forms.annotations import Annotation, holds_masks, read_annotations, read_masks, with_masks
+from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotations, with_masks
 from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed_scans
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
 from medaug_cli.preprocess.splits import name_patients, split_scans
@@ -58,6 +59,7 @@ class Plan:
     info: StoreInfo
     units: range  # the scans of this part
     left_out: list[LeftOut]
+    notes: list[Note]  # on the annotations as a whole; each annotation has its own
 
 
 def plan_of(options: PreprocessOptions) -> Plan:
@@ -81,7 +83,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
     scans = found.scans if brains is None else with_brain_masks(brains, found.scans, options.announce)
     if not check_volume_kind(scans) and options.recipe.region_mm:
         raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")
-    annotations = _annotations(options, scans)
+    read = _annotations(options, scans)
+    annotations = read.scans
     annotated = [scan for scan in scans if scan.id in annotations]
     if not annotated:
         raise BadInput(f"none of the {len(scans)} scans in {options.scans} is annotated")
@@ -91,7 +94,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
     names = {recipe.label} if recipe.label else _label_names(annotations)
     info = _info(options, recipe, sorted(map(str, names)))
     units = _part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans))
-    return _renamed(options, Plan(scans, annotations, patients, splits, known, recipe, info, units, found.left_out))
+    plan = Plan(scans, annotations, patients, splits, known, recipe, info, units, found.left_out, read.notes)
+    return _renamed(options, plan)
 
 
 def _part(options: PreprocessOptions, annotated: Sequence[int], total: int) -> range:
@@ -123,15 +127,13 @@ def _renamed(options: PreprocessOptions, plan: Plan) -> Plan:
     )
 
 
-def _annotations(options: PreprocessOptions, scans: Sequence[Scan]) -> dict[str, Annotation]:
-    found = {} if options.boxes is None else read_annotations(options.boxes, scans, options.box_mode)
-    if options.masks is None:
-        return found
-    if not options.masks.exists():
+def _annotations(options: PreprocessOptions, scans: Sequence[Scan]) -> AnnotationSet:
+    if options.masks is not None and not options.masks.exists():
         raise BadInput(f"{options.masks} does not exist")
-    if options.boxes is None:
-        return read_masks(options.masks, scans, options.announce)
-    return with_masks(found, options.masks, scans, options.announce)
+    found = AnnotationSet()
+    if options.boxes is not None:
+        found = read_annotations(options.boxes, scans, options.box_mode, options.announce)
+    return found if options.masks is None else with_masks(found, options.masks, scans, options.announce)
 
 
 def _completed(options: PreprocessOptions, annotated: Sequence[Scan], annotations: dict[str, Annotation]) -> Recipe:

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from medaug_cli.cli import app
 from medaug_cli.detecting import detect
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.evaluation.outputs import write_detections
-from medaug_cli.metrics.annotations import Annotated, found_boxes, true_boxes
+from medaug_cli.forms.catalogue import DETECTIONS, target_of
+from medaug_cli.forms.form import Finds
+from medaug_cli.metrics.annotations import found_boxes
 from medaug_cli.runs import RunOptions, train_detector
 from medaug_cli.scans.placement import Placement
 from medaug_cli.scans.reading import read_pixels
@@ -74,9 +75,11 @@ def test_boxes_lie_in_the_pixels_of_the_scans(scans, tmp_path):
 def test_ids_with_dots_are_not_cut_short(tmp_path):
     ids = ("1.2.840-004", "1.2.840-005")
     nothing = (np.empty((0, 4)), np.empty(0), np.empty(0, int))
-    data = Annotated(ids, ("p", "p"), ("lesion",), true_boxes([np.empty((0, 4))] * 2, [np.empty(0, int)] * 2))
     found = found_boxes([(np.array([[2, 4, 6, 8]]), np.array([0.5]), np.array([0])), nothing])
-    write_detections(tmp_path / "a.b", ("csv", "yolo"), data, found, ("lesion",), lambda image: (16, 16))
+    finds = Finds(ids, found, ("lesion",), lambda image: (16, 16), {"patient": ("p", "p")})
+    for name in ("csv", "yolo"):
+        form = DETECTIONS[name]
+        form.write_detections(finds, target_of(form, tmp_path / "a.b"))
     assert sorted(path.name for path in (tmp_path / "a.b/labels").iterdir()) == [f"{name}.txt" for name in ids]
     assert (tmp_path / f"a.b/labels/{ids[0]}.txt").read_text(encoding="utf-8") == "0 0.25 0.375 0.25 0.25 0.5\n"
     assert [row["image"] for row in table(tmp_path / "a.b.csv")] == [ids[0]]

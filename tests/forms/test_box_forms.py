@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, read_boxes, write_boxes
 from medaug_cli.cli import app
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.forms.annotation_forms import corners
-from medaug_cli.forms.annotations import read_annotations
-from medaug_cli.forms.box_forms import FORMS
+from medaug_cli.forms.catalogue import BOXES
 from medaug_cli.forms.converting import convert
+from medaug_cli.forms.coordinates import corners
+from medaug_cli.forms.reading import read_annotations
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.scans.grids import moved_boxes
@@ -57,7 +57,7 @@ def test_boxes_survive_every_form_to_the_bit(scans, tmp_path_factory, asked):
     images = [ImageBoxes(id="a", width=SIZE[0], height=SIZE[1], boxes=items, file="a.png")]
     ours = folder / "ours.json"
     write_boxes(ours, BoxesFile(version=1, images=images))
-    for form in FORMS:
+    for form in BOXES:
         theirs, back, again = out_of(folder, form), folder / f"{form}-back.json", folder / f"{form}-again"
         convert(ours, scans, form, theirs)
         convert(theirs, scans, "boxes", back)
@@ -297,7 +297,7 @@ def test_an_exported_store_comes_back(tmp_path, form):
     images = tmp_path / "out" / ("JPEGImages" if form == "voc" else "images")
     if form == "yolo":
         (tmp_path / "out/labels/data.yaml").write_bytes((tmp_path / "out/data.yaml").read_bytes())
-    found = read_annotations(tmp_path / "out" / marks, find_scans(images))
+    found = read_annotations(tmp_path / "out" / marks, find_scans(images)).scans
     assert len(found) == 12
     for i, name in enumerate(store.ids):
         np.testing.assert_array_equal(found[name].arrays(), store.boxes[i])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.forms.annotations import inside, read_annotations
+from medaug_cli.forms.policy import cut_off
+from medaug_cli.forms.reading import read_annotations
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.scans.masks import components
@@ -63,7 +64,7 @@ def test_any_box_survives_every_text_form(tmp_path_factory, boxes):
         BOXES.clear()
         BOXES["a"] = asked
         for form in (as_boxes_json, as_csv, as_coco, as_yolo, as_voc):
-            read = read_annotations(form(folder), find_scans(folder / "scans"))["a"]
+            read = read_annotations(form(folder), find_scans(folder / "scans")).scans["a"]
             np.testing.assert_allclose(read.arrays(), asked, atol=1e-4)
     finally:
         BOXES.clear()
@@ -79,11 +80,12 @@ def test_components_are_boxes_of_touching_pixels():
 
 
 def test_a_box_just_over_the_border_is_cut_off_and_one_far_out_refused():
-    cut, real = inside(np.array([[-0.5, 0, 5, 5], [3, 3, 3, 9]], np.float32), 16, 16, "x")
+    cut, real, notes = cut_off(np.array([[-0.5, 0, 5, 5], [3, 3, 3, 9]], np.float32), (16, 16), ["1", "2"], "x")
     assert cut.tolist() == [[0, 0, 5, 5], [3, 3, 3, 9]]
     assert real.tolist() == [True, False]
-    with pytest.raises(BadInput, match="outside its image of 16x16"):
-        inside(np.array([[0, 0, 20, 5]], np.float32), 16, 16, "x")
+    assert [(note.place, note.lost) for note in notes] == [("1", False), ("2", True)]
+    with pytest.raises(BadInput, match=r"line 7: .* outside its image x of 16x16"):
+        cut_off(np.array([[0, 0, 20, 5]], np.float32), (16, 16), ["line 7"], "x")
 
 
 def volume(folder, name="p1", bad=None):

@@ -17,7 +17,7 @@ from medaug_cli.boxes import read_boxes
 from medaug_cli.commands.store import app
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.export import export_store
-from medaug_cli.forms.annotations import read_annotations
+from medaug_cli.forms.reading import read_annotations
 from medaug_cli.metrics.coco_files import read_truth
 from medaug_cli.scans.survey import find_scans
 from medaug_cli.store import Record
@@ -104,7 +104,7 @@ def test_evaluate_takes_the_coco_file_as_truth(store, tmp_path):
 def test_preprocess_takes_what_is_exported(store, tmp_path, form, boxes, atol):
     export_store(store, form, tmp_path / form)
     scans = find_scans(tmp_path / form / "images")
-    read = read_annotations(tmp_path / form / boxes, scans)
+    read = read_annotations(tmp_path / form / boxes, scans).scans
     assert set(read) == set(store.ids)
     for i, name in enumerate(store.ids):
         np.testing.assert_allclose(read[name].arrays(), store.boxes[i], atol=atol, rtol=0)

@@ -1,0 +1,199 @@
+"""COCO's JSON: bbox is low corner and size, x first; in 3D it has six numbers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.boxes import SPLITS, ImageBoxes
+from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.forms.coordinates import around, corners, low_and_size, numbers
+from medaug_cli.forms.form import File, Finds, Form, Layout, Marks, label_of, text_or_none
+from medaug_cli.forms.policy import CROWD, add_box
+
+
+def _sniff(file: File) -> bool:
+    value = file.json
+    if isinstance(value, dict):
+        images = value.get("images")
+        known = isinstance(images, list) and any(isinstance(image, dict) and "file_name" in image for image in images)
+        return ("annotations" in value and "images" in value) or (known and "version" not in value)
+    return isinstance(value, list) and bool(value) and all(_is_result(row) for row in value[:10])
+
+
+def _is_result(row: Any) -> bool:
+    return isinstance(row, dict) and {"image_id", "bbox"} <= row.keys()
+
+
+def _read(marks: Marks) -> dict[str, Annotation]:
+    found: dict[str, Annotation] = {}
+    for file in marks.files:
+        value = {"annotations": file.json} if isinstance(file.json, list) else file.json
+        if not isinstance(value.get("annotations"), list):
+            raise BadInput(f"{file.path} looks like COCO JSON, but it has no annotations")
+        try:
+            _read_file(str(file.path), value, found)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"{file.path} is not COCO's JSON: {type(error).__name__} {error}") from error
+    return found
+
+
+def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation]) -> None:
+    names = {str(category["id"]): str(category["name"]).strip() for category in value.get("categories") or ()}
+    images: dict[str, dict[str, Any]] = {}
+    for number, image in enumerate(value.get("images") or ()):
+        key = str(image["id"])
+        if key in images:
+            raise BadInput(f"{path}: the image id {key} stands twice")
+        images[key] = image
+        _add_image(path, number, image, found)
+    for number, row in enumerate(value["annotations"]):
+        place = f"{path}, annotation {number}"
+        key = str(row.get("image_id"))
+        if key not in images:
+            if "images" in value or not isinstance(row.get("image_id"), str):
+                raise BadInput(f"{place}: image_id {row.get('image_id')!r} is not among the images of the file")
+            images[key] = {"file_name": key}  # results that name their image
+            found.setdefault(key, Annotation())
+        image = images[key]
+        item = found[str(image["file_name"])]
+        if row.get("iscrowd"):
+            item.notes.append(Note(CROWD, place, lost=True))
+            continue
+        box = _box(place, row)
+        if image.get("slice") is not None and len(box) == 4:
+            box = (*box[:2], int(image["slice"]), *box[2:], int(image["slice"]) + 1)
+        category = str(row.get("category_id"))
+        add_box(item, box, names.get(category) or category, place)
+
+
+def _add_image(path: str, number: int, image: dict[str, Any], found: dict[str, Annotation]) -> None:
+    if "file_name" not in image:
+        raise BadInput(f"{path}, image {number}: file_name is missing")
+    name = str(image["file_name"])
+    slices = image.get("slice") is not None  # several of one volume
+    if name in found and not slices:
+        raise BadInput(f"{path}: the image {name} stands twice")
+    sides = [int(image[side]) for side in ("width", "height", "depth") if image.get(side) is not None]
+    size = tuple(sides) if len(sides) > 1 and all(sides) and not slices else None
+    item = Annotation(size=size, patient=text_or_none(image.get("patient")), split=text_or_none(image.get("split")))
+    found.setdefault(name, item)
+
+
+def _box(place: str, row: dict[str, Any]) -> tuple[float, ...]:
+    """Return the corners of an annotation: of its bbox, else of its polygons or its run lengths."""
+    bbox, outline = row.get("bbox"), row.get("segmentation")
+    if (bbox and any(bbox[len(bbox) // 2 :])) or not outline:
+        if not bbox:
+            raise BadInput(f"{place}: neither a bbox nor a segmentation says where the box is")
+        return corners(numbers(place, bbox), "xywh")
+    if isinstance(outline, dict):
+        return _box_of_runs(place, outline)
+    polygons = outline if isinstance(outline[0], list) else [outline]
+    flat = [numbers(place, polygon, len(polygon)) for polygon in polygons]
+    points = [pair for polygon in flat for pair in zip(polygon[::2], polygon[1::2], strict=True)]
+    return around(points)
+
+
+def _box_of_runs(place: str, outline: dict[str, Any]) -> tuple[float, ...]:
+    """Return the box around run lengths, column by column, the background first."""
+    height, width = (int(side) for side in outline["size"])
+    counts = outline["counts"]
+    runs = _unpacked(counts) if isinstance(counts, str) else [int(count) for count in counts]
+    if sum(runs) != height * width or min(runs, default=0) < 0:
+        raise BadInput(f"{place}: the run lengths of its segmentation do not fill {width}x{height} pixels")
+    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
+    columns, rows = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(columns):
+        return 0.0, 0.0, 0.0, 0.0
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def _unpacked(text: str) -> list[int]:
+    """Return the run lengths of COCO's compressed text: six bits a letter, differences to the last but one run."""
+    runs: list[int] = []
+    letters = iter(text.encode("ascii"))
+    for letter in letters:
+        value, shift = 0, 0
+        while True:
+            part = letter - 48
+            value |= (part & 31) << shift
+            shift += 5
+            if not part & 32:
+                break
+            letter = next(letters, 48)
+        if part & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs
+
+
+def coco(images: Sequence[ImageBoxes], names: Sequence[str]) -> dict[str, Any]:
+    """Return COCO's JSON; numbers count from 1, in 3D a bbox has six."""
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for i, image in enumerate(images, 1):
+        known = {
+            "patient": image.patient, "split": image.split, "width": image.width, "height": image.height,
+            "depth": image.depth,
+        }  # fmt: skip
+        own = {key: value for key, value in known.items() if value is not None}
+        entries.append({"id": i, "file_name": image.file or image.id, **own})
+        for item in image.boxes:
+            box = low_and_size(item.box)
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": i, "category_id": names.index(label_of(image, item)) + 1,
+                "iscrowd": 0, "bbox": box, "area": float(np.prod(box[len(box) // 2 :])),
+            })  # fmt: skip
+    return {"images": entries, "annotations": annotations, "categories": _categories(names)}
+
+
+def _categories(names: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"id": k, "name": name} for k, name in enumerate(names, 1)]
+
+
+def _write_boxes(images: Sequence[ImageBoxes], names: Sequence[str], target: Path) -> None:
+    _write(target, coco(images, names), ensure_ascii=False)
+
+
+def _write(target: Path, content: dict[str, Any], ensure_ascii: bool = True) -> None:
+    target.write_text(json.dumps(content, allow_nan=False, ensure_ascii=ensure_ascii) + "\n", encoding="utf-8")
+
+
+def _write_detections(finds: Finds, target: Path) -> None:
+    """Write COCO's images, categories, and annotations with a score."""
+    files, slices = finds.columns.get("file"), finds.columns.get("slice")
+    images: list[dict[str, Any]] = []
+    for i, name in enumerate(finds.images):
+        size = finds.size(i)
+        entry = {"id": i + 1, "file_name": name if files is None else files[i], "name": name}
+        entry |= {} if size is None else {"width": size[0], "height": size[1]}
+        images.append(entry | ({} if slices is None or slices[i] in (None, "") else {"slice": slices[i]}))
+    found = finds.found
+    rows = zip(found.boxes.tolist(), found.images.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
+    annotations = [
+        {"id": i, "image_id": image + 1, "category_id": label + 1, "score": score, "bbox": low_and_size(box),
+         "area": float(np.prod(low_and_size(box)[len(box) // 2 :]))}
+        for i, (box, image, label, score) in enumerate(rows, 1)
+    ]  # fmt: skip
+    _write(target, {"images": images, "annotations": annotations, "categories": _categories(finds.names)})
+
+
+def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, sources: Mapping[str, str]) -> None:
+    """annotations.json of all images and one file a split, beside images/."""
+    for file, split in [("annotations", None), *((split, split) for split in SPLITS)]:
+        kept = [image for image in images if split in (None, image.split)]
+        if kept:
+            content = coco(kept, names)
+            for entry, image in zip(content["images"], kept, strict=True):
+                entry["source"] = sources[image.id]
+            _write(folder / f"{file}.json", content)
+
+
+FORM = Form(
+    "coco", "COCO JSON", _sniff, _read, ".json", _write_boxes, _write_detections,
+    Layout(lambda image: f"images/{image.id}", _write_layout),
+)  # fmt: skip

@@ -1,0 +1,110 @@
+"""What an annotation format is: how it is told, read and written."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medaug_cli.boxes import ImageBoxes, LabelledBox
+from medaug_cli.errors import BadInput
+from medaug_cli.files import parse_json
+from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.metrics.annotations import FoundBoxes
+from medaug_cli.scans.reading import Scan, suffix_of
+
+LITTER = ("__MACOSX",)  # folders that are never part of a data set, besides hidden ones
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that may hold annotations; its JSON is parsed once."""
+
+    path: Path
+    _parsed: list[Any] = field(default_factory=list, compare=False)
+
+    @property
+    def suffix(self) -> str:
+        return suffix_of(self.path)
+
+    @property
+    def json(self) -> Any:
+        """Return what a JSON file holds, None for another file; raise BadInput where it is broken."""
+        if self.suffix != ".json":
+            return None
+        if not self._parsed:
+            self._parsed.append(parse_json(self.path))
+        return self._parsed[0]
+
+
+@dataclass
+class Marks:
+    """What is read: a file or folder of annotations, and the scans that they are of."""
+
+    path: Path
+    files: list[File]  # of the form
+    scans: Sequence[Scan]
+    box_mode: str | None = None  # of a data list of MONAI
+    notes: list[Note] = field(default_factory=list)  # of no single scan
+    say: Callable[[str], None] = lambda sentence: None
+
+    def key(self, file: File) -> str:
+        """Return what a file that is of one image calls it: its own path below the folder, without its suffix."""
+        relative = file.path.relative_to(self.path) if self.path.is_dir() else Path(file.path.name)
+        return relative.with_name(relative.name[: -len(file.path.suffix)]).as_posix()
+
+
+@dataclass(frozen=True)
+class Finds:
+    """Detections on some images, and what is known of each image."""
+
+    images: Sequence[str]  # ids
+    found: FoundBoxes
+    names: Sequence[str]  # of the labels
+    size: Callable[[int], tuple[int, int] | None]  # image index -> width, height
+    columns: Mapping[str, Sequence[object]] = field(default_factory=dict)  # more of each image: file, slice, patient
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies on the disk for the tools of a form: pictures and annotations."""
+
+    picture: Callable[[ImageBoxes], str]  # where a picture goes, without its suffix
+    write: Callable[[Sequence[ImageBoxes], Sequence[str], Path, Mapping[str, str]], None]
+    # images, names of labels, the folder, and the source of each image by its id
+
+
+@dataclass(frozen=True)
+class Form:
+    """An annotation format: one file in this folder, and one line in the catalogue."""
+
+    name: str  # on the command line
+    title: str  # in sentences
+    sniff: Callable[[File], bool]  # whether a file is of this form
+    read: Callable[[Marks], dict[str, Annotation]]  # by what the images are called
+    suffix: str = ""  # of a file that is written; a folder is written where it is empty
+    write_boxes: Callable[[Sequence[ImageBoxes], Sequence[str], Path], None] | None = None
+    write_detections: Callable[[Finds, Path], None] | None = None
+    layout: Layout | None = None
+
+
+def label_of(image: ImageBoxes, item: LabelledBox) -> str:
+    """Return a box's label, else its image's, else `lesion`."""
+    return item.label or image.label or "lesion"
+
+
+def label_names(images: Sequence[ImageBoxes]) -> list[str]:
+    """Return the labels of some images in order."""
+    return sorted({label_of(image, item) for image in images for item in image.boxes})
+
+
+def refuse_deep(images: Sequence[ImageBoxes], form: str) -> None:
+    """Raise BadInput where a flat form is to hold boxes in 3D."""
+    deep = next((image for image in images if image.depth is not None), None)
+    if deep is not None:
+        raise BadInput(f"image {deep.id} has boxes in 3D, which {form} does not have; choose coco, csv, monai or boxes")
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a value as text, None for None and for text that is blank."""
+    text = "" if value is None else str(value).strip()
+    return text or None

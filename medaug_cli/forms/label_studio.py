@@ -1,0 +1,99 @@
+"""Label Studio's JSON and JSON-MIN: regions in per cent of the picture, turned about their first corner."""
+
+import re
+from math import cos, radians, sin
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.coordinates import around, numbers, rounded
+from medaug_cli.forms.form import File, Form, Marks
+from medaug_cli.forms.policy import add_box
+
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
+KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels", "labels")
+
+
+def _sniff(file: File) -> bool:
+    value = file.json
+    if not isinstance(value, list) or not value or not all(isinstance(task, dict) for task in value):
+        return False
+    full = any("data" in task and ({"annotations", "completions"} & task.keys()) for task in value)
+    return full or any("annotator" in task or "lead_time" in task for task in value)
+
+
+def _read(marks: Marks) -> dict[str, Annotation]:
+    found: dict[str, Annotation] = {}
+    for file in marks.files:
+        for number, task in enumerate(file.json):
+            place = f"{file.path}, task {number}"
+            name = _picture(place, task.get("data", task))
+            if name in found:
+                raise BadInput(f"{place}: the image {name} stands twice")
+            last = PurePosixPath(name).name
+            item = found[name] = Annotation(also=UPLOADED.sub("", last) if UPLOADED.match(last) else None)
+            for region in _regions(place, task):
+                _add(item, place, region)
+    return found
+
+
+def _picture(place: str, data: dict[str, Any]) -> str:
+    """Return the name of a task's picture: of /data/upload/1/0f3a2b1c-a.png, /data/local-files/?d=a.png, or a URL."""
+    texts = [data[key] for key in ("image", "img", "ocr") if isinstance(data.get(key), str)]
+    texts += [value for value in data.values() if isinstance(value, str) and "/" in value]
+    if not texts:
+        raise BadInput(f"{place}: its data names no image")
+    text = unquote(texts[0])
+    return text.partition("?d=")[2] or text.partition("?")[0]
+
+
+def _regions(place: str, task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the regions of a task as one dict each, of the one annotation that counts."""
+    if "data" not in task:
+        lists = [value for value in task.values() if isinstance(value, list)]
+        return [one for value in lists for one in value if isinstance(one, dict)]
+    done = [one for one in task.get("annotations", task.get("completions")) or () if not one.get("was_cancelled")]
+    if len(done) > 1:
+        raise BadInput(f"{place}: {len(done)} people annotated its image; export one annotation of each task")
+    results = [one for each in done for one in each.get("result", ()) if isinstance(one.get("value"), dict)]
+    return [{**one, **one["value"]} for one in results if one.get("type") not in ("choices", "textarea", "rating")]
+
+
+def _add(item: Annotation, place: str, region: dict[str, Any]) -> None:
+    labels = next((region[kind] for kind in KINDS if region.get(kind)), ["lesion"])
+    if "rle" in region:
+        raise BadInput(f"{place}: brush masks of Label Studio are not read; export them as PNG or COCO")
+    try:
+        size = int(region["original_width"]), int(region["original_height"])
+        points = _points(place, region)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{place}: a region without its place ({type(error).__name__} {error})") from error
+    if item.size not in (None, size):
+        raise BadInput(f"{place}: its regions speak of pictures of {item.size} and {size} pixels")
+    item.size = size
+    scaled = [(rounded(x / 100 * size[0]), rounded(y / 100 * size[1])) for x, y in points]
+    add_box(item, around(_turned(scaled, float(region.get("rotation") or 0))), str(labels[0]).strip(), place)
+
+
+def _points(place: str, region: dict[str, Any]) -> list[tuple[float, float]]:
+    """Return the corners of a region, in per cent."""
+    if "points" in region:
+        return [(x, y) for x, y in (numbers(place, point, 2) for point in region["points"])]
+    if "radiusX" in region:
+        x, y, across, down = numbers(place, [region[name] for name in ("x", "y", "radiusX", "radiusY")], 4)
+        return [(x - across, y - down), (x + across, y + down)]
+    x, y, width, height = numbers(place, [region[name] for name in ("x", "y", "width", "height")], 4)
+    return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+
+
+def _turned(points: list[tuple[float, float]], degrees: float) -> list[tuple[float, float]]:
+    """Return points turned about the first of them."""
+    (x, y), c, s = points[0], cos(radians(degrees)), sin(radians(degrees))
+    if not degrees:
+        return points
+    return [(x + c * (a - x) - s * (b - y), y + s * (a - x) + c * (b - y)) for a, b in points]
+
+
+FORM = Form("label-studio", "Label Studio JSON", _sniff, _read)

@@ -1,0 +1,43 @@
+"""Masks: a folder of pictures or label volumes, or one of them; and masks beside boxes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.form import File, Form, Marks
+from medaug_cli.scans.masks import label_names
+from medaug_cli.scans.pairing import Say, pair_masks
+from medaug_cli.scans.reading import Scan, suffixes
+
+
+def _sniff(file: File) -> bool:
+    return file.suffix in suffixes()
+
+
+def _read(marks: Marks) -> dict[str, Annotation]:
+    return read_masks(marks.path, marks.scans, marks.say)
+
+
+def read_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: None) -> dict[str, Annotation]:
+    """Find the mask of each scan that has one, and what its values stand for; see pair_masks."""
+    return {
+        name: Annotation(mask=masks[0], more_masks=masks[1:], mask_labels=label_names(masks[0]))
+        for name, masks in pair_masks(path, scans, say).masks.items()
+    }
+
+
+def with_masks(
+    boxes: dict[str, Annotation], path: Path, scans: Sequence[Scan], say: Say = lambda sentence: None
+) -> dict[str, Annotation]:
+    """Return annotations by boxes together with the masks of scans; a scan may have either or both."""
+    masks = read_masks(path, scans, say)
+    both = {
+        name: replace(one, mask=own.mask, more_masks=own.more_masks, mask_labels=own.mask_labels)
+        for name, one in boxes.items()
+        if (own := masks.get(name))
+    }
+    return masks | boxes | both
+
+
+FORM = Form("masks", "a folder of masks", _sniff, _read)

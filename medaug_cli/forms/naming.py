@@ -1,0 +1,106 @@
+"""Which scan an annotation speaks of: names of files as other programs and other machines write them."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.scans.reading import Scan, suffixes
+
+# Folders that say what kind of file lies in them, and nothing of the patient
+KINDS = {"images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "ann", "masks",
+         "scans", "data", "obj_train_data", "json", "xml", "txt"}  # fmt: skip
+DRIVE = re.compile(r"^[A-Za-z]:(?=/)|^file://")
+Score = tuple[int, bool, bool]
+
+
+class ScanNames:
+    """The names that scans may be called by.
+
+    A name fits a scan if its last part is that of the scan, with or without a suffix, whatever its case; of several
+    scans that fit, the one is meant that shares most of the folders, then the one of the same case and suffix.
+    """
+
+    def __init__(self, scans: Sequence[Scan]) -> None:
+        self._ids = {scan.id: scan for scan in scans}
+        self._by_last: dict[str, list[tuple[Scan, list[str]]]] = defaultdict(list)
+        for scan in scans:
+            whole = _parts(scan.relative)
+            for last in {bare(whole[-1]).casefold() if not scan.files else whole[-1].casefold()}:
+                self._by_last[last].append((scan, whole))
+
+    def find(self, name: str, place: str) -> tuple[Scan, Score] | None:
+        """Return the scan that a name means and how well it fits; raise BadInput if two fit equally well."""
+        if name in self._ids:
+            return self._ids[name], (len(name) + 1, True, True)
+        said = _parts(name)
+        if not said:
+            return None
+        near = {last.casefold() for last in (said[-1], bare(said[-1]))}
+        fits = [(_score(said, whole), scan) for last in near for scan, whole in self._by_last.get(last, ())]
+        if not fits:
+            return None
+        best = max(score for score, _ in fits)
+        chosen = list({scan.id: scan for score, scan in fits if score == best}.values())
+        if len(chosen) > 1:
+            raise BadInput(
+                f"{place}: {name!r} may be {chosen[0].relative} or {chosen[1].relative}; name the folder as well"
+            )
+        return chosen[0], best
+
+
+def _parts(name: str) -> list[str]:
+    plain = DRIVE.sub("", unicodedata.normalize("NFC", name.strip()).replace("\\", "/"))
+    *folders, last = [part for part in plain.split("/") if part not in ("", ".", "..")] or [""]
+    return [*(folder for folder in folders if folder.casefold() not in KINDS), last] if last else []
+
+
+def bare(name: str) -> str:
+    """Return a file's name without the suffix of a picture or volume, but with the dots of an id such as 1.2.840-4."""
+    low = name.lower()
+    known = max((suffix for suffix in suffixes() if low.endswith(suffix)), key=len, default="")
+    if known:
+        return name[: -len(known)]
+    suffix = PurePosixPath(name).suffix
+    return name[: -len(suffix)] if suffix[1:].isalpha() and len(suffix) <= 5 else name
+
+
+def _score(said: list[str], whole: list[str]) -> Score:
+    """Return how many folders two names share from the end, and whether case and suffix are the same."""
+    shared = 0
+    for one, other in zip(said[-2::-1], whole[-2::-1], strict=False):
+        if one.casefold() != other.casefold():
+            break
+        shared += 1
+    return shared, bare(said[-1]) == bare(whole[-1]), said[-1] == whole[-1]
+
+
+def by_scan(path: object, named: Mapping[str, Annotation], names: ScanNames) -> dict[str, Annotation]:
+    """Return annotations by the ids of their scans; raise BadInput for one of no scan, and for two of one scan.
+
+    Of two annotations that fit one scan, in folders of other names, the one that fits better is meant.
+    """
+    best: dict[str, tuple[Score, str]] = {}
+    unknown: list[str] = []
+    for name, item in named.items():
+        found = next(
+            (one for each in (name, item.also) if each for one in [names.find(each, str(path))] if one), None
+        )
+        if found is None:
+            unknown.append(name)
+            continue
+        scan, score = found
+        before = best.get(scan.id)
+        if before is not None and before[0] == score:
+            raise BadInput(f"{path} speaks of {scan.id} twice, under two names: {before[1]} and {name}")
+        if before is not None:
+            unknown.append(min((before, (score, name)))[1])
+        if before is None or score > before[0]:
+            best[scan.id] = (score, name)
+    if unknown:
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise BadInput(f"{path} speaks of image {unknown[0]!r}, which is not among the scans{more}")
+    return {scan: named[name] for scan, (_, name) in best.items()}

@@ -1,0 +1,74 @@
+"""The one policy for broken boxes: repaired and said, left out and said, or refused; never dropped in silence.
+
+Corners in the wrong order are put right. A box without extent is left out, and its image is no normal one. A box that
+reaches over the border by up to SLACK is cut off there; one that reaches further belongs to another image or another
+size, and is refused.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation, Note
+
+SLACK = 1.0  # pixels that a box may reach over the border; they are cut off
+DUST = 0.1  # pixels over the border that are rounding, and not worth a note
+SWAPPED = "corners in the wrong order, put right"
+EMPTY = "a box without extent, left out"
+CUT = "a box cut off at the border"
+CROWD = "a crowd region, left out"
+
+
+def add_box(item: Annotation, box: Sequence[float], label: str, place: str, last_inside: bool = False) -> None:
+    """Add a box, low corner and high corner, to an annotation, or note why not.
+
+    `last_inside`: corners are whole pixels from 1 on, both inside the box, as in Pascal VOC. Raises BadInput for a
+    corner that is not finite.
+    """
+    if not np.isfinite(box).all():
+        raise BadInput(f"{place}: the box {list(box)} has a corner that is not a finite number")
+    d = len(box) // 2
+    pairs = list(zip(box[:d], box[d:], strict=True))
+    low, high = [min(pair) for pair in pairs], [max(pair) for pair in pairs]
+    if any(first > second for first, second in pairs):
+        item.notes.append(Note(SWAPPED, place, f"box {list(box)}"))
+    if last_inside:
+        low = [value - 1 for value in low]
+    if any(end <= start for start, end in zip(low, high, strict=True)):
+        item.notes.append(Note(EMPTY, place, f"box {list(box)}", lost=True))
+        return
+    item.boxes.append((*low, *high))
+    item.labels.append(label)
+    item.places.append(place)
+
+
+def cut_off(
+    boxes: np.ndarray, size: Sequence[int], places: Sequence[str], scan: str
+) -> tuple[np.ndarray, np.ndarray, list[Note]]:
+    """Return boxes (m, 2*d) cut off at the border of an image of `size` (x first), which are left, and notes.
+
+    Raises BadInput for a box that reaches further out than SLACK, with its place and the name of the scan.
+    """
+    d, notes = len(size), []
+    cut = np.clip(boxes, 0, np.tile(np.array(size, np.float32), 2))
+    over = np.abs(cut - boxes).max(1, initial=0)
+    kept = (cut[:, d:] > cut[:, :d]).all(1)
+    for box, far, whole, place in zip(boxes, over, kept, _named(places, len(boxes), scan), strict=True):
+        if far > SLACK:
+            shape = "x".join(map(str, size))
+            raise BadInput(f"{place}: the box {_plain(box)} lies outside its image {scan} of {shape} pixels")
+        if not whole:
+            notes.append(Note(EMPTY, place, f"box {_plain(box)}", lost=True))
+        elif far > DUST:
+            notes.append(Note(CUT, place, f"box {_plain(box)}"))
+    return cut, kept, notes
+
+
+def _named(places: Sequence[str], count: int, scan: str) -> Sequence[str]:
+    return places if len(places) == count else [scan] * count
+
+
+def _plain(box: Any) -> list[float]:
+    return [round(float(value), 3) for value in box]

@@ -1,0 +1,124 @@
+"""Read annotations in whatever form people have them, and find the scans that they are of."""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.forms import masks
+from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.forms.catalogue import FORMS, READ
+from medaug_cli.forms.form import LITTER, File, Form, Marks
+from medaug_cli.forms.naming import ScanNames, by_scan
+from medaug_cli.scans.pairing import Say
+from medaug_cli.scans.reading import Scan, suffixes
+
+BOX_MODES = ("xyxy", "xxyy", "xywh", "ccwh", "xyxy-mm", "xxyy-mm", "xywh-mm", "ccwh-mm")
+TEXTS = (".txt", ".xml", ".json", ".csv", ".tsv")  # in which annotations may stand
+
+
+@dataclass(frozen=True)
+class AnnotationSet:
+    """The annotation of each scan that has one, by scan id, and what is to be said of no single scan."""
+
+    scans: dict[str, Annotation] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+
+
+def read_annotations(
+    path: Path, scans: Sequence[Scan], box_mode: str | None = None, say: Say = lambda sentence: None
+) -> AnnotationSet:
+    """Return the annotations of scans; `box_mode` says what the numbers of a MONAI data list are.
+
+    Raises UsageError for a form that is not known, BadInput for what is broken, and for an image that is not among the
+    scans.
+    """
+    if not path.exists():
+        raise BadInput(f"{path} does not exist")
+    if box_mode is not None and box_mode not in BOX_MODES:
+        raise UsageError(f"--box-mode {box_mode}: the choices are {', '.join(BOX_MODES)}")
+    form, files, notes = _sniffed(path, scans)
+    if box_mode is not None and form.name != "monai":
+        raise UsageError(f"--box-mode is for MONAI's data lists; {path} is {form.title}, whose numbers are known")
+    marks = Marks(path, files, scans, box_mode, notes, say)
+    named = form.read(marks)
+    if form is masks.FORM:
+        return AnnotationSet(named, marks.notes)
+    return AnnotationSet(by_scan(path, named, ScanNames(scans)), marks.notes)
+
+
+def with_masks(
+    found: AnnotationSet, path: Path, scans: Sequence[Scan], say: Say = lambda sentence: None
+) -> AnnotationSet:
+    """Return annotations by boxes together with the masks of scans; a scan may have either or both."""
+    return AnnotationSet(masks.with_masks(found.scans, path, scans, say), found.notes)
+
+
+def holds_masks(path: Path) -> bool:
+    """Tell whether a folder of annotations holds masks rather than files of text."""
+    if not path.is_dir():
+        return False
+    files, nobody = [File(file) for file in _walk(path)], ScanNames([])
+    texts = (file for file in files if file.suffix in TEXTS)
+    return any(file.suffix in suffixes() for file in files) and not any(_form_in_folder(one, nobody) for one in texts)
+
+
+def _sniffed(path: Path, scans: Sequence[Scan]) -> tuple[Form, list[File], list[Note]]:
+    """Return the form of a file, or of the files in a folder, those files, and notes on others."""
+    if path.is_file():
+        file = File(path)
+        form = next((one for one in FORMS if one.sniff(file)), None)
+        if form is None and file.suffix in (".csv", ".tsv"):
+            form = next(one for one in FORMS if one.name == "csv")  # which says what it lacks
+        if form is None:
+            raise UsageError(f"{path}: unknown annotation format; the choices are {READ}")
+        return form, [file], []
+    grouped: dict[str, list[File]] = defaultdict(list)
+    others, pictures, names = [], False, ScanNames(scans)
+    for file in map(File, _walk(path)):
+        if file.suffix in suffixes():
+            pictures = True
+            continue
+        form = _form_in_folder(file, names) if file.suffix in TEXTS else None
+        if form is None:
+            others += [file] if file.suffix in TEXTS else []
+        else:
+            grouped[form.name].append(file)
+    if len(grouped) > 1:
+        some = ", ".join(f"{name} ({own[0].path.name})" for name, own in grouped.items())
+        raise UsageError(f"{path} holds annotations of several formats, {some}; give the file or folder of one")
+    if grouped:
+        (name,) = grouped
+        return next(one for one in FORMS if one.name == name), grouped[name], _left_out(path, others)
+    if pictures or any(scan.volume for scan in scans):
+        return masks.FORM, [], []
+    raise UsageError(f"{path}: unknown annotation format; the choices are {READ}")
+
+
+def _form_in_folder(file: File, names: ScanNames) -> Form | None:
+    """Return the form of a file, None for one of another purpose; raise BadInput for a broken one of a scan."""
+    try:
+        form = next((one for one in FORMS if one is not masks.FORM and one.sniff(file)), None)
+    except BadInput:
+        if names.find(file.path.stem, str(file.path)) is not None:
+            raise
+        return None
+    if form is None and file.suffix == ".txt" and names.find(file.path.stem, str(file.path)) is not None:
+        return next(one for one in FORMS if one.name == "yolo")  # which says what is wrong in it
+    return form
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Return the files below a folder in order, without hidden files and folders and what operating systems leave."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in LITTER)
+        found += [Path(place) / name for name in sorted(files) if not name.startswith(".")]
+    return found
+
+
+def _left_out(path: Path, others: Sequence[File]) -> list[Note]:
+    plain = [file for file in others if file.path.suffix.lower() == ".txt"]
+    return [Note("not an annotation, left out", str(file.path.relative_to(path))) for file in plain]

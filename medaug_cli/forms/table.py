@@ -1,0 +1,230 @@
+"""CSV: a row a box, in medaug's own columns or in those that TensorFlow, RSNA, VinDr and spreadsheets write."""
+
+import csv
+import io
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.boxes import ImageBoxes
+from medaug_cli.errors import BadInput
+from medaug_cli.files import MAX_JSON_BYTES, readable
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.coordinates import CORNERS, corners, decimal, number
+from medaug_cli.forms.form import File, Finds, Form, Layout, Marks, label_of
+from medaug_cli.forms.policy import add_box
+
+SEPARATORS = ",;\t|"
+BLANK = {"", "nan", "na", "n/a", "null", "none"}
+ALIASES = {  # in small letters, without blanks and underscores
+    "image": ("image", "filename", "file", "filepath", "path", "imagename", "imageid", "imagepath", "imageindex"),
+    "patient": ("patient", "patientid", "subject", "subjectid"),
+    "split": ("split", "subset"),
+    "label": ("label", "class", "classname", "category", "finding", "findinglabel"),
+    "x_min": ("xmin", "x1", "left", "xtl", "bboxxmin"), "x_max": ("xmax", "x2", "right", "xbr", "bboxxmax"),
+    "y_min": ("ymin", "y1", "top", "ytl", "bboxymin"), "y_max": ("ymax", "y2", "bottom", "ybr", "bboxymax"),
+    "z_min": ("zmin", "z1"), "z_max": ("zmax", "z2"),
+    "x": ("x",), "y": ("y",), "width": ("width", "w"), "height": ("height", "h"),
+    "slice": ("slice",), "file": ("file",),
+}  # fmt: skip
+FLAT = tuple(name for name in CORNERS if "z" not in name)
+SIZED = ("x", "y", "width", "height")  # of a box, where no column has its high corner
+SPLITS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A CSV file: where each column that is known stands, and the rows with their line numbers."""
+
+    place: str
+    header: list[str]
+    columns: Mapping[str, int]
+    rows: list[tuple[int, list[str]]]
+    decimal_comma: bool
+
+    def value(self, row: Sequence[str], name: str) -> str | None:
+        """Return what a row says in a column, None where that is blank."""
+        at = self.columns.get(name)
+        text = row[at].strip() if at is not None and at < len(row) else ""
+        return None if text.lower() in BLANK else text
+
+    def numbers(self, line: int, row: Sequence[str], names: Sequence[str]) -> list[float] | None:
+        """Return the numbers in some columns, None where all are blank."""
+        texts = [self.value(row, name) for name in names]
+        if not any(texts):
+            return None
+        try:
+            if not self.decimal_comma and any("," in (text or "") for text in texts):
+                raise ValueError
+            return [decimal(text) for text in texts]
+        except (TypeError, ValueError) as error:
+            said = ", ".join(f"{name} {text or 'blank'}" for name, text in zip(names, texts, strict=True))
+            raise BadInput(f"{self.place}, line {line}: expected the numbers of a box, got {said}") from error
+
+
+def _text(path: Path) -> str:
+    """Return the text of a CSV in UTF-8, UTF-16 as Excel's Unicode text, or the ANSI code page of Western Windows."""
+    readable(path)
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise BadInput(f"{path} has {path.stat().st_size} bytes, more than the {MAX_JSON_BYTES} that are read")
+    content = path.read_bytes()
+    names = ("utf-16",) if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
+    for name in names:
+        try:
+            return content.decode(name)
+        except UnicodeDecodeError:
+            continue
+    raise BadInput(f"{path} is not text in UTF-8, UTF-16 or Windows' code page 1252")
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _columns(header: Sequence[str]) -> dict[str, int]:
+    """Return where each column that is known stands; of several names of one the first in ALIASES counts."""
+    places: dict[str, int] = {}
+    for at, name in enumerate(header):
+        places.setdefault(_plain(name), at)
+    found = {}
+    for name, others in ALIASES.items():
+        known = [places[other] for other in others if other in places]
+        if known:
+            found[name] = known[0]
+    if "image" not in found and "patient" in found:  # RSNA: a picture a patient
+        found["image"] = found["patient"]
+    return found
+
+
+def _table(path: Path) -> _Table:
+    text = _text(path)
+    separator = None
+    first, newline, rest = text.partition("\n")
+    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:  # Excel's own hint
+        separator, text, first = first.strip()[4], newline + rest, ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise BadInput(f"{path} is empty; expected a header with the columns image, {', '.join(FLAT)}")
+    if separator is None:
+        separator = max(SEPARATORS, key=lambda sign: len(_columns(next(csv.reader([lines[0]], delimiter=sign)))))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise BadInput(f"{path}, line {reader.line_num}: not a row of a CSV file ({error})") from error
+    header = [name.strip().lstrip("\ufeff") for name in rows[0][1]]
+    return _Table(str(path), header, _columns(header), rows[1:], separator != ",")
+
+
+def _box_columns(table: _Table) -> tuple[tuple[str, ...], str]:
+    """Return the columns that hold a box, and the mode of its numbers."""
+    if {"z_min", "z_max"} <= table.columns.keys():
+        return CORNERS, "xyxy"
+    if not {"x_max", "y_max"} <= table.columns.keys() and set(SIZED) <= table.columns.keys():
+        return SIZED, "xywh"
+    return FLAT, "xyxy"
+
+
+def _sniff(file: File) -> bool:
+    if file.path.suffix.lower() not in (".csv", ".tsv"):
+        return False
+    try:
+        table = _table(file.path)
+    except BadInput:
+        return False
+    return not {"image", *_box_columns(table)[0]} - table.columns.keys()
+
+
+def _read(marks: Marks) -> dict[str, Annotation]:
+    found: dict[str, Annotation] = defaultdict(Annotation)
+    for file in marks.files:
+        _read_table(_table(file.path), found)
+    return dict(found)
+
+
+def _read_table(table: _Table, found: dict[str, Annotation]) -> None:
+    wanted, mode = _box_columns(table)
+    missing = {"image", *wanted} - table.columns.keys()
+    if missing:
+        raise BadInput(
+            f"{table.place} lacks the columns {', '.join(sorted(missing))}; it has {', '.join(table.header)[:200]}"
+        )
+    name_column = "file" if {"file", "slice"} <= table.columns.keys() else "image"  # of detections
+    for line, row in table.rows:
+        place = f"{table.place}, line {line}"
+        box, name = table.numbers(line, row, wanted), table.value(row, name_column)
+        if name is None:
+            raise BadInput(f"{place}: the row names no image")
+        item = found[name]
+        _tell(item, table, row, place, name)
+        if box is not None:  # a row without corners is a normal slice
+            flat = corners(box, mode)
+            z = table.value(row, "slice")
+            if z is not None and len(flat) == 4:
+                flat = (*flat[:2], int(z), *flat[2:], int(z) + 1)
+            add_box(item, flat, table.value(row, "label") or "lesion", place)
+
+
+def _tell(item: Annotation, table: _Table, row: Sequence[str], place: str, name: str) -> None:
+    """Note what a row says of its image: patient, split and size; raise BadInput where two rows differ."""
+    split = table.value(row, "split")
+    told: dict[str, Any] = {"patient": table.value(row, "patient")}
+    told["split"] = SPLITS.get(split.lower(), split) if split else None
+    if "x_max" in table.columns and table.value(row, "slice") is None:
+        size = table.numbers(0, row, ("width", "height")) if {"width", "height"} <= table.columns.keys() else None
+        told["size"] = None if size is None or not all(map(math.isfinite, size)) else (int(size[0]), int(size[1]))
+    for key, value in told.items():
+        before = getattr(item, key)
+        if value is not None and before not in (None, value):
+            raise BadInput(f"{place}: image {name} has two {key}s, {before} and {value}")
+        setattr(item, key, before if value is None else value)
+
+
+def csv_text(images: Sequence[ImageBoxes]) -> str:
+    """Return a CSV with a row a box, and one without corners for an image that has none."""
+    deep = any(image.depth is not None for image in images)
+    columns = [name for name in CORNERS if deep or "z" not in name]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["image", "patient", "split", "label", *columns])
+    for image in images:
+        known = [image.id, image.patient or "", image.split or ""]
+        for item in image.boxes:
+            rows.writerow([*known, label_of(image, item), *map(number, item.box)])
+        if not image.boxes:
+            rows.writerow([*known, "", *[""] * len(columns)])
+    return text.getvalue()
+
+
+def _write_boxes(images: Sequence[ImageBoxes], names: Sequence[str], target: Path) -> None:
+    target.write_text(csv_text(images), encoding="utf-8")
+
+
+def _write_detections(finds: Finds, target: Path) -> None:
+    """Write a row a detection, best score first in each image."""
+    found = finds.found
+    axes = "xyz"[: found.boxes.shape[1] // 2]
+    ends = (*(f"{axis}_min" for axis in axes), *(f"{axis}_max" for axis in axes))
+    with target.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["image", *finds.columns, "label", "score", *ends])
+        for i in np.lexsort((-found.scores, found.images)).tolist():
+            image = int(found.images[i])
+            called = [finds.images[image], *(values[image] for values in finds.columns.values())]
+            rows.writerow([*called, finds.names[found.labels[i]], float(found.scores[i]), *found.boxes[i].tolist()])
+
+
+def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, sources: Mapping[str, str]) -> None:
+    """boxes.csv beside images/."""
+    _write_boxes(images, names, folder / "boxes.csv")
+
+
+FORM = Form(
+    "csv", "a CSV file", _sniff, _read, ".csv", _write_boxes, _write_detections,
+    Layout(lambda image: f"images/{image.id}", _write_layout),
+)  # fmt: skip

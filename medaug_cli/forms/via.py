@@ -1,0 +1,76 @@
+"""The JSON of VIA, the VGG Image Annotator, versions 1 and 2: regions of each file in pixels."""
+
+from typing import Any
+
+from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.coordinates import around, numbers
+from medaug_cli.forms.form import File, Form, Marks
+from medaug_cli.forms.policy import add_box
+
+LABELS = ("label", "class", "name", "type", "category")  # attributes that say what a region is, the most telling first
+
+
+def _sniff(file: File) -> bool:
+    value = file.json
+    if not isinstance(value, dict):
+        return False
+    if "_via_img_metadata" in value or {"project", "metadata", "file", "view"} <= value.keys():
+        return True
+    entries = list(value.values())
+    return bool(entries) and all(isinstance(one, dict) and {"filename", "regions"} <= one.keys() for one in entries)
+
+
+def _read(marks: Marks) -> dict[str, Annotation]:
+    found: dict[str, Annotation] = {}
+    for file in marks.files:
+        value = file.json
+        if "project" in value:
+            raise BadInput(f"{file.path} is a project of VIA 3, which is not read; export it from VIA as COCO JSON")
+        for entry in value.get("_via_img_metadata", value).values():
+            name = str(entry["filename"])
+            if name in found:
+                raise BadInput(f"{file.path}: the image {name} stands twice")
+            item = found[name] = Annotation()
+            regions = entry["regions"]
+            for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions):
+                place = f"{file.path}, {name}, region {number}"
+                try:
+                    box = _box(place, region["shape_attributes"])
+                except (KeyError, TypeError) as error:
+                    raise BadInput(f"{place}: no shape that is known ({error})") from error
+                add_box(item, box, _label(region.get("region_attributes") or {}), place)
+    return found
+
+
+def _box(place: str, shape: dict[str, Any]) -> tuple[float, ...]:
+    kind = shape["name"]
+    if kind == "rect":
+        x, y, width, height = numbers(place, [shape[name] for name in ("x", "y", "width", "height")], 4)
+        return x, y, x + width, y + height
+    if kind in ("circle", "ellipse"):
+        radii = (shape["r"], shape["r"]) if kind == "circle" else (shape["rx"], shape["ry"])
+        x, y, across, down = numbers(place, [shape["cx"], shape["cy"], *radii], 4)
+        if shape.get("theta"):
+            across = down = max(across, down)
+        return x - across, y - down, x + across, y + down
+    if kind == "point":
+        x, y = numbers(place, [shape["cx"], shape["cy"]], 2)
+        return x, y, x, y
+    points = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
+    return around([numbers(place, point, 2) for point in points])
+
+
+def _label(attributes: dict[str, Any]) -> str:
+    """Return what a region is: of its attribute, or of the one of several whose name says so."""
+    keys = sorted(attributes, key=lambda key: (LABELS.index(key.lower()) if key.lower() in LABELS else len(LABELS)))
+    for key in keys:
+        value = attributes[key]
+        if isinstance(value, dict):  # a checkbox: name -> ticked
+            value = ", ".join(str(name) for name, ticked in value.items() if ticked)
+        if str(value or "").strip():
+            return str(value).strip()
+    return "lesion"
+
+
+FORM = Form("via", "VIA JSON", _sniff, _read)
