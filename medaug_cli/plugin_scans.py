@@ -42,9 +42,10 @@ class StoredImage:
 class Reader(Protocol):
     """A dataclass that reads one format of scans; nothing is inherited.
 
-    `capabilities.dims` is (2,) for pictures and (3,) for volumes. Two methods are optional: `claims(path) -> bool`
-    knows by its content a file that no suffix gives away, and `group(files, root, say) -> list[ScanFiles]` puts
-    together the files of each scan where that is not one file.
+    `capabilities.dims` is (2,) for pictures and (3,) for volumes. Three methods are optional: `claims(path) -> bool`
+    knows by its content a file that no suffix gives away, `group(files, root, say) -> list[ScanFiles]` puts together
+    the files of each scan where that is not one file, and `read_labels(files) -> StoredImage` reads a mask, where its
+    values are not those of the picture, as with a palette.
     """
 
     capabilities: ClassVar[Any]  # a Capabilities

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medaug_cli.errors import BadInput
+from medaug_cli.scans.masks import mask_values
 from medaug_cli.scans.pairing import Say, pair_masks
 from medaug_cli.scans.reading import Scan, read_scan
 
@@ -32,7 +33,7 @@ def read_brain_mask(folder: Path, scan: Scan, shape: tuple[int, ...]) -> np.ndar
     path = scan.brain_mask
     if path is None:
         raise BadInput(f"{folder} holds no brain mask with the name of {scan.relative}")
-    mask = read_scan(path, labels=True).image.max(0)
+    mask = mask_values(path, read_scan(path, labels=True).image)
     if mask.shape != shape:
         raise BadInput(f"the brain mask {path} has the shape {mask.shape}, its scan {scan.relative} has {shape}")
-    return mask > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
+    return mask > 0

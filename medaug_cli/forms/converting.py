@@ -49,8 +49,9 @@ def write_form(name: str, boxes: BoxesFile, out: Path) -> None:
 def _image(scan: Scan, annotation: Annotation, least: int) -> ImageBoxes:
     boxes, labels = annotation.boxes, annotation.labels
     if annotation.mask is not None:
-        parts = [mask_values(path, read_stored((path,)).image) for path in annotation.masks]
-        values, names = joined_parts(parts, annotation.mask_labels)
+        names = annotation.mask_labels
+        parts = [mask_values(path, read_stored((path,), labels=True).image, names) for path in annotation.masks]
+        values, names = joined_parts(parts, names)
         size = values.shape[::-1]
         found, labels = labelled_components(values, names, least)
         boxes = [tuple(map(float, box)) for box in found]

@@ -97,5 +97,5 @@ def _values(scan: Scan, annotation: Annotation, pixels: Pixels) -> tuple[np.ndar
                 f"the mask {path} has the shape {found.shape[1:]}, its scan {scan.relative} has "
                 f"{pixels.image.shape[1:]}"
             )
-        values.append(mask_values(path, found))
+        values.append(mask_values(path, found, annotation.mask_labels))
     return joined_parts(values, annotation.mask_labels)

@@ -15,6 +15,7 @@ from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotation
 from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed_scans
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
 from medaug_cli.preprocess.splits import name_patients, split_scans
+from medaug_cli.scans.masks import IGNORED
 from medaug_cli.scans.reading import Pixels, Scan, check_volume_kind, read_pixels
 from medaug_cli.scans.survey import LeftOut, survey
 from medaug_cli.store import StoreInfo
@@ -158,6 +159,7 @@ def _label_names(annotations: dict[str, Annotation]) -> set[str]:
     """Return every label that boxes or the values of masks may have."""
     named = {name for one in annotations.values() for name in (*one.labels, *(one.mask_labels or {}).values())}
     plain = any(one.mask is not None and one.mask_labels is None for one in annotations.values())
+    named.discard(IGNORED)
     return named | {"lesion"} if plain or not named else named
 
 

@@ -12,7 +12,14 @@ from medaug_cli.scans.reading import stem_of
 Labels = dict[frozenset[int], str]  # values of a mask that are one class, or one lesion -> its name
 LABEL_FOLDERS = ("labelsTr", "labelsTs")  # of nnU-Net and nnDetection
 LIGHT = 127  # of 255, from which a mask in a JPEG, which has no clean edges, is marked
+JPEG = (".jpg", ".jpeg")
+WHITE = 230  # of 255, from which a pixel is white
+SHADES = 4  # greys of soft edges, at least
+TOLERANCE = 0.05  # up to which a number is a whole one; a label map of 0 to 20 that was scaled into bytes is off by .04
+EDGE_LEVELS = 16  # values up to which a mask is a label map, whatever lies beside what
+WHITE_BORDER = 0.9  # share of the border that is marked, from which a mask may be inverted
 MOST_PARTS = 31  # bits of a value
+IGNORED = ""  # the name of nnU-Net's `ignore`
 
 
 def label_names(mask: Path) -> Labels | None:
@@ -26,7 +33,7 @@ def label_names(mask: Path) -> Labels | None:
     classes = _classes(above) if mask.parent.name in LABEL_FOLDERS and above.is_file() else None
     instances = _instances(beside) if beside.is_file() else None
     if instances is None:
-        return classes
+        return None if classes is None else {values: name for values, name in classes.items() if values != {0}}
     names = {value: name for values, name in (classes or {}).items() for value in values}
     return {frozenset([number]): names.get(kind, f"class{kind}") for number, kind in instances.items()}
 
@@ -43,22 +50,82 @@ def _instances(path: Path) -> dict[int, int] | None:
 
 
 def _classes(path: Path) -> Labels:
-    """Read `labels` of a dataset.json: name -> number or list of numbers, or number -> name; 0 is the background."""
+    """Read `labels` of a dataset.json: name -> number or list of numbers, or number -> name."""
     try:
         pairs = [pair if str(pair[0]).isdigit() else pair[::-1] for pair in parse_json(path)["labels"].items()]
-        found = [(frozenset(map(int, k if isinstance(k, list) else [k])), str(v)) for k, v in pairs]
+        named = [(k, IGNORED if v == "ignore" else str(v)) for k, v in pairs]
+        found = [(frozenset(map(int, k if isinstance(k, list) else [k])), name) for k, name in named]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{path} has no labels with their numbers ({type(error).__name__})") from error
-    classes = {values - {0}: name for values, name in found if values - {0}}
-    if len(classes) < sum(bool(values - {0}) for values, _ in found):
+    classes = dict(found)
+    if len(classes) < len(found):
         raise BadInput(f"{path} gives two labels the same values; leave one")
     return classes
 
 
-def mask_values(path: Path, image: np.ndarray) -> np.ndarray:
-    """Return the values (*s) int32 of a mask that was read as (c, *s)."""
+def mask_values(path: Path, image: np.ndarray, names: Labels | None = None) -> np.ndarray:
+    """Return the values (*s) int32 of a mask that was read as (c, *s): 0 outside, and where `names` say to ignore it.
+
+    Numbers within TOLERANCE of whole ones are rounded. Of colours the strongest channel counts; pictures with soft
+    edges, as JPEG leaves them, are cut at half of white. Raises BadInput for what is no mask: numbers between whole
+    ones or below 0, as many grey values as a picture has, white outside, and values that `names` do not name.
+    """
     values = image.max(0)
-    return (values > LIGHT if path.suffix.lower() in (".jpg", ".jpeg") else values).astype(np.int32)
+    if values.ndim == 2 and names is None and (path.suffix.lower() in JPEG or _soft_edged(values)):
+        if values.any() and values.max() <= LIGHT:
+            raise BadInput(f"{path} marks nothing lighter than {LIGHT} of 255; save masks as PNG, white for a lesion")
+        values = (values > LIGHT).astype(np.float32)
+    whole = np.rint(values)
+    off = np.abs(values - whole)
+    if off.max(initial=0) > TOLERANCE:
+        odd = float(values.ravel()[int(np.argmax(off))])
+        raise BadInput(
+            f"the mask {path} holds numbers between whole ones, such as {odd:.3g}; a label map has 0 outside and a "
+            "whole number for each lesion or class (cut a soft mask at 0.5 first)"
+        )
+    _check_levels(path, whole.astype(np.int32), names)
+    ignored = [value for own, name in (names or {}).items() if name == IGNORED for value in own]
+    return np.where(np.isin(whole, ignored), 0, whole).astype(np.int32)
+
+
+def _soft_edged(values: np.ndarray) -> bool:
+    """Tell whether a picture (h, w) is black and white but for its edges: what is between nowhere fills 2x2 pixels."""
+    between, white = (values > 0) & (values < WHITE), values >= WHITE
+    if values.max(initial=0) > 255 or not white.any() or 5 * white.sum() < (values > 255 - WHITE).sum():
+        return False
+    corner = values[:-1, :-1]
+    flat = between[:-1, :-1] & (values[1:, :-1] == corner) & (values[:-1, 1:] == corner) & (values[1:, 1:] == corner)
+    return bool(20 * flat.sum() < between.sum()) and len(np.unique(values[between])) >= SHADES
+
+
+def _flat_share(values: np.ndarray) -> float:
+    """Return how many of the marked pixels that lie side by side are equal: most of a label map, few of a picture."""
+    left, right = values[..., :-1], values[..., 1:]
+    both = (left > 0) & (right > 0)
+    return float((left == right)[both].mean()) if both.any() else 1.0
+
+
+def _check_levels(path: Path, values: np.ndarray, names: Labels | None) -> None:
+    levels = np.unique(values)
+    if levels[0] < 0:
+        raise BadInput(f"the mask {path} holds {levels[0]}; 0 is outside, a lesion or class is a number above it")
+    if names is not None:
+        unknown = set(levels.tolist()) - {0} - set().union(*names)
+        if unknown:
+            known = [f"{value} ({name or 'ignored'})" for own, name in names.items() for value in sorted(own)]
+            listed = ", ".join(known[:9]) or "none"
+            raise BadInput(f"the mask {path} holds {min(unknown)}, which has no name; the values with one are {listed}")
+        return
+    if len(levels) > EDGE_LEVELS and _flat_share(values) < 0.5:
+        raise BadInput(
+            f"the mask {path} has {len(levels)} grey values, as a picture has; a mask is 0 outside and has few numbers"
+        )
+    border = np.concatenate([np.take(values, (0, -1), axis).ravel() for axis in range(values.ndim)])
+    if (border > 0).mean() >= WHITE_BORDER and (share := float((values > 0).mean())) > 0.5:
+        raise BadInput(
+            f"the mask {path} marks {share:.0%} of the picture and nearly all of its border: is it white outside? "
+            "Invert it: 0 is outside"
+        )
 
 
 def joined_parts(parts: Sequence[np.ndarray], names: Labels | None) -> tuple[np.ndarray, Labels | None]:
@@ -104,6 +171,7 @@ def labelled_components(values: np.ndarray, names: Labels | None, least: int) ->
         boxes = components(values > 0, least)
         return boxes, ["lesion"] * len(boxes)
     ordered = sorted(names.items(), key=lambda one: sorted(one[0]))
+    ordered = [(own, name) for own, name in ordered if name != IGNORED]
     found = [(components(np.isin(values, list(own)), least), name) for own, name in ordered]
     boxes = np.concatenate([np.zeros((0, 2 * values.ndim), np.float32), *(boxes for boxes, _ in found)])
     return boxes, [name for boxes, name in found for _ in boxes]

@@ -134,17 +134,18 @@ def read_pixels(scan: Scan) -> Pixels:
 
 
 def read_scan(path: Path, labels: bool = False) -> Pixels:
-    """Read a picture or a volume in one file; with `labels` resampling keeps whole numbers."""
+    """Read a picture or a volume in one file; with `labels` as a mask, whose whole numbers resampling keeps."""
     return _read((path,), None, labels)
 
 
-def read_stored(files: tuple[Path, ...], name: str | None = None) -> StoredImage:
-    """Read the files of a scan as they hold it, by a reader's name or the one that knows their suffix."""
+def read_stored(files: tuple[Path, ...], name: str | None = None, labels: bool = False) -> StoredImage:
+    """Read the files of a scan as they hold it, by a reader's name or their suffix; with `labels` those of a mask."""
     reader = readers().get(name or reader_of(files[0]) or "")
     if reader is None:
         raise BadInput(f"{files[0]} is no scan that is known; the choices are {', '.join(suffixes())}")
     try:
-        found: StoredImage = reader.read(files)
+        read = getattr(reader, "read_labels", reader.read) if labels else reader.read
+        found: StoredImage = read(files)
     except (BadInput, MissingPlugin):
         raise
     except Exception as error:  # a reader may be a stranger's
@@ -156,7 +157,7 @@ def read_stored(files: tuple[Path, ...], name: str | None = None) -> StoredImage
 
 
 def _read(files: tuple[Path, ...], name: str | None, labels: bool) -> Pixels:
-    found = read_stored(files, name)
+    found = read_stored(files, name, labels)
     image = found.image
     if image.ndim == 3:
         return Pixels(image)

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from medaug_cli.plugin import BadInput, Capabilities, StoredImage
+from medaug_plugins.readers.label_pictures import label_pixels
 from medaug_plugins.readers.volumes import damaged
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -29,24 +30,32 @@ class Pictures:
 
     def read(self, files: Sequence[Path]) -> StoredImage:
         """Return the picture, of one channel where all are equal; raise BadInput where the file is not whole."""
-        path = files[0]
-        content = path.read_bytes()
-        try:
-            if content.startswith(PNG):
-                _check_png(path, content)
-            elif content.startswith(b"\xff\xd8"):
-                _check_jpeg(path, content)
-            elif content.startswith(b"BM"):
-                _check_bmp(path, content)
-            pixels = _pixels(path)
-        except BadInput:
-            raise
-        except Exception as error:  # whatever Pillow's decoders raise
-            raise damaged(path, error) from error
-        image = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-        if len(image) == 3 and (image[0] == image[1]).all() and (image[0] == image[2]).all():
-            image = image[:1]
-        return StoredImage(np.ascontiguousarray(image))
+        return _stored(files[0], _pixels)
+
+    def read_labels(self, files: Sequence[Path]) -> StoredImage:
+        """Return a mask: the numbers of a palette, and nothing where it is transparent; see read."""
+        return _stored(files[0], _labels)
+
+
+def _stored(path: Path, pixels_of: Callable[[Path], np.ndarray]) -> StoredImage:
+    """Return what `pixels_of` reads of a file that is whole."""
+    content = path.read_bytes()
+    try:
+        if content.startswith(PNG):
+            _check_png(path, content)
+        elif content.startswith(b"\xff\xd8"):
+            _check_jpeg(path, content)
+        elif content.startswith(b"BM"):
+            _check_bmp(path, content)
+        pixels = pixels_of(path)
+    except BadInput:
+        raise
+    except Exception as error:  # whatever Pillow's decoders raise
+        raise damaged(path, error) from error
+    image = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    if len(image) == 3 and (image[0] == image[1]).all() and (image[0] == image[2]).all():
+        image = image[:1]
+    return StoredImage(np.ascontiguousarray(image))
 
 
 def _check_png(path: Path, content: bytes) -> None:
@@ -113,6 +122,11 @@ def _coded_end(content: bytes, place: int) -> int:
             return place
         place += 2
     return len(content)
+
+
+def _labels(path: Path) -> np.ndarray:
+    found = label_pixels(path)
+    return _pixels(path) if found is None else found
 
 
 def _pixels(path: Path) -> np.ndarray:
