@@ -18,7 +18,7 @@ class Note:
     lost: bool = False  # something annotated is not used
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.what}" + (f" ({self.detail})" if self.detail else "")
+        return f"{self.what} ({self.place}{f': {self.detail}' if self.detail else ''})"
 
 
 @dataclass

@@ -22,6 +22,16 @@ class Lesions:
     values: np.ndarray | None = None  # (*s) int32
     names: Labels | None = None  # what the values stand for
 
+    @property
+    def dropped(self) -> list[str]:
+        """Return, in words, the annotated lesions that are not used, and why."""
+        return [str(note) for note in self.notes if note.lost]
+
+    @property
+    def repaired(self) -> list[str]:
+        """Return, in words, what was put right."""
+        return [str(note) for note in self.notes if not note.lost]
+
     def mask(self, z: int | None) -> np.ndarray | None:
         """Return the mask (h, w) bool of a picture (None) or of slice z, where there is one."""
         return None if self.values is None else (self.values if z is None else self.values[z]) > 0

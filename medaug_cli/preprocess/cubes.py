@@ -45,7 +45,7 @@ def cubes(treated: Treated) -> Outcome:
     if not len(boxes):
         outcome.reports.append(report_of(treated.scan, stripped, state="skipped", doubtful=False))
         outcome.reports[0].reason = "no lesion"
-    outcome.reports[0].dropped_boxes[:0] = [str(note) for note in lesions.notes if note.lost]
+    outcome.reports[0].dropped_boxes[:0] = lesions.dropped
     return outcome
 
 

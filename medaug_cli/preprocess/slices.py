@@ -16,7 +16,7 @@ def picture(treated: Treated) -> Outcome:
     recipe, stripped = treated.recipe, treated.stripped
     placement = place(treated.image.shape[1:], stripped.mask, recipe.size, recipe.fit, recipe.margin)
     record, report = _slice(treated, None, stripped, placement)
-    report.dropped_boxes[:0] = [str(note) for note in treated.lesions.notes if note.lost]
+    report.dropped_boxes[:0] = treated.lesions.dropped
     return Outcome([record], [report])
 
 
@@ -41,7 +41,7 @@ def slices(treated: Treated) -> Outcome:
         outcome.records.append(record)
         outcome.reports.append(report)
     if outcome.reports:
-        outcome.reports[0].dropped_boxes[:0] = [str(note) for note in treated.lesions.notes if note.lost]
+        outcome.reports[0].dropped_boxes[:0] = treated.lesions.dropped
     return outcome
 
 
