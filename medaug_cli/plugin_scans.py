@@ -36,6 +36,8 @@ class StoredImage:
 
     image: np.ndarray  # (c, *s) float32
     grid: Grid | None = None  # of a volume
+    other_grid: Grid | None = None  # a second one that the file names, and that is valid too
+    notes: tuple[str, ...] = ()  # in words, what a person should know of how the file was read
 
 
 @runtime_checkable

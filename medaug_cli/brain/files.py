@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from medaug_cli.errors import BadInput
+from medaug_cli.scans.mask_grids import read_mask
 from medaug_cli.scans.masks import mask_values
 from medaug_cli.scans.pairing import Say, pair_masks
-from medaug_cli.scans.reading import Scan, read_scan
+from medaug_cli.scans.reading import Pixels, Scan
 
 
 def masks_folder(strip: str) -> Path | None:
@@ -28,12 +29,10 @@ def with_brain_masks(folder: Path, scans: Sequence[Scan], say: Say = lambda sent
     return [replace(scan, brain_mask=pairs[scan.id][0]) if scan.id in pairs else scan for scan in scans]
 
 
-def read_brain_mask(folder: Path, scan: Scan, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the brain mask (*s) of a scan; raise BadInput if there is none, or one of another shape."""
+def read_brain_mask(folder: Path, scan: Scan, pixels: Pixels) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the brain mask (*s) of a scan, and notes on its grid; raise BadInput if there is none that fits."""
     path = scan.brain_mask
     if path is None:
         raise BadInput(f"{folder} holds no brain mask with the name of {scan.relative}")
-    mask = mask_values(path, read_scan(path, labels=True).image)
-    if mask.shape != shape:
-        raise BadInput(f"the brain mask {path} has the shape {mask.shape}, its scan {scan.relative} has {shape}")
-    return mask > 0
+    found = read_mask(path, scan, pixels, "brain mask")
+    return mask_values(path, found.image) > 0, found.notes

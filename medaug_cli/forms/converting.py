@@ -15,6 +15,7 @@ from medaug_cli.forms.policy import cut_off
 from medaug_cli.forms.reading import holds_masks, read_annotations
 from medaug_cli.forms.yolo import size_of
 from medaug_cli.scans.grids import placed_boxes
+from medaug_cli.scans.mask_grids import Frame, fit_mask
 from medaug_cli.scans.masks import joined_parts, labelled_components, mask_values
 from medaug_cli.scans.reading import Scan, read_stored
 from medaug_cli.scans.survey import survey
@@ -32,7 +33,7 @@ def convert(
     plain = survey(scans, say, modality=modality, marks=[marks] if holds_masks(marks) else []).scans
     annotations = read_annotations(marks, plain, box_mode, say).scans
     boxes = BoxesFile(version=1, images=[
-        _image(scan, annotations[scan.id], least) for scan in plain if scan.id in annotations
+        _image(scan, annotations[scan.id], least, say) for scan in plain if scan.id in annotations
     ])  # fmt: skip
     write_form(form, boxes, out)
     return boxes
@@ -46,12 +47,11 @@ def write_form(name: str, boxes: BoxesFile, out: Path) -> None:
         form.write_boxes(boxes.images, label_names(boxes.images), work)
 
 
-def _image(scan: Scan, annotation: Annotation, least: int) -> ImageBoxes:
+def _image(scan: Scan, annotation: Annotation, least: int, say: Callable[[str], None]) -> ImageBoxes:
     boxes, labels = annotation.boxes, annotation.labels
     if annotation.mask is not None:
-        names = annotation.mask_labels
-        parts = [mask_values(path, read_stored((path,), labels=True).image, names) for path in annotation.masks]
-        values, names = joined_parts(parts, names)
+        parts = _mask_values(scan, annotation, say)
+        values, names = joined_parts(parts, annotation.mask_labels)
         size = values.shape[::-1]
         found, labels = labelled_components(values, names, least)
         boxes = [tuple(map(float, box)) for box in found]
@@ -69,6 +69,17 @@ def _image(scan: Scan, annotation: Annotation, least: int) -> ImageBoxes:
         id=safe_id(scan.id), width=width, height=height, depth=deep[0] if deep else None, patient=annotation.patient,
         split=annotation.split, file=scan.relative, boxes=_cut(scan, boxes, labels, size, annotation.places),  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def _mask_values(scan: Scan, annotation: Annotation, say: Callable[[str], None]) -> list[np.ndarray]:
+    """Return the values (*s) of masks in the pixels of their scan as it is stored; say how they came there."""
+    stored = read_stored(scan.all_files, scan.reader)
+    frame = Frame(scan.shown or scan.relative, stored.image.shape[1:], stored.grid, stored.other_grid)
+    paths, names = annotation.masks, annotation.mask_labels
+    fitted = [fit_mask(read_stored((path,), labels=True), frame, path) for path in paths]
+    for note in dict.fromkeys([*stored.notes, *(note for one in fitted for note in one.notes)]):
+        say(f"{frame.name}: {note}")
+    return [mask_values(path, one.image, names) for path, one in zip(paths, fitted, strict=True)]
 
 
 def _size(scan: Scan, annotation: Annotation) -> tuple[int, ...]:

@@ -8,8 +8,9 @@ from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.policy import cut_off
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
+from medaug_cli.scans.mask_grids import read_mask
 from medaug_cli.scans.masks import Labels, joined_parts, labelled_components, mask_values
-from medaug_cli.scans.reading import Pixels, Scan, read_scan
+from medaug_cli.scans.reading import Pixels, Scan
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Lesions:
     notes: list[Note] = field(default_factory=list)  # what was found wrong with them
     values: np.ndarray | None = None  # (*s) int32
     names: Labels | None = None  # what the values stand for
+    fitted: tuple[str, ...] = ()  # in words, how the mask came onto the grid of its scan
 
     @property
     def dropped(self) -> list[str]:
@@ -61,8 +63,7 @@ def lesions_of(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
     """Return the lesions that an annotation names; raise BadInput where it does not fit its scan."""
     _check_size(scan, annotation, pixels)
     if annotation.mask is not None:
-        nothing, notes = np.zeros((0, 4), np.float32), list(annotation.notes)
-        return Lesions(nothing, [], notes, *_values(scan, annotation, pixels))
+        return _marked(scan, annotation, pixels)
     boxes, places = annotation.arrays(), annotation.places
     if scan.volume and len(boxes):
         boxes = _upright_boxes(scan, annotation, pixels)
@@ -98,14 +99,12 @@ def _upright_boxes(scan: Scan, annotation: Annotation, pixels: Pixels) -> np.nda
     return np.clip(moved_boxes(cut, pixels.stored, pixels.grid), 0, size).astype(np.float32)
 
 
-def _values(scan: Scan, annotation: Annotation, pixels: Pixels) -> tuple[np.ndarray, Labels | None]:
-    values = []
-    for path in annotation.masks:
-        found = read_scan(path, labels=True).image
-        if found.shape[1:] != pixels.image.shape[1:]:
-            raise BadInput(
-                f"the mask {path} has the shape {found.shape[1:]}, its scan {scan.relative} has "
-                f"{pixels.image.shape[1:]}"
-            )
-        values.append(mask_values(path, found, annotation.mask_labels))
-    return joined_parts(values, annotation.mask_labels)
+def _marked(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
+    """Return the lesions of one or several masks, each on the grid of the scan."""
+    paths, names = annotation.masks, annotation.mask_labels
+    fitted = [read_mask(path, scan, pixels) for path in paths]
+    parts = [mask_values(path, one.image, names) for path, one in zip(paths, fitted, strict=True)]
+    values, names = joined_parts(parts, names)
+    said = tuple(dict.fromkeys(note for one in fitted for note in one.notes))
+    nothing = np.zeros((0, 4), np.float32)
+    return Lesions(nothing, [], list(annotation.notes), values=values, names=names, fitted=said)

@@ -15,7 +15,14 @@ from medaug_cli.preprocess.plan import Plan, PreprocessOptions, plan_of
 from medaug_cli.preprocess.pool import chosen_workers, in_order
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.preprocess.records import Outcome
-from medaug_cli.preprocess.report import EXAMPLES, SHOWN, LeftOutFile, PreprocessReport, SliceReport
+from medaug_cli.preprocess.report import (
+    EXAMPLES,
+    SHOWN,
+    LeftOutFile,
+    PreprocessReport,
+    SliceReport,
+    notes_in_short,
+)
 from medaug_cli.preprocess.results import check_outputs, publish_pages, publish_report
 from medaug_cli.preprocess.treatment import treat
 from medaug_cli.scans.reading import Scan
@@ -77,7 +84,10 @@ def _make(options: PreprocessOptions, plan: Plan) -> Store:
             flushed = time.monotonic()
         done += 1
         options.report(done / total, f"{done} of {total} scans")
-    publish_report(options.out, _report(plan, list(writer.notes().values())))
+    report = _report(plan, list(writer.notes().values()))
+    for line in notes_in_short(report.notes()):
+        options.announce(line)
+    publish_report(options.out, report)
     return writer.publish()
 
 

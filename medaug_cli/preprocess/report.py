@@ -34,6 +34,7 @@ class SliceReport(Strict):
     doubtful: bool = False
     reason: str = ""
     measures: dict[str, float] = {}
+    notes: list[str] = []  # on how scan and masks were read and put together, at the first of a scan
     picture: str | None = None  # before and after, a JPEG as data URL: of doubtful slices and some examples
 
     @property
@@ -90,6 +91,10 @@ class PreprocessReport(Strict):
             said.append(f"{len(self.left_out)} files are no scan to be used, or damaged; they are listed below.")
         return said
 
+    def notes(self) -> list[tuple[str, str]]:
+        """Return (file, note) of everything that was noted while scans and masks were read."""
+        return [(each.file, note) for each in self.slices for note in each.notes]
+
     def counts(self) -> list[tuple[str, int, int, int]]:
         """Return (split, slices, patients, boxes) of what was kept."""
         rows = []
@@ -108,6 +113,16 @@ class PreprocessReport(Strict):
                 counted[f"doubtful: {_general(each.reason)}"] += 1
         counted.update(f"left out: {_general(one.reason)}" for one in self.left_out)
         return counted.most_common(20)
+
+
+def notes_in_short(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line for each kind of note (file, note), with the first of the files and how many more there are."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for file, note in notes:
+        kinds.setdefault(_general(note), []).append((file, note))
+    return [
+        f"{own[0][0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}: {own[0][1]}" for own in kinds.values()
+    ]
 
 
 def _general(reason: str) -> str:

@@ -28,6 +28,7 @@ class Stripped:
     refused: bool = False
     doubts: Mapping[int, str] = field(default_factory=dict)  # of a volume stripped slice by slice: slice -> reason
     on_fail: str = "crop"
+    notes: tuple[str, ...] = ()  # in words, how a given mask came onto the grid of its scan
 
     def in_slice(self, z: int) -> "Stripped":
         """Return the slice z of a volume: with a doubt of its own where every slice was judged by itself."""
@@ -45,9 +46,10 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
     """Extract the brain; where that is doubtful, keep the head, leave the scan out or stop, as the recipe says."""
     if recipe.strip == "none":
         return Stripped(None)
-    folder = masks_folder(recipe.strip)
+    folder, notes = masks_folder(recipe.strip), tuple[str, ...]()
     if folder is not None:
-        found = BrainMask(read_brain_mask(folder, scan, image.shape[1:]), "masks")
+        mask, notes = read_brain_mask(folder, scan, pixels)
+        found = BrainMask(mask, "masks")
     else:
         spacing = spacing_of(scan, pixels, recipe)
         found = extract_brain(image.mean(0), recipe.strip, spacing, recipe.plane, recipe.strip_settings)
@@ -58,7 +60,7 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
         raise BadInput(f"{scan.path}: brain extraction is doubtful ({found.reason}); choose --on-fail crop or skip")
     refused = found.doubtful and not found.doubts and recipe.on_fail == "skip"
     return Stripped(
-        found.mask, found.name, found.doubtful, found.reason, measures, refused, found.doubts, recipe.on_fail
+        found.mask, found.name, found.doubtful, found.reason, measures, refused, found.doubts, recipe.on_fail, notes
     )
 
 

@@ -29,8 +29,9 @@ def treat(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = Fa
     stripped = strip(scan, image, pixels, recipe)
     if not scan.volume:
         stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])
+    notes = [*pixels.notes, *lesions.fitted, *stripped.notes]
     if stripped.refused:
-        return Outcome(reports=[report_of(scan, stripped, state="skipped")])
+        return Outcome(reports=[report_of(scan, stripped, state="skipped", notes=notes)])
     spacing = spacing_of(scan, pixels, recipe)
     scaled, steps = scale(image, stripped.mask, recipe, spacing)
     if pixels.grid is not None and pixels.stored is not None:
@@ -39,6 +40,7 @@ def treat(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = Fa
     outcome = (cubes if recipe.region_mm and spacing is not None else slices if scan.volume else picture)(treated)
     stored = [record.image for record in outcome.records]
     outcome.histograms = {"before": Histogram.of([image]), "after": Histogram.of(stored)} if stored else {}
+    outcome.reports[0].notes = notes
     add_pictures(outcome.records, outcome.reports, image, stripped.mask, example)
     return outcome
 

@@ -65,6 +65,12 @@ def placed_boxes(boxes: np.ndarray, target: Grid) -> np.ndarray:
     return moved_boxes(np.asarray(boxes, np.float64) + 0.5, Grid((1.0, 1.0, 1.0)), target)
 
 
+def index_map(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matrix (3, 3) and the shift (3,) from voxels, x first, of one grid to those of another."""
+    inverse = np.linalg.inv(_axes(target))
+    return inverse @ _axes(source), inverse @ (np.array(source.origin) - np.array(target.origin))
+
+
 def _axes(grid: Grid) -> np.ndarray:
     return np.array(grid.direction, np.float64).reshape(3, 3) * np.array(grid.spacing)
 

@@ -57,6 +57,8 @@ class Pixels:
     grid: Grid | None = None  # of a volume, as it is here
     stored: Grid | None = None  # of a volume, as its file holds it
     stored_shape: tuple[int, ...] = ()  # (z, y, x)
+    other_grid: Grid | None = None  # a second one that its file names, and that is valid too
+    notes: tuple[str, ...] = ()  # in words, what a person should know of how it was read
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
@@ -130,12 +132,12 @@ def reader_of(path: Path, chosen: str | None = None) -> str | None:
 
 def read_pixels(scan: Scan) -> Pixels:
     """Read a scan. Raise BadInput if it cannot be."""
-    return _read(scan.all_files, scan.reader, False)
+    return _read(scan.all_files, scan.reader)
 
 
-def read_scan(path: Path, labels: bool = False) -> Pixels:
-    """Read a picture or a volume in one file; with `labels` as a mask, whose whole numbers resampling keeps."""
-    return _read((path,), None, labels)
+def read_scan(path: Path) -> Pixels:
+    """Read a picture or a volume in one file."""
+    return _read((path,), None)
 
 
 def read_stored(files: tuple[Path, ...], name: str | None = None, labels: bool = False) -> StoredImage:
@@ -156,15 +158,21 @@ def read_stored(files: tuple[Path, ...], name: str | None = None, labels: bool =
     return found
 
 
-def _read(files: tuple[Path, ...], name: str | None, labels: bool) -> Pixels:
-    found = read_stored(files, name, labels)
+def _read(files: tuple[Path, ...], name: str | None) -> Pixels:
+    found = read_stored(files, name)
     image = found.image
     if image.ndim == 3:
         return Pixels(image)
     if found.grid is None or image.ndim != 4:
         raise BadInput(f"{files[0]}: its reader gave {image.ndim - 1} axes and no grid")
-    turned = [upright(channel, found.grid, labels) for channel in image]
-    return Pixels(np.stack([pixels for pixels, _ in turned]), turned[0][1], found.grid, image.shape[1:])
+    if min(image.shape[1:]) < 2:
+        size = "x".join(map(str, image.shape[:0:-1]))
+        raise BadInput(f"{files[0]} is a volume of {size} voxels; give single slices as PNG")
+    turned = [upright(channel, found.grid, labels=False) for channel in image]
+    return Pixels(
+        np.stack([pixels for pixels, _ in turned]), grid=turned[0][1], stored=found.grid, stored_shape=image.shape[1:],
+        other_grid=found.other_grid, notes=found.notes,
+    )  # fmt: skip
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -72,8 +72,6 @@ def squeezed(path: Path, values: np.ndarray) -> np.ndarray:
         values = values[0]
     if values.ndim != 3:
         raise BadInput(f"{path} is no volume of one channel (its size is {size}); give one file a volume")
-    if min(values.shape) < 2:
-        raise BadInput(f"{path} is a volume of {size} voxels; give single slices as PNG")
     return values
 
 
