@@ -4,6 +4,7 @@ Legend of shapes: c channels, *s spatial axes ((height, width) or (depth, height
 """
 
 import functools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,8 @@ def read_stored(files: tuple[Path, ...], name: str | None = None, labels: bool =
         raise BadInput(f"{files[0]} is no scan that is known; the choices are {', '.join(suffixes())}")
     try:
         read = getattr(reader, "read_labels", reader.read) if labels else reader.read
-        found: StoredImage = read(files)
+        with warnings.catch_warnings(action="ignore"):  # of libraries, about files that they read all the same
+            found: StoredImage = read(files)
     except (BadInput, MissingPlugin):
         raise
     except Exception as error:  # a reader may be a stranger's
@@ -176,14 +178,15 @@ def _read(files: tuple[Path, ...], name: str | None) -> Pixels:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Return the width and height of a picture without reading its pixels."""
+    """Return the width and height of a picture, without reading its pixels where Pillow knows the format."""
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
             return picture.size
-    except Exception as error:  # whatever Pillow's decoders raise
-        raise _unreadable(path, error) from error
+    except Exception:  # whatever Pillow's decoders raise, of a picture that is very large too
+        height, width = read_stored((path,)).image.shape[-2:]
+        return width, height
 
 
 def _unreadable(path: Path, error: Exception) -> BadInput:

@@ -1,24 +1,35 @@
-"""PNG, JPEG, TIFF and BMP, 8 and 16 bit, grey and colour, one picture a file."""
+"""PNG, JPEG, TIFF and BMP, of 8 bits and more, grey and colour, one picture a file."""
 
+import io
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from medaug_cli.plugin import BadInput, Capabilities, StoredImage
+from medaug_cli.plugin import BadInput, Capabilities, StoredImage, setting
 from medaug_plugins.readers.label_pictures import label_pixels
+from medaug_plugins.readers.tiff import (
+    BITS,
+    HEIGHT,
+    WIDTH,
+    check_tiff,
+    grey_tiff,
+    is_tiff,
+    number,
+    read_tags,
+    read_with_itk,
+)
 from medaug_plugins.readers.volumes import damaged
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TURNED = 274  # the tag of EXIF and TIFF that tells how a picture is to be turned for looking at
 GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
-STRIPS, STRIP_BYTES = (273, 324), (279, 325)  # tags of TIFF: where strips or tiles lie, and how long they are
-BITS, SAMPLES, KIND, COMPRESSION = 258, 277, 262, 259
-DEFLATE = (8, 32946)
+GREY_ALPHA, COLOUR_ALPHA = 4, 6  # types of PNG
 
 
 @dataclass
@@ -28,17 +39,19 @@ class Pictures:
     capabilities: ClassVar[Capabilities] = Capabilities(dims=(2,), channels=(1, 3))
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
+    max_pixels: int = setting(100_000_000, "pixels of the largest picture that is read", minimum=1)
+
     def read(self, files: Sequence[Path]) -> StoredImage:
         """Return the picture, of one channel where all are equal; raise BadInput where the file is not whole."""
-        return _stored(files[0], _pixels)
+        return _stored(files[0], self.max_pixels, labels=False)
 
     def read_labels(self, files: Sequence[Path]) -> StoredImage:
         """Return a mask: the numbers of a palette, and nothing where it is transparent; see read."""
-        return _stored(files[0], _labels)
+        return _stored(files[0], self.max_pixels, labels=True)
 
 
-def _stored(path: Path, pixels_of: Callable[[Path], np.ndarray]) -> StoredImage:
-    """Return what `pixels_of` reads of a file that is whole."""
+def _stored(path: Path, most: int, labels: bool) -> StoredImage:
+    """Return what a file that is whole, and has `most` pixels or fewer, shows."""
     content = path.read_bytes()
     try:
         if content.startswith(PNG):
@@ -47,7 +60,8 @@ def _stored(path: Path, pixels_of: Callable[[Path], np.ndarray]) -> StoredImage:
             _check_jpeg(path, content)
         elif content.startswith(b"BM"):
             _check_bmp(path, content)
-        pixels = pixels_of(path)
+        with _any_size():
+            pixels = (_tiff if is_tiff(content) else _pixels)(path, content, most, labels)
     except BadInput:
         raise
     except Exception as error:  # whatever Pillow's decoders raise
@@ -124,75 +138,83 @@ def _coded_end(content: bytes, place: int) -> int:
     return len(content)
 
 
-def _labels(path: Path) -> np.ndarray:
-    found = label_pixels(path)
-    return _pixels(path) if found is None else found
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Let Pillow open a picture of any size: our own limit is looked at, and said, before pixels are read."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
-def _pixels(path: Path) -> np.ndarray:
-    """Return pixels (h, w) or (h, w, 3) float32."""
+def _check_look(path: Path, width: int, height: int, turned: int, most: int) -> None:
+    """Raise BadInput for a picture that is too large, or is to be turned before it is looked at."""
+    if width * height > most:
+        raise BadInput(
+            f"{path} is too large: it has {width}x{height} = {width * height} pixels, {most} are read at most; "
+            "raise the limit by --max-pixels"
+        )
+    if turned != 1:
+        raise BadInput(f"{path} is to be turned for looking at (its orientation is {turned}); turn its pixels first")
+
+
+def _pixels(path: Path, content: bytes, most: int, labels: bool) -> np.ndarray:
+    """Return the pixels (h, w) or (h, w, 3) float32 of what Pillow opens."""
     from PIL import Image
 
     with Image.open(path) as file:
         picture: Image.Image = file
         if getattr(file, "n_frames", 1) > 1:
-            raise BadInput(f"{path} holds {file.n_frames} pictures; give one file a slice")  # type: ignore[attr-defined]
-        if file.getexif().get(TURNED, 1) != 1:
-            raise BadInput(f"{path} is to be turned for looking at (its EXIF orientation); turn its pixels first")
-        tags = getattr(file, "tag_v2", None)
-        deep = bool(tags) and set(_numbers(tags, BITS)) - {1, 8}
-        if tags:
-            _check_tiff(path, tags, file.size)
-        if file.mode not in GREY16 and (deep or _deep_png(path)):
-            return _deep_colour(path)
+            raise BadInput(f"{path} holds several pictures; give one file a slice")
+        _check_look(path, *file.size, file.getexif().get(TURNED, 1), most)
+        if file.mode not in GREY16 and content.startswith(PNG) and content[24] == 16:
+            return _deep_grey_alpha(content) if content[25] == GREY_ALPHA else _deep_colour(path)
+        marked = label_pixels(path) if labels else None
+        if marked is not None:
+            return marked
         if picture.mode not in (*GREY16, "L", "RGB"):
             picture = picture.convert("L" if picture.mode in ("1", "LA", "La") else "RGB")
-        values = np.asarray(picture, np.float32)
-        if tags and picture.mode in GREY16 and _numbers(tags, KIND) == [0]:  # white is zero; Pillow leaves it at that
-            values = values.max(initial=0) - values if picture.mode == "F" else np.float32(_white(tags)) - values
-        return values
+        return np.asarray(picture, np.float32)
 
 
-def _white(tags: Any) -> int:
-    return (1 << _numbers(tags, BITS)[0]) - 1
-
-
-def _numbers(tags: Any, tag: int) -> list[int]:
-    value = tags.get(tag, ())
-    return [int(one) for one in (value if isinstance(value, tuple) else (value,))]
-
-
-def _check_tiff(path: Path, tags: Any, size: tuple[int, int]) -> None:
-    """Raise BadInput where pixels lie outside the file, or are fewer than the picture has."""
-    content = path.read_bytes()
-    whole = len(content)
-    for place, length in zip(STRIPS, STRIP_BYTES, strict=True):
-        starts, lengths = _numbers(tags, place), _numbers(tags, length)
-        if len(starts) != len(lengths) or any(a + b > whole for a, b in zip(starts, lengths, strict=False)):
-            raise damaged(path, "it says that its pixels go on beyond its end")
-        samples, bits = (_numbers(tags, SAMPLES) or [1])[0], _numbers(tags, BITS) or [1]
-        wanted = size[0] * size[1] * samples * bits[0] // 8
-        if place == STRIPS[0] and starts and _numbers(tags, COMPRESSION) == [1] and sum(lengths) != wanted:
-            raise damaged(path, f"it holds {sum(lengths)} bytes of pixels where {wanted} are wanted")
-        if starts and _numbers(tags, COMPRESSION)[0] in DEFLATE:
-            strips = [content[a : a + b] for a, b in zip(starts, lengths, strict=True)]
-            held = sum(len(zlib.decompress(strip)) for strip in strips)  # raises where a checksum differs
-            if place == STRIPS[0] and held != wanted:
-                raise damaged(path, f"it holds {held} bytes of pixels where {wanted} are wanted")
-
-
-def _deep_png(path: Path) -> bool:
-    with path.open("rb") as file:
-        begun = file.read(25)
-    return begun.startswith(PNG) and begun[24] == 16
+def _tiff(path: Path, content: bytes, most: int, labels: bool) -> np.ndarray:
+    """Return the pixels (h, w) or (h, w, 3) float32 of a TIFF."""
+    tags = read_tags(path, content)
+    _check_look(path, number(tags, WIDTH, 0), number(tags, HEIGHT, 0), number(tags, TURNED, 1), most)
+    parts = check_tiff(path, content, tags)
+    grey = grey_tiff(path, tags, "<" if content.startswith(b"II") else ">", parts)
+    if grey is not None:
+        return grey
+    return _deep_colour(path) if number(tags, BITS, 1) > 8 else _pixels(path, content, most, labels)
 
 
 def _deep_colour(path: Path) -> np.ndarray:
     """Read colours of 16 bits, which Pillow would cut down to 8; what is transparent is shown."""
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    values = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.float32)
+    values = read_with_itk(path).astype(np.float32)
     if values.ndim == 2:
         return values
     return values[..., 0] if values.shape[-1] == 2 else values[..., :3]
+
+
+def _deep_grey_alpha(content: bytes) -> np.ndarray:
+    """Return the grey values (h, w) of a PNG of 16 bits with alpha, which neither Pillow nor ITK reads in full.
+
+    Its pixels have four bytes, as those of colours with alpha of 8 bits have, and are packed in the same way: read as
+    such a one, red and green are the two bytes of grey.
+    """
+    from PIL import Image
+
+    head = b"IHDR" + content[16:24] + bytes([8, COLOUR_ALPHA]) + content[26:29]
+    parts, place = [PNG, struct.pack(">I", 13), head, struct.pack(">I", zlib.crc32(head))], 33
+    while place < len(content):
+        (length,) = struct.unpack_from(">I", content, place)
+        if content[place + 4 : place + 8] in (b"IDAT", b"IEND"):
+            parts.append(content[place : place + 12 + length])
+        place += 12 + length
+    with Image.open(io.BytesIO(b"".join(parts))) as picture:
+        values = np.asarray(picture).astype(np.uint16)
+    return (values[..., 0] << 8 | values[..., 1]).astype(np.float32)
