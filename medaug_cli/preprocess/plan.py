@@ -16,8 +16,8 @@ from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
 from medaug_cli.preprocess.splits import name_patients, split_scans
 from medaug_cli.scans.masks import IGNORED
-from medaug_cli.scans.reading import Pixels, Scan, check_volume_kind, read_pixels
-from medaug_cli.scans.survey import LeftOut, survey
+from medaug_cli.scans.reading import Pixels, Scan, read_pixels
+from medaug_cli.scans.survey import LeftOut, of_one_kind, survey
 from medaug_cli.store import StoreInfo
 
 
@@ -82,10 +82,11 @@ def plan_of(options: PreprocessOptions) -> Plan:
         marks=marks,
     )
     scans = found.scans if brains is None else with_brain_masks(brains, found.scans, options.announce)
-    if not check_volume_kind(scans) and options.recipe.region_mm:
-        raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")
     read = _annotations(options, scans)
     annotations = read.scans
+    scans, others = of_one_kind(scans, annotations, options.announce)
+    if options.recipe.region_mm and not scans[0].volume:
+        raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")
     annotated = [scan for scan in scans if scan.id in annotations]
     if not annotated:
         raise BadInput(f"none of the {len(scans)} scans in {options.scans} is annotated")
@@ -95,7 +96,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
     names = {recipe.label} if recipe.label else _label_names(annotations)
     info = _info(options, recipe, sorted(map(str, names)))
     units = _part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans))
-    plan = Plan(scans, annotations, patients, splits, known, recipe, info, units, found.left_out, read.notes)
+    plan = Plan(scans, annotations, patients, splits, known, recipe, info, units, found.left_out + others, read.notes)
     return _renamed(options, plan)
 
 

@@ -5,7 +5,6 @@ Legend of shapes: c channels, *s spatial axes ((height, width) or (depth, height
 
 import functools
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,12 +194,3 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1][:160] if lines else type(error).__name__
     return BadInput(f"{path} cannot be read, it is truncated, damaged or something else ({reason})")
-
-
-def check_volume_kind(scans: Sequence[Scan]) -> bool:
-    """Return whether the scans are volumes; raise UsageError if some are and some are pictures."""
-    kinds = {scan.volume for scan in scans}
-    if len(kinds) > 1:
-        first = next(scan for scan in scans if scan.volume != scans[0].volume)
-        raise UsageError(f"{scans[0].relative} and {first.relative} are a picture and a volume; preprocess them apart")
-    return kinds.pop()

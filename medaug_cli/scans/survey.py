@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,8 @@ def survey(
         raise BadInput(f"{damaged.damaged}; leave it out, and list it, by --keep-going")
     if not scans:
         raise BadInput(f"{source} holds no scan; the choices are {', '.join(suffixes())} and DICOM series")
+    scans, previews = _without_previews(scans, say)
+    left_out += previews
     scans = _of_modality(sorted(scans, key=lambda scan: scan.relative), modality, say)
     _check_ids(source, scans)
     return Found(scans, left_out)
@@ -145,6 +147,40 @@ def _single_files(reader: str, paths: Sequence[Path], root: Path, volume: bool) 
         name = relative[: len(relative) - len(suffix_of(path))] if clash else stem
         scans.append(Scan(safe_id(name), path, relative, volume, reader=reader, shown=relative))
     return scans
+
+
+def of_one_kind(scans: Sequence[Scan], annotated: Container[str], say: Say) -> tuple[list[Scan], list[LeftOut]]:
+    """Return volumes or pictures, whichever are annotated, by scan id, and the others, which are previews, left out.
+
+    Raises UsageError where both are annotated, or neither.
+    """
+    kinds = {scan.volume for scan in scans}
+    named = {scan.volume for scan in scans if scan.id in annotated}
+    if len(kinds) == 1:
+        return list(scans), []
+    if len(named) != 1:
+        first, second = (next(scan.relative for scan in scans if scan.volume == kind) for kind in (False, True))
+        raise UsageError(f"{first} is a picture and {second} a volume; move one kind away, or choose it by --reader")
+    wanted = named.pop()
+    return _without(scans, lambda scan: scan.volume != wanted, wanted, say)
+
+
+def _without_previews(scans: Sequence[Scan], say: Say) -> tuple[list[Scan], list[LeftOut]]:
+    """Return scans without pictures that have the name of a volume beside them."""
+    volumes = {scan.name for scan in scans if scan.volume}
+    return _without(scans, lambda scan: not scan.volume and scan.name in volumes, True, say)
+
+
+def _without(
+    scans: Sequence[Scan], is_other: Callable[[Scan], bool], volumes: bool, say: Say
+) -> tuple[list[Scan], list[LeftOut]]:
+    others = [scan for scan in scans if is_other(scan)]
+    kind, of = ("picture", "volumes") if volumes else ("volume", "pictures")
+    if others:
+        what = f"{len(others)} {kind}s beside {of} are" if len(others) > 1 else f"a {kind} beside {of} is"
+        say(f"{what} left out: {listed([scan.shown or scan.relative for scan in others])}")
+    left_out = [LeftOut(scan.shown or scan.relative, f"a {kind} beside {of}") for scan in others]
+    return [scan for scan in scans if not is_other(scan)], left_out
 
 
 def _check_ids(source: Path, scans: Sequence[Scan]) -> None:

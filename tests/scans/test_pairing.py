@@ -6,7 +6,7 @@ import pytest
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.scans.pairing import pair_masks
-from medaug_cli.scans.survey import survey
+from medaug_cli.scans.survey import of_one_kind, survey
 
 LAYOUTS = {  # files, SCANS, MASKS, {scan: its masks}
     "same stem in another folder": (
@@ -172,6 +172,32 @@ def test_what_is_left_over_is_said(tmp_path):
 def test_masks_beside_scans_are_no_scans_where_none_are_given(tmp_path):
     laid_out(tmp_path, "a.png a_mask.png roi_1.png data/images/b.png data/masks/b.png", ".", ".")
     assert sorted(scan.relative for scan in survey(tmp_path).scans) == ["a.png", "data/images/b.png", "roi_1.png"]
+
+
+@pytest.mark.parametrize(
+    ("files", "annotated", "kept", "said"),
+    [
+        ("c1.nii c2.nii montage.png", {"c1"}, ["c1", "c2"], "a picture beside volumes is left out: montage.png"),
+        ("c1.nii c1.png c2.nii c2.png", {"c1"}, ["c1", "c2"], "2 pictures beside volumes are left out: c1.png, c2.png"),
+        ("a.png b.png atlas.nii", {"b"}, ["a", "b"], "a volume beside pictures is left out: atlas.nii"),
+        ("p1/t1.nii p1/t1.jpg p1/snap.jpg", {"p1/t1"}, ["p1/t1"], "a picture beside volumes is left out: p1/snap.jpg"),
+    ],
+)
+def test_previews_beside_scans_are_left_out(tmp_path, files, annotated, kept, said):
+    laid_out(tmp_path, files, ".", ".")
+    heard = []
+    found = survey(tmp_path, heard.append).scans
+    scans, _ = of_one_kind(found, {scan.id for scan in found if scan.name in annotated}, heard.append)
+    assert [scan.name for scan in scans] == kept
+    assert heard[-1] == said
+
+
+def test_pictures_and_volumes_that_are_annotated_are_to_be_kept_apart(tmp_path):
+    laid_out(tmp_path, "a.png b.nii", ".", ".")
+    found = survey(tmp_path).scans
+    for annotated in ({"a", "b"}, set()):
+        with pytest.raises(UsageError, match=r"a\.png is a picture and b\.nii a volume; move one kind away"):
+            of_one_kind(found, annotated, lambda sentence: None)
 
 
 def test_one_file_is_the_mask_of_one_scan(tmp_path):
