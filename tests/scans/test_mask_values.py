@@ -9,7 +9,7 @@ from PIL import Image
 
 from medaug_cli.errors import BadInput
 from medaug_cli.scans.masks import joined_parts, label_names, labelled_components, mask_values
-from medaug_cli.scans.reading import read_scan
+from medaug_cli.scans.reading import read_stored
 
 FIRST, SECOND = (10, 4, 16, 12), (30, 20, 34, 24)  # boxes
 SHAPE = (32, 40)
@@ -84,7 +84,7 @@ def test_a_picture_is_read_as_the_mask_that_it_is(tmp_path, name):
     suffix, picture, count = PICTURES[name]
     path = tmp_path / f"a.{suffix}"
     picture.save(path)
-    boxes, _ = labelled_components(mask_values(path, read_scan(path, labels=True).image), None, 1)
+    boxes, _ = labelled_components(mask_values(path, read_stored((path,), labels=True).image), None, 1)
     np.testing.assert_allclose(boxes, np.reshape([FIRST, SECOND][:count], (-1, 4)), atol=1 if suffix == "jpg" else 0)
 
 
@@ -105,7 +105,7 @@ def test_a_picture_that_is_no_plain_mask_is_refused_by_name(tmp_path, name):
     path = tmp_path / f"a.{suffix}"
     picture.save(path)
     with pytest.raises(BadInput, match=rf"a\.{suffix}.*({why})"):
-        mask_values(path, read_scan(path, labels=True).image)
+        mask_values(path, read_stored((path,), labels=True).image)
 
 
 def volume(folder, values, kind, slope=1.0):
@@ -123,7 +123,7 @@ def volume(folder, values, kind, slope=1.0):
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_numbers_near_whole_ones_are_rounded(tmp_path, first, second, kind):
     path = volume(tmp_path, marked(first, second, kind=float), kind)
-    values = mask_values(path, read_scan(path, labels=True).image)
+    values = mask_values(path, read_stored((path,), labels=True).image)
     assert set(np.unique(values)) == {0, round(first), round(second)}
 
 
@@ -131,7 +131,7 @@ def test_numbers_near_whole_ones_are_rounded(tmp_path, first, second, kind):
 def test_numbers_between_whole_ones_and_below_zero_are_refused(tmp_path, values):
     path = volume(tmp_path, marked(*values, kind=float), np.float32)
     with pytest.raises(BadInput, match=r"c1\.nii\.gz holds (numbers between whole ones|-)"):
-        mask_values(path, read_scan(path, labels=True).image)
+        mask_values(path, read_stored((path,), labels=True).image)
 
 
 CLASSES = {  # `labels` of a dataset.json, the two values of a mask, its labels
@@ -152,7 +152,7 @@ def test_dataset_json_names_values_and_regions(tmp_path, name):
     path = tmp_path / "labelsTr/a.png"
     Image.fromarray(marked(*values)).save(path)
     names = label_names(path)
-    _, found = labelled_components(mask_values(path, read_scan(path, labels=True).image, names), names, 1)
+    _, found = labelled_components(mask_values(path, read_stored((path,), labels=True).image, names), names, 1)
     assert sorted(found) == sorted(wanted)
 
 
@@ -172,7 +172,7 @@ def test_a_value_without_a_name_is_refused(tmp_path, labels, value, why):
     path = tmp_path / "labelsTr/a.png"
     Image.fromarray(marked(value)).save(path)
     with pytest.raises(BadInput, match=why):
-        mask_values(path, read_scan(path, labels=True).image, label_names(path))
+        mask_values(path, read_stored((path,), labels=True).image, label_names(path))
 
 
 def test_a_side_file_lists_lesions_only_where_it_names_instances(tmp_path):
