@@ -97,3 +97,37 @@ def test_a_file_that_is_longer_or_shorter_than_its_header_says_is_refused(tmp_pa
                 path.write_bytes(content)
                 with pytest.raises(BadInput, match=r"c1\.nii cannot be read"):
                     read_stored((path,))
+
+
+@pytest.mark.parametrize("codes", [(1, 2), (2, 1), (1, 3), (2, 4)])
+def test_a_qform_that_differs_is_said_and_kept_and_the_sform_is_used(tmp_path, codes):
+    path = write_nifti(tmp_path / "c1.nii", VALUES, codes=codes, qform=(9, 8, 7))
+    found = read_stored((path,))
+    assert found.grid.origin == (0, 0, 0)
+    assert found.other_grid.origin == (-9, -8, 7)
+    assert found.other_grid.spacing == pytest.approx(found.grid.spacing)
+    (note,) = found.notes
+    assert "differ by 10.0 voxels; its sform is used" in note
+    same = read_stored((write_nifti(tmp_path / "c1.nii", VALUES, codes=codes, qform=(0.05, 0, 0)),))
+    assert (same.notes, same.other_grid) == ((), None)
+
+
+def sheared(share):
+    affine = PLAIN.copy()
+    affine[0, 1] = share * PLAIN[1, 1]
+    return affine
+
+
+@pytest.mark.parametrize(("share", "said"), [(1e-6, 0), (1e-4, 0), (0.01, 1), (-0.015, 1)])
+def test_a_sform_that_is_slightly_sheared_is_read(tmp_path, share, said):
+    found = read_stored((write_nifti(tmp_path / "c1.nii", VALUES, affine=sheared(share)),))
+    assert len(found.notes) == said
+    assert all("degrees off a right angle" in note for note in found.notes)
+
+
+def test_a_sform_that_is_sheared_is_refused_unless_there_is_a_qform(tmp_path):
+    with pytest.raises(BadInput, match=r"c1\.nii has a sheared sform, .* 2\.9 degrees .* resample it"):
+        read_stored((write_nifti(tmp_path / "c1.nii", VALUES, affine=sheared(0.05)),))
+    found = read_stored((write_nifti(tmp_path / "c1.nii", VALUES, affine=sheared(0.05), codes=(1, 2)),))
+    assert found.grid.direction == (-1, 0, 0, 0, -1, 0, 0, 0, 1)
+    assert "its qform is used" in found.notes[0]

@@ -12,12 +12,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, cast
+from typing import BinaryIO, ClassVar, cast
 
 import numpy as np
 
-from medaug_cli.plugin import Capabilities, Grid, StoredImage
-from medaug_plugins.readers.volumes import checked_grid, damaged, inflated, read_voxels, squeezed
+from medaug_cli.plugin import Capabilities, StoredImage
+from medaug_plugins.readers.nifti_places import Places, places
+from medaug_plugins.readers.volumes import damaged, inflated, read_voxels, squeezed
 
 HEADERS = {348: (b"n+1\0", 344), 540: (b"n+2\0\r\n\x1a\n", 4)}  # size -> magic and where it stands
 KINDS = {
@@ -33,8 +34,6 @@ FIELDS = {  # size -> field -> where it stands and how it is packed
         "codes": (344, "2i"), "places": (352, "18d"), "xyzt_units": (500, "i"),
     },
 }  # fmt: skip
-UNITS = {1: 1000.0, 3: 0.001}  # metres and micrometres in mm; all else is taken for mm
-SCANNER = 1  # the code of places as the scanner gave them
 SIDE = 1 << 16  # more voxels in a row are no scan
 REACH = 1e4  # mm; a voxel wider than that is none
 
@@ -65,7 +64,9 @@ class Nifti:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # of a header that is cut off
             raise damaged(path, error) from error
         values = np.frombuffer(voxels, header.kind).reshape(header.shape[::-1])
-        return StoredImage(_scaled(squeezed(path, values), *header.scale)[None], header.grid)
+        image = _scaled(squeezed(path, values), *header.scale)[None]
+        lie = header.places
+        return StoredImage(image, lie.grid, other_grid=lie.other, notes=lie.notes)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class _Header:
     shape: tuple[int, ...]  # x first
     kind: np.dtype
     scale: tuple[float, float]  # factor and shift
-    grid: Grid
+    places: Places
 
     @property
     def count(self) -> int:
@@ -122,7 +123,7 @@ def _header(path: Path, file: BinaryIO) -> _Header:
         raise damaged(path, f"its voxels are said to begin at byte {start}")
     file.read(int(start) - size)
     kind = np.dtype(order + KINDS[coded])
-    return _Header(tuple(shape[:axes]), kind, _scale(path, *fields["scl"]), _grid(path, fields))
+    return _Header(tuple(shape[:axes]), kind, _scale(path, *fields["scl"]), places(path, fields, shape[:axes]))
 
 
 def _scale(path: Path, slope: float, shift: float) -> tuple[float, float]:
@@ -132,42 +133,3 @@ def _scale(path: Path, slope: float, shift: float) -> tuple[float, float]:
     if not (math.isfinite(shift) and 1e-12 < abs(slope) < 1e12):
         raise damaged(path, f"its values are to be multiplied by the slope {slope} and shifted by {shift}")
     return slope, shift
-
-
-def _grid(path: Path, fields: dict[str, tuple[Any, ...]]) -> Grid:
-    """Return where the voxels lie: by the sform where it alone is given or is the scanner's, else by the qform."""
-    codes, widths, numbers = fields["codes"], np.abs(fields["pixdim"][1:4]), np.array(fields["places"], np.float64)
-    unit = UNITS.get(fields["xyzt_units"][0] & 7, 1.0)
-    if max(codes) < 1:  # no place at all
-        x, y, z = map(float, widths * unit)
-        return Grid((x, y, z))
-    rows = numbers[6:].reshape(3, 4)
-    turned = np.column_stack([_turned(fields["pixdim"], numbers), numbers[3:6]])
-    if codes[0] == codes[1]:
-        _check_places(path, widths, turned, rows)
-    placed = rows if codes[0] < 1 or codes[1] == SCANNER else turned
-    placed = placed * [[-1], [-1], [1]] * unit  # to the left and the back
-    spacing = np.linalg.norm(placed[:, :3], axis=0)
-    if not np.isfinite(placed).all() or spacing.min() <= 0:
-        raise damaged(path, "its sform or qform does not say where its voxels lie")
-    return checked_grid(path, spacing.tolist(), placed[:, 3].tolist(), placed[:, :3] / spacing)
-
-
-def _turned(pixdim: Sequence[float], numbers: np.ndarray) -> np.ndarray:
-    """Return the axes (3, 3) in mm, a column an axis, that the quaternion of the qform describes."""
-    b, c, d = numbers[:3] / max(1.0, float(np.linalg.norm(numbers[:3])))
-    a = np.sqrt(np.maximum(0.0, 1 - b * b - c * c - d * d))
-    turned = np.array([
-        [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-        [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-        [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-    ])  # fmt: skip
-    return turned * np.array(pixdim[1:4]) * [1, 1, -1 if pixdim[0] < 0 else 1]
-
-
-def _check_places(path: Path, widths: np.ndarray, turned: np.ndarray, rows: np.ndarray) -> None:
-    """Raise BadInput where qform and sform, which place voxels in the same space, contradict each other."""
-    near = 0.01 * float(widths.max())
-    same = np.abs(rows[:, :3] - turned[:, :3]).max() <= near and np.abs(rows[:, 3] - turned[:, 3]).max() <= 10 * near
-    if not same:
-        raise damaged(path, "its two ways to place its voxels, qform and sform, contradict each other")
