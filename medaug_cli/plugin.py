@@ -23,12 +23,14 @@ __all__ = [
     "API_VERSION",
     "BadInput",
     "Capabilities",
+    "Classifier",
     "Condition",
     "Detections",
     "Detector",
     "Drawn",
     "Examples",
     "Extracted",
+    "Featured",
     "Generator",
     "Grid",
     "ImageSpec",
@@ -38,6 +40,7 @@ __all__ = [
     "Reader",
     "Run",
     "ScanFiles",
+    "Segmenter",
     "StoredImage",
     "Stripper",
     "UsageError",
@@ -79,6 +82,8 @@ class ImageSpec:
     channels: int
     spatial: tuple[int, ...]  # (height, width) or (depth, height, width)
     label_names: tuple[str, ...]
+    class_names: tuple[str, ...] = field(default=(), compare=False)  # of whole images; a detector need not know them
+    mask_names: tuple[str, ...] = field(default=(), compare=False)  # of the values 1, 2, ... of masks
 
     @property
     def dims(self) -> int:
@@ -113,6 +118,8 @@ class Examples(Protocol):
     labels: Sequence[np.ndarray]  # n of (m,) int64
     patients: Sequence[str]
     weights: np.ndarray  # (n,) float64, sums to 1: how often each image is to be drawn
+    classes: np.ndarray  # (n,) int64, indices into ImageSpec.class_names, -1 unknown
+    synthetic: np.ndarray  # (n,) bool, which images a generator drew
 
     def __len__(self) -> int: ...
 
@@ -169,8 +176,8 @@ class Run(Protocol):
         """
         ...
 
-    def validate(self, predict: Callable[[Iterable[np.ndarray]], Iterator[Detections]]) -> dict[str, float]:
-        """Score detections on the validation split: `score` (larger is better) and its parts.
+    def validate(self, predict: Callable[[Iterable[np.ndarray]], Iterator[Any]]) -> dict[str, float]:
+        """Score what a plugin's `predict` yields on the validation split: `score` (larger is better) and its parts.
 
         Empty when there is no validation split, and for generators.
         """
@@ -224,6 +231,49 @@ class Detector(Protocol):
     # graph() -> a torch.nn.Module from images (b, c, *s) to boxes (b, n, 2*d) and scores (b, n, k), before the
     #   suppression that the setting `nms` describes
     # files(form) -> {name: bytes}, the detector in a form of its own
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A dataclass whose fields are hyperparameters; nothing is inherited."""
+
+    capabilities: ClassVar[Capabilities]
+
+    def fit(self, data: Examples, run: Run) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None: ...
+
+    def predict(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the probabilities (k,) of `spec.class_names` of each image (c, *s) float32 in [0, 1]; they sum to 1."""
+        ...
+
+
+@runtime_checkable
+class Featured(Protocol):
+    """A classifier that shows what it looks at, as in Han et al., 2.5."""
+
+    def features(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the numbers (f,) of the last layer before the class scores of each image (c, *s)."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """A dataclass whose fields are hyperparameters; nothing is inherited."""
+
+    capabilities: ClassVar[Capabilities]
+
+    def fit(self, data: Examples, run: Run) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None: ...
+
+    def predict(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the label map (*s) uint8 of each image (c, *s) float32 in [0, 1]: 0 outside, then `spec.mask_names`."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from medaug_cli.plugin import Capabilities
 
 GROUPS = {
-    "generator": "medaug.generators", "detector": "medaug.detectors", "reader": "medaug.readers",
-    "stripper": "medaug.strippers",
+    "generator": "medaug.generators", "detector": "medaug.detectors", "classifier": "medaug.classifiers",
+    "segmenter": "medaug.segmenters", "reader": "medaug.readers", "stripper": "medaug.strippers",
 }  # fmt: skip
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
 

@@ -125,7 +125,8 @@ def measures(answers: Classified, weights: np.ndarray) -> dict[str, np.ndarray]:
     sensitivity = _ratio(hits, true)
     rest = total[:, None] - true
     specificity = _ratio(rest - (table.sum(1) - hits), rest)
-    areas, found = [], {}
+    areas: list[np.ndarray] = []
+    found: dict[str, np.ndarray] = {}
     for number, name in enumerate(answers.class_names):
         positive, scores = answers.truth == number, answers.probabilities[:, number]
         areas.append(auc(scores, positive, weights))

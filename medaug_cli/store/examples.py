@@ -26,6 +26,8 @@ class StoreExamples:
         self.boxes = [self.parts[part][0].boxes[i] for part, i in self.where]
         self.labels = [self.parts[part][0].labels[i] for part, i in self.where]
         self.patients = [self.parts[part][0].patients[i] for part, i in self.where]
+        self.classes = np.concatenate([_classes_as(self.spec.class_names, s)[ix] for s, ix in self.parts])
+        self.synthetic = np.concatenate([~is_real(store)[indices] for store, indices in self.parts])
         weights = [np.full(len(ix), share / len(ix)) for (_, ix), share in zip(self.parts, shares, strict=True)]
         self.weights = np.concatenate(weights) / sum(shares)
 
@@ -43,6 +45,13 @@ class StoreExamples:
         """Return the boxes, labels and mask of one image."""
         part, i = self.where[index]
         return self.parts[part][0].condition(i)
+
+
+def _classes_as(names: Sequence[str], store: Store) -> np.ndarray:
+    """Return the classes (n,) of a store's images as indices into `names`, -1 for what is unknown or not there."""
+    number = {name: i for i, name in enumerate(names)}
+    own = [number.get(name, -1) for name in store.class_names]
+    return np.array([*own, -1], np.int64)[store.classes]
 
 
 def generator_examples(store: Store) -> StoreExamples:

@@ -28,7 +28,13 @@ class Store:
     ):
         self.path, self.info, self.columns, self.hash = path, info, columns, hash
         self.images, self.masks = images, masks  # (n, c, *s) uint8 | uint16, (n, *s) uint8
-        self.spec = ImageSpec(images.shape[1], tuple(images.shape[2:]), tuple(info.label_names))
+        self.spec = ImageSpec(
+            images.shape[1],
+            tuple(images.shape[2:]),
+            tuple(info.label_names),
+            class_names=tuple(info.class_names),
+            mask_names=tuple(info.mask_names),
+        )
         self.ids, self.patients = columns.id, columns.patient
         self.splits, self.sources = np.array(columns.split), np.array(columns.source)
         self.seeds = columns.seed

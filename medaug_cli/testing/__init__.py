@@ -16,22 +16,26 @@ from medaug_cli.testing.generators import check_generator
 from medaug_cli.testing.readers import check_reader
 from medaug_cli.testing.strippers import check_stripper
 from medaug_cli.testing.trial import TrialRun
+from medaug_cli.testing.whole_images import check_classifier, check_segmenter
 
 __all__ = [
     "CheckFailed",
     "ConstructedExamples",
     "Result",
     "TrialRun",
+    "check_classifier",
     "check_detector",
     "check_generator",
     "check_plugin",
     "check_reader",
+    "check_segmenter",
     "check_stripper",
     "constructed",
 ]
 
 CHECKS = {
-    "generator": check_generator, "detector": check_detector, "reader": check_reader, "stripper": check_stripper,
+    "generator": check_generator, "detector": check_detector, "classifier": check_classifier,
+    "segmenter": check_segmenter, "reader": check_reader, "stripper": check_stripper,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What generators and detectors have in common: settings, fitting, weights, resuming."""
+"""What generators, detectors, classifiers and segmenters have in common: settings, fitting, weights, resuming."""
 
 import json
 import time
@@ -17,6 +17,7 @@ from medaug_cli.testing.examples import ConstructedExamples, constructed
 from medaug_cli.testing.trial import TrialRun, thawed
 
 LABELS = ("lesion", "cyst")
+CLASSES = ("benign", "malignant")
 SIDE = {2: 32, 3: 16}
 ODD = {False: {2: (24, 40), 3: (12, 20, 16)}, True: {2: (32, 64), 3: (16, 32, 16)}}  # by power_of_two
 STEPS, STEPS_IF_SLOW, SLOW = 4, 2, 5.0  # seconds of one step
@@ -25,6 +26,8 @@ CONDITIONS = ("none", "boxes", "mask", "label")
 METHODS = {
     "generator": ("fit", "state_dict", "load_state_dict", "sample"),
     "detector": ("fit", "state_dict", "load_state_dict", "predict"),
+    "classifier": ("fit", "state_dict", "load_state_dict", "predict"),
+    "segmenter": ("fit", "state_dict", "load_state_dict", "predict"),
     "reader": ("read",),
     "stripper": ("extract",),
 }
@@ -52,7 +55,7 @@ class Subject:
         """Return the form of the images: the first dimension and channels that the plugin is capable of."""
         able = self.cls.capabilities
         dims = 2 if 2 in able.dims else able.dims[0]
-        return ImageSpec(channels or able.channels[0], spatial or (SIDE[dims],) * dims, LABELS)
+        return ImageSpec(channels or able.channels[0], spatial or (SIDE[dims],) * dims, LABELS, CLASSES)
 
 
 def check_class(checks: Checks, subject: Subject) -> bool:
@@ -237,6 +240,25 @@ def _one_step_on(subject: Subject, spec: ImageSpec, use: Use) -> None:
     data = constructed(spec, seed=1)
     plugin, _ = fit(replace(subject, budget=1), data)
     use(plugin, data)
+
+
+def check_continues(subject: Subject, plugin: Any, data: ConstructedExamples, use: Use) -> str:
+    """Check that a plugin which says so goes on from weights that were loaded."""
+    if not subject.cls.capabilities.continues:
+        return "it begins anew with every fit"
+    other = reloaded(subject, plugin, data.spec)
+    other.fit(data, TrialRun(2))
+    use(other, data)
+    return "it goes on from the weights that it holds"
+
+
+def check_variants(subject: Subject) -> str:
+    """Check that variants set what the plugin has."""
+    variants = subject.cls.capabilities.variants
+    for name, settings in variants.items():
+        unknown = set(settings) - {each.name for each in fields(subject.cls)}
+        require(not unknown, f"the variant {name!r} sets {', '.join(sorted(unknown))}, which the plugin does not have")
+    return f"variants: {', '.join(variants) or 'none'}"
 
 
 def check_wrong_weights(subject: Subject, plugin: Any, spec: ImageSpec) -> str:

@@ -1,7 +1,6 @@
 """The contract of a detector."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,11 @@ from medaug_cli.testing.contract import (
     Subject,
     check_channels,
     check_class,
+    check_continues,
     check_fit,
     check_odd_size,
     check_resume,
+    check_variants,
     check_wrong_weights,
     reloaded,
     taken,
@@ -22,7 +23,6 @@ from medaug_cli.testing.contract import (
     weights,
 )
 from medaug_cli.testing.examples import ConstructedExamples, constructed
-from medaug_cli.testing.trial import TrialRun
 
 CLOSE_PIXELS, CLOSE_SCORE = 0.1, 0.01  # rounding of a network that sees another batch
 OVERLAPPING = 0.3  # IoU from which one of two near ties may have been suppressed by the other
@@ -50,8 +50,8 @@ def check_detector(
         checks.run("reloaded", lambda: _reloaded(subject, trained, data))
         checks.run("batches", lambda: _batches(trained, data))
         checks.run("empty images", lambda: _empty(trained, data.spec))
-        checks.run("continues", lambda: _continues(subject, trained, data))
-    checks.run("variants", lambda: _variants(subject))
+        checks.run("continues", lambda: check_continues(subject, trained, data, detect))
+    checks.run("variants", lambda: check_variants(subject))
     checks.run("augmented", lambda: _augmented(trained, data))
     checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
     checks.run("channels", lambda: check_channels(subject, detect))
@@ -125,23 +125,6 @@ def _batches(plugin: Any, data: ConstructedExamples) -> str:
     same = all(_alike(a, b) for a, b in zip(together, alone, strict=True))
     require(same, "an image alone gives other detections than in a batch; is the network in evaluation mode?")
     return "an image gives the same detections alone and in a batch"
-
-
-def _continues(subject: Subject, plugin: Any, data: ConstructedExamples) -> str:
-    if not subject.cls.capabilities.continues:
-        return "it begins anew with every fit"
-    other = reloaded(subject, plugin, data.spec)
-    other.fit(data, TrialRun(2))
-    detect(other, data)
-    return "it goes on from the weights that it holds"
-
-
-def _variants(subject: Subject) -> str:
-    variants = subject.cls.capabilities.variants
-    for name, settings in variants.items():
-        unknown = set(settings) - {each.name for each in fields(subject.cls)}
-        require(not unknown, f"the variant {name!r} sets {', '.join(sorted(unknown))}, which the plugin does not have")
-    return f"variants: {', '.join(variants) or 'none'}"
 
 
 def _augmented(plugin: Any, data: ConstructedExamples) -> str:

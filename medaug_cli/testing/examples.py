@@ -13,10 +13,15 @@ class ConstructedExamples:
     def __init__(self, spec: ImageSpec, images: np.ndarray, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]):
         self.spec, self.images, self.boxes, self.labels = spec, images, boxes, labels
         self.patients = [f"p{i // 2}" for i in range(len(images))]
+        self.classes = np.arange(len(images)) % max(1, len(spec.class_names)) if spec.class_names else self._unknown()
+        self.synthetic = np.zeros(len(images), bool)
         self.weights = np.linspace(1, 2, len(images)) / np.linspace(1, 2, len(images)).sum()
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def _unknown(self) -> np.ndarray:
+        return np.full(len(self.images), -1, np.int64)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return images (b, c, *s) as float32 in [0, 1]."""

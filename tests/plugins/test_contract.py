@@ -25,6 +25,8 @@ QUICK = {  # settings that suit a test; a plugin that is not listed is checked a
     ("detector", "fcos"): {"backbone": "small", "width": 4, "pyramid": 64, "batch": 2},
     ("detector", "fasterrcnn"): {"backbone": "small", "width": 4, "pyramid": 64, "batch": 2},
 }
+QUICK["classifier", "classifier"] = {"width": 4, "batch": 4}
+QUICK["segmenter", "segmenter"] = {"width": 4, "batch": 4, "levels": 3}
 INSTALLED = [(kind, name) for kind in registry.GROUPS for name in registry.names(kind)]
 
 
@@ -66,8 +68,8 @@ def test_settings_reach_the_plugin(tiny_plugins):
     results = check_plugin("generator", "tiny", {"amont": "0.5"})
     assert not results[-1].ok
     assert "amount" in results[-1].sentence
-    with pytest.raises(UsageError, match="generator, detector, reader, stripper"):
-        check_plugin("segmenter", "tiny")
+    with pytest.raises(UsageError, match="generator, detector, classifier, segmenter, reader, stripper"):
+        check_plugin("painter", "tiny")
 
 
 def failures(check, plugin):

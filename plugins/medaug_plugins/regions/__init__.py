@@ -42,6 +42,7 @@ class Crops:
         self.labels: Sequence[np.ndarray] = [bank.labels[i][k : k + 1] for i, k in places]
         self.patients: Sequence[str] = [str(bank.patients[i]) for i, _ in places]
         self.weights = np.full(len(places), 1 / len(places))
+        self.classes, self.synthetic = np.full(len(places), -1, np.int64), np.zeros(len(places), bool)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,0 +1,35 @@
+"""U-Net (Ronneberger et al. 2015) in two or three dimensions, on an encoder whose features are given."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medaug_plugins.supervised.encoders import CONVOLUTION, SmallEncoder, TimmEncoder, block
+
+LEAST_MAPS = 8
+
+
+class UNet(nn.Module):
+    """Scores of labels (b, k, *s) of images (b, c, *s): coarse features refined by finer ones, step by step."""
+
+    def __init__(self, dims: int, body: SmallEncoder | TimmEncoder, labels: int) -> None:
+        super().__init__()
+        self.body, self.mode = body, "bilinear" if dims == 2 else "trilinear"
+        maps = body.outputs[::-1]
+        coarse, joins = maps[0], []
+        for fine in maps[1:]:
+            joins.append(block(dims, coarse + fine, max(LEAST_MAPS, fine)))
+            coarse = max(LEAST_MAPS, fine)
+        self.joins = nn.ModuleList(joins)
+        self.head = CONVOLUTION[dims](coarse, labels, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        *fine, x = self.body(images)
+        for join, features in zip(self.joins, reversed(fine), strict=True):
+            x = join(torch.cat([self._as_large(x, features), features], 1))
+        return self._as_large(self.head(x), images)
+
+    def _as_large(self, x: Tensor, other: Tensor) -> Tensor:
+        if x.shape[2:] == other.shape[2:]:
+            return x
+        return F.interpolate(x, size=other.shape[2:], mode=self.mode, align_corners=False)

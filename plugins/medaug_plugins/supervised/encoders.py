@@ -1,0 +1,86 @@
+"""Encoders of classifiers and segmenters: a small residual network in two or three dimensions, or any of timm's.
+
+Legend: b images, c channels, *s spatial axes.
+"""
+
+from itertools import pairwise
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from medaug_cli.plugin import UsageError
+from medaug_plugins.supervised.pretrained import load_pretrained
+
+CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+def block(dims: int, inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Return a 3-wide convolution with batch normalisation and ReLU."""
+    return nn.Sequential(
+        CONVOLUTION[dims](inputs, outputs, 3, stride, 1, bias=False), NORM[dims](outputs), nn.ReLU(inplace=True)
+    )
+
+
+class Residual(nn.Module):
+    """Two convolutions that add to what enters (He et al. 2016)."""
+
+    def __init__(self, dims: int, maps: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            block(dims, maps, maps), CONVOLUTION[dims](maps, maps, 3, 1, 1, bias=False), NORM[dims](maps)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.inner(x))
+
+
+class SmallEncoder(nn.Module):
+    """A residual network for CPUs: `width` maps at full size, twice as many each time that the size is halved."""
+
+    def __init__(self, dims: int, channels: int, width: int, levels: int) -> None:
+        super().__init__()
+        widths = [width << level for level in range(levels)]
+        self.enter = block(dims, channels, width)
+        self.stages = nn.ModuleList(
+            nn.Sequential(block(dims, a, b, stride=2), Residual(dims, b)) for a, b in pairwise(widths)
+        )
+        self.outputs = widths
+        self.strides = [1 << level for level in range(levels)]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        seen = [self.enter(x)]
+        for stage in self.stages:
+            seen.append(stage(seen[-1]))
+        return seen
+
+
+class TimmEncoder(nn.Module):
+    """The features of any of timm's networks, finest first."""
+
+    def __init__(self, name: str, channels: int, pretrained: str) -> None:
+        super().__init__()
+        try:
+            self.body = timm.create_model(name, features_only=True, in_chans=channels)
+        except Exception as error:
+            raise UsageError(f"--set network={name}: timm has no such network with features ({error})") from error
+        load_pretrained(self.body, name, channels, pretrained)
+        self.outputs: list[int] = self.body.feature_info.channels()  # type: ignore[operator, union-attr]
+        self.strides: list[int] = self.body.feature_info.reduction()  # type: ignore[operator, union-attr]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.body(x * 2 - 1))  # from [0, 1] to the range that ImageNet's weights were trained on
+
+
+def encoder(
+    name: str, dims: int, channels: int, width: int, levels: int, pretrained: str
+) -> SmallEncoder | TimmEncoder:
+    """Return an encoder; raise UsageError where the settings do not go together."""
+    if name == "small":
+        if pretrained:
+            raise UsageError("--set pretrained is for timm's networks; choose one by --set network=NAME")
+        return SmallEncoder(dims, channels, width, levels)
+    if dims != 2:
+        raise UsageError(f"--set network={name}: timm's networks take 2D images; 3D images need network=small")
+    return TimmEncoder(name, channels, pretrained)

@@ -1,0 +1,101 @@
+"""The segmenter: it learns outlines in two and three dimensions, and moves masks as it moves images."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from medaug_cli.errors import BadInput
+from medaug_cli.metrics.segmentation import dice
+from medaug_cli.plugin import Condition, ImageSpec, Segmenter
+from medaug_cli.testing.examples import constructed
+from medaug_cli.testing.trial import TrialRun, thawed
+from medaug_plugins.segmenter import SegmenterNetwork, label_map, segmentation_losses
+from medaug_plugins.supervised.augment import Amounts, augment
+
+TINY: dict[str, Any] = {"width": 4, "levels": 3, "batch": 6, "warm_up": 1.0, "lr": 0.01, "ema": 0.8}
+SPEC = ImageSpec(1, (32, 32), ("lesion",))
+
+
+def fitted(data, budget=40, state=None, **settings):
+    plugin, run = SegmenterNetwork(**TINY | settings), TrialRun(budget, state=state)
+    plugin.fit(data, run)
+    return plugin, run
+
+
+@pytest.mark.parametrize("spatial", [(32, 32), (16, 16, 16)])
+def test_it_learns_the_outlines_it_sees(spatial):
+    data = constructed(replace(SPEC, spatial=spatial))
+    plugin, _ = fitted(data)
+    answers = np.stack(list(plugin.predict(data.images))) > 0
+    truth = np.stack([label_map(data, i) for i in range(len(data))]) > 0
+    assert dice(truth.sum(), answers.sum(), (truth & answers).sum()) > 0.6
+    assert torch.is_grad_enabled()
+
+
+def test_it_keeps_the_protocol():
+    assert isinstance(SegmenterNetwork(), Segmenter)
+
+
+def test_a_resumed_run_ends_in_the_same_weights():
+    data = constructed(SPEC)
+    whole, run = fitted(data, budget=6)
+    assert run.saved is not None
+    resumed, _ = fitted(data, budget=6, state=thawed(run.saved[1]))
+    assert all(torch.equal(a, b) for a, b in zip(
+        whole.state_dict().values(), resumed.state_dict().values(), strict=True
+    ))  # fmt: skip
+
+
+def test_several_labels_are_told_apart():
+    data = constructed(replace(SPEC, mask_names=("lesion", "cyst")))
+    plain = data.condition
+
+    def condition(index):
+        found = plain(index)
+        mask = np.where(np.arange(32) < 16, 1, 2) * (found.mask > 0)  # left of the middle a lesion, right of it a cyst
+        return Condition(found.spatial, found.boxes, found.labels, mask.astype(np.uint8))
+
+    data.condition = condition
+    plugin, _ = fitted(data, budget=1)
+    assert plugin.state_dict()["head.weight"].shape[0] == 3
+    answers = np.stack(list(plugin.predict(data.images)))
+    assert answers.dtype == np.uint8
+    assert answers.max() <= 2
+
+
+def test_images_without_masks_are_refused():
+    data = constructed(SPEC)
+    data.condition = lambda index: Condition(SPEC.spatial, data.boxes[index], data.labels[index])
+    with pytest.raises(BadInput, match="has no mask"):
+        fitted(data, budget=1)
+
+
+def test_losses_of_a_perfect_and_of_a_wrong_answer():
+    truth = torch.zeros(1, 8, 8, dtype=torch.int64)
+    truth[:, 2:5, 2:5] = 1
+    sure = torch.nn.functional.one_hot(truth, 2).movedim(-1, 1).float() * 40 - 20
+    right, wrong = segmentation_losses(sure, truth), segmentation_losses(-sure, truth)
+    assert right["dice"] < 0.01
+    assert right["cross_entropy"] < 0.01
+    assert wrong["dice"] > 0.9
+    assert wrong["cross_entropy"] > 10
+
+
+@pytest.mark.parametrize("spatial", [(24, 32), (12, 16, 20)])
+@pytest.mark.parametrize("seed", range(4))
+def test_masks_move_as_images_do(spatial, seed):
+    """A disc that is moved, turned and mirrored covers what its mask covers."""
+    rng = np.random.default_rng(seed)
+    places = np.indices(spatial) - np.array(spatial).reshape(-1, *(1,) * len(spatial)) * rng.uniform(0.35, 0.65)
+    mask = torch.from_numpy(((places**2).sum(0) < (min(spatial) / 4) ** 2).astype(np.int64))[None]
+    image = mask[:, None].float()
+    amounts = Amounts(flip_rows=True, rotate=40, contrast=0, brightness=0)
+    moved, covered = augment(image, mask, np.ones(1, bool), amounts, rng)
+    assert ((moved[:, 0] > 0.5) == (covered > 0)).float().mean() > 0.97
+    assert not torch.equal(covered, mask)
+    same, kept = augment(image, mask, np.zeros(1, bool), amounts, rng)
+    assert torch.equal(same, image)
+    assert torch.equal(kept, mask)
