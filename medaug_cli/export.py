@@ -12,12 +12,13 @@ import numpy as np
 
 from medaug_cli.boxes import SPLITS, BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import new_folder, refuse_existing, restore_folder
 from medaug_cli.forms.catalogue import LAYOUTS
 from medaug_cli.forms.form import Layout
+from medaug_cli.results import Kind, folder_claimed, new_folder
 from medaug_cli.store import Store
 
 Report = Callable[[int], None]
+EXPORT = Kind("store export", "an export of a store")
 NIFTI = "nifti"
 PNG_FORMS = {(1, "uint8"), (1, "uint16"), (3, "uint8"), (4, "uint8")}
 
@@ -44,9 +45,7 @@ def export_store(
     _check_ids(store)
     if form != NIFTI:
         _check_png(store, form)
-    restore_folder(out)
-    refuse_existing(out, overwrite)
-    with new_folder(out) as work:
+    with folder_claimed(out, EXPORT, overwrite, [store.path]) as place, new_folder(place, EXPORT) as work:
         if form == NIFTI:
             _nifti(store, chosen.tolist(), work, report)
         else:

@@ -1,13 +1,17 @@
 """Publish results by rename, so that a file that exists is always whole."""
 
+import ctypes
+import errno
 import glob
 import hashlib
+import io
 import json
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +20,8 @@ from pydantic import BaseModel, ValidationError
 from medaug_cli.errors import BadInput, UsageError
 
 MAX_JSON_BYTES = 1 << 30
+LONGEST_IN_TEMPORARY = 150  # bytes of a name that the names of its temporary files repeat
+RENAME_EXCHANGE, RENAME_SWAP, AT_FDCWD = 2, 2, -100  # of Linux's renameat2 and macOS's renamex_np
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,6 +31,9 @@ def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not flush folders
+            raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(handle)
 
@@ -45,18 +54,49 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
+    return path.with_name(f"{_before_temporary(path)}{os.getpid()}.tmp")
+
+
+def _before_temporary(path: Path) -> str:
+    """Return what the names of temporary files for `path` begin with on this machine."""
+    name = path.name
+    if len(os.fsencode(name)) > LONGEST_IN_TEMPORARY:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return f".{name}.{platform.node()[:64]}."
 
 
 def remove_stale(path: Path) -> None:
     """Remove the temporary files and folders that killed processes of this machine left beside `path`."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.tmp"):
+    for left in path.parent.glob(f"{glob.escape(_before_temporary(path))}*.tmp"):
         process = left.name.split(".")[-2]
-        if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+        if process.isdigit() and not process_runs(int(process)):
+            remove(left)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove every temporary file in a folder that no other process works in."""
+    for left in folder.rglob(".*.tmp"):
+        remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, as far as that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def process_runs(process: int) -> bool:
+    """Tell whether a process of this machine is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def remove_folder(folder: Path, beside: Path) -> None:
@@ -66,7 +106,111 @@ def remove_folder(folder: Path, beside: Path) -> None:
         os.replace(folder, gone)
     except FileNotFoundError:
         return
-    shutil.rmtree(gone, ignore_errors=True)
+    remove(gone)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`; whatever of it is left after the block is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path)
+    work = _temporary(path)
+    remove(work)
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        remove(work)
+
+
+@contextmanager
+def new_files(path: Path) -> Iterator[Path]:
+    """Yield an empty folder; when the block ends well, the files in it take their places beside `path` together.
+
+    A kill leaves none of them in its place, or all but for what `finish_publishing` moves there.
+    """
+    with temporary_folder(path) as work:
+        yield work
+        for file in work.iterdir():
+            sync(file)
+        sync(work)
+        finish_publishing(path)  # what a killed process had left
+        os.replace(work, _publishing(path))  # from here on they are published
+        finish_publishing(path)
+        sync(path.parent)
+
+
+def finish_publishing(path: Path) -> None:
+    """Move what a process that was killed had published with `path` to its place; the file `path` itself comes last."""
+    staged = _publishing(path)
+    if not staged.is_dir():
+        return
+    for file in sorted(staged.iterdir(), key=lambda file: (file.name == path.name, file.name)):
+        with suppress(FileNotFoundError):  # another process that looks here has just moved it
+            os.replace(file, path.with_name(file.name))
+    with suppress(FileNotFoundError):
+        staged.rmdir()
+
+
+def _publishing(path: Path) -> Path:
+    return path.with_name(f".{path.name}.publishing")
+
+
+class Outlet(io.RawIOBase):
+    """A file for a library that ends in disorder where it cannot write: it goes on, and the error comes afterwards.
+
+    HDF5 and torch's archives are of that kind. Use as a context manager around all that the library does.
+    """
+
+    def __init__(self, path: Path, mode: str = "w+b"):
+        self._file = path.open(mode, buffering=0)
+        self._path = path
+        self._error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        left, end = memoryview(content).cast("B"), self.tell() + memoryview(content).nbytes
+        try:
+            while left and self._error is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._error = error
+        self._file.seek(end)
+        return memoryview(content).nbytes
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._file.readinto(buffer)
+        return found if self._error is None else memoryview(buffer).nbytes
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size if size is not None else self.tell()
+
+    def flush(self) -> None:
+        pass  # nothing is buffered
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def __exit__(self, *told: object) -> None:
+        self._file.close()
+        super().__exit__(*told)
+        if self._error is not None:
+            raise OSError(self._error.errno, self._error.strerror, str(self._path)) from self._error
 
 
 def publish_bytes(path: Path, content: bytes) -> None:
@@ -81,42 +225,54 @@ def publish_text(path: Path, text: str) -> None:
 
 
 def publish_folder(finished: Path, path: Path) -> None:
-    """Rename a finished folder to `path`, replacing a folder that is there.
-
-    The two renames of a replacement cannot be one; `restore_folder` undoes the first where a kill
-    fell between them.
-    """
+    """Rename a finished folder to `path`; a folder that is there is whole until the new one stands in its place."""
     for file in sorted(finished.rglob("*"), reverse=True):
-        sync(file)
+        if not file.is_symlink():
+            sync(file)
     sync(finished)
-    old = path.with_name(f"{path.name}.replaced")
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(path, old)
-    os.replace(finished, path)
+    if not path.exists():
+        os.replace(finished, path)
+    elif _exchange(finished, path):
+        remove_folder(finished, path)  # the old one
+    else:
+        _replace_in_two_steps(finished, path)
     sync(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; when the block ends well it becomes `path`, else nothing is left of it."""
-    work = path.with_name(f"{path.name}.parts")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        yield work
-        publish_folder(work, path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places at once; return False where the system or the file system cannot do that."""
+    library = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    with suppress(AttributeError):
+        if sys.platform == "darwin":
+            return library.renamex_np(*names, RENAME_SWAP) == 0
+        return library.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0
+    return False
+
+
+def _replace_in_two_steps(finished: Path, path: Path) -> None:
+    """Rename twice; `restore_folder` undoes the first where a kill falls between them."""
+    old = replaced(path)
+    remove(old)
+    os.replace(path, old)
+    os.replace(finished, path)
+    remove(old)
+
+
+def replaced(path: Path) -> Path:
+    """Return where a folder stands for the moment in which another takes its place."""
+    return path.with_name(f".{path.name}.replaced")
 
 
 def restore_folder(path: Path) -> None:
     """Put back the folder that an interrupted replacement had set aside; remove it where it is not needed."""
-    old = path.with_name(f"{path.name}.replaced")
-    if old.exists() and not path.exists():
+    old = replaced(path)
+    if not old.exists():
+        return
+    if not path.exists():
         os.replace(old, path)
-    shutil.rmtree(old, ignore_errors=True)
+    else:
+        remove(old)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

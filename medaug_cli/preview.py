@@ -10,8 +10,8 @@ from medaug_cli import registry
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.figures.grid import save_grid
 from medaug_cli.figures.planes import planes
-from medaug_cli.files import refuse_existing
 from medaug_cli.plugin import image_seed
+from medaug_cli.results import check_file
 from medaug_cli.runs import check_capable
 from medaug_cli.store import Store
 
@@ -32,7 +32,7 @@ def preview(
     With a detector each has a row of its own: as it is stored, then so many `variants` as that detector's training sees
     it. A cube has a row too, of its three planes. Raises UsageError or BadInput where there is nothing to show.
     """
-    refuse_existing(out, overwrite)
+    check_file(out, overwrite, [store.path])
     chosen = _chosen(store, split, images)
     if detector is not None:
         check_capable(detector, registry.capabilities("detector", detector), store)

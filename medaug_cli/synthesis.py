@@ -1,6 +1,6 @@
 """Draw a synthetic store from a trained generator, block by block."""
 
-import fcntl
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,19 @@ from medaug_cli.conditions import Template, choose, condition_of, templates
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import parse_json, sha256_file
+from medaug_cli.locks import alone
 from medaug_cli.plugin import Condition, Drawn, as_drawn, image_seed
 from medaug_cli.runs import GeneratorMetadata, load_generator
-from medaug_cli.store import GeneratorOrigin, Record, Store, StoreInfo, StoreWriter, already_made, open_store
+from medaug_cli.store import (
+    GeneratorOrigin,
+    Record,
+    Store,
+    StoreInfo,
+    StoreWriter,
+    already_made,
+    open_store,
+    store_claimed,
+)
 
 BLOCK = 128  # images that are finished together
 
@@ -46,10 +56,31 @@ def default_boxes(gan: Path) -> Path:
     plan = gan / "plan.json"
     if not plan.is_file():
         raise UsageError(f"{gan} does not say which store it was fitted on; name the boxes with --boxes")
-    boxes = Path(parse_json(plan)["store"]).parent / "boxes.json"
-    if not boxes.is_file():
-        raise UsageError(f"{boxes}, beside the generator's training store, does not exist; name the boxes with --boxes")
-    return boxes
+    told = parse_json(plan)
+    for store in _places(gan, Path(told["store"])):
+        boxes = store.with_name("boxes.json")
+        if boxes.is_file() and _is_store(store, told["store_hash"]):
+            return boxes
+    raise UsageError(
+        f"{gan} was fitted on {Path(told['store']).name}, which does not stand with its boxes.json where it did; name "
+        "the boxes with --boxes"
+    )
+
+
+def _places(gan: Path, store: Path) -> list[Path]:
+    """Return where a generator's store may be: where it was as seen from the generator, or beside that.
+
+    Older generators name their store by where it was on the disk: that may be the original of a copied project.
+    """
+    beside = gan.resolve().parent / store.name
+    return [beside] if store.is_absolute() else [Path(os.path.normpath(gan.resolve() / store)), beside]
+
+
+def _is_store(path: Path, digest: str) -> bool:
+    try:
+        return open_store(path).hash == digest
+    except BadInput:
+        return False
 
 
 def synthesize(options: SynthesisOptions) -> Store | None:
@@ -63,7 +94,19 @@ def synthesize(options: SynthesisOptions) -> Store | None:
     spec = metadata.form.spec()
     choices = templates(boxes_file, read_boxes(boxes_file), spec)
     info = _info(options, metadata, boxes_file)
-    resume = options.resume or options.num_parts > 1
+    if options.num_parts > 1:
+        claim = alone(options.out.with_name(f"{options.out.name}.part{options.part_id}"))
+    else:
+        claim = store_claimed(options.out, info.command, options.overwrite, [boxes_file, options.gan])
+    with claim:
+        return _made(options, generator, metadata, choices, info, boxes_file)
+
+
+def _made(
+    options: SynthesisOptions, generator: Any, metadata: GeneratorMetadata, choices: list[Template], info: StoreInfo,
+    boxes_file: Path,
+) -> Store | None:  # fmt: skip
+    spec, resume = metadata.form.spec(), options.resume or options.num_parts > 1
     if finished := already_made(options.out, info, resume, options.overwrite):
         return finished
     plan = {"command": info.command, **info.settings, "seed": info.seed, "inputs": info.inputs}
@@ -166,13 +209,8 @@ def _record(
 
 def _publish(writer: StoreWriter, blocks: int) -> Store | None:
     writer.flush()
-    try:
-        lock = (writer.folder / "lock").open("w", encoding="utf-8")
-    except FileNotFoundError:  # another part came last, and has published
-        return open_store(writer.path)
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time publishes
-        if not writer.folder.exists():
+    with alone(writer.path, wait=True):  # one process at a time publishes
+        if not writer.folder.exists():  # another part came last, and has published
             return open_store(writer.path)
         writer.refresh()
         return writer.publish() if all(writer.has(block) for block in range(blocks)) else None

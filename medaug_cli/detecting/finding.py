@@ -13,16 +13,17 @@ import numpy as np
 from medaug_cli.boxes import SPLITS
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import new_folder, refuse_existing, restore_folder
 from medaug_cli.forms.catalogue import DETECTIONS
 from medaug_cli.forms.form import Finds, Form
 from medaug_cli.metrics.annotations import found_boxes
+from medaug_cli.results import Kind, folder_claimed, new_folder
 from medaug_cli.runs import load_detector
 from medaug_cli.scans.placement import Placement
 from medaug_cli.store import Store, open_store
 
 REPORTS = "dicom-sr"
 FORMS = (*DETECTIONS, REPORTS)
+FOLDER = Kind("detect", "a folder of detections")
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,14 @@ def detect(
     plugin, metadata = load_detector(detector, resolve_device(device))
     if metadata.form.spec() != store.spec:
         raise BadInput(f"{detector} was fitted on images of another form than {store.path} holds")
-    restore_folder(out)
-    refuse_existing(out, overwrite)
+    reads = [store_path, detector, *([] if scans is None else [scans])]
     found = []
-    pixels = (store.read([i])[0] for i in chosen)
-    for i, (boxes, scores, labels) in zip(chosen, plugin.predict(pixels), strict=True):
-        kept = scores >= threshold
-        found.append(_in_scan(store, int(i), boxes[kept], scores[kept], labels[kept]))
-        report(len(found), len(chosen))
-    with new_folder(out) as work:
+    with folder_claimed(out, FOLDER, overwrite, reads) as place, new_folder(place, FOLDER) as work:
+        pixels = (store.read([i])[0] for i in chosen)
+        for i, (boxes, scores, labels) in zip(chosen, plugin.predict(pixels), strict=True):
+            kept = scores >= threshold
+            found.append(_in_scan(store, int(i), boxes[kept], scores[kept], labels[kept]))
+            report(len(found), len(chosen))
         if form == REPORTS:
             _dicom_sr(found, store.spec.label_names, work, Source(scans, metadata.name, metadata.weights))
         else:

@@ -1,6 +1,7 @@
 """`medaug tsne`: real against synthetic images, as a picture and as numbers."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,9 +10,13 @@ from medaug_cli import __version__
 from medaug_cli.boxes import Strict
 from medaug_cli.embedding.comparison import ImageSet, MapOptions, RealReference, SetNumbers, Sets, described, numbers_of
 from medaug_cli.embedding.features import reduced
-from medaug_cli.files import read_json, refuse_existing, write_json
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import new_files, read_json, write_json
+from medaug_cli.locks import alone
+from medaug_cli.results import check_file, file_claimed
 
 SHOWN_PAIRS = 6
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Point(Strict):
@@ -35,14 +40,43 @@ class MapReport(Strict):
     reference: RealReference | None  # None without real images of held-out patients
     sets: list[SetNumbers]
     points: list[Point]
+    picture: str | None = None  # name of the file that these numbers are of
 
 
 def draw_map(options: MapOptions) -> MapReport:
     """Publish the picture and its JSON; raise UsageError or BadInput where sets cannot be compared."""
-    report_path = options.out.with_suffix(".json")
-    refuse_existing(options.out, options.overwrite)
-    if report_path.exists() and not options.overwrite:
-        read_json(report_path, MapReport)  # what a killed run left may be replaced, nothing else
+    reads = [options.real, *options.synthetic, *([] if options.detector is None else [options.detector])]
+    with file_claimed(options.out, options.overwrite, reads), alone(report_path(options.out)):
+        _check_outputs(options, reads)
+        return _drawn(options)
+
+
+def report_path(out: Path) -> Path:
+    """Return where the numbers of a picture go: beside it."""
+    return out.with_suffix(".json")
+
+
+def _check_outputs(options: MapOptions, reads: Sequence[Path]) -> None:
+    """Raise UsageError where the picture or its numbers would replace anything but those of an older map."""
+    picture, numbers = options.out, report_path(options.out)
+    if picture.suffix.lower() == ".json":
+        raise UsageError(f"--out {picture}: the numbers go there; choose another name for the picture, as map.png")
+    check_file(numbers, True, reads)
+    if picture.exists() and not picture.read_bytes()[:8] == PNG:
+        raise UsageError(f"{picture} exists and is not a picture that medaug tsne drew; choose another --out")
+    if not numbers.exists():
+        return
+    try:
+        report = read_json(numbers, MapReport)
+    except BadInput as error:
+        raise UsageError(f"{numbers} exists and is not of a map of medaug tsne; choose another --out") from error
+    other = report.picture is not None and report.picture != picture.name and picture.with_name(report.picture).exists()
+    if other or (report.picture is None and not options.overwrite):
+        of = report.picture or "another map"
+        raise UsageError(f"{numbers} holds the numbers of {of}; choose another --out")
+
+
+def _drawn(options: MapOptions) -> MapReport:
     options.announce(f"features {options.features} of {options.real} and {', '.join(map(str, options.synthetic))}")
     sets = described(options)
     points = reduced(np.concatenate([each.features for each in sets.shown]), options.seed)
@@ -52,8 +86,10 @@ def draw_map(options: MapOptions) -> MapReport:
     from medaug_cli.embedding.tables import numbers_table
     from medaug_cli.figures.scatter import save_scatter
 
-    write_json(report_path, report)
-    save_scatter(options.out, report, numbers_table(report), _examples(sets.shown, places), _pairs(sets, report))
+    with new_files(options.out) as folder:
+        picture = folder / options.out.name
+        save_scatter(picture, report, numbers_table(report), _examples(sets.shown, places), _pairs(sets, report))
+        write_json(report_path(picture), report)
     return report
 
 
@@ -77,7 +113,7 @@ def _report(options: MapOptions, sets: Sets, places: np.ndarray, perplexity: flo
     return MapReport(
         tool_version=__version__, features=options.features, region=options.region, perplexity=perplexity,
         trustworthiness=trust, real={options.real.name: sets.real.store.hash}, reference=reference, sets=numbers,
-        points=points,
+        points=points, picture=options.out.name,
     )  # fmt: skip
 
 

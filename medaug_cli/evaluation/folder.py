@@ -11,20 +11,12 @@ import numpy as np
 
 from medaug_cli import __version__
 from medaug_cli.boxes import safe_id
-from medaug_cli.errors import UsageError
+from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.evaluation.gallery import gallery_html
 from medaug_cli.evaluation.pictures import OVERLAY_NOTE, overlay_pictures
 from medaug_cli.figures.evaluation_page import evaluation_html
 from medaug_cli.figures.froc import froc_csv, froc_svg
-from medaug_cli.files import (
-    canonical,
-    new_folder,
-    publish_bytes,
-    publish_text,
-    refuse_existing,
-    restore_folder,
-    write_json,
-)
+from medaug_cli.files import canonical, parse_json, publish_bytes, publish_text, write_json
 from medaug_cli.forms.catalogue import DETECTIONS, form_of, target_of
 from medaug_cli.forms.form import Finds
 from medaug_cli.metrics.analysis import analyse
@@ -34,11 +26,31 @@ from medaug_cli.metrics.details import details
 from medaug_cli.metrics.matching import BY_DISTANCE, RULES
 from medaug_cli.metrics.report import ANY_IOU, Analysis, Findings, Metrics, hit_words
 from medaug_cli.metrics.table import markdown, tables
+from medaug_cli.results import Kind, check_folder, folder_claimed, new_folder
 from medaug_cli.tables import as_csv
 
 METRICS = "metrics.json"
 COCO = "coco"  # the form that detections are always written in
 Size = Callable[[int], tuple[int, int] | None]  # image index -> width, height
+
+
+def _is_evaluation(folder: Path) -> bool:
+    try:
+        metrics = parse_json(folder / METRICS)
+    except BadInput:
+        return False
+    return isinstance(metrics, dict) and {"tool_version", "rows"} <= metrics.keys()
+
+
+EVALUATION = Kind(
+    "evaluate",
+    "an evaluation",
+    (
+        METRICS, "table.md", "froc.csv", "froc.svg", "truth.json", "errors.html", "evaluation.html",
+        "detections/*.json", "detections/*.csv", "detections/*/*", "detections/*/*/*", "overlays/*.png",
+    ),
+    _is_evaluation,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,8 @@ class Request:
     write: tuple[str, ...] = ()  # forms of the detections besides COCO's
     say: Callable[[str], None] = lambda sentence: None
 
-    def check(self) -> None:
-        """Raise UsageError before any work if it cannot be done."""
+    def check(self, reads: Sequence[Path]) -> None:
+        """Raise UsageError before any work if it cannot be done; `reads` may not be replaced."""
         for form in self.write:
             form_of(form, DETECTIONS, "--write")
         if self.how.rule not in RULES:
@@ -67,10 +79,7 @@ class Request:
             raise UsageError("--iou must be above 0 and at most 1")
         if not np.isfinite(self.how.threshold):
             raise UsageError("--threshold must be a number")
-        restore_folder(self.out)
-        refuse_existing(self.out, self.overwrite)
-        if self.out.exists() and not (self.out / METRICS).is_file():
-            raise UsageError(f"{self.out} exists and is no evaluation ({METRICS} is missing); choose another --out")
+        check_folder(self.out, EVALUATION, self.overwrite, reads)
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,10 @@ class Evidence:
 def publish_evaluation(request: Request, evidence: Evidence) -> Metrics:
     """Measure, draw and write everything into a new folder, and publish it by rename."""
     findings = measure(request, evidence)
-    with new_folder(request.out) as work:
+    with (
+        folder_claimed(request.out, EVALUATION, request.overwrite) as place,
+        new_folder(place, EVALUATION) as work,
+    ):
         (work / "detections").mkdir()
         (work / "overlays").mkdir()
         _write_numbers(work, request, evidence, findings)

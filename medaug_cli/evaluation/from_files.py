@@ -21,7 +21,7 @@ def evaluate_files(
 
     `images` is a folder that holds the pictures by `file_name`, for the overlays.
     """
-    request.check()
+    request.check([truth, *(path for paths in detections.values() for path in paths)])
     data = read_truth(truth)
     if not len(data):
         raise BadInput(f"{truth} lists no image")

@@ -35,7 +35,7 @@ def evaluate_store(
     from medaug_cli.devices import resolve_device
     from medaug_cli.runs import load_detector
 
-    request.check()
+    request.check([store_path, *(path for paths in detectors.values() for path in paths)])
     store = open_store(store_path)
     indices = split_indices(store, split)
     data = annotated(store, indices)

@@ -7,18 +7,21 @@ import numpy as np
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, safe_id
 from medaug_cli.errors import BadInput
-from medaug_cli.files import new_file, new_folder, refuse_existing
+from medaug_cli.files import new_file
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.catalogue import BOXES, form_of
 from medaug_cli.forms.form import label_names
 from medaug_cli.forms.policy import cut_off
 from medaug_cli.forms.reading import holds_masks, read_annotations
 from medaug_cli.forms.yolo import size_of
+from medaug_cli.results import Kind, file_claimed, folder_claimed, new_folder
 from medaug_cli.scans.grids import placed_boxes
 from medaug_cli.scans.mask_grids import Frame, fit_mask
 from medaug_cli.scans.masks import joined_parts, labelled_components, mask_values
 from medaug_cli.scans.reading import Scan, read_stored
 from medaug_cli.scans.survey import survey
+
+FOLDER = Kind("boxes", "a folder of boxes")  # of the forms that are one
 
 
 def convert(
@@ -29,21 +32,30 @@ def convert(
 
     Volumes have boxes in 3D. Raises BadInput for boxes outside their image, and where `form` cannot hold them.
     """
-    refuse_existing(out, overwrite)
+    if form_of(form, BOXES, "--to").suffix:
+        with file_claimed(out, overwrite, [marks, scans]):
+            write_form(form, boxes := _boxes(marks, scans, box_mode, modality, least, say), out)
+    else:
+        with folder_claimed(out, FOLDER, overwrite, [marks, scans]) as place:
+            write_form(form, boxes := _boxes(marks, scans, box_mode, modality, least, say), place)
+    return boxes
+
+
+def _boxes(
+    marks: Path, scans: Path, box_mode: str | None, modality: str | None, least: int, say: Callable[[str], None]
+) -> BoxesFile:
     plain = survey(scans, say, modality=modality, marks=[marks] if holds_masks(marks) else []).scans
     annotations = read_annotations(marks, plain, box_mode, say).scans
-    boxes = BoxesFile(version=1, images=[
+    return BoxesFile(version=1, images=[
         _image(scan, annotations[scan.id], least, say) for scan in plain if scan.id in annotations
     ])  # fmt: skip
-    write_form(form, boxes, out)
-    return boxes
 
 
 def write_form(name: str, boxes: BoxesFile, out: Path) -> None:
     """Publish boxes as a file or a folder, as their form has it."""
     form = form_of(name, BOXES, "--to")
     assert form.write_boxes is not None
-    with (new_file if form.suffix else new_folder)(out) as work:
+    with new_file(out) if form.suffix else new_folder(out, FOLDER) as work:
         form.write_boxes(boxes.images, label_names(boxes.images), work)
 
 

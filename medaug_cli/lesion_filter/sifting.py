@@ -21,9 +21,11 @@ from medaug_cli.lesion_filter.evidence import (
     calibrate_detector,
     fit_regions,
 )
+from medaug_cli.locks import alone
 from medaug_cli.runs import load_detector
-from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made, open_store
+from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made, open_store, store_claimed
 
+REPORT, PAGE = "filter.json", "filter.html"  # beside the store
 BLOCK = 128  # images that are finished together
 YES, NO = {"yes", "y", "true", "1", "keep", "kept"}, {"no", "n", "false", "0", "drop", "dropped"}
 
@@ -68,6 +70,8 @@ class FilterReport(Strict):
     threshold: float | None = None
     calibration: str
     images: list[Verdict]
+    out: str | None = None  # name of the store of those that are kept
+    kept: str | None = None  # its hash
 
 
 def sift(options: FilterOptions) -> tuple[Store, FilterReport]:
@@ -79,20 +83,51 @@ def sift(options: FilterOptions) -> tuple[Store, FilterReport]:
     _check(options, synthetic)
     decisions = {} if options.decisions is None else read_decisions(options.decisions, synthetic)
     info = _info(options, synthetic)
-    store = already_made(options.out, info, options.resume, options.overwrite)
-    if store is None:
-        refuse_existing(options.out, options.overwrite)
-        judge = _Judge.of(options, synthetic, decisions)
-        options.announce(judge.calibration_text)
-        store = _make(options, synthetic, info, judge)
-    report = read_json(report_path(options.out), FilterReport)
-    _publish_page(options, synthetic, report)
+    reads = [path for path in (options.synthetic, options.real, options.detector, options.decisions) if path]
+    with store_claimed(options.out, info.command, options.overwrite, reads), alone(report_path(options.out)):
+        store = already_made(options.out, info, options.resume, options.overwrite)
+        if store is None:
+            refuse_existing(options.out, options.overwrite)
+            _refuse_other_report(options, synthetic)
+            judge = _Judge.of(options, synthetic, decisions)
+            options.announce(judge.calibration_text)
+            store = _make(options, synthetic, info, judge)
+        report = _own_report(options, synthetic, store)
+        if not options.out.with_name(PAGE).exists():
+            _publish_page(options, synthetic, report, options.out.parent)
     return store, report
+
+
+def _refuse_other_report(options: FilterOptions, synthetic: Store) -> None:
+    """Raise UsageError where filter.json tells of another store that is there, or is not to be replaced."""
+    path = report_path(options.out)
+    if not path.exists():
+        return
+    try:
+        report = read_json(path, FilterReport)
+    except BadInput as error:
+        raise UsageError(f"{path} is not a report of medaug filter; choose another folder for --out") from error
+    own = report.out == options.out.name if report.out else synthetic.hash in report.synthetic.values()
+    there = report.out is not None and options.out.with_name(report.out).exists()
+    if not own and (there or not options.overwrite):
+        of = report.out or ", ".join(report.synthetic)
+        raise UsageError(f"{path} is the report of {of}; choose another folder for --out, or move that report")
+
+
+def _own_report(options: FilterOptions, synthetic: Store, store: Store) -> FilterReport:
+    """Read filter.json; raise BadInput where it tells of another store."""
+    path = report_path(options.out)
+    report = read_json(path, FilterReport)
+    own = [each.id for each in report.images if each.keep] == store.ids if report.kept is None else (
+        report.kept == store.hash)  # fmt: skip
+    if not own:
+        raise BadInput(f"{path} is not the report of {options.out}, but of {report.out or 'another store'}")
+    return report
 
 
 def report_path(out: Path) -> Path:
     """Return where filter.json goes: beside the store."""
-    return out.with_name("filter.json")
+    return out.with_name(REPORT)
 
 
 def _check(options: FilterOptions, synthetic: Store) -> None:
@@ -104,10 +139,10 @@ def _check(options: FilterOptions, synthetic: Store) -> None:
         )
     if options.detector is not None and options.by != "lesion":
         raise UsageError(f"--detector gives evidence for --by lesion, not for --by {options.by}")
+    if options.out.name in (REPORT, PAGE):
+        raise UsageError(f"--out {options.out}: the report and the page have these names; choose another one")
     if not 0 <= options.real_share <= 0.5:
         raise UsageError(f"--real-share {options.real_share}: a share from 0 to 0.5 is wanted")
-    if options.out.resolve() == options.synthetic.resolve():
-        raise UsageError(f"{options.out} is the store that is filtered; choose another --out")
 
 
 def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
@@ -231,16 +266,21 @@ def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Jud
     report = FilterReport(
         tool_version=__version__, synthetic={options.synthetic.name: synthetic.hash}, by=options.by,
         threshold=None if judge.calibration is None else judge.calibration.threshold,
-        calibration=judge.calibration_text, images=verdicts,
+        calibration=judge.calibration_text, images=verdicts, out=options.out.name,
     )  # fmt: skip
-    write_json(report_path(options.out), report)  # first: the store says that all is done
     if not any(verdict.keep for verdict in verdicts):
-        _publish_page(options, synthetic, report)
+        write_json(report_path(options.out), report)
+        _publish_page(options, synthetic, report, options.out.parent)
         raise UsageError(
             f"no image of {options.synthetic} shows a lesion where it should; look at "
-            f"{options.out.with_name('filter.html')}, train the generator for longer, or use --by none"
+            f"{options.out.with_name(PAGE)}, train the generator for longer, or use --by none"
         )
-    return writer.publish()
+
+    def beside(store: Store, folder: Path) -> None:
+        write_json(folder / REPORT, report.model_copy(update={"kept": store.hash}))
+        _publish_page(options, synthetic, report, folder)
+
+    return writer.publish(beside)
 
 
 def _record(synthetic: Store, index: int, verdict: Verdict) -> Record:
@@ -248,7 +288,7 @@ def _record(synthetic: Store, index: int, verdict: Verdict) -> Record:
     return replace(synthetic.record(index), details=details)
 
 
-def _publish_page(options: FilterOptions, synthetic: Store, report: FilterReport) -> None:
+def _publish_page(options: FilterOptions, synthetic: Store, report: FilterReport, folder: Path) -> None:
     from medaug_cli.figures.filter_page import Card, filter_html
 
     def cards() -> Iterator[Card]:
@@ -259,4 +299,4 @@ def _publish_page(options: FilterOptions, synthetic: Store, report: FilterReport
             )  # fmt: skip
 
     page = filter_html(cards(), report.calibration, report.threshold, options.synthetic.name, options.out.name)
-    publish_text(options.out.with_name("filter.html"), page)
+    publish_text(folder / PAGE, page)

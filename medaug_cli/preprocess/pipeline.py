@@ -26,7 +26,7 @@ from medaug_cli.preprocess.report import (
 from medaug_cli.preprocess.results import check_outputs, publish_pages, publish_report
 from medaug_cli.preprocess.treatment import treat
 from medaug_cli.scans.reading import Scan
-from medaug_cli.store import Record, Store, StoreWriter, already_made
+from medaug_cli.store import Record, Store, StoreWriter, already_made, store_claimed
 
 FLUSH_SECONDS = 60.0  # of work that a kill may cost
 
@@ -40,12 +40,14 @@ def preprocess(options: PreprocessOptions) -> Store | None:
     _announce(options, plan)
     if options.dry_run:
         return None
-    store = already_made(options.out, plan.info, options.resume, options.overwrite)
-    if store is None:
-        check_outputs(options.out, options.boxes, options.overwrite, options.resume)
-        store = _make(options, plan)
-    publish_pages(options.out, store, options.resume)
-    return store
+    reads = [path for path in (options.boxes, options.masks, options.scans, options.key) if path is not None]
+    with store_claimed(options.out, plan.info.command, options.overwrite, reads):
+        store = already_made(options.out, plan.info, options.resume, options.overwrite)
+        if store is None:
+            check_outputs(options.out, options.boxes, options.overwrite, options.resume)
+            store = _make(options, plan)
+        publish_pages(options.out, store, options.resume)
+        return store
 
 
 def _announce(options: PreprocessOptions, plan: Plan) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.errors import MedaugError, UsageError
-from medaug_cli.files import new_folder, refuse_existing, restore_folder
 from medaug_cli.plugin import ImageSpec
+from medaug_cli.results import Kind, folder_claimed, new_folder
 from medaug_cli.runs.loading import load_detector, load_generator, save_plugin
 from medaug_cli.runs.metadata import DetectorMetadata
 
 ONNX = "onnx"
 OPSET = 18
+EXPORT = Kind("export", "an export of a detector or generator")
 CLOSE = {"boxes": 0.05, "scores": 1e-3}  # pixels, and a score: what two programs' rounding may differ by
 
 
@@ -29,9 +30,7 @@ def export_detector(folder: Path, form: str, out: Path, overwrite: bool = False)
     if form not in forms:
         choices = ", ".join(forms) or "none"
         raise UsageError(f"--format {form}: a {metadata.name} has no such form; its choices are {choices}")
-    restore_folder(out)
-    refuse_existing(out, overwrite)
-    with new_folder(out) as work:
+    with folder_claimed(out, EXPORT, overwrite, [folder]) as place, new_folder(place, EXPORT) as work:
         said = _onnx(plugin, metadata, work) if form == ONNX else _files(plugin.files(form), work)
     return {"out": str(out), "format": form, **said}
 
@@ -50,11 +49,10 @@ def export_generator(folder: Path, out: Path, overwrite: bool = False) -> dict[s
             "where the scans may not be"
         )
     described = metadata.model_dump(exclude={"weights"}) | {"training_patients": []}
-    restore_folder(out)
-    refuse_existing(out, overwrite)
-    with new_folder(out) as work:
+    with folder_claimed(out, EXPORT, overwrite, [folder]) as place, new_folder(place, EXPORT) as work:
         save_plugin(work, "generator", plugin, described)
-    return {"out": str(out), "files": sorted(each.name for each in out.iterdir())}
+        files = sorted(each.name for each in work.iterdir())
+    return {"out": str(out), "files": files}
 
 
 def _files(contents: Mapping[str, bytes], work: Path) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Fit a generator or a detector: plan, run, save, publish."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from medaug_cli.devices import resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Capabilities, as_drawn, image_seed
 from medaug_cli.processes import ALONE, Group
-from medaug_cli.runs.folder import RunFolder, open_run
+from medaug_cli.runs.folder import RunFolder, run_claimed
 from medaug_cli.runs.loading import load_detector, save_plugin
 from medaug_cli.runs.metadata import DetectorMetadata, Form
 from medaug_cli.runs.training import Budget, Progress, TrainingRun
@@ -52,10 +54,17 @@ def train_generator(
     if kimg is None and minutes is None:
         kimg = plugin.capabilities.default_budget or DEFAULT_KIMG
     setup = _Setup.of(options, name, plugin.capabilities)
-    plan = _plan("train-gan", name, plugin, store, options.seed, setup, {"kimg": kimg, "minutes": minutes})
-    folder = _open(plan, options)
-    if folder.finished:
+    plan = _plan("train-gan", name, plugin, store, options, setup, {"kimg": kimg, "minutes": minutes})
+    with _claimed(plan, options, [store_path]) as folder:
+        if not folder.finished:
+            _fit_generator(folder, name, plugin, store, data, options, setup, kimg, minutes)
         return folder.out
+
+
+def _fit_generator(
+    folder: RunFolder, name: str, plugin: Any, store: Store, data: StoreExamples, options: RunOptions, setup: "_Setup",
+    kimg: float | None, minutes: float | None,
+) -> None:  # fmt: skip
     budget = Budget(None if kimg is None else kimg * 1000, minutes)
     asked = _words(kimg, "thousand images", minutes) if plugin.capabilities.learns else "in one pass"
     _announce(
@@ -74,7 +83,7 @@ def train_generator(
     options.group.lead(lambda: grid.draw(run.done))
     described = _metadata(name, plugin, store, data, options, setup.precision)
     described |= {"condition": plugin.capabilities.condition, "images_shown": run.done}
-    return options.group.lead(lambda: _finish(folder, "generator", plugin, described))
+    options.group.lead(lambda: _finish(folder, "generator", plugin, described))
 
 
 def train_detector(
@@ -111,31 +120,52 @@ def train_detector(
         extra["synthetic_only"] = True
     if before is not None:
         extra["start"] = before.weights
-    plan = _plan("train-detector", name, plugin, store, options.seed, setup, extra)
-    folder = _open(plan, options)
-    if folder.finished:
+    plan = _plan("train-detector", name, plugin, store, options, setup, extra)
+    with _claimed(plan, options, [store_path, *synthetic, *([] if start is None else [start])]) as folder:
+        if not folder.finished:
+            fitted_on = _Fitted(store, others, ratio, synthetic_only, before)
+            _fit_detector(folder, name, plugin, data, options, setup, fitted_on, Budget(steps, minutes))
         return folder.out
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a detector is fitted on."""
+
+    store: Store
+    synthetic: Sequence[Store]
+    ratio: float | None
+    synthetic_only: bool
+    before: DetectorMetadata | None  # of the detector that it goes on from
+
+
+def _fit_detector(
+    folder: RunFolder, name: str, plugin: Any, data: StoreExamples, options: RunOptions, setup: "_Setup", on: _Fitted,
+    budget: Budget,
+) -> None:  # fmt: skip
+    store, others, before = on.store, on.synthetic, on.before
+    steps = None if budget.units is None else int(budget.units)
     _announce(
         options,
         setup,
         f"{name} on {len(store.indices('train'))} real and {sum(map(len, others))} synthetic images, {_size(store)}, "
-        f"{_words(steps, 'steps', minutes)}",
+        f"{_words(steps, 'steps', budget.minutes)}",
     )
     scorer = _Scorer(store)
     run = TrainingRun(
-        folder.work, setup.device, setup.precision, options.seed, options.workers, Budget(steps, minutes),
+        folder.work, setup.device, setup.precision, options.seed, options.workers, budget,
         options.checkpoint_seconds, options.report, score=scorer.score, group=options.group,
     )  # fmt: skip
     plugin.fit(data, run)
     described = _metadata(name, plugin, store, data, options, setup.precision)
     parts = [{"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others]
-    described |= {"steps": run.done, "synthetic": parts, "ratio": ratio, "validation": scorer.best}
-    described |= {"synthetic_only": synthetic_only}
+    described |= {"steps": run.done, "synthetic": parts, "ratio": on.ratio, "validation": scorer.best}
+    described |= {"synthetic_only": on.synthetic_only}
     if before is not None:
         described["start"] = before.weights
         described["training_patients"] = sorted({*described["training_patients"], *before.training_patients})
         described["synthetic"] = [part.model_dump() for part in before.synthetic] + parts
-    return options.group.lead(lambda: _finish(folder, "detector", plugin, described))
+    options.group.lead(lambda: _finish(folder, "detector", plugin, described))
 
 
 def _continued(plugin: Any, name: str, start: Path, store: Store, device: str) -> DetectorMetadata:
@@ -168,9 +198,13 @@ class _Setup:
         return cls(device, resolve_precision(options.precision, device))
 
 
-def _open(plan: dict[str, Any], options: RunOptions) -> RunFolder:
+@contextmanager
+def _claimed(plan: dict[str, Any], options: RunOptions, reads: list[Path]) -> Iterator[RunFolder]:
+    """Let the first process keep others from this run while the block runs; yield its folder in every process."""
     options.group.check_alike(plan)
-    return options.group.lead(lambda: open_run(options.out, plan, options.resume, options.overwrite))
+    with ExitStack() as held:
+        claim = run_claimed(options.out, plan, options.resume, options.overwrite, reads)
+        yield options.group.lead(lambda: held.enter_context(claim))
 
 
 def _announce(options: RunOptions, setup: _Setup, sentence: str) -> None:
@@ -245,12 +279,13 @@ def check_capable(name: str, able: Capabilities, store: Store) -> None:
 
 
 def _plan(
-    command: str, name: str, plugin: Any, store: Store, seed: int, setup: _Setup, extra: dict[str, Any]
+    command: str, name: str, plugin: Any, store: Store, options: RunOptions, setup: _Setup, extra: dict[str, Any]
 ) -> dict[str, Any]:
+    there = os.path.relpath(store.path.resolve(), options.out.resolve())  # a project may be moved, or copied
     return {
-        "command": command, "plugin": name, "settings": asdict(plugin), "store": str(store.path.resolve()),
-        "store_hash": store.hash, "seed": seed, "device": setup.device.partition(":")[0], "precision": setup.precision,
-        **extra,
+        "command": command, "plugin": name, "settings": asdict(plugin), "store": there,
+        "store_hash": store.hash, "seed": options.seed, "device": setup.device.partition(":")[0],
+        "precision": setup.precision, **extra,
     }  # fmt: skip
 
 
@@ -274,10 +309,9 @@ def _kind(plugin: Any) -> str:
     return "generator" if hasattr(plugin, "sample") else "detector"
 
 
-def _finish(folder: RunFolder, kind: str, plugin: Any, metadata: dict[str, Any]) -> Path:
+def _finish(folder: RunFolder, kind: str, plugin: Any, metadata: dict[str, Any]) -> None:
     save_plugin(folder.work, kind, plugin, metadata)
     folder.publish()
-    return folder.out
 
 
 def _size(store: Store) -> str:

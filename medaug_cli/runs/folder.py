@@ -1,15 +1,54 @@
 """A run's folder: collected beside its final place, continued after a kill, published by rename."""
 
 import json
+import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medaug_cli.errors import UsageError
-from medaug_cli.files import canonical, parse_json, publish_folder, publish_text, refuse_existing, restore_folder
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import (
+    canonical,
+    parse_json,
+    publish_folder,
+    publish_text,
+    remove,
+    remove_folder,
+    remove_stale,
+    remove_temporaries,
+    restore_folder,
+)
+from medaug_cli.locks import alone
+from medaug_cli.results import Kind, OtherSettings, changes, check_folder, check_place, refuse_stranger
 
+PLAN = "plan.json"
 BUDGET = ("kimg", "minutes", "steps")  # a run may be continued with more of these
+ELSEWHERE = ("store", "device")  # where the store lies and what computes may change: its content may not
+NAMES = (PLAN, "metrics.jsonl", "checkpoints/*.pt")  # of every run
+
+
+def _made_by(command: str, folder: Path) -> bool:
+    try:
+        plan = parse_json(folder / PLAN)
+    except BadInput:
+        return False
+    return isinstance(plan, dict) and plan.get("command") == command
+
+
+def _run_kind(command: str, words: str, *names: str) -> Kind:
+    return Kind(command, words, (*NAMES, *names), lambda folder: _made_by(command, folder))
+
+
+KINDS = {
+    kind.command: kind
+    for kind in (
+        _run_kind("train-gan", "a generator", "generator.json", "generator.safetensors", "samples/*.png"),
+        _run_kind("train-detector", "a detector", "detector.json", "detector.safetensors", "found-*.npz"),
+    )
+}
 
 
 @dataclass
@@ -18,57 +57,96 @@ class RunFolder:
 
     out: Path
     work: Path
+    command: str
     finished: bool
 
     def publish(self) -> None:
+        """Put the finished run in its place."""
+        remove_temporaries(self.work)
+        if self.out.exists():
+            refuse_stranger(self.out, KINDS[self.command])
         publish_folder(self.work, self.out)
 
 
-def open_run(out: Path, plan: dict[str, Any], resume: bool, overwrite: bool) -> RunFolder:
-    """Return the folder to work in.
+@contextmanager
+def run_claimed(
+    out: Path, plan: dict[str, Any], resume: bool, overwrite: bool, reads: list[Path]
+) -> Iterator[RunFolder]:
+    """Keep other processes from this run while the block runs; yield the folder to work in.
 
     With `resume`, unfinished work of the same plan goes on, a finished run is left as it is, and one
     that is asked for more kimg, minutes or steps goes on from where it ended. Raises UsageError where
-    work exists and neither `resume` nor `overwrite` was said.
+    work exists and neither `resume` nor `overwrite` was said, MedaugError where another process is at it.
     """
-    restore_folder(out)
-    work = out.with_name(f"{out.name}.parts")
-    plan = json.loads(canonical(plan))
+    check_place(out)
+    place = Path(os.path.realpath(out)) if out.is_symlink() else out
+    with alone(place):
+        restore_folder(place)
+        remove_stale(place)
+        yield _opened(place, json.loads(canonical(plan)), resume, overwrite, reads)
+
+
+def _opened(out: Path, plan: dict[str, Any], resume: bool, overwrite: bool, reads: list[Path]) -> RunFolder:
+    kind, work = KINDS[plan["command"]], out.with_name(f"{out.name}.parts")
     if out.exists() and resume and not overwrite:
-        before = _plan_of(out)
-        if before == plan:
-            return RunFolder(out, out, finished=True)
-        _same_but_budget(out, before, plan)
+        before = _plan_of(out, kind)
+        if _what_matters(before) == _what_matters(plan):
+            if _is_older(work, out, kind):  # what this run had replaced when it was killed
+                remove_folder(work, out)
+            return RunFolder(out, out, kind.command, finished=True)
+        _same_but_budget(f"{out} was made", before, plan)
         if not work.exists():
-            copy = out.with_name(f"{out.name}.parts.tmp")
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(out, copy)
-            copy.rename(work)
+            _copy(out, work)
     else:
-        refuse_existing(out, overwrite)
-    if (work / "plan.json").exists() and not overwrite:
-        if not resume:
-            raise UsageError(f"{work} holds unfinished work; go on with it by --resume, or start anew with --overwrite")
-        _same_but_budget(work, _plan_of(work), plan)
+        check_folder(out, kind, overwrite, reads)
+    _check_work(work, kind, resume, overwrite, plan)
+    work.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(work)
+    publish_text(work / PLAN, json.dumps(plan, indent=1))
+    return RunFolder(out, work, kind.command, finished=False)
+
+
+def _check_work(work: Path, kind: Kind, resume: bool, overwrite: bool, plan: dict[str, Any]) -> None:
+    """Look at the unfinished work that stands there; remove it where it is to be made anew."""
+    if not work.exists() and not work.is_symlink():
+        return
+    refuse_stranger(work, kind)
+    if not (work / PLAN).exists() or overwrite:
+        remove_folder(work, work.with_name(work.name.removesuffix(".parts")))
+    elif not resume:
+        raise UsageError(f"{work} holds unfinished work; go on with it by --resume, or start anew with --overwrite")
     else:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-    publish_text(work / "plan.json", json.dumps(plan, indent=1))
-    return RunFolder(out, work, finished=False)
+        _same_but_budget(f"{work} was begun", _plan_of(work, kind), plan)
 
 
-def _plan_of(folder: Path) -> dict[str, Any]:
-    plan = folder / "plan.json"
-    if not plan.is_file():
-        raise UsageError(f"{folder} exists and is no run of medaug; choose another --out, or replace it by --overwrite")
-    return parse_json(plan)
+def _copy(out: Path, work: Path) -> None:
+    """Begin further work with a copy of what a finished run wrote, but for its result."""
+    copy = work.with_name(f".{work.name}.tmp")
+    remove(copy)
+    shutil.copytree(out, copy, ignore=shutil.ignore_patterns("generator.*", "detector.*", "found-*.npz", ".*"))
+    copy.rename(work)
 
 
-def _same_but_budget(folder: Path, before: dict[str, Any], plan: dict[str, Any]) -> None:
-    changed = sorted(key for key in before.keys() | plan.keys() if before.get(key) != plan.get(key))
-    changed = [key for key in changed if key not in BUDGET]
+def _is_older(work: Path, out: Path, kind: Kind) -> bool:
+    """Tell whether `work` is a finished run that `out` has taken the place of."""
+    name = kind.words.split()[-1] + ".json"
+    try:
+        return (work / name).stat().st_mtime_ns < (out / name).stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def _plan_of(folder: Path, kind: Kind) -> dict[str, Any]:
+    if not kind.proof(folder):
+        raise UsageError(f"{folder} exists and is not {kind.words} that medaug made; choose another --out")
+    return parse_json(folder / PLAN)
+
+
+def _what_matters(plan: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plan.items() if key not in ELSEWHERE}
+
+
+def _same_but_budget(what: str, before: dict[str, Any], plan: dict[str, Any]) -> None:
+    changed = changes(before, plan, (*BUDGET, *ELSEWHERE))
     if changed:
-        raise UsageError(
-            f"{folder} was begun with other settings ({', '.join(changed)}); "
-            "use the same ones, choose another --out, or start anew with --overwrite"
-        )
+        raise OtherSettings(what, ", ".join(changed))

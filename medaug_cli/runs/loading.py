@@ -8,7 +8,7 @@ import numpy as np
 
 from medaug_cli import registry
 from medaug_cli.errors import BadInput
-from medaug_cli.files import publish_text, read_json, sha256_file
+from medaug_cli.files import publish_bytes, publish_text, read_json, sha256_file
 from medaug_cli.runs.metadata import DetectorMetadata, GeneratorMetadata, PluginMetadata
 from medaug_cli.store import Store, digest_patient
 
@@ -16,11 +16,11 @@ from medaug_cli.store import Store, digest_patient
 def save_plugin(folder: Path, kind: str, plugin: Any, metadata: dict[str, Any]) -> None:
     """Write `{kind}.safetensors` and `{kind}.json` into a run's folder."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     weights = folder / f"{kind}.safetensors"
     state = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in plugin.state_dict().items()}
-    save_file(state, weights)
+    publish_bytes(weights, save(state))
     model = GeneratorMetadata if kind == "generator" else DetectorMetadata
     described = model(weights=sha256_file(weights), **metadata)
     publish_text(folder / f"{kind}.json", json.dumps(json.loads(described.model_dump_json()), indent=1) + "\n")

@@ -1,5 +1,6 @@
 """`medaug_cli.plugin.Run` made real: time, logs, checkpoints and pictures of one training run."""
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medaug_cli.devices import Precision, autocast
-from medaug_cli.errors import MedaugError
-from medaug_cli.files import new_file
+from medaug_cli.errors import BadInput, MedaugError
+from medaug_cli.files import Outlet, new_file, publish_text
 from medaug_cli.plugin import Detections
 from medaug_cli.processes import ALONE, Group
 
@@ -138,32 +139,65 @@ class TrainingRun:
         folder = self.folder / "checkpoints"
         folder.mkdir(exist_ok=True)
         with new_file(folder / f"{done:010d}.pt") as temporary:
-            torch.save({"done": done, "seconds": self.seconds(), "state": state()}, temporary)
-        for old in sorted(folder.glob("*.pt"))[:-KEEP]:
+            saved = {"done": done, "seconds": self.seconds(), "state": state()}
+            with Outlet(temporary) as outlet:
+                torch.save(saved, outlet)
+        here = folder / f"{done:010d}.pt"
+        numbered = sorted(folder.glob("*.pt"))
+        own = [path for path in numbered if path.name <= here.name]
+        for old in {*numbered} - {*own[-KEEP:]}:  # older ones, and newer ones that could not be gone on from
             old.unlink()
         self._on_checkpoint(done)
 
     def _restore(self) -> tuple[int, float, Mapping[str, Any] | None]:
-        """Return images or steps, seconds and state of the newest checkpoint that can be read, and forget what was
+        """Return images or steps, seconds and state of the newest checkpoint that is whole, and forget what was
         logged after it."""
-        import torch
-
         found: tuple[int, float, Mapping[str, Any] | None] = 0, 0.0, None
+        faults = []
         for path in sorted((self.folder / "checkpoints").glob("*.pt"), reverse=True):
             try:
-                saved = torch.load(path, map_location="cpu", weights_only=True)
-                found = saved["done"], saved["seconds"], saved["state"]
-            except Exception:  # a damaged checkpoint, whatever the damage: the one before it serves
-                path.unlink()
-                continue
-            break
+                found = _read_checkpoint(path)
+                break
+            except _Damaged as fault:
+                faults.append(f"{path} {fault}")
+        if faults and found[2] is None:
+            raise BadInput(f"{faults[0]}, and no checkpoint before it can be used; start anew with --overwrite")
         log = self.folder / "metrics.jsonl"
         if log.exists():
             kept = [
                 line for line in log.read_text(encoding="utf-8").splitlines() if _logged(line) <= found[0] and found[2]
             ]
-            log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            publish_text(log, "".join(line + "\n" for line in kept))
         return found
+
+
+class _Damaged(Exception):
+    """Why a checkpoint cannot be used, now or later."""
+
+
+def _read_checkpoint(path: Path) -> tuple[int, float, Mapping[str, Any]]:
+    """Return images or steps, seconds and state; raise BadInput where the file cannot be read just now."""
+    import pickle
+    import zipfile
+
+    import torch
+
+    try:
+        content = io.BytesIO(path.read_bytes())
+        if zipfile.ZipFile(content).testzip() is not None:
+            raise _Damaged("is damaged")
+        content.seek(0)
+        saved = torch.load(content, map_location="cpu", weights_only=True)
+        return saved["done"], saved["seconds"], saved["state"]
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read now ({error.strerror or error}); nothing is removed") from error
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise _Damaged("is damaged") from error
+    except (pickle.UnpicklingError, KeyError, TypeError) as error:
+        raise _Damaged("is not a checkpoint of medaug") from error
+    except (RuntimeError, MemoryError, ValueError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BadInput(f"{path} cannot be loaded now ({reason}); nothing is removed") from error
 
 
 def _logged(line: str) -> float:

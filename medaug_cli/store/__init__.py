@@ -3,7 +3,7 @@
 from medaug_cli.store.examples import StoreExamples, detector_examples, digest_patient, generator_examples
 from medaug_cli.store.model import GeneratorOrigin, Record, StoreInfo
 from medaug_cli.store.reading import Store, open_store
-from medaug_cli.store.writing import StoreWriter, already_made
+from medaug_cli.store.writing import StoreWriter, already_made, store_claimed
 
 __all__ = [
     "GeneratorOrigin",
@@ -17,4 +17,5 @@ __all__ = [
     "digest_patient",
     "generator_examples",
     "open_store",
+    "store_claimed",
 ]

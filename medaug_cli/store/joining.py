@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import new_file, refuse_existing
+from medaug_cli.files import new_file
+from medaug_cli.results import check_file
 from medaug_cli.store.model import StoreInfo
 from medaug_cli.store.reading import Store, open_store
-from medaug_cli.store.writing import write_store
+from medaug_cli.store.writing import store_claimed, write_store
 
 PART = "part"  # the setting that tells which part of how many a store is
 
@@ -23,18 +24,21 @@ def join_stores(
 
     Raises UsageError where a part is missing or given twice, BadInput where the stores do not go together.
     """
-    refuse_existing(out, overwrite)
     if len(paths) < 2:
         raise UsageError("give the stores to join, two or more")
+    check_file(out, overwrite, paths)
     stores = _ordered([open_store(path) for path in paths])
     for store in stores:
         store.verify()
         _check_alike(stores[0], store)
-    before(stores)
-    with new_file(out) as temporary:
-        write_store(temporary, _joined_info(stores), stores)
-        open_store(temporary).verify()
-    return open_store(out)
+    info = _joined_info(stores)
+    with store_claimed(out, info.command, overwrite, paths):
+        check_file(out, overwrite, paths)
+        before(stores)
+        with new_file(out) as temporary:
+            write_store(temporary, info, stores)
+            open_store(temporary).verify()
+        return open_store(out)
 
 
 def _part(store: Store) -> list[int] | None:

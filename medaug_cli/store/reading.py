@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.errors import BadInput
-from medaug_cli.files import canonical, validated
+from medaug_cli.files import canonical, finish_publishing, validated
 from medaug_cli.plugin import Condition, ImageSpec
 from medaug_cli.store.model import OPTIONAL_COLUMNS, REAL, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
 from medaug_cli.store.seal import check_seal
@@ -150,13 +150,14 @@ def open_store(path: Path) -> Store:
     """Open a store; raise BadInput if it is no store, is damaged, or reaches outside its own file."""
     import h5py
 
+    finish_publishing(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist")
     if path.is_dir():
         raise BadInput(f"{path} is a folder, a store (.h5) is wanted")
     check_seal(path)
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             return _open(path, file)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -1,21 +1,43 @@
 """Write a store in shards that survive a kill, verify it, and publish it by rename."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medaug_cli.errors import BadInput, MedaugError, UsageError
-from medaug_cli.files import canonical, new_file, parse_json, publish_text, refuse_existing, remove_folder, remove_stale
+from medaug_cli.files import (
+    Outlet,
+    canonical,
+    new_file,
+    new_files,
+    parse_json,
+    publish_text,
+    remove_folder,
+    remove_stale,
+)
+from medaug_cli.locks import alone
+from medaug_cli.results import Kind, OtherSettings, changes, check_file, check_place, refuse_stranger
 from medaug_cli.store.model import OPTIONAL_COLUMNS, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
 from medaug_cli.store.reading import NUMBER_COLUMNS, STORE_VERSION, Store, content_hash, open_store
 from medaug_cli.store.seal import SIZE, seal
 
 SHARD_BYTES = 16 << 20
-ROOM = 1 << 16  # bytes for what HDF5 itself writes
+PARTS = Kind(
+    "", "unfinished work", ("plan.json", "lock", "*[0-9]-[0-9]*.h5", "*[0-9]-[0-9]*.units.json"),
+    lambda folder: _has_plan(folder),
+)  # fmt: skip
+
+
+def _has_plan(folder: Path) -> bool:
+    try:
+        plan = parse_json(folder / "plan.json")
+    except BadInput:
+        return False
+    return isinstance(plan, dict) and {"info", "plan"} <= plan.keys()
 
 
 def parts_folder(path: Path) -> Path:
@@ -30,14 +52,48 @@ def already_made(path: Path, info: StoreInfo, resume: bool, overwrite: bool) -> 
     """
     if not path.exists() or not resume or overwrite:
         return None
-    store, wanted = open_store(path), _plain(info.model_dump(mode="json"))
-    if _plain(store.info.model_dump(mode="json")) != wanted:
-        raise UsageError(f"{path} was made with other settings or inputs; choose another --out, or use --overwrite")
+    store, wanted = open_store(path), _what_matters(info.model_dump(mode="json"))
+    if changed := changes(_what_matters(store.info.model_dump(mode="json")), wanted):
+        raise OtherSettings(f"{path} was made by medaug {store.info.tool_version}", ", ".join(changed))
     plan_file = parts_folder(path) / "plan.json"  # of a run that was killed as soon as it had published
-    if plan_file.exists() and parse_json(plan_file)["info"] == wanted:
+    if plan_file.exists() and _what_matters(parse_json(plan_file)["info"]) == wanted:
+        refuse_stranger(parts_folder(path), PARTS)
         remove_folder(parts_folder(path), path)
     remove_stale(path)
     return store
+
+
+def _what_matters(info: dict[str, Any]) -> dict[str, Any]:
+    """Return what made a store but for versions of programs and names of files: those may change, contents not."""
+    plain = {key: value for key, value in _plain(info).items() if key != "tool_version"}
+    plain["inputs"] = sorted(info["inputs"].values())
+    plain["generators"] = [{k: v for k, v in each.items() if k != "version"} for each in plain["generators"]]
+    return plain
+
+
+def check_store_place(path: Path, command: str, overwrite: bool, reads: Sequence[Path] = ()) -> None:
+    """Raise UsageError unless a store of `command` may be written to `path`: in place of another such one at most."""
+    check_file(path, overwrite, reads)
+    if not path.exists():
+        return
+    try:
+        made_by = open_store(path).info.command
+    except BadInput as error:
+        raise UsageError(f"{path} exists and is not a store that medaug made; choose another --out") from error
+    if made_by != command:
+        raise UsageError(f"{path} was made by medaug {made_by}, not by medaug {command}; choose another --out")
+
+
+@contextmanager
+def store_claimed(path: Path, command: str, overwrite: bool, reads: Sequence[Path] = ()) -> Iterator[None]:
+    """Keep other processes from writing the store `path` while the block runs.
+
+    Raises UsageError where something exists there that may not be replaced, or that the command `reads`.
+    """
+    check_place(path)
+    with alone(path):
+        check_store_place(path, command, overwrite or path.exists(), reads)
+        yield
 
 
 def _plain(value: Any) -> Any:
@@ -55,7 +111,7 @@ class StoreWriter:
     def __init__(
         self, path: Path, info: StoreInfo, plan: dict[str, Any], overwrite: bool = False, resume: bool = False
     ):
-        refuse_existing(path, overwrite)
+        check_store_place(path, info.command, overwrite)
         self.path, self.info, self.folder = path, info, parts_folder(path)
         self._open_folder(_plain(plan), overwrite, resume)
         self._units: dict[int, Path] = {}
@@ -65,14 +121,11 @@ class StoreWriter:
 
     def _open_folder(self, plan: dict[str, Any], overwrite: bool, resume: bool) -> None:
         plan_file = self.folder / "plan.json"
+        if self.folder.exists():
+            refuse_stranger(self.folder, PARTS)
         if plan_file.exists() and resume:
-            before = parse_json(plan_file)["plan"]
-            changed = sorted(k for k in before.keys() | plan.keys() if before.get(k) != plan.get(k))
-            if changed:
-                raise UsageError(
-                    f"the unfinished work in {self.folder} was begun with other settings ({', '.join(changed)}); "
-                    "use the same ones, or start anew with --overwrite"
-                )
+            if changed := changes(parse_json(plan_file)["plan"], plan):
+                raise OtherSettings(f"the unfinished work in {self.folder} was begun", ", ".join(changed))
             return
         if plan_file.exists() and not overwrite:
             raise UsageError(
@@ -125,12 +178,19 @@ class StoreWriter:
                 notes[unit["unit"]] = unit["note"]
         return dict(sorted(notes.items()))
 
-    def publish(self) -> Store:
-        """Join all units in order, read the file back, verify it, and rename it to its place."""
+    def publish(self, beside: Callable[[Store, Path], None] = lambda store, folder: None) -> Store:
+        """Join all units in order, read the file back, verify it, and rename it to its place.
+
+        What `beside` writes into the folder that it is given with the store is published together with that.
+        """
         self.flush()
-        with new_file(self.path) as temporary:
+        refuse_stranger(self.folder, PARTS)
+        with new_files(self.path) as folder:
+            temporary = folder / self.path.name
             _write(temporary, self.info, _InOrder(self._units))
-            open_store(temporary).verify()
+            store = open_store(temporary)
+            store.verify()
+            beside(store, folder)
         remove_folder(self.folder, self.path)
         return open_store(self.path)
 
@@ -261,8 +321,7 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
     first = next(iter(batches))
     check_rules(path, table, tuple(first.images.shape[2:]), info)
     n, text = len(table.id), h5py.string_dtype("utf-8")
-    _reserve(path, table, n * (first.images[0].nbytes + (0 if first.masks is None else first.masks[0].nbytes)))
-    with h5py.File(path, "w", userblock_size=SIZE) as file:
+    with Outlet(path) as outlet, h5py.File(outlet, "w", userblock_size=SIZE) as file:
         for name in TEXT_COLUMNS:
             file.create_dataset(name, data=np.array(getattr(table, name), object), dtype=text)
         for name, kind in NUMBER_COLUMNS.items():
@@ -282,29 +341,15 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
         file.attrs["medaug"], file.attrs["info"] = STORE_VERSION, info.model_dump_json()
     _seal(path)
     written = _reopened(path, images_shape=(n, *first.images.shape[1:]))
-    with h5py.File(path, "r+") as file:
+    with Outlet(path, "r+b") as outlet, h5py.File(outlet, "r+") as file:
         file.attrs["hash"] = content_hash(info, written.columns, written.images, written.masks)
     _seal(path)
-
-
-def _reserve(path: Path, table: Columns, pixels: int) -> None:
-    """Raise OSError if the disk is too full for a store: the HDF5 library itself ends in disorder there."""
-    texts = sum(len(text.encode()) + 32 for name in TEXT_COLUMNS for text in getattr(table, name))
-    known = [getattr(table, name) for name in (*NUMBER_COLUMNS, *OPTIONAL_COLUMNS)]
-    numbers = sum(values.nbytes for values in known if values is not None)
-    with path.open("wb") as file:
-        if not hasattr(os, "posix_fallocate"):
-            return
-        try:
-            os.posix_fallocate(file.fileno(), 0, pixels + texts + numbers + ROOM)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _seal(path: Path) -> None:
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         pixels = [file[name] for name in ("images", "masks") if name in file]
         places = [(dataset.id.get_offset(), dataset.nbytes) for dataset in pixels]
     seal(path, places)

@@ -11,12 +11,13 @@ from medaug_cli.devices import resolve_device
 from medaug_cli.errors import UsageError
 from medaug_cli.evaluation.from_store import annotated, check_detector, predict, split_indices
 from medaug_cli.files import canonical, new_file, parse_json, publish_text, write_json
+from medaug_cli.locks import alone
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes
 from medaug_cli.metrics.operating import Cohort, Scored, cohort_of, froc, score_detections, sightings
 from medaug_cli.runs import load_detector
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.analysis import ArmResult, FractionResult, SizeGroup, StudyReport, claim, compare_arms, point_of
-from medaug_cli.study.running import StudyOptions, Trial, alone, part_name, synthetic_store, train_all
+from medaug_cli.study.running import StudyOptions, Trial, part_name, synthetic_store, train_all
 from medaug_cli.study.showing import Shown, detections, nearest_pairs, row
 from medaug_cli.study.similarity import pictures
 
@@ -35,7 +36,7 @@ def run_study(options: StudyOptions) -> StudyReport | None:
     if not train_all(options):
         return None
     store = open_store(options.store)
-    with alone(options.out / ".lock"):
+    with alone(options.out / REPORT, wait=True):
         opened = _record_opening(options)
         options.announce(f"comparing on the {options.split} split, opened for {opened} plan{'s' * (opened > 1)} here")
         report = _compare(options, store, opened)

@@ -1,9 +1,7 @@
 """Run a study: every step is kept by its content, so that a study that was stopped goes on where it was."""
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ from typing import Any
 from medaug_cli import registry
 from medaug_cli.errors import UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
+from medaug_cli.locks import alone
+from medaug_cli.results import OtherSettings
 from medaug_cli.runs import RunOptions, check_capable, train_detector, train_generator
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.arms import Arm
@@ -119,8 +119,11 @@ def train_all(options: StudyOptions) -> bool:
     left, begun = missing(options, trials), time.monotonic()
     for done, trial in enumerate(left, 1):
         options.report((done - 1) / len(left), f"{trial.folder}, {trial.arm.name}")
-        with alone(options.out / trial.folder / f".{trial.together[2]}.lock"):  # another process may be at it
-            _train(options, store, trial)
+        with alone(options.out / trial.folder / trial.together[2], wait=True):  # another process may be at it
+            try:
+                _train(options, store, trial)
+            except OtherSettings as error:
+                raise error.in_study() from error
         minutes = (time.monotonic() - begun) / done * (len(left) - done) / 60
         options.announce(f"{done} of {len(left)} detectors are trained, about {minutes:.0f} minutes are left")
     others = missing(options, list(plan(options)))
@@ -174,19 +177,10 @@ def _check(options: StudyOptions) -> None:
         raise UsageError(f"--arm {fine_tuned}: {options.detector} cannot go on from weights that were trained before")
 
 
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process holds this lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _train(options: StudyOptions, whole: Store, trial: Trial) -> Path:
     """Train the detector of a trial, and first what it needs; keep what is there already."""
     place = options.out / part_name(trial.fraction)
-    with alone(place / ".lock"):
+    with alone(place / "real.h5", wait=True):
         store = subset(whole, trial.fraction, options.seed, place / "real.h5")
     synthetic = _synthetic(options, store, trial) if trial.arm.generator else []
     arm, out = trial.arm, options.out / trial.detector

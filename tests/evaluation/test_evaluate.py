@@ -537,7 +537,7 @@ BAD = {
     "threshold that is no number": ((*COCO, "--threshold", "nan"), 2, "--threshold must be a number", None),
     "existing result": (COCO, 2, "evaluation exists; choose another --out, or replace it with --overwrite", lambda f: (
         f / "evaluation").mkdir()),
-    "a folder that is no evaluation": ((*COCO, "--overwrite"), 2, "is no evaluation", lambda f: (
+    "a folder that is no evaluation": ((*COCO, "--overwrite"), 2, "is not an evaluation", lambda f: (
         (f / "evaluation").mkdir(), (f / "evaluation/thesis.txt").write_text("years of work", encoding="utf-8"))),
     "a missing store": (("no.h5", "detector"), 3, "no.h5", None),
 }  # fmt: skip
@@ -562,9 +562,13 @@ def test_bad_input_is_one_sentence_and_writes_nothing(files, evaluate, case):
 def test_overwrite_replaces_the_whole_folder(files, evaluate):
     assert evaluate(*COCO)[0] == 0
     first = everything(files / "evaluation")
-    (files / "evaluation/detections/old.json").write_text("[]", encoding="utf-8")
+    (files / "evaluation/metrics.json").write_text("{}", encoding="utf-8")
     assert evaluate(*COCO)[0] == 2
-    assert (files / "evaluation/detections/old.json").exists()
+    (files / "evaluation/detections/mine.json").write_text("[]", encoding="utf-8")
+    code, _, said = evaluate(*COCO, "--overwrite")
+    assert code == 2
+    assert "holds detections/mine.json" in said
+    (files / "evaluation/detections/mine.json").unlink()
     assert evaluate(*COCO, "--overwrite")[0] == 0
     assert everything(files / "evaluation") == first
 

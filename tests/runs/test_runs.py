@@ -82,7 +82,8 @@ def test_a_checkpoint_can_run_no_code(tmp_path):
 
     (tmp_path / "checkpoints").mkdir()
     torch.save({"done": 1, "seconds": 0.0, "state": Evil()}, tmp_path / "checkpoints/0000000001.pt")
-    assert TrainingRun(tmp_path, "cpu", "32", 0, 0, Budget(1)).state is None
+    with pytest.raises(BadInput, match="is not a checkpoint of medaug"):
+        TrainingRun(tmp_path, "cpu", "32", 0, 0, Budget(1))
     assert not (tmp_path / "written").exists()
 
 
