@@ -1,5 +1,7 @@
 """What is known of a scan's lesions, and what was found wrong with it, whatever form of file it came in."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +36,7 @@ class Annotation:
     mask: Path | None = None
     more_masks: tuple[Path, ...] = ()  # further parts of the mask, each a lesion of its own
     mask_labels: Labels | None = None  # what the values of the mask stand for
+    both: bool = False  # boxes and a mask, each from a file of its own
     millimetres: bool = False  # boxes are places in DICOM's axes rather than voxels
     also: str | None = None  # another name of the image, where the first is of no scan
     notes: list[Note] = field(default_factory=list)
@@ -47,3 +50,14 @@ class Annotation:
         """Return the boxes (m, 4), or (m, 6) in 3D, float32."""
         sides = len(self.boxes[0]) if self.boxes else 4
         return np.array(self.boxes, np.float32).reshape(-1, sides)
+
+
+def sentences(notes: Iterable[Note]) -> list[str]:
+    """Return a sentence for each kind of note: how many there are, and the first of them."""
+    kinds: dict[str, list[Note]] = defaultdict(list)
+    for note in notes:
+        kinds[note.what].append(note)
+    return [
+        f"{what}: {own[0].place}" + (f" and {len(own) - 1} more" if len(own) > 1 else "")
+        for what, own in kinds.items()
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, safe_id
 from medaug_cli.errors import BadInput
 from medaug_cli.files import new_file
-from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.catalogue import BOXES, form_of
 from medaug_cli.forms.form import label_names
 from medaug_cli.forms.policy import cut_off
@@ -45,10 +45,19 @@ def _boxes(
     marks: Path, scans: Path, box_mode: str | None, modality: str | None, least: int, say: Callable[[str], None]
 ) -> BoxesFile:
     plain = survey(scans, say, modality=modality, marks=[marks] if holds_masks(marks) else []).scans
-    annotations = read_annotations(marks, plain, box_mode, say).scans
-    return BoxesFile(version=1, images=[
-        _image(scan, annotations[scan.id], least, say) for scan in plain if scan.id in annotations
-    ])  # fmt: skip
+    read = read_annotations(marks, plain, box_mode, say)
+    notes, annotated = list(read.notes), [scan for scan in plain if scan.id in read.scans]
+    images = []
+    for scan in annotated:
+        image, own = _image(scan, read.scans[scan.id], least, say)
+        notes += own
+        if image.boxes or not any(note.lost for note in own):
+            images.append(image)
+        else:
+            notes.append(Note("left out, since none of its lesions is left", scan.relative))
+    for sentence in sentences(notes):
+        say(sentence)
+    return BoxesFile(version=1, images=images)
 
 
 def write_form(name: str, boxes: BoxesFile, out: Path) -> None:
@@ -59,14 +68,19 @@ def write_form(name: str, boxes: BoxesFile, out: Path) -> None:
         form.write_boxes(boxes.images, label_names(boxes.images), work)
 
 
-def _image(scan: Scan, annotation: Annotation, least: int, say: Callable[[str], None]) -> ImageBoxes:
-    boxes, labels = annotation.boxes, annotation.labels
+def _image(
+    scan: Scan, annotation: Annotation, least: int, say: Callable[[str], None]
+) -> tuple[ImageBoxes, list[Note]]:
+    """Return the boxes of a scan, and what was found wrong with them."""
+    boxes, labels, notes = annotation.boxes, annotation.labels, list(annotation.notes)
     if annotation.mask is not None:
         parts = _mask_values(scan, annotation, say)
         values, names = joined_parts(parts, annotation.mask_labels)
         size = values.shape[::-1]
         found, labels = labelled_components(values, names, least)
         boxes = [tuple(map(float, box)) for box in found]
+        small = len(labelled_components(values, names, 1)[0]) - len(found)
+        notes += [Note(f"smaller than --min-area {least}, left out", scan.relative, lost=True)] * small
     else:
         size = _size(scan, annotation)
     if annotation.size is not None and annotation.size != size:
@@ -77,10 +91,12 @@ def _image(scan: Scan, annotation: Annotation, least: int, say: Callable[[str], 
             raise BadInput(f"{scan.path} is a picture, which has no place in millimetres")
         boxes = [tuple(box) for box in placed_boxes(np.array(boxes), grid)]
     width, height, *deep = size
-    return ImageBoxes(
+    kept, cut = _cut(scan, boxes, labels, size, annotation.places)
+    image = ImageBoxes(
         id=safe_id(scan.id), width=width, height=height, depth=deep[0] if deep else None, patient=annotation.patient,
-        split=annotation.split, file=scan.relative, boxes=_cut(scan, boxes, labels, size, annotation.places),  # type: ignore[arg-type]
+        split=annotation.split, file=scan.relative, boxes=kept,  # type: ignore[arg-type]
     )  # fmt: skip
+    return image, [*notes, *cut]
 
 
 def _mask_values(scan: Scan, annotation: Annotation, say: Callable[[str], None]) -> list[np.ndarray]:
@@ -101,13 +117,11 @@ def _size(scan: Scan, annotation: Annotation) -> tuple[int, ...]:
 
 def _cut(
     scan: Scan, boxes: Sequence[tuple[float, ...]], labels: Sequence[str], size: tuple[int, ...], places: Sequence[str]
-) -> list[LabelledBox]:
-    """Return boxes, exact where they lie inside their image, cut off where they reach over its border."""
+) -> tuple[list[LabelledBox], list[Note]]:
+    """Return boxes, exact where they lie inside their image, cut off where they reach over its border; and notes."""
     if any(len(box) != 2 * len(size) for box in boxes):
         raise BadInput(f"{scan.path} has {len(size)} axes, its annotation has boxes of another number")
     whole = np.array(boxes, np.float64).reshape(-1, 2 * len(size))
-    cut, kept, _ = cut_off(whole, size, places, str(scan.path))
-    return [
-        LabelledBox(box=box.tolist(), label=label)
-        for box, label, ok in zip(cut, labels, kept, strict=True) if ok
-    ]  # fmt: skip
+    cut, kept, notes = cut_off(whole, size, places, str(scan.path))
+    rows = zip(cut, labels, kept, strict=True)
+    return [LabelledBox(box=box.tolist(), label=label) for box, label, ok in rows if ok], notes

@@ -1,10 +1,12 @@
 """The lesions of a scan in the pixels that are processed: from flat boxes, boxes in 3D, or a mask."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from medaug_cli.errors import BadInput
+from medaug_cli.forms.agreement import agree
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.policy import cut_off
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
@@ -23,6 +25,7 @@ class Lesions:
     values: np.ndarray | None = None  # (*s) int32
     names: Labels | None = None  # what the values stand for
     fitted: tuple[str, ...] = ()  # in words, how the mask came onto the grid of its scan
+    both: bool = False  # boxes count, and the values are no more than their outlines
 
     @property
     def dropped(self) -> list[str]:
@@ -40,7 +43,7 @@ class Lesions:
 
     def whole(self, least: int) -> tuple[np.ndarray, list[str]]:
         """Return the boxes (m, 2*d) and labels of all of it; components of `least` pixels or voxels count."""
-        if self.values is None:
+        if self.values is None or self.both:
             return self.boxes, self.labels
         return labelled_components(self.values, self.names, least)
 
@@ -48,7 +51,7 @@ class Lesions:
         """Return the boxes (m, 4) and labels of a picture (None) or of slice z; components of `least` pixels count."""
         if z is None:
             return self.whole(least)
-        if self.values is not None:
+        if self.values is not None and not self.both:
             return labelled_components(self.values[z], self.names, least)
         chosen = [i for i, box in enumerate(self.boxes) if _reaches(box, z)]
         return self.boxes[chosen][:, [0, 1, 3, 4]], [self.labels[i] for i in chosen]
@@ -59,18 +62,39 @@ def _reaches(box: np.ndarray, z: int) -> bool:
     return bool(box[2] <= z + 0.5 < box[5] or (z <= box[2] and box[5] <= z + 1))
 
 
-def lesions_of(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
-    """Return the lesions that an annotation names; raise BadInput where it does not fit its scan."""
+def lesions_of(scan: Scan, annotation: Annotation, pixels: Pixels, least: int = 1) -> Lesions:
+    """Return the lesions that an annotation names; raise BadInput where it does not fit its scan.
+
+    Where it has boxes and a mask, lesions of the mask of `least` pixels or voxels have boxes too.
+    """
     _check_size(scan, annotation, pixels)
-    if annotation.mask is not None:
-        return _marked(scan, annotation, pixels)
-    boxes, places = annotation.arrays(), annotation.places
+    if annotation.mask is None:
+        return _boxed(scan, annotation, pixels)
+    marked = _marked(scan, annotation, pixels)
+    if not annotation.both or marked.values is None:
+        return marked
+    own, place = _boxed(scan, annotation, pixels), str(annotation.mask)
+    boxes, labels, notes = agree(own.boxes, own.labels, marked.values, marked.names, least, place)
+    return replace(marked, boxes=boxes, labels=labels, notes=[*own.notes, *_shown(scan, notes)], both=True)
+
+
+def _shown(scan: Scan, notes: Sequence[Note]) -> list[Note]:
+    """Return notes that call a scan what outputs call it, where files tell who the patient is."""
+    if not scan.shown or scan.shown == scan.relative:
+        return list(notes)
+    return [replace(note, place=scan.shown) for note in notes]
+
+
+def _boxed(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
+    """Return the lesions that have boxes."""
+    boxes, places, notes = annotation.arrays(), annotation.places, list(annotation.notes)
     if scan.volume and len(boxes):
-        boxes = _upright_boxes(scan, annotation, pixels)
+        boxes, own = _upright_boxes(scan, annotation, pixels)
+        notes += [note for note in own if not note.lost]  # those that are lost are so below, too
     size = pixels.image.shape[:0:-1][: boxes.shape[1] // 2]
-    cut, whole, notes = cut_off(boxes, size, places, str(scan.path))
+    cut, whole, own = cut_off(boxes, size, places, scan.shown or scan.relative)
     labels = [label for label, ok in zip(annotation.labels, whole, strict=True) if ok]
-    return Lesions(cut[whole], labels, [*annotation.notes, *notes])
+    return Lesions(cut[whole], labels, _shown(scan, [*notes, *own]))
 
 
 def _check_size(scan: Scan, annotation: Annotation, pixels: Pixels) -> None:
@@ -87,16 +111,16 @@ def _check_size(scan: Scan, annotation: Annotation, pixels: Pixels) -> None:
         raise BadInput(f"{scan.path} is a picture, but its annotation has boxes in 3D")
 
 
-def _upright_boxes(scan: Scan, annotation: Annotation, pixels: Pixels) -> np.ndarray:
-    """Return boxes (m, 6) in the voxels of the axial slices, checked against the volume as it is stored."""
+def _upright_boxes(scan: Scan, annotation: Annotation, pixels: Pixels) -> tuple[np.ndarray, list[Note]]:
+    """Return boxes (m, 6) in the voxels of the axial slices, cut off at the border of the volume as it is stored."""
     if pixels.grid is None or pixels.stored is None:
         raise BadInput(f"{scan.path} is a volume that does not say where its voxels lie")
     boxes = np.array(annotation.boxes, np.float64)
     if annotation.millimetres:
         boxes = placed_boxes(boxes, pixels.stored)
-    cut, _, _ = cut_off(boxes, pixels.stored_shape[::-1], annotation.places, str(scan.path))
+    cut, _, notes = cut_off(boxes, pixels.stored_shape[::-1], annotation.places, scan.shown or scan.relative)
     size = np.tile(pixels.image.shape[:0:-1], 2)
-    return np.clip(moved_boxes(cut, pixels.stored, pixels.grid), 0, size).astype(np.float32)
+    return np.clip(moved_boxes(cut, pixels.stored, pixels.grid), 0, size).astype(np.float32), notes
 
 
 def _marked(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
@@ -107,4 +131,4 @@ def _marked(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
     values, names = joined_parts(parts, names)
     said = tuple(dict.fromkeys(note for one in fitted for note in one.notes))
     nothing = np.zeros((0, 4), np.float32)
-    return Lesions(nothing, [], list(annotation.notes), values=values, names=names, fitted=said)
+    return Lesions(nothing, [], _shown(scan, annotation.notes), values=values, names=names, fitted=said)

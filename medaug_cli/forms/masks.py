@@ -33,7 +33,7 @@ def with_masks(
     """Return annotations by boxes together with the masks of scans; a scan may have either or both."""
     masks = read_masks(path, scans, say)
     both = {
-        name: replace(one, mask=own.mask, more_masks=own.more_masks, mask_labels=own.mask_labels)
+        name: replace(one, mask=own.mask, more_masks=own.more_masks, mask_labels=own.mask_labels, both=True)
         for name, one in boxes.items()
         if (own := masks.get(name))
     }

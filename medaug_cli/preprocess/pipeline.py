@@ -90,7 +90,7 @@ def _make(options: PreprocessOptions, plan: Plan) -> Store:
     for line in notes_in_short(report.notes()):
         options.announce(line)
     publish_report(options.out, report)
-    return writer.publish()
+    return writer.publish(used_labels=options.num_parts == 1)  # parts keep all, so that they can be joined
 
 
 def _doubtful(one: dict[str, Any]) -> bool:

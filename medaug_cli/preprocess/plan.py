@@ -10,7 +10,7 @@ from medaug_cli.brain.extraction import check_stripper_choice
 from medaug_cli.brain.files import masks_folder, with_brain_masks
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import sha256_file
-from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotations, with_masks
 from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed_scans
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
@@ -84,6 +84,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
     scans = found.scans if brains is None else with_brain_masks(brains, found.scans, options.announce)
     read = _annotations(options, scans)
     annotations = read.scans
+    for sentence in sentences(read.notes):
+        options.announce(sentence)
     scans, others = of_one_kind(scans, annotations, options.announce)
     if options.recipe.region_mm and not scans[0].volume:
         raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")

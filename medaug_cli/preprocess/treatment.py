@@ -25,7 +25,7 @@ def treat(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = Fa
     """
     pixels = read_pixels(scan)
     image = with_channels(pixels.image, recipe.channels)
-    lesions = lesions_of(scan, annotation, pixels)
+    lesions = lesions_of(scan, annotation, pixels, recipe.least_area)
     stripped = strip(scan, image, pixels, recipe)
     if not scan.volume:
         stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])

@@ -36,7 +36,7 @@ def join_stores(
         check_file(out, overwrite, paths)
         before(stores)
         with new_file(out) as temporary:
-            write_store(temporary, info, stores)
+            write_store(temporary, info, stores, used_labels=_part(stores[0]) is not None)
             open_store(temporary).verify()
         return open_store(out)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def already_made(path: Path, info: StoreInfo, resume: bool, overwrite: bool) -> 
     if not path.exists() or not resume or overwrite:
         return None
     store, wanted = open_store(path), _what_matters(info.model_dump(mode="json"))
-    if changed := changes(_what_matters(store.info.model_dump(mode="json")), wanted):
+    made = _what_matters(store.info.model_dump(mode="json"))
+    if set(made["label_names"]) <= set(wanted["label_names"]):  # without those that no box has
+        made["label_names"] = wanted["label_names"]
+    if changed := changes(made, wanted):
         raise OtherSettings(f"{path} was made by medaug {store.info.tool_version}", ", ".join(changed))
     plan_file = parts_folder(path) / "plan.json"  # of a run that was killed as soon as it had published
     if plan_file.exists() and _what_matters(parse_json(plan_file)["info"]) == wanted:
@@ -178,16 +182,19 @@ class StoreWriter:
                 notes[unit["unit"]] = unit["note"]
         return dict(sorted(notes.items()))
 
-    def publish(self, beside: Callable[[Store, Path], None] = lambda store, folder: None) -> Store:
+    def publish(
+        self, beside: Callable[[Store, Path], None] = lambda store, folder: None, *, used_labels: bool = False
+    ) -> Store:
         """Join all units in order, read the file back, verify it, and rename it to its place.
 
-        What `beside` writes into the folder that it is given with the store is published together with that.
+        What `beside` writes into the folder that it is given with the store is published together with that. With
+        `used_labels` the store names the labels of its boxes alone.
         """
         self.flush()
         refuse_stranger(self.folder, PARTS)
         with new_files(self.path) as folder:
             temporary = folder / self.path.name
-            _write(temporary, self.info, _InOrder(self._units))
+            _write(temporary, self.info, _InOrder(self._units), used_labels)
             store = open_store(temporary)
             store.verify()
             beside(store, folder)
@@ -256,9 +263,9 @@ def _same_form(records: list[Record]) -> None:
         raise BadInput(f"images of one store must be alike in shape, type and masks; {records[0].id} and others differ")
 
 
-def write_store(path: Path, info: StoreInfo, stores: Sequence[Store]) -> None:
+def write_store(path: Path, info: StoreInfo, stores: Sequence[Store], used_labels: bool = False) -> None:
     """Write one store file of the images of several, in order."""
-    _write(path, info, [_Batch(store.columns, store.images, store.masks) for store in stores])
+    _write(path, info, [_Batch(store.columns, store.images, store.masks) for store in stores], used_labels)
 
 
 class _InOrder:
@@ -310,7 +317,16 @@ def _joined_optional(name: str, batches: list[Columns]) -> np.ndarray | None:
     return np.concatenate(parts)
 
 
-def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
+def _with_used_labels(info: StoreInfo, table: Columns) -> tuple[StoreInfo, Columns]:
+    """Return a store's facts and tables without the names of labels that no box has, if any box has one."""
+    used, numbers = np.unique(table.box_labels, return_inverse=True)
+    if not len(used):
+        return info, table
+    names = [info.label_names[number] for number in used]
+    return info.model_copy(update={"label_names": names}), replace(table, box_labels=numbers.astype(np.int32))
+
+
+def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch], used_labels: bool = False) -> None:
     """Write a whole store file: tables first gathered, pixels copied batch by batch."""
     import h5py
 
@@ -318,6 +334,8 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch]) -> None:
     if not columns:
         raise MedaugError(f"{path.name}: no image is left to store")
     table = _joined(columns)
+    if used_labels:
+        info, table = _with_used_labels(info, table)
     first = next(iter(batches))
     check_rules(path, table, tuple(first.images.shape[2:]), info)
     n, text = len(table.id), h5py.string_dtype("utf-8")
