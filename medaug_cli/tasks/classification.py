@@ -1,0 +1,87 @@
+"""Classification: a class a whole image (Han et al., 2.5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from medaug_cli.errors import BadInput
+from medaug_cli.metrics.classification import Classified, by_patient, measures
+from medaug_cli.store import Store
+
+BY_PATIENT = " by patient"
+
+
+@dataclass(frozen=True)
+class ClassAnswers:
+    """Probabilities of the classes of images, and which patient each image is of."""
+
+    images: Classified
+    patients: np.ndarray  # (n,) int64, from 0
+
+    def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return every number (r,) by image, and those of patients' mean probabilities."""
+        found = measures(self.images, weights[:, self.patients])
+        whole, units = by_patient(self.images, [f"{patient:09d}" for patient in self.patients])
+        numbers = measures(whole, weights[:, [int(unit) for unit in units]])
+        return found | {f"{name}{BY_PATIENT}": value for name, value in numbers.items()}
+
+    def joined(self, other: Self, patients: int) -> "ClassAnswers":
+        """Return the answers of both; the other's patients are counted on from `patients`."""
+        one, two = self.images, other.images
+        both = Classified(
+            np.concatenate([one.truth, two.truth]),
+            np.concatenate([one.probabilities, two.probabilities]),
+            one.class_names,
+        )
+        return ClassAnswers(both, np.concatenate([self.patients, other.patients + patients]))
+
+
+class Classification:
+    """Tell the class of an image."""
+
+    name: ClassVar[str] = "classification"
+    kind: ClassVar[str] = "classifier"
+    headline: ClassVar[str] = "balanced_accuracy"
+
+    def usable(self, store: Store) -> np.ndarray:
+        """Return which images (n,) bool a classifier can learn from or be judged on: those with a class."""
+        return store.classes >= 0
+
+    def wanting(self, store: Store) -> str:
+        """Say what a store lacks that has no usable image."""
+        return f"{store.path} names no class of its images (preprocess --classes)"
+
+    def check(self, real: Store, synthetic: Sequence[Store]) -> None:
+        """Raise BadInput where there is nothing to tell apart, or synthetic images are of no class."""
+        train = real.indices("train", unannotated=True)
+        seen = np.bincount(real.classes[train][real.classes[train] >= 0], minlength=len(real.class_names))
+        if len(real.class_names) < 2:
+            raise BadInput(f"{real.path} has {len(real.class_names)} classes; a classifier tells two or more apart")
+        for store in synthetic:
+            if not self.usable(store).all():
+                raise BadInput(f"{store.path} holds images without a class: draw them with a class (synthesize --like)")
+            unknown = sorted(set(store.class_names) - set(real.class_names))
+            if unknown:
+                raise BadInput(
+                    f"{store.path} has the class {unknown[0]!r}; {real.path} has {', '.join(real.class_names)}"
+                )
+        missing = [name for name, count in zip(real.class_names, seen, strict=True) if not count]
+        if missing:
+            raise BadInput(f"{real.path} has no training image of the class {missing[0]!r}")
+
+    def answers(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> ClassAnswers:
+        """Return what a classifier says of some images as answers that can be measured."""
+        names = sorted({store.patients[i] for i in indices})
+        number = {patient: k for k, patient in enumerate(names)}
+        units = np.array([number[store.patients[i]] for i in indices], np.int64)
+        return ClassAnswers(Classified(store.classes[indices], np.stack(found), tuple(store.class_names)), units)
+
+    def score(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> dict[str, float]:
+        """Return the balanced accuracy on validation images; ties are broken by the area under the ROC curve."""
+        images = self.answers(store, indices, found).images
+        numbers = {name: float(value[0]) for name, value in measures(images, np.ones((1, len(indices)))).items()}
+        area = numbers["auc"] if np.isfinite(numbers["auc"]) else 0.5
+        balanced = numbers["balanced_accuracy"]
+        return {"score": balanced + 1e-3 * area, "balanced_accuracy": balanced, "auc": area}

@@ -1,0 +1,83 @@
+"""Comparison of systems by patients: a null is inconclusive, a real difference is found, one patient says nothing."""
+
+import numpy as np
+import pytest
+
+from medaug_cli.metrics.classification import Classified
+from medaug_cli.metrics.segmentation import overlap
+from medaug_cli.tasks.classification import ClassAnswers
+from medaug_cli.tasks.comparison import compare_systems
+from medaug_cli.tasks.segmentation import MaskAnswers
+
+PATIENTS = 30
+
+
+def classified(skill, seed, patients=PATIENTS, images=3):
+    """Return answers on three images a patient, right with a probability that grows with skill."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(patients) % 2, images)
+    logit = skill * (2 * truth - 1) + rng.normal(size=len(truth)) + np.repeat(rng.normal(size=patients), images) / 2
+    p = 1 / (1 + np.exp(-logit))
+    return ClassAnswers(
+        Classified(truth, np.stack([1 - p, p], 1), ("benign", "malignant")), np.repeat(np.arange(patients), images)
+    )
+
+
+def outlined(error, seed, patients=PATIENTS):
+    """Return overlaps of discs with discs that are moved by an error."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(patients):
+        truth = np.zeros((24, 24), bool)
+        truth[8:16, 8:16] = True
+        shift = int(rng.integers(0, error + 1))
+        rows.append(overlap(truth, np.roll(truth, shift, 1)))
+    return MaskAnswers({"lesion": rows}, np.arange(patients))
+
+
+@pytest.mark.parametrize("make", [lambda s: classified(1.0, s), lambda s: outlined(3, s)], ids=["classes", "masks"])
+def test_a_system_does_not_differ_from_itself(make):
+    first, second = compare_systems({"a": [make(0)], "b": [make(0)]}, PATIENTS, 300, 0)
+    assert not first.against_first
+    for name, compared in second.against_first.items():
+        assert first.values[name] == second.values[name]
+        if compared is not None:
+            assert compared.difference.difference == 0
+            assert compared.verdict == "inconclusive"
+
+
+def test_a_better_classifier_is_called_better():
+    systems = {"a": [classified(0.2, s) for s in (1, 2)], "b": [classified(3.0, s) for s in (3, 4)]}
+    first, second = compare_systems(systems, PATIENTS, 400, 0)
+    for name in ("balanced_accuracy", "auc", "balanced_accuracy by patient"):
+        assert second.against_first[name].verdict == "better"
+    assert second.against_first["brier"].verdict == "worse"  # that is, lower: the report knows which way is good
+    low, high = first.values["auc"].interval
+    assert low < first.values["auc"].value < high
+    assert len(first.values["auc"].seeds) == 2
+
+
+def test_a_better_segmenter_is_called_better():
+    first, second = compare_systems({"a": [outlined(6, 1)], "b": [outlined(1, 2)]}, PATIENTS, 400, 0)
+    assert second.values["dice"].value > first.values["dice"].value
+    assert second.against_first["dice"].verdict == "better"
+    assert second.against_first["hausdorff95"].difference.difference < 0
+
+
+def test_one_patient_has_no_interval():
+    systems = {"a": [classified(1, 0, patients=1)], "b": [classified(2, 1, patients=1)]}
+    first, second = compare_systems(systems, 1, 200, 0)
+    assert first.values["accuracy"].interval is None
+    assert second.against_first == {}
+
+
+def test_an_exchange_mixes_both_systems_patient_by_patient():
+    one, two = classified(1.0, 0), classified(1.0, 1)
+    swap = np.zeros((1, PATIENTS))
+    swap[0, ::2] = 1
+    mixed = one.joined(two, PATIENTS).measure(np.hstack([1 - swap, swap]))
+    taken = np.repeat(swap[0] > 0, 3)
+    expected = np.where(taken[:, None], two.images.probabilities, one.images.probabilities)
+    plain = ClassAnswers(Classified(one.images.truth, expected, one.images.class_names), one.patients)
+    for name, value in plain.measure(np.ones((1, PATIENTS))).items():
+        assert mixed[name] == pytest.approx(value), name
