@@ -19,6 +19,7 @@ class ScanFiles:
     damaged: bool = False  # with `left_out`: what should have been read cannot be
     private: bool = False  # the name tells who the patient is and may not reach an output
     identity: str = field(default="", repr=False)  # of the patient; nothing but a keyed hash of it is ever written
+    picture: bool = False  # one file that is a picture, though its reader gives volumes too
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class StoredImage:
 class Reader(Protocol):
     """A dataclass that reads one format of scans; nothing is inherited.
 
-    `capabilities.dims` is (2,) for pictures and (3,) for volumes. Three methods are optional: `claims(path) -> bool`
-    knows by its content a file that no suffix gives away, `group(files, root, say) -> list[ScanFiles]` puts together
-    the files of each scan where that is not one file, and `read_labels(files) -> StoredImage` reads a mask, where its
-    values are not those of the picture, as with a palette.
+    `capabilities.dims` is (2,) for pictures, (3,) for volumes, and (2, 3) where `group` says which is which. Three
+    methods are optional: `claims(path) -> bool` knows by its content a file that no suffix gives away,
+    `group(files, root, say) -> list[ScanFiles]` puts together the files of each scan where that is not one file, and
+    `read_labels(files) -> StoredImage` reads a mask, where its values are not those of the picture, as with a palette.
     """
 
     capabilities: ClassVar[Any]  # a Capabilities

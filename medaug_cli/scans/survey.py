@@ -3,7 +3,7 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medaug_cli.boxes import safe_id
@@ -82,12 +82,20 @@ def survey(
     if damaged is not None and not keep_going:
         raise BadInput(f"{damaged.damaged}; leave it out, and list it, by --keep-going")
     if not scans:
-        raise BadInput(f"{source} holds no scan; the choices are {', '.join(suffixes())} and DICOM series")
+        raise BadInput(f"{source} holds no scan; {_nothing(left_out)}")
     scans, previews = _without_previews(scans, say)
     left_out += previews
     scans = _of_modality(sorted(scans, key=lambda scan: scan.relative), modality, say)
     _check_ids(source, scans)
     return Found(scans, left_out)
+
+
+def _nothing(left_out: Sequence[LeftOut]) -> str:
+    """Say why there is no scan: what files were left out for, or else what is read."""
+    if not left_out:
+        return f"the choices are {', '.join(suffixes())} and DICOM series"
+    more = f" (and {len(left_out) - 1} more are left out)" if len(left_out) > 1 else ""
+    return f"{left_out[0].shown} is {left_out[0].reason}{more}"
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -121,7 +129,7 @@ def _grouped(name: str, files: Sequence[Path], root: Path, say: Say) -> tuple[li
     volume = is_volume_reader(reader)
     if not hasattr(reader, "group"):
         return _single_files(name, files, root, volume), []
-    scans, out = [], []
+    scans, out, pictures = [], [], []
     groups: list[ScanFiles] = reader.group(files, root, say)
     for one in groups:
         if one.left_out:
@@ -130,11 +138,19 @@ def _grouped(name: str, files: Sequence[Path], root: Path, say: Say) -> tuple[li
             shown = "a file" if one.private else one.name
             reason = one.left_out.replace(str(one.files[0]), shown)
             out.append(LeftOut(shown, reason, one.left_out if one.damaged else ""))
-            continue
-        scans.append(Scan(
-            safe_id(one.name), one.files[0], one.name, volume, one.files, one.patient, name, one.private, one.name,
-            one.identity,
-        ))  # fmt: skip
+        elif one.picture:
+            pictures.append(one)
+        else:
+            scans.append(Scan(
+                safe_id(one.name), one.files[0], one.name, volume, one.files, one.patient, name, one.private, one.name,
+                one.identity,
+            ))  # fmt: skip
+    paths = [one.files[0] for one in pictures]
+    plain = _single_files(name, paths, root, volume=False)
+    scans += [
+        replace(scan, patient=one.patient, private=one.private, identity=one.identity)
+        for scan, one in zip(plain, pictures, strict=True)
+    ]
     return scans, out
 
 

@@ -148,7 +148,7 @@ def uneven(z, found):
         (moved(lambda z: [-30, -30 + z, 12 + 4 * z]), "tilted gantry"),
         (without_position, "where its slice lies"),
         (framed, "3 frames"),
-        (coloured, "PALETTE COLOR; MONOCHROME1 or MONOCHROME2 is wanted"),
+        (coloured, "PALETTE COLOR; expected MONOCHROME1 or MONOCHROME2"),
         (unsized, "how large its pixels are"),
         (uneven, "differ in the size, kind or spacing"),
     ],

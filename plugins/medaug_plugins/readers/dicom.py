@@ -1,11 +1,12 @@
-"""DICOM: group the files of a folder into series, order their slices, and read them as volumes.
+"""DICOM: group the files of a folder into series and pictures, order slices, and read them.
 
 Slices are ordered by their positions along the normal of their plane (DICOM PS3.3, C.7.6.2.1.1), never by file name or
 instance number. What cannot be a volume is refused by name. A patient's identity is used to tell patients apart and
 does not leave these modules.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,18 +16,18 @@ import numpy as np
 from medaug_cli.plugin import BadInput, Capabilities, Grid, ScanFiles, StoredImage
 from medaug_plugins.readers.dicom_headers import Slice, is_dicom, read_header
 from medaug_plugins.readers.dicom_pixels import read_slice
+from medaug_plugins.readers.dicom_volumes import apart, even, in_planes, ordered, without_copies
 
-UNEVEN = 0.1  # of the median distance of slices, up to which distances count as even
-DRIFT = 0.02  # of the distance of two slices, up to which they may be shifted in their plane
-PARALLEL = 1e-3  # up to which direction cosines are the same
+GREY = ("MONOCHROME1", "MONOCHROME2")
+ALIKE = 1e-3  # relative difference of spacings that differ in their last digits
 Say = Callable[[str], None]
 
 
 @dataclass
 class Dicom:
-    """Series of DICOM files, a volume each."""
+    """Series of DICOM files, a volume each, and radiographs, a picture each."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(dims=(3,), channels=(1,))
+    capabilities: ClassVar[Capabilities] = Capabilities(dims=(2, 3), channels=(1, 3))
     suffixes: ClassVar[tuple[str, ...]] = (".dcm", ".ima", ".dicom")
 
     def claims(self, path: Path) -> bool:
@@ -34,47 +35,76 @@ class Dicom:
         return is_dicom(path)
 
     def group(self, files: Sequence[Path], root: Path, say: Say) -> list[ScanFiles]:
-        """Group files into volumes.
+        """Group files into volumes and pictures.
 
-        Files belong together that share folder, patient, series, plane, size and echo, and where places repeat also
-        acquisition and time. Localisers, single slices and what is no picture are left out.
+        Files belong together that share patient, series, plane, size and echo, and where places repeat also acquisition
+        and time; `_volumes` says what becomes of series in several folders. Localisers, single slices, copies and what
+        is no picture are left out.
         """
         slices, out = _sorted_out(files, root)
-        numbers = {patient: i for i, patient in enumerate(sorted({each.patient for each in slices}), 1)}
+        patients = _Patients(slices, say)
         groups: dict[tuple[Any, ...], list[Slice]] = {}
         for each in slices:
-            size = each.form[:2]
-            key = each.path.parent, each.patient, each.series, each.plane, size, each.echo
-            groups.setdefault(key, []).append(each)
+            if not each.picture:
+                folder = each.path.parent if not each.series else ""
+                key = folder, patients.key(each), each.series, each.form[:2], each.echo
+                groups.setdefault(key, []).append(each)
         volumes = []
-        for volume in (part for group in groups.values() for part in _apart(group)):
-            if len(volume) < 2 and volume[0].frames < 2:
-                out.append(_left_out(volume[0].path, root, "the only slice of its series"))
-            else:
-                volumes.append(volume)
-        return _named(volumes, root, numbers) + out
+        for group in (plane for own in groups.values() for plane in in_planes(own)):
+            kept, copies = without_copies(group)
+            out += [_left_out(copy.path, root, f"a copy of {first.path.name}") for copy, first in copies]
+            for volume in _volumes(kept, say):
+                if len(volume) < 2 and volume[0].frames < 2:
+                    out.append(_left_out(volume[0].path, root, "the only slice of its series; save it as a picture"))
+                else:
+                    volumes.append(volume)
+        pictures = [_picture(each, root, patients) for each in slices if each.picture]
+        return _named(volumes, root, patients) + pictures + out
 
     def read(self, files: Sequence[Path]) -> StoredImage:
-        """Return the volume of some files.
+        """Return the volume of some files, or the picture of one.
 
         Raises BadInput for several frames in a file, missing or repeated positions, gaps, a tilted gantry, colours,
-        slices that are stored differently, and files that are damaged.
+        slices that are stored differently, what is neither a slice nor a picture, and files that are damaged.
         """
-        slices = [read_header(path) for path in files]
-        known = [each for each in slices if each is not None]
+        known = [each for each in map(read_header, files) if each is not None]
+        if not known:
+            raise BadInput(f"{files[0]} is the table of contents of a disc, not a scan")
+        for each in known:
+            if each.unusable and not each.localiser:
+                raise BadInput(f"{each.path} is {each.unusable}")
+            if each.frames > 1:
+                raise BadInput(f"{each.path} holds {each.frames} frames in one file; convert it to NIfTI first")
+        if len(known) == 1 and known[0].picture:
+            return _read_picture(known[0])
         for each in known:
             _check(each, known[0])
-        along, order = _ordered(known)
-        known = [known[i] for i in order]
-        pixels = np.stack([read_slice(each) for each in known])
-        if known[0].meaning == "MONOCHROME1":  # GDCM has turned it round, below zero
-            pixels -= pixels.min()
-        row, column = np.array(known[0].orientation).reshape(2, 3)
-        rows, columns = known[0].spacing
-        direction = np.stack([row, column, np.cross(row, column)], 1).flatten().tolist()
-        x, y, z = known[0].position
-        spacing = columns, rows, float(np.median(np.diff(along)))
-        return StoredImage(pixels[None], Grid(spacing, (x, y, z), tuple(direction)))
+        if len(known) == 1:
+            raise BadInput(f"{files[0]} is a single slice of a volume; give its whole series, or save it as a picture")
+        return _read_volume(known)
+
+
+def _read_picture(each: Slice) -> StoredImage:
+    if each.meaning not in (*GREY, "RGB"):
+        raise BadInput(f"{each.path} is {each.meaning or 'of no known kind'}; expected {', '.join(GREY)} or RGB")
+    values = read_slice(each)
+    if each.meaning == GREY[0]:  # GDCM has turned it round, below zero
+        values -= values.min()
+    return StoredImage(np.ascontiguousarray(values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)))
+
+
+def _read_volume(known: list[Slice]) -> StoredImage:
+    along, order = ordered(known)
+    known = [known[i] for i in order]
+    pixels = np.stack([read_slice(each) for each in known])
+    if known[0].meaning == GREY[0]:
+        pixels -= pixels.min()
+    row, column = np.median([each.orientation for each in known], axis=0).reshape(2, 3)
+    rows, columns = np.median([each.spacing for each in known], axis=0).tolist()
+    direction = np.stack([row, column, np.cross(row, column)], 1).flatten().tolist()
+    x, y, z = known[0].position
+    spacing = columns, rows, float(np.median(np.diff(along)))
+    return StoredImage(pixels[None], Grid(spacing, (x, y, z), tuple(direction)))
 
 
 def _left_out(path: Path, root: Path, reason: str, damaged: bool = False, private: bool = False) -> ScanFiles:
@@ -82,7 +112,7 @@ def _left_out(path: Path, root: Path, reason: str, damaged: bool = False, privat
 
 
 def _sorted_out(files: Sequence[Path], root: Path) -> tuple[list[Slice], list[ScanFiles]]:
-    """Return the slices among some files, and the others with the reason."""
+    """Return the slices and pictures among some files, and the others with the reason."""
     slices, out = [], []
     for path in files:
         try:
@@ -92,41 +122,72 @@ def _sorted_out(files: Sequence[Path], root: Path) -> tuple[list[Slice], list[Sc
             continue
         if each is None:
             continue
-        reason = "" if each.image else f"no picture ({each.kind})"
-        reason = reason or ("a localiser" if each.localiser else "")
-        if reason:
-            out.append(_left_out(path, root, reason, private=_tells(path.relative_to(root).as_posix(), [each])))
+        if each.unusable:
+            private = _tells(path.relative_to(root).as_posix(), [each])
+            out.append(_left_out(path, root, each.unusable, private=private))
         else:
             slices.append(each)
     return slices, out
 
 
-def _apart(group: list[Slice]) -> list[list[Slice]]:
-    """Split slices whose places repeat by acquisition and time; as they are where that does not settle it."""
-    if not _repeats(group):
-        return [group]
-    keys: tuple[Callable[[Slice], Any], ...] = (
-        lambda each: each.acquisition, lambda each: each.time, lambda each: (each.acquisition, each.time)
-    )  # fmt: skip
-    for key in keys:
-        parts: dict[Any, list[Slice]] = {}
-        for each in group:
-            parts.setdefault(key(each), []).append(each)
-        if len(parts) > 1 and not any(_repeats(part) for part in parts.values()):
-            return list(parts.values())
-    return [group]
+class _Patients:
+    """Who the patients of some files are: by their numbers, whose case and blanks do not matter."""
+
+    def __init__(self, slices: Iterable[Slice], say: Say) -> None:
+        spellings: dict[str, set[str]] = {}
+        for each in slices:
+            spellings.setdefault(self.key(each), set()).add(each.patient)
+        spellings.pop("", None)
+        several = sum(len(some) > 1 for some in spellings.values())
+        if several:
+            say(f"the numbers of {several} patients are spelled in several ways (case or blanks); each is one patient")
+        self.identities = {key: min(some) for key, some in spellings.items()}
+        self.numbers = {key: i for i, key in enumerate(sorted(spellings, key=self.identities.__getitem__), 1)}
+
+    @staticmethod
+    def key(each: Slice) -> str:
+        return " ".join(each.patient.split()).casefold()
+
+    def name(self, each: Slice) -> str | None:
+        """Return a name that tells nobody who it is; None where the file does not say whose it is."""
+        key = self.key(each)
+        return f"patient{self.numbers[key]:04d}" if key else None
+
+    def identity(self, each: Slice) -> str:
+        return self.identities.get(self.key(each), "")
 
 
-def _repeats(group: Sequence[Slice]) -> bool:
-    places = [each.position for each in group]
-    return len(set(places)) < len(places)
+def _volumes(group: list[Slice], say: Say) -> list[list[Slice]]:
+    """Return the volumes of one series.
+
+    A series that lies in several folders is one volume where its slices are even together. Where they are not, but
+    those of each folder are, each folder holds a volume of its own, as where a series was copied.
+    """
+    folders: dict[Path, list[Slice]] = {}
+    for each in group:
+        folders.setdefault(each.path.parent, []).append(each)
+    whole = apart(group)
+    if len(folders) == 1 or all(map(even, whole)):
+        return whole
+    own = [part for one in folders.values() for part in apart(one)]
+    if not all(map(even, own)):
+        return whole
+    say(f"one series lies in {len(folders)} folders, such as {group[0].path.parent}, and each is read as a volume")
+    return own
 
 
-def _named(volumes: Sequence[list[Slice]], root: Path, numbers: dict[str, int]) -> list[ScanFiles]:
-    """Name each volume by its folder, and by its turn where a folder holds several."""
+def _picture(each: Slice, root: Path, patients: _Patients) -> ScanFiles:
+    name = each.path.relative_to(root).as_posix()
+    private, identity = _tells(name, [each]), patients.identity(each)
+    return ScanFiles(name, (each.path,), patients.name(each), private=private, identity=identity, picture=True)
+
+
+def _named(volumes: Sequence[list[Slice]], root: Path, patients: _Patients) -> list[ScanFiles]:
+    """Name each volume by the folder that holds all of it, and by its turn where a folder holds several."""
     per_folder: dict[Path, list[list[Slice]]] = {}
     for volume in volumes:
-        per_folder.setdefault(volume[0].path.parent, []).append(volume)
+        folder = Path(os.path.commonpath([each.path.parent for each in volume]))
+        per_folder.setdefault(folder, []).append(volume)
     series = []
     for folder, own in sorted(per_folder.items()):
         relative = folder.relative_to(root).as_posix()
@@ -134,10 +195,9 @@ def _named(volumes: Sequence[list[Slice]], root: Path, numbers: dict[str, int]) 
         own.sort(key=lambda volume: (volume[0].number, str(volume[0].path)))
         for turn, volume in enumerate(own, 1):
             name = base if len(own) == 1 else f"{base}-{turn:02d}"
-            files = tuple(sorted(each.path for each in volume))
-            patient = f"patient{numbers[volume[0].patient]:04d}"
-            identity = volume[0].patient
-            series.append(ScanFiles(name, files, patient, private=_tells(name, volume[:1]), identity=identity))
+            files, first = tuple(sorted(each.path for each in volume)), volume[0]
+            private, identity = _tells(name, volume[:1]), patients.identity(first)
+            series.append(ScanFiles(name, files, patients.name(first), private=private, identity=identity))
     return series
 
 
@@ -147,45 +207,15 @@ def _tells(name: str, slices: Sequence[Slice]) -> bool:
 
 
 def _check(each: Slice, first: Slice) -> None:
-    if each.frames > 1:
-        raise BadInput(f"{each.path} holds {each.frames} frames in one file; convert it to NIfTI first")
     if len(each.position) != 3 or len(each.orientation) != 6:
         raise BadInput(f"{each.path} does not say where its slice lies (ImagePositionPatient, ImageOrientationPatient)")
-    if each.meaning not in ("MONOCHROME1", "MONOCHROME2"):
-        meaning = each.meaning or "of no known kind"
-        raise BadInput(f"{each.path} is {meaning}; MONOCHROME1 or MONOCHROME2 is wanted")
+    if each.meaning not in GREY:
+        raise BadInput(f"{each.path} is {each.meaning or 'of no known kind'}; expected {' or '.join(GREY)}")
     if len(each.spacing) != 2 or not min(each.spacing) > 0:
         raise BadInput(f"{each.path} does not say how large its pixels are (PixelSpacing)")
     axes = np.array(each.orientation).reshape(2, 3)
     if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-2):
         raise BadInput(f"{each.path} has axes that are not at right angles (ImageOrientationPatient)")
-    if (each.form, each.meaning, each.spacing) != (first.form, first.meaning, first.spacing):
+    same = (each.form, each.meaning) == (first.form, first.meaning)
+    if not same or not np.allclose(each.spacing, first.spacing, rtol=ALIKE, atol=0):
         raise BadInput(f"{each.path} and {first.path} differ in the size, kind or spacing of their pixels")
-
-
-def _ordered(slices: Sequence[Slice]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places along the normal, ascending, and the order of the slices that gives them."""
-    first = np.array(slices[0].orientation)
-    for each in slices:
-        if np.abs(np.array(each.orientation) - first).max() > PARALLEL:
-            raise BadInput(f"{each.path} lies in another plane than {slices[0].path}")
-    normal = np.cross(first[:3], first[3:])
-    positions = np.array([each.position for each in slices])
-    along = positions @ normal
-    order = np.argsort(along, kind="stable")
-    along, positions = along[order], positions[order]
-    gaps = np.diff(along)
-    usual = float(np.median(gaps))
-    if (gaps <= 1e-3).any():
-        at = int(np.argmin(gaps))
-        raise BadInput(f"{slices[order[at]].path} and {slices[order[at + 1]].path} lie at the same place")
-    worst = int(np.argmax(np.abs(gaps - usual)))
-    if abs(gaps[worst] - usual) > UNEVEN * usual:
-        raise BadInput(
-            f"between {slices[order[worst]].path} and {slices[order[worst + 1]].path} lie {gaps[worst]:.2f} mm where "
-            f"{usual:.2f} mm are usual: slices are missing, or of two series"
-        )
-    drift = np.diff(positions, axis=0) - gaps[:, None] * normal
-    if (np.linalg.norm(drift, axis=1) > DRIFT * usual + 1e-3).any():
-        raise BadInput(f"the slices beside {slices[0].path} are shifted against each other (a tilted gantry)")
-    return along, order

@@ -1,6 +1,7 @@
 """What a DICOM file says of itself, as far as telling series apart and ordering slices needs it."""
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,12 @@ TAGS = (
 )  # fmt: skip
 DIRECTORY = "1.2.840.10008.1.3.10"  # the table of contents of a disc
 DERIVED = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "DOC", "REG"}  # modalities that are no scan
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+SLICED = {"CT", "MR", "PT", "NM"}  # modalities whose single pictures are slices of a volume
+PROJECTED = {"CR", "DX", "MG", "IO", "PX", "RG", "RF", "XA", "US", "ES", "GM", "OP", "XC", "SM"}  # those that are whole
 SHORTEST = 4  # letters of a name that a path may share by chance
+LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+LONGEST = 1 << 16  # bytes of a first element
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class Slice:
 
     path: Path
     kind: str  # of object, in words
+    instance: str  # a number that no other file has
+    modality: str
     image: bool
     patient: str
     identity: tuple[str, ...]  # words that tell who the patient is
@@ -33,6 +41,7 @@ class Slice:
     acquisition: str
     time: str
     localiser: bool
+    mosaic: bool
     frames: int
     meaning: str
     position: tuple[float, ...]
@@ -41,18 +50,40 @@ class Slice:
     form: tuple[Any, ...]  # rows, columns, bits and signs of the pixels
 
     @property
-    def plane(self) -> tuple[float, ...]:
-        """Return the direction cosines, rounded so that equal ones are equal; none where there are none."""
-        return tuple(round(value, 3) + 0.0 for value in self.orientation)
+    def picture(self) -> bool:
+        """Tell whether it is a picture of its own, as a radiograph is, rather than a slice of a volume."""
+        placed = bool(self.position or self.orientation)
+        return self.modality in PROJECTED or not (placed or self.modality in SLICED)
+
+    @property
+    def unusable(self) -> str:
+        """Return what it is, where that is neither a slice nor a picture."""
+        if self.modality == "SEG" or self.kind.startswith("Segmentation"):
+            return "a DICOM segmentation (SEG), which is not read; convert it to NIfTI, as dcmqi or highdicom can"
+        if not self.image:
+            return f"no picture ({self.kind})"
+        if self.mosaic:
+            return "a mosaic, which shows all slices of a volume in one picture; convert it to NIfTI, as dcm2niix does"
+        return "a localiser" if self.localiser else ""
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file says that it is DICOM."""
+    """Tell whether a file says that it is DICOM, or begins as one whose preamble or meta information was taken away."""
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            begun = file.read(132)
     except OSError:
         return False
+    return begun[128:] == b"DICM" or _begins_at_once(begun)
+
+
+def _begins_at_once(begun: bytes) -> bool:
+    """Tell whether a file begins with an element of the meta information (2) or of the identification (8)."""
+    if len(begun) < 132 or begun[:2] not in (b"\2\0", b"\x08\0") or begun[3]:
+        return False
+    explicit = begun[4] in LETTERS and begun[5] in LETTERS
+    length = int.from_bytes(begun[4:8], "little")
+    return explicit or (length % 2 == 0 and length < LONGEST)
 
 
 def read_header(path: Path) -> Slice | None:
@@ -60,11 +91,17 @@ def read_header(path: Path) -> Slice | None:
     import pydicom
 
     try:
-        with pydicom.config.disable_value_validation():
-            found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-            if found.file_meta.get("MediaStorageSOPClassUID") == DIRECTORY:
+        with pydicom.config.disable_value_validation(), warnings.catch_warnings(action="ignore"):
+            found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
+            meta = getattr(found, "file_meta", None) or {}
+            if meta.get("MediaStorageSOPClassUID") == DIRECTORY:
                 return None
+            if "SOPClassUID" not in found and "Rows" not in found:
+                raise BadInput(f"{path} cannot be read, it is truncated, damaged or no DICOM file")
             return _slice(path, found)
+    except OSError as error:
+        reason = "it is a link to what is not there" if path.is_symlink() and not path.exists() else error.strerror
+        raise BadInput(f"{path} cannot be read ({reason})") from error
     except Exception as error:  # whatever pydicom's parser raises on bytes that are no header
         raise BadInput(f"{path} cannot be read, it is truncated, damaged or no DICOM file") from error
 
@@ -74,16 +111,29 @@ def _slice(path: Path, found: Any) -> Slice:
     kinds = [str(kind).upper() for kind in _several(found.get("ImageType"))]
     words = [str(found.get(name, "")) for name in ("PatientID", "PatientBirthDate", "PatientName")]
     form = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel")
-    kind = getattr(found.get("SOPClassUID"), "name", "") or "of an unknown kind"
+    sort = found.get("SOPClassUID")
     return Slice(
-        path, str(kind), bool(rows) and modality not in DERIVED, str(found.get("PatientID", "")), _words(words),
-        str(found.get("SeriesInstanceUID", "")), int(found.get("SeriesNumber") or 0),
-        str(found.get("EchoNumbers", "")), str(found.get("AcquisitionNumber", "")),
-        str(found.get("TemporalPositionIdentifier", "")), "LOCALIZER" in kinds,
-        int(found.get("NumberOfFrames") or 1), str(found.get("PhotometricInterpretation", "")),
-        _floats(found.get("ImagePositionPatient")), _floats(found.get("ImageOrientationPatient")),
-        _floats(found.get("PixelSpacing")), tuple(found.get(name) for name in form),
-    )  # fmt: skip
+        path=path,
+        kind="Segmentation Storage" if sort == SEGMENTATION else str(getattr(sort, "name", "") or "of an unknown kind"),
+        instance=str(found.get("SOPInstanceUID", "")),
+        modality=modality,
+        image=bool(rows) and modality not in DERIVED,
+        patient=str(found.get("PatientID") or ""),
+        identity=_words(words),
+        series=str(found.get("SeriesInstanceUID", "")),
+        number=int(found.get("SeriesNumber") or 0),
+        echo=str(found.get("EchoNumbers", "")),
+        acquisition=str(found.get("AcquisitionNumber", "")),
+        time=str(found.get("TemporalPositionIdentifier", "")),
+        localiser="LOCALIZER" in kinds,
+        mosaic="MOSAIC" in kinds,
+        frames=int(found.get("NumberOfFrames") or 1),
+        meaning=str(found.get("PhotometricInterpretation", "")),
+        position=_floats(found.get("ImagePositionPatient")),
+        orientation=_floats(found.get("ImageOrientationPatient")),
+        spacing=_floats(found.get("PixelSpacing")),
+        form=tuple(found.get(name) for name in form),
+    )
 
 
 def _several(value: Any) -> list[Any]:

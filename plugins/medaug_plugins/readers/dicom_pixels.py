@@ -1,5 +1,6 @@
 """The pixels of one DICOM file, after it is known that all of them are there."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,22 @@ from medaug_plugins.readers.dicom_headers import Slice
 
 
 def read_slice(each: Slice) -> np.ndarray:
-    """Return a slice's values (h, w) float32, rescaled as its header says, large where it is to be shown light."""
+    """Return values (h, w), or (h, w, 3) of colours, float32, rescaled as the header says, large where light.
+
+    What is MONOCHROME1 is turned round, and may be below zero.
+    """
     import SimpleITK as sitk
 
     _check_whole(each.path)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    kind = sitk.sitkVectorFloat32 if each.meaning == "RGB" else sitk.sitkFloat32
     try:
-        image = sitk.ReadImage(str(each.path), sitk.sitkFloat32, imageIO="GDCMImageIO")
+        image = sitk.ReadImage(str(each.path), kind, imageIO="GDCMImageIO")
     except RuntimeError as error:
         raise BadInput(f"{each.path} cannot be read, it is truncated or damaged") from error
     values = sitk.GetArrayFromImage(image)
-    values = values[0] if values.ndim == 3 else values
-    if values.shape != each.form[:2]:
+    values = values[0] if image.GetDimension() == 3 else values
+    if values.shape[:2] != each.form[:2]:
         raise BadInput(f"{each.path} gives {values.shape} pixels where its header says {each.form[:2]}")
     return values
 
@@ -30,9 +35,10 @@ def _check_whole(path: Path) -> None:
     import pydicom
 
     try:
-        with pydicom.config.disable_value_validation():
-            found = pydicom.dcmread(path)
-            packed = found.file_meta.TransferSyntaxUID.is_encapsulated
+        with pydicom.config.disable_value_validation(), warnings.catch_warnings(action="ignore"):
+            found = pydicom.dcmread(path, force=True)
+            syntax = (getattr(found, "file_meta", None) or {}).get("TransferSyntaxUID")
+            packed = syntax is not None and syntax.is_encapsulated  # nobody packs pixels without saying how
             wanted = found.Rows * found.Columns * found.get("SamplesPerPixel", 1) * found.BitsAllocated // 8
             held = len(found.PixelData)
     except Exception as error:  # whatever pydicom's parser raises on bytes that are no data set

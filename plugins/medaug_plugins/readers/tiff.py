@@ -120,7 +120,7 @@ def _unpacked(content: bytes, height: int, width: int, bits: int, order: Any) ->
     """Return whole numbers of so many bits (h, w), of which each row begins with a byte of its own."""
     rows = np.frombuffer(content, np.uint8).reshape(height, -1)
     single = np.unpackbits(rows, axis=1, count=width * bits, bitorder=order)
-    values = np.zeros((height, width), np.uint16)
+    values: np.ndarray = np.zeros((height, width), np.uint16)
     for place in range(bits):
         values = values << 1 | single[:, place::bits]
     return values
