@@ -62,7 +62,7 @@ def evaluate(
     if coco_only:
         if truth is None or not detections or store is not None:
             raise UsageError("--coco-only goes with --truth and --detections")
-        _show_twelve(twelve_of_files(truth, named_paths(detections)), as_json)
+        _show_twelve(twelve_of_files(truth, named_paths(detections), console.say), as_json)
         return
     ious = tuple(dict.fromkeys(iou or ((ANY_IOU,) if rule in BY_DISTANCE else (0.5, 0.25))))
     how = Analysis(ious, threshold, resamples, seed, truth is not None, rule, _edges(sizes))

@@ -1,6 +1,7 @@
 """A table as lines of text, for a terminal of any width."""
 
 from collections.abc import Sequence
+from itertools import count
 
 from rich.cells import cell_len
 
@@ -15,7 +16,7 @@ def table_lines(table: Table, width: int) -> list[str]:
     """
     columns = [_Column(*column) for column in zip(table.header, *table.rows, strict=True)]
     if _width(columns) <= width:
-        return [printable(table.title), *_block(columns)]
+        return [printable(table.title), *_block(columns, width)]
     lines = [printable(table.title), *_blocks([column.values for column in columns], width)]
     limits = [column.limits for column in columns[1:] if any(cell.limits for cell in column.cells)]
     if limits:
@@ -30,6 +31,8 @@ class _Column:
         self.heading, self.cells = heading, cells
         self.lines = [[cell.value, *([_span(cell)] if cell.limits else [])] for cell in cells]
         self.lines = [[printable(" ".join(line.split())) for line in lines] for lines in self.lines]
+        self.words = [printable(word) for word in ([heading.value] if heading.whole else heading.value.split())]
+        self.width = max(map(cell_len, [*self.words, *(line for lines in self.lines for line in lines)]), default=0)
 
     @property
     def values(self) -> "_Column":
@@ -39,16 +42,15 @@ class _Column:
     def limits(self) -> "_Column":
         return _Column(self.heading, *(Cell(_span(cell) if cell.limits else DASH) for cell in self.cells))
 
-    @property
-    def width(self) -> int:
-        words = [self.heading.value] if self.heading.whole else self.heading.value.split()
-        return max(map(cell_len, [*words, *(line for lines in self.lines for line in lines)]), default=0)
+    def widened(self, tall: int) -> int:
+        """Return the width at which the heading has at most so many lines."""
+        return next(width for width in count(self.width) if len(self.headings(width)) <= tall)
 
-    def headings(self) -> list[str]:
+    def headings(self, width: int) -> list[str]:
         """Return the lines of the heading."""
         lines = [""]
-        for word in [self.heading.value] if self.heading.whole else self.heading.value.split():
-            if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > self.width:
+        for word in self.words:
+            if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > width:
                 lines.append(word)
             else:
                 lines[-1] = f"{lines[-1]} {word}".strip()
@@ -68,14 +70,21 @@ def _blocks(columns: Sequence[_Column], width: int) -> list[str]:
     """Return lines with as many columns side by side as there is room for, the others below, each with its names."""
     (first, *rest), lines = columns, []
     while rest:
-        count = max([i for i in range(1, len(rest) + 1) if _width([first, *rest[:i]]) <= width], default=0)
-        lines += _block([first, *rest[:count]]) if count else _stacked([first, *rest], width)
-        rest = rest[count:] if count else []
-    return lines or _block(columns)
+        most = max([i for i in range(1, len(rest) + 1) if _width([first, *rest[:i]]) <= width], default=0)
+        lines += _block([first, *rest[:most]], width) if most else _stacked([first, *rest])
+        rest = rest[most:] if most else []
+    return lines or _block(columns, width)
 
 
-def _block(columns: Sequence[_Column]) -> list[str]:
-    heads = [column.headings() for column in columns]
+def _block(columns: Sequence[_Column], width: int) -> list[str]:
+    """Return the lines of columns side by side, their headings as low as there is room for."""
+    for tall in (1, 2, 3):
+        wide = [column.widened(tall) for column in columns]
+        if 1 + sum(wide) + 2 * (len(wide) - 1) <= width:
+            for column, room in zip(columns, wide, strict=True):
+                column.width = room
+            break
+    heads = [column.headings(column.width) for column in columns]
     tall = max(map(len, heads))
     lines = [_line(columns, [([""] * (tall - len(head)) + head)[i] for head in heads]) for i in range(tall)]
     lines.append(" " + "─" * (_width(columns) - 1))
@@ -93,7 +102,7 @@ def _line(columns: Sequence[_Column], texts: Sequence[str]) -> str:
     return "".join([first, *(f"  {space}{text}" for space, text in zip(room[1:], texts[1:], strict=True))]).rstrip()
 
 
-def _stacked(columns: Sequence[_Column], width: int) -> list[str]:
+def _stacked(columns: Sequence[_Column]) -> list[str]:
     """Return each name on a line of its own, and a line for each of its values below."""
     first, *rest = columns
     lines = []

@@ -98,6 +98,7 @@ class Evidence:
     truth: dict[str, Any] = field(default_factory=dict)  # COCO JSON to publish as truth.json
     systems: Mapping[str, Sequence[str]] = field(default_factory=dict)  # system -> its seeds; empty: each its own
     size: Size = lambda image: None
+    remarks: tuple[str, ...] = ()  # what a reader must know of the files
 
     @property
     def members(self) -> Mapping[str, Sequence[str]]:
@@ -126,6 +127,7 @@ def measure(request: Request, evidence: Evidence) -> Findings:
     metrics = findings.metrics
     metrics.data, metrics.resampled = evidence.sources, evidence.resampled
     metrics.tool_version, metrics.note = __version__, request.note
+    metrics.remarks = [*evidence.remarks, *metrics.remarks]
     for row in metrics.rows:
         hashes = [evidence.weights[each] for each in evidence.members[row.detector] if each in evidence.weights]
         row.weights = ",".join(hashes) or None

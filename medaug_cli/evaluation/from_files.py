@@ -9,9 +9,12 @@ from medaug_cli.errors import BadInput
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import Evidence, Request, publish_evaluation
 from medaug_cli.files import sha256_file
+from medaug_cli.metrics.annotations import FoundBoxes
 from medaug_cli.metrics.coco import twelve_numbers
 from medaug_cli.metrics.coco_files import CocoAnnotated, read_detections, read_truth
 from medaug_cli.metrics.report import Metrics
+
+MOST_NAMED = 6  # categories in a sentence
 
 
 def evaluate_files(
@@ -31,6 +34,9 @@ def evaluate_files(
         raise BadInput(f"{images} is no folder of images")
     paths = seeds_of(detections)
     read = {name: read_detections(path, data) for name, path in paths.items()}
+    remarks = [said for name, path in paths.items() if (said := strangers(truth, data, path, *read[name]))]
+    for sentence in remarks:
+        request.say(sentence)
     evidence = Evidence(
         data=data,
         found={name: found for name, (found, _) in read.items()},
@@ -42,14 +48,38 @@ def evaluate_files(
         systems=seed_names(detections),
         size=_size_of(data),
         resampled="patients" if data.names_patients else "images",
+        remarks=tuple(remarks),
     )
     return publish_evaluation(request, evidence)
 
 
-def twelve_of_files(truth: Path, detections: Mapping[str, Sequence[Path]]) -> dict[str, list[float]]:
+def twelve_of_files(
+    truth: Path, detections: Mapping[str, Sequence[Path]], say: Callable[[str], None] = lambda sentence: None
+) -> dict[str, list[float]]:
     """Return COCO's twelve numbers of each detections file, and write nothing."""
-    data = read_truth(truth)
-    return {name: twelve_numbers(data, read_detections(path, data)[0]) for name, path in seeds_of(detections).items()}
+    data, numbers = read_truth(truth), {}
+    for name, path in seeds_of(detections).items():
+        found, ids = read_detections(path, data)
+        if said := strangers(truth, data, path, found, ids):
+            say(said)
+        numbers[name] = twelve_numbers(data, found)
+    return numbers
+
+
+def strangers(truth: Path, data: CocoAnnotated, path: Path, found: FoundBoxes, ids: Sequence[int]) -> str | None:
+    """Say how many detections are of categories that the truth does not have; None where there are none."""
+    unknown = found.labels >= len(data.label_names)
+    if not unknown.any():
+        return None
+    numbers = [str(number) for number in ids[len(data.label_names) :]]
+    which = f"categor{'y' if len(numbers) == 1 else 'ies'} {', '.join(numbers[:MOST_NAMED])}"
+    more = f" and {len(numbers) - MOST_NAMED} more" if len(numbers) > MOST_NAMED else ""
+    known = [f"{number} {name}" for number, name in zip(data.category_ids, data.label_names, strict=True)]
+    have = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "") or "none"
+    return (
+        f"{path.name}: {int(unknown.sum())} of {len(unknown)} detections are of {which}{more}, which {truth.name} "
+        f"lacks (it has {have}): they are false positives, and COCO's twelve numbers leave them out"
+    )
 
 
 def _size_of(data: CocoAnnotated) -> Callable[[int], tuple[int, int] | None]:

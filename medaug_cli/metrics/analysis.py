@@ -35,6 +35,7 @@ from medaug_cli.metrics.report import (
 from medaug_cli.metrics.resampling import (
     Difference,
     Numbers,
+    blanked,
     bootstrap,
     bootstrap_weights,
     compare,
@@ -43,6 +44,7 @@ from medaug_cli.metrics.resampling import (
     interval,
     over_seeds,
     point,
+    resampled_over,
     swaps,
     verdict,
 )
@@ -74,7 +76,11 @@ def analyse(
         rows.append(_row(name, scored[name], boxes, cohort, data, how))
     for iou in how.ious:
         measure = everything(cohort, iou, how.threshold)
-        spreads = {name: [bootstrap(measure, one, cohort, weights) for one in each] for name, each in scored.items()}
+        over = resampled_over(measure, next(iter(scored.values()))[0], cohort)
+        spreads = {
+            name: [blanked(bootstrap(measure, one, cohort, weights), over) for one in each]
+            for name, each in scored.items()
+        }
         for row, (name, each) in zip(rows, scored.items(), strict=True):
             row.iou[label(iou)] = _at_iou(name, each, spreads[name], systems[name][0], cohort, data, iou, how)
         if swap is not None:
@@ -85,10 +91,19 @@ def analyse(
         slices_without_boxes=len(data) - len(np.unique(data.truth.images[~data.truth.crowd])),
         boxes_by_label=dict(zip(data.label_names, cohort.boxes.sum(0).tolist(), strict=False)),
         crowds=int(data.truth.crowd.sum()), patients=len(cohort.patients), resamples=how.resamples, seed=how.seed,
-        rows=rows,
+        remarks=_remarks(cohort), rows=rows,
     )  # fmt: skip
     curves = {iou: [[froc(one, cohort, iou) for one in each] for each in scored.values()] for iou in how.ious}
     return Findings(metrics, curves)
+
+
+def _remarks(cohort: Cohort) -> list[str]:
+    """Say where intervals and comparisons cannot be had."""
+    if len(cohort.patients) < 2:
+        return ["Intervals and comparisons are not available: one patient cannot be resampled"]
+    if int((cohort.boxes.sum(1) > 0).sum()) < 2:
+        return ["Intervals and comparisons of sensitivity are not available: one patient alone has boxes"]
+    return []
 
 
 def _row(

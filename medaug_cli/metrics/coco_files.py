@@ -5,9 +5,9 @@
 annotation may be missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated as Typed
 from typing import Any, NotRequired, TypeVar
@@ -44,6 +44,7 @@ class CocoImage(TypedDict):
     width: NotRequired[int]
     height: NotRequired[int]
     depth: NotRequired[int]
+    slice: NotRequired[int | None]  # of a volume, where each slice is an image
     spacing: NotRequired[list[Spacing]]  # mm a pixel: x, y, in 3D z
     patient: NotRequired[str | int]
 
@@ -79,7 +80,16 @@ class CocoDetection(TypedDict):
     score: Number
 
 
-TRUTH, DETECTIONS = TypeAdapter(CocoTruth), TypeAdapter(list[CocoDetection])
+@with_config(ConfigDict(extra="ignore"))
+class CocoFound(TypedDict):
+    """Detections as `medaug detect --format coco` writes them: annotations that have a score."""
+
+    annotations: list[CocoDetection]
+    images: NotRequired[list[CocoImage]]
+    categories: NotRequired[list[CocoCategory]]
+
+
+TRUTH, DETECTIONS, FOUND = TypeAdapter(CocoTruth), TypeAdapter(list[CocoDetection]), TypeAdapter(CocoFound)
 IMAGES, CATEGORIES = TypeAdapter(list[CocoImage]), TypeAdapter(list[CocoCategory])
 T = TypeVar("T")
 
@@ -109,6 +119,7 @@ def read_truth(path: Path) -> CocoAnnotated:
     _refuse_twice(path, "image", [image["id"] for image in images])
     _refuse_twice(path, "category", [category["id"] for category in categories])
     _refuse_twice(path, "annotation", rows.ids)
+    _refuse_namesakes(path, categories)
     image_ids, category_ids = [image["id"] for image in images], [category["id"] for category in categories]
     where = _looked_up(path, "image_id", rows.images, image_ids, "images")
     labels = _looked_up(path, "category_id", rows.categories, category_ids, "categories")
@@ -138,7 +149,7 @@ def read_detections(path: Path, data: CocoAnnotated) -> tuple[FoundBoxes, list[i
     Detections of a category that `data` lacks have the labels len(data.label_names) and up: they are
     false positives of classes that have no box. Raises BadInput at an unknown image, NaN or a negative size.
     """
-    rows = _detection_rows(path)
+    rows = _detection_rows(path, data)
     where = _looked_up(path, "image_id", rows.images, data.image_ids, "the truth's images")
     labels = lookup(rows.categories, data.category_ids)
     strange = labels < 0
@@ -162,14 +173,57 @@ def _truth_rows(path: Path) -> tuple[Rows, list[CocoImage], list[CocoCategory]]:
     return rows_of(content["annotations"], "area"), content["images"], content["categories"]
 
 
-def _detection_rows(path: Path) -> Rows:
+def _detection_rows(path: Path, data: CocoAnnotated) -> Rows:
     readable(path)
     plain = coco_rows.read_detections(path)
     if plain is not None:
         return plain
-    content = _parsed(path, DETECTIONS)
-    _refuse_unequal(path, content)
-    return rows_of(content, "score")
+    if read_text(path).lstrip()[:1] != "{":
+        content = _parsed(path, DETECTIONS)
+        _refuse_unequal(path, content)
+        return rows_of(content, "score")
+    found = _parsed(path, FOUND)
+    _refuse_unequal(path, found["annotations"])
+    rows = rows_of(found["annotations"], "score")
+    return replace(
+        rows,
+        images=_translated(rows.images, _same_images(path, found.get("images", []), data)),
+        categories=_translated(rows.categories, _same_categories(found.get("categories", []), data)),
+    )
+
+
+def _same_images(path: Path, images: Sequence[CocoImage], data: CocoAnnotated) -> dict[int, int]:
+    """Return the truth's number of each image that a file of detections names as the truth does.
+
+    Raises BadInput where the two name images and none is the same: their numbers then mean nothing.
+    """
+    known = {_image_key(image): image["id"] for image in data.images if "file_name" in image}
+    named = [image for image in images if "file_name" in image]
+    found = {image["id"]: known[_image_key(image)] for image in named if _image_key(image) in known}
+    if named and known and not found:
+        raise BadInput(
+            f"{path} names no image as the truth does ({named[0]['file_name']!r}, not {next(iter(known))[0]!r})"
+        )
+    strange = {image["id"]: -1 - i for i, image in enumerate(named) if image["id"] not in found}
+    return found | (strange if known else {})
+
+
+def _image_key(image: CocoImage) -> tuple[str, int | None]:
+    return image["file_name"], image.get("slice")
+
+
+def _same_categories(categories: Sequence[CocoCategory], data: CocoAnnotated) -> dict[int, int]:
+    """Return the truth's number of each category that a file of detections calls as the truth does."""
+    known = dict(zip(data.label_names, data.category_ids, strict=True))
+    found = {each["id"]: known[each["name"]] for each in categories if each["name"] in known}
+    taken = set(data.category_ids)
+    free = max([*taken, *(each["id"] for each in categories), 0]) + 1
+    strange = [each["id"] for each in categories if each["id"] not in found]
+    return found | {number: free + i if number in taken else number for i, number in enumerate(strange)}
+
+
+def _translated(numbers: np.ndarray, into: Mapping[int, int]) -> np.ndarray:
+    return np.array([into.get(number, number) for number in numbers.tolist()], np.int64)
 
 
 def as_detections(found: FoundBoxes, image_ids: Sequence[int], category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -214,6 +268,17 @@ def _refuse_twice(path: Path, kind: str, numbers: Sequence[int] | np.ndarray) ->
     found, counts = np.unique(np.asarray(numbers, np.int64), return_counts=True)
     if (counts > 1).any():
         raise BadInput(f"{path}: {kind} id {found[np.argmax(counts > 1)]} stands twice")
+
+
+def _refuse_namesakes(path: Path, categories: Sequence[CocoCategory]) -> None:
+    numbers: dict[str, int] = {}
+    for category in categories:
+        other = numbers.setdefault(category["name"], category["id"])
+        if other != category["id"]:
+            raise BadInput(
+                f"{path}: categories {other} and {category['id']} are both called {category['name']!r}; "
+                "give each a name of its own"
+            )
 
 
 def _refuse_unequal(path: Path, rows: Sequence[Any]) -> None:

@@ -85,6 +85,7 @@ class Metrics(Strict):
     data: dict[str, str] = {}  # file -> SHA-256
     tool_version: str = ""
     note: str | None = None
+    remarks: list[str] = []  # what a reader must know of the data: what could not be measured, and why
     rows: list[Row]
 
 

@@ -83,6 +83,17 @@ def bootstrap(measure: Measure, scored: Scored, cohort: Cohort, weights: np.ndar
     return measure(scored, weights, weigh(cohort, weights))
 
 
+def resampled_over(measure: Measure, scored: Scored, cohort: Cohort) -> dict[str, int]:
+    """Return how many patients define each number by themselves: resampling fewer than two says nothing."""
+    alone = np.eye(len(cohort.patients))
+    return {name: int(np.isfinite(value).sum()) for name, value in bootstrap(measure, scored, cohort, alone).items()}
+
+
+def blanked(numbers: Numbers, over: dict[str, int]) -> Numbers:
+    """Return resamples without those of numbers that fewer than two patients define."""
+    return {name: value if over[name] > 1 else np.full_like(value, np.nan) for name, value in numbers.items()}
+
+
 def permuted(measure: Measure, first: Scored, second: Scored, cohort: Cohort, swap: np.ndarray) -> Numbers:
     """Return second - first for each random exchange of the two detectors patient by patient.
 

@@ -27,12 +27,12 @@ def tables(metrics: Metrics) -> list[Table]:
 def data_note(metrics: Metrics) -> list[str]:
     """Return the sentences that say what was evaluated, and what follows from that."""
     named = metrics.resampled == "patients"
-    unit = "slices" if metrics.split else "images"
+    unit = "slice" if metrics.split else "image"
     where = f"{', '.join(metrics.data) or 'detections'}" + (f", split {metrics.split}" if metrics.split else "")
-    whose = f" of {metrics.patients} patients" if named else ""
+    whose = f" of {_count(metrics.patients, 'patient')}" if named else ""
     sentences = [
-        f"Data: {where}: {metrics.slices} {unit}{whose}, {metrics.boxes} boxes ({_kinds(metrics)}); "
-        f"{metrics.slices_without_boxes} {unit} hold no box.",
+        f"Data: {where}: {_count(metrics.slices, unit)}{whose}, {_count(metrics.boxes, 'box')} "
+        f"({_kinds(metrics)}); {metrics.slices_without_boxes} {unit}s hold no box.",
     ]
     if not named:
         sentences.append(
@@ -48,7 +48,12 @@ def data_note(metrics: Metrics) -> list[str]:
         "The paper's own Table 1 is of brain metastases; its figures and these cannot be compared, the rows here can. "
         "For research only."
     )
-    return [*sentences, *([metrics.note] if metrics.note else [])]
+    remarks = [sentence.rstrip(".") + "." for sentence in metrics.remarks]
+    return [*sentences, *remarks, *([metrics.note] if metrics.note else [])]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}{'es' if thing.endswith('x') else 's'}"
 
 
 def _kinds(metrics: Metrics) -> str:

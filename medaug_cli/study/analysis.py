@@ -16,6 +16,7 @@ from medaug_cli.metrics.resampling import (
     Numbers,
     Verdict,
     at_iou,
+    blanked,
     bootstrap,
     bootstrap_weights,
     difference_of,
@@ -25,6 +26,7 @@ from medaug_cli.metrics.resampling import (
     mean_ap,
     over_seeds,
     point,
+    resampled_over,
     swaps,
     verdict,
 )
@@ -167,7 +169,11 @@ def compare_arms(
     frocs: dict[str, dict[str, list[FrocPoint]]] = {name: {} for name in arms}
     table1: dict[str, dict[str, Estimate]] = {name: {} for name in arms}
     for ending, measure in measures(cohort, ious, threshold).items():
-        spread = {name: [bootstrap(measure, one, cohort, weights) for one in each] for name, each in arms.items()}
+        over = resampled_over(measure, arms[first][0], cohort)
+        spread = {
+            name: [blanked(bootstrap(measure, one, cohort, weights), over) for one in each]
+            for name, each in arms.items()
+        }
         for name, each in arms.items():
             points = [point(measure, one, cohort) for one in each]
             for value, here in zip(values[name], points, strict=True):

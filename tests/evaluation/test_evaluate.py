@@ -573,6 +573,126 @@ def test_overwrite_replaces_the_whole_folder(files, evaluate):
     assert everything(files / "evaluation") == first
 
 
+STRANGE = {  # category of each of four detections -> what is said of them
+    (0, 0, 0, 0): "4 of 4 detections are of category 0, which truth.json lacks (it has 3 lesion)",
+    (3, 3, 3, 4): "1 of 4 detections are of category 4, which",
+    (3, 3, 3, 3): None,
+    (9, 3, 8, 9): "3 of 4 detections are of categories 9, 8, which",
+    (0, 1, 2, 5): "4 of 4 detections are of categories 0, 1, 2, 5, which",
+}
+
+
+@pytest.mark.parametrize("numbers", STRANGE)
+@pytest.mark.parametrize("alone", [True, False])
+def test_detections_of_unknown_categories_are_said(files, evaluate, numbers, alone):
+    rows = [row(11 + i, BOX, 0.9, number) for i, number in enumerate(numbers)]
+    (files / "found.json").write_text(json.dumps(rows), encoding="utf-8")
+    coco = ("--truth", "truth.json", "--detections", "found.json")
+    code, _, said = evaluate(*coco, *(["--coco-only"] if alone else ["--iou", "0.5"]))
+    assert code == 0
+    expected = STRANGE[numbers]
+    assert (expected in said) if expected else ("categor" not in said)
+    if expected and not alone:
+        found = json.loads((files / "evaluation/metrics.json").read_text(encoding="utf-8"))
+        assert expected in found["remarks"][0]
+        assert "lacks" in (files / "evaluation/table.md").read_text(encoding="utf-8")
+
+
+def test_two_categories_of_one_name_are_refused(files, evaluate):
+    change(files / "truth.json", lambda truth: truth["categories"].append({"id": 7, "name": "lesion"}))
+    code, _, said = evaluate("--truth", "truth.json", "--detections", "good.json")
+    assert (code, "categories 3 and 7 are both called 'lesion'" in said) == (3, True)
+    assert not (files / "evaluation").exists()
+
+
+def as_found(rows, images, categories=None):
+    """Return detections in the form of `medaug detect --format coco`."""
+    content = {"images": images, "annotations": [{"id": i, **each} for i, each in enumerate(rows, 1)]}
+    return content | ({} if categories is None else {"categories": categories})
+
+
+FOUND = {  # how a file of annotations with scores numbers its images and categories -> category it is read as
+    "as the truth": (lambda i: 10 + i, 3, [{"id": 3, "name": "lesion"}]),
+    "from 1, by file name": (lambda i: 1 + i, 3, [{"id": 3, "name": "lesion"}]),
+    "backwards": (lambda i: 40 - i, 1, [{"id": 1, "name": "lesion"}]),
+    "shuffled among the truth's numbers": (lambda i: 10 + (i + 2) % 6, 3, None),
+}
+
+
+@pytest.mark.parametrize("form", FOUND)
+def test_annotations_with_scores_are_detections(files, evaluate, form):
+    number, category, categories = FOUND[form]
+    images = [{"id": number(i), "file_name": f"{i}.png", "width": 64, "height": 64} for i in range(6)]
+    good = json.loads((files / "good.json").read_text(encoding="utf-8"))
+    rows = [{**each, "image_id": number(each["image_id"] - 10), "category_id": category} for each in good]
+    (files / "found.json").write_text(json.dumps(as_found(rows, images, categories)), encoding="utf-8")
+    code, said, progress = evaluate(
+        "--truth", "truth.json", "--detections", "good.json", "--detections", "found.json", "--iou", "0.5", "--json"
+    )
+    assert code == 0, progress
+    good, found = json.loads(said)["rows"]
+    assert found["iou"] == good["iou"]
+    assert found["coco"] == good["coco"]
+
+
+def test_annotations_of_other_images_are_refused(files, evaluate):
+    images = [{"id": 10 + i, "file_name": f"other{i}.png"} for i in range(6)]
+    content = as_found([row(10, BOX, 0.9)], images)
+    (files / "found.json").write_text(json.dumps(content), encoding="utf-8")
+    code, _, said = evaluate("--truth", "truth.json", "--detections", "found.json")
+    assert (code, "names no image as the truth does" in said) == (3, True)
+
+
+def test_annotations_without_scores_are_no_detections(files, evaluate):
+    code, _, said = evaluate("--truth", "truth.json", "--detections", "truth.json")
+    assert (code, "annotations.0.score" in said) == (3, True)
+
+
+@pytest.mark.parametrize("kind", ["crowds alone", "no box"])
+def test_where_nothing_is_to_be_found_coco_says_minus_one(files, evaluate, kind):
+    def alter(truth):
+        truth["annotations"] = [{**each, "iscrowd": 1} for each in truth["annotations"] if kind != "no box"]
+
+    change(files / "truth.json", alter)
+    code, said, progress = evaluate(*COCO, "--coco-only", "--json")
+    assert code == 0, progress
+    assert json.loads(said)["rows"][0]["coco"] == [-1.0] * 12
+    code, _, said = evaluate(*COCO)
+    assert (code, "annotates no box" in said) == (3, True)
+
+
+ALONE = {  # images with a box, patients of the six images -> what has no interval
+    "one patient": (range(1, 6), "aaaaaa", ("sensitivity", "fps_per_slice", "cpm", "mAP", "sensitivity_at_1")),
+    "one of two has boxes": ((0, 2, 4), "ababab", ("sensitivity", "cpm", "mAP", "sensitivity_at_1")),
+    "one of six has boxes": ((3,), "abcdef", ("sensitivity", "cpm", "mAP")),
+    "two patients": (range(1, 6), "aaabbb", ()),
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_one_patient_gives_no_interval(files, evaluate, case):
+    boxes, patients, without = ALONE[case]
+
+    def alter(truth):
+        for image, patient in zip(truth["images"], patients, strict=True):
+            image["patient"] = patient
+        box = {"category_id": 3, "bbox": BOX, "area": 400, "iscrowd": 0}
+        truth["annotations"] = [{"id": i, "image_id": 10 + i, **box} for i in boxes]
+
+    change(files / "truth.json", alter)
+    code, said, progress = evaluate(
+        "--truth", "truth.json", "--detections", "good.json", "--detections", "poor.json", "--iou", "0.5", "--json"
+    )
+    assert code == 0, progress
+    found = json.loads(said)
+    good, poor = (each["iou"]["0.5"]["interval"] for each in found["rows"])
+    assert {key for key in good if good[key] is None} >= set(without)
+    assert all(poor[key] is None for key in without)
+    assert all(found["rows"][1]["against_first"]["0.5"][key] is None for key in without)
+    assert bool(found["remarks"]) == bool(without)
+    assert (poor["fps_per_slice"] is None) == (case == "one patient")
+
+
 NASTY = ("found[v2]", "[/]", "[bold]x", "_baseline", "$T_{1$", "$x$", ":smile:", "<b>b", "a&b", "{% x %}", "%s", "\\n")
 
 
