@@ -1,5 +1,6 @@
 """Boxes and boxes.json: half-open pixel corners, low corner then high corner, x first."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -99,6 +100,11 @@ def read_boxes(path: Path) -> BoxesFile:
 def write_boxes(path: Path, boxes: BoxesFile) -> None:
     """Publish a boxes.json."""
     write_json(path, boxes)
+
+
+def digest_patient(patient: str) -> str:
+    """Return a short digest of a patient id: enough to compare, not to read."""
+    return hashlib.blake2b(patient.encode(), digest_size=8).hexdigest()
 
 
 def safe_id(text: str) -> str:

@@ -1,18 +1,19 @@
 """Conditions for synthesis: training boxes, used as they are or slightly changed (Han et al. 2019, 2.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.boxes import BoxesFile, scaled
+from medaug_cli.boxes import BoxesFile, ImageBoxes, digest_patient, scaled
 from medaug_cli.errors import BadInput
 from medaug_cli.plugin import Condition, ImageSpec
 
 LEAST_SHARE = 0.3  # of a box's area that must stay inside the frame
 LEAST_SIDE = 1.0  # pixel
+SHAPE = 1.02  # how much more one side of an image may be scaled than another
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Template:
     labels: np.ndarray  # (m,) int64
 
 
-def templates(path: Path, file: BoxesFile, spec: ImageSpec) -> list[Template]:
+def templates(path: Path, file: BoxesFile, spec: ImageSpec, training_patients: Collection[str] = ()) -> list[Template]:
     """Return the images of a boxes.json that have boxes, scaled to a generator's size.
 
-    Raises BadInput where there is none, and for a label that the generator does not know.
+    `training_patients` are digests of those whom the generator was fitted on. Raises BadInput where there is no box,
+    for a label that the generator does not know, an image of another shape, and one that is held out: of the
+    validation or test split, or, where no split is named, of a patient whom the generator was not fitted on.
     """
     number = {name: i for i, name in enumerate(spec.label_names)}
     found = []
@@ -35,10 +38,12 @@ def templates(path: Path, file: BoxesFile, spec: ImageSpec) -> list[Template]:
         boxes, names = image.arrays()
         if not len(boxes):
             continue
+        _refuse_held_out(path, image, training_patients)
         if len(image.spatial) != spec.dims:
             raise BadInput(
                 f"{path}: image {image.id} is {len(image.spatial)}D, the generator draws {spec.dims}D images"
             )
+        _refuse_stretched(path, image, spec)
         if len(number) == 1:  # one kind of lesion: names need not agree
             names = [spec.label_names[0]] * len(names)
         unknown = set(names) - set(number)
@@ -52,6 +57,36 @@ def templates(path: Path, file: BoxesFile, spec: ImageSpec) -> list[Template]:
     if not found:
         raise BadInput(f"{path} has no box at all: there is nothing to ask the generator for")
     return found
+
+
+def _refuse_held_out(path: Path, image: ImageBoxes, training_patients: Collection[str]) -> None:
+    if image.split not in (None, "train"):
+        raise BadInput(
+            f"{path}: image {image.id} is of the {image.split} split; synthetic images are drawn for the boxes of "
+            "training images alone (preprocess writes them to boxes.json)"
+        )
+    if image.split or image.patient is None or not training_patients:
+        return
+    if digest_patient(image.patient) not in training_patients:
+        raise BadInput(
+            f"{path}: image {image.id} is of patient {image.patient}, whom the generator was not fitted on, and "
+            'names no split; if nobody holds that patient out, give the image "split": "train"'
+        )
+
+
+def _refuse_stretched(path: Path, image: ImageBoxes, spec: ImageSpec) -> None:
+    factors = [new / old for new, old in zip(spec.spatial, image.spatial, strict=True)]
+    if max(factors) > SHAPE * min(factors):
+        drawn, own = ("x".join(map(str, spatial[::-1])) for spatial in (spec.spatial, image.spatial))
+        raise BadInput(
+            f"{path}: image {image.id} is {own} pixels, the generator draws {drawn}: the boxes would be stretched; "
+            "use the boxes.json that preprocess wrote beside the generator's store"
+        )
+
+
+def specks(choices: Sequence[Template], spec: ImageSpec) -> int:
+    """Return how many boxes are narrower than a pixel at the generator's size."""
+    return sum(int(((t.boxes[:, spec.dims :] - t.boxes[:, : spec.dims]).min(1) < LEAST_SIDE).sum()) for t in choices)
 
 
 def choose(choices: Sequence[Template], seed: int, index: int) -> Template:

@@ -1,7 +1,7 @@
 """Draw a synthetic store from a trained generator, block by block."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.boxes import read_boxes
-from medaug_cli.conditions import Template, choose, condition_of, templates
+from medaug_cli.boxes import digest_patient, read_boxes
+from medaug_cli.conditions import Template, choose, condition_of, specks, templates
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import parse_json, sha256_file
@@ -92,8 +92,10 @@ def synthesize(options: SynthesisOptions) -> Store | None:
     generator, metadata = load_generator(options.gan, resolve_device(options.device))
     boxes_file = options.boxes or default_boxes(options.gan)
     spec = metadata.form.spec()
-    choices = templates(boxes_file, read_boxes(boxes_file), spec)
-    info = _info(options, metadata, boxes_file)
+    boxes = read_boxes(boxes_file)
+    choices = templates(boxes_file, boxes, spec, set(metadata.training_patients))
+    patients = {digest_patient(image.patient) for image in boxes.images if image.patient and image.boxes}
+    info = _info(options, metadata, boxes_file, patients)
     if options.num_parts > 1:
         claim = alone(options.out.with_name(f"{options.out.name}.part{options.part_id}"))
     else:
@@ -116,6 +118,11 @@ def _made(
         f"{metadata.name} draws {options.n} images of {'x'.join(map(str, spec.spatial))} "
         f"for the boxes of {len(choices)} images in {boxes_file}, jitter {options.jitter:g}"
     )
+    if small := specks(choices, spec):
+        options.announce(
+            f"{small} of {sum(len(t.boxes) for t in choices)} boxes are narrower than a pixel at the generator's size: "
+            "such a lesion cannot be drawn"
+        )
     for block in blocks:
         if not writer.has(block):
             writer.add(block, list(_draw(generator, metadata, choices, block, options)))
@@ -136,13 +143,16 @@ def _check(options: SynthesisOptions) -> None:
         raise UsageError("--overwrite would throw away what the other parts have drawn; remove the old result first")
 
 
-def _info(options: SynthesisOptions, metadata: GeneratorMetadata, boxes_file: Path) -> StoreInfo:
+def _info(
+    options: SynthesisOptions, metadata: GeneratorMetadata, boxes_file: Path, patients: Collection[str]
+) -> StoreInfo:
+    """Describe the store; the patients whose boxes are drawn for count as patients that it was made from."""
     origin = GeneratorOrigin(
         name=metadata.name,
         version=metadata.distribution_version,
         hash=metadata.weights,
         training_store=metadata.training_store,
-        training_patients=metadata.training_patients,
+        training_patients=sorted({*metadata.training_patients, *patients}),
     )
     return StoreInfo(
         tool_version=__version__,

@@ -31,13 +31,13 @@ def validation_score(
     `score` is the mean sensitivity at 1 false positive a slice at IoU 0.5 and 0.25, where Table 1 and
     its matched comparison look, plus mAP / (4 x boxes): sensitivities of a small validation set tie
     often, and the whole ranking then decides; yet all of it weighs half of one lesion found at one IoU.
-    All are 0 where there is no box to find. `patients` are accepted for symmetry; a mean needs none.
+    Nothing is returned where there is no box to find. `patients` are accepted for symmetry; a mean needs none.
     """
     dims = _dims(truth_boxes, detections)
     truth = true_boxes(truth_boxes, truth_labels, dims)
     found = found_boxes(detections, dims)
     if not len(truth.images):
-        return {"score": 0.0, "sensitivity_at_1": 0.0, "sensitivity_at_1_iou25": 0.0, "map50": 0.0}
+        return {}
     names = tuple(map(str, range(len(truth_boxes))))
     classes = tuple(map(str, range(int(truth.labels.max()) + 1)))
     data = Annotated(names, tuple(patients or names), classes, truth, dims)

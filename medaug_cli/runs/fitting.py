@@ -12,7 +12,7 @@ import numpy as np
 
 from medaug_cli import __version__, registry
 from medaug_cli.devices import resolve_device, resolve_precision
-from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.plugin import Capabilities, as_drawn, image_seed
 from medaug_cli.processes import ALONE, Group
 from medaug_cli.runs.folder import RunFolder, run_claimed
@@ -72,6 +72,8 @@ def _fit_generator(
         setup,
         f"{name} on {len(data)} images of {len(set(data.patients))} training patients, {_size(store)}, {asked}",
     )
+    if options.group.leads:
+        warn_of_specks(options.announce, store)
     if plugin.capabilities.keeps_images and options.group.leads:
         options.announce("its weights will hold the training images: share them only where you may share the scans")
     grid = _Grid(folder.work / "samples", plugin, data, options.seed)
@@ -80,6 +82,8 @@ def _fit_generator(
         options.checkpoint_seconds, options.report, grid.draw, group=options.group,
     )  # fmt: skip
     plugin.fit(data, run)
+    if plugin.capabilities.learns:
+        refuse_broken(plugin)
     options.group.lead(lambda: grid.draw(run.done))
     described = _metadata(name, plugin, store, data, options, setup.precision)
     described |= {"condition": plugin.capabilities.condition, "images_shown": run.done}
@@ -152,11 +156,17 @@ def _fit_detector(
         f"{_words(steps, 'steps', budget.minutes)}",
     )
     scorer = _Scorer(store)
+    if options.group.leads:
+        warn_of_specks(options.announce, store)
+        if reason := scorer.cannot():
+            patience = " and patience stops nothing" if getattr(plugin, "patience", 0) else ""
+            options.announce(f"{reason}: the weights of the last step are kept{patience}")
     run = TrainingRun(
         folder.work, setup.device, setup.precision, options.seed, options.workers, budget,
         options.checkpoint_seconds, options.report, score=scorer.score, group=options.group,
     )  # fmt: skip
     plugin.fit(data, run)
+    refuse_broken(plugin)
     described = _metadata(name, plugin, store, data, options, setup.precision)
     parts = [{"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others]
     described |= {"steps": run.done, "synthetic": parts, "ratio": on.ratio, "validation": scorer.best}
@@ -236,12 +246,19 @@ class _Scorer:
 
     def __init__(self, store: Store):
         self.store, self.chosen = store, store.indices("val")
+        self.boxes = sum(len(store.boxes[i]) for i in self.chosen)
         self.best: dict[str, float] = {}
+
+    def cannot(self) -> str | None:
+        """Say why nothing can be measured on the validation split; None where it can."""
+        if not len(self.chosen):
+            return f"{self.store.path} has no image in its validation split"
+        return None if self.boxes else f"{self.store.path} has no box in its validation split"
 
     def score(self, predict: Callable) -> dict[str, float]:
         from medaug_cli.metrics import validation_score
 
-        if not len(self.chosen):
+        if not self.boxes:
             return {}
         store = self.store
         found = list(predict(store.read([i])[0] for i in self.chosen))
@@ -250,6 +267,18 @@ class _Scorer:
         if not self.best or score["score"] > self.best["score"]:
             self.best = score
         return score
+
+
+def warn_of_specks(announce: Callable[[str], None], store: Store) -> None:
+    """Say how many training boxes are narrower than a pixel: a network of this size cannot see them."""
+    d, train = store.spec.dims, store.indices("train")
+    boxes = np.concatenate([np.empty((0, 2 * d)), *(store.boxes[i] for i in train)])
+    small = int(((boxes[:, d:] - boxes[:, :d]).min(1) < 1).sum()) if len(boxes) else 0
+    if small:
+        announce(
+            f"{small} of {len(boxes)} training boxes of {store.path} are narrower than a pixel at {_size(store)}: "
+            "they cannot be learnt; preprocess the scans at a larger --size"
+        )
 
 
 def _steps(plugin: Any, store: Store, steps: int | None, epochs: float | None, minutes: float | None) -> int | None:
@@ -307,6 +336,16 @@ def _metadata(
 
 def _kind(plugin: Any) -> str:
     return "generator" if hasattr(plugin, "sample") else "detector"
+
+
+def refuse_broken(plugin: Any) -> None:
+    """Raise MedaugError where a weight is not a finite number, as after a run that broke down in its last steps."""
+    for name, value in plugin.state_dict().items():
+        if not np.isfinite(np.asarray(value.detach().float().cpu() if hasattr(value, "detach") else value)).all():
+            raise MedaugError(
+                f"training broke down: the weights {name} are not finite numbers; "
+                "try a smaller learning rate (--set lr=...) or --precision 32"
+            )
 
 
 def _finish(folder: RunFolder, kind: str, plugin: Any, metadata: dict[str, Any]) -> None:

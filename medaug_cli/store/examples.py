@@ -1,19 +1,14 @@
 """What a plugin is fitted on, and the guards that keep a proof honest."""
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from medaug_cli.boxes import digest_patient
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Condition
 from medaug_cli.store.model import REAL
 from medaug_cli.store.reading import Store, is_real
-
-
-def digest_patient(patient: str) -> str:
-    """Return a short digest of a patient id: enough to compare, not to read."""
-    return hashlib.blake2b(patient.encode(), digest_size=8).hexdigest()
 
 
 class StoreExamples:

@@ -318,9 +318,9 @@ def test_the_validation_score_ranks_by_sensitivity_then_by_map():
 def test_the_validation_score_of_nothing():
     empty = (np.empty((0, 4)), [], [])
     zeros = {"score": 0, "sensitivity_at_1": 0, "sensitivity_at_1_iou25": 0, "map50": 0}
-    assert validation_score([np.empty((0, 4))], [[]], [empty]) == zeros
     assert validation_score([np.array([UNIT])], [[0]], [empty]) == zeros
-    assert validation_score([], [], []) == zeros
+    assert validation_score([np.empty((0, 4))], [[]], [empty]) == {}  # nothing to find: nothing is measured
+    assert validation_score([], [], []) == {}
 
 
 @settings(max_examples=50)

@@ -11,7 +11,7 @@ from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.conditions import Template, choose, condition_of
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import ImageSpec, box_map, image_seed
-from medaug_cli.runs import RunOptions, train_generator
+from medaug_cli.runs import RunOptions, train_detector, train_generator
 from medaug_cli.store import open_store
 from medaug_cli.synthesis import SynthesisOptions, synthesize
 
@@ -62,7 +62,7 @@ def test_a_finished_store_is_kept_by_resume(gan):
 
 
 def test_boxes_of_another_size_are_scaled(gan, tmp_path):
-    image = ImageBoxes(id="a", width=32, height=64, boxes=[LabelledBox(box=[8, 16, 16, 32])])
+    image = ImageBoxes(id="a", width=32, height=32, boxes=[LabelledBox(box=[8, 8, 16, 16])])
     write_boxes(tmp_path / "b.json", BoxesFile(version=1, images=[image]))
     store = run(gan, "s.h5", n=3, boxes=tmp_path / "b.json", jitter=0)
     assert all(np.array_equal(box, [[4, 4, 8, 8]]) for box in store.boxes)
@@ -123,3 +123,61 @@ def test_box_map_covers_pixels_by_their_share():
     drawn = box_map(np.array([[1.5, 0, 3, 1]]), (2, 4))
     assert np.allclose(drawn, [[0, 0.5, 1, 0], [0, 0, 0, 0]])
     assert box_map(np.array([[0, 0, 1, 2, 1, 2]]), (2, 2, 2)).sum() == 2
+
+
+def image(id, split=None, patient=None, size=(16, 16), box=(2, 2, 8, 8)):
+    width, height = size
+    boxes = [LabelledBox(box=list(box))] if box else []
+    return ImageBoxes(id=id, width=width, height=height, split=split, patient=patient, boxes=boxes)
+
+
+REFUSED = {  # images of a boxes.json -> what is said of them
+    "of the test split": ([image("a", "train", "p0"), image("b", "test", "p5")], "image b is of the test split"),
+    "of the validation split": ([image("v", "val", "p4")], "image v is of the val split"),
+    "a test patient, no split": ([image("b", None, "p5")], "image b is of patient p5, whom the generator was not"),
+    "one of many": ([*(image(f"t{i}", "train") for i in range(9)), image("z", "test")], "image z is of the test split"),
+    "a stranger": ([image("s", None, "somebody")], "patient somebody, whom"),
+    "twice as wide": ([image("w", size=(32, 16))], "image w is 32x16 pixels, the generator draws 16x16"),
+    "a little higher": ([image("h", "train", "p0", (64, 66))], "the boxes would be stretched"),
+    "turned": ([image("o", size=(16, 16)), image("q", size=(24, 48))], "image q is 24x48 pixels"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_boxes_of_held_out_patients_and_of_other_shapes_are_refused(gan, tmp_path, case):
+    images, said = REFUSED[case]
+    write_boxes(tmp_path / "own.json", BoxesFile(version=1, images=images))
+    with pytest.raises(BadInput, match=said):
+        run(gan, "s.h5", boxes=tmp_path / "own.json")
+    assert not (tmp_path / "s.h5").exists()
+
+
+TAKEN = {
+    "of the training split": [image("a", "train", "p0")],
+    "said to be of the training split": [image("a", "train", "somebody")],
+    "nobody's": [image("a")],
+    "a training patient's": [image("a", None, "p1")],
+    "four times as large": [image("a", size=(64, 64))],
+    "a test image without a box": [image("a", "train", "p0"), image("b", "test", "p5", box=None)],
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_boxes_that_nobody_holds_out_are_taken(gan, tmp_path, case):
+    write_boxes(tmp_path / "own.json", BoxesFile(version=1, images=TAKEN[case]))
+    assert len(run(gan, "s.h5", n=2, boxes=tmp_path / "own.json")) == 2
+
+
+def test_a_detector_is_not_trained_on_boxes_of_patients_that_are_held_out(gan, real, tmp_path):
+    write_boxes(tmp_path / "own.json", BoxesFile(version=1, images=[image("a", "train", "p5")]))
+    drawn = run(gan, "s.h5", n=2, boxes=tmp_path / "own.json")
+    with pytest.raises(BadInput, match=r"on 1 patients that .* holds out"):
+        train_detector(real, "tiny", RunOptions(tmp_path / "d", device="cpu", precision="32"), [drawn.path], steps=2)
+
+
+def test_boxes_below_a_pixel_are_said(gan, tmp_path):
+    small = [image("a", size=(128, 128), box=(0, 0, 4, 40)), image("b", size=(128, 128), box=(0, 0, 40, 40))]
+    write_boxes(tmp_path / "own.json", BoxesFile(version=1, images=small))
+    told = []
+    run(gan, "s.h5", n=2, boxes=tmp_path / "own.json", announce=told.append)
+    assert any("1 of 2 boxes are narrower than a pixel" in sentence for sentence in told)
