@@ -36,6 +36,12 @@ class File:
         return self._parsed[0]
 
 
+def key_of(file: Path, folder: Path) -> str:
+    """Return a file's path below a folder without its suffix."""
+    relative = file.relative_to(folder)
+    return relative.with_name(relative.name[: len(relative.name) - len(relative.suffix)]).as_posix()
+
+
 @dataclass
 class Marks:
     """What is read: a file or folder of annotations, and the scans that they are of."""
@@ -49,8 +55,7 @@ class Marks:
 
     def key(self, file: File) -> str:
         """Return what a file that is of one image calls it: its own path below the folder, without its suffix."""
-        relative = file.path.relative_to(self.path) if self.path.is_dir() else Path(file.path.name)
-        return relative.with_name(relative.name[: -len(file.path.suffix)]).as_posix()
+        return key_of(file.path, self.path if self.path.is_dir() else file.path.parent)
 
 
 @dataclass(frozen=True)

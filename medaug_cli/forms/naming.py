@@ -51,6 +51,11 @@ class ScanNames:
             )
         return chosen[0], best
 
+    def fits(self, name: str) -> bool:
+        """Tell whether a name is of a scan, or of one of several."""
+        last = "".join(_parts(name)[-1:])
+        return name in self._ids or any(one.casefold() in self._by_last for one in (last, bare(last)))
+
 
 def _parts(name: str) -> list[str]:
     plain = DRIVE.sub("", unicodedata.normalize("NFC", name.strip()).replace("\\", "/"))

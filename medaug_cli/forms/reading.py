@@ -10,7 +10,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.forms import masks
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.catalogue import FORMS, READ
-from medaug_cli.forms.form import LITTER, File, Form, Marks
+from medaug_cli.forms.form import LITTER, File, Form, Marks, key_of
 from medaug_cli.forms.naming import ScanNames, by_scan
 from medaug_cli.scans.pairing import Say
 from medaug_cli.scans.reading import Scan, suffixes
@@ -62,7 +62,9 @@ def holds_masks(path: Path) -> bool:
         return False
     files, nobody = [File(file) for file in _walk(path)], ScanNames([])
     texts = (file for file in files if file.suffix in TEXTS)
-    return any(file.suffix in suffixes() for file in files) and not any(_form_in_folder(one, nobody) for one in texts)
+    return any(file.suffix in suffixes() for file in files) and not any(
+        _form_in_folder(one, path, nobody) for one in texts
+    )
 
 
 def _sniffed(path: Path, scans: Sequence[Scan]) -> tuple[Form, list[File], list[Note]]:
@@ -81,7 +83,7 @@ def _sniffed(path: Path, scans: Sequence[Scan]) -> tuple[Form, list[File], list[
         if file.suffix in suffixes():
             pictures = True
             continue
-        form = _form_in_folder(file, names) if file.suffix in TEXTS else None
+        form = _form_in_folder(file, path, names) if file.suffix in TEXTS else None
         if form is None:
             others += [file] if file.suffix in TEXTS else []
         else:
@@ -97,15 +99,16 @@ def _sniffed(path: Path, scans: Sequence[Scan]) -> tuple[Form, list[File], list[
     raise UsageError(f"{path}: unknown annotation format; the choices are {READ}")
 
 
-def _form_in_folder(file: File, names: ScanNames) -> Form | None:
+def _form_in_folder(file: File, folder: Path, names: ScanNames) -> Form | None:
     """Return the form of a file, None for one of another purpose; raise BadInput for a broken one of a scan."""
+    of_scan = names.fits(key_of(file.path, folder))
     try:
         form = next((one for one in FORMS if one is not masks.FORM and one.sniff(file)), None)
     except BadInput:
-        if names.find(file.path.stem, str(file.path)) is not None:
+        if of_scan:
             raise
         return None
-    if form is None and file.suffix == ".txt" and names.find(file.path.stem, str(file.path)) is not None:
+    if form is None and file.suffix == ".txt" and of_scan:
         return next(one for one in FORMS if one.name == "yolo")  # which says what is wrong in it
     return form
 

@@ -198,18 +198,18 @@ def test_resume_after_half_the_scans_equals_one_run(tmp_path, monkeypatch):
     whole = made(tmp_path, boxes).path.read_bytes()
     for name in ("real.h5", "boxes.json", "preprocess.json", "preprocess.html"):
         (tmp_path / name).unlink()
-    process, seen = pipeline.process, []
+    treat, seen = pipeline.treat, []
 
     def stops(*arguments):
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(1)
-        return process(*arguments)
+        return treat(*arguments)
 
-    monkeypatch.setattr(pipeline, "process", stops)
+    monkeypatch.setattr(pipeline, "treat", stops)
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path, boxes)
-    monkeypatch.setattr(pipeline, "process", process)
+    monkeypatch.setattr(pipeline, "treat", treat)
     assert not (tmp_path / "real.h5").exists()
     assert made(tmp_path, boxes, resume=True).path.read_bytes() == whole
 

@@ -1,0 +1,259 @@
+"""Annotation files as spreadsheets, Windows and other programs write them: read as meant, or refused by name."""
+
+import pytest
+from marked import BOX, SHARES, SIZE, coco, files, labelme, pictures, plain, read, voc, yolo
+
+from medaug_cli.errors import MedaugError
+
+LESION, TUMOR = [(BOX, "lesion")], [(BOX, "tumor")]
+ROW = "50,10,66,24"
+TABLES = {
+    "semicolons and a byte order mark": ("\ufeffimage;x_min;y_min;x_max;y_max\na.png;50;10;66;24\n", LESION),
+    "decimal commas": ("image;x_min;y_min;x_max;y_max\na.png;50,0;10,0;66,0;24,0\n", LESION),
+    "Excel's hint": ("sep=;\nimage;x_min;y_min;x_max;y_max\na.png;50;10;66;24\n", LESION),
+    "tabs in UTF-16": ("image\tx_min\ty_min\tx_max\ty_max\r\na.png\t50\t10\t66\t24\r\n".encode("utf-16"), LESION),
+    "Windows' code page": ("image,label,x_min,y_min,x_max,y_max\na.png,fünf,50,10,66,24\n".encode("cp1252"),
+                           [(BOX, "fünf")]),
+    "blank rows": (f"image,x_min,y_min,x_max,y_max\n\na.png,{ROW}\n,,,,\n , , , , \n\n", LESION),
+    "empty columns at the end": (f"image,x_min,y_min,x_max,y_max,,\na.png,{ROW},,\n", LESION),
+    "blanks in header and cells": ("image, x_min , y_min, x_max, y_max\na.png , 50, 10, 66, 24\n", LESION),
+    "capital letters": (f"Image,X Min,Y Min,X Max,Y Max\na.png,{ROW}\n", LESION),
+    "a path of Windows": (f"image,x_min,y_min,x_max,y_max\nC:\\data\\scans\\a.png,{ROW}\n", LESION),
+    "a path of another machine": (f"image,x_min,y_min,x_max,y_max\n/home/me/scans/a.png,{ROW}\n", LESION),
+    "TensorFlow's names": (f"filename,width,height,class,xmin,ymin,xmax,ymax\na.png,80,60,tumor,{ROW}\n", TUMOR),
+    "RSNA's names": ("patientId,x,y,width,height,Target\na,50,10,16,14,1\n", LESION),
+    "VinDr's names": (f"image_id,class_name,class_id,x_min,y_min,x_max,y_max\na,tumor,3,{ROW}\n", TUMOR),
+    "no name of a label": (f"image,label,x_min,y_min,x_max,y_max\na.png,,{ROW}\n", LESION),
+    "another case of the suffix": (f"image,x_min,y_min,x_max,y_max\nA.PNG,{ROW}\n", LESION),
+    "NaN for a normal slice": ("image,x_min,y_min,x_max,y_max\na.png,nan,nan,nan,nan\n", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables(tmp_path, name):
+    content, expected = TABLES[name]
+    pictures(tmp_path)
+    files(tmp_path, {"boxes.csv": content})
+    assert plain(read(tmp_path, "boxes.csv")) == {"a": expected}
+
+
+OUTLINE = [50, 10, 66, 10, 66, 24, 50, 24]
+RUNS = [50 * 60 + 10, *[14, 46] * 15, 14, 80 * 60 - 65 * 60 - 24]
+# Annotations of a.png that are read as BOX
+OF_COCO = {
+    "ids that are text": {"image_id": "1", "category_id": "7"},
+    "an outline without a bbox": {"bbox": None, "segmentation": [OUTLINE]},
+    "an outline with an empty bbox": {"bbox": [], "segmentation": [OUTLINE]},
+    "an outline with a bbox of no size": {"bbox": [0, 0, 0, 0], "segmentation": [OUTLINE]},
+    "two parts of an outline": {"bbox": [], "segmentation": [OUTLINE[:6], [50, 10, 50, 24, 66, 24]]},
+    "an outline that is no list of lists": {"bbox": [], "segmentation": OUTLINE},
+    "run lengths": {"bbox": [], "segmentation": {"size": [60, 80], "counts": RUNS}},
+    "packed run lengths": {"bbox": [], "segmentation": {"size": [60, 80], "counts": "b^l2"}},
+    "numbers that are text": {"bbox": ["50", "10", "16.0", "14"]},
+}
+
+
+def packed(runs):
+    """Return run lengths as COCO packs them."""
+    text = ""
+    for i, run in enumerate(runs):
+        value = run - runs[i - 2] if i > 2 else run
+        more = True
+        while more:
+            part = value & 31
+            value >>= 5
+            more = value != (-1 if part & 16 else 0)
+            text += chr(part + 48 + (32 if more else 0))
+    return text
+
+
+@pytest.mark.parametrize("name", OF_COCO)
+def test_annotations_of_coco(tmp_path, name):
+    change = dict(OF_COCO[name])
+    if name == "packed run lengths":
+        change["segmentation"] = {"size": [60, 80], "counts": packed(RUNS)}
+    pictures(tmp_path)
+    files(tmp_path, {"boxes.json": coco(**change)})
+    assert plain(read(tmp_path, "boxes.json")) == {"a": TUMOR, "b": TUMOR}
+
+
+def test_run_lengths_are_packed_as_pycocotools_packs_them():
+    masks = pytest.importorskip("pycocotools.mask")
+    rle = masks.frPyObjects({"size": [60, 80], "counts": RUNS}, 60, 80)
+    assert rle["counts"].decode() == packed(RUNS)
+    assert masks.toBbox(rle).tolist() == [50, 10, 16, 14]
+
+
+# Files that hold BOX on a.png: name -> (files, what is read, boxes expected)
+JSONS = {
+    "COCO with paths of Windows": ({"m.json": coco(["JPEGImages\\a.png"])}, "m.json", TUMOR),
+    "COCO of two folders": ({"m/train/_annotations.coco.json": coco(["a.png"]),
+                             "m/valid/_annotations.coco.json": coco(["b.png"])}, "m", TUMOR),
+    "COCO's results that name images": ({"m.json": [{"image_id": "a", "category_id": 7, "bbox": [50, 10, 16, 14],
+                                                     "score": 0.5}]}, "m.json", [(BOX, "7")]),
+    "labelme": ({"m/a.json": labelme()}, "m", TUMOR),
+    "labelme, drawn from below": ({"m.json": labelme([(66, 24), (50, 10)])}, "m.json", TUMOR),
+    "labelme of another name": ({"m.json": labelme(path="..\\scans\\a.png")}, "m.json", TUMOR),
+    "labelme beside the pictures": ({"scans/a.json": labelme()}, "scans", TUMOR),
+    "labelme's polygon": ({"m.json": labelme([(50, 10), (66, 12), (58, 24)], "polygon")}, "m.json", TUMOR),
+    "labelme's circle": ({"m.json": labelme([(58, 17), (58, 24)], "circle")}, "m.json", [((51, 10, 65, 24), "tumor")]),
+    "labelme's mask": ({"m.json": labelme([(50, 10), (65, 23)], "mask")}, "m.json", TUMOR),
+    "VIA's polygon": ({"m.json": {"a.png1234": {"filename": "a.png", "size": 1234, "file_attributes": {}, "regions": [
+        {"shape_attributes": {"name": "polygon", "all_points_x": [50, 66, 66], "all_points_y": [10, 10, 24]},
+         "region_attributes": {"name": "tumor"}}]}}}, "m.json", TUMOR),
+    "VIA 1's regions": ({"m.json": {"a.png1234": {"filename": "a.png", "regions": {"0": {
+        "shape_attributes": {"name": "rect", "x": 50, "y": 10, "width": 16, "height": 14},
+        "region_attributes": {"side": "left", "class": "tumor"}}}}}}, "m.json", TUMOR),
+    "VIA's project": ({"m.json": {"_via_settings": {}, "_via_img_metadata": {"a.png-1": {
+        "filename": "a.png", "regions": [{"shape_attributes": {"name": "ellipse", "cx": 58, "cy": 17, "rx": 8, "ry": 7},
+                                          "region_attributes": {"type": {"tumor": True, "cyst": False}}}]}}}},
+                      "m.json", TUMOR),
+    "CVAT": ({"m.xml": '<annotations><version>1.1</version><image id="0" name="a.png" width="80" height="60">'
+                       '<box label="tumor" xtl="50" ytl="10" xbr="66" ybr="24"/></image></annotations>'},
+             "m.xml", TUMOR),
+    "CVAT's polygon": ({"m.xml": '<annotations><image name="scans/a.png" width="80" height="60"><tag label="x"/>'
+                                 '<polygon label="tumor" points="50,10;66,10;66,24"/></image></annotations>'},
+                       "m.xml", TUMOR),
+    "CVAT's turned box": ({"m.xml": '<annotations><image name="a.png"><box label="tumor" xtl="51" ytl="9" xbr="65" '
+                                    'ybr="25" rotation="90"/></image></annotations>'}, "m.xml", TUMOR),
+    "Label Studio": ({"m.json": [{"data": {"image": "/data/upload/1/0f3a2b1c-a.png"}, "annotations": [{"result": [
+        {"type": "rectanglelabels", "original_width": 80, "original_height": 60, "value": {
+            "x": 62.5, "y": 100 / 6, "width": 20, "height": 140 / 6, "rotation": 0, "rectanglelabels": ["tumor"]}},
+        ]}]}]}, "m.json", TUMOR),
+    "Label Studio's short form": ({"m.json": [{"image": "/data/local-files/?d=scans/a.png", "annotator": 1, "label": [
+        {"x": 62.5, "y": 100 / 6, "width": 20, "height": 140 / 6, "rectanglelabels": ["tumor"], "original_width": 80,
+         "original_height": 60}]}]}, "m.json", TUMOR),
+    "VOC of another name": ({"m/1.xml": voc().replace("<size>", "<filename>a.png</filename><size>")}, "m", TUMOR),
+    "VOC of no size": ({"m/a.xml": voc(size=(0, 0))}, "m", TUMOR),
+    "one XML of VOC": ({"a.xml": voc()}, "a.xml", TUMOR),
+    "VOC's polygon": ({"m/a.xml": "<annotation><object><name>tumor</name><polygon><x1>51</x1><y1>11</y1><x2>66</x2>"
+                                  "<y2>11</y2><x3>60</x3><y3>24</y3></polygon></object></annotation>"}, "m", TUMOR),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JSONS)
+def test_files_of_other_programs(tmp_path, name):
+    content, marks, expected = JSONS[name]
+    pictures(tmp_path)
+    files(tmp_path, content)
+    assert plain(read(tmp_path, marks))["a"] == expected
+
+
+YAML = "train: ../train/images\nnc: 1\nnames: ['tumor']\n"
+POLYGON = " ".join(str(v) for x, y in ((50, 10), (66, 10), (66, 24), (50, 24)) for v in (x / 80, y / 60))
+FOLDERS = {
+    "names two folders up": ({"ds/data.yaml": YAML, "ds/train/labels/a.txt": yolo()}, "ds/train/labels", TUMOR),
+    "names in a YAML of another name": ({"ds/brain.yaml": YAML, "ds/labels/a.txt": yolo()}, "ds/labels", TUMOR),
+    "names as a table": ({"ds/data.yaml": "names:\n  0: tumor\n", "ds/a.txt": yolo()}, "ds", TUMOR),
+    "obj.names": ({"ds/obj.names": "tumor\r\ncyst\r\n", "ds/obj_train_data/a.txt": yolo()}, "ds/obj_train_data", TUMOR),
+    "classes.txt below": ({"ds/labels/classes.txt": "tumor\n", "ds/labels/a.txt": yolo()}, "ds", TUMOR),
+    "Roboflow's readme": ({"ds/README.dataset.txt": "# brain", "ds/data.yaml": YAML, "ds/labels/a.txt": yolo()},
+                          "ds", TUMOR),
+    "a list of pictures": ({"ds/train.txt": "data/a.png", "ds/obj.names": "tumor", "ds/a.txt": yolo()}, "ds", TUMOR),
+    "files of macOS": ({"ds/classes.txt": "tumor", "ds/a.txt": yolo(), "ds/._a.txt": b"\x00\x05\x16\x07",
+                        "ds/__MACOSX/a.txt": b"\x00"}, "ds", TUMOR),
+    "copies of Jupyter": ({"ds/classes.txt": "tumor", "ds/a.txt": yolo(),
+                           "ds/.ipynb_checkpoints/a-checkpoint.txt": yolo()}, "ds", TUMOR),
+    "a cache": ({"ds/classes.txt": "tumor", "ds/a.txt": yolo(), "ds/labels.cache": b"\x93"}, "ds", TUMOR),
+    "a polygon": ({"ds/classes.txt": "tumor", "ds/a.txt": f"0 {POLYGON}\n"}, "ds", TUMOR),
+    "a class with a decimal point": ({"ds/classes.txt": "tumor", "ds/a.txt": yolo("0.0")}, "ds", TUMOR),
+    "a score behind the box": ({"ds/classes.txt": "tumor", "ds/a.txt": yolo(0, 0.73)}, "ds", TUMOR),
+    "keypoints behind the box": ({"ds/data.yaml": YAML + "kpt_shape: [2, 3]\n",
+                                  "ds/a.txt": yolo(0, *[0.5, 0.5, 2] * 2)}, "ds", TUMOR),
+    "tabs and ends of lines of Windows": ({"ds/classes.txt": "tumor\r\n", "ds/a.txt": yolo().replace(" ", "\t")[:-1] +
+                                           "\r\n\r\n"}, "ds", TUMOR),
+    "decimal commas": ({"ds/classes.txt": "tumor", "ds/a.txt": yolo().replace(".", ",")}, "ds", TUMOR),
+    "no names": ({"ds/a.txt": yolo()}, "ds", [(BOX, "class0")]),
+    "a normal slice": ({"ds/a.txt": ""}, "ds", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_of_yolo(tmp_path, name):
+    content, marks, expected = FOLDERS[name]
+    pictures(tmp_path)
+    files(tmp_path, content)
+    found = read(tmp_path, marks)
+    assert plain(found) == {"a": expected}
+    said = " ".join(map(str, found.notes))
+    assert ("no name of the classes class0" in said) == (name == "no names")
+    assert ("README" in said) == ("readme" in name)
+
+
+# Pictures, the name that an annotation has, and the picture that is meant
+NAMES = {
+    "the only one of its name": (["p1/a.png", "p2/b.png"], "a", "a"),
+    "the folder tells": (["p1/1.png", "p2/1.png"], "p2/1.png", "p2-1"),
+    "folders of kinds say nothing": (["train/images/1.png", "test/images/1.png"], "test/labels/1", "test-images-1"),
+    "a path of another machine": (["p1/1.png", "p2/1.png"], "D:\\sets\\p1\\1.png", "p1-1"),
+    "another suffix": (["a.png"], "a.jpg", "a"),
+    "another case": (["Scan1.PNG"], "scan1.png", "Scan1"),
+    "the same case first": (["Scan1.png", "scan1.png"], "scan1.png", "scan1"),
+    "an accent in two parts": (["caf\u00e9.png"], "cafe\u0301.png", "caf-"),
+    "blanks around it": (["a.png"], " a.png ", "a"),
+    "a relative path": (["p1/a.png"], "./scans/p1/a.png", "a"),
+    "dots in a name": (["1.2.840.png", "1.2.png"], "1.2.840.png", "1.2.840"),
+    "an id": (["p 1/1.png", "p2/1.png"], "p-1-1", "p-1-1"),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_names_of_pictures(tmp_path, case):
+    names, said, meant = NAMES[case]
+    scans = pictures(tmp_path, names)
+    if "scan1.png" in names and len(list(scans.iterdir())) < len(names):
+        pytest.skip("this disk does not tell small and capital letters apart")
+    files(tmp_path, {"boxes.json": coco([said])})
+    found = read(tmp_path, "boxes.json").scans
+    (name,) = found
+    assert name.startswith(meant)
+
+
+def test_labels_of_equal_names_in_the_folders_of_patients(tmp_path):
+    pictures(tmp_path, ["p1/slice1.png", "p2/slice1.png"])
+    other = (0.5, 0.5, 0.25, 0.5)
+    files(tmp_path, {"labels/classes.txt": "tumor", "labels/p1/slice1.txt": yolo(),
+                     "labels/p2/slice1.txt": yolo(shares=other)})  # fmt: skip
+    assert plain(read(tmp_path, "labels")) == {"p1-slice1": TUMOR, "p2-slice1": [((30, 15, 50, 45), "tumor")]}
+
+
+REFUSED = {
+    "a name that two pictures have": ({"m.json": coco(["1.png"])}, "m.json", r"p1/1\.png or p2/1\.png"),
+    "a patient that is not there": ({"m/p1/1.txt": yolo(), "m/p3/1.txt": yolo()}, "m", "p1/1.png or p2/1.png"),
+    "COCO without annotations": ({"m.json": {"images": [{"id": 1, "file_name": "a.png"}], "categories": []}}, "m.json",
+                                 r"m\.json looks like COCO JSON, but it has no annotations"),
+    "an image id that is unknown": ({"m.json": coco(["p1/1.png"], image_id=9)}, "m.json", "annotation 0: image_id 9"),
+    "neither bbox nor outline": ({"m.json": coco(["p1/1.png"], bbox=None)}, "m.json", "annotation 0: neither"),
+    "a project of VIA 3": ({"m.json": {"project": {}, "metadata": {}, "file": {}, "view": {}}}, "m.json", "VIA 3"),
+    "a video of CVAT": ({"m.xml": "<annotations><track/></annotations>"}, "m.xml", "videos"),
+    "a brush of Label Studio": ({"m.json": [{"data": {"image": "/x/p1/1.png"}, "annotations": [{"result": [
+        {"type": "brushlabels", "value": {"rle": [1]}}]}]}]}, "m.json", "brush"),
+    "another JSON": ({"m.json": {"objects": []}}, "m.json", "unknown annotation format; the choices are .*labelme"),
+    "a text of another kind": ({"m.doc": "x"}, "m.doc", "unknown annotation format; the choices are"),
+    "pixels for shares": ({"m/p1/1.txt": "0 50 10 16 14\n"}, "m", r"1\.txt, line 1.*shares lie between 0 and 1"),
+    "four numbers": ({"m/p1/1.txt": "0 0.5 0.5 0.2\n"}, "m", r"1\.txt, line 1: expected a class number"),
+    "a name for a class": ({"m/p1/1.txt": "tumor 0.5 0.5 0.2 0.2\n"}, "m", r"1\.txt, line 1: expected a class number"),
+    "two forms in a folder": ({"m/p1/1.txt": yolo(), "m/p1/1.xml": voc()}, "m", "several formats"),
+    "a CSV without corners": ({"m.csv": "image,label\np1/1.png,x\n"}, "m.csv", "lacks the columns x_max.*it has image"),
+    "a CSV with a hole": ({"m.csv": "image,x_min,y_min,x_max,y_max\np1/1.png,50,10,,24\n"}, "m.csv",
+                          "line 2: expected the numbers of a box.*x_max blank"),
+    "a comma within a number": ({"m.csv": 'image,x_min,y_min,x_max,y_max\np1/1.png,"1,050",10,66,24\n'}, "m.csv",
+                                "line 2"),
+    "a row without an image": ({"m.csv": "image,x_min,y_min,x_max,y_max\n,50,10,66,24\n"}, "m.csv", "line 2.*no image"),
+    "another size": ({"m.csv": "filename,width,height,xmin,ymin,xmax,ymax\np1/1.png,80,60,5,5,9,9\n"
+                               "p1/1.png,81,60,5,5,9,9\n"}, "m.csv", "line 3.*two sizes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_named(tmp_path, name):
+    content, marks, said = REFUSED[name]
+    pictures(tmp_path, ["p1/1.png", "p2/1.png"])
+    files(tmp_path, content)
+    with pytest.raises(MedaugError, match=f"(?s){said}"):
+        read(tmp_path, marks)
+
+
+def test_the_shares_are_those_of_the_box():
+    x, y, width, height = SHARES
+    assert ((x - width / 2) * SIZE[0], (y + height / 2) * SIZE[1]) == pytest.approx((BOX[0], BOX[3]))
