@@ -50,6 +50,7 @@ class ImageBoxes(Strict):
     split: Split | None = None
     label: str | None = None
     file: str | None = None
+    spacing: list[Annotated[float, Field(gt=0)]] | None = None  # mm between pixels, x first
     boxes: list[LabelledBox] = []
 
     @property
@@ -60,6 +61,8 @@ class ImageBoxes(Strict):
     @model_validator(mode="after")
     def _inside(self) -> Self:
         size = self.spatial[::-1]
+        if self.spacing is not None and len(self.spacing) != len(size):
+            raise ValueError(f"the spacing of image {self.id!r} must have {len(size)} numbers")
         for item in self.boxes:
             if len(item.box) != 2 * len(size):
                 raise ValueError(f"box {item.box} of image {self.id!r} must have {2 * len(size)} numbers")

@@ -11,6 +11,7 @@ import typer
 from medaug_cli import __version__
 from medaug_cli.commands import console
 from medaug_cli.commands.boxes import boxes
+from medaug_cli.commands.console import answering
 from medaug_cli.commands.detect import detect
 from medaug_cli.commands.doctor import doctor
 from medaug_cli.commands.evaluate import evaluate
@@ -25,6 +26,7 @@ from medaug_cli.commands.train_detector import train_detector
 from medaug_cli.commands.train_gan import train_gan
 from medaug_cli.commands.tsne import tsne
 from medaug_cli.errors import Interrupted, MedaugError
+from medaug_cli.trouble import summary, written_report
 
 UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
 
@@ -35,20 +37,20 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode=None,
 )
-app.command("preprocess")(preprocess)
-app.command("train-gan")(train_gan)
-app.command("synthesize")(synthesize)
-app.command("filter")(filter)
-app.command("train-detector")(train_detector)
-app.command("evaluate")(evaluate)
-app.command("detect")(detect)
-app.command("export")(export)
-app.command("tsne")(tsne)
-app.command("study")(study)
+app.command("preprocess")(answering(preprocess))
+app.command("train-gan")(answering(train_gan))
+app.command("synthesize")(answering(synthesize))
+app.command("filter")(answering(filter))
+app.command("train-detector")(answering(train_detector))
+app.command("evaluate")(answering(evaluate))
+app.command("detect")(answering(detect))
+app.command("export")(answering(export))
+app.command("tsne")(answering(tsne))
+app.command("study")(answering(study))
 app.add_typer(plugins, name="plugins")
-app.command("doctor")(doctor)
+app.command("doctor")(answering(doctor))
 app.add_typer(store, name="store")
-app.command("boxes")(boxes)
+app.command("boxes")(answering(boxes))
 
 
 def _print_version(asked: bool) -> None:
@@ -79,15 +81,22 @@ def main() -> None:
         _stop(str(error), error.exit_code)
     except OSError as error:
         if error.errno not in UNWRITABLE:
-            raise
+            _report(error)
         place = error.filename2 or error.filename or "the result"
         _stop(f"{place} cannot be written ({error.strerror or error}); nothing that existed is changed", 1)
+    except Exception as error:
+        _report(error)
 
 
 def _interrupt(number: int, frame: object) -> Never:
     raise Interrupted("interrupted; nothing that was published is changed, and --resume goes on with long work")
 
 
+def _report(error: Exception) -> Never:
+    console.say(f"medaug: {summary(error)}".replace("\n", " "))
+    _stop(written_report(error), 1)
+
+
 def _stop(sentence: str, code: int) -> Never:
-    console.say(f"medaug: {sentence}")
+    console.say(f"medaug: {sentence}".replace("\n", " "))
     sys.exit(code)

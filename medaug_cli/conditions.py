@@ -23,6 +23,7 @@ class Template:
     id: str
     boxes: np.ndarray  # (m, 2*d) float32
     labels: np.ndarray  # (m,) int64
+    spacing: tuple[float, ...] | None = None  # mm between the generator's pixels in numpy axis order
 
 
 def templates(path: Path, file: BoxesFile, spec: ImageSpec, training_patients: Collection[str] = ()) -> list[Template]:
@@ -53,7 +54,8 @@ def templates(path: Path, file: BoxesFile, spec: ImageSpec, training_patients: C
                 f"{path}: image {image.id} has the label {sorted(unknown)[0]!r}; the generator knows {known}"
             )
         labels = np.array([number[name] for name in names], np.int64)
-        found.append(Template(image.id, scaled(boxes, image.spatial, spec.spatial), labels))
+        spacing = None if image.spacing is None else _resized(image.spacing[::-1], image.spatial, spec.spatial)
+        found.append(Template(image.id, scaled(boxes, image.spatial, spec.spatial), labels, spacing))
     if not found:
         raise BadInput(f"{path} has no box at all: there is nothing to ask the generator for")
     return found
@@ -87,6 +89,11 @@ def _refuse_stretched(path: Path, image: ImageBoxes, spec: ImageSpec) -> None:
 def specks(choices: Sequence[Template], spec: ImageSpec) -> int:
     """Return how many boxes are narrower than a pixel at the generator's size."""
     return sum(int(((t.boxes[:, spec.dims :] - t.boxes[:, : spec.dims]).min(1) < LEAST_SIDE).sum()) for t in choices)
+
+
+def _resized(spacing: Sequence[float], old: tuple[int, ...], new: tuple[int, ...]) -> tuple[float, ...]:
+    """Return the mm between pixels (d,) of an image that is resized."""
+    return tuple(step * a / b for step, a, b in zip(spacing, old, new, strict=True))
 
 
 def choose(choices: Sequence[Template], seed: int, index: int) -> Template:

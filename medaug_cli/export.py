@@ -100,7 +100,7 @@ def _nifti(store: Store, chosen: Sequence[int], out: Path, report: Report) -> No
         (out / "masks").mkdir()
     images = []
     for i in chosen:
-        spacing = _spacing(store, i)
+        spacing = store.spacing_of(i) or [1.0] * store.spec.dims
         _write_nifti(out / "images" / f"{store.ids[i]}.nii.gz", store.images[i], spacing)
         if store.masks is not None:
             _write_nifti(out / "masks" / f"{store.ids[i]}.nii.gz", store.masks[i][None], spacing)
@@ -109,15 +109,7 @@ def _nifti(store: Store, chosen: Sequence[int], out: Path, report: Report) -> No
     write_boxes(out / "boxes.json", BoxesFile(version=1, images=images))
 
 
-def _spacing(store: Store, i: int) -> tuple[float, ...]:
-    """Return the mm of a pixel, x first: those of a cube, and else 1, as of slices a store keeps none."""
-    found = store.details[i].get("spacing")
-    if isinstance(found, list) and len(found) == store.spec.dims:
-        return tuple(float(step) for step in found)
-    return (1.0,) * store.spec.dims
-
-
-def _write_nifti(path: Path, image: np.ndarray, spacing: tuple[float, ...]) -> None:
+def _write_nifti(path: Path, image: np.ndarray, spacing: list[float]) -> None:
     """Write one image (c, *s)."""
     import SimpleITK as sitk
 
@@ -133,7 +125,7 @@ def _image_boxes(store: Store, i: int, file: str) -> ImageBoxes:
     boxes = zip(store.boxes[i].astype(np.float64).tolist(), store.labels[i], strict=True)
     return ImageBoxes(
         id=store.ids[i], width=width, height=height, depth=deep[0] if deep else None, patient=store.patients[i],
-        split=str(store.splits[i]), file=file,  # type: ignore[arg-type]
+        split=str(store.splits[i]), file=file, spacing=store.spacing_of(i),  # type: ignore[arg-type]
         boxes=[LabelledBox(box=box, label=store.spec.label_names[label]) for box, label in boxes],
     )  # fmt: skip
 

@@ -42,7 +42,9 @@ def plugin_states(load: bool = False) -> list[PluginState]:
     plugin's own file are seen, failures deeper in are not.
     """
     _missing_import.cache_clear()  # something may have been installed since
-    return [state for kind in registry.GROUPS for state in _states(kind, load)]
+    listed = [state for kind in registry.GROUPS for state in _states(kind, load)]
+    broken = registry.unreadable()
+    return listed + [PluginState("unknown", "?", name, "?", "", "does not load", why) for name, why in broken.items()]
 
 
 def _states(kind: str, load: bool) -> list[PluginState]:
@@ -60,7 +62,7 @@ def _state(plugin: registry.Plugin, clash: bool, load: bool) -> PluginState:
             registry.find(plugin.kind, plugin.name)
         elif load:
             registry.load(plugin.kind, plugin.name)
-        elif reason := _missing_import(plugin.entry.module):
+        elif reason := _missing_import(plugin.module):
             state = "does not load"
     except MissingPlugin as error:
         state, reason = ("name clash" if clash else "does not load"), str(error)

@@ -45,8 +45,9 @@ class StoredImage:
 class Reader(Protocol):
     """A dataclass that reads one format of scans; nothing is inherited.
 
-    `capabilities.dims` is (2,) for pictures, (3,) for volumes, and (2, 3) where `group` says which is which. Three
+    `capabilities.dims` is (2,) for pictures, (3,) for volumes, and (2, 3) where `group` says which is which. Four
     methods are optional: `claims(path) -> bool` knows by its content a file that no suffix gives away,
+    `flat(path) -> bool` a picture among volumes,
     `group(files, root, say) -> list[ScanFiles]` puts together the files of each scan where that is not one file, and
     `read_labels(files) -> StoredImage` reads a mask, where its values are not those of the picture, as with a palette.
     """

@@ -4,10 +4,10 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from medaug_cli.errors import MissingPlugin, UsageError
+from medaug_cli.errors import MedaugError, MissingPlugin, UsageError
 
 if TYPE_CHECKING:
     from medaug_cli.plugin import Capabilities
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 GROUPS = {
     "generator": "medaug.generators", "detector": "medaug.detectors", "classifier": "medaug.classifiers",
     "segmenter": "medaug.segmenters", "reader": "medaug.readers", "stripper": "medaug.strippers",
+}  # fmt: skip
+METHODS = {
+    "generator": ("fit", "sample", "state_dict", "load_state_dict"),
+    **dict.fromkeys(("detector", "classifier", "segmenter"), ("fit", "predict", "state_dict", "load_state_dict")),
+    "reader": ("read",), "stripper": ("extract",),
 }  # fmt: skip
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
 
@@ -29,6 +34,31 @@ class Plugin:
     version: str
     entry: EntryPoint
 
+    @property
+    def module(self) -> str:
+        """Return the module that holds it; raise MissingPlugin where its entry point names none."""
+        try:
+            return self.entry.module
+        except AttributeError as error:
+            raise MissingPlugin(
+                f"the {self.kind} {self.name!r} of {self.distribution} has the entry point {self.entry.value!r}; "
+                "expected module:Class"
+            ) from error
+
+
+_loaded: dict[str, Plugin] = {}  # module -> the plugin that was last loaded from it
+
+
+def owner(module: str) -> Plugin | None:
+    """Return the loaded plugin that a module belongs to: its own, one below it, or one beside it in its package."""
+    for own, plugin in _loaded.items():
+        package = own.partition(".")[0]
+        shared = package in ("medaug_plugins", "medaug_cli")  # by many plugins, so that only the module tells
+        home = own if shared else package
+        if module == home or module.startswith(f"{home}."):
+            return plugin
+    return None
+
 
 def installed(kind: str) -> list[Plugin]:
     """Return the installed plugins of a kind by name, importing none of them."""
@@ -36,12 +66,40 @@ def installed(kind: str) -> list[Plugin]:
         raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(GROUPS)}")
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
     found = {}
-    for entry in entry_points(group=GROUPS[kind]):
+    for entry in _entries(GROUPS[kind]):
         distribution = entry.dist.name if entry.dist else "unknown"
         version = entry.dist.version if entry.dist else "unknown"
         if entry.name not in disabled:
             found[entry.name, distribution] = Plugin(kind, entry.name, distribution, version, entry)
     return sorted(found.values(), key=lambda plugin: (plugin.name, plugin.distribution))
+
+
+def _entries(group: str) -> list[EntryPoint]:
+    """Return the entry points of a group, without the distributions whose list of them cannot be read."""
+    try:
+        return list(entry_points(group=group))
+    except Exception:
+        return [
+            entry for distribution in distributions() for entry in _own_entries(distribution) if entry.group == group
+        ]
+
+
+def _own_entries(distribution: Distribution) -> list[EntryPoint]:
+    try:
+        return list(distribution.entry_points)
+    except Exception:
+        return []
+
+
+def unreadable() -> dict[str, str]:
+    """Return the distributions whose list of entry points cannot be read, and why."""
+    found = {}
+    for distribution in distributions():
+        try:
+            list(distribution.entry_points)
+        except Exception as error:
+            found[str(distribution.name)] = f"its entry_points.txt cannot be read ({type(error).__name__}: {error})"
+    return found
 
 
 def names(kind: str) -> list[str]:
@@ -65,19 +123,26 @@ def find(kind: str, name: str) -> Plugin:
 
 def load(kind: str, name: str) -> type:
     """Import a plugin and return its class; raise MissingPlugin with the reason if it does not load."""
-    from medaug_cli.plugin import API_VERSION  # brings numpy, which a mere listing need not wait for
+    from medaug_cli.plugin import API_VERSION, Capabilities  # brings numpy, which a mere listing need not wait for
 
     plugin = find(kind, name)
+    whose = f"the {kind} {name!r} of {plugin.distribution}"
+    _loaded[plugin.module] = plugin
     try:
         cls = plugin.entry.load()
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise MissingPlugin(f"the {kind} {name!r} of {plugin.distribution} does not load ({reason})") from error
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MissingPlugin(f"{whose} does not load ({reason})") from error
     if not (isinstance(cls, type) and is_dataclass(cls) and hasattr(cls, "capabilities")):
-        raise MissingPlugin(f"the {kind} {name!r} of {plugin.distribution} is no dataclass with capabilities")
+        raise MissingPlugin(f"{whose} is no dataclass with capabilities")
+    if kind != "reader" and not isinstance(cls.capabilities, Capabilities):
+        raise MissingPlugin(f"{whose} has capabilities of the type {type(cls.capabilities).__name__}")
+    missing = [method for method in METHODS[kind] if not callable(getattr(cls, method, None))]
+    if missing:
+        raise MissingPlugin(f"{whose} has no method {' and no method '.join(missing)}")
     wanted = getattr(cls, "api_version", API_VERSION)
     if wanted != API_VERSION:
-        raise MissingPlugin(f"the {kind} {name!r} is made for plugin API {wanted}, this medaug has {API_VERSION}")
+        raise MissingPlugin(f"{whose} is made for plugin API {wanted}, this medaug has {API_VERSION}")
     return cls
 
 
@@ -89,7 +154,10 @@ def capabilities(kind: str, name: str) -> "Capabilities":
 def build(kind: str, name: str, settings: Mapping[str, Any]) -> Any:
     """Return a plugin with its settings (text or values); raise UsageError for one it does not take."""
     cls = load(kind, name)
-    hints = get_type_hints(cls)
+    try:
+        hints = get_type_hints(cls)
+    except Exception as error:
+        raise MissingPlugin(f"the {kind} {name!r} has a setting whose type cannot be told ({error})") from error
     known = {field.name: field for field in fields(cls) if field.init}
     values = {}
     for key, value in settings.items():
@@ -99,7 +167,13 @@ def build(kind: str, name: str, settings: Mapping[str, Any]) -> Any:
             raise UsageError(f"{name} has no setting {key!r}; {hint}it has {', '.join(known)}")
         values[key] = _typed(name, key, hints[key], value)
         _check_limits(name, key, values[key], known[key].metadata)
-    return cls(**values)
+    try:
+        return cls(**values)
+    except MedaugError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MissingPlugin(f"the {kind} {name!r} cannot be built ({reason})") from error
 
 
 def _typed(name: str, key: str, kind: Any, value: Any) -> Any:

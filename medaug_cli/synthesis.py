@@ -1,7 +1,7 @@
 """Draw a synthetic store from a trained generator, block by block."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,18 +173,28 @@ def _draw(
     chosen = [choose(choices, seed, i) for i in numbers]
     conditions = [condition_of(t, spec, options.jitter, seed, i) for t, i in zip(chosen, numbers, strict=True)]
     seeds = [image_seed(seed, i) for i in numbers]
-    images = _in_batches(generator, conditions, seeds, options.batch)
+    images = _in_batches(generator, metadata.name, conditions, seeds, options.batch)
     drawn = zip(numbers, chosen, conditions, seeds, images, strict=True)
     for i, template, condition, own_seed, image in drawn:
         yield _record(i, template, condition, own_seed, image, metadata)
 
 
 def _in_batches(
-    generator: Any, conditions: Sequence[Condition], seeds: Sequence[int], batch: int
+    generator: Any, name: str, conditions: Sequence[Condition], seeds: Sequence[int], batch: int
 ) -> Iterator[np.ndarray | Drawn]:
+    """Yield an image a condition; raise BadInput where a generator gives fewer, or more."""
     for start in range(0, len(seeds), batch):
-        stop = start + batch
-        yield from generator.sample(conditions[start:stop], seeds[start:stop])
+        asked = conditions[start : start + batch]
+        drawn = generator.sample(asked, seeds[start : start + batch])
+        if not isinstance(drawn, Iterable):
+            raise BadInput(f"the generator {name} drew no images, but a {type(drawn).__name__}")
+        count = 0
+        for count, image in enumerate(drawn, start=1):
+            if count > len(asked):
+                raise BadInput(f"the generator {name} drew more than {len(asked)} images for {len(asked)} conditions")
+            yield image
+        if count < len(asked):
+            raise BadInput(f"the generator {name} drew {count} images for {len(asked)} conditions")
 
 
 def _record(
@@ -213,6 +223,7 @@ def _record(
         source=metadata.name,
         seed=seed,
         mask=drawn.mask,
+        spacing=template.spacing,
         details={"condition": template.id},
     )
 

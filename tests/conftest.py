@@ -8,7 +8,8 @@ from chromium import BROWSER
 from hypothesis import settings
 
 from medaug_cli import registry
-from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
+from medaug_cli.boxes import write_boxes
+from medaug_cli.preprocess.results import training_boxes
 from medaug_cli.store import Record, StoreInfo, StoreWriter
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -18,6 +19,16 @@ TINY = (
     EntryPoint("tiny", "tiny:TinyGenerator", "medaug.generators"),
     EntryPoint("tiny", "tiny:TinyDetector", "medaug.detectors"),
 )
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed-offset", type=int, default=0, help="add this to the seed of every test that learns")
+
+
+@pytest.fixture
+def training_seed(request):
+    """Return the seed of a test that learns; its margins must hold for any."""
+    return request.config.getoption("--seed-offset")
 
 
 @pytest.fixture
@@ -61,18 +72,7 @@ def make_store(path, records=None, labels=("lesion",), **options):
     for i, record in enumerate(records if records is not None else make_records(labels=labels, **options)):
         writer.add(i, [record])
     store = writer.publish()
-    height, width = store.spec.spatial[-2:]
-    images = [
-        ImageBoxes(
-            id=store.ids[i], width=width, height=height, patient=store.patients[i], split="train",
-            boxes=[
-                LabelledBox(box=box.tolist(), label=store.spec.label_names[label])
-                for box, label in zip(store.boxes[i], store.labels[i], strict=True)
-            ],
-        )
-        for i in store.indices("train")
-    ]  # fmt: skip
-    write_boxes(path.parent / "boxes.json", BoxesFile(version=1, images=images))
+    write_boxes(path.parent / "boxes.json", training_boxes(store))
     return store
 
 

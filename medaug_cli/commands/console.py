@@ -1,11 +1,13 @@
 """How commands speak: results on stdout, everything else on stderr."""
 
 import json
+import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import Any, ParamSpec, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from medaug_cli.commands.table_lines import table_lines
 from medaug_cli.tables import Table, printable
 
+Params = ParamSpec("Params")
 QUIET_SECONDS = 30.0  # between lines where stderr is no terminal
 
 # names and paths are shown as they are: no markup in brackets, no emoji between colons
@@ -27,6 +30,7 @@ def say(sentence: str) -> None:
 
 def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
     """Print the result: one JSON object (ASCII, whatever the terminal takes), or a text for a person."""
+    _release_stdout()
     if as_json:
         sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
     else:
@@ -35,10 +39,52 @@ def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
 
 def show(table: Table) -> None:
     """Print a table and its notes on stdout."""
+    _release_stdout()
     for line in table_lines(table, results.width):
         results.print(line)
     for sentence in table.notes:
         results.print(printable(sentence), style="dim")
+
+
+def answering(command: Callable[Params, None]) -> Callable[Params, None]:
+    """Keep stdout for a command's answer: what plugins and their libraries print there goes to stderr."""
+
+    @wraps(command)
+    def run(*args: Params.args, **kwargs: Params.kwargs) -> None:
+        _reserve_stdout()
+        try:
+            command(*args, **kwargs)
+        except SystemExit as error:  # commands leave by typer.Exit; this is a plugin or a library
+            raise RuntimeError(f"it asked to exit: {error}") from error
+        finally:
+            _release_stdout()
+
+    return run
+
+
+_reserved: list[tuple[TextIO, int | None]] = []  # the stdout of a command that has not answered, its descriptor's copy
+
+
+def _reserve_stdout() -> None:
+    if _reserved:
+        return
+    stdout, copy = sys.stdout, None
+    if sys.__stdout__ is not None and stdout is sys.__stdout__:  # for programs that plugins start
+        with suppress(OSError, ValueError):
+            stdout.flush()
+            copy = os.dup(1)
+            os.dup2(2, 1)
+    _reserved.append((stdout, copy))
+    sys.stdout = sys.stderr
+
+
+def _release_stdout() -> None:
+    while _reserved:
+        stdout, copy = _reserved.pop()
+        sys.stdout = stdout
+        if copy is not None:
+            os.dup2(copy, 1)
+            os.close(copy)
 
 
 class Bar:

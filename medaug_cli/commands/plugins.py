@@ -15,6 +15,7 @@ Kind = Annotated[str | None, typer.Option(help="generator or detector, where bot
 
 
 @app.callback()
+@console.answering
 def plugins(
     context: typer.Context,
     load: Annotated[bool, typer.Option("--load", help="Import each plugin, and say which does not load.")] = False,
@@ -39,6 +40,7 @@ def plugins(
 
 
 @app.command()
+@console.answering
 def check(
     name: Name,
     kind: Kind = None,
@@ -68,6 +70,7 @@ def check(
 
 
 @app.command()
+@console.answering
 def show(name: Name, kind: Kind = None, as_json: options.AsJson = False) -> None:
     """Show what a plugin takes, what it can do, and each of its settings.
 

@@ -39,6 +39,7 @@ def cubes(treated: Treated) -> Outcome:
                 boxes=boxes[kept],
                 labels=[label for label, ok in zip(labels, kept, strict=True) if ok],
                 placement=placement,
+                spacing=treated.spacing,
                 steps=treated.steps | {"lesion": number, "spacing": [recipe.region_mm / recipe.size] * 3},
             )
         )

@@ -78,11 +78,12 @@ def record_of(
     boxes: np.ndarray,
     labels: list[str],
     placement: Placement,
+    spacing: tuple[float, ...] | None,
     steps: dict[str, Any],
 ) -> Record:
     """Return the record of an image (c, *s) from 0 to 1 with the boxes (m, 2*d) that are kept; count them.
 
-    `lesion` (*s) becomes its mask, where the recipe wants one.
+    `lesion` (*s) becomes its mask, where the recipe wants one; `spacing` is mm between the scan's pixels or voxels.
     """
     moved = placement.boxes(boxes)
     d = moved.shape[1] // 2
@@ -102,8 +103,15 @@ def record_of(
         patient="",
         split="",
         mask=mask,
+        spacing=None if spacing is None else placed_spacing(spacing, placement),
         details={"file": report.file, "placement": placement.details(), "strip": report.strip, **steps},
     )
+
+
+def placed_spacing(spacing: tuple[float, ...], placement: Placement) -> tuple[float, ...]:
+    """Return mm between the pixels of a placed image (d,) from those of its scan, of which a slice has the last two."""
+    scale = placement.scale
+    return tuple((np.array(spacing[-len(scale) :], np.float64) / scale).tolist())
 
 
 def doubt_cover(report: SliceReport, boxes: np.ndarray, brain: np.ndarray | None) -> None:

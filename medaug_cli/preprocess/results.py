@@ -56,6 +56,7 @@ def training_boxes(store: Store) -> BoxesFile:
                 depth=deep[0] if deep else None,
                 patient=store.patients[i],
                 split="train",
+                spacing=store.spacing_of(i),
                 boxes=boxes,
             )
         )

@@ -63,6 +63,7 @@ def _slice(treated: Treated, z: int | None, stripped: Stripped, placement: Place
         boxes=boxes[kept],
         labels=[label for label, ok in zip(labels, kept, strict=True) if ok],
         placement=placement,
+        spacing=treated.spacing,
         steps=treated.steps if z is None else treated.steps | {"slice": z},
     )
     return record, report

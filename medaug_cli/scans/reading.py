@@ -104,11 +104,17 @@ def is_volume_reader(reader: Any) -> bool:
     return 3 in reader.capabilities.dims
 
 
+def is_flat(reader: Any, path: Path) -> bool:
+    """Tell whether a file of a reader of volumes holds a picture."""
+    return suffix_of(path) in reader.suffixes and hasattr(reader, "flat") and bool(reader.flat(path))
+
+
 def is_volume_file(path: Path) -> bool | None:
-    """Tell whether a file's suffix is of volumes rather than pictures; None where it may be of both, or of neither."""
+    """Tell whether a file is a volume rather than a picture; None where its suffix may be of both, or of neither."""
     kinds = {3 in one.capabilities.dims for one in readers().values() if suffix_of(path) in one.suffixes}
     kinds |= {2 not in one.capabilities.dims for one in readers().values() if suffix_of(path) in one.suffixes}
-    return kinds.pop() if len(kinds) == 1 else None
+    kind = kinds.pop() if len(kinds) == 1 else None
+    return False if kind and any(is_flat(one, path) for one in readers().values()) else kind
 
 
 def suffix_of(path: Path) -> str:

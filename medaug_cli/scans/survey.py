@@ -13,6 +13,7 @@ from medaug_cli.scans.pairing import CHANNEL, CHANNEL_FOLDERS, MODALITY, listed,
 from medaug_cli.scans.reading import (
     Scan,
     broken_readers,
+    is_flat,
     is_volume_reader,
     reader_of,
     readers,
@@ -161,7 +162,8 @@ def _single_files(reader: str, paths: Sequence[Path], root: Path, volume: bool) 
     for path, stem in zip(paths, stems, strict=True):
         relative = path.relative_to(root).as_posix()
         name = relative[: len(relative) - len(suffix_of(path))] if clash else stem
-        scans.append(Scan(safe_id(name), path, relative, volume, reader=reader, shown=relative))
+        own = volume and not is_flat(readers()[reader], path)
+        scans.append(Scan(safe_id(name), path, relative, own, reader=reader, shown=relative))
     return scans
 
 

@@ -67,8 +67,19 @@ class Store:
     @cached_property
     def spacing(self) -> np.ndarray:
         """Return the mm between pixels of each image in numpy axis order, (n, d) float32, NaN where unknown."""
-        known = self.columns.spacing
-        return np.full((len(self), self.spec.dims), np.nan, np.float32) if known is None else known
+        if self.columns.spacing is not None:
+            return self.columns.spacing
+        spacing = np.full((len(self), self.spec.dims), np.nan, np.float32)
+        for i, details in enumerate(self.details):  # where stores of before kept that of cubes
+            said = details.get("spacing")
+            if isinstance(said, list) and len(said) == self.spec.dims:
+                spacing[i] = said
+        return spacing
+
+    def spacing_of(self, index: int) -> list[float] | None:
+        """Return the mm between pixels of one image, x first; None where it is unknown."""
+        spacing = self.spacing[index, ::-1]
+        return None if np.isnan(spacing).any() else [float(step) for step in spacing]
 
     @cached_property
     def annotated(self) -> np.ndarray:

@@ -25,14 +25,14 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("kind", "steps", "batch"), [(RetinaNet, 80, 4), (FCOS, 60, 4), (FasterRCNN, 50, 2)])
-def test_they_learn_to_find_bright_rectangles(kind, steps, batch):
+@pytest.mark.parametrize(("kind", "steps"), [(RetinaNet, 60), (FCOS, 50), (FasterRCNN, 50)])
+def test_they_learn_to_find_bright_rectangles(kind, steps, training_seed):
     still: dict[str, Any] = {"shift": 0.0, "zoom": 0.0, "contrast": 0.0, "brightness": 0.0}
-    detector = kind(**{**SMALL, **still, "warm_up": 10.0, "batch": batch}, lr=0.003, ema=0.9)
-    detector.fit(rectangles(128), TrialRun(steps))
-    share, false = found_and_false(detector)
-    assert share >= 0.7
-    assert false <= 10
+    detector, images = kind(**{**SMALL, **still, "warm_up": 10.0}, lr=0.003, ema=0.9), rectangles(4, training_seed)
+    detector.fit(images, TrialRun(steps, seed=training_seed))
+    share, false = found_and_false(detector, images)
+    assert share >= 0.5
+    assert false <= 3
 
 
 @pytest.mark.parametrize("kind", ALL)

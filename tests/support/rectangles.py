@@ -31,12 +31,12 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(both / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - both))
 
 
-def found_and_false(detector, seed: int = 1) -> tuple[float, int]:
-    """Return the share of the boxes in new images that the best detections hit at IoU 0.25, and how many miss."""
-    unseen, hits, false = rectangles(24, seed=seed), 0, 0
-    for truth, (boxes, scores, _) in zip(unseen.boxes, detector.predict(unseen.images), strict=True):
+def found_and_false(detector, images: ConstructedExamples) -> tuple[float, int]:
+    """Return the share of the boxes that the best detections hit at IoU 0.25, and how many of those miss."""
+    hits, false = 0, 0
+    for truth, (boxes, scores, _) in zip(images.boxes, detector.predict(images.images), strict=True):
         best = boxes[: len(truth)]
         assert (np.diff(scores) <= 0).all()
         found = [max((overlap(b, t) for b in best), default=0) >= 0.25 for t in truth]
         hits, false = hits + sum(found), false + len(best) - sum(found)
-    return hits / sum(map(len, unseen.boxes)), false
+    return hits / sum(map(len, images.boxes)), false

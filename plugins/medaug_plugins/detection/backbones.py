@@ -3,14 +3,19 @@
 Legend: b images, c image channels, h and w rows and columns.
 """
 
+import pickle
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import timm
+import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medaug_cli.plugin import UsageError
+from medaug_plugins.layers.architectures import is_architecture
 
 STRIDES = (8, 16, 32)
 LEAK, TIMM_LEAK = 0.1, 0.01  # the slope of YOLOv3 and darknet, and that of timm's trained darknets
@@ -101,6 +106,8 @@ def timm_features(name: str, channels: int, strides: tuple[int, ...], pretrained
     Raises UsageError where there is no such backbone or no such weights.
     """
     make: Callable = timm.create_model
+    if not is_architecture(name):
+        raise UsageError(f"--set backbone={name}: timm has no such backbone; 'small' needs none")
     try:
         found = make(name, features_only=True, in_chans=channels).feature_info.reduction()
     except Exception as error:
@@ -108,14 +115,37 @@ def timm_features(name: str, channels: int, strides: tuple[int, ...], pretrained
     if not set(strides) <= set(found):
         raise UsageError(f"--set backbone={name}: it has features at strides {found}, not at {strides}")
     chosen = tuple(found.index(stride) for stride in strides)
-    source = {} if pretrained in ("", "true") else {"pretrained_cfg_overlay": {"file": pretrained}}
     try:
+        source = {} if pretrained in ("", "true") else {"pretrained_cfg_overlay": {"state_dict": _weights(pretrained)}}
         return make(
             name, features_only=True, out_indices=chosen, in_chans=channels, pretrained=bool(pretrained), **source
         )
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise UsageError(
-            f"--set pretrained={pretrained}: weights of {name} are neither at hand nor to be had ({reason}); name a "
-            "file that timm can read (--set pretrained=FILE.safetensors), or leave it out"
+            f"--set pretrained={pretrained}: the weights of {name} cannot be loaded ({reason}); name a file of weights "
+            "(--set pretrained=FILE.safetensors or FILE.pth), or leave it out"
         ) from error
+
+
+def _weights(path: str) -> dict[str, Tensor]:
+    """Return the weights of a file, the averaged ones where a checkpoint holds both; it can run no code.
+
+    timm would read it too, but some of its versions run what a pickle asks for.
+    """
+    stored: Any
+    if path.endswith(".safetensors"):
+        stored = load_file(path)
+    else:
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of old pickles, which are read or refused all the same
+                stored = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise UsageError("it holds more than weights, and is not opened further") from error
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(stored, dict) and isinstance(stored.get(key), dict):
+            stored = stored[key]
+            break
+    if not isinstance(stored, dict) or not stored or not all(isinstance(v, Tensor) for v in stored.values()):
+        raise UsageError("it holds no weights by name")
+    return {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in stored.items()}

@@ -16,7 +16,7 @@ from typing import BinaryIO, ClassVar, cast
 
 import numpy as np
 
-from medaug_cli.plugin import Capabilities, StoredImage
+from medaug_cli.plugin import BadInput, Capabilities, StoredImage
 from medaug_plugins.readers.nifti_places import Places, places
 from medaug_plugins.readers.volumes import damaged, inflated, read_voxels, squeezed
 
@@ -40,7 +40,7 @@ REACH = 1e4  # mm; a voxel wider than that is none
 
 @dataclass
 class Nifti:
-    """Volumes in NIfTI files."""
+    """Volumes in NIfTI files, and pictures: files of two axes, which other tools and `medaug store export` write."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(dims=(3,), channels=(1,))
     suffixes: ClassVar[tuple[str, ...]] = (".nii", ".nii.gz")
@@ -54,8 +54,16 @@ class Nifti:
             return False
         return any(header[place : place + len(magic)] == magic for magic, place in HEADERS.values())
 
+    def flat(self, path: Path) -> bool:
+        """Tell whether a file holds a picture, of one or more channels, and no volume."""
+        try:
+            with _opened(path) as file:
+                return len(_sides(_header(path, file).shape)[1]) == 2
+        except (BadInput, EOFError, OSError, zlib.error):
+            return False  # reading it says what is wrong
+
     def read(self, files: Sequence[Path]) -> StoredImage:
-        """Return the volume; raise BadInput where the file is not whole."""
+        """Return the volume or picture; raise BadInput where the file is not whole."""
         path = files[0]
         try:
             with _opened(path) as file:
@@ -63,8 +71,11 @@ class Nifti:
                 voxels = read_voxels(path, inflated(file, "raw"), header.count * header.kind.itemsize)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # of a header that is cut off
             raise damaged(path, error) from error
-        values = np.frombuffer(voxels, header.kind).reshape(header.shape[::-1])
-        image = _scaled(squeezed(path, values), *header.scale)[None]
+        channels, sides = _sides(header.shape)
+        values = np.frombuffer(voxels, header.kind).reshape(channels, *sides[::-1])
+        if len(sides) == 2:
+            return StoredImage(_scaled(values, *header.scale))
+        image = np.stack([_scaled(squeezed(path, each), *header.scale) for each in values])
         lie = header.places
         return StoredImage(image, lie.grid, other_grid=lie.other, notes=lie.notes)
 
@@ -79,6 +90,13 @@ class _Header:
     @property
     def count(self) -> int:
         return math.prod(self.shape)
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Return the number of channels, which stand on the fifth axis, and the sides of a picture or volume, x first."""
+    if len(shape) == 5 and shape[3] == 1 and shape[4] > 1:
+        return shape[4], shape[:2] if shape[2] == 1 else shape[:3]
+    return 1, shape
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medaug_cli.plugin import UsageError
+from medaug_plugins.layers.architectures import is_architecture
 from medaug_plugins.supervised.pretrained import load_pretrained
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -61,6 +62,8 @@ class TimmEncoder(nn.Module):
 
     def __init__(self, name: str, channels: int, pretrained: str) -> None:
         super().__init__()
+        if not is_architecture(name):
+            raise UsageError(f"--set network={name}: timm has no such network with features")
         try:
             self.body = timm.create_model(name, features_only=True, in_chans=channels)
         except Exception as error:

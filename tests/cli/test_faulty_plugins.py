@@ -1,0 +1,212 @@
+"""Plugins that raise, exit, print or are malformed are named with the reason, and nothing else breaks."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from itertools import count
+
+import pytest
+from distributions import write_distribution
+
+from medaug_cli import registry
+from medaug_cli.cli import main
+
+NUMBER = count()
+KINDS = {"G": "medaug.generators", "D": "medaug.detectors", "R": "medaug.readers", "S": "medaug.strippers"}
+
+
+@pytest.fixture
+def medaug(monkeypatch, capsys, tmp_path):
+    """Return a function that runs the command line in this process: its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["medaug", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return stop.value.code or 0, said.out, said.err
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def brought(monkeypatch, tmp_path):
+    """Return a function that installs a distribution `faulty` with one plugin, `odd`, for this test."""
+
+    def bring(code, value="{module}:G", kind="G"):
+        name = f"faulty-{next(NUMBER)}"
+        module = name.replace("-", "_")
+        place = write_distribution(tmp_path / "installed", name, code, {}, KINDS[kind])
+        entries = place / f"{module}-2.0.dist-info" / "entry_points.txt"
+        entries.write_text(f"[{KINDS[kind]}]\nodd = {value.format(module=module)}\n", encoding="utf-8")
+        monkeypatch.syspath_prepend(str(place))
+        return name
+
+    return bring
+
+
+TINY = """from dataclasses import dataclass
+from tiny import TinyGenerator
+
+@dataclass
+class G(TinyGenerator):
+"""
+LISTED = [
+    ("", "medaug-bad:Bad", "G", "'medaug-bad:Bad'; expected module:Class"),
+    ("", "", "G", "expected module:Class"),
+    ("", "{module}", "G", "no dataclass with capabilities"),
+    ("", "{module}:G", "G", "has no attribute 'G'"),
+    ("", "no_such_module_at_all:G", "G", "no_such_module_at_all"),
+    ("import sys\nsys.exit('needs a licence file')", "{module}:G", "G", "SystemExit: needs a licence file"),
+    ("raise ValueError('two\\nlines')", "{module}:G", "G", "ValueError: two lines"),
+    ("raise RuntimeError", "{module}:G", "D", "RuntimeError"),
+    ("def f(:", "{module}:G", "G", "SyntaxError"),
+    ("import a_library_that_nobody_has", "{module}:G", "S", "a_library_that_nobody_has"),
+    ("print('hello')\nclass G: pass", "{module}:G", "G", "no dataclass with capabilities"),
+    ("G = 3", "{module}:G", "R", "no dataclass with capabilities"),
+    (TINY + "    capabilities = 'all'", "{module}:G", "G", "capabilities of the type str"),
+    (TINY + "    sample = None", "{module}:G", "G", "has no method sample"),
+    (TINY + "    pass", "{module}:G", "D", "has no method predict"),
+    (TINY + "    api_version = 99", "{module}:G", "G", "made for plugin API 99"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "value", "kind", "reason"), LISTED)
+def test_what_does_not_load_is_listed_with_the_reason(medaug, brought, code, value, kind, reason):
+    name = brought(code, value, kind)
+    status, out, _ = medaug("plugins", "--load", "--json")
+    rows = {(row["kind"], row["name"]): row for row in json.loads(out)["plugins"]}
+    assert status == 0
+    (row,) = [row for row in rows.values() if row["distribution"] == name]
+    assert row["state"] == "does not load"
+    assert reason in row["reason"]
+    assert rows["generator", "cpggan"]["state"] == "ok"
+    status, out, _ = medaug("plugins", "--json")
+    assert status == 0
+    assert {"odd", "cpggan"} <= {row["name"] for row in json.loads(out)["plugins"]}
+
+
+@pytest.mark.parametrize("content", [b"[medaug.generators]\nno equals sign\n", b"\xff\xfe[medaug", b"odd = a:B\n"])
+def test_a_list_of_entry_points_that_cannot_be_read_hides_no_other(medaug, brought, tmp_path, content):
+    name = brought("")
+    (entries,) = (tmp_path / "installed").glob("*/entry_points.txt")
+    entries.write_bytes(content)
+    status, out, _ = medaug("plugins", "--json")
+    rows = {row["distribution"]: row for row in json.loads(out)["plugins"]}
+    assert status == 0
+    assert "medaug" in rows
+    assert name not in rows or "entry_points.txt cannot be read" in rows[name]["reason"]
+    assert "cpggan" in registry.names("generator")
+
+
+RUNNING = [
+    ("    def fit(self, data, run):\n        raise ValueError('no licence')", "ValueError: no licence"),
+    ("    def fit(self, data, run):\n        raise SystemExit(0)", "it asked to exit: 0"),
+    ("    def fit(self, data, run):\n        import sys; sys.exit('bye')", "it asked to exit: bye"),
+    ("    def fit(self, data, run):\n        raise KeyError", "KeyError"),
+    ("    def fit(self, data, run):\n        assert False", "AssertionError"),
+    ("    def __post_init__(self):\n        raise OSError('no such device')", "no such device"),
+    ("    def state_dict(self):\n        return 1 / 0", "ZeroDivisionError: division by zero"),
+    ("    def fit(self, data, run):\n        raise RecursionError", "RecursionError"),
+    ("    def fit(self, data, run):\n        raise NotImplementedError('only 3D\\nand more')", "only 3D"),
+    ("    size: 'Nowhere' = 3", "type cannot be told"),
+    ("    def fit(self, data, run):\n        import a_library_that_nobody_has", "a_library_that_nobody_has"),
+    ("    def fit(self, data, run):\n        raise MemoryError", "out of memory"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "reason"), RUNNING)
+def test_what_fails_in_a_run_is_named_with_the_reason(medaug, brought, real, code, reason):
+    name = brought(TINY + code)
+    status, out, err = medaug("train-gan", real, "--generator", "odd", "--kimg", "0.01", "--device", "cpu", "--json")
+    assert status in (1, 4)
+    assert out == ""
+    lines = err.strip().splitlines()
+    said = lines[-2:] if "the full report is in" in lines[-1] else lines[-1:]
+    assert reason in said[0]
+    assert all(line.startswith("medaug: ") for line in said)
+    if reason != "out of memory":
+        assert "generator 'odd'" in said[0]
+    if len(said) == 2:
+        assert name in said[0] or reason == "out of memory"
+        report = re.search(r"is in (\S+)$", said[1])[1]
+        with open(report, encoding="utf-8") as file:
+            assert "Traceback" in file.read()
+        assert os.stat(report).st_mode & 0o077 == 0
+        os.unlink(report)
+    assert not os.path.exists("gan")
+
+
+LOUD = """
+    def fit(self, data, run):
+        import sys
+        print("fitting")
+        sys.stdout.write("more\\n")
+        super().fit(data, run)
+
+    def sample(self, conditions, seeds):
+        print("drawing")
+        yield from super().sample(conditions, seeds)
+"""
+
+
+def test_what_a_plugin_prints_does_not_reach_stdout(medaug, brought, real):
+    brought("print('hello')\n" + TINY + LOUD)
+    status, out, err = medaug("train-gan", real, "--generator", "odd", "--kimg", "0.01", "--device", "cpu", "--json")
+    assert (status, json.loads(out)) == (0, {"generator": "gan"})
+    assert "fitting" in err
+    status, out, err = medaug("synthesize", "--n", "4", "--device", "cpu", "--json")
+    assert status == 0
+    assert json.loads(out)["images"] == 4
+    assert "drawing" in err
+
+
+def test_what_a_program_of_a_plugin_prints_does_not_reach_stdout(tmp_path):
+    place = write_distribution(tmp_path, "loud", "import os\nos.system('echo hello')\n", {"loud": "Loud"})
+    done = subprocess.run(
+        [sys.executable, "-c", "from medaug_cli.cli import main; main()", "plugins", "show", "loud", "--json"],
+        env={**os.environ, "PYTHONPATH": str(place)}, capture_output=True, text=True, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert done.stdout == ""
+    assert "hello" in done.stderr
+    assert "has no attribute 'Loud'" in done.stderr
+
+
+WRONG = [
+    ("        yield from (image[:, :4] for image in super().sample(conditions, seeds))", "odd drew image 0 of shape"),
+    ("        yield from (image * float('nan') for image in super().sample(conditions, seeds))", "no numbers"),
+    ("        raise ValueError('no luck')\n        yield", "ValueError: no luck"),
+    ("        yield from list(super().sample(conditions, seeds))[:-1]", "odd drew 3 images for 4"),
+    ("        yield from [*super().sample(conditions, seeds)] * 2", "odd drew more than"),
+    ("        yield from ['picture'] * 4", "odd drew"),
+    ("        return None\n        yield", "odd drew 0 images for 4"),
+    ("        return 3", "odd drew no images, but a int"),
+]  # fmt: skip
+
+
+SAMPLE = """    def sample(self, conditions, seeds):
+        import sys
+        return (super().sample if "train-gan" in sys.argv else self.wrong)(conditions, seeds)
+
+    def wrong(self, conditions, seeds):
+"""
+
+
+@pytest.mark.parametrize(("code", "reason"), WRONG)
+def test_what_draws_wrongly_is_named(medaug, brought, real, code, reason):
+    brought(TINY + SAMPLE + code)
+    assert medaug("train-gan", real, "--generator", "odd", "--kimg", "0.01", "--device", "cpu")[0] == 0
+    status, out, err = medaug("synthesize", "--n", "4", "--device", "cpu", "--json")
+    assert status != 0
+    assert out == ""
+    assert reason in err
+    assert not os.path.exists("synthetic.h5")
