@@ -8,16 +8,18 @@ A mask belongs to the scan whose name it carries. Tried in this order, and the f
 3. the word before it or within it, where the scan may have a word for images (IMAGE): `segmentation-0` of
    `volume-0`, `mask_0001` of `bus_0001`, `Pre_Mask` of `Pre_Scan_T1`;
 4. nothing but that word, in a folder of the case: `case_1/segmentation` of `case_1/imaging`;
-5. in BIDS, the same entities, but for those that describe a mask (MASK_ENTITIES).
+5. the name of a folder that the scan lies in: `P1.nii.gz` or `P1_seg.nii.gz` of `P1/study/series/*.dcm`;
+6. in BIDS, the same entities, but for those that describe a mask (MASK_ENTITIES).
 
 Folders have to agree too: both paths are equal once folders such as images/ and masks/ are left out, or the shorter one
 is the end of the longer one. What fits two scans, or a scan that fits two masks, is refused with both names.
 """
 
+import functools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -33,18 +35,20 @@ IMAGE = (
 FOLDER = r"(?i:images?|imgs?|imaging|scans?|volumes?|pictures?|originals?|inputs?|raw|rawdata)"  # of images
 OF_LESIONS = r"(?i:manual|automated|automatic|auto|approx|final|binary|expert|consensus|corrected|lesions?|tumou?rs?)"
 OF_BRAINS = r"(?i:brain|bet|hdbet|synthstrip|skullstrip|skull-?stripped)"
-WEAK = r"(?i:lesions?)"  # a mask where a scan has the rest of its name, else whatever it is
+WEAK = r"(?i:lesions?|tumou?rs?|nodules?|infarcts?)"  # a mask where a scan has the rest of the name
 MODALITY = re.compile(  # the names of BraTS and BIDS
     r"[_.-](t1|t1w|t1n|t1c|t1ce|t1gd|t1post|t1wce|t2|t2w|t2f|t2flair|flair|dwi|adc|pd|swi)$", re.IGNORECASE
 )
 CHANNEL = re.compile(r"_(\d{4})$")  # of nnU-Net and nnDetection, in folders of these names
 CHANNEL_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 PART_OF_SET = re.compile(r"(?i:|tr|ts|val|train|training|test|testing|validation|\d+)")  # left of a folder of masks
+FOLDER_LEVEL = 3
 MASK_ENTITIES = {"label", "desc", "space", "res", "den", "atlas", "seg", "roi", "hemi"}
 BIDS_MASKS = {"mask", "dseg", "roi", "msk", "seg", "lesion"}
 BRAIN_ENTITIES = {"brain", "bet"}
 
 Say = Callable[[str], None]
+Words = tuple[str, ...]  # of a path
 
 
 @dataclass(frozen=True)
@@ -117,18 +121,25 @@ def _mask_forms(stem: str, kind: str) -> list[tuple[str, int | None, int]]:
     return found
 
 
-def _scan_forms(scan: Named) -> list[str]:
-    names = [scan.stem, scan.case]
-    names += [rest for name in (scan.stem, scan.case) for rest, part, _ in _forms(name, IMAGE) if rest or part is None]
-    names += [""] if MODALITY.fullmatch(f"_{scan.stem}") else []
-    return list(dict.fromkeys(names))
+def _scan_forms(scan: Named) -> list[tuple[int, str]]:
+    """Return the names that a mask of a scan may carry, the most telling first; see _Entry."""
+    levels = {scan.case: 1, scan.stem: 0}
+    for name in (scan.stem, scan.case):
+        for rest, part, _ in _forms(name, IMAGE):
+            if rest or part is None:
+                levels.setdefault(rest, 2)
+    if MODALITY.fullmatch(f"_{scan.stem}"):
+        levels.setdefault("", 2)
+    return [(level, name) for name, level in levels.items()]
 
 
-def _plain(text: str) -> str:
-    return unicodedata.normalize("NFC", text).casefold()
+def _plain(words: Iterable[str]) -> Words:
+    """Return words in small letters, and accents as they are usually written."""
+    return tuple(unicodedata.normalize("NFC", word).casefold() for word in words)
 
 
-def _reduced(folders: Iterable[str]) -> tuple[str, ...]:
+@functools.lru_cache(4096)
+def _reduced(folders: Words) -> Words:
     """Return folders without words for images and masks, and without those that are nothing else."""
     kept = []
     for folder in folders:
@@ -140,11 +151,13 @@ def _reduced(folders: Iterable[str]) -> tuple[str, ...]:
     return tuple(rest for rest in kept if rest)
 
 
+@functools.lru_cache(4096)
 def _is_mask_folder(folder: str) -> bool:
     """Tell whether a folder's name says that it holds masks: masks, labelsTr, Ground Truth, mask-1."""
     return any(PART_OF_SET.fullmatch(rest) for rest, _, _ in _mask_forms(folder, OF_LESIONS)[1:])
 
 
+@functools.lru_cache(4096)
 def _is_image_folder(folder: str) -> bool:
     return any(PART_OF_SET.fullmatch(rest) for rest, _, _ in _forms(folder, FOLDER))
 
@@ -157,42 +170,64 @@ def is_mask_name(path: Path) -> bool:
 # ---- the rule
 
 
+@dataclass(frozen=True)
+class _Entry:
+    number: int  # of a scan
+    level: int  # 0: its name, 1: without modality or channel, 2: without a word for images, 3: a folder's name
+    path: Words
+
+
 class _Index:
-    """Scans by the names that a mask of theirs may carry."""
+    """Scans by the names that a mask of theirs may carry: paths below their root, in small letters."""
 
     def __init__(self, scans: Sequence[Named]) -> None:
         self.scans = scans
-        self._by_name: dict[str, list[tuple[int, tuple[str, ...], tuple[str, ...]]]] = defaultdict(list)
+        self._whole: dict[Words, list[_Entry]] = defaultdict(list)
+        self._ends: dict[Words, list[_Entry]] = defaultdict(list)
         self._bids: dict[str, list[int]] = defaultdict(list)
         for number, scan in enumerate(scans):
-            for name in _scan_forms(scan):
-                self._add(number, _path(scan.folders, name), _path(_reduced(scan.folders), name))
+            for level, name in _scan_forms(scan):
+                self._add(number, level, _path(scan.folders, name), _path(_reduced(scan.folders), name))
+            for depth in range(len(scan.folders), 0, -1):
+                if reduced := _reduced(scan.folders[:depth]):
+                    self._add(number, FOLDER_LEVEL, scan.folders[:depth], reduced)
             if scan.key != scan.stem:
-                self._add(number, (scan.key,), (scan.key,))
+                self._add(number, 0, (scan.key,), (scan.key,))
             if entities := _entities(scan.stem):
                 self._bids[entities["sub"]].append(number)
 
-    def _add(self, number: int, raw: tuple[str, ...], reduced: tuple[str, ...]) -> None:
-        self._by_name[_plain(reduced[-1]) if reduced else ""].append((number, raw, reduced))
+    def _add(self, number: int, level: int, path: Words, reduced: Words) -> None:
+        words, entry = _plain(reduced), _Entry(number, level, path)
+        self._whole[words].append(entry)
+        for start in range(1, len(words) if level < FOLDER_LEVEL else 0):
+            self._ends[words[start:]].append(entry)
 
     def of(self, mask: Named, kind: str) -> tuple[list[int], int | None]:
-        """Return the scans whose name a mask carries, by the first step that names any, and its part."""
-        best: tuple[tuple[int, int, bool], int | None] | None = None
-        found: dict[int, None] = {}
+        """Return the scans whose name a mask carries, by the first step that names any, and its part.
+
+        Of those of one step the nearest: by its own name rather than by its folder's, in the very same folder, by its
+        whole name, with equal capitals.
+        """
+        ranked: dict[tuple[int | bool, ...], tuple[list[int], int | None]] = {}
         for name, part, step in _mask_forms(mask.stem, kind):
-            raw, reduced = _path(mask.folders, name), _path(_reduced(mask.folders), name)
-            for number, own_raw, own_reduced in self._by_name[_plain(reduced[-1]) if reduced else ""]:
-                near = _nearness(raw, reduced, own_raw, own_reduced)
-                if near is None or not _same_kind(mask, self.scans[number]):
-                    continue
-                rank = (step, near, bool(own_reduced) and bool(reduced) and own_reduced[-1] != reduced[-1])
-                if best is None or rank < best[0]:
-                    best, found = (rank, part), {}
-                if rank == best[0]:
-                    found[number] = None
-        if best is None:
+            path = _path(mask.folders, name)
+            for near, entry in self._near(path, _path(_reduced(mask.folders), name)):
+                if _same_kind(mask, self.scans[entry.number]):
+                    rank = entry.level == FOLDER_LEVEL, step, near, entry.level, path[-1:] != entry.path[-1:]
+                    ranked.setdefault(rank, ([], part))[0].append(entry.number)
+        if not ranked:
             return self._of_bids(mask, kind == OF_BRAINS), None
-        return list(found), best[1]
+        numbers, part = ranked[min(ranked)]
+        return list(dict.fromkeys(numbers)), part
+
+    def _near(self, path: Words, reduced: Words) -> Iterator[tuple[int, "_Entry"]]:
+        """Yield scans' names: 0 where the path is equal, 1 where it is but for words, 2 where one ends the other."""
+        words = _plain(reduced)
+        equal = self._whole.get(words, []) if words or not path else []
+        yield from ((int(_plain(entry.path) != _plain(path)), entry) for entry in equal)
+        if words and not equal:
+            shorter = [self._whole.get(words[start:], []) for start in range(1, len(words))]
+            yield from ((2, entry) for found in (self._ends.get(words, []), *shorter) for entry in found)
 
     def _of_bids(self, mask: Named, brain: bool) -> list[int]:
         own = _entities(mask.stem)
@@ -206,21 +241,8 @@ class _Index:
         ]  # fmt: skip
 
 
-def _path(folders: tuple[str, ...], name: str) -> tuple[str, ...]:
+def _path(folders: Words, name: str) -> Words:
     return (*folders, name) if name else folders
-
-
-def _nearness(
-    raw: tuple[str, ...], reduced: tuple[str, ...], own_raw: tuple[str, ...], own_reduced: tuple[str, ...]
-) -> int | None:
-    """Return 0 for equal paths, 1 for equal ones but for words, 2 where one is the end of the other, None otherwise."""
-    if tuple(map(_plain, raw)) == tuple(map(_plain, own_raw)):
-        return 0
-    first, second = tuple(map(_plain, reduced)), tuple(map(_plain, own_reduced))
-    if first == second:
-        return 1
-    length = min(len(first), len(second))
-    return 2 if length and first[-length:] == second[-length:] else None
 
 
 def _same_kind(mask: Named, scan: Named) -> bool:
@@ -264,12 +286,13 @@ def masks_among(files: Sequence[Path], root: Path, marks: Sequence[Path] = ()) -
         file for file in known
         if file not in certain and (is_mask_name(file) or any(map(_is_mask_folder, named[file].folders)))
     }  # fmt: skip
-    index = _Index([named[file] for file in known if file not in certain | likely])
+    masks = certain | likely
+    index = _Index([named[file] for file in known if file not in masks])
     elsewhere = {
-        _plain(stem_of(file)) for mark in given if root.resolve() not in (mark, *mark.parents) and mark.is_dir()
+        _plain([stem_of(file)]) for mark in given if root.resolve() not in (mark, *mark.parents) and mark.is_dir()
         and mark not in root.resolve().parents for file in _files(mark)
     }  # fmt: skip
-    alone = len(certain | likely) == len(known)  # all are called so: they are the scans
+    alone = len(masks) == len(known)  # all are called so: they are the scans
     for file in known:
         if file in certain:
             continue
@@ -279,7 +302,7 @@ def masks_among(files: Sequence[Path], root: Path, marks: Sequence[Path] = ()) -
                 certain.add(file)
         elif not alone:
             hits, _ = index.of(named[file], OF_LESIONS)
-            if hits or (given and _plain(named[file].stem) not in elsewhere):
+            if hits or (given and _plain([named[file].stem]) not in elsewhere):
                 certain.add(file)
     return certain
 

@@ -79,6 +79,17 @@ LAYOUTS = {  # files, SCANS, MASKS, {scan: its masks}
         "scans/p1/a.png scans/p2/b.png masks/a.png masks/b.png", "scans", "masks", {"p1/a": ["a"], "p2/b": ["b"]}),
     "names of the store": ("scans/p1/a.png scans/p2/a.png kept/p1-a.png kept/p2-a.png", "scans", "kept",
         {"p1/a": ["p1-a"], "p2/a": ["p2-a"]}),
+    "the whole name before the case's": (
+        "p1.nii p1_flair.nii p1_seg.nii p2.nii p2_flair.nii p2_flair_seg.nii", ".", ".",
+        {"p1": ["p1_seg"], "p2_flair": ["p2_flair_seg"]}),
+    "the folder of the patient": (
+        "scans/P1/study/t.nii scans/P2/study/u.nii masks/P1.nii masks/P2_seg.nii", "scans", "masks",
+        {"P1/study/t": ["P1"], "P2/study/u": ["P2_seg"]}),
+    "a word for the lesion": ("a.nii a_lesion.nii b.nii b-tumour.nii lesion_1.nii", ".", ".",
+        {"a": ["a_lesion"], "b": ["b-tumour"]}),
+    "composed and decomposed letters": (
+        "scans/Scha\u0308del.nii masks/Sch\u00e4del_mask.nii", "scans", "masks",
+        {"Scha\u0308del": ["Sch\u00e4del_mask"]}),
     "BIDS": (
         "sub-1/ses-1/anat/sub-1_ses-1_T1w.nii.gz sub-1/ses-1/anat/sub-1_ses-1_label-L_desc-T1lesion_mask.nii.gz "
         "sub-2/ses-1/anat/sub-2_ses-1_T1w.nii.gz sub-2/ses-1/anat/sub-2_ses-1_label-L_desc-T1lesion_mask.nii.gz",
@@ -99,6 +110,8 @@ AMBIGUOUS = {  # files, SCANS, MASKS, both names
     "two suffixes": ("scans/a.nii.gz masks/a.nii masks/a.nii.gz", "scans", "masks", ("a.nii", "a.nii.gz")),
     "two readers": ("s/a.png m/mask-0/a.png m/mask-1/a.png", "s", "m", ("mask-0/a.png", "mask-1/a.png")),
     "two words for images": ("image_1.png scan_1.png mask_1.png", ".", ".", ("image_1.png", "scan_1.png")),
+    "two series of a patient": (
+        "s/P1/a/t.nii s/P1/b/u.nii m/P1.nii", "s", "m", ("P1/a/t.nii", "P1/b/u.nii")),
     "two runs": (
         "sub-1_run-1_T1w.nii.gz sub-1_run-2_T1w.nii.gz sub-1_label-L_mask.nii.gz", ".", ".",
         ("sub-1_run-1_T1w", "sub-1_run-2_T1w")),
@@ -108,6 +121,8 @@ AMBIGUOUS = {  # files, SCANS, MASKS, both names
 
 NEVER = {  # a mask here is of another scan, or of none: files, SCANS, MASKS
     "the only one": ("scans/a.png scans/b.png masks/c.png", "scans", "masks"),
+    "the only one, called mask": ("images/a.png masks/mask.png", "images", "masks"),
+    "the only one, in the folder above": ("images/a.png masks/mask.png", ".", "."),
     "the most alike": ("scans/case_1.png masks/case_12.png masks/case_2_mask.png", "scans", "masks"),
     "of another patient": ("scans/p1/a.png masks/p2/a.png", "scans", "masks"),
     "a volume of a picture": ("scans/a.png masks/a.nii.gz", "scans", "masks"),
