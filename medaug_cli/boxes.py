@@ -51,6 +51,7 @@ class ImageBoxes(Strict):
     label: str | None = None
     file: str | None = None
     spacing: list[Annotated[float, Field(gt=0)]] | None = None  # mm between pixels, x first
+    annotated: Literal[False] | None = None  # false: nobody looked for lesions, so it is no normal slice
     boxes: list[LabelledBox] = []
 
     @property
@@ -83,6 +84,7 @@ class BoxesFile(Strict):
     """boxes.json, version 1."""
 
     version: Literal[1]
+    store: str | None = None  # SHA-256 of the content of the store whose boxes they are
     images: list[ImageBoxes]
 
     @model_validator(mode="after")

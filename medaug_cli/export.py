@@ -39,7 +39,7 @@ def export_store(
         raise UsageError(f"--format {form}: the choices are {', '.join((*LAYOUTS, NIFTI))}")
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: the choices are {', '.join(SPLITS)}")
-    chosen = store.indices(split)
+    chosen = store.indices(split, unannotated=form == "nifti")
     if not len(chosen):
         raise BadInput(f"{store.path} has no image" + (f" in the split {split}" if split else ""))
     _check_ids(store)

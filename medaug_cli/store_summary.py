@@ -21,12 +21,12 @@ def summary(store: Store) -> dict[str, Any]:
         "bits": store.images.dtype.itemsize * 8,
         "masks": store.masks is not None,
         "boxes": int(counts.sum()),
-        "images_without_boxes": int((counts == 0).sum()),
+        "images_without_boxes": int(((counts == 0) & store.annotated).sum()),
         "unannotated": int((~store.annotated).sum()),
         "images_by_class": _by_class(store),
         "spacing": _spacing(store),
         "boxes_by_label": {name: labels[name] for name in store.spec.label_names},
-        "splits": {split: _part(store, split) for split in SPLITS if len(store.indices(split))},
+        "splits": {split: _part(store, split) for split in SPLITS if len(store.indices(split, unannotated=True))},
         "sources": dict(sorted(Counter(store.sources.tolist()).items())),
         "hash": store.hash,
         "info": store.info.model_dump(mode="json"),
@@ -45,7 +45,7 @@ def _spacing(store: Store) -> list[list[float]]:
 
 
 def _part(store: Store, split: str) -> dict[str, int]:
-    chosen = store.indices(split)
+    chosen = store.indices(split, unannotated=True)
     patients = {store.patients[i] for i in chosen}
     return {"images": len(chosen), "patients": len(patients), "boxes": sum(len(store.boxes[i]) for i in chosen)}
 
@@ -58,7 +58,7 @@ def sentences(found: dict[str, Any]) -> str:
         f"{found['store']}: {found['images']} images of {'x'.join(map(str, found['spatial']))} pixels, "
         f"{found['channels']} channel{'s' if found['channels'] > 1 else ''}, {found['bits']} bits"
         + (", with masks" if found["masks"] else ""),
-        f"boxes: {found['boxes']} ({labels}); {found['images_without_boxes']} images have none",
+        f"boxes: {found['boxes']} ({labels}); {found['images_without_boxes']} images are normal, without one",
     ]
     if found["images_by_class"]:
         lines.append("classes: " + ", ".join(f"{count} {name}" for name, count in found["images_by_class"].items()))

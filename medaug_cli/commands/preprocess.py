@@ -19,6 +19,12 @@ def preprocess(
     masks: Annotated[
         Path | None, typer.Option(help="Lesion masks: a folder with the scans' names, or a volume.")
     ] = None,
+    normals: Annotated[
+        bool, typer.Option("--normals", help="Take scans without annotation as normal ones, without a lesion.")
+    ] = False,
+    unannotated: Annotated[
+        bool, typer.Option("--unannotated", help="Take scans without annotation for their looks alone, not as normal.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("real.h5"),
     size: Annotated[int, typer.Option(help="Pixels along each side, a power of two.")] = 256,
     regions: Annotated[
@@ -75,6 +81,9 @@ def preprocess(
     keep_masks: Annotated[
         Path | None, typer.Option(help="Folder for the brain masks, in each scan's geometry.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing if an annotated lesion is dropped or has to be repaired.")
+    ] = False,
     dry_run: options.DryRun = False,
     seed: options.Seed = 0,
     workers: options.Workers = 0,
@@ -86,7 +95,7 @@ def preprocess(
 
     Example: medaug preprocess scans/ --boxes boxes.csv --size 256 --split 0.7,0.1,0.2
     """
-    from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
+    from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess, summary
     from medaug_cli.preprocess.recipe import Recipe
 
     if region_mm is not None and regions is None:
@@ -114,6 +123,8 @@ def preprocess(
             out=out,
             boxes=boxes,
             masks=masks,
+            normals=normals,
+            unannotated=unannotated,
             split=split,
             recipe=recipe,
             reader=reader,
@@ -127,6 +138,7 @@ def preprocess(
             workers=workers,
             resume=resume,
             overwrite=overwrite,
+            strict=strict,
             dry_run=dry_run,
             report=bar.to,
             announce=console.say,
@@ -135,7 +147,6 @@ def preprocess(
     if store is None:
         console.answer({"store": None}, as_json, "nothing was written")
         return
-    counts = {name: len(store.indices(name)) for name in ("train", "val", "test")}
-    result = {"store": str(out), "images": len(store), "hash": store.hash, **counts}
-    shown = ", ".join(f"{count} {name}" for name, count in counts.items())
-    console.answer(result, as_json, f"{out}: {len(store)} images ({shown}); see {out.with_name('preprocess.html')}")
+    page, found = out.with_name("preprocess.html"), summary(out, store)
+    result = {"store": str(out), "images": len(store), "hash": store.hash, **found.images, **found.values()}
+    console.answer(result | {"page": str(page)}, as_json, "\n".join(found.lines(out, page)))

@@ -104,9 +104,12 @@ def export(
     Example: medaug store export real.h5 --format coco --out real-coco
     """
     from medaug_cli.export import export_store
-    from medaug_cli.store import open_store
+    from medaug_cli.store import open_store, unannotated_words
 
     store = open_store(file)
+    if form != "nifti":
+        for words in unannotated_words(store, split):
+            console.say(words)
     with console.bar("export", len(store)) as bar:
         images = export_store(store, form, out, split, overwrite, bar.by)
     result = {"out": str(out), "format": form, "images": images}

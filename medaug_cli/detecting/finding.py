@@ -56,7 +56,7 @@ def detect(
     if form == REPORTS and scans is None:
         raise UsageError("--format dicom-sr needs --scans, the folder of DICOM files that preprocess read")
     store = open_store(store_path)
-    chosen = store.indices(split)
+    chosen = store.indices(split, unannotated=True)
     if not len(chosen):
         raise BadInput(f"{store.path} has no image" + (f" in the split {split}" if split else ""))
     plugin, metadata = load_detector(detector, resolve_device(device))

@@ -153,7 +153,7 @@ def _features(sets: Sequence[ImageSet], name: str, options: MapOptions) -> list[
 
 def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageSet]]:
     real = open_store(options.real)
-    train, unseen = real.indices("train", "real"), _unseen(real)
+    train, unseen = real.indices("train", "real", unannotated=True), _unseen(real)
     if len(train) < LEAST:
         raise UsageError(f"{options.real} has {len(train)} real training images, {LEAST} are needed for a comparison")
     first = ImageSet("real", real, _some(train, options))
@@ -167,7 +167,7 @@ def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageS
 
 
 def _unseen(real: Store) -> np.ndarray:
-    return np.concatenate([real.indices("val", "real"), real.indices("test", "real")])
+    return np.concatenate([real.indices(split, "real", unannotated=True) for split in ("val", "test")])
 
 
 def _synthetic(path: Path, real: Store, options: MapOptions, taken: set[str]) -> ImageSet:
@@ -175,7 +175,8 @@ def _synthetic(path: Path, real: Store, options: MapOptions, taken: set[str]) ->
     if store.spec.spatial != real.spec.spatial or store.spec.channels != real.spec.channels:
         forms = [f"{'x'.join(map(str, s.spec.spatial))} pixels and {s.spec.channels} channels" for s in (store, real)]
         raise BadInput(f"{path} has images of {forms[0]}, {options.real} of {forms[1]}")
-    indices = np.arange(len(store)) if len(store.indices(source="real")) == 0 else store.indices("train")
+    real_ones = len(store.indices(source="real", unannotated=True))
+    indices = store.indices("train", unannotated=True) if real_ones else np.arange(len(store))
     if len(indices) < LEAST:
         raise UsageError(f"{path} has {len(indices)} images, {LEAST} are needed for a comparison")
     name = path.stem

@@ -14,7 +14,7 @@ from medaug_cli.metrics.coco_files import as_truth
 from medaug_cli.metrics.report import Metrics
 from medaug_cli.plugin import Detections
 from medaug_cli.runs import check_detector
-from medaug_cli.store import Store, open_store
+from medaug_cli.store import Store, open_store, unannotated_words
 
 Progress = Callable[[str, int, int], None]  # detector, images done, images
 
@@ -39,6 +39,8 @@ def evaluate_store(
     store = open_store(store_path)
     indices = split_indices(store, split)
     data = annotated(store, indices)
+    for words in unannotated_words(store, split):
+        request.say(words)
     if not len(data.truth.boxes):
         raise BadInput(f"{store_path} has no box in the {split} split, so there is nothing to find")
     device = resolve_device(device)

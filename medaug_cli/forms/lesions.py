@@ -11,8 +11,10 @@ from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.policy import cut_off
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
 from medaug_cli.scans.mask_grids import read_mask
-from medaug_cli.scans.masks import Labels, joined_parts, labelled_components, mask_values
+from medaug_cli.scans.masks import Labels, joined_parts, labelled_components, mask_values, sizes_below
 from medaug_cli.scans.reading import Pixels, Scan
+
+GRAZE = 0.1  # of a slice; less is rounding
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,27 @@ class Lesions:
             return self.whole(least)
         if self.values is not None and not self.both:
             return labelled_components(self.values[z], self.names, least)
-        chosen = [i for i, box in enumerate(self.boxes) if _reaches(box, z)]
+        chosen = [i for i, box in enumerate(self.boxes) if z in slices_of(box)]
         return self.boxes[chosen][:, [0, 1, 3, 4]], [self.labels[i] for i in chosen]
 
+    def too_small(self, z: int | None, least: int) -> list[int]:
+        """Return the pixels or voxels of each component, in slice z or (None) in all, that has fewer than `least`."""
+        if self.values is None:
+            return []
+        return sizes_below(self.values if z is None else self.values[z], self.names, least)
 
-def _reaches(box: np.ndarray, z: int) -> bool:
-    """Tell whether a box in 3D holds the middle of slice z, or lies in it altogether."""
-    return bool(box[2] <= z + 0.5 < box[5] or (z <= box[2] and box[5] <= z + 1))
+    def grazes(self, z: int) -> bool:
+        """Tell whether a box in 3D reaches into slice z without being one of its lesions."""
+        if self.values is not None:
+            return False
+        return any(min(box[5], z + 1) - max(box[2], z) > GRAZE and z not in slices_of(box) for box in self.boxes)
+
+
+def slices_of(box: np.ndarray) -> range:
+    """Return the slices whose middle a box (6,) holds; of a box that holds none, the one that it lies in most."""
+    low, high = int(np.ceil(box[2] - 0.5)), int(np.ceil(box[5] - 0.5))
+    most = int(np.floor((box[2] + box[5]) / 2))
+    return range(low, high) if low < high else range(most, most + 1)
 
 
 def lesions_of(scan: Scan, annotation: Annotation, pixels: Pixels, least: int = 1) -> Lesions:

@@ -131,7 +131,7 @@ def report_path(out: Path) -> Path:
 
 
 def _check(options: FilterOptions, synthetic: Store) -> None:
-    if len(synthetic.indices(source="real")):
+    if len(synthetic.indices(source="real", unannotated=True)):
         raise UsageError(f"{options.synthetic} holds real images; only synthetic ones are filtered")
     if options.by == "manual" and options.decisions is None:
         raise UsageError(

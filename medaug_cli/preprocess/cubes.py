@@ -3,7 +3,18 @@
 import numpy as np
 
 from medaug_cli.preprocess.recipe import Recipe
-from medaug_cli.preprocess.records import Outcome, Treated, carried, doubt, doubt_cover, record_of, report_of
+from medaug_cli.preprocess.records import (
+    LEFT_OUT,
+    TOO_LARGE,
+    TOO_SMALL,
+    Outcome,
+    Treated,
+    carried,
+    doubt,
+    doubt_cover,
+    record_of,
+    report_of,
+)
 from medaug_cli.scans.placement import Placement, around
 
 ROUND = 8  # mm to which the width of a cube that would hold a lesion is rounded up
@@ -26,6 +37,7 @@ def cubes(treated: Treated) -> Outcome:
         if own.refused or not kept[number]:
             report.state, report.doubtful = "skipped", False
             report.reason = own.reason if own.refused else _too_large(box, spacing, recipe)
+            report.dropped_boxes = [f"{LEFT_OUT if own.refused else TOO_LARGE} (box {box.tolist()})"]
             continue
         if shares[number] < 1 - 1e-4:
             doubt(report, _too_large(box, spacing, recipe))
@@ -46,7 +58,9 @@ def cubes(treated: Treated) -> Outcome:
     if not len(boxes):
         outcome.reports.append(report_of(treated.scan, stripped, state="skipped", doubtful=False))
         outcome.reports[0].reason = "no lesion"
-    outcome.reports[0].dropped_boxes[:0] = lesions.dropped
+    small = [f"{TOO_SMALL} {recipe.least_area} ({size} voxels)" for size in lesions.too_small(None, recipe.least_area)]
+    outcome.reports[0].dropped_boxes[:0] = [*lesions.dropped, *small]
+    outcome.reports[0].repaired = lesions.repaired
     return outcome
 
 

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from medaug_cli import __version__
@@ -23,21 +24,25 @@ from medaug_cli.preprocess.report import (
     SliceReport,
     notes_in_short,
 )
-from medaug_cli.preprocess.results import check_outputs, publish_pages, publish_report
+from medaug_cli.preprocess.results import check_outputs, publish_pages, publish_report, read_report
+from medaug_cli.preprocess.summary import Summary, summary_of
 from medaug_cli.preprocess.treatment import treat
 from medaug_cli.scans.reading import Scan
 from medaug_cli.store import Record, Store, StoreWriter, already_made, store_claimed
 
+UNREADABLE = "its scan cannot be read"
 FLUSH_SECONDS = 60.0  # of work that a kill may cost
 
 
 def preprocess(options: PreprocessOptions) -> Store | None:
-    """Make a store of the annotated scans and publish it with boxes.json and the report; None after a dry run.
+    """Make a store of the scans and publish it with boxes.json and the report; None after a dry run.
 
-    Nothing is dropped silently: preprocess.json has a line a slice.
+    Nothing is dropped silently: preprocess.json has a line a slice. Raises BadInput where no image is left, and under
+    `strict` where a lesion that is annotated would be dropped or was put right; then nothing is published.
     """
     plan = plan_of(options)
-    _announce(options, plan)
+    for sentence in plan.sentences:
+        options.announce(sentence)
     if options.dry_run:
         return None
     reads = [path for path in (options.boxes, options.masks, options.scans, options.key) if path is not None]
@@ -47,17 +52,18 @@ def preprocess(options: PreprocessOptions) -> Store | None:
             check_outputs(options.out, options.boxes, options.overwrite, options.resume)
             store = _make(options, plan)
         publish_pages(options.out, store, options.resume)
+        _check_strict(options, summary(options.out, store))
         return store
 
 
-def _announce(options: PreprocessOptions, plan: Plan) -> None:
-    annotated = sum(scan.id in plan.annotations for scan in plan.scans)
-    people = len({plan.patients[scan.id] for scan in plan.scans if scan.id in plan.annotations})
-    size, strip = plan.recipe.size, plan.recipe.strip
-    form = f"each becomes {size}x{size}, strip {strip}, fit {plan.recipe.fit}"
-    if plan.recipe.region_mm:
-        form = f"each lesion becomes {size}x{size}x{size} voxels, {plan.recipe.region_mm:g} mm wide, strip {strip}"
-    options.announce(f"{annotated} of {len(plan.scans)} scans are annotated, {people} patients; {form}: {options.out}")
+def summary(out: Path, store: Store) -> Summary:
+    """Return what a person must know of a store, from the preprocess.json beside it."""
+    return summary_of(read_report(out, store))
+
+
+def _check_strict(options: PreprocessOptions, found: Summary) -> None:
+    if options.strict and (complaint := found.complaint()):
+        raise BadInput(f"--strict: {complaint}")
 
 
 def _make(options: PreprocessOptions, plan: Plan) -> Store:
@@ -89,8 +95,25 @@ def _make(options: PreprocessOptions, plan: Plan) -> Store:
     report = _report(plan, list(writer.notes().values()))
     for line in notes_in_short(report.notes()):
         options.announce(line)
+    try:
+        _check_any(options, report)
+        _check_strict(options, summary_of(report))
+    except BadInput:
+        writer.discard()
+        raise
     publish_report(options.out, report)
     return writer.publish(used_labels=options.num_parts == 1)  # parts keep all, so that they can be joined
+
+
+def _check_any(options: PreprocessOptions, report: PreprocessReport) -> None:
+    """Raise BadInput with the reasons where no image is left to store."""
+    if any(each.state == "kept" for each in report.slices):
+        return
+    reasons = "; ".join(f"{count} {reason}" for reason, count in report.reasons()[:3]) or "no scan in this part"
+    places = " and ".join(str(path) for path in (options.boxes, options.masks) if path is not None)
+    marked = places and not any(each.dropped_boxes for each in report.slices)
+    nothing = f"; {places} marks no lesion" if marked else ""
+    raise BadInput(f"no image of {options.scans} is left to store ({reasons}){nothing}")
 
 
 def _doubtful(one: dict[str, Any]) -> bool:
@@ -119,10 +142,18 @@ def _settled(record: Record, scan: Scan, plan: Plan) -> Record:
 
 def _outcomes(options: PreprocessOptions, plan: Plan, units: Sequence[int]) -> Iterator[Outcome]:
     step = max(1, len(plan.annotations) // EXAMPLES)
-    jobs = [
-        _Job(plan.scans[i], plan.annotations.get(plan.scans[i].id), plan.recipe, options.keep_going, i % step == 0)
-        for i in units
-    ]
+    jobs = []
+    for i in units:
+        scan = plan.scans[i]
+        job = _Job(
+            scan,
+            plan.annotations.get(scan.id),
+            plan.recipe,
+            annotated=scan.id not in plan.unannotated,
+            keep_going=options.keep_going,
+            example=i % step == 0,
+        )
+        jobs.append(job)
     return in_order(_outcome, jobs, chosen_workers(options.workers, len(jobs)))
 
 
@@ -131,6 +162,7 @@ class _Job:
     scan: Scan
     annotation: Annotation | None
     recipe: Recipe
+    annotated: bool
     keep_going: bool
     example: bool
 
@@ -140,12 +172,15 @@ def _outcome(job: _Job) -> Outcome:
     if job.annotation is None:
         return Outcome(reports=[SliceReport(id=scan.id, file=scan.shown, state="no annotation")])
     try:
-        return treat(scan, job.annotation, job.recipe, job.example)
+        return treat(scan, job.annotation, job.recipe, annotated=job.annotated, example=job.example)
     except BadInput as error:
         if not job.keep_going:
             raise
         reason = _without_paths(str(error), scan, job.annotation)
-        return Outcome(reports=[SliceReport(id=scan.id, file=scan.shown, state="skipped", reason=reason)])
+        lost = [f"{UNREADABLE} (box {list(box)})" for box in job.annotation.boxes]
+        lost += [f"{UNREADABLE} (its mask)"] if job.annotation.mask is not None else []
+        skipped = SliceReport(id=scan.id, file=scan.shown, state="skipped", reason=reason, dropped_boxes=lost)
+        return Outcome(reports=[skipped])
 
 
 def _without_paths(sentence: str, scan: Scan, annotation: Annotation) -> str:
@@ -157,4 +192,4 @@ def _without_paths(sentence: str, scan: Scan, annotation: Annotation) -> str:
     return sentence.replace(scan.relative, scan.shown)
 
 
-__all__ = ["PreprocessOptions", "preprocess"]
+__all__ = ["PreprocessOptions", "preprocess", "summary"]

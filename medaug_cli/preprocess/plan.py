@@ -12,9 +12,10 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import sha256_file
 from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotations, with_masks
+from medaug_cli.preprocess.patients import find_patients
 from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed_scans
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
-from medaug_cli.preprocess.splits import name_patients, split_scans
+from medaug_cli.preprocess.splits import split_scans, warnings_of_splits
 from medaug_cli.scans.masks import IGNORED
 from medaug_cli.scans.reading import Pixels, Scan, read_pixels
 from medaug_cli.scans.survey import LeftOut, of_one_kind, survey
@@ -29,6 +30,8 @@ class PreprocessOptions:
     out: Path
     boxes: Path | None = None
     masks: Path | None = None
+    normals: bool = False  # scans without annotation show no lesion
+    unannotated: bool = False  # scans without annotation are taken, for what they look like alone
     split: str | None = None  # shares, or a CSV file; the annotation's own where it has one
     recipe: Recipe = field(default_factory=Recipe)
     reader: str | None = None
@@ -43,6 +46,7 @@ class PreprocessOptions:
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
+    strict: bool = False  # refuse to go on without a lesion that is annotated, or with one that was put right
     report: Callable[[float, str], None] = lambda share, note: None
     announce: Callable[[str], None] = lambda sentence: None
 
@@ -61,13 +65,14 @@ class Plan:
     units: range  # the scans of this part
     left_out: list[LeftOut]
     notes: list[Note]  # on the annotations as a whole; each annotation has its own
+    unannotated: frozenset[str] = frozenset()  # scans that nobody looked at for lesions
+    sentences: tuple[str, ...] = ()  # what will be done, and what a person should know of patients and splits
 
 
 def plan_of(options: PreprocessOptions) -> Plan:
     """Settle what a run will do; raise UsageError or BadInput where that cannot be."""
     check_recipe(options.recipe)
-    if options.boxes is None and options.masks is None:
-        raise UsageError("give the annotations by --boxes, --masks or both")
+    _check_kinds(options)
     brains = masks_folder(options.recipe.strip)
     if brains is None:
         check_stripper_choice(options.recipe.strip, options.recipe.strip_settings)
@@ -83,23 +88,81 @@ def plan_of(options: PreprocessOptions) -> Plan:
     )
     scans = found.scans if brains is None else with_brain_masks(brains, found.scans, options.announce)
     read = _annotations(options, scans)
-    annotations = read.scans
+    annotations = dict(read.scans)
     for sentence in sentences(read.notes):
         options.announce(sentence)
-    scans, others = of_one_kind(scans, annotations, options.announce)
+    scans, other_kind = of_one_kind(scans, annotations, options.announce)
     if options.recipe.region_mm and not scans[0].volume:
         raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")
-    annotated = [scan for scan in scans if scan.id in annotations]
-    if not annotated:
-        raise BadInput(f"none of the {len(scans)} scans in {options.scans} is annotated")
-    recipe = _completed(options, annotated, annotations)
-    patients, known = name_patients(scans, annotations)
-    splits = split_scans(annotated, annotations, patients, options.split, options.boxes, options.seed)
+    others = [scan.id for scan in scans if scan.id not in annotations]
+    if options.normals or options.unannotated:
+        annotations |= dict.fromkeys(others, Annotation())
+    unannotated = frozenset(others if options.unannotated else ())
+    chosen = [scan for scan in scans if scan.id in annotations]
+    if not chosen:
+        raise BadInput(
+            f"none of the {len(scans)} scans in {options.scans} is annotated; "
+            "take them without annotation by --unannotated, or as free of lesions by --normals"
+        )
+    recipe = _completed(options, chosen, annotations)
+    patients = find_patients(scans, annotations)
+    splits = split_scans(
+        chosen,
+        annotations,
+        patients.of,
+        wanted=options.split,
+        source=options.boxes,
+        seed=options.seed,
+        added=others,
+        unannotated=unannotated,
+    )
     names = {recipe.label} if recipe.label else _label_names(annotations)
-    info = _info(options, recipe, sorted(map(str, names)))
-    units = _part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans))
-    plan = Plan(scans, annotations, patients, splits, known, recipe, info, units, found.left_out + others, read.notes)
+    plan = Plan(
+        scans=scans,
+        annotations=annotations,
+        patients=patients.of,
+        splits=splits,
+        by_patient=patients.known(chosen),
+        recipe=recipe,
+        info=_info(options, recipe, sorted(map(str, names))),
+        units=_part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans)),
+        left_out=found.left_out + other_kind,
+        notes=read.notes,
+        unannotated=unannotated,
+        sentences=(
+            f"{_taken(options, len(scans), len(others))}, {patients.words(chosen)}; {_form(recipe)}: {options.out}",
+            *patients.warnings(chosen),
+            *warnings_of_splits(splits, options.split, patients.words(chosen)),
+        ),
+    )
     return _renamed(options, plan)
+
+
+def _taken(options: PreprocessOptions, total: int, others: int) -> str:
+    said = f"{total - others} of {total} scans are annotated"
+    if not others or not (options.normals or options.unannotated):
+        return said
+    return f"{said}, {others} taken as {'normal' if options.normals else 'unannotated'}"
+
+
+def _form(recipe: Recipe) -> str:
+    if not recipe.region_mm:
+        return f"each becomes {recipe.size}x{recipe.size}, strip {recipe.strip}, fit {recipe.fit}"
+    voxels = "x".join([str(recipe.size)] * 3)
+    return f"each lesion becomes {voxels} voxels, {recipe.region_mm:g} mm wide, strip {recipe.strip}"
+
+
+def _check_kinds(options: PreprocessOptions) -> None:
+    """Raise UsageError where it is not said what to do without annotations, or two things are."""
+    if options.normals and options.unannotated:
+        raise UsageError("--normals and --unannotated both say what scans without annotation are; give one of them")
+    if options.recipe.region_mm and (options.normals or options.unannotated):
+        option = "--normals" if options.normals else "--unannotated"
+        raise UsageError(f"{option} takes scans without lesions; with --regions there is a cube for each lesion")
+    if options.boxes is None and options.masks is None and not (options.normals or options.unannotated):
+        raise UsageError(
+            "give the annotations by --boxes, --masks or both, or take scans without annotation by --unannotated"
+        )
 
 
 def _part(options: PreprocessOptions, annotated: Sequence[int], total: int) -> range:
@@ -177,6 +240,7 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> Store
     own: dict[str, Any] = {"split": options.split}
     chosen = {"modality": options.modality, "reader": options.reader, "box_mode": options.box_mode}
     own |= {name: value for name, value in chosen.items() if value is not None}
+    own |= {name: True for name in ("normals", "unannotated") if getattr(options, name)}
     own |= {"pseudonyms": True} if options.key is not None else {}
     own |= {"part": [options.part_id, options.num_parts]} if options.num_parts > 1 else {}
     return StoreInfo(

@@ -15,6 +15,8 @@ from medaug_cli.scans.reading import Scan
 from medaug_cli.store import Record
 
 LEAST_SHARE = 0.3  # of a box that must stay in the frame
+TOO_SMALL, TOO_LARGE = "smaller than --min-area", "larger than its cube"  # why lesions are dropped
+CUT_OFF, LEFT_OUT = "cut off by the crop, less than 30% left", "left out with its scan or slice"
 LEAST_COVER = 0.5  # of a box that the brain mask should cover
 
 
@@ -29,6 +31,7 @@ class Treated:
     stripped: Stripped
     spacing: tuple[float, ...] | None  # mm in numpy axis order
     steps: dict[str, Any]  # what was done to it, for the record
+    annotated: bool = True  # False: nobody looked for lesions
 
 
 @dataclass
@@ -95,6 +98,8 @@ def record_of(
     if recipe.with_masks:
         full = np.zeros(image.shape[1:], bool) if lesion is None else lesion
         mask = (cut(full[None].astype(np.float32), "area")[0] >= 0.5).astype(np.uint8)
+    if (np.array(report.box_sizes) < 1).any():
+        doubt(report, "a lesion is less than a pixel wide at this size")
     return Record(
         id=report.id,
         image=np.rint(np.clip(cut(image, "linear"), 0, 1) * np.iinfo(kind).max).astype(kind),
@@ -104,6 +109,7 @@ def record_of(
         split="",
         mask=mask,
         spacing=None if spacing is None else placed_spacing(spacing, placement),
+        annotated=report.annotated,
         details={"file": report.file, "placement": placement.details(), "strip": report.strip, **steps},
     )
 

@@ -29,7 +29,9 @@ class SliceReport(Strict):
     split: str | None = None
     boxes: int = 0
     box_sizes: list[list[float]] = []  # width and height (and depth) of each in stored pixels
-    dropped_boxes: list[str] = []  # each with the reason
+    annotated: bool = True  # False: nobody looked for lesions
+    dropped_boxes: list[str] = []  # of each lesion that is not stored: why (which)
+    repaired: list[str] = []  # of each annotation that was put right: how (which)
     strip: str = "none"
     doubtful: bool = False
     reason: str = ""
@@ -55,6 +57,7 @@ class PreprocessReport(Strict):
 
     version: Literal[1] = 1
     tool_version: str
+    store: str = ""  # SHA-256 of the content of the store that it belongs to
     settings: dict[str, Any]
     split_by: Literal["patient", "image"]
     slices: list[SliceReport]
@@ -79,7 +82,12 @@ class PreprocessReport(Strict):
         if doubtful:
             said.append(f"{doubtful} {self.kind}s are doubtful; look at them below.")
         if dropped:
-            said.append(f"{dropped} boxes were dropped: too little of them was left in the frame, or they were empty.")
+            said.append(f"{dropped} lesions were dropped; an image that lost all of its lesions is not stored.")
+        unannotated = sum(not each.annotated and each.state == "kept" for each in self.slices)
+        if unannotated:
+            said.append(
+                f"{unannotated} {self.kind}s are not annotated: that they have no box does not make them normal."
+            )
         for state, words in (
             ("skipped", "were skipped: not readable, not stripped, or not wanted"),
             ("no annotation", "have no annotation and were left out"),
@@ -111,6 +119,8 @@ class PreprocessReport(Strict):
                 counted[each.state + (f": {_general(each.reason)}" if each.reason else "")] += 1
             elif each.doubtful:
                 counted[f"doubtful: {_general(each.reason)}"] += 1
+            counted.update(f"lesion dropped: {kind_of(text)}" for text in each.dropped_boxes)
+            counted.update(f"annotation repaired: {kind_of(text)}" for text in each.repaired)
         counted.update(f"left out: {_general(one.reason)}" for one in self.left_out)
         return counted.most_common(20)
 
@@ -123,6 +133,11 @@ def notes_in_short(notes: Sequence[tuple[str, str]]) -> list[str]:
     return [
         f"{own[0][0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}: {own[0][1]}" for own in kinds.values()
     ]
+
+
+def kind_of(text: str) -> str:
+    """Return what a note on a lesion has in common with others of its kind: all but what stands in brackets."""
+    return text.partition(" (")[0]
 
 
 def _general(reason: str) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
-from medaug_cli.errors import UsageError
+from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import publish_text, read_json, refuse_existing, write_json
 from medaug_cli.preprocess.report import PreprocessReport, page
 from medaug_cli.store import Store
@@ -41,11 +41,20 @@ def publish_pages(out: Path, store: Store, resume: bool = False) -> None:
         publish_text(html, page(read_json(beside(out, "preprocess.json"), PreprocessReport)))
 
 
+def read_report(out: Path, store: Store) -> PreprocessReport:
+    """Read the preprocess.json of a store; raise BadInput where it belongs to another one."""
+    path = beside(out, "preprocess.json")
+    report = read_json(path, PreprocessReport)
+    if report.store not in ("", store.hash):
+        raise BadInput(f"{path} belongs to another store than {out}; make both again with --overwrite")
+    return report
+
+
 def training_boxes(store: Store) -> BoxesFile:
     """Return the boxes of the training split in the coordinates of the processed images."""
     *deep, height, width = store.spec.spatial
     images = []
-    for i in store.indices("train"):
+    for i in store.indices("train", unannotated=True):
         names = [store.spec.label_names[k] for k in store.labels[i]]
         boxes = [LabelledBox(box=b.tolist(), label=n) for b, n in zip(store.boxes[i], names, strict=True)]
         images.append(
@@ -57,7 +66,8 @@ def training_boxes(store: Store) -> BoxesFile:
                 patient=store.patients[i],
                 split="train",
                 spacing=store.spacing_of(i),
+                annotated=None if store.annotated[i] else False,
                 boxes=boxes,
             )
         )
-    return BoxesFile(version=1, images=images)
+    return BoxesFile(version=1, store=store.hash, images=images)

@@ -2,68 +2,96 @@
 
 import numpy as np
 
-from medaug_cli.preprocess.records import Outcome, Treated, carried, doubt_cover, record_of, report_of
+from medaug_cli.preprocess.records import (
+    CUT_OFF,
+    LEFT_OUT,
+    TOO_SMALL,
+    Outcome,
+    Treated,
+    carried,
+    doubt_cover,
+    record_of,
+    report_of,
+)
 from medaug_cli.preprocess.report import SliceReport
 from medaug_cli.preprocess.strip import Stripped
 from medaug_cli.scans.placement import Placement, place
-from medaug_cli.store import Record
 
-BLANK = 0.02  # share of a volume's brightness below which a slice is blank
+LEAST_LIGHT = 0.02  # of a slice's brightness on average; others are blank
+BLANK = "blank"
 
 
 def picture(treated: Treated) -> Outcome:
-    """Return the one image of a picture (c, h, w)."""
+    """Return the one image of a picture (c, h, w); none where all of its lesions are dropped."""
     recipe, stripped = treated.recipe, treated.stripped
     placement = place(treated.image.shape[1:], stripped.mask, recipe.size, recipe.fit, recipe.margin)
-    record, report = _slice(treated, None, stripped, placement)
-    report.dropped_boxes[:0] = treated.lesions.dropped
-    return Outcome([record], [report])
+    return _slice(treated, None, stripped, placement)
 
 
 def slices(treated: Treated) -> Outcome:
     """Return the slices of a volume (c, z, y, x): one crop and one range of grey values for all of them."""
-    scan, recipe, stripped, image = treated.scan, treated.recipe, treated.stripped, treated.image
-    outcome = Outcome()
+    recipe, stripped = treated.recipe, treated.stripped
     flat = None if stripped.mask is None else np.asarray(stripped.mask.any(0))
-    placement = place(image.shape[2:], flat, recipe.size, recipe.fit, recipe.margin)
-    for z in range(image.shape[1]):
-        blank = image[:, z].mean() < BLANK
-        if (blank or recipe.slices == "lesions") and not len(treated.lesions.in_slice(z, recipe.least_area)[0]):
-            report = report_of(scan, stripped, z, slice=z, state="blank" if blank else "skipped", doubtful=False)
-            report.reason = "" if blank else "no lesion"
-            outcome.reports.append(report)
-            continue
-        own = stripped.in_slice(z)
-        if own.refused:
-            outcome.reports.append(report_of(scan, own, z, slice=z, state="skipped"))
-            continue
-        record, report = _slice(treated, z, own, placement)
-        outcome.records.append(record)
-        outcome.reports.append(report)
-    if outcome.reports:
-        outcome.reports[0].dropped_boxes[:0] = treated.lesions.dropped
+    placement = place(treated.image.shape[2:], flat, recipe.size, recipe.fit, recipe.margin)
+    outcome = Outcome()
+    for z in range(treated.image.shape[1]):
+        own = _slice(treated, z, stripped.in_slice(z), placement)
+        outcome.records += own.records
+        outcome.reports += own.reports
     return outcome
 
 
-def _slice(treated: Treated, z: int | None, stripped: Stripped, placement: Placement) -> tuple[Record, SliceReport]:
-    """Return a picture (z is None), or the slice z of a volume, as it is placed."""
-    report = report_of(treated.scan, stripped, z, slice=z)
-    boxes, labels = treated.lesions.in_slice(z, treated.recipe.least_area)
+def _slice(treated: Treated, z: int | None, stripped: Stripped, placement: Placement) -> Outcome:
+    """Return a picture (z is None), or the slice z of a volume, as it is placed; its report alone where it is left out.
+
+    An image that shows a lesion but has no box is left out: it would pass for a normal one.
+    """
+    recipe, lesions = treated.recipe, treated.lesions
+    report = report_of(treated.scan, stripped, z, slice=z, annotated=treated.annotated)
+    image = treated.image if z is None else treated.image[:, z]
+    boxes, labels = lesions.in_slice(z, recipe.least_area)
     shares, kept = carried(boxes, placement)
-    report.dropped_boxes += [
-        f"box {box.tolist()}: {share:.0%} of it is left in the frame"
-        for box, share in zip(boxes[~kept], shares[~kept], strict=True)
+    small, cut = lesions.too_small(z, recipe.least_area), zip(boxes[~kept], shares[~kept], strict=True)
+    report.dropped_boxes = [
+        *(lesions.dropped if not z else ()),
+        *(f"{TOO_SMALL} {recipe.least_area} ({area} pixels)" for area in small),
+        *(f"{CUT_OFF} (box {box.tolist()}: {share:.0%})" for box, share in cut),
     ]
+    report.repaired = lesions.repaired if not z else []
+    why = "" if kept.any() else _no_normal(treated, z, image, report)
+    if stripped.refused and why != BLANK:
+        report.state = "skipped"
+        report.dropped_boxes += [f"{LEFT_OUT} (box {box.tolist()})" for box in boxes[kept]]
+        return Outcome(reports=[report])
+    if why:
+        report.state, report.doubtful = "blank" if why == BLANK else "skipped", False
+        report.reason = "" if why == BLANK else why
+        return Outcome(reports=[report])
     doubt_cover(report, boxes, stripped.mask)
     record = record_of(
         report,
-        treated.recipe,
-        image=treated.image if z is None else treated.image[:, z],
-        lesion=treated.lesions.mask(z),
+        recipe,
+        image=image,
+        lesion=lesions.mask(z),
         boxes=boxes[kept],
         labels=[label for label, ok in zip(labels, kept, strict=True) if ok],
         placement=placement,
         spacing=treated.spacing,
         steps=treated.steps if z is None else treated.steps | {"slice": z},
     )
-    return record, report
+    return Outcome([record], [report])
+
+
+def _no_normal(treated: Treated, z: int | None, image: np.ndarray, report: SliceReport) -> str:
+    """Return why an image without a box is not stored as a normal one; nothing where it is."""
+    if report.dropped_boxes:
+        return "its lesions were dropped"
+    if z is None:
+        return ""
+    if treated.lesions.grazes(z):
+        return "the end of a lesion, less than half a slice of it"
+    if image.mean() < LEAST_LIGHT:
+        return BLANK
+    if treated.lesions.dropped:
+        return "a lesion of its volume was dropped, and may be here"
+    return "no lesion" if treated.recipe.slices == "lesions" and treated.annotated else ""

@@ -3,58 +3,68 @@
 import csv
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from medaug_cli.boxes import SPLITS
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import read_text
 from medaug_cli.forms.annotations import Annotation
+from medaug_cli.preprocess.patients import folded
 from medaug_cli.scans.reading import Scan
 
 DEFAULT = (0.7, 0.1, 0.2)
-
-
-def name_patients(scans: Sequence[Scan], annotations: Mapping[str, Annotation]) -> tuple[dict[str, str], bool]:
-    """Return each scan's patient (annotation, else folder, else the file itself), and whether all are known."""
-    patients, known = {}, True
-    for scan in scans:
-        named = annotations[scan.id].patient if scan.id in annotations else None
-        patients[scan.id] = named or scan.patient or scan.folder or scan.id
-        known &= scan.id not in annotations or bool(named or scan.patient or scan.folder or scan.volume)
-    return patients, known
 
 
 def split_scans(
     scans: Sequence[Scan],
     annotations: Mapping[str, Annotation],
     patients: Mapping[str, str],
+    *,
     wanted: str | None,
     source: Path | None,
     seed: int,
+    added: Collection[str] = (),
+    unannotated: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return patient -> split: as `wanted` (shares or a CSV file) says, else the annotations, else 70, 10 and 20 %."""
-    own = [annotations[scan.id].split for scan in scans]
+    """Return patient -> split: as `wanted` (shares or a CSV file) says, else the annotations, else 70, 10 and 20 %.
+
+    `added` are the ids of scans that no annotation names; those among them that are `unannotated` go where their
+    patient is, else into training.
+    """
+    listed = [scan for scan in scans if scan.id not in added]
     shares = DEFAULT if wanted is None else parse_shares(wanted)
+    looked_at = [scan for scan in scans if scan.id not in unannotated]
     if wanted is not None and shares is None:
-        return _from_file(Path(wanted), scans, patients)
-    if wanted is None and any(own):
-        return _from_annotations(source, scans, annotations, patients)
+        splits = _from_file(Path(wanted), looked_at, patients)
+    elif wanted is None and any(annotations[scan.id].split for scan in listed):
+        splits = _from_annotations(source, listed, annotations, patients)
+    else:
+        splits = {}
+    others = [scan for scan in looked_at if patients[scan.id] not in splits]
+    splits |= share_out(_with_boxes(others, annotations, patients), shares or DEFAULT, seed)
+    return {patients[scan.id]: "train" for scan in scans} | splits
+
+
+def _with_boxes(
+    scans: Sequence[Scan], annotations: Mapping[str, Annotation], patients: Mapping[str, str]
+) -> dict[str, bool]:
+    """Return patient -> whether any of these scans of theirs has a lesion, as far as that is known."""
     has_boxes: dict[str, bool] = {}
     for scan in scans:
         annotation, name = annotations[scan.id], patients[scan.id]
         has_boxes[name] = has_boxes.get(name, False) or bool(annotation.boxes) or annotation.mask is not None
-    return share_out(has_boxes, shares or DEFAULT, seed)
+    return has_boxes
 
 
 def _from_file(path: Path, scans: Sequence[Scan], patients: Mapping[str, str]) -> dict[str, str]:
     if not path.exists():
         raise BadInput(f"--split {path}: it is neither three shares, as in 0.7,0.1,0.2, nor a CSV file that exists")
-    named = read_split_file(path)
+    named = {folded(name): split for name, split in read_split_file(path).items()}
     splits: dict[str, str] = {}
     for scan in scans:
         patient = patients[scan.id]
-        split = named.get(patient) or named.get(scan.id)
+        split = named.get(folded(patient)) or named.get(folded(scan.id))
         if split is None:
             raise BadInput(f"{path} says nothing of patient {patient} (scan {scan.relative})")
         _settle(splits, patient, split, str(path))
@@ -67,13 +77,24 @@ def _from_annotations(
     splits: dict[str, str] = {}
     for scan in scans:
         split = annotations[scan.id].split
-        if split not in ("train", "val", "test"):
+        if split not in SPLITS:
             raise BadInput(
                 f"{source}: image {scan.id} has the split {split!r}; the choices are train, val, test "
                 "(or give --split 0.7,0.1,0.2)"
             )
         _settle(splits, patients[scan.id], split, str(source))
     return splits
+
+
+def warnings_of_splits(splits: Mapping[str, str], wanted: str | None, words: str) -> list[str]:
+    """Return a sentence where shares ask for splits that stay empty; `words` say how many patients there are."""
+    shares = DEFAULT if wanted is None else parse_shares(wanted)
+    asked = [name for name, share in zip(SPLITS, shares or (), strict=bool(shares)) if share > 0]
+    empty = [name for name in asked if name not in splits.values()]
+    if not empty:
+        return []
+    some = f"the split {empty[0]} stays" if len(empty) == 1 else f"the splits {' and '.join(empty)} stay"
+    return [f"{some} empty: {words}"]
 
 
 def _settle(splits: dict[str, str], patient: str, split: str, place: str) -> None:

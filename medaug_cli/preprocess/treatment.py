@@ -10,7 +10,7 @@ from medaug_cli.forms.lesions import lesions_of
 from medaug_cli.preprocess.cubes import cubes
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.preprocess.recipe import Recipe
-from medaug_cli.preprocess.records import LEAST_COVER, Outcome, Treated, cover, report_of
+from medaug_cli.preprocess.records import LEAST_COVER, LEFT_OUT, Outcome, Treated, cover, report_of
 from medaug_cli.preprocess.scale import scale, with_channels
 from medaug_cli.preprocess.slices import picture, slices
 from medaug_cli.preprocess.strip import Stripped, spacing_of, strip, without_stripping
@@ -18,7 +18,9 @@ from medaug_cli.preprocess.thumbnails import add_pictures
 from medaug_cli.scans.reading import Scan, read_pixels
 
 
-def treat(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = False) -> Outcome:
+def treat(
+    scan: Scan, annotation: Annotation, recipe: Recipe, *, annotated: bool = True, example: bool = False
+) -> Outcome:
     """Return the slices, or cubes, of one file: doubtful ones with a picture, and one as an example where asked for.
 
     Raises BadInput if the file cannot be read or does not fit its annotation.
@@ -31,12 +33,22 @@ def treat(scan: Scan, annotation: Annotation, recipe: Recipe, example: bool = Fa
         stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])
     notes = [*pixels.notes, *lesions.fitted, *stripped.notes]
     if stripped.refused:
-        return Outcome(reports=[report_of(scan, stripped, state="skipped", notes=notes)])
+        lost = [f"{LEFT_OUT} (box {box.tolist()})" for box in lesions.whole(recipe.least_area)[0]]
+        return Outcome(reports=[report_of(scan, stripped, state="skipped", notes=notes, dropped_boxes=lost)])
     spacing = spacing_of(scan, pixels, recipe)
     scaled, steps = scale(image, stripped.mask, recipe, spacing)
     if pixels.grid is not None and pixels.stored is not None:
         steps |= {"grid": asdict(pixels.grid), "stored": asdict(pixels.stored)}
-    treated = Treated(scan, recipe, image=scaled, lesions=lesions, stripped=stripped, spacing=spacing, steps=steps)
+    treated = Treated(
+        scan,
+        recipe,
+        image=scaled,
+        lesions=lesions,
+        stripped=stripped,
+        spacing=spacing,
+        steps=steps,
+        annotated=annotated,
+    )
     outcome = (cubes if recipe.region_mm and spacing is not None else slices if scan.volume else picture)(treated)
     stored = [record.image for record in outcome.records]
     outcome.histograms = {"before": Histogram.of([image]), "after": Histogram.of(stored)} if stored else {}

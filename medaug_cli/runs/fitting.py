@@ -19,7 +19,15 @@ from medaug_cli.runs.folder import RunFolder, run_claimed
 from medaug_cli.runs.loading import load_detector, save_plugin
 from medaug_cli.runs.metadata import DetectorMetadata, Form
 from medaug_cli.runs.training import Budget, Progress, TrainingRun
-from medaug_cli.store import Store, StoreExamples, detector_examples, digest_patient, generator_examples, open_store
+from medaug_cli.store import (
+    Store,
+    StoreExamples,
+    detector_examples,
+    digest_patient,
+    generator_examples,
+    open_store,
+    unannotated_words,
+)
 
 GRID = 16
 DEFAULT_KIMG, DEFAULT_STEPS = 200.0, 2000.0
@@ -70,6 +78,7 @@ def _fit_generator(
     _announce(
         options,
         setup,
+        store,
         f"{name} on {len(data)} images of {len(set(data.patients))} training patients, {_size(store)}, {asked}",
     )
     if options.group.leads:
@@ -152,6 +161,7 @@ def _fit_detector(
     _announce(
         options,
         setup,
+        store,
         f"{name} on {len(store.indices('train'))} real and {sum(map(len, others))} synthetic images, {_size(store)}, "
         f"{_words(steps, 'steps', budget.minutes)}",
     )
@@ -217,8 +227,10 @@ def _claimed(plan: dict[str, Any], options: RunOptions, reads: list[Path]) -> It
         yield options.group.lead(lambda: held.enter_context(claim))
 
 
-def _announce(options: RunOptions, setup: _Setup, sentence: str) -> None:
+def _announce(options: RunOptions, setup: _Setup, store: Store, sentence: str) -> None:
     if options.group.leads:
+        for words in unannotated_words(store, "train"):
+            options.announce(words)
         several = f" in {options.group.world} processes" if options.group.world > 1 else ""
         options.announce(f"{sentence}, on {setup.device} at {setup.precision}{several}")
 

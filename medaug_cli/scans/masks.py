@@ -175,3 +175,15 @@ def labelled_components(values: np.ndarray, names: Labels | None, least: int) ->
     found = [(components(np.isin(values, list(own)), least), name) for own, name in ordered]
     boxes = np.concatenate([np.zeros((0, 2 * values.ndim), np.float32), *(boxes for boxes, _ in found)])
     return boxes, [name for boxes, name in found for _ in boxes]
+
+
+def sizes_below(values: np.ndarray, names: Labels | None, least: int) -> list[int]:
+    """Return the pixels of each component of a label map (*s) that has fewer than `least`; see labelled_components."""
+    from scipy import ndimage
+
+    sizes: list[int] = []
+    for part in [values > 0] if names is None else [values == value for value in sorted(names)]:
+        if part.any():
+            numbered, _ = ndimage.label(part, np.ones((3,) * part.ndim))
+            sizes += [int(size) for size in np.bincount(numbered.ravel())[1:] if size < least]
+    return sizes

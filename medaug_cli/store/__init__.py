@@ -1,6 +1,12 @@
 """The dataset store: one immutable HDF5 file of images, boxes, optional masks and where each came from."""
 
-from medaug_cli.store.examples import StoreExamples, detector_examples, digest_patient, generator_examples
+from medaug_cli.store.examples import (
+    StoreExamples,
+    detector_examples,
+    digest_patient,
+    generator_examples,
+    unannotated_words,
+)
 from medaug_cli.store.model import GeneratorOrigin, Record, StoreInfo
 from medaug_cli.store.reading import Store, open_store
 from medaug_cli.store.writing import StoreWriter, already_made, store_claimed
@@ -18,4 +24,5 @@ __all__ = [
     "generator_examples",
     "open_store",
     "store_claimed",
+    "unannotated_words",
 ]

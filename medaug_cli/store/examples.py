@@ -11,6 +11,15 @@ from medaug_cli.store.model import REAL
 from medaug_cli.store.reading import Store, is_real
 
 
+def unannotated_words(store: Store, split: str | None = None) -> list[str]:
+    """Say that images which nobody annotated are left out, where there are any in a split or in all."""
+    count = len(store.indices(split, unannotated=True)) - len(store.indices(split))
+    if not count:
+        return []
+    where = f" in the {split} split" if split else ""
+    return [f"{store.path}: {count} images{where} are not annotated and are left out; no box does not mean no lesion"]
+
+
 class StoreExamples:
     """Images of one or more stores, drawn with stated weights; `medaug_cli.plugin.Examples` made real."""
 
@@ -56,7 +65,7 @@ def generator_examples(store: Store) -> StoreExamples:
         raise BadInput(f"{store.path} holds synthetic images ({name}): a generator is fitted on real images alone")
     train = store.indices("train")
     if not len(train):
-        raise BadInput(f"{store.path} has no image in the training split")
+        raise BadInput(f"{store.path} has no annotated image in the training split")
     if not any(len(store.boxes[i]) for i in train):
         raise BadInput(f"{store.path} has no box in its training split: there is nothing to condition on")
     return StoreExamples([(store, train)], [1.0])
@@ -73,7 +82,7 @@ def detector_examples(
     """
     train = real.indices("train", REAL)
     if not len(train):
-        raise BadInput(f"{real.path} has no real image in the training split")
+        raise BadInput(f"{real.path} has no annotated real image in the training split")
     if ratio is not None and (not synthetic or ratio <= 0):
         raise UsageError("--ratio is a positive number of synthetic images a real one, and needs --synthetic")
     if synthetic_only and (not synthetic or ratio is not None):

@@ -92,9 +92,13 @@ class Store:
         """Return what is noted of each image."""
         return [json.loads(text) for text in self.columns.details]
 
-    def indices(self, split: str | None = None, source: str | None = None) -> np.ndarray:
-        """Return the indices of the images of a split, a source ("real" or a generator), or both."""
-        chosen = np.ones(len(self), bool)
+    def indices(self, split: str | None = None, source: str | None = None, unannotated: bool = False) -> np.ndarray:
+        """Return the indices of the images of a split, a source ("real" or a generator), or both.
+
+        Images in which nobody looked for lesions are among them only with `unannotated`: no box does not make them
+        normal.
+        """
+        chosen = np.ones(len(self), bool) if unannotated else self.annotated.copy()
         if split is not None:
             chosen &= self.splits == split
         if source is not None:

@@ -182,6 +182,13 @@ class StoreWriter:
                 notes[unit["unit"]] = unit["note"]
         return dict(sorted(notes.items()))
 
+    def discard(self, keep_finished: bool = False) -> None:
+        """Remove the unfinished work, where nothing is to come of it; units on the disk are kept where that is said."""
+        if keep_finished and self._units:
+            return
+        remove_folder(self.folder, self.path)
+        self._units.clear()
+
     def publish(
         self, beside: Callable[[Store, Path], None] = lambda store, folder: None, *, used_labels: bool = False
     ) -> Store:

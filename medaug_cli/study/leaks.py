@@ -16,8 +16,8 @@ def refuse_leaks(store: Store) -> None:
 
     Patients, generators and detectors are checked where they are used; this finds one patient under two names.
     """
-    train = store.indices("train", REAL)
-    held_out = np.concatenate([store.indices("val"), store.indices("test")])
+    train = store.indices("train", REAL, unannotated=True)
+    held_out = np.concatenate([store.indices(split, unannotated=True) for split in ("val", "test")])
     if not len(train) or not len(held_out):
         return
     ours, theirs = thumbnails(store, train), thumbnails(store, held_out)

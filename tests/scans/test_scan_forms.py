@@ -200,11 +200,11 @@ def test_resume_after_half_the_scans_equals_one_run(tmp_path, monkeypatch):
         (tmp_path / name).unlink()
     treat, seen = pipeline.treat, []
 
-    def stops(*arguments):
+    def stops(*arguments, **options):
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(1)
-        return treat(*arguments)
+        return treat(*arguments, **options)
 
     monkeypatch.setattr(pipeline, "treat", stops)
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,145 @@
+"""Who the patient of each scan is: as the annotation, the file or a folder says, and how far that is known."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.scans.reading import Scan
+
+By = Literal["name", "folder", "file"]
+
+# Folders of public data sets that sort files by what they are or show, never by whose they are.
+_SORTS = """
+image images img imgs scan scans slice slices picture pictures photo photos data dataset raw original originals
+input inputs all files png jpg jpeg bmp tif tiff dicom dicoms dcm nifti nii volumes imagestr imagests imagesval
+train training val valid validation test testing trainval holdout external internal
+axial coronal sagittal t1 t1w t1c t1ce t2 t2w flair dwi adc mri mr ct xray mammo mammograms ultrasound us
+class classes category label labels mask masks mass masses yes no not non none with without and or of
+positive negative pos neg true false benign malignant normal normals abnormal abnormals healthy control controls
+sick diseased case cases patients subjects disease pathology cancer cancers cancerous tumor tumors tumour tumours
+notumor notumour lesion lesions nodule nodules glioma gliomas glioblastoma meningioma meningiomas pituitary adenoma
+metastasis metastases hgg lgg stroke hemorrhage haemorrhage ischemia ischaemia pneumonia covid tuberculosis
+brain breast lung liver kidney prostate chest head
+"""
+SORTS = frozenset(_SORTS.split())
+NUMBERED = frozenset({"images", "batch", "part", "fold", "chunk", "subset"})  # images_001 holds many patients
+SHOWN = 4  # names of folders in a sentence
+
+
+@dataclass(frozen=True)
+class Patients:
+    """The patient of each scan, and how that was found out."""
+
+    of: dict[str, str]  # scan id -> patient
+    by: dict[str, By]  # scan id -> what says so; "file": nothing, each file counts as a patient of its own
+    sorting: list[str]  # folders that sort by class or purpose, and were taken for no patient
+    alike: list[list[str]]  # spellings of one patient, the one that is used first
+
+    def known(self, scans: Sequence[Scan]) -> bool:
+        """Tell whether scans can be split by patient; a volume that nobody names is one patient's."""
+        return all(self.by[scan.id] != "file" or scan.volume for scan in scans)
+
+    def words(self, scans: Sequence[Scan]) -> str:
+        """Return how many patients these scans are of, and how they are told apart."""
+        count = len({self.of[scan.id] for scan in scans})
+        told = {"name": "by name", "folder": "a folder each", "file": "a file each"}
+        ways = " or ".join(told[way] for way in told if way in {self.by[scan.id] for scan in scans})
+        return f"{count} patient{'' if count == 1 else 's'}, {ways}"
+
+    def warnings(self, scans: Sequence[Scan]) -> list[str]:
+        """Return what a person must know before trusting a split of these scans by patient."""
+        said = [f"{listed(names)} are taken for one patient" for names in self.alike]
+        unknown = sum(self.by[scan.id] == "file" and not scan.volume for scan in scans)
+        if not unknown:
+            return said
+        which = "" if unknown == len(scans) else f", for {unknown} of {len(scans)} scans"
+        why = "no patient is named"
+        if self.sorting:
+            many = len(self.sorting) > 1
+            why += f" (the folder{'s' if many else ''} {listed(self.sorting)} {'sort' if many else 'sorts'} by kind)"
+        said.append(
+            f"split by image{which}: {why}, so images of one patient may stand on both sides of a split; "
+            "name patients in a column `patient` of a CSV, or put each into a folder of their own"
+        )
+        return said
+
+
+def find_patients(scans: Sequence[Scan], annotations: Mapping[str, Annotation]) -> Patients:
+    """Return the patient of each scan: its annotation's, else the file's own, else the folder's that it lies in.
+
+    Folders that sort by class or purpose (yes and no, train and test, or the name of a label) say nothing of patients.
+    """
+    labels = {_plain(label) for one in annotations.values() for label in one.labels}
+    folders, sorting = {}, dict[str, None]()
+    for scan in scans:
+        folders[scan.id], passed = _folder(scan, labels)
+        sorting |= dict.fromkeys(passed)
+    names = _names_of_folders(scans, annotations, folders)
+    of, by = {}, dict[str, By]()
+    for scan in scans:
+        folder = folders[scan.id]
+        named = (annotations[scan.id].patient if scan.id in annotations else None) or scan.patient
+        if named is None and folder is not None:
+            named = names.get(folder)
+        of[scan.id] = named or folder or scan.id
+        by[scan.id] = "name" if named else "folder" if folder else "file"
+    spellings: dict[str, dict[str, None]] = {}
+    for name in of.values():
+        spellings.setdefault(folded(name), {})[name] = None
+    first = {key: next(iter(some)) for key, some in spellings.items()}
+    alike = [list(some) for some in spellings.values() if len(some) > 1]
+    of = {scan: first[folded(name)] for scan, name in of.items()}
+    return Patients(of, by, list(sorting) if "file" in by.values() else [], alike)
+
+
+def folded(name: str) -> str:
+    """Return a patient's name without what differs by accident: case, blanks at the ends, forms of one letter."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def _folder(scan: Scan, labels: set[str]) -> tuple[str | None, list[str]]:
+    """Return the first folder that may be a patient's, and those before it that are none."""
+    passed: list[str] = []
+    for name in PurePosixPath(scan.relative).parts[:-1]:
+        if not sorts(name) and _plain(name) not in labels:
+            return name, passed
+        passed.append(name)
+    return None, passed
+
+
+def sorts(folder: str) -> bool:
+    """Tell whether a folder's name is made of words for classes and purposes alone."""
+    words = re.findall(r"[^\W\d_]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder))
+    plain = [word.casefold() for word in words if not word.isdigit()]
+    if len(plain) < len(words) and plain[:1] not in ([name] for name in NUMBERED | {"t"}):
+        return False
+    whole = _plain(folder)
+    return bool(plain) and (whole in SORTS or all(word in SORTS | NUMBERED for word in plain))
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _names_of_folders(
+    scans: Sequence[Scan], annotations: Mapping[str, Annotation], folders: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Return the patient that the annotations of a folder's scans name, where they agree: it is that of the others."""
+    named: dict[str, set[str]] = {}
+    for scan in scans:
+        folder, patient = folders[scan.id], annotations[scan.id].patient if scan.id in annotations else None
+        if folder is not None and patient:
+            named.setdefault(folder, set()).add(patient)
+    return {folder: next(iter(some)) for folder, some in named.items() if len(some) == 1}
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return "a, b and c", or the first few and how many more there are."""
+    shown = list(names[:SHOWN]) if len(names) > SHOWN + 1 else list(names)
+    if len(shown) < len(names):
+        return f"{', '.join(shown)} and {len(names) - len(shown)} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
