@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medaug_cli import __version__
-from medaug_cli.errors import BadInput
+from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import canonical
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.preprocess.histograms import Histogram
@@ -70,6 +70,26 @@ def _make(options: PreprocessOptions, plan: Plan) -> Store:
     files = [[scan.relative, sum(path.stat().st_size for path in scan.all_files)] for scan in plan.scans]
     whole = {"info": plan.info.model_dump(mode="json"), "scans": hashlib.sha256(canonical(files).encode()).hexdigest()}
     writer = StoreWriter(options.out, plan.info, whole, overwrite=options.overwrite, resume=options.resume)
+    try:
+        _fill(writer, options, plan)
+    except (BadInput, UsageError):
+        writer.discard(keep_finished=True)
+        raise
+    report = _report(plan, list(writer.notes().values()))
+    for line in notes_in_short(report.notes()):
+        options.announce(line)
+    try:
+        _check_any(options, report)
+        _check_strict(options, summary_of(report))
+    except BadInput:
+        writer.discard()
+        raise
+    publish_report(options.out, report)
+    return writer.publish()
+
+
+def _fill(writer: StoreWriter, options: PreprocessOptions, plan: Plan) -> None:
+    """Give the writer the images of every scan that it does not have."""
     finished = writer.notes()
     waiting = [i for i in plan.units if i not in finished]
     done, total = len(plan.units) - len(waiting), len(plan.units)
@@ -92,17 +112,6 @@ def _make(options: PreprocessOptions, plan: Plan) -> Store:
             flushed = time.monotonic()
         done += 1
         options.report(done / total, f"{done} of {total} scans")
-    report = _report(plan, list(writer.notes().values()))
-    for line in notes_in_short(report.notes()):
-        options.announce(line)
-    try:
-        _check_any(options, report)
-        _check_strict(options, summary_of(report))
-    except BadInput:
-        writer.discard()
-        raise
-    publish_report(options.out, report)
-    return writer.publish(used_labels=options.num_parts == 1)  # parts keep all, so that they can be joined
 
 
 def _check_any(options: PreprocessOptions, report: PreprocessReport) -> None:

@@ -130,9 +130,7 @@ def notes_in_short(notes: Sequence[tuple[str, str]]) -> list[str]:
     kinds: dict[str, list[tuple[str, str]]] = {}
     for file, note in notes:
         kinds.setdefault(_general(note), []).append((file, note))
-    return [
-        f"{own[0][0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}: {own[0][1]}" for own in kinds.values()
-    ]
+    return [f"{own[0][0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}: {own[0][1]}" for own in kinds.values()]
 
 
 def kind_of(text: str) -> str:
