@@ -24,7 +24,7 @@ from medaug_cli.preprocess.report import (
     SliceReport,
     notes_in_short,
 )
-from medaug_cli.preprocess.results import check_outputs, publish_pages, publish_report, read_report
+from medaug_cli.preprocess.results import check_outputs, complete, read_report, write_beside
 from medaug_cli.preprocess.summary import Summary, summary_of
 from medaug_cli.preprocess.treatment import treat
 from medaug_cli.scans.reading import Scan
@@ -51,7 +51,8 @@ def preprocess(options: PreprocessOptions) -> Store | None:
         if store is None:
             check_outputs(options.out, options.boxes, options.overwrite, options.resume)
             store = _make(options, plan)
-        publish_pages(options.out, store, options.resume)
+        else:
+            complete(options.out, store)
         _check_strict(options, summary(options.out, store))
         return store
 
@@ -84,8 +85,10 @@ def _make(options: PreprocessOptions, plan: Plan) -> Store:
     except BadInput:
         writer.discard()
         raise
-    publish_report(options.out, report)
-    return writer.publish()
+    return writer.publish(
+        lambda store, folder: write_beside(store, folder, report),
+        used_labels=options.num_parts == 1,  # parts keep all, so that they can be joined
+    )
 
 
 def _fill(writer: StoreWriter, options: PreprocessOptions, plan: Plan) -> None:

@@ -25,20 +25,21 @@ def check_outputs(out: Path, boxes: Path | None, overwrite: bool, resume: bool) 
     refuse_existing(target, overwrite or resume)
 
 
-def publish_report(out: Path, report: PreprocessReport) -> None:
-    """Write preprocess.json, before the store, which says that all is done; remove what an older store left."""
-    write_json(beside(out, "preprocess.json"), report)
-    for name in ("boxes.json", "preprocess.html"):
-        beside(out, name).unlink(missing_ok=True)
+def write_beside(store: Store, folder: Path, report: PreprocessReport) -> None:
+    """Write boxes.json, preprocess.json and preprocess.html of a store into the folder that is published with it."""
+    own = report.model_copy(update={"store": store.hash})
+    write_json(folder / "preprocess.json", own)
+    write_boxes(folder / "boxes.json", training_boxes(store))
+    publish_text(folder / "preprocess.html", page(own))
 
 
-def publish_pages(out: Path, store: Store, resume: bool = False) -> None:
-    """Write boxes.json and the page; a resumed run finds both done or writes the same again."""
-    target, html = beside(out, "boxes.json"), beside(out, "preprocess.html")
-    if not (resume and target.exists()):
-        write_boxes(target, training_boxes(store))
-    if not (resume and html.exists()):
-        publish_text(html, page(read_json(beside(out, "preprocess.json"), PreprocessReport)))
+def complete(out: Path, store: Store) -> None:
+    """Write again what of boxes.json and the page is missing beside a store that is there."""
+    report = read_report(out, store)
+    if not beside(out, "boxes.json").exists():
+        write_boxes(beside(out, "boxes.json"), training_boxes(store))
+    if not beside(out, "preprocess.html").exists():
+        publish_text(beside(out, "preprocess.html"), page(report))
 
 
 def read_report(out: Path, store: Store) -> PreprocessReport:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import new_file
+from medaug_cli.files import new_files
 from medaug_cli.results import check_file
 from medaug_cli.store.model import StoreInfo
 from medaug_cli.store.reading import Store, open_store
@@ -18,10 +18,11 @@ def join_stores(
     paths: Sequence[Path],
     out: Path,
     overwrite: bool = False,
-    before: Callable[[list[Store]], None] = lambda parts: None,
+    beside: Callable[[list[Store], Store, Path], None] = lambda parts, store, folder: None,
 ) -> Store:
-    """Publish one store of the images of several, parts of one run in their order; `before` is called with them first.
+    """Publish one store of the images of several, parts of one run in their order.
 
+    What `beside` writes into the folder that it is given with the parts and the whole is published together with that.
     Raises UsageError where a part is missing or given twice, BadInput where the stores do not go together.
     """
     if len(paths) < 2:
@@ -34,10 +35,11 @@ def join_stores(
     info = _joined_info(stores)
     with store_claimed(out, info.command, overwrite, paths):
         check_file(out, overwrite, paths)
-        before(stores)
-        with new_file(out) as temporary:
-            write_store(temporary, info, stores, used_labels=_part(stores[0]) is not None)
-            open_store(temporary).verify()
+        with new_files(out) as folder:
+            write_store(folder / out.name, info, stores, used_labels=_part(stores[0]) is not None)
+            joined = open_store(folder / out.name)
+            joined.verify()
+            beside(stores, joined, folder)
         return open_store(out)
 
 
