@@ -60,14 +60,14 @@ class Lesions:
 
     def too_small(self, z: int | None, least: int) -> list[int]:
         """Return the pixels or voxels of each component, in slice z or (None) in all, that has fewer than `least`."""
-        if self.values is None:
+        if self.values is None or self.both:
             return []
         return sizes_below(self.values if z is None else self.values[z], self.names, least)
 
     def grazes(self, z: int) -> bool:
-        """Tell whether a box in 3D reaches into slice z without being one of its lesions."""
+        """Tell whether a lesion reaches into slice z of a volume without having a box there."""
         if self.values is not None:
-            return False
+            return self.both and bool(self.values[z].any())
         return any(min(box[5], z + 1) - max(box[2], z) > GRAZE and z not in slices_of(box) for box in self.boxes)
 
 
