@@ -44,7 +44,7 @@ CHANNEL_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 PART_OF_SET = re.compile(r"(?i:|tr|ts|val|train|training|test|testing|validation|\d+)")  # left of a folder of masks
 FOLDER_LEVEL = 3
 MASK_ENTITIES = {"label", "desc", "space", "res", "den", "atlas", "seg", "roi", "hemi"}
-BIDS_MASKS = {"mask", "dseg", "roi", "msk", "seg", "lesion"}
+BIDS_MASKS = r"(?i:(?:lesions?-)?(?:mask|msk|dseg|seg|roi)|lesions?)"
 BRAIN_ENTITIES = {"brain", "bet"}
 
 Say = Callable[[str], None]
@@ -231,7 +231,7 @@ class _Index:
 
     def _of_bids(self, mask: Named, brain: bool) -> list[int]:
         own = _entities(mask.stem)
-        if not own or own[""].lower() not in BIDS_MASKS:
+        if not own or not re.fullmatch(BIDS_MASKS, own[""]):
             return []
         if not brain and {own.get("desc", "").lower(), own.get("label", "").lower()} & BRAIN_ENTITIES:
             return []

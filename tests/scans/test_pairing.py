@@ -99,6 +99,9 @@ LAYOUTS = {  # files, SCANS, MASKS, {scan: its masks}
     "BIDS, derivatives": (
         "rawdata/sub-1/dwi/sub-1_dwi.nii.gz derivatives/lesions/sub-1/dwi/sub-1_msk.nii.gz", "rawdata", "derivatives",
         {"sub-1/dwi/sub-1_dwi": ["sub-1_msk"]}),
+    "ISLES 2024": (
+        "raw/sub-1/ses-02/sub-1_ses-02_dwi.nii.gz d/sub-1/ses-02/sub-1_ses-02_space-ncct_lesion-msk.nii.gz", "raw", "d",
+        {"sub-1/ses-02/sub-1_ses-02_dwi": ["sub-1_ses-02_space-ncct_lesion-msk"]}),
     "the scan's own name holds a word for masks": (
         "scans/label_free_1.png scans/label_free_2.png masks/label_free_1.png masks/label_free_2.png", "scans", "masks",
         {"label_free_1": ["label_free_1"], "label_free_2": ["label_free_2"]}),
@@ -182,6 +185,19 @@ def test_what_is_left_over_is_said(tmp_path):
         "2 masks carry the name of no scan and are left out: sub/y_mask.png, x_mask.png",
         "4 of 5 scans have no mask: b.png, c.png, d.png and 1 more",
     ]
+
+
+def test_public_sets_have_masks_that_are_of_no_scan(tmp_path):
+    files = (
+        "case_0/imaging.nii.gz case_0/segmentation.nii.gz case_0/instances/kidney_instance-1_annotation-1.nii.gz "
+        "B_355/B_355_t1ce.nii.gz B_355/W39_1998.09.19_Segm.nii.gz sub-1_T1w.nii.gz sub-1_desc-brain_mask.nii.gz"
+    )
+    found, pairs = paired(*laid_out(tmp_path, files, ".", "."))
+    assert sorted(scan.name for scan in found) == ["B_355/B_355_t1ce", "case_0/imaging", "sub-1_T1w"]
+    assert [path.name for path in pairs.unclaimed] == [
+        "W39_1998.09.19_Segm.nii.gz", "kidney_instance-1_annotation-1.nii.gz", "sub-1_desc-brain_mask.nii.gz",
+    ]  # fmt: skip
+    assert [[scan.name for scan in found if scan.id == key] for key in pairs.masks] == [["case_0/imaging"]]
 
 
 def test_masks_beside_scans_are_no_scans_where_none_are_given(tmp_path):
