@@ -281,6 +281,11 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path} exists; choose another --out, or replace it with --overwrite")
 
 
+def real_path(path: Path) -> Path:
+    """Return where a path leads in the end; as far as it leads, for a link that is broken or leads to itself."""
+    return Path(os.path.realpath(path))  # Path.resolve raises where links form a loop
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hex digits."""
     with path.open("rb") as file:

@@ -107,6 +107,7 @@ def _boxed(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
     if scan.volume and len(boxes):
         boxes, own = _upright_boxes(scan, annotation, pixels)
         notes += [note for note in own if not note.lost]  # those that are lost are so below, too
+    boxes = boxes if len(boxes) else np.zeros((0, 2 * (pixels.image.ndim - 1)), np.float32)
     size = pixels.image.shape[:0:-1][: boxes.shape[1] // 2]
     cut, whole, own = cut_off(boxes, size, places, scan.shown or scan.relative)
     labels = [label for label, ok in zip(annotation.labels, whole, strict=True) if ok]

@@ -68,7 +68,7 @@ def _check_strict(options: PreprocessOptions, found: Summary) -> None:
 
 
 def _make(options: PreprocessOptions, plan: Plan) -> Store:
-    files = [[scan.relative, sum(path.stat().st_size for path in scan.all_files)] for scan in plan.scans]
+    files = [[scan.relative, scan.bytes] for scan in plan.scans]
     whole = {"info": plan.info.model_dump(mode="json"), "scans": hashlib.sha256(canonical(files).encode()).hexdigest()}
     writer = StoreWriter(options.out, plan.info, whole, overwrite=options.overwrite, resume=options.resume)
     try:

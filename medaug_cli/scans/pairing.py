@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import real_path
 from medaug_cli.scans.reading import Scan, is_volume_file, stem_of, suffix_of, suffixes
 
 SEP = r"[\s_.\-]"
@@ -281,7 +282,7 @@ def masks_among(files: Sequence[Path], root: Path, marks: Sequence[Path] = ()) -
     inside = [mark for mark in given if mark.is_file() or root.resolve() in mark.parents]
     known = [file for file in files if suffix_of(file) in suffixes()]
     named = {file: _named(file, root) for file in known}
-    certain = {file for file in known if any(mark in (own := file.resolve(), *own.parents) for mark in inside)}
+    certain = {file for file in known if any(mark in (own := real_path(file), *own.parents) for mark in inside)}
     likely = {
         file for file in known
         if file not in certain and (is_mask_name(file) or any(map(_is_mask_folder, named[file].folders)))
@@ -364,10 +365,10 @@ def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: No
 
 def _candidates(path: Path, scans: Sequence[Scan]) -> list[Path]:
     """Return the files below a folder that may be masks: no scans, and where scans lie there too, named as masks."""
-    own = {file.resolve() for scan in scans for file in scan.all_files}
+    own = {real_path(file) for scan in scans for file in scan.all_files}
     folder = path.resolve()
     shared = any(folder in file.parents for file in own)
-    found = [file for file in _files(path) if file.resolve() not in own]
+    found = [file for file in _files(path) if real_path(file) not in own]
     if not shared:
         return [file for file in found if not any(map(_is_image_folder, file.relative_to(path).parent.parts))]
     return [

@@ -4,6 +4,7 @@ Legend of shapes: c channels, *s spatial axes ((height, width) or (depth, height
 """
 
 import functools
+import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,11 @@ from medaug_cli import registry
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.plugin import Grid, StoredImage
 from medaug_cli.scans.grids import upright
+
+POINTERS = {  # how files begin that stand for content elsewhere -> what fetches it
+    b"/annex/objects/": "git annex get",
+    b"version https://git-lfs.github.com/spec/": "git lfs pull",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,11 @@ class Scan:
     @property
     def all_files(self) -> tuple[Path, ...]:
         return self.files or (self.path,)
+
+    @property
+    def bytes(self) -> int:
+        """Return how many bytes its files have; none for a link to what is not there."""
+        return sum(path.stat().st_size for path in self.all_files if path.exists())
 
     @property
     def folder(self) -> str | None:
@@ -152,6 +163,7 @@ def read_stored(files: tuple[Path, ...], name: str | None = None, labels: bool =
     if reader is None:
         raise BadInput(f"{files[0]} is no scan that is known; the choices are {', '.join(suffixes())}")
     try:
+        _check_there(files[0])
         read = getattr(reader, "read_labels", reader.read) if labels else reader.read
         with warnings.catch_warnings(action="ignore"):  # of libraries, about files that they read all the same
             found: StoredImage = read(files)
@@ -195,8 +207,25 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def _unreadable(path: Path, error: Exception) -> BadInput:
-    if not path.exists():
-        return BadInput(f"{path} does not exist")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1][:160] if lines else type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return BadInput(f"{path} cannot be read ({error.strerror})")
     return BadInput(f"{path} cannot be read, it is truncated, damaged or something else ({reason})")
+
+
+def _check_there(path: Path) -> None:
+    """Raise BadInput where there is no content: a broken link, or a pointer to what was never fetched."""
+    if path.is_symlink() and not path.exists():
+        target = os.readlink(path)
+        fetch = "; fetch it, as `git annex get` does" if "annex" in target else ""
+        raise BadInput(f"{path} is a link to {target}, which is not there{fetch}")
+    if not path.exists():
+        raise BadInput(f"{path} does not exist")
+    with path.open("rb") as file:
+        begun = file.read(len(max(POINTERS, key=len)))
+    tool = next((tool for start, tool in POINTERS.items() if begun.startswith(start)), None)
+    if tool:
+        raise BadInput(f"{path} is a pointer to its content, which was never fetched; fetch it, as `{tool}` does")
+
+

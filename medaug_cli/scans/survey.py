@@ -6,9 +6,9 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medaug_cli.boxes import safe_id
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.plugin import ScanFiles
+from medaug_cli.scans.naming import plain_ids
 from medaug_cli.scans.pairing import CHANNEL, CHANNEL_FOLDERS, MODALITY, listed, masks_among
 from medaug_cli.scans.reading import (
     Scan,
@@ -66,7 +66,10 @@ def survey(
     for reason in broken_readers():
         say(reason)
     root = source if source.is_dir() else source.parent
-    files = sorted(_walk(source)) if source.is_dir() else [source]
+    files, left_out = _walk(source) if source.is_dir() else ([source], [])
+    for one in (one for one in left_out if not one.damaged):
+        say(f"{one.shown} is {one.reason} and is left out")
+    _say_links(files, root, say)
     masks = masks_among(files, root, marks) if source.is_dir() else set()
     if masks:
         names = [file.relative_to(root).as_posix() for file in files if file in masks]
@@ -74,7 +77,6 @@ def survey(
         files = [file for file in files if file not in masks]
     by_reader = _by_reader(files, reader, say)
     scans: list[Scan] = []
-    left_out: list[LeftOut] = []
     for name, own in by_reader.items():
         grouped, out = _grouped(name, own, root, say)
         scans += grouped
@@ -86,9 +88,10 @@ def survey(
         raise BadInput(f"{source} holds no scan; {_nothing(left_out)}")
     scans, previews = _without_previews(scans, say)
     left_out += previews
-    scans = _of_modality(sorted(scans, key=lambda scan: scan.relative), modality, say)
+    scans = sorted(scans, key=lambda scan: scan.relative)
+    scans = [replace(scan, id=own) for scan, own in zip(scans, plain_ids([scan.id for scan in scans]), strict=True)]
     _check_ids(source, scans)
-    return Found(scans, left_out)
+    return Found(_of_modality(scans, modality, say), left_out)
 
 
 def _nothing(left_out: Sequence[LeftOut]) -> str:
@@ -99,13 +102,35 @@ def _nothing(left_out: Sequence[LeftOut]) -> str:
     return f"{left_out[0].shown} is {left_out[0].reason}{more}"
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Return the files below a folder, hidden ones and links to other folders left out."""
-    found = []
-    for place, folders, files in os.walk(folder):
+def _walk(folder: Path) -> tuple[list[Path], list[LeftOut]]:
+    """Return the files below a folder in order, hidden ones left out, and what cannot or must not be looked into.
+
+    Links to files that are not there are files too: whoever needs one names it.
+    """
+    files, left_out = [], []
+
+    def refuse(error: OSError) -> None:
+        path = Path(str(error.filename))
+        reason = f"cannot be read ({error.strerror})"
+        left_out.append(LeftOut(path.relative_to(folder).as_posix(), reason, f"{path} {reason}"))
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place) / name for name in files if not name.startswith(".")]
-    return found
+        for name in folders:
+            if (linked := Path(place) / name).is_symlink():
+                left_out.append(LeftOut(linked.relative_to(folder).as_posix(), "a link to a folder"))
+        for path in (Path(place) / name for name in names if not name.startswith(".")):
+            if path.is_file() or path.is_symlink():
+                files.append(path)
+            else:
+                left_out.append(LeftOut(path.relative_to(folder).as_posix(), "neither a file nor a folder"))
+    return sorted(files), left_out
+
+
+def _say_links(files: Sequence[Path], root: Path, say: Say) -> None:
+    broken = [path.relative_to(root).as_posix() for path in files if path.is_symlink() and not path.exists()]
+    if broken:
+        say(f"{len(broken)} files are links to what is not there: {listed(broken)}")
 
 
 def _by_reader(files: Iterable[Path], chosen: str | None, say: Say) -> dict[str, list[Path]]:
@@ -143,7 +168,7 @@ def _grouped(name: str, files: Sequence[Path], root: Path, say: Say) -> tuple[li
             pictures.append(one)
         else:
             scans.append(Scan(
-                safe_id(one.name), one.files[0], one.name, volume, one.files, one.patient, name, one.private, one.name,
+                one.name, one.files[0], one.name, volume, one.files, one.patient, name, one.private, one.name,
                 one.identity,
             ))  # fmt: skip
     paths = [one.files[0] for one in pictures]
@@ -163,7 +188,7 @@ def _single_files(reader: str, paths: Sequence[Path], root: Path, volume: bool) 
         relative = path.relative_to(root).as_posix()
         name = relative[: len(relative) - len(suffix_of(path))] if clash else stem
         own = volume and not is_flat(readers()[reader], path)
-        scans.append(Scan(safe_id(name), path, relative, own, reader=reader, shown=relative))
+        scans.append(Scan(name, path, relative, own, reader=reader, shown=relative))
     return scans
 
 
