@@ -1,6 +1,7 @@
 """Find lesions in the images of a store; write them as COCO, YOLO, CSV or DICOM SR.
 
-Boxes are half-open corners (m, 4), x first, in pixels of the scan's slice as preprocess read it.
+Boxes are half-open corners, x first, in pixels of the scan as its file holds it: (m, 4) in a picture or in one of the
+file's slices, (m, 6) where axial slices cut through those of the file.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,9 +17,10 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.forms.catalogue import DETECTIONS
 from medaug_cli.forms.form import Finds, Form
 from medaug_cli.metrics.annotations import found_boxes
+from medaug_cli.plugin import Grid
 from medaug_cli.results import Kind, folder_claimed, new_folder
 from medaug_cli.runs import load_detector
-from medaug_cli.scans.placement import Placement
+from medaug_cli.scans.way_back import scan_size, scanner_boxes, stored_grid, stored_slice
 from medaug_cli.store import Store, open_store
 
 REPORTS = "dicom-sr"
@@ -32,11 +34,22 @@ class Found:
 
     id: str
     file: str  # the scan, as preprocess called it
-    slice: int | None  # of a volume, from 0
-    size: tuple[int, int]  # width and height of the scan's slice
-    boxes: np.ndarray  # (m, 4) float32
+    slice: int | None  # of the volume as it is stored, from 0; None of a picture, and of a slice through its slices
+    size: tuple[int, ...]  # width, height and, of a volume, depth of the scan
+    boxes: np.ndarray  # (m, 4) of a picture, (m, 6) of a volume
     scores: np.ndarray  # (m,)
     labels: np.ndarray  # (m,) indices into the store's label names
+    grid: Grid | None = None  # of a volume as it is stored
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether the image is a picture, or a slice of its file."""
+        return self.slice is not None or len(self.size) == 2
+
+    @property
+    def flat(self) -> np.ndarray:
+        """Return the boxes (m, 4) in the picture, or in the slice of the file."""
+        return self.boxes if len(self.size) == 2 else self.boxes[:, [0, 1, 3, 4]]
 
 
 def detect(
@@ -90,15 +103,15 @@ def _in_scan(store: Store, i: int, boxes: np.ndarray, scores: np.ndarray, labels
     details: dict[str, Any] = store.details[i]
     if "placement" not in details or "file" not in details:
         raise BadInput(f"{store.path} does not say which scan {store.ids[i]} comes from; it was not made by preprocess")
-    placement = Placement.from_details(details["placement"])
-    if len(placement.source) != 2:
+    if len(store.spec.spatial) != 2:
         raise BadInput(f"{store.path} holds volumes; detect takes stores of slices")
-    height, width = placement.source
-    moved = placement.inverse_boxes(boxes).clip(0, [width, height, width, height])
-    whole = (moved[:, 2:] > moved[:, :2]).all(1)
+    moved = scanner_boxes(details, boxes)
+    d = moved.shape[1] // 2
+    inside = (moved[:, d:] > moved[:, :d]).all(1)
     return Found(
-        store.ids[i], details["file"], details.get("slice"), (width, height), moved[whole], scores[whole], labels[whole]
-    )
+        store.ids[i], details["file"], stored_slice(details), scan_size(details), moved[inside], scores[inside],
+        labels[inside], stored_grid(details),
+    )  # fmt: skip
 
 
 def _finds(found: Sequence[Found], names: Sequence[str]) -> Finds:
@@ -106,8 +119,18 @@ def _finds(found: Sequence[Found], names: Sequence[str]) -> Finds:
         "file": [one.file for one in found],
         "slice": ["" if one.slice is None else one.slice for one in found],
     }
-    boxes = found_boxes([(one.boxes, one.scores, one.labels) for one in found])
-    return Finds([one.id for one in found], boxes, names, lambda image: found[image].size, columns)
+    flat = all(one.whole for one in found)
+    if not flat and any(len(one.size) == 2 for one in found):
+        raise BadInput("pictures have flat boxes and volumes in other than axial slices deep ones; detect them apart")
+    boxes = [one.flat if flat else one.boxes for one in found]
+    rows = found_boxes(
+        [(own, one.scores, one.labels) for own, one in zip(boxes, found, strict=True)], dims=2 if flat else 3
+    )
+
+    def size(image: int) -> tuple[int, int]:
+        return found[image].size[0], found[image].size[1]
+
+    return Finds([one.id for one in found], rows, names, size, columns)
 
 
 def _write(form: Form, found: Sequence[Found], names: Sequence[str], out: Path) -> None:

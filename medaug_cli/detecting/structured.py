@@ -12,13 +12,13 @@ import numpy as np
 from medaug_cli import __version__
 from medaug_cli.errors import BadInput, MedaugError
 from medaug_cli.preprocess.pseudonyms import renamed_scans
-from medaug_cli.scans.reading import Scan, read_pixels
+from medaug_cli.scans.reading import Scan
 from medaug_cli.scans.survey import find_scans
 
 if TYPE_CHECKING:
     from medaug_cli.detecting.finding import Found
 
-NEAR = 0.1  # mm that a corner may lie off the plane of its image
+NEAR = 0.1  # mm that a slice may lie off the plane of its image
 SERIES_NUMBER = 9100
 
 
@@ -53,7 +53,6 @@ def _report(scan: Scan, found: Sequence["Found"], names: Sequence[str], detector
     from pydicom.sr.codedict import codes
 
     images = [pydicom.dcmread(path, stop_before_pixels=True) for path in scan.files]
-    places = _Places(scan, images)
     algorithm = hd.sr.AlgorithmIdentification(
         name=f"medaug {detector}", version=__version__, parameters=[f"weights SHA-256 {weights}"]
     )
@@ -61,7 +60,7 @@ def _report(scan: Scan, found: Sequence["Found"], names: Sequence[str], detector
     used: dict[str, Any] = {}
     for one in found:
         for box, score, label in zip(one.boxes, one.scores, one.labels, strict=True):
-            image, corners = places.of(box, one.slice)
+            image, corners = _image_of(images, one), _corners(box)
             used[image.SOPInstanceUID] = image
             regions.append(_region(image, corners, f"{names[label]} {len(regions) + 1}", float(score), algorithm))
     device = hd.sr.DeviceObserverIdentifyingAttributes(uid=hd.UID(), name="medaug", model_name=detector)
@@ -96,29 +95,19 @@ def _region(image: Any, corners: np.ndarray, name: str, score: float, algorithm:
     )  # fmt: skip
 
 
-class _Places:
-    """The way from boxes in axial slices, as preprocess reads a series, to the images of the series."""
+def _image_of(images: Sequence[Any], one: "Found") -> Any:
+    """Return the image of a series that holds the slice in which something was found."""
+    if one.slice is None or one.grid is None:
+        raise BadInput(f"{one.file} was not taken in axial slices: {one.id} lies across them; choose csv or coco")
+    step = np.array(one.grid.direction).reshape(3, 3)[:, 2]  # across the slices
+    place = np.array(one.grid.origin) + one.slice * one.grid.spacing[2] * step
+    for image in images:
+        if abs((np.array(image.ImagePositionPatient, np.float64) - place) @ step) <= NEAR:
+            return image
+    raise BadInput(f"no image of {one.file} lies where its slice {one.slice} was; --scans has other files than before")
 
-    def __init__(self, scan: Scan, images: Sequence[Any]) -> None:
-        grid = read_pixels(scan).grid
-        if grid is None or not scan.files:
-            raise BadInput(f"{scan.shown} is no DICOM series")
-        self.name, self.images = scan.shown, images
-        self.origin, self.spacing = np.array(grid.origin), np.array(grid.spacing)
-        self.direction = np.array(grid.direction).reshape(3, 3)
 
-    def of(self, box: np.ndarray, z: int | None) -> tuple[Any, np.ndarray]:
-        """Return the image that a box (4,) of slice `z` lies in, and its corners there (4, 2) as column and row.
-
-        The corner of an image is 0, 0, as DICOM counts (PS3.3, C.18.6.1).
-        """
-        left, top, right, bottom = box.astype(np.float64) - 0.5  # voxels are counted from their centres
-        index = np.array([[x, y, z or 0] for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))])
-        points = self.origin + (index * self.spacing) @ self.direction.T  # (4, 3) mm
-        for image in self.images:
-            row, column = np.array(image.ImageOrientationPatient, np.float64).reshape(2, 3)
-            apart = points - np.array(image.ImagePositionPatient, np.float64)
-            if np.abs(apart @ np.cross(row, column)).max() <= NEAR:
-                rows, columns = (float(value) for value in image.PixelSpacing)
-                return image, np.stack([apart @ row / columns, apart @ column / rows], 1) + 0.5
-        raise BadInput(f"{self.name} was not taken in axial slices: no image of it holds slice {z}")
+def _corners(box: np.ndarray) -> np.ndarray:
+    """Return the corners (4, 2) of a box (6,), column and row; an image's corner is 0, 0 (PS3.3, C.18.6.1)."""
+    left, top, _, right, bottom, _ = box.astype(np.float64)
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])

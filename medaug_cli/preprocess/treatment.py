@@ -39,6 +39,7 @@ def treat(
     scaled, steps = scale(image, stripped.mask, recipe, spacing)
     if pixels.grid is not None and pixels.stored is not None:
         steps |= {"grid": asdict(pixels.grid), "stored": asdict(pixels.stored)}
+        steps |= {"stored_shape": list(pixels.stored_shape)}
     treated = Treated(
         scan,
         recipe,

@@ -1,4 +1,4 @@
-"""From a processed image back to the scan: what a store's details say of where each pixel was."""
+"""From a processed image back to its scan as it is stored: what a record's details say of where each pixel was."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,25 +7,88 @@ import numpy as np
 
 from medaug_cli.errors import BadInput
 from medaug_cli.plugin import Grid
-from medaug_cli.scans.grids import moved_boxes
+from medaug_cli.scans.grids import index_map, moved_boxes
 from medaug_cli.scans.placement import Placement
 
 
 def scanner_boxes(details: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
-    """Return boxes (m, 4) of a processed slice, or (m, 6) of a cube, in the pixels of its file.
+    """Return boxes (m, 4) of a processed picture or slice, or (m, 6) of a cube, in the pixels of its file.
 
     They are (m, 4) for a picture; (m, 6) for a slice or cube of a volume, in voxels along the axes of the file as it is
-    stored.
+    stored, cut off at its border; those of a slice are one voxel thick along one axis.
     Raises BadInput for details that no pre-processing wrote.
     """
-    placed = Placement.from_details(dict(details.get("placement", {}))).inverse_boxes(boxes).astype(np.float64)
-    if "grid" not in details:
-        return placed
-    try:
-        grids = [Grid(**{key: tuple(value) for key, value in details[name].items()}) for name in ("grid", "stored")]
-        if placed.shape[1] == 4:
-            low = np.full((len(placed), 1), int(details["slice"]))
+    placed = _placement(details).inverse_boxes(boxes).astype(np.float64)
+    flat = placed.shape[1] == 4
+    if "grid" in details:
+        grid, stored = _grids(details)
+        if flat:
+            low = np.full((len(placed), 1), _number(details, "slice"))
             placed = np.concatenate([placed[:, :2], low, placed[:, 2:], low + 1], 1)
+        placed = moved_boxes(placed, grid, stored)
+        if flat:
+            thin = [_across(grid, stored), _across(grid, stored) + 3]
+            placed[:, thin] = np.rint(placed[:, thin])
+    return placed.clip(0, np.tile(scan_size(details), 2))
+
+
+def scan_size(details: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the size of the file that a processed image comes from, x first."""
+    if "grid" not in details:
+        return _placement(details).source[::-1]
+    try:
+        depth, height, width = (int(side) for side in details["stored_shape"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _incomplete(error) from error
+    return width, height, depth
+
+
+def stored_slice(details: Mapping[str, Any]) -> int | None:
+    """Return which slice of its file a processed slice is; None for a picture, and where it cuts through all of them.
+
+    The file's slices are those along its last axis, from 0.
+    """
+    if "grid" not in details or "slice" not in details:
+        return None
+    grid, stored = _grids(details)
+    matrix, shift = index_map(grid, stored)
+    return round(float(matrix[2, 2] * _number(details, "slice") + shift[2])) if _across(grid, stored) == 2 else None
+
+
+def stored_grid(details: Mapping[str, Any]) -> Grid | None:
+    """Return where the voxels of the file lie that a processed image comes from; None for a picture."""
+    return _grids(details)[1] if "grid" in details else None
+
+
+def _placement(details: Mapping[str, Any]) -> Placement:
+    return Placement.from_details(dict(details.get("placement", {})))
+
+
+def _grids(details: Mapping[str, Any]) -> tuple[Grid, Grid]:
+    """Return the grid of the axial slices that were processed, and that of the file."""
+    try:
+        return (
+            Grid(**{key: tuple(value) for key, value in details["grid"].items()}),
+            Grid(**{key: tuple(value) for key, value in details["stored"].items()}),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"the details of an image are incomplete ({type(error).__name__}: {error})") from error
-    return moved_boxes(placed, *grids)
+        raise _incomplete(error) from error
+
+
+def _number(details: Mapping[str, Any], name: str) -> int:
+    try:
+        return int(details[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _incomplete(error) from error
+
+
+def _incomplete(error: Exception) -> BadInput:
+    return BadInput(
+        f"the details of an image are incomplete ({type(error).__name__}: {error}); they were not written by this "
+        "version's preprocess, run it again"
+    )
+
+
+def _across(grid: Grid, stored: Grid) -> int:
+    """Return the axis of the file that axial slices are stacked along."""
+    return int(np.abs(index_map(grid, stored)[0][:, 2] * np.array(stored.spacing)).argmax())
