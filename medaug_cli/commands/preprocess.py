@@ -78,6 +78,12 @@ def preprocess(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Leave out, and list, a scan that is damaged, instead of stopping.")
     ] = False,
+    nan: Annotated[
+        float | None, typer.Option(help="Number that NaN and infinite values are read as; refused if not given.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Pixels of the largest picture that is read; 100 million if not given.", min=1)
+    ] = None,
     keep_masks: Annotated[
         Path | None, typer.Option(help="Folder for the brain masks, in each scan's geometry.")
     ] = None,
@@ -97,6 +103,7 @@ def preprocess(
     """
     from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess, summary
     from medaug_cli.preprocess.recipe import Recipe
+    from medaug_cli.scans.reading import Reading
 
     if region_mm is not None and regions is None:
         raise UsageError("--region-mm says how wide the cubes of --regions are; give that too, as --regions 32")
@@ -130,6 +137,7 @@ def preprocess(
             reader=reader,
             modality=modality,
             keep_going=keep_going,
+            reading=Reading(nan=nan, max_pixels=max_pixels),
             box_mode=box_mode,
             key=pseudonymise,
             num_parts=num_parts,

@@ -18,7 +18,7 @@ from medaug_cli.results import Kind, file_claimed, folder_claimed, new_folder
 from medaug_cli.scans.grids import placed_boxes
 from medaug_cli.scans.mask_grids import Frame, fit_mask
 from medaug_cli.scans.masks import joined_parts, labelled_components, mask_values
-from medaug_cli.scans.reading import Scan, read_stored
+from medaug_cli.scans.reading import Reading, Scan, read_stored, stored_scan
 from medaug_cli.scans.survey import survey
 
 FOLDER = Kind("boxes", "a folder of boxes")  # of the forms that are one
@@ -44,7 +44,8 @@ def convert(
 def _boxes(
     marks: Path, scans: Path, box_mode: str | None, modality: str | None, least: int, say: Callable[[str], None]
 ) -> BoxesFile:
-    plain = survey(scans, say, modality=modality, marks=[marks] if holds_masks(marks) else []).scans
+    masks = [marks] if holds_masks(marks) else []
+    plain = survey(scans, say, modality=modality, marks=masks, reading=Reading(nan=0.0)).scans  # pixels do not matter
     read = read_annotations(marks, plain, box_mode, say)
     notes, annotated = list(read.notes), [scan for scan in plain if scan.id in read.scans]
     images = []
@@ -86,7 +87,7 @@ def _image(
     if annotation.size is not None and annotation.size != size:
         raise BadInput(f"{scan.path} has the size {size}, its annotation says {annotation.size}")
     if annotation.millimetres and boxes:
-        grid = read_stored(scan.all_files, scan.reader).grid
+        grid = stored_scan(scan).grid
         if grid is None:
             raise BadInput(f"{scan.path} is a picture, which has no place in millimetres")
         boxes = [tuple(box) for box in placed_boxes(np.array(boxes), grid)]
@@ -101,10 +102,10 @@ def _image(
 
 def _mask_values(scan: Scan, annotation: Annotation, say: Callable[[str], None]) -> list[np.ndarray]:
     """Return the values (*s) of masks in the pixels of their scan as it is stored; say how they came there."""
-    stored = read_stored(scan.all_files, scan.reader)
+    stored = stored_scan(scan)
     frame = Frame(scan.shown or scan.relative, stored.image.shape[1:], stored.grid, stored.other_grid)
     paths, names = annotation.masks, annotation.mask_labels
-    fitted = [fit_mask(read_stored((path,), labels=True), frame, path) for path in paths]
+    fitted = [fit_mask(read_stored((path,), labels=True, reading=scan.reading), frame, path) for path in paths]
     for note in dict.fromkeys([*stored.notes, *(note for one in fitted for note in one.notes)]):
         say(f"{frame.name}: {note}")
     return [mask_values(path, one.image, names) for path, one in zip(paths, fitted, strict=True)]
@@ -112,7 +113,7 @@ def _mask_values(scan: Scan, annotation: Annotation, say: Callable[[str], None])
 
 def _size(scan: Scan, annotation: Annotation) -> tuple[int, ...]:
     """Return width, height and, of a volume, depth."""
-    return size_of(scan) if not scan.volume else read_stored(scan.all_files, scan.reader).image.shape[:0:-1]
+    return size_of(scan) if not scan.volume else stored_scan(scan).image.shape[:0:-1]
 
 
 def _cut(

@@ -17,7 +17,7 @@ from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
 from medaug_cli.preprocess.splits import split_scans, warnings_of_splits
 from medaug_cli.scans.masks import IGNORED
-from medaug_cli.scans.reading import Pixels, Scan, read_pixels
+from medaug_cli.scans.reading import PLAIN, Pixels, Reading, Scan, read_pixels
 from medaug_cli.scans.survey import LeftOut, of_one_kind, survey
 from medaug_cli.store import StoreInfo
 
@@ -37,6 +37,7 @@ class PreprocessOptions:
     reader: str | None = None
     modality: str | None = None
     keep_going: bool = False
+    reading: Reading = PLAIN
     box_mode: str | None = None  # of a data list
     key: Path | None = None  # for pseudonyms
     num_parts: int = 1
@@ -85,6 +86,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
         modality=options.modality,
         keep_going=options.keep_going,
         marks=marks,
+        reading=options.reading,
     )
     scans = found.scans if brains is None else with_brain_masks(brains, found.scans, options.announce)
     read = _annotations(options, scans)
@@ -238,7 +240,8 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> Store
         if path is not None and path.is_file():
             inputs[path.name] = sha256_file(path)
     own: dict[str, Any] = {"split": options.split}
-    chosen = {"modality": options.modality, "reader": options.reader, "box_mode": options.box_mode}
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in ("modality", "reader", "box_mode")}
+    chosen["nan"] = options.reading.nan
     own |= {name: value for name, value in chosen.items() if value is not None}
     own |= {name: True for name in ("normals", "unannotated") if getattr(options, name)}
     own |= {"pseudonyms": True} if options.key is not None else {}

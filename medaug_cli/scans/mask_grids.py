@@ -43,7 +43,7 @@ def read_mask(path: Path, scan: Scan, pixels: Pixels, kind: str = "mask") -> Fit
     """Read a mask onto the pixels of its scan, of a volume as axial slices of square pixels; see fit_mask."""
     shape = pixels.stored_shape or pixels.image.shape[1:]
     frame = Frame(scan.shown or scan.relative, shape, pixels.stored, pixels.other_grid)
-    fitted = fit_mask(read_stored((path,), labels=True), frame, path, kind)
+    fitted = fit_mask(read_stored((path,), labels=True, reading=scan.reading), frame, path, kind)
     if pixels.stored is None:
         return fitted
     turned = [upright(channel, pixels.stored, labels=True)[0] for channel in fitted.image]

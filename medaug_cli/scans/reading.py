@@ -6,7 +6,7 @@ Legend of shapes: c channels, *s spatial axes ((height, width) or (depth, height
 import functools
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,17 @@ POINTERS = {  # how files begin that stand for content elsewhere -> what fetches
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How files are read that are out of the ordinary."""
+
+    nan: float | None = None  # what NaN and infinite values are read as; None: they are refused
+    max_pixels: int | None = None  # of the largest picture that is read, instead of the reader's own limit
+
+
+PLAIN = Reading()
+
+
+@dataclass(frozen=True)
 class Scan:
     """One file or DICOM series: a picture, or a volume of slices."""
 
@@ -38,6 +49,7 @@ class Scan:
     shown: str = ""  # what outputs call the file
     identity: str = field(default="", repr=False)  # of the patient; nothing but a keyed hash of it is ever written
     brain_mask: Path | None = None  # that somebody else made
+    reading: Reading = PLAIN
 
     @property
     def name(self) -> str:
@@ -149,19 +161,31 @@ def reader_of(path: Path, chosen: str | None = None) -> str | None:
 
 def read_pixels(scan: Scan) -> Pixels:
     """Read a scan. Raise BadInput if it cannot be."""
-    return _read(scan.all_files, scan.reader)
+    return _read(scan.all_files, scan.reader, scan.reading)
 
 
 def read_scan(path: Path) -> Pixels:
     """Read a picture or a volume in one file."""
-    return _read((path,), None)
+    return _read((path,), None, PLAIN)
 
 
-def read_stored(files: tuple[Path, ...], name: str | None = None, labels: bool = False) -> StoredImage:
-    """Read the files of a scan as they hold it, by a reader's name or their suffix; with `labels` those of a mask."""
+def stored_scan(scan: Scan) -> StoredImage:
+    """Read a scan as its files hold it. Raise BadInput if it cannot be."""
+    return read_stored(scan.all_files, scan.reader, reading=scan.reading)
+
+
+def read_stored(
+    files: tuple[Path, ...], name: str | None = None, labels: bool = False, reading: Reading = PLAIN
+) -> StoredImage:
+    """Read the files of a scan as they hold it, by a reader's name or their suffix; with `labels` those of a mask.
+
+    A mask marks nothing where its values are NaN or infinite, if `reading` allows these at all.
+    """
     reader = readers().get(name or reader_of(files[0]) or "")
     if reader is None:
         raise BadInput(f"{files[0]} is no scan that is known; the choices are {', '.join(suffixes())}")
+    if reading.max_pixels is not None and hasattr(reader, "max_pixels"):
+        reader = replace(reader, max_pixels=reading.max_pixels)
     try:
         _check_there(files[0])
         read = getattr(reader, "read_labels", reader.read) if labels else reader.read
@@ -171,17 +195,29 @@ def read_stored(files: tuple[Path, ...], name: str | None = None, labels: bool =
         raise
     except Exception as error:  # a reader may be a stranger's
         raise _unreadable(files[0], error) from error
-    odd = int(np.count_nonzero(~np.isfinite(found.image)))
-    if odd:
-        raise BadInput(f"{files[0]} holds {odd} pixels that are NaN or infinite; give them a number first")
-    return found
+    return _finite(files[0], found, 0.0 if labels and reading.nan is not None else reading.nan)
 
 
-def _read(files: tuple[Path, ...], name: str | None) -> Pixels:
-    found = read_stored(files, name)
+def _finite(path: Path, found: StoredImage, nan: float | None) -> StoredImage:
+    """Return an image whose values are all numbers, `nan` where they were none; raise BadInput where that is None."""
+    finite = np.isfinite(found.image)
+    odd = finite.size - int(np.count_nonzero(finite))
+    if not odd:
+        return found
+    if nan is None:
+        raise BadInput(
+            f"{path} holds {odd} values that are NaN or infinite; read them as a number, such as 0, by --nan 0 of "
+            "`medaug preprocess`, or write it anew without them"
+        )
+    said = f"{odd} values that are NaN or infinite are read as {nan:g}"
+    return replace(found, image=np.where(finite, found.image, np.float32(nan)), notes=(*found.notes, said))
+
+
+def _read(files: tuple[Path, ...], name: str | None, reading: Reading) -> Pixels:
+    found = read_stored(files, name, reading=reading)
     image = found.image
     if image.ndim == 3:
-        return Pixels(image)
+        return Pixels(image, notes=found.notes)
     if found.grid is None or image.ndim != 4:
         raise BadInput(f"{files[0]}: its reader gave {image.ndim - 1} axes and no grid")
     if min(image.shape[1:]) < 2:

@@ -11,6 +11,8 @@ from medaug_cli.plugin import ScanFiles
 from medaug_cli.scans.naming import plain_ids
 from medaug_cli.scans.pairing import CHANNEL, CHANNEL_FOLDERS, MODALITY, listed, masks_among
 from medaug_cli.scans.reading import (
+    PLAIN,
+    Reading,
     Scan,
     broken_readers,
     is_flat,
@@ -51,7 +53,7 @@ def find_scans(source: Path, say: Say = lambda sentence: None) -> list[Scan]:
 
 def survey(
     source: Path, say: Say = lambda sentence: None, reader: str | None = None, modality: str | None = None,
-    keep_going: bool = False, marks: Sequence[Path] = (),
+    keep_going: bool = False, marks: Sequence[Path] = (), reading: Reading = PLAIN,
 ) -> Found:  # fmt: skip
     """Return the scans of a file or folder, sorted by path, and what is left out; `say` hears of the latter too.
 
@@ -89,7 +91,8 @@ def survey(
     scans, previews = _without_previews(scans, say)
     left_out += previews
     scans = sorted(scans, key=lambda scan: scan.relative)
-    scans = [replace(scan, id=own) for scan, own in zip(scans, plain_ids([scan.id for scan in scans]), strict=True)]
+    ids = plain_ids([scan.id for scan in scans])
+    scans = [replace(scan, id=own, reading=reading) for scan, own in zip(scans, ids, strict=True)]
     _check_ids(source, scans)
     return Found(_of_modality(scans, modality, say), left_out)
 
