@@ -1,6 +1,6 @@
 """Masks in files: what their values stand for, and the boxes of what they mark."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -167,14 +167,19 @@ def labelled_components(values: np.ndarray, names: Labels | None, least: int) ->
 
     Without names every value but 0 is a lesion, and values that touch are one; with names each class stands for itself.
     """
-    if names is None:
-        boxes = components(values > 0, least)
-        return boxes, ["lesion"] * len(boxes)
-    ordered = sorted(names.items(), key=lambda one: sorted(one[0]))
-    ordered = [(own, name) for own, name in ordered if name != IGNORED]
-    found = [(components(np.isin(values, list(own)), least), name) for own, name in ordered]
+    found = [(components(part, least), name) for part, name in _classes_of(values, names)]
     boxes = np.concatenate([np.zeros((0, 2 * values.ndim), np.float32), *(boxes for boxes, _ in found)])
     return boxes, [name for boxes, name in found for _ in boxes]
+
+
+def _classes_of(values: np.ndarray, names: Labels | None) -> Iterator[tuple[np.ndarray, str]]:
+    """Yield what each class, or lesion, of a label map (*s) covers, (*s) bool, and its name."""
+    if names is None:
+        yield values > 0, "lesion"
+        return
+    for own, name in sorted(names.items(), key=lambda one: sorted(one[0])):
+        if name != IGNORED:
+            yield np.isin(values, list(own)), name
 
 
 def sizes_below(values: np.ndarray, names: Labels | None, least: int) -> list[int]:
@@ -182,7 +187,7 @@ def sizes_below(values: np.ndarray, names: Labels | None, least: int) -> list[in
     from scipy import ndimage
 
     sizes: list[int] = []
-    for part in [values > 0] if names is None else [values == value for value in sorted(names)]:
+    for part, _ in _classes_of(values, names):
         if part.any():
             numbered, _ = ndimage.label(part, np.ones((3,) * part.ndim))
             sizes += [int(size) for size in np.bincount(numbered.ravel())[1:] if size < least]

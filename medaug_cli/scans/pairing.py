@@ -399,7 +399,11 @@ def _parts(scan: Scan, masks: Sequence[tuple[Path, int | None]]) -> tuple[Path, 
 
 def _say_leftovers(scans: Sequence[Scan], bare: Sequence[Scan], unclaimed: Sequence[str], kind: str, say: Say) -> None:
     if unclaimed:
-        say(f"{len(unclaimed)} {kind}s carry the name of no scan and are left out: {listed(unclaimed)}")
+        many = len(unclaimed) > 1
+        what = f"{len(unclaimed)} {kind}s carry the name of no scan and are" if many else (
+            f"a {kind} carries the name of no scan and is"
+        )
+        say(f"{what} left out: {listed(unclaimed)}")
     if bare:
         names = [scan.shown or scan.relative for scan in bare]
         say(f"{len(bare)} of {len(scans)} scans have no {kind}: {listed(names)}")

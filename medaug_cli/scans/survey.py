@@ -75,7 +75,8 @@ def survey(
     masks = masks_among(files, root, marks) if source.is_dir() else set()
     if masks:
         names = [file.relative_to(root).as_posix() for file in files if file in masks]
-        say(f"{len(names)} files are masks by their place or name, not scans: {listed(names)}")
+        what = f"{len(names)} files are masks" if len(names) > 1 else "a file is a mask"
+        say(f"{what} by place or name, no scan: {listed(names)}")
         files = [file for file in files if file not in masks]
     by_reader = _by_reader(files, reader, say)
     scans: list[Scan] = []

@@ -181,7 +181,7 @@ def test_what_is_left_over_is_said(tmp_path):
     _, pairs = paired(*laid_out(tmp_path, files, ".", "."), said.append)
     assert [path.name for path in pairs.unclaimed] == ["y_mask.png", "x_mask.png"]
     assert said == [
-        "3 files are masks by their place or name, not scans: a_mask.png, sub/y_mask.png, x_mask.png",
+        "3 files are masks by place or name, no scan: a_mask.png, sub/y_mask.png, x_mask.png",
         "2 masks carry the name of no scan and are left out: sub/y_mask.png, x_mask.png",
         "4 of 5 scans have no mask: b.png, c.png, d.png and 1 more",
     ]
