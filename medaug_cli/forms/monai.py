@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from medaug_cli.boxes import ImageBoxes
@@ -45,7 +45,7 @@ def _read_file(file: File, box_mode: str, found: dict[str, Annotation]) -> None:
                 item.mask = file.path.parent / row["label"]
             else:
                 _add_boxes(item, place, row, mode, names)
-            if name in found or any(PurePosixPath(name).name == PurePosixPath(other).name for other in found):
+            if name in found:
                 raise BadInput(f"{place}: the image {name} stands twice")
             found[name] = item
 

@@ -39,8 +39,10 @@ class ScanNames:
         said = _parts(name)
         if not said:
             return None
-        near = {last.casefold() for last in (said[-1], bare(said[-1]))}
+        lasts = {said[-1], bare(said[-1])}
+        near = {last.casefold() for last in lasts}
         fits = [(_score(said, whole), scan) for last in near for scan, whole in self._by_last.get(last, ())]
+        fits += [((0, True, True), self._ids[last]) for last in lasts if last in self._ids]
         if not fits:
             return None
         best = max(score for score, _ in fits)
@@ -54,7 +56,7 @@ class ScanNames:
     def fits(self, name: str) -> bool:
         """Tell whether a name is of a scan, or of one of several."""
         last = "".join(_parts(name)[-1:])
-        return name in self._ids or any(one.casefold() in self._by_last for one in (last, bare(last)))
+        return any(one in self._ids or one.casefold() in self._by_last for one in (name, last, bare(last)))
 
 
 def _parts(name: str) -> list[str]:

@@ -31,8 +31,11 @@ def add_box(item: Annotation, box: Sequence[float], label: str, place: str, last
         raise BadInput(f"{place}: the box {list(box)} has a corner that is not a finite number")
     d = len(box) // 2
     pairs = list(zip(box[:d], box[d:], strict=True))
-    low, high = [min(pair) for pair in pairs], [max(pair) for pair in pairs]
-    if any(first > second for first, second in pairs):
+    apart = 1 if last_inside else 0  # a side of half a pixel from 50.5 on is written as 51.5, 51
+    turned = [first > second and first - second >= apart for first, second in pairs]
+    pairs = [pair[::-1] if swap else pair for pair, swap in zip(pairs, turned, strict=True)]
+    low, high = [first for first, _ in pairs], [second for _, second in pairs]
+    if any(turned):
         item.notes.append(Note(SWAPPED, place, f"box {list(box)}"))
     if last_inside:
         low = [value - 1 for value in low]

@@ -131,7 +131,7 @@ def _yaml_names(file: Path, must: bool) -> tuple[Mapping[int, str], bool] | None
 
     try:
         value: Any = yaml.safe_load(read_text(file))
-        names = value["names"]
+        names = value["names"] or ()
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         return {int(k): str(v).strip() for k, v in pairs}, "kpt_shape" in value
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
