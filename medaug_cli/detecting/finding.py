@@ -115,22 +115,28 @@ def _in_scan(store: Store, i: int, boxes: np.ndarray, scores: np.ndarray, labels
 
 
 def _finds(found: Sequence[Found], names: Sequence[str]) -> Finds:
-    columns: dict[str, Sequence[object]] = {
-        "file": [one.file for one in found],
-        "slice": ["" if one.slice is None else one.slice for one in found],
-    }
+    """Return what was found image by image; volume by volume where axial slices cut through those of a file."""
     flat = all(one.whole for one in found)
     if not flat and any(len(one.size) == 2 for one in found):
-        raise BadInput("pictures have flat boxes and volumes in other than axial slices deep ones; detect them apart")
-    boxes = [one.flat if flat else one.boxes for one in found]
-    rows = found_boxes(
-        [(own, one.scores, one.labels) for own, one in zip(boxes, found, strict=True)], dims=2 if flat else 3
-    )
-
-    def size(image: int) -> tuple[int, int]:
-        return found[image].size[0], found[image].size[1]
-
-    return Finds([one.id for one in found], rows, names, size, columns)
+        raise BadInput("a store of pictures and of volumes in other than axial slices; detect in each alone")
+    groups: dict[str, list[Found]] = {}
+    for one in found:
+        groups.setdefault(one.id if flat else one.file, []).append(one)
+    firsts = [own[0] for own in groups.values()]
+    columns: dict[str, Sequence[object]] = {
+        "file": [one.file for one in firsts],
+        "slice": [one.slice if flat and one.slice is not None else "" for one in firsts],
+    }
+    rows = [
+        (
+            np.concatenate([one.flat if flat else one.boxes for one in own]),
+            np.concatenate([one.scores for one in own]),
+            np.concatenate([one.labels for one in own]),
+        )
+        for own in groups.values()
+    ]
+    boxes = found_boxes(rows, dims=2 if flat else 3)
+    return Finds(list(groups), boxes, names, lambda image: firsts[image].size[: 2 if flat else 3], columns)
 
 
 def _write(form: Form, found: Sequence[Found], names: Sequence[str], out: Path) -> None:

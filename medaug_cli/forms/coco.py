@@ -170,7 +170,7 @@ def _write_detections(finds: Finds, target: Path) -> None:
     for i, name in enumerate(finds.images):
         size = finds.size(i)
         entry = {"id": i + 1, "file_name": name if files is None else files[i], "name": name}
-        entry |= {} if size is None else {"width": size[0], "height": size[1]}
+        entry |= dict(zip(("width", "height", "depth"), size or (), strict=False))
         images.append(entry | ({} if slices is None or slices[i] in (None, "") else {"slice": slices[i]}))
     found = finds.found
     rows = zip(found.boxes.tolist(), found.images.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)

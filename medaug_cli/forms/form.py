@@ -65,7 +65,7 @@ class Finds:
     images: Sequence[str]  # ids
     found: FoundBoxes
     names: Sequence[str]  # of the labels
-    size: Callable[[int], tuple[int, int] | None]  # image index -> width, height
+    size: Callable[[int], tuple[int, ...] | None]  # image index -> width, height, and depth of boxes in 3D
     columns: Mapping[str, Sequence[object]] = field(default_factory=dict)  # more of each image: file, slice, patient
 
 

@@ -181,7 +181,7 @@ def _write_detections(finds: Finds, target: Path) -> None:
         size = finds.size(image)
         if size is None:
             raise BadInput(f"image {finds.images[image]} names no width and height, which YOLO's files need")
-        text = "".join(_detected(finds, i, size) for i in rows.tolist())
+        text = "".join(_detected(finds, i, (size[0], size[1])) for i in rows.tolist())
         (target / "labels" / f"{stems[image]}.txt").write_text(text, encoding="utf-8")
     (target / "classes.txt").write_text("".join(f"{name}\n" for name in finds.names), encoding="utf-8")
 
