@@ -25,6 +25,7 @@ from medaug_cli.commands.synthesize import synthesize
 from medaug_cli.commands.train_detector import train_detector
 from medaug_cli.commands.train_gan import train_gan
 from medaug_cli.commands.tsne import tsne
+from medaug_cli.commands.turing import app as turing
 from medaug_cli.errors import Interrupted, MedaugError
 from medaug_cli.trouble import summary, written_report
 
@@ -47,6 +48,7 @@ app.command("detect")(answering(detect))
 app.command("export")(answering(export))
 app.command("tsne")(answering(tsne))
 app.command("study")(answering(study))
+app.add_typer(turing, name="turing")
 app.add_typer(plugins, name="plugins")
 app.command("doctor")(answering(doctor))
 app.add_typer(store, name="store")

@@ -55,7 +55,7 @@ class Classification:
 
     def check(self, real: Store, synthetic: Sequence[Store]) -> None:
         """Raise BadInput where there is nothing to tell apart, or synthetic images are of no class."""
-        train = real.indices("train", unannotated=True)
+        train = np.flatnonzero(real.splits == "train")
         seen = np.bincount(real.classes[train][real.classes[train] >= 0], minlength=len(real.class_names))
         if len(real.class_names) < 2:
             raise BadInput(f"{real.path} has {len(real.class_names)} classes; a classifier tells two or more apart")

@@ -1,0 +1,105 @@
+"""`medaug turing`: can physicians tell synthetic images from real ones?"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from medaug_cli.commands import console, options
+
+app = typer.Typer(
+    help="Make and score a reader study, the Visual Turing Test.\n\n"
+    "Example: medaug turing make real.h5 synthetic.h5 --n 100 --out study",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.command()
+def make(
+    stores: Annotated[
+        list[Path], typer.Argument(metavar="REAL.H5 SYNTHETIC.H5...", help="Stores of real and of synthetic images.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the pages and the key.")] = Path("turing"),
+    n: Annotated[int, typer.Option("--n", help="Images in all, half of them synthetic.", min=2)] = 100,
+    by: Annotated[
+        Literal["auto", "class", "label", "none"],
+        typer.Option(help="As many of each class of image, or of each label of the largest lesion."),
+    ] = "auto",
+    split: Annotated[str, typer.Option(help="Of the real images: train, val, test or all.")] = "test",
+    readers: Annotated[int, typer.Option(help="Pages, each in an order of its own.", min=1, max=100)] = 1,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Show a real and a synthetic image side by side; ask which is which.")
+    ] = False,
+    practice: Annotated[int, typer.Option(help="Further images to practise on, with answers.", min=0)] = 10,
+    repeats: Annotated[float, typer.Option(help="Share of the questions that are asked twice.")] = 0.1,
+    ask_class: Annotated[
+        bool | None,
+        typer.Option("--ask-class/--no-ask-class", help="Ask for the class.  [default: if there are several]"),
+    ] = None,
+    ask_lesion: Annotated[
+        bool, typer.Option("--ask-lesion/--no-ask-lesion", help="Ask whether a lesion is where the box is.")
+    ] = True,
+    title: Annotated[str, typer.Option(help="What the pages are called.")] = "Real or synthetic?",
+    seed: options.Seed = 0,
+    dry_run: options.DryRun = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a page for each reader, which needs no network, and key.json, which stays with you.
+
+    Example: medaug turing make real.h5 kept.h5 --n 100 --readers 3 --out study
+    """
+    from medaug_cli.turing import StudyOptions, make_study
+
+    key = make_study(
+        StudyOptions(
+            stores=stores, out=out, n=n, by=by, split=split, readers=readers, pairs=pairs, practice=practice,
+            repeats=repeats, asks_class=ask_class, asks_lesion=ask_lesion, title=title, seed=seed,
+            overwrite=overwrite, dry_run=dry_run, say=console.say,
+        )
+    )  # fmt: skip
+    if dry_run:
+        return
+    pages = [f"{one.name}.html" for one in key.readers]
+    result = {"out": str(out), "key": str(out / "key.json"), "pages": pages, "images": len(key.images)}
+    text = f"{out}: send {', '.join(pages)} to the readers, one each; keep key.json, which says what is real"
+    console.answer(result, as_json, text)
+
+
+@app.command()
+def score(
+    key: Annotated[Path, typer.Argument(metavar="KEY.JSON", help="The key of `turing make`.")],
+    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS.JSON...", help="What the readers' pages exported.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("turing-score"),
+    margin: Annotated[
+        float, typer.Option(help="How far from guessing (0.5) an accuracy may be and still count as guessing.")
+    ] = 0.1,
+    partial: Annotated[bool, typer.Option("--partial", help="Score readers who have not finished, too.")] = False,
+    resamples: Annotated[int, typer.Option(help="Resamples behind each bootstrap interval.", min=100)] = 2000,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Score the readers' answers: accuracy, tests against guessing, d', agreement, and which images fooled whom.
+
+    Example: medaug turing score study/key.json answers-*.json --out study-score
+    """
+    from medaug_cli.turing import ScoreOptions, score_study
+    from medaug_cli.turing.report import sentences, tables
+
+    report = score_study(
+        ScoreOptions(
+            key=key, answers=answers, out=out, margin=margin, partial=partial, resamples=resamples, seed=seed,
+            overwrite=overwrite, say=console.say,
+        )
+    )  # fmt: skip
+    if as_json:
+        console.answer(report.model_dump(mode="json"), True, "")
+    else:
+        for sentence in sentences(report):
+            console.answer({}, False, sentence)
+        for each in tables(report):
+            console.show(each)
+    console.say(f"{out}: turing.json, turing.csv, turing.html")

@@ -1,0 +1,334 @@
+"""Reader studies: balanced, blind, and scored as the readers' skill is."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from reader_studies import CLASSES, answers, stores, write_answers
+from typer.testing import CliRunner
+
+from medaug_cli.cli import app
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.store import open_store
+from medaug_cli.turing import Key, ScoreOptions, StudyOptions, make_study, score_study
+from medaug_cli.turing.atlas import FLOOR, alike, atlas
+from medaug_cli.turing.documents import seal_of
+from medaug_cli.turing.planning import plan_words
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return the folder and key of a study with three readers."""
+    folder = tmp_path_factory.mktemp("study")
+    key = make_study(StudyOptions(stores(folder), folder / "study", n=40, readers=3, practice=6))
+    return folder, key
+
+
+def page_data(path):
+    """Return what a reader's page holds."""
+    text = path.read_text(encoding="utf-8")
+    start = text.index('<script id="data" type="application/json">') + 42
+    return json.loads(text[start : text.index("</script>", start)])
+
+
+def scored(folder, key, skills, name="score", **options):
+    files = write_answers(folder, key, skills)
+    return score_study(ScoreOptions(folder / "study" / "key.json", files, folder / name, resamples=200, **options))
+
+
+def test_every_class_has_as_many_real_as_synthetic_images(made):
+    _, key = made
+    shown = {image for trial in key.readers[0].trials.values() if not trial.practice for image in trial.images}
+    counts = Counter((key.images[image].image_class, key.images[image].kind) for image in shown)
+    assert counts == {(name, kind): 10 for name in CLASSES for kind in ("real", "synthetic")}
+    tried = [trial.images[0] for trial in key.readers[0].trials.values() if trial.practice]
+    assert Counter(key.images[image].kind for image in tried) == {"real": 3, "synthetic": 3}
+    assert not shown & set(tried)
+
+
+def test_real_images_are_of_the_split_and_of_many_patients(made):
+    folder, key = made
+    real = open_store(folder / "real.h5")
+    own = [real.ids.index(image.id) for image in key.images if image.kind == "real"]
+    assert {str(real.splits[i]) for i in own} == {"test"}
+    assert len({real.patients[i] for i in own}) >= 13  # of fourteen: patients take turns
+
+
+def test_each_reader_has_an_order_and_names_of_its_own(made):
+    _, key = made
+    orders = [[trial.images for trial in one.trials.values()] for one in key.readers]
+    assert len({json.dumps(order) for order in orders}) == 3
+    assert len({token for one in key.readers for token in one.trials}) == sum(len(one.trials) for one in key.readers)
+
+
+def test_repeats_come_late_and_are_those_shown_before(made):
+    _, key = made
+    for one in key.readers:
+        trials = [trial for trial in one.trials.values() if not trial.practice]
+        places = [k for k, trial in enumerate(trials) if trial.repeat]
+        assert len(places) == 4
+        for place in places:
+            before = [k for k, trial in enumerate(trials) if trial.images == trials[place].images and not trial.repeat]
+            assert len(before) == 1
+            assert place - before[0] >= 8
+
+
+def test_the_same_seed_chooses_the_same_images_but_no_one_finds_the_order(made, tmp_path):
+    folder, key = made
+    paths = [folder / "real.h5", folder / "synthetic.h5"]
+    again = make_study(StudyOptions(paths, tmp_path / "b", n=40, readers=3, practice=6))
+    assert [(one.kind, one.id) for one in again.images] == [(one.kind, one.id) for one in key.images]
+    assert set(again.readers[0].trials) != set(key.readers[0].trials)
+    first, second = (page_data(place / "reader-1.html") for place in (folder / "study", tmp_path / "b"))
+    assert [trial["cells"] for trial in first["trials"]] != [trial["cells"] for trial in second["trials"]]
+
+
+def test_a_page_holds_the_pixels_and_no_kind(made):
+    folder, key = made
+    data = page_data(folder / "study" / "reader-1.html")
+    text = (folder / "study" / "reader-1.html").read_text(encoding="utf-8")
+    assert not any(image.id in text for image in key.images)
+    assert "real.h5" not in text
+    asked = [trial for trial in data["trials"] if "truth" not in trial]
+    assert {frozenset(trial) for trial in asked} == {frozenset({"id", "cells", "boxes"})}
+    assert len([trial for trial in data["trials"] if "truth" in trial]) == 6
+    assert not {"repeat", "kind", "store"} & set().union(*map(set, data["trials"]))
+    # every cell of the atlas is the image that the key says
+    import base64
+    import io
+
+    from PIL import Image
+
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["pictures"][0]))).convert("L"))
+    height, width = data["shape"]
+    opened = {kind: open_store(folder / f"{kind}.h5") for kind in ("real", "synthetic")}
+    for trial in data["trials"]:
+        image = key.images[key.readers[0].trials[trial["id"]].images[0]]
+        store = opened[image.kind]
+        index = store.ids.index(image.id)
+        y, x = trial["cells"][0] // data["perRow"] * height, trial["cells"][0] % data["perRow"] * width
+        assert (sheet[y : y + height, x : x + width] == alike(store.images[index])).all()
+        assert trial["boxes"][0] == np.rint(store.boxes[index]).astype(int).tolist()
+
+
+def test_nothing_but_the_pixels_tells_a_kind(tmp_path):
+    """A forest that sees everything in the page's source but the pixels stays at chance."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import cross_val_predict
+
+    key = make_study(StudyOptions(stores(tmp_path, n=300), tmp_path / "study", n=300, practice=0, repeats=0))
+    data = page_data(tmp_path / "study" / "reader-1.html")
+    features, kinds = [], []
+    for place, trial in enumerate(data["trials"]):
+        corners = (trial["boxes"][0] or [[0, 0, 0, 0]])[0]
+        token = list(bytes.fromhex(trial["id"]))
+        features.append([place, trial["cells"][0], len(trial["boxes"][0]), *corners, *token, len(json.dumps(trial))])
+        kinds.append(key.images[key.readers[0].trials[trial["id"]].images[0]].kind == "synthetic")
+    forest = RandomForestClassifier(60, min_samples_leaf=3, random_state=0)
+    guessed = cross_val_predict(forest, np.array(features), kinds, cv=5)
+    right = (guessed == np.array(kinds)).sum()
+    from scipy.stats import binomtest
+
+    assert binomtest(int(right), len(kinds)).pvalue > 0.01
+
+
+def test_images_are_encoded_alike():
+    noise, zeros = np.full((1, 8, 8), 3, np.uint8), np.zeros((1, 8, 8), np.uint8)
+    assert (alike(noise) == alike(zeros)).all()
+    assert alike(np.full((1, 8, 8), 40000, np.uint16)).tolist() == alike(np.full((1, 8, 8), 156, np.uint8)).tolist()
+    assert alike(np.zeros((3, 8, 8), np.uint8)).shape == (8, 8, 3)
+    assert FLOOR > 3
+    with pytest.raises(BadInput, match="one size"):
+        atlas([np.zeros((8, 8), np.uint8), np.zeros((8, 9), np.uint8)])
+
+
+def test_pairs_hold_one_of_each_kind_in_random_places(tmp_path):
+    key = make_study(StudyOptions(stores(tmp_path), tmp_path / "study", n=40, pairs=True, practice=4))
+    asked = [trial for trial in key.readers[0].trials.values() if not trial.practice]
+    kinds = [tuple(key.images[image].kind for image in trial.images) for trial in asked]
+    assert set(kinds) == {("real", "synthetic"), ("synthetic", "real")}
+    assert all(len({key.images[image].image_class for image in trial.images}) == 1 for trial in asked)
+    report = scored(tmp_path, key, {"reader-1": 8.0})
+    assert report.accuracy == 1
+    assert report.readers[0].numbers.sensitivity is None
+    assert report.readers[0].numbers.d_prime > 2.5
+
+
+def test_a_perfect_and_a_guessing_reader(made):
+    folder, key = made
+    report = scored(folder, key, {"reader-1": 50.0, "reader-2": 0.0}, "two")
+    perfect, guessing = report.readers
+    assert perfect.numbers.accuracy.value == 1
+    assert perfect.numbers.sensitivity.value == perfect.numbers.specificity.value == perfect.numbers.auc == 1
+    assert perfect.numbers.p < 1e-9
+    assert perfect.numbers.own_kappa == 1
+    assert guessing.numbers.p > 0.05
+    low, high = guessing.numbers.d_prime_interval
+    assert low < 0 < high
+    assert perfect.numbers.class_right.value == 1
+    assert perfect.repeats == 4
+    assert perfect.answers == 40
+    assert report.fleiss_kappa < 0.5
+    assert report.interval[0] < report.accuracy < report.interval[1]
+
+
+@pytest.mark.parametrize("skill", [0.0, 1.0, 2.0])
+def test_skill_is_measured_within_its_interval(made, skill):
+    """In 100 simulated studies of a known d', its interval holds it at least 93 times (95 are expected)."""
+    _, key = made
+    from medaug_cli.turing.scoring import _of_reader, _row
+
+    reader, options = key.readers[0], ScoreOptions(None, [], None)
+    held = 0
+    for seed in range(100):
+        from medaug_cli.turing.documents import Answer
+
+        given = [Answer(**row) for row in answers(key, reader.name, skill, seed)["answers"]]
+        numbers = _row(key, reader.name, _of_reader("file", reader, given, key, options), options).numbers
+        low, high = numbers.d_prime_interval
+        held += low <= skill <= high
+    assert held >= 93
+
+
+def test_the_page_of_a_score_shows_who_was_fooled(made):
+    folder, key = made
+    report = scored(folder, key, {"reader-1": -50.0, "reader-2": -50.0}, "fooled")
+    assert len(report.fooled_all) == 20
+    assert report.fooled_none == []
+    assert len(report.real_taken_for_synthetic) == 20
+    text = (folder / "fooled" / "turing.html").read_text(encoding="utf-8")
+    assert "taken for real by every reader" in text
+    assert text.count("data:image/png") == 2
+    assert len((folder / "fooled" / "turing.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 44
+    assert report.with_evidence is None or report.with_evidence.images == 20
+
+
+def test_evidence_of_the_filter_is_compared_with_what_readers_say(made):
+    folder, key = made
+    files = write_answers(folder, key, {"reader-1": 1.0})
+    said = json.loads(files[0].read_text(encoding="utf-8"))
+    for row in said["answers"]:
+        image = key.images[key.readers[0].trials[row["trial"]].images[0]]
+        row["says"] = "synthetic" if (image.evidence or 0) > 3 else "real"
+        row["confidence"] = 3
+    files[0].write_text(json.dumps(said), encoding="utf-8")
+    report = score_study(ScoreOptions(folder / "study" / "key.json", files, folder / "evidence", resamples=200))
+    assert report.with_evidence.value > 0.7
+
+
+def broken(change):
+    """Return a function that breaks an answer file."""
+
+    def apply(path):
+        said = json.loads(path.read_text(encoding="utf-8"))
+        change(said)
+        path.write_text(json.dumps(said), encoding="utf-8")
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda said: said.update(study="0" * 16), "answers another study"),
+        (lambda said: said.update(seal="0" * 64), "was changed after the pages were made"),
+        (lambda said: said.update(reader="reader-9"), "is of the reader 'reader-9'"),
+        (lambda said: said["answers"].pop(), "answers 43 of 44 questions"),
+        (lambda said: said["answers"].append(said["answers"][0]), "answers a question twice"),
+        (lambda said: said["answers"][0].update(trial="00"), "was not asked"),
+        (lambda said: said["answers"][0].update(says="left"), "answered by 'left'"),
+        (lambda said: said["answers"][0].update(confidence=7), "confidence"),
+        (lambda said: said.pop("answers"), "answers"),
+    ],
+)
+def test_answers_that_are_not_this_studys(made, tmp_path, change, words):
+    folder, key = made
+    path = write_answers(tmp_path, key, {"reader-1": 1.0})[0]
+    broken(change)(path)
+    result = CliRunner().invoke(
+        app, ["turing", "score", str(folder / "study" / "key.json"), str(path), "--out", str(tmp_path / "score")]
+    )
+    assert isinstance(result.exception, BadInput)
+    assert words in str(result.exception)
+    assert not (tmp_path / "score").exists()
+
+
+def test_a_tampered_key_is_noticed(made, tmp_path):
+    folder, key = made
+    path = write_answers(tmp_path, key, {"reader-1": 1.0})[0]
+    text = (folder / "study" / "key.json").read_text(encoding="utf-8")
+    (tmp_path / "key.json").write_text(text.replace('"kind":"real"', '"kind":"synthetic"', 1).replace(
+        '"kind": "real"', '"kind": "synthetic"', 1), encoding="utf-8")  # fmt: skip
+    assert Key.model_validate_json((tmp_path / "key.json").read_text(encoding="utf-8")) != key
+    with pytest.raises(BadInput, match="was changed after the pages were made"):
+        score_study(ScoreOptions(tmp_path / "key.json", [path], tmp_path / "score"))
+
+
+def test_two_files_of_one_reader_and_a_half_answered_one(made, tmp_path):
+    folder, key = made
+    path = write_answers(tmp_path, key, {"reader-1": 1.0})[0]
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(BadInput, match="are both of reader-1"):
+        score_study(ScoreOptions(folder / "study" / "key.json", [path, copy], tmp_path / "score"))
+    said = json.loads(path.read_text(encoding="utf-8"))
+    said["answers"], said["finished"] = said["answers"][:20], False
+    path.write_text(json.dumps(said), encoding="utf-8")
+    report = score_study(
+        ScoreOptions(folder / "study" / "key.json", [path], tmp_path / "score", partial=True, resamples=200)
+    )
+    assert report.readers[0].answers + report.readers[0].repeats <= 20
+    assert seal_of(key) == said["seal"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n": 400}, "there are 19 in the test split; at most --n 76"),
+        ({"split": "val"}, "no real images in the val split"),
+        ({"split": "tests"}, "choose one of train, val, test, all"),
+        ({"repeats": 1.5}, "expected a share from 0 to 1"),
+        ({"n": 2}, "expected at least 4"),
+    ],
+)
+def test_studies_that_cannot_be_made(tmp_path, options, words):
+    with pytest.raises((BadInput, UsageError), match=words):
+        make_study(StudyOptions(stores(tmp_path), tmp_path / "study", **options))
+    assert not (tmp_path / "study").exists()
+
+
+def test_stores_of_unequal_sizes_are_refused(tmp_path):
+    real, _ = stores(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, synthetic = stores(tmp_path / "other", size=32)
+    with pytest.raises(BadInput, match="the size would tell them apart"):
+        make_study(StudyOptions([real, synthetic], tmp_path / "study"))
+
+
+def test_the_plan_says_what_it_can_see(made):
+    _, key = made
+    lines = plan_words(key)
+    assert lines[0].startswith("3 readers, 40 images, half of them synthetic of glioma, meningioma; 6 to practise on")
+    assert lines[0].endswith(", 4 shown twice")
+    assert "70 % in" in lines[1]
+
+
+def test_by_label_and_without_classes(tmp_path):
+    paths = stores(tmp_path, classes=False)
+    key = make_study(StudyOptions(paths, tmp_path / "study", n=20))
+    assert key.by == "none"
+    assert key.classes == []
+    assert not key.asks_class
+    with pytest.raises(BadInput, match="names no class"):
+        make_study(StudyOptions(paths, tmp_path / "other", n=20, by="class"))
+
+
+def test_a_study_is_not_written_over_anything_else(made, tmp_path):
+    folder, _ = made
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    paths = [folder / "real.h5", folder / "synthetic.h5"]
+    with pytest.raises(UsageError):
+        make_study(StudyOptions(paths, tmp_path, overwrite=True, n=20))
+    with pytest.raises(UsageError, match="holds the store"):
+        make_study(StudyOptions(paths, folder, overwrite=True, n=20))
