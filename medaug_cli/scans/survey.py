@@ -8,8 +8,9 @@ from pathlib import Path
 
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.plugin import ScanFiles
+from medaug_cli.scans.mask_names import CHANNEL, CHANNEL_FOLDERS, MODALITY
 from medaug_cli.scans.naming import plain_ids
-from medaug_cli.scans.pairing import CHANNEL, CHANNEL_FOLDERS, MODALITY, listed, masks_among
+from medaug_cli.scans.pairing import listed, masks_among
 from medaug_cli.scans.reading import (
     PLAIN,
     Reading,

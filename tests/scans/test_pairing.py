@@ -200,6 +200,28 @@ def test_public_sets_have_masks_that_are_of_no_scan(tmp_path):
     assert [[scan.name for scan in found if scan.id == key] for key in pairs.masks] == [["case_0/imaging"]]
 
 
+def test_a_mask_in_a_format_that_is_not_read_is_named(tmp_path):
+    said = []
+    files = "s/a.png s/b.png s/c.png m/a.png m/b_mask.gif m/c.npy m/c.json m/other.npy"
+    _, pairs = paired(*laid_out(tmp_path, files, "s", "m"), said.append)
+    assert list(pairs.masks) == ["a"]
+    assert "not read, although named as a mask of a scan: b_mask.gif, c.npy; the choices are" in said[0]
+
+
+def test_links_are_where_they_stand(tmp_path):
+    laid_out(tmp_path, "store/1.nii store/2.nii store/3.nii", ".", ".")
+    for name, target in {"c/c_t1.nii": 1, "c/c_t2.nii": 2, "c/masks/c.nii": 3}.items():
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).symlink_to(tmp_path / f"store/{target}.nii")
+    data, said = tmp_path / "data", []
+    for masks in (data, data / "c/masks"):
+        found = survey(data, said.append, modality="t1", marks=[masks]).scans
+        assert [scan.name for scan in found] == ["c/c_t1"]
+        pairs = pair_masks(masks, found)
+        assert [mask.name for (mask,) in pairs.masks.values()] == ["c.nii"]
+        assert not pairs.unclaimed
+
+
 def test_masks_beside_scans_are_no_scans_where_none_are_given(tmp_path):
     laid_out(tmp_path, "a.png a_mask.png roi_1.png data/images/b.png data/masks/b.png", ".", ".")
     assert sorted(scan.relative for scan in survey(tmp_path).scans) == ["a.png", "data/images/b.png", "roi_1.png"]
