@@ -200,7 +200,10 @@ def _without_paths(sentence: str, scan: Scan, annotation: Annotation) -> str:
     for path in scan.all_files:
         sentence = sentence.replace(str(path), scan.shown if len(scan.all_files) == 1 else f"a slice of {scan.shown}")
     for mask in annotation.masks:
-        sentence = sentence.replace(str(mask), "its mask")
+        sentence = sentence.replace(f"the mask {mask}", "its mask").replace(str(mask), "its mask")
+    if scan.brain_mask is not None:
+        sentence = sentence.replace(f"the brain mask {scan.brain_mask}", "its brain mask")
+        sentence = sentence.replace(str(scan.brain_mask), "its brain mask")
     return sentence.replace(scan.relative, scan.shown)
 
 
