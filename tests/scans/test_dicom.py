@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicoms import as_image, head, write_series
+from dicoms import as_image, changed, head, write_series
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
@@ -102,14 +102,6 @@ def test_localisers_and_single_slices_are_left_out_and_said(tmp_path):
     assert len(find_scans(tmp_path, said.append)) == 1
     assert sum("is a localiser" in sentence for sentence in said) == 2
     assert sum("only slice" in sentence for sentence in said) == 1
-
-
-def changed(folder, change):
-    """Change every file of a series as a writer that keeps the standard would not."""
-    for z, file in enumerate(sorted(folder.iterdir())):
-        found = pydicom.dcmread(file)
-        change(z, found)
-        found.save_as(file)
 
 
 def moved(place):

@@ -1,6 +1,7 @@
 """Constructed heads as images and as DICOM series."""
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
 
 SPACING = (1.5, 1.5, 4.0)
@@ -49,3 +50,11 @@ def write_series(folder, image, series="1.2.3", patient="Mustermann^Erika", name
         writer.SetFileName(str(folder / (names(z) if names else f"IM{z:04d}.dcm")))
         writer.Execute(part)
     return folder
+
+
+def changed(folder, change):
+    """Change every file of a series as a writer that keeps the standard would not."""
+    for z, file in enumerate(sorted(folder.iterdir())):
+        found = pydicom.dcmread(file)
+        change(z, found)
+        found.save_as(file)
