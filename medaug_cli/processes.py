@@ -5,6 +5,8 @@ torchrun and SLURM's srun start them and say so in the environment; torch.distri
 
 import os
 import re
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=1)  # for the first process, which alone writes, draws and validates
+MEETING = 300.0  # seconds that the processes of one run may be apart when they start
+QUIET = 5.0  # seconds of waiting before a word
+CONNECTION = timedelta(seconds=30)
+COME = "come"  # counts the processes that are there
+ONE = "to train in this process alone, unset SLURM_STEP_NUM_TASKS or WORLD_SIZE"
+LOOK = 0.2  # seconds between two looks whether the others have come
 PORTS = (15000, 10000)  # the first that a SLURM job may be given, and how many there are
 
 
@@ -105,8 +113,11 @@ ALONE = Group(0, 1, 0)
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Group]:
-    """Connect this process with the others of its run, if torchrun or srun started several; yield the group."""
+def joined(device: str, say: Callable[[str], None] = lambda sentence: None) -> Iterator[Group]:
+    """Connect this process with the others of its run, if torchrun or srun started several; yield the group.
+
+    Raises MedaugError where the others do not come.
+    """
     place = find_place(os.environ)
     if place is None:
         yield ALONE
@@ -114,14 +125,61 @@ def joined(device: str) -> Iterator[Group]:
     import torch
 
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else int(device.startswith("cuda"))
+    store = _meet(place, say)
     torch.distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if gpus else "gloo", f"tcp://{place.address}:{place.port}", PATIENCE,
-        place.world, place.rank,
+        "cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE, world_size=place.world, rank=place.rank,
+        store=store,
     )  # fmt: skip
     try:
         yield Group(place.rank, place.world, place.local)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _meet(place: Place, say: Callable[[str], None]) -> Any:
+    """Wait until all processes of a run have come together; return the torch.distributed store that connects them.
+
+    It looks now and then, so that Ctrl-C and SIGTERM end it: torch itself would wait deaf and without a word.
+    """
+    begun, silent, store, come = time.monotonic(), True, None, 0
+    where = f"{place.address}, port {place.port}"
+    while True:
+        if store is None and (store := _reached(place)) is not None:
+            store.add(COME, 1)
+        come = 0 if store is None else store.add(COME, 0)
+        if store is not None and come >= place.world:
+            store.set_timeout(PATIENCE)
+            return store
+        waited = time.monotonic() - begun
+        if waited > MEETING:
+            raise MedaugError(
+                f"by the variables of torchrun or srun this is process {place.rank} of {place.world}, but after "
+                f"{MEETING / 60:.0f} minutes not all of them are at {where}; start all of them, or {ONE}"
+            )
+        if silent and waited > QUIET:
+            others = "the first process" if store is None else f"{place.world - come} more processes"
+            say(f"waiting for {others} of this run at {where}, up to {MEETING / 60:.0f} minutes; {ONE}")
+            silent = False
+        time.sleep(LOOK)
+
+
+def _reached(place: Place) -> Any:
+    """Open the store of the first process, or connect with it; return None where it is not there yet."""
+    from torch.distributed import DistError, PrefixStore, TCPStore
+
+    elsewhere = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun holds it
+    leads = place.rank == 0 and not elsewhere
+    if not leads:
+        try:
+            socket.create_connection((place.address, place.port), timeout=1.0).close()  # torch complains at length
+        except OSError:
+            return None
+    try:
+        store = TCPStore(place.address, place.port, is_master=leads, timeout=CONNECTION, wait_for_workers=False)
+    except (DistError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MedaugError(f"no process can be met at {place.address}, port {place.port} ({reason})") from error
+    return PrefixStore(f"medaug/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def find_place(environment: Mapping[str, str]) -> Place | None:

@@ -1,6 +1,7 @@
 """Find plugins by entry point, load only the one that is used, and build it from typed settings."""
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -191,6 +192,8 @@ def _typed(name: str, key: str, kind: Any, value: Any) -> Any:
 
 
 def _check_limits(name: str, key: str, value: Any, limits: Mapping[str, Any]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"--set {key}={value}: expected a finite number")
     low, high, choices = limits.get("minimum"), limits.get("maximum"), limits.get("choices")
     if (low is not None and value < low) or (high is not None and value > high):
         raise UsageError(f"--set {key}={value}: {name} wants a value from {low} to {high}")

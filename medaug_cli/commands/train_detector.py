@@ -42,7 +42,7 @@ def train_detector(
     from medaug_cli.processes import joined
     from medaug_cli.runs import RunOptions, train_detector
 
-    with joined(device) as group, console.bar(f"train-detector {detector}", 1.0, shown=group.leads) as bar:
+    with joined(device, console.say) as group, console.bar(f"train-detector {detector}", 1.0, shown=group.leads) as bar:
         folder = train_detector(
             store, detector,
             RunOptions(

@@ -31,7 +31,7 @@ def train_gan(
     from medaug_cli.processes import joined
     from medaug_cli.runs import RunOptions, train_generator
 
-    with joined(device) as group, console.bar(f"train-gan {generator}", 1.0, shown=group.leads) as bar:
+    with joined(device, console.say) as group, console.bar(f"train-gan {generator}", 1.0, shown=group.leads) as bar:
         folder = train_generator(
             store, generator,
             RunOptions(

@@ -28,8 +28,9 @@ class _FromReal:
     def fit(self, data: Examples, run: Run) -> None:
         """Keep the training images that have a box."""
         self._bank = Bank.read(data)
-        run.log(len(self._bank), images=float(len(self._bank)))
-        run.checkpoint(len(self._bank), lambda: {"done": len(data)}, force=True)
+        if run.state is None:  # a run that was stopped after this has both
+            run.log(len(self._bank), images=float(len(self._bank)))
+            run.checkpoint(len(self._bank), lambda: {"done": len(data)}, force=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the training images and their boxes."""
