@@ -27,6 +27,7 @@ def medaug(arguments, folder, kill_after=None):
         null, said = os.open(os.devnull, os.O_RDWR), os.open(folder / "said.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         for stream, to in ((0, null), (1, said), (2, said)):
             os.dup2(to, stream)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8") for stream in (1, 2))
         os.chdir(folder)
         sys.argv = ["medaug", *arguments]
         try:
