@@ -34,6 +34,9 @@ def preprocess(
     region_mm: Annotated[
         float | None, typer.Option(help="With --regions: how wide a cube is, in mm; 64 if not given.", min=1)
     ] = None,
+    patient_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the CSV that names patients, if it is not `patient`.")
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -139,6 +142,7 @@ def preprocess(
             keep_going=keep_going,
             reading=Reading(nan=nan, max_pixels=max_pixels),
             box_mode=box_mode,
+            patient_column=patient_column,
             key=pseudonymise,
             num_parts=num_parts,
             part_id=part_id,

@@ -20,6 +20,8 @@ def _read(marks: Marks) -> dict[str, Annotation]:
     found = {}
     for file in marks.files:
         for image in read_boxes(file.path).images:
+            if image.annotated is False:  # nobody looked for lesions
+                continue
             _, labels = image.arrays()
             size = (image.width, image.height) if image.depth is None else (image.width, image.height, image.depth)
             item = Annotation(patient=image.patient, split=image.split, size=size, also=image.file)

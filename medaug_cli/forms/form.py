@@ -52,6 +52,7 @@ class Marks:
     box_mode: str | None = None  # of a data list of MONAI
     notes: list[Note] = field(default_factory=list)  # of no single scan
     say: Callable[[str], None] = lambda sentence: None
+    patient_column: str | None = None  # of a CSV
 
     def key(self, file: File) -> str:
         """Return what a file that is of one image calls it: its own path below the folder, without its suffix."""

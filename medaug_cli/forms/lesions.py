@@ -56,6 +56,8 @@ class Lesions:
         if self.values is not None and not self.both:
             return labelled_components(self.values[z], self.names, least)
         chosen = [i for i, box in enumerate(self.boxes) if z in slices_of(box)]
+        if not chosen:
+            return np.zeros((0, 4), np.float32), []
         return self.boxes[chosen][:, [0, 1, 3, 4]], [self.labels[i] for i in chosen]
 
     def too_small(self, z: int | None, least: int) -> list[int]:

@@ -28,10 +28,15 @@ class AnnotationSet:
 
 
 def read_annotations(
-    path: Path, scans: Sequence[Scan], box_mode: str | None = None, say: Say = lambda sentence: None
+    path: Path,
+    scans: Sequence[Scan],
+    box_mode: str | None = None,
+    say: Say = lambda sentence: None,
+    patient_column: str | None = None,
 ) -> AnnotationSet:
     """Return the annotations of scans; `box_mode` says what the numbers of a MONAI data list are.
 
+    `patient_column` is the column of a CSV that names the patient, where it is not called so.
     Raises UsageError for a form that is not known, BadInput for what is broken, and for an image that is not among the
     scans.
     """
@@ -42,7 +47,9 @@ def read_annotations(
     form, files, notes = _sniffed(path, scans)
     if box_mode is not None and form.name != "monai":
         raise UsageError(f"--box-mode is for MONAI's data lists; {path} is {form.title}, whose numbers are known")
-    marks = Marks(path, files, scans, box_mode, notes, say)
+    if patient_column is not None and form.name != "csv":
+        raise UsageError(f"--patient-column is for CSV files; {path} is {form.title}")
+    marks = Marks(path, files, scans, box_mode, notes, say, patient_column)
     named = form.read(marks)
     if form is masks.FORM:
         return AnnotationSet(named, marks.notes)

@@ -5,7 +5,7 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,12 @@ ALIASES = {  # in small letters, without blanks and underscores
     "x": ("x",), "y": ("y",), "width": ("width", "w"), "height": ("height", "h"),
     "slice": ("slice",), "file": ("file",),
 }  # fmt: skip
+_LIKELY = """
+group groupid case caseid caseno study studyid person personid pid mrn participant participantid individual id name
+patientname subjectname studyinstanceuid studyuid accession accessionnumber animal animalid mouse donor donorid
+volunteer volume volumeid scanid record recordid
+"""
+LIKELY = frozenset(_LIKELY.split())  # columns that may name patients, in small letters, without blanks and underscores
 FLAT = tuple(name for name in CORNERS if "z" not in name)
 SIZED = ("x", "y", "width", "height")  # of a box, where no column has its high corner
 SPLITS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
@@ -143,8 +149,37 @@ def _sniff(file: File) -> bool:
 def _read(marks: Marks) -> dict[str, Annotation]:
     found: dict[str, Annotation] = defaultdict(Annotation)
     for file in marks.files:
-        _read_table(_table(file.path), found)
+        table = _table(file.path)
+        if marks.patient_column is not None:
+            table = _with_patients(table, marks.patient_column)
+        elif "patient" not in table.columns and (likely := _likely_patients(table)):
+            marks.say(
+                f"{table.place} has no column patient; if {likely} tells patients apart, give --patient-column {likely}"
+            )
+        _read_table(table, found)
     return dict(found)
+
+
+def _with_patients(table: _Table, column: str) -> _Table:
+    """Return a table whose patients stand in a column of any name; raise BadInput where there is none of that name."""
+    exact = [at for at, name in enumerate(table.header) if name == column]
+    alike = [at for at, name in enumerate(table.header) if _plain(name) == _plain(column)]
+    if not exact and len(alike) != 1:
+        raise BadInput(f"{table.place} has no column {column!r}; it has {', '.join(table.header)[:200]}")
+    return replace(table, columns={**table.columns, "patient": (exact or alike)[0]})
+
+
+def _likely_patients(table: _Table) -> str | None:
+    """Return the column that may tell patients apart: it is called so, and several images share a value of it."""
+    for at, name in enumerate(table.header):
+        if _plain(name) in LIKELY and at not in table.columns.values():
+            own = replace(table, columns={**table.columns, "patient": at})
+            images: dict[str | None, set[str | None]] = defaultdict(set)
+            for _, row in table.rows:
+                images[own.value(row, "patient")].add(own.value(row, "image"))
+            if any(value is not None and len(some) > 1 for value, some in images.items()):
+                return name
+    return None
 
 
 def _read_table(table: _Table, found: dict[str, Annotation]) -> None:

@@ -63,7 +63,7 @@ class Patients:
             why += f" (the folder{'s' if many else ''} {listed(self.sorting)} {'sort' if many else 'sorts'} by kind)"
         said.append(
             f"split by image{which}: {why}, so images of one patient may stand on both sides of a split; "
-            "name patients in a column `patient` of a CSV, or put each into a folder of their own"
+            "name patients by a column `patient` of a CSV or --patient-column, or by a folder each"
         )
         return said
 

@@ -39,6 +39,7 @@ class PreprocessOptions:
     keep_going: bool = False
     reading: Reading = PLAIN
     box_mode: str | None = None  # of a data list
+    patient_column: str | None = None  # of a CSV
     key: Path | None = None  # for pseudonyms
     num_parts: int = 1
     part_id: int = 0
@@ -161,6 +162,8 @@ def _check_kinds(options: PreprocessOptions) -> None:
     if options.recipe.region_mm and (options.normals or options.unannotated):
         option = "--normals" if options.normals else "--unannotated"
         raise UsageError(f"{option} takes scans without lesions; with --regions there is a cube for each lesion")
+    if options.patient_column is not None and options.boxes is None:
+        raise UsageError("--patient-column names a column of the CSV that --boxes gives")
     if options.boxes is None and options.masks is None and not (options.normals or options.unannotated):
         raise UsageError(
             "give the annotations by --boxes, --masks or both, or take scans without annotation by --unannotated"
@@ -201,7 +204,13 @@ def _annotations(options: PreprocessOptions, scans: Sequence[Scan]) -> Annotatio
         raise BadInput(f"{options.masks} does not exist")
     found = AnnotationSet()
     if options.boxes is not None:
-        found = read_annotations(options.boxes, scans, options.box_mode, options.announce)
+        found = read_annotations(
+            options.boxes,
+            scans,
+            box_mode=options.box_mode,
+            say=options.announce,
+            patient_column=options.patient_column,
+        )
     return found if options.masks is None else with_masks(found, options.masks, scans, options.announce)
 
 
@@ -240,7 +249,8 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> Store
         if path is not None and path.is_file():
             inputs[path.name] = sha256_file(path)
     own: dict[str, Any] = {"split": options.split}
-    chosen: dict[str, Any] = {name: getattr(options, name) for name in ("modality", "reader", "box_mode")}
+    choices = ("modality", "reader", "box_mode", "patient_column")
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in choices}
     chosen["nan"] = options.reading.nan
     own |= {name: value for name, value in chosen.items() if value is not None}
     own |= {name: True for name in ("normals", "unannotated") if getattr(options, name)}

@@ -1,7 +1,7 @@
 """What a person must know of a finished `medaug preprocess`, in five lines or as plain values."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,43 +36,55 @@ class Summary:
     def lines(self, out: Path, page: Path) -> list[str]:
         """Return five lines for a person; each fits a terminal, but for long paths."""
         shown = ", ".join(f"{count} {split}" for split, count in self.images.items())
-        taken = [f"{self.lesions} lesions in {self.lesion_images} images", f"{self.normals} normals"]
-        taken += [f"{self.unannotated} unannotated"] if self.unannotated else []
-        look = f"; see {page}"
-        doubted = f"doubted: {self.doubted} images"
+        total = sum(self.images.values())
+        taken = [f"{_counted(self.lesions, 'lesions')} in {_counted(self.lesion_images, 'images')}"]
+        taken += [_counted(self.normals, "normals")] + [f"{self.unannotated} unannotated"] * bool(self.unannotated)
+        doubted = f"doubted: {_counted(self.doubted, 'images')}; repaired: "
         return [
-            f"{out}: {sum(self.images.values())} images ({shown}) of {self.patients} patients",
-            f"in: {self.scans} scans, {', '.join(taken)}",
-            _fitted("dropped", "lesions", self.dropped, WIDTH),
-            f"{doubted}; {_fitted('repaired', 'annotations', self.repaired, WIDTH - len(doubted) - 2)}",
-            _fitted("left out", "", self.left_out, max(WIDTH - len(look), WIDTH // 2)) + look,
+            f"{out}: {_counted(total, 'images')} ({shown}) of {_counted(self.patients, 'patients')}",
+            f"in: {_counted(self.scans, 'scans')}, {', '.join(taken)}",
+            _fitted(f"dropped: {_counted(sum(self.dropped.values()), 'lesions')}", _reasons(self.dropped), ""),
+            _fitted(doubted + _counted(sum(self.repaired.values()), "annotations"), _reasons(self.repaired), ""),
+            self._left_out_line(page),
         ]
+
+    def _left_out_line(self, page: Path) -> str:
+        parts = [_counted(count, why) for why, count in self.left_out.items()]
+        whole = f"left out: {', '.join(parts) or 'nothing'}; see {page}"
+        if len(whole) <= WIDTH:
+            return whole
+        return _fitted(f"left out: {sum(self.left_out.values())}", parts, f"; see {page.name}")
 
     def complaint(self) -> str:
         """Return what was lost or changed of what is annotated, in one clause; nothing where nothing was."""
         lost, mended = sum(self.dropped.values()), sum(self.repaired.values())
-        said = [f"{lost} annotated lesions would be dropped ({_reasons(self.dropped)})"] if lost else []
-        said += [f"{mended} annotations would be repaired ({_reasons(self.repaired)})"] if mended else []
-        return " and ".join(said) + (f"; the first is {self.first}" if said else "")
+        said = []
+        if lost:
+            what = "1 lesion that is" if lost == 1 else f"{lost} lesions that are"
+            said.append(f"{what} annotated would be dropped: {', '.join(_reasons(self.dropped))}")
+        if mended:
+            said.append(f"{_counted(mended, 'annotations')} would be repaired: {', '.join(_reasons(self.repaired))}")
+        return "; ".join(said) + (f"; the first is {self.first}" if said else "")
 
 
-def _reasons(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {why}" for why, count in counts.items())
+def _counted(count: int, things: str) -> str:
+    """Return "3 scans without annotation", "1 scan without annotation" or "no scans without annotation"."""
+    noun, space, rest = things.partition(" ")
+    return f"{count or 'no'} {noun.removesuffix('s') if count == 1 else noun}{space}{rest}"
 
 
-def _fitted(title: str, things: str, counts: Mapping[str, int], width: int) -> str:
-    """Return "title: 3 things: 2 of one kind, 1 of another", with as many kinds as fit."""
-    total = sum(counts.values())
-    if not total:
-        return f"{title}: nothing" if not things else f"{title}: no {things}"
-    head = f"{title}: {total} {things}: " if things else f"{title}: "
-    parts = [f"{count} {why}" for why, count in counts.items()]
+def _reasons(counts: Mapping[str, int]) -> list[str]:
+    return [f"{why} ({count})" for why, count in counts.items()]
+
+
+def _fitted(head: str, parts: Sequence[str], tail: str) -> str:
+    """Return "head: part, part" and tail with as many parts as fit a terminal, and how many more there are."""
     for shown in range(len(parts), 0, -1):
-        rest = total - sum(list(counts.values())[:shown])
-        text = head + ", ".join(parts[:shown] + ([f"{rest} others"] if rest else []))
-        if len(text) <= width:
+        more = [f"and {len(parts) - shown} more"] * (shown < len(parts))
+        text = f"{head}: {', '.join([*parts[:shown], *more])}{tail}"
+        if len(text) <= WIDTH:
             return text
-    return f"{title}: {total} {things}".rstrip()
+    return head + tail
 
 
 def summary_of(report: PreprocessReport) -> Summary:
@@ -88,15 +100,15 @@ def summary_of(report: PreprocessReport) -> Summary:
         lesion_images=len(with_lesions),
         normals=sum(each.annotated and not each.boxes for each in kept),
         unannotated=sum(not each.annotated for each in kept),
-        dropped=_counted(text for each in report.slices for text in each.dropped_boxes),
-        repaired=_counted(text for each in report.slices for text in each.repaired),
+        dropped=_kinds(text for each in report.slices for text in each.dropped_boxes),
+        repaired=_kinds(text for each in report.slices for text in each.repaired),
         doubted=sum(each.doubtful for each in kept),
         left_out=_left_out(report),
         first=f"{touched[0][0].id}: {touched[0][1]}" if touched else "",
     )
 
 
-def _counted(texts: Any) -> dict[str, int]:
+def _kinds(texts: Iterable[str]) -> dict[str, int]:
     return dict(Counter(map(kind_of, texts)).most_common())
 
 
@@ -112,6 +124,6 @@ def _why_out(each: SliceReport) -> str:
     if each.state == "blank":
         return "blank slices"
     if each.dropped_boxes:
-        return "images whose lesions were dropped"
+        return "images of dropped lesions"
     things = "scans" if each.slice is None and each.lesion is None else "slices" if each.lesion is None else "lesions"
     return f"{things} skipped"

@@ -1,0 +1,162 @@
+"""Whose each scan is: patients by name and by folder, never by the folders of classes, and what is said of it."""
+
+import csv
+
+import pytest
+from support.tiny_scans import BOX, options, picture, rows
+
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.preprocess.patients import sorts
+from medaug_cli.preprocess.plan import plan_of
+
+BOX_TEXT = ",".join(map(str, BOX))
+
+
+def planned(folder, files, header="image,x_min,y_min,x_max,y_max", more=lambda name: "", **changes):
+    """Return the plan for pictures, each with a row of the CSV, and what was said."""
+    for name in files:
+        picture(folder / "scans" / name, BOX)
+    boxes = rows(folder, [f"{name},{BOX_TEXT}{more(name)}" for name in files], header)
+    plan = plan_of(options(folder, boxes=boxes, **changes))
+    return plan, " | ".join(plan.sentences)
+
+
+LAYOUTS = {  # files -> patients, whether the split is by patient, a word that is said
+    "yes and no": ([f"{c}/{i}{c}.png" for c in ("yes", "no") for i in range(6)], 12, False, "folders no and yes"),
+    "classes of tumours": (
+        [f"{c}/g{c[0]} ({i}).png" for c in ("glioma_tumor", "no_tumor", "pituitary") for i in range(4)], 12, False,
+        "by kind",
+    ),
+    "benign, malignant, normal": (
+        [f"{c}/{c} ({i}).png" for c in ("benign", "malignant", "normal") for i in range(4)], 12, False, "by kind",
+    ),
+    "official splits": ([f"{s}/{s}{i}.png" for s in ("train", "test") for i in range(5)], 10, False, "train"),
+    "splits and classes": (
+        [f"{s}/{c}/{s}{c}{i}.png" for s in ("Training", "Testing") for c in ("yes", "no") for i in range(3)], 12,
+        False, "by kind",
+    ),
+    "one folder of images": ([f"images/pat{i:02d}.png" for i in range(12)], 12, False, "folder images"),
+    "flat": ([f"a{i}.png" for i in range(5)], 5, False, "split by image"),
+    "a folder a patient": ([f"p{i}/{i}-{k}.png" for i in range(10) for k in range(2)], 10, True, "a folder each"),
+    "patients in one folder": ([f"images/p{i}/{i}-{k}.png" for i in range(10) for k in range(2)], 10, True, "folder"),
+    "patients in classes": (
+        [f"{c}/{c[0]}{i}/{c}{i}{k}.png" for c in ("benign", "malignant") for i in range(5) for k in range(2)], 10, True,
+        "a folder each",
+    ),
+    "two folders that may be patients": (
+        [f"{s}/{s}{i}.png" for s in ("siteA", "siteB") for i in range(6)], 2, True,
+        "val stays empty: 2 patients, a folder each",
+    ),
+    "one folder that may be a patient": ([f"pat01/{i}.png" for i in range(6)], 1, True, "stay empty: 1 patient,"),
+    "numbers": ([f"{i:03d}/{i}{k}.png" for i in range(10) for k in range(2)], 10, True, "10 patients, a folder each"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folders_are_patients_only_where_they_may_be(tmp_path, layout):
+    files, patients, by_patient, word = LAYOUTS[layout]
+    plan, said = planned(tmp_path, files)
+    assert len(set(plan.patients.values())) == patients
+    assert plan.by_patient == by_patient
+    assert word in said
+    assert ("split by image" in said) == (not by_patient)
+    if patients > 2:
+        assert set(plan.splits.values()) == {"train", "val", "test"}
+
+
+def test_a_folder_with_the_name_of_a_label_is_no_patient(tmp_path):
+    files = [f"{kind}/{kind}{i}.png" for kind in ("astrocytoma", "ependymoma") for i in range(5)]
+    plan, said = planned(
+        tmp_path, files, "image,x_min,y_min,x_max,y_max,label", lambda name: f",{name.partition('/')[0].title()}"
+    )
+    assert len(set(plan.patients.values())) == 10
+    assert "folders astrocytoma and ependymoma sort by kind" in said
+
+
+@pytest.mark.parametrize("name", ["yes", "NoTumor", "Test Images", "images_001", "BENIGN", "imagesTr", "t1ce", "LGG"])
+def test_words_for_kinds(name):
+    assert sorts(name)
+
+
+@pytest.mark.parametrize("name", ["p1", "sub-01", "Anna", "case_7", "001", "scan1", "TCGA-AB-1", "yes1", "image12"])
+def test_names_that_may_be_a_patients(name):
+    assert not sorts(name)
+
+
+GROUPED = "image,x_min,y_min,x_max,y_max,{}"
+
+
+@pytest.mark.parametrize("column", ["group", "Group", "subject no.", "participant", "my id", "ÄID"])
+def test_any_column_can_name_patients(tmp_path, column):
+    files = [f"{i}{k}.png" for i in range(8) for k in "ab"]
+    plan, said = planned(tmp_path, files, GROUPED.format(column), lambda name: f",g{name[0]}", patient_column=column)
+    assert {plan.patients[scan.id] for scan in plan.scans} == {f"g{i}" for i in range(8)}
+    assert plan.by_patient
+    assert "8 patients, by name" in said
+    assert plan.info.settings["patient_column"] == column
+
+
+@pytest.mark.parametrize("column", ["group", "case_id", "Participant", "PatientName", "study"])
+def test_a_likely_column_is_pointed_out(tmp_path, column):
+    files, said = [f"{i}{k}.png" for i in range(4) for k in "ab"], []
+    planned(tmp_path, files, GROUPED.format(column), lambda name: f",g{name[0]}", said=said)
+    assert any(f"--patient-column {column}" in sentence for sentence in said)
+
+
+def test_a_column_that_repeats_nothing_or_stands_beside_a_patient_is_not_pointed_out(tmp_path):
+    files, said = ["a.png", "b.png", "c.png"], []
+    planned(tmp_path / "ids", files, GROUPED.format("id"), lambda name: f",{name}", said=said)
+    planned(tmp_path / "both", files, GROUPED.format("patient,group"), lambda name: f",{name},g", said=said)
+    assert not any("--patient-column" in sentence for sentence in said)
+
+
+def test_wrong_patient_columns_are_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"boxes\.csv has no column 'groop'; it has image, x_min.*group"):
+        planned(tmp_path, ["a.png"], GROUPED.format("group"), lambda name: ",1", patient_column="groop")
+    (tmp_path / "yolo").mkdir()
+    (tmp_path / "yolo/a.txt").write_text("0 .5 .5 .2 .2\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="--patient-column is for CSV files"):
+        plan_of(options(tmp_path, boxes=tmp_path / "yolo", patient_column="group"))
+    with pytest.raises(UsageError, match="that --boxes gives"):
+        plan_of(options(tmp_path, masks=tmp_path / "yolo", patient_column="group"))
+
+
+def test_names_that_differ_by_accident_are_one_patient(tmp_path):
+    people = {"a.png": "P1", "b.png": "p1 ", "c.png": " P1", "d.png": "P2", "e.png": "é", "f.png": "e\u0301"}
+    plan, said = planned(tmp_path, list(people), GROUPED.format("patient"), lambda name: f",{people[name]}")
+    assert len(set(plan.patients.values())) == 3
+    assert plan.patients["b"] == "P1"
+    assert "P1 and p1 are taken for one patient" in said
+
+
+def test_a_split_file_finds_patients_whatever_their_case(tmp_path):
+    with (tmp_path / "split.csv").open("w", encoding="utf-8") as file:
+        csv.writer(file).writerows([["patient", "split"], ["P1", "test"], ["p2", "train"]])
+    people = {"a.png": "p1", "b.png": "P2"}
+    plan, _ = planned(
+        tmp_path, list(people), GROUPED.format("patient"), lambda name: f",{people[name]}",
+        split=str(tmp_path / "split.csv"),
+    )  # fmt: skip
+    assert plan.splits == {"p1": "test", "P2": "train"}
+
+
+def test_scans_of_no_named_patient_are_counted(tmp_path):
+    people = {"a.png": "p1", "b.png": "p2", "c.png": ""}
+    plan, said = planned(tmp_path, list(people), GROUPED.format("patient"), lambda name: f",{people[name]}")
+    assert not plan.by_patient
+    assert "split by image, for 1 of 3 scans" in said
+
+
+def test_scans_without_annotation_are_the_patients_of_their_folder(tmp_path):
+    for name in ("f1/a.png", "f1/b.png", "f2/c.png", "f2/d.png"):
+        picture(tmp_path / "scans" / name, BOX)
+    boxes = rows(tmp_path, [f"f1/a.png,{BOX_TEXT},anna", f"f2/c.png,{BOX_TEXT},berta"], GROUPED.format("patient"))
+    plan = plan_of(options(tmp_path, boxes=boxes, normals=True))
+    assert {scan.relative: plan.patients[scan.id] for scan in plan.scans} == {
+        "f1/a.png": "anna", "f1/b.png": "anna", "f2/c.png": "berta", "f2/d.png": "berta",
+    }  # fmt: skip
+
+
+def test_splits_that_are_not_asked_for_may_be_empty(tmp_path):
+    _, said = planned(tmp_path, ["p1/a.png", "p1/b.png"], split="1,0,0")
+    assert "empty" not in said
