@@ -14,7 +14,9 @@ REGION_MM = 64.0  # wider than most tumours; 2 mm a voxel of 32
 def preprocess(
     scans: Annotated[Path, typer.Argument(metavar="SCANS", help="A folder of pictures or volumes, or one file.")],
     boxes: Annotated[
-        Path | None, typer.Option(help="boxes.json, COCO JSON or CSV, or a folder of YOLO, VOC or mask files.")
+        Path | None, typer.Option(
+            help="Annotations: boxes.json, COCO, CSV, YOLO, VOC, MONAI, labelme, VIA, CVAT, Label Studio or masks.",
+        )
     ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Lesion masks: a folder with the scans' names, or a volume.")

@@ -19,7 +19,7 @@ SMALL = "smaller than --min-area"
 
 
 def agree(
-    boxes: np.ndarray, labels: list[str], values: np.ndarray, names: Labels | None, least: int, place: str
+    boxes: np.ndarray, labels: list[str], *, values: np.ndarray, names: Labels | None, least: int, place: str
 ) -> tuple[np.ndarray, list[str], list[Note]]:
     """Return boxes (m, 2*d) and labels, those of lesions that the mask alone marks behind them, and where they differ.
 
@@ -29,9 +29,9 @@ def agree(
     found, kinds = labelled_components(values, names, 1)
     sure, _ = labelled_components(values, names, least)
     large = {tuple(box) for box in sure.tolist()}
-    shared = np.array(
-        [[_shared(box, one) / min(_size(box), _size(one)) for one in found] for box in boxes]
-    ).reshape(len(boxes), len(found))
+    shared = np.array([[_shared(box, one) / min(_size(box), _size(one)) for one in found] for box in boxes]).reshape(
+        len(boxes), len(found)
+    )
     shared[shared < LEAST_SHARE] = 0
     notes = []
     for box, label, own in zip(boxes, labels, shared, strict=True):

@@ -35,4 +35,11 @@ def _write_boxes(images: Sequence[ImageBoxes], names: Sequence[str], target: Pat
     write_boxes(target, BoxesFile(version=1, images=list(images)))
 
 
-FORM = Form("boxes", "a boxes.json", _sniff, _read, ".json", _write_boxes)
+FORM = Form(
+    name="boxes",
+    title="a boxes.json",
+    sniff=_sniff,
+    read=_read,
+    suffix=".json",
+    write_boxes=_write_boxes,
+)

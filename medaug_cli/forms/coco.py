@@ -194,6 +194,12 @@ def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Pa
 
 
 FORM = Form(
-    "coco", "COCO JSON", _sniff, _read, ".json", _write_boxes, _write_detections,
-    Layout(lambda image: f"images/{image.id}", _write_layout),
-)  # fmt: skip
+    name="coco",
+    title="COCO JSON",
+    sniff=_sniff,
+    read=_read,
+    suffix=".json",
+    write_boxes=_write_boxes,
+    write_detections=_write_detections,
+    layout=Layout(lambda image: f"images/{image.id}", _write_layout),
+)

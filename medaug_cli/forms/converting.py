@@ -69,9 +69,7 @@ def write_form(name: str, boxes: BoxesFile, out: Path) -> None:
         form.write_boxes(boxes.images, label_names(boxes.images), work)
 
 
-def _image(
-    scan: Scan, annotation: Annotation, least: int, say: Callable[[str], None]
-) -> tuple[ImageBoxes, list[Note]]:
+def _image(scan: Scan, annotation: Annotation, least: int, say: Callable[[str], None]) -> tuple[ImageBoxes, list[Note]]:
     """Return the boxes of a scan, and what was found wrong with them."""
     boxes, labels, notes = annotation.boxes, annotation.labels, list(annotation.notes)
     if annotation.mask is not None:

@@ -61,4 +61,4 @@ def _turned(box: tuple[float, ...], degrees: float) -> tuple[float, ...]:
     return around([(x + c * across - s * down, y + s * across + c * down) for across, down in ends])
 
 
-FORM = Form("cvat", "CVAT XML", _sniff, _read)
+FORM = Form(name="cvat", title="CVAT XML", sniff=_sniff, read=_read)

@@ -96,4 +96,4 @@ def _turned(points: list[tuple[float, float]], degrees: float) -> list[tuple[flo
     return [(x + c * (a - x) - s * (b - y), y + s * (a - x) + c * (b - y)) for a, b in points]
 
 
-FORM = Form("label-studio", "Label Studio JSON", _sniff, _read)
+FORM = Form(name="label-studio", title="Label Studio JSON", sniff=_sniff, read=_read)

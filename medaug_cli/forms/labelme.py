@@ -46,4 +46,4 @@ def _box(place: str, shape: dict[str, Any]) -> tuple[float, ...]:
     return x_min, y_min, x_max, y_max
 
 
-FORM = Form("labelme", "labelme JSON", _sniff, _read)
+FORM = Form(name="labelme", title="labelme JSON", sniff=_sniff, read=_read)

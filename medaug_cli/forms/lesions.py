@@ -92,7 +92,9 @@ def lesions_of(scan: Scan, annotation: Annotation, pixels: Pixels, least: int = 
     if not annotation.both or marked.values is None:
         return marked
     own, place = _boxed(scan, annotation, pixels), str(annotation.mask)
-    boxes, labels, notes = agree(own.boxes, own.labels, marked.values, marked.names, least, place)
+    boxes, labels, notes = agree(
+        own.boxes, own.labels, values=marked.values, names=marked.names, least=least, place=place
+    )
     return replace(marked, boxes=boxes, labels=labels, notes=[*own.notes, *_shown(scan, notes)], both=True)
 
 

@@ -40,4 +40,4 @@ def with_masks(
     return masks | boxes | both
 
 
-FORM = Form("masks", "a folder of masks", _sniff, _read)
+FORM = Form(name="masks", title="a folder of masks", sniff=_sniff, read=_read)

@@ -72,4 +72,11 @@ def _write_boxes(images: Sequence[ImageBoxes], names: Sequence[str], target: Pat
     target.write_text(json.dumps(content, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-FORM = Form("monai", "a MONAI data list", _sniff, _read, ".json", _write_boxes)
+FORM = Form(
+    name="monai",
+    title="a MONAI data list",
+    sniff=_sniff,
+    read=_read,
+    suffix=".json",
+    write_boxes=_write_boxes,
+)

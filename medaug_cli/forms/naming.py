@@ -93,9 +93,7 @@ def by_scan(path: object, named: Mapping[str, Annotation], names: ScanNames) -> 
     best: dict[str, tuple[Score, str]] = {}
     unknown: list[str] = []
     for name, item in named.items():
-        found = next(
-            (one for each in (name, item.also) if each for one in [names.find(each, str(path))] if one), None
-        )
+        found = next((one for each in (name, item.also) if each for one in [names.find(each, str(path))] if one), None)
         if found is None:
             unknown.append(name)
             continue

@@ -49,7 +49,9 @@ def read_annotations(
         raise UsageError(f"--box-mode is for MONAI's data lists; {path} is {form.title}, whose numbers are known")
     if patient_column is not None and form.name != "csv":
         raise UsageError(f"--patient-column is for CSV files; {path} is {form.title}")
-    marks = Marks(path, files, scans, box_mode, notes, say, patient_column)
+    marks = Marks(
+        path, files=files, scans=scans, box_mode=box_mode, notes=notes, say=say, patient_column=patient_column
+    )
     named = form.read(marks)
     if form is masks.FORM:
         return AnnotationSet(named, marks.notes)

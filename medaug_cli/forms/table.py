@@ -29,7 +29,7 @@ ALIASES = {  # in small letters, without blanks and underscores
     "x_min": ("xmin", "x1", "left", "xtl", "bboxxmin"), "x_max": ("xmax", "x2", "right", "xbr", "bboxxmax"),
     "y_min": ("ymin", "y1", "top", "ytl", "bboxymin"), "y_max": ("ymax", "y2", "bottom", "ybr", "bboxymax"),
     "z_min": ("zmin", "z1"), "z_max": ("zmax", "z2"),
-    "x": ("x",), "y": ("y",), "width": ("width", "w"), "height": ("height", "h"),
+    "x": ("x", "bboxx"), "y": ("y",), "width": ("width", "w"), "height": ("height", "h"),
     "slice": ("slice",), "file": ("file",),
 }  # fmt: skip
 _LIKELY = """
@@ -260,6 +260,12 @@ def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Pa
 
 
 FORM = Form(
-    "csv", "a CSV file", _sniff, _read, ".csv", _write_boxes, _write_detections,
-    Layout(lambda image: f"images/{image.id}", _write_layout),
-)  # fmt: skip
+    name="csv",
+    title="a CSV file",
+    sniff=_sniff,
+    read=_read,
+    suffix=".csv",
+    write_boxes=_write_boxes,
+    write_detections=_write_detections,
+    layout=Layout(lambda image: f"images/{image.id}", _write_layout),
+)

@@ -63,7 +63,7 @@ def _box(place: str, shape: dict[str, Any]) -> tuple[float, ...]:
 
 def _label(attributes: dict[str, Any]) -> str:
     """Return what a region is: of its attribute, or of the one of several whose name says so."""
-    keys = sorted(attributes, key=lambda key: (LABELS.index(key.lower()) if key.lower() in LABELS else len(LABELS)))
+    keys = sorted(attributes, key=lambda key: LABELS.index(key.lower()) if key.lower() in LABELS else len(LABELS))
     for key in keys:
         value = attributes[key]
         if isinstance(value, dict):  # a checkbox: name -> ticked
@@ -73,4 +73,4 @@ def _label(attributes: dict[str, Any]) -> str:
     return "lesion"
 
 
-FORM = Form("via", "VIA JSON", _sniff, _read)
+FORM = Form(name="via", title="VIA JSON", sniff=_sniff, read=_read)

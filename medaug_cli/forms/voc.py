@@ -87,6 +87,10 @@ def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Pa
 
 
 FORM = Form(
-    "voc", "a folder of Pascal VOC .xml files", _sniff, _read, "", _write_boxes,
+    name="voc",
+    title="a folder of Pascal VOC .xml files",
+    sniff=_sniff,
+    read=_read,
+    write_boxes=_write_boxes,
     layout=Layout(lambda image: f"JPEGImages/{image.id}", _write_layout),
-)  # fmt: skip
+)

@@ -47,11 +47,13 @@ def _read(marks: Marks) -> dict[str, Annotation]:
         key = marks.key(file)
         fit = names.find(key, str(file.path))
         if fit is None and not read_text(file.path).strip():
-            marks.notes.append(Note("an empty text file of no scan, left out", str(file.path)))
+            marks.notes.append(Note("an empty text file of no scan, left out", f"{key}.txt"))
             continue
         item = found[key] = Annotation()
-        if fit is None or fit[0].volume:
-            continue  # the caller says that it is of no scan; a volume has no flat boxes
+        if fit is None:
+            continue  # the caller says that it is of no scan
+        if fit[0].volume:
+            raise BadInput(f"{file.path} has flat boxes, as YOLO's files do, but {fit[0].relative} is a volume")
         classes, keypoints = _classes(file.path.parent)
         for line, row in enumerate(read_text(file.path).splitlines(), start=1):
             if row.strip():
@@ -61,7 +63,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
                 nameless |= set() if kind in classes else {f"class{kind}"}
     if nameless:
         what = f"no name of the classes {', '.join(sorted(nameless))} was found in classes.txt, obj.names or data.yaml"
-        marks.notes.append(Note(what, str(marks.path)))
+        marks.notes.append(Note(what, marks.path.name))
     return found
 
 
@@ -209,6 +211,11 @@ def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Pa
 
 
 FORM = Form(
-    "yolo", "a folder of YOLO .txt files", _sniff, _read, "", _write_boxes, _write_detections,
-    Layout(lambda image: f"images/{image.split}/{image.id}", _write_layout),
-)  # fmt: skip
+    name="yolo",
+    title="a folder of YOLO .txt files",
+    sniff=_sniff,
+    read=_read,
+    write_boxes=_write_boxes,
+    write_detections=_write_detections,
+    layout=Layout(lambda image: f"images/{image.split}/{image.id}", _write_layout),
+)

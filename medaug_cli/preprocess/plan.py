@@ -129,7 +129,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
         recipe=recipe,
         info=_info(options, recipe, sorted(map(str, names))),
         units=_part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans)),
-        left_out=found.left_out + other_kind,
+        left_out=[*found.left_out, *other_kind, *(LeftOut(note.place, note.what) for note in read.notes)],
         notes=read.notes,
         unannotated=unannotated,
         sentences=(
