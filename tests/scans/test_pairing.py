@@ -3,8 +3,11 @@
 import re
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.scans.mask_names import MaskIndex, Named, is_mask_name
 from medaug_cli.scans.pairing import pair_masks
 from medaug_cli.scans.survey import of_one_kind, survey
 
@@ -132,6 +135,26 @@ NEVER = {  # a mask here is of another scan, or of none: files, SCANS, MASKS
     "of a brain": ("sub-1_T1w.nii.gz sub-1_desc-brain_mask.nii.gz", ".", "."),
     "no word for masks beside the scan": ("a.png a_old.png a2.png", ".", "."),
 }
+
+
+STEMS = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(("a", "Case", "p1", "t1", "us", "ct", "scan", "img", "x")),
+    st.sampled_from(("", "_", "-", " ", ".")),
+    st.sampled_from(("1", "01", "10", "100", "b", "t1c", "(1)", "(11)", "0000")),
+    st.sampled_from(("", "_1", "-2", "_flair", " x")),
+)
+WORDS = ("{}", "{}_mask", "{}-seg", "{}.seg", "{}_gt", "{} label", "{}_Segmentation", "{}_lesion_mask", "mask_{}")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(STEMS, min_size=1, max_size=8, unique_by=str.casefold), st.data())
+def test_a_mask_is_of_the_scan_whose_name_it_carries_whatever_the_names(stems, data):
+    assume(not any(is_mask_name(stem) for stem in stems))
+    index = MaskIndex([Named((), stem, True, stem) for stem in stems])
+    for number, stem in enumerate(stems):
+        called = data.draw(st.sampled_from(WORDS)).format(stem)
+        assert index.of(Named((), called, True, called)) == ([number], None), called
 
 
 def laid_out(folder, files, scans, masks):
