@@ -1,6 +1,7 @@
 """NRRD, whole or with its data beside it. https://teem.sourceforge.net/nrrd/format.html"""
 
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,17 @@ class Nrrd:
             if data is None:
                 return with_header_of_itk(path, *_voxels(path, fields, file))
         with beside(path, data).open("rb") as file:
-            return with_header_of_itk(path, *_voxels(path, fields, file))
+            voxels, kind = _voxels(path, fields, file)
+        with tempfile.TemporaryDirectory() as folder:  # ITK would look for the data, by a name that it may misread
+            alone = Path(folder) / "header.nrrd"
+            alone.write_bytes(_alone(path.read_bytes()))
+            return with_header_of_itk(path, voxels, kind, alone)
+
+
+def _alone(header: bytes) -> bytes:
+    """Return a header that does not say where its data are, as if they followed."""
+    lines = header.replace(b"\r\n", b"\n").split(b"\n\n")[0].split(b"\n")
+    return b"\n".join(line for line in lines if not line.lower().startswith((b"data file:", b"datafile:"))) + b"\n\n"
 
 
 def beside(path: Path, name: str) -> Path:

@@ -31,13 +31,16 @@ def as_text(line: bytes) -> str:
         return line.decode("latin-1")
 
 
-def with_header_of_itk(path: Path, voxels: bytearray, kind: np.dtype) -> StoredImage:
-    """Return a volume of one channel: its shape and place as ITK reads them of its header, and its voxels as given."""
+def with_header_of_itk(path: Path, voxels: bytearray, kind: np.dtype, header: Path | None = None) -> StoredImage:
+    """Return a volume of one channel: its shape and place as ITK reads them of its header, and its voxels as given.
+
+    The header is in the file itself if no other is named.
+    """
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(str(header or path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
