@@ -9,7 +9,7 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.scans.mask_grids import read_mask
 from medaug_cli.scans.masks import mask_values
-from medaug_cli.scans.pairing import Say, pair_masks
+from medaug_cli.scans.pairing import Say, listed, pair_masks
 from medaug_cli.scans.reading import Pixels, Scan
 
 
@@ -22,7 +22,11 @@ def with_brain_masks(folder: Path, scans: Sequence[Scan], say: Say = lambda sent
     """Return scans with the brain masks that a folder holds for them; raise BadInput where one has two."""
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder of brain masks")
-    pairs = pair_masks(folder, scans, say, brain=True).masks
+    found = pair_masks(folder, scans, say, brain=True)
+    for what, files in (("of no scan", found.unclaimed), ("in no format that is read", found.unread)):
+        if files:
+            say(f"brain masks {what} are left out: {listed(files)}")
+    pairs = found.masks
     for scan in scans:
         if len(pairs.get(scan.id, ())) > 1:
             raise BadInput(f"{scan.relative} has two brain masks, {pairs[scan.id][0]} and {pairs[scan.id][1]}")

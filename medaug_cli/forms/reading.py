@@ -62,7 +62,8 @@ def with_masks(
     found: AnnotationSet, path: Path, scans: Sequence[Scan], say: Say = lambda sentence: None
 ) -> AnnotationSet:
     """Return annotations by boxes together with the masks of scans; a scan may have either or both."""
-    return AnnotationSet(masks.with_masks(found.scans, path, scans, say), found.notes)
+    both, notes = masks.with_masks(found.scans, path, scans, say)
+    return AnnotationSet(both, [*found.notes, *notes])
 
 
 def holds_masks(path: Path) -> bool:

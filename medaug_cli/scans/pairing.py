@@ -28,10 +28,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Pairs:
-    """The masks of scans, by scan id, the parts of one picture together; and the masks that belong to none."""
+    """The masks of scans, by scan id, the parts of one picture together; and what is left over, by its path."""
 
     masks: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    unclaimed: list[Path] = field(default_factory=list)
+    unclaimed: list[str] = field(default_factory=list)  # masks that carry the name of no scan
+    unread: list[str] = field(default_factory=list)  # files that carry the name of a scan, in no format that is read
 
 
 def masks_among(files: Sequence[Path], root: Path, marks: Sequence[Path] = ()) -> set[Path]:
@@ -110,7 +111,7 @@ def _unread(folder: Path) -> list[Path]:
 
 
 def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: None, brain: bool = False) -> Pairs:
-    """Return the masks of scans, out of a folder or one file for one scan; say what is left over on either side.
+    """Return the masks of scans, out of a folder or one file for one scan; say which scans have none.
 
     Raises BadInput where a mask fits two scans, a scan two masks, or none fits; UsageError for one file and many scans.
     """
@@ -133,19 +134,22 @@ def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: No
         if not own:
             unclaimed.append(file)
     unread = [file for file in _unread(path) if index.of(_named(file, path), brain)[0]]
-    if unread:
-        names = [file.relative_to(path).as_posix() for file in unread]
-        say(f"not read, although named as a mask of a scan: {listed(names)}; the choices are {', '.join(suffixes())}")
     if not claims:
+        if unread:
+            raise BadInput(f"{unread[0]} is a mask in no format that is read; the choices are {', '.join(suffixes())}")
         raise BadInput(
             f"{path} holds no mask with the name of a scan, such as {scans[0].relative}; "
             "name it as the scan, or with _mask or _seg behind it"
         )
     pairs = {scans[number].id: _parts(scans[number], masks) for number, masks in sorted(claims.items())}
-    bare = [scan for scan in scans if scan.id not in pairs]
-    names = [file.relative_to(path).as_posix() for file in unclaimed]
-    _say_leftovers(scans, bare, names, "brain mask" if brain else "mask", say)
-    return Pairs(pairs, unclaimed)
+    bare = [scan.shown or scan.relative for scan in scans if scan.id not in pairs]
+    if bare:
+        say(f"{len(bare)} of {len(scans)} scans have no {'brain ' * brain}mask: {listed(bare)}")
+    return Pairs(pairs, _below(path, unclaimed), _below(path, unread))
+
+
+def _below(folder: Path, files: Iterable[Path]) -> list[str]:
+    return [file.relative_to(folder).as_posix() for file in files]
 
 
 def _candidates(path: Path, scans: Sequence[Scan]) -> list[Path]:
@@ -176,18 +180,6 @@ def _parts(scan: Scan, masks: Sequence[tuple[Path, int | None]]) -> tuple[Path, 
             "a_mask.png, a_mask_1.png"
         )
     return tuple(file for file, _ in ordered)
-
-
-def _say_leftovers(scans: Sequence[Scan], bare: Sequence[Scan], unclaimed: Sequence[str], kind: str, say: Say) -> None:
-    if unclaimed:
-        many = len(unclaimed) > 1
-        what = f"{len(unclaimed)} {kind}s carry the name of no scan and are" if many else (
-            f"a {kind} carries the name of no scan and is"
-        )
-        say(f"{what} left out: {listed(unclaimed)}")
-    if bare:
-        names = [scan.shown or scan.relative for scan in bare]
-        say(f"{len(bare)} of {len(scans)} scans have no {kind}: {listed(names)}")
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

@@ -202,10 +202,9 @@ def test_what_is_left_over_is_said(tmp_path):
     said = []
     files = "a.png b.png c.png d.png e.png a_mask.png x_mask.png sub/y_mask.png"
     _, pairs = paired(*laid_out(tmp_path, files, ".", "."), said.append)
-    assert [path.name for path in pairs.unclaimed] == ["y_mask.png", "x_mask.png"]
+    assert pairs.unclaimed == ["sub/y_mask.png", "x_mask.png"]
     assert said == [
         "3 files are masks by place or name, no scan: a_mask.png, sub/y_mask.png, x_mask.png",
-        "2 masks carry the name of no scan and are left out: sub/y_mask.png, x_mask.png",
         "4 of 5 scans have no mask: b.png, c.png, d.png and 1 more",
     ]
 
@@ -217,18 +216,22 @@ def test_public_sets_have_masks_that_are_of_no_scan(tmp_path):
     )
     found, pairs = paired(*laid_out(tmp_path, files, ".", "."))
     assert sorted(scan.name for scan in found) == ["B_355/B_355_t1ce", "case_0/imaging", "sub-1_T1w"]
-    assert [path.name for path in pairs.unclaimed] == [
-        "W39_1998.09.19_Segm.nii.gz", "kidney_instance-1_annotation-1.nii.gz", "sub-1_desc-brain_mask.nii.gz",
+    assert pairs.unclaimed == [
+        "B_355/W39_1998.09.19_Segm.nii.gz", "case_0/instances/kidney_instance-1_annotation-1.nii.gz",
+        "sub-1_desc-brain_mask.nii.gz",
     ]  # fmt: skip
     assert [[scan.name for scan in found if scan.id == key] for key in pairs.masks] == [["case_0/imaging"]]
 
 
 def test_a_mask_in_a_format_that_is_not_read_is_named(tmp_path):
-    said = []
     files = "s/a.png s/b.png s/c.png m/a.png m/b_mask.gif m/c.npy m/c.json m/other.npy"
-    _, pairs = paired(*laid_out(tmp_path, files, "s", "m"), said.append)
+    scans, masks = laid_out(tmp_path, files, "s", "m")
+    _, pairs = paired(scans, masks)
     assert list(pairs.masks) == ["a"]
-    assert "not read, although named as a mask of a scan: b_mask.gif, c.npy; the choices are" in said[0]
+    assert pairs.unread == ["b_mask.gif", "c.npy"]
+    (masks / "a.png").unlink()
+    with pytest.raises(BadInput, match=r"b_mask\.gif is a mask in no format that is read; the choices are "):
+        paired(scans, masks)
 
 
 def test_links_are_where_they_stand(tmp_path):
