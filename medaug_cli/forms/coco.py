@@ -35,13 +35,27 @@ def _read(marks: Marks) -> dict[str, Annotation]:
         if not isinstance(value.get("annotations"), list):
             raise BadInput(f"{file.path} looks like COCO JSON, but it has no annotations")
         try:
-            _read_file(str(file.path), value, found)
+            nameless: set[str] = set()
+            _read_file(str(file.path), value, found, nameless)
+            if nameless and "categories" in value:
+                what = f"the categories {', '.join(sorted(nameless))} have no name, their numbers are the labels"
+                marks.notes.append(Note(what, file.path.name))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"{file.path} is not COCO's JSON: {type(error).__name__} {error}") from error
     return found
 
 
-def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation]) -> None:
+def _label(row: dict[str, Any], names: Mapping[str, str], nameless: set[str]) -> str:
+    """Return the name of an annotation's category, else its number, which `nameless` takes."""
+    if row.get("category_id") is None:
+        return "lesion"
+    category = str(row["category_id"])
+    if not names.get(category):
+        nameless.add(category)
+    return names.get(category) or category
+
+
+def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation], nameless: set[str]) -> None:
     names = {str(category["id"]): str(category["name"]).strip() for category in value.get("categories") or ()}
     images: dict[str, dict[str, Any]] = {}
     for number, image in enumerate(value.get("images") or ()):
@@ -66,8 +80,7 @@ def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation]) -
         box = _box(place, row)
         if image.get("slice") is not None and len(box) == 4:
             box = (*box[:2], int(image["slice"]), *box[2:], int(image["slice"]) + 1)
-        category = str(row.get("category_id"))
-        add_box(item, box, names.get(category) or category, place)
+        add_box(item, box, _label(row, names, nameless), place)
 
 
 def _add_image(path: str, number: int, image: dict[str, Any], found: dict[str, Annotation]) -> None:

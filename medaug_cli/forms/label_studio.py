@@ -29,12 +29,15 @@ def _read(marks: Marks) -> dict[str, Annotation]:
     for file in marks.files:
         for number, task in enumerate(file.json):
             place = f"{file.path}, task {number}"
+            regions = _regions(place, task)
+            if regions is None:
+                continue
             name = _picture(place, task.get("data", task))
             if name in found:
                 raise BadInput(f"{place}: the image {name} stands twice")
             last = PurePosixPath(name).name
             item = found[name] = Annotation(also=UPLOADED.sub("", last) if UPLOADED.match(last) else None)
-            for region in _regions(place, task):
+            for region in regions:
                 _add(item, place, region)
     return found
 
@@ -49,12 +52,14 @@ def _picture(place: str, data: dict[str, Any]) -> str:
     return text.partition("?d=")[2] or text.partition("?")[0]
 
 
-def _regions(place: str, task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the regions of a task as one dict each, of the one annotation that counts."""
+def _regions(place: str, task: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the regions of a task, of the one annotation that counts; None where nobody has annotated it."""
     if "data" not in task:
         lists = [value for value in task.values() if isinstance(value, list)]
         return [one for value in lists for one in value if isinstance(one, dict)]
     done = [one for one in task.get("annotations", task.get("completions")) or () if not one.get("was_cancelled")]
+    if not done:
+        return None
     if len(done) > 1:
         raise BadInput(f"{place}: {len(done)} people annotated its image; export one annotation of each task")
     results = [one for each in done for one in each.get("result", ()) if isinstance(one.get("value"), dict)]

@@ -11,6 +11,7 @@ from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.coordinates import corners, numbers
 from medaug_cli.forms.form import File, Form, Marks, label_of, text_or_none
 from medaug_cli.forms.policy import add_box
+from medaug_cli.scans.masks import label_names
 
 WRITTEN = {"train": "training", "val": "validation", "test": "testing"}
 SECTIONS = {section: split for split, section in WRITTEN.items()} | {"test": "test"}
@@ -19,7 +20,7 @@ SECTIONS = {section: split for split, section in WRITTEN.items()} | {"test": "te
 def _sniff(file: File) -> bool:
     value = file.json
     sections = [value[name] for name in SECTIONS if name in value] if isinstance(value, dict) else []
-    return any(isinstance(section, list) for section in sections) and "labels" not in value  # of a dataset.json
+    return any(isinstance(section, list) and any(isinstance(row, dict) for row in section) for section in sections)
 
 
 def _read(marks: Marks) -> dict[str, Annotation]:
@@ -32,9 +33,11 @@ def _read(marks: Marks) -> dict[str, Annotation]:
 def _read_file(file: File, box_mode: str, found: dict[str, Annotation]) -> None:
     value, (mode, _, unit) = file.json, box_mode.partition("-")
     names = dict(enumerate(value.get("label_names", ())))
-    sections = [section for section in SECTIONS if value.get(section)]
+    sections = [name for name in SECTIONS if any(isinstance(row, dict) for row in value.get(name) or ())]
     for section in sections:
         for number, row in enumerate(value[section]):
+            if isinstance(row, str) and section in ("test", "testing"):
+                continue  # an image without annotation, in the dataset.json of the Medical Segmentation Decathlon
             place = f"{file.path}, {section} {number}"
             name = row.get("image") if isinstance(row, dict) else None
             if not isinstance(name, str):
@@ -43,6 +46,7 @@ def _read_file(file: File, box_mode: str, found: dict[str, Annotation]) -> None:
             item.split = SECTIONS[section] if len(sections) > 1 else None
             if isinstance(row.get("label"), str):
                 item.mask = file.path.parent / row["label"]
+                item.mask_labels = label_names(item.mask)
             else:
                 _add_boxes(item, place, row, mode, names)
             if name in found:

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +55,16 @@ def read_annotations(
     named = form.read(marks)
     if form is masks.FORM:
         return AnnotationSet(named, marks.notes)
+    if _look_like_shares(named.values()):
+        marks.notes.append(
+            Note("all boxes lie between 0 and 1, as shares of an image would; read as pixels", path.name)
+        )
     return AnnotationSet(by_scan(path, named, ScanNames(scans)), marks.notes)
+
+
+def _look_like_shares(annotations: Iterable[Annotation]) -> bool:
+    ends = [value for one in annotations for box in one.boxes for value in box]
+    return bool(ends) and min(ends) >= 0 and max(ends) <= 1 and any(value % 1 for value in ends)
 
 
 def with_masks(

@@ -192,6 +192,8 @@ def _read_table(table: _Table, found: dict[str, Annotation]) -> None:
     name_column = "file" if {"file", "slice"} <= table.columns.keys() else "image"  # of detections
     for line, row in table.rows:
         place = f"{table.place}, line {line}"
+        if any(cell.strip() for cell in row[len(table.header) :]):
+            raise BadInput(f"{place}: {len(row)} cells where the header has {len(table.header)}")
         box, name = table.numbers(line, row, wanted), table.value(row, name_column)
         if name is None:
             raise BadInput(f"{place}: the row names no image")
@@ -212,7 +214,8 @@ def _tell(item: Annotation, table: _Table, row: Sequence[str], place: str, name:
     told["split"] = SPLITS.get(split.lower(), split) if split else None
     if "x_max" in table.columns and table.value(row, "slice") is None:
         size = table.numbers(0, row, ("width", "height")) if {"width", "height"} <= table.columns.keys() else None
-        told["size"] = None if size is None or not all(map(math.isfinite, size)) else (int(size[0]), int(size[1]))
+        known = size is not None and all(math.isfinite(side) and side >= 1 for side in size)
+        told["size"] = (int(size[0]), int(size[1])) if size is not None and known else None
     for key, value in told.items():
         before = getattr(item, key)
         if value is not None and before not in (None, value):

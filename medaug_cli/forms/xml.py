@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from medaug_cli.errors import BadInput
-from medaug_cli.files import read_text
+from medaug_cli.files import readable
 
 ROOT = re.compile(r"<([A-Za-z_][\w.-]*)")
+MAX_XML_BYTES = 1 << 30
 HEAD = 4096  # bytes in which the root stands
 
 
@@ -17,19 +18,26 @@ def root_of(path: Path) -> str | None:
         return None
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD).decode("utf-8", "replace")
+            head = file.read(HEAD)
     except OSError:
         return None
-    found = ROOT.search(re.sub(r"<!--.*?-->", "", head, flags=re.DOTALL))
+    text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
+    found = ROOT.search(re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL))
     return found.group(1) if found else None
 
 
 def parse_xml(path: Path) -> Any:
-    """Return the root element of an XML file; raise BadInput where it is broken, or would expand entities."""
+    """Return the root element of an XML file, in the encoding that it says; raise BadInput where it is broken.
+
+    So are files that would expand entities.
+    """
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
+    readable(path)
+    if path.stat().st_size > MAX_XML_BYTES:
+        raise BadInput(f"{path} has {path.stat().st_size} bytes, more than the {MAX_XML_BYTES} that are read")
     try:
-        return fromstring(read_text(path))
+        return fromstring(path.read_bytes())
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise BadInput(f"{path} is not XML: {error}") from error

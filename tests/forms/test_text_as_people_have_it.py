@@ -91,6 +91,8 @@ JSONS = {
                              "m/valid/_annotations.coco.json": coco(["b.png"])}, "m", TUMOR),
     "COCO's results that name images": ({"m.json": [{"image_id": "a", "category_id": 7, "bbox": [50, 10, 16, 14],
                                                      "score": 0.5}]}, "m.json", [(BOX, "7")]),
+    "COCO without categories": ({"m.json": {**coco(["a.png"]), "categories": []}}, "m.json", [(BOX, "7")]),
+    "COCO without a category": ({"m.json": coco(["a.png"], category_id=None)}, "m.json", LESION),
     "labelme": ({"m/a.json": labelme()}, "m", TUMOR),
     "labelme, drawn from below": ({"m.json": labelme([(66, 24), (50, 10)])}, "m.json", TUMOR),
     "labelme of another name": ({"m.json": labelme(path="..\\scans\\a.png")}, "m.json", TUMOR),
@@ -124,6 +126,9 @@ JSONS = {
         {"x": 62.5, "y": 100 / 6, "width": 20, "height": 140 / 6, "rectanglelabels": ["tumor"], "original_width": 80,
          "original_height": 60}]}]}, "m.json", TUMOR),
     "VOC of another name": ({"m/1.xml": voc().replace("<size>", "<filename>a.png</filename><size>")}, "m", TUMOR),
+    "VOC in Latin 1": ({"m/a.xml": ('<?xml version="1.0" encoding="latin-1"?>' + voc(name="fünf")).encode("latin-1")},
+                       "m", [(BOX, "fünf")]),
+    "VOC in UTF-16": ({"m/a.xml": ('<?xml version="1.0" encoding="UTF-16"?>' + voc()).encode("utf-16")}, "m", TUMOR),
     "VOC of no size": ({"m/a.xml": voc(size=(0, 0))}, "m", TUMOR),
     "one XML of VOC": ({"a.xml": voc()}, "a.xml", TUMOR),
     "VOC's polygon": ({"m/a.xml": "<annotation><object><name>tumor</name><polygon><x1>51</x1><y1>11</y1><x2>66</x2>"
@@ -239,6 +244,8 @@ REFUSED = {
                           "line 2: expected the numbers of a box.*x_max blank"),
     "a comma within a number": ({"m.csv": 'image,x_min,y_min,x_max,y_max\np1/1.png,"1,050",10,66,24\n'}, "m.csv",
                                 "line 2"),
+    "decimal commas between commas": ({"m.csv": "image,x_min,y_min,x_max,y_max\np1/1.png,50,5,10,5,66,5,24,5\n"},
+                                      "m.csv", "line 2: 9 cells where the header has 5"),
     "a row without an image": ({"m.csv": "image,x_min,y_min,x_max,y_max\n,50,10,66,24\n"}, "m.csv", "line 2.*no image"),
     "another size": ({"m.csv": "filename,width,height,xmin,ymin,xmax,ymax\np1/1.png,80,60,5,5,9,9\n"
                                "p1/1.png,81,60,5,5,9,9\n"}, "m.csv", "line 3.*two sizes"),
@@ -257,3 +264,17 @@ def test_what_is_refused_is_named(tmp_path, name):
 def test_the_shares_are_those_of_the_box():
     x, y, width, height = SHARES
     assert ((x - width / 2) * SIZE[0], (y + height / 2) * SIZE[1]) == pytest.approx((BOX[0], BOX[3]))
+
+
+def test_a_task_that_nobody_annotated_is_not_a_normal_one(tmp_path):
+    pictures(tmp_path)
+    done = [{"result": []}]
+    tasks = [{"data": {"image": "a.png"}, "annotations": []}, {"data": {"image": "b.png"}, "annotations": done}]
+    files(tmp_path, {"m.json": tasks})
+    assert plain(read(tmp_path, "m.json")) == {"b": []}
+
+
+def test_shares_in_a_table_are_said(tmp_path):
+    pictures(tmp_path)
+    files(tmp_path, {"m.csv": "image,x_min,y_min,x_max,y_max\na.png,0.625,0.167,0.825,0.4\n"})
+    assert "as shares of an image would" in str(read(tmp_path, "m.csv").notes[0])
