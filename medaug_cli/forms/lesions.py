@@ -8,7 +8,7 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.agreement import agree
 from medaug_cli.forms.annotations import Annotation, Note
-from medaug_cli.forms.policy import cut_off
+from medaug_cli.forms.policy import UNMET, cut_off
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
 from medaug_cli.scans.mask_grids import read_mask
 from medaug_cli.scans.masks import Labels, joined_parts, labelled_components, mask_values, sizes_below
@@ -152,4 +152,6 @@ def _marked(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
     values, names = joined_parts(parts, names)
     said = tuple(dict.fromkeys(note for one in fitted for note in one.notes))
     nothing = np.zeros((0, 4), np.float32)
-    return Lesions(nothing, [], _shown(scan, annotation.notes), values=values, names=names, fitted=said)
+    lost = [Note(UNMET, str(path), lost=True) for path, one in zip(paths, fitted, strict=True) for _ in range(one.lost)]
+    notes = _shown(scan, [*annotation.notes, *lost])
+    return Lesions(nothing, [], notes, values=values, names=names, fitted=said)

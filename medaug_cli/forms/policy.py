@@ -19,6 +19,7 @@ SWAPPED = "corners in the wrong order, put right"
 EMPTY = "a box without extent, left out"
 CUT = "a box cut off at the border"
 CROWD = "a crowd region, left out"
+UNMET = "a region of a mask that leaves no voxel on its scan"
 
 
 def add_box(item: Annotation, box: Sequence[float], label: str, place: str, last_inside: bool = False) -> None:

@@ -5,7 +5,7 @@ Arrays are (c, z, y, x), or (c, y, x) of pictures; steps, corners and sizes are 
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class FittedMask:
 
     image: np.ndarray  # (c, *s)
     notes: tuple[str, ...] = ()  # in words, what had to be done
+    lost: int = 0  # connected regions that leave no voxel there
 
 
 def read_mask(path: Path, scan: Scan, pixels: Pixels, kind: str = "mask") -> FittedMask:
@@ -47,7 +48,7 @@ def read_mask(path: Path, scan: Scan, pixels: Pixels, kind: str = "mask") -> Fit
     if pixels.stored is None:
         return fitted
     turned = [upright(channel, pixels.stored, labels=True)[0] for channel in fitted.image]
-    return FittedMask(np.stack(turned), fitted.notes)
+    return replace(fitted, image=np.stack(turned))
 
 
 def fit_mask(mask: StoredImage, frame: Frame, path: object, kind: str = "mask") -> FittedMask:
@@ -75,9 +76,12 @@ def fit_mask(mask: StoredImage, frame: Frame, path: object, kind: str = "mask") 
     else:
         move = partial(_resampled, grid=mask.grid, frame=frame)
         how = f"is resampled onto it by nearest neighbour: {_differences(mask.grid, frame.grid)}"
-    lost = _lost_regions(mask, move, f"the {kind} {path}", frame)
-    said = f"its {kind} has another grid and {how}" + (f"; {lost}" if lost else "")
-    return FittedMask(np.stack([move(channel) for channel in mask.image]), (*read, said))
+    lost, count = _lost_regions(mask, move, f"the {kind} {path}", frame)
+    said = f"its {kind} has another grid and {how}"
+    outside = _outside(mask.image, relation, frame.shape)
+    said += f"; {outside:.1%} of what it marks lies outside" if outside else ""
+    said += f"; {lost} of its {count} regions leave no voxel there and are lost" if lost else ""
+    return FittedMask(np.stack([move(channel) for channel in mask.image]), (*read, said), lost)
 
 
 def _check_picture(mask: StoredImage, frame: Frame, path: object, kind: str) -> None:
@@ -208,14 +212,27 @@ def _resampled(mask: np.ndarray, grid: Grid, frame: Frame) -> np.ndarray:
     return np.asarray(sitk.GetArrayFromImage(moved))
 
 
-def _lost_regions(mask: StoredImage, move: Callable[[np.ndarray], np.ndarray], what: str, frame: Frame) -> str:
-    """Say how many connected regions of a mask leave no voxel on the scan; raise BadInput where none is left."""
+def _outside(image: np.ndarray, relation: _Relation, shape: tuple[int, ...]) -> float:
+    """Return which share of the marked voxels of a mask (c, z, y, x) lies outside a scan of `shape` (z, y, x)."""
+    voxels = np.argwhere(image.max(0) > MARKED)[:, ::-1]
+    there = np.rint(voxels @ relation.matrix.T + relation.shift)
+    outside = ((there < 0) | (there >= shape[::-1])).any(1)
+    return float(outside.mean()) if len(outside) else 0.0
+
+
+def _lost_regions(
+    mask: StoredImage, move: Callable[[np.ndarray], np.ndarray], what: str, frame: Frame
+) -> tuple[int, int]:
+    """Return how many connected regions of a mask leave no voxel on the scan, of how many.
+
+    Raises BadInput where none is left.
+    """
     from scipy import ndimage
 
     numbered, count = ndimage.label(mask.image.max(0) > MARKED, np.ones((3, 3, 3)))
     lost = count - int(np.count_nonzero(np.unique(move(numbered))))
     if count and lost == count:
         raise BadInput(f"{what} does not overlap its scan {frame.name}: nothing that it marks lies inside")
-    return f"{lost} of its {count} regions lie outside or between its voxels and are lost" if lost else ""
+    return lost, count
 
 

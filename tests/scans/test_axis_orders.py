@@ -3,19 +3,29 @@
 import csv
 import itertools
 import json
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicoms import write_series
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import TinyDetector
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.detecting import detect
 from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.lesions import lesions_of
 from medaug_cli.forms.reading import read_annotations
+from medaug_cli.plugin import Grid
 from medaug_cli.runs import RunOptions, train_detector
+from medaug_cli.scans.grids import upright
+from medaug_cli.scans.placement import place
+from medaug_cli.scans.reading import Pixels, Scan
 from medaug_cli.scans.survey import find_scans
 from medaug_cli.scans.way_back import scanner_boxes
 from medaug_cli.store import open_store
@@ -89,6 +99,29 @@ def check(store, found, truth):
             thin = (boxes[:, 3:] - boxes[:, :3] == 1).all(0)
             assert thin.any(), name
             assert np.abs(whole(boxes) - box).max() <= 0.5, (name, whole(boxes))
+
+
+@pytest.mark.parametrize("code", CODES)
+@settings(max_examples=6, deadline=None)
+@given(st.data())
+def test_boxes_of_all_orders_come_back_within_half_a_voxel(code, data):
+    spacing = tuple(data.draw(st.lists(st.sampled_from([0.4, 0.9, 1.0, 1.7, 3.0]), min_size=3, max_size=3)))
+    shape = data.draw(st.lists(st.integers(4, 14), min_size=3, max_size=3))
+    low = np.array([data.draw(st.integers(0, side - 2)) for side in shape[::-1]])
+    high = np.array([data.draw(st.integers(a + 1, side)) for a, side in zip(low, shape[::-1], strict=True)])
+    direction = sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code)
+    stored = Grid(spacing, (-31.0, 17.5, 240.25), tuple(direction))
+    image, grid = upright(np.zeros(shape, np.float32), stored, labels=False)
+    scan = Scan("c1", Path("c1.nii"), "c1.nii", True)
+    pixels = Pixels(image[None], grid, stored, tuple(shape))
+    lesions = lesions_of(scan, Annotation([(*map(float, low), *map(float, high))], ["lesion"], ["row 1"]), pixels)
+    placement = place(image.shape[1:], None, 32, data.draw(st.sampled_from(["pad", "stretch"])))
+    details = {"placement": placement.details(), "grid": asdict(grid), "stored": asdict(stored), "stored_shape": shape}
+    found = []
+    for z in range(len(image)):
+        boxes, _ = lesions.in_slice(z, 1)
+        found.append(scanner_boxes(details | {"slice": z}, placement.boxes(boxes)))
+    assert np.abs(whole(np.concatenate(found)) - [*low, *high]).max() <= 0.5
 
 
 def test_volumes_and_masks_of_all_orders(tmp_path, finder):

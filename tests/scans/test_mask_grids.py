@@ -89,7 +89,15 @@ def test_a_mask_of_another_extent_is_put_in_by_its_place(mask):
     expected = marked() if mask.image.shape[1] > 1 else marked() * (np.arange(12) == 6)[:, None, None]
     np.testing.assert_array_equal(fitted.image, expected)
     (note,) = fitted.notes
-    assert "is put in by its place" in note
+    assert note.endswith("is put in by its place")
+
+
+def test_what_a_mask_marks_outside_of_its_scan_is_said():
+    wide = part((-3, 0, 0), (12, 20, 12))
+    wide.image[0, 5:8, 4:11, :4] = 2
+    fitted = fit_mask(wide, FRAME, "masks/c1.nii.gz")
+    np.testing.assert_array_equal(fitted.image, marked(place=(*PLACE[:2], slice(0, 1))))
+    assert fitted.notes[0].endswith("is put in by its place; 75.0% of what it marks lies outside")
 
 
 def sampled(grid, shape):
@@ -156,7 +164,8 @@ def test_regions_that_leave_no_voxel_are_counted():
     fine = sampled(replace(GRID, spacing=(1.5, 1.2, 0.5)), (96, 20, 16))
     fine.image[0, 12, 1:3, 1:3] = 1  # thinner than a slice of the scan, and between two of them
     fitted = fit_mask(fine, FRAME, "masks/c1.nii.gz")
-    assert "1 of its 2 regions lie outside or between its voxels and are lost" in fitted.notes[0]
+    assert "1 of its 2 regions leave no voxel there and are lost" in fitted.notes[0]
+    assert fitted.lost == 1
     assert not fitted.image[0, :3].any()
 
 

@@ -50,7 +50,10 @@ def places(path: Path, fields: Mapping[str, tuple[Any, ...]], shape: Sequence[in
     if sform is None or qform is None:
         return _only(path, unit, sform, qform)
     if codes[0] == codes[1] and not _same_space(sform, qform, widths):
-        raise damaged(path, "its two ways to place its voxels, qform and sform, contradict each other")
+        raise BadInput(
+            f"{path} places its voxels twice in one space (code {codes[0]}), and its qform and sform contradict each "
+            f"other by {_apart(sform, qform, shape):.1f} voxels; set the code of the wrong one to 0"
+        )
     if not _is_place(sform) or not _is_place(qform):
         return _only(path, unit, sform if _is_place(sform) else None, qform)
     if (shear := _shear(sform)) > SHEAR:
