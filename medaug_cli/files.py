@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -279,6 +279,22 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise UsageError if `path` exists and may not be replaced."""
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; choose another --out, or replace it with --overwrite")
+
+
+def files_below(folder: Path, passed_over: Collection[str] = ()) -> list[Path]:
+    """Return the files below a folder, sorted, without hidden ones and those in folders that are `passed_over`.
+
+    Links to folders are not followed. Raises BadInput for a folder that cannot be read: what it holds would be missed.
+    """
+    found = []
+
+    def refuse(error: OSError) -> None:
+        raise BadInput(f"{error.filename} cannot be read ({error.strerror})") from error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in passed_over]
+        found += [Path(place) / name for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def real_path(path: Path) -> Path:

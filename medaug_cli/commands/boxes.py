@@ -18,6 +18,7 @@ def boxes(
     ] = 10,
     box_mode: options.BoxMode = None,
     modality: options.Modality = None,
+    max_pixels: options.MaxPixels = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -27,7 +28,18 @@ def boxes(
     """
     from medaug_cli.forms.converting import convert
 
-    made = convert(marks, scans, to, out, overwrite, box_mode, modality, min_area, console.say)
+    made = convert(
+        marks,
+        scans,
+        to,
+        out,
+        overwrite=overwrite,
+        box_mode=box_mode,
+        modality=modality,
+        max_pixels=max_pixels,
+        least=min_area,
+        say=console.say,
+    )
     count = sum(len(image.boxes) for image in made.images)
     result = {"out": str(out), "form": to, "images": len(made.images), "boxes": count}
     console.answer(result, as_json, f"{out}: {count} boxes of {len(made.images)} images as {to}")

@@ -22,6 +22,9 @@ BoxMode = Annotated[
 Modality = Annotated[
     str | None, typer.Option(help="Of a case's files, as case_t1ce and case_flair, take these; or all.")
 ]
+MaxPixels = Annotated[
+    int | None, typer.Option(help="Pixels of the largest picture that is read; 100 million if not given.", min=1)
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the plugin; repeat for more.")

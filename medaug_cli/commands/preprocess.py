@@ -86,9 +86,7 @@ def preprocess(
     nan: Annotated[
         float | None, typer.Option(help="Number that NaN and infinite values are read as; refused if not given.")
     ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Pixels of the largest picture that is read; 100 million if not given.", min=1)
-    ] = None,
+    max_pixels: options.MaxPixels = None,
     keep_masks: Annotated[
         Path | None, typer.Option(help="Folder for the brain masks, in each scan's geometry.")
     ] = None,

@@ -1,6 +1,7 @@
 """Turn annotations of one form into another, in the pixels of the scans as they are stored."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,26 +27,30 @@ FOLDER = Kind("boxes", "a folder of boxes")  # of the forms that are one
 
 def convert(
     marks: Path, scans: Path, form: str, out: Path, overwrite: bool = False, box_mode: str | None = None,
-    modality: str | None = None, least: int = 10, say: Callable[[str], None] = lambda sentence: None,
+    modality: str | None = None, max_pixels: int | None = None, least: int = 10,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> BoxesFile:  # fmt: skip
     """Publish the boxes of annotations as `form`; of masks those of components of `least` pixels or voxels.
 
     Volumes have boxes in 3D. Raises BadInput for boxes outside their image, and where `form` cannot hold them.
     """
+    read = Reading(nan=0.0, max_pixels=max_pixels)  # where a scan is dark does not matter
+    made = partial(_boxes, marks, scans, box_mode=box_mode, modality=modality, reading=read, least=least, say=say)
     if form_of(form, BOXES, "--to").suffix:
         with file_claimed(out, overwrite, [marks, scans]):
-            write_form(form, boxes := _boxes(marks, scans, box_mode, modality, least, say), out)
+            write_form(form, boxes := made(), out)
     else:
         with folder_claimed(out, FOLDER, overwrite, [marks, scans]) as place:
-            write_form(form, boxes := _boxes(marks, scans, box_mode, modality, least, say), place)
+            write_form(form, boxes := made(), place)
     return boxes
 
 
 def _boxes(
-    marks: Path, scans: Path, box_mode: str | None, modality: str | None, least: int, say: Callable[[str], None]
-) -> BoxesFile:
+    marks: Path, scans: Path, *, box_mode: str | None, modality: str | None, reading: Reading, least: int,
+    say: Callable[[str], None],
+) -> BoxesFile:  # fmt: skip
     masks = [marks] if holds_masks(marks) else []
-    plain = survey(scans, say, modality=modality, marks=masks, reading=Reading(nan=0.0)).scans  # pixels do not matter
+    plain = survey(scans, say, modality=modality, marks=masks, reading=reading).scans
     read = read_annotations(marks, plain, box_mode, say)
     notes, annotated = list(read.notes), [scan for scan in plain if scan.id in read.scans]
     images = []

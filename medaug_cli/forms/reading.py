@@ -1,12 +1,12 @@
 """Read annotations in whatever form people have them, and find the scans that they are of."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import files_below
 from medaug_cli.forms import masks
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.catalogue import FORMS, READ
@@ -79,7 +79,7 @@ def holds_masks(path: Path) -> bool:
     """Tell whether a folder of annotations holds masks rather than files of text."""
     if not path.is_dir():
         return False
-    files, nobody = [File(file) for file in _walk(path)], ScanNames([])
+    files, nobody = [File(file) for file in files_below(path, LITTER)], ScanNames([])
     texts = (file for file in files if file.suffix in TEXTS)
     return any(file.suffix in suffixes() for file in files) and not any(
         _form_in_folder(one, path, nobody) for one in texts
@@ -98,7 +98,7 @@ def _sniffed(path: Path, scans: Sequence[Scan]) -> tuple[Form, list[File], list[
         return form, [file], []
     grouped: dict[str, list[File]] = defaultdict(list)
     others, pictures, names = [], False, ScanNames(scans)
-    for file in map(File, _walk(path)):
+    for file in map(File, files_below(path, LITTER)):
         if file.suffix in suffixes():
             pictures = True
             continue
@@ -130,15 +130,6 @@ def _form_in_folder(file: File, folder: Path, names: ScanNames) -> Form | None:
     if form is None and file.suffix == ".txt" and of_scan:
         return next(one for one in FORMS if one.name == "yolo")  # which says what is wrong in it
     return form
-
-
-def _walk(folder: Path) -> list[Path]:
-    """Return the files below a folder in order, without hidden files and folders and what operating systems leave."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in LITTER)
-        found += [Path(place) / name for name in sorted(files) if not name.startswith(".")]
-    return found
 
 
 def _left_out(path: Path, others: Sequence[File]) -> list[Note]:

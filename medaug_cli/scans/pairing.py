@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import real_path
+from medaug_cli.files import files_below, real_path
 from medaug_cli.scans.mask_names import (
     CHANNEL_FOLDERS,
     SEP,
@@ -96,17 +96,14 @@ def _place(file: Path) -> Path:
 
 def _files(folder: Path) -> list[Path]:
     """Return the pictures and volumes below a folder, hidden ones left out."""
-    return [
-        file for file in sorted(folder.rglob("*"))
-        if suffix_of(file) in suffixes() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]  # fmt: skip
+    return [file for file in files_below(folder) if suffix_of(file) in suffixes()]
 
 
 def _unread(folder: Path) -> list[Path]:
     """Return the files below a folder that are of no format that is read, and do not just describe another file."""
     return [
-        file for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith(".") and suffix_of(file) not in (*suffixes(), *SIDE_FILES, "")
+        file for file in files_below(folder)
+        if file.is_file() and suffix_of(file) not in (*suffixes(), *SIDE_FILES, "")
     ]  # fmt: skip
 
 

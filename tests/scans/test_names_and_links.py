@@ -214,3 +214,46 @@ def test_a_volume_that_is_annotated_with_no_box_is_a_normal_one(tmp_path, form):
     store = open_store(tmp_path / "out/real.h5")
     assert sum(len(store.boxes[i]) for i in range(len(store))) == 2
     assert all(not len(store.boxes[i]) for i, name in enumerate(store.ids) if name.startswith("c2"))
+
+
+def mask(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((40, 40), np.uint8)
+    pixels[10:20, 12:24] = 255
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("kind", ["broken link", "annex", "loop", "loop of itself", "annex pointer", "lfs pointer"])
+def test_a_mask_that_is_not_there_is_named(tmp_path, kind):
+    for name in "ab":
+        picture(tmp_path / f"scans/{name}.png")
+    (tmp_path / "masks/scans").mkdir(parents=True)
+    mask(tmp_path / "masks/a.png")
+    broken(tmp_path / "masks", kind)
+    for file in (tmp_path / "masks/scans").iterdir():
+        file.rename(tmp_path / "masks" / file.name)
+    result = preprocess(tmp_path, marks=tmp_path / "masks")
+    assert isinstance(result.exception, BadInput), result.output
+    assert re.search(rf"masks/b\.png.*({KINDS[kind]})", str(result.exception))
+    assert not [path for path in tmp_path.glob("out/**/*") if path.is_file()]
+
+
+@pytest.mark.parametrize("form", ["masks", "yolo"])
+def test_a_folder_of_annotations_that_may_not_be_read_is_named(tmp_path, monkeypatch, form):
+    for name in ("p1/a", "p2/b"):
+        picture(tmp_path / f"scans/{name}.png")
+        mask(tmp_path / f"marks/{name}.png")
+        if form == "yolo":
+            (tmp_path / f"marks/{name}.png").unlink()
+            (tmp_path / f"marks/{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n", encoding="utf-8")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("marks/p2"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    result = preprocess(tmp_path, marks=tmp_path / "marks")
+    assert isinstance(result.exception, BadInput), result.output
+    assert "marks/p2 cannot be read (Permission denied)" in str(result.exception)
