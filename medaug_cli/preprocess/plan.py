@@ -94,6 +94,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
     annotations = dict(read.scans)
     for sentence in sentences(read.notes):
         options.announce(sentence)
+    if options.strict and (lost := [note for note in read.notes if note.lost]):
+        raise BadInput(f"--strict: {sentences(lost)[0]}")
     scans, other_kind = of_one_kind(scans, annotations, options.announce)
     if options.recipe.region_mm and not scans[0].volume:
         raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")

@@ -37,14 +37,14 @@ def save_scan(path, *boxes):
     save(path, np.maximum(noise, marked(dict.fromkeys(boxes, 220))))
 
 
-def stored(folder, scans=".", masks=".", **options):
+def stored(folder, scans=".", masks=".", strict=False, **options):
     """Return {id: its boxes and labels} of the store made of a folder, and what was said."""
     said = []
     recipe = Recipe(size=SIDE, strip="none", denoising="none", **options)
     store = preprocess(
         PreprocessOptions(
             folder / scans, folder / "out/real.h5", masks=folder / masks, split="1,0,0", recipe=recipe,
-            announce=said.append, workers=1,
+            announce=said.append, workers=1, strict=strict,
         )
     )  # fmt: skip
     found = {}
@@ -119,6 +119,8 @@ def test_only_annotated_scans_get_a_mask_and_a_preview_none(tmp_path):
     assert "a mask that carries the name of no scan, left out: p2/s_4_mask.png" in said
     report = json.loads((tmp_path / "out/preprocess.json").read_text(encoding="utf-8"))
     assert "p2/s_4_mask.png" in [one["file"] for one in report["left_out"]]
+    with pytest.raises(BadInput, match=r"--strict: a mask that carries the name of no scan, .*s_4_mask\.png"):
+        stored(tmp_path, "data", "data", strict=True)
     assert "4 of 5 scans have no mask: p1/s_1.png, p1/s_2.png, p2/s_1.png and 1 more" in said
 
 
