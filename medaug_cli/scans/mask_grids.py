@@ -47,8 +47,8 @@ def read_mask(path: Path, scan: Scan, pixels: Pixels, kind: str = "mask") -> Fit
     fitted = fit_mask(read_stored((path,), labels=True, reading=scan.reading), frame, path, kind)
     if pixels.stored is None:
         return fitted
-    turned = [upright(channel, pixels.stored, labels=True)[0] for channel in fitted.image]
-    return replace(fitted, image=np.stack(turned))
+    grid = pixels.stored
+    return replace(fitted, image=_each(fitted.image, lambda channel: upright(channel, grid, labels=True)[0]))
 
 
 def fit_mask(mask: StoredImage, frame: Frame, path: object, kind: str = "mask") -> FittedMask:
@@ -65,7 +65,7 @@ def fit_mask(mask: StoredImage, frame: Frame, path: object, kind: str = "mask") 
     for grid, target, words in _claims(mask, frame):
         relation = _relation(grid, target, mask.image.shape)
         if relation.beside(frame.shape) <= NEAR:
-            moved = np.stack([_put_in(channel, relation, frame.shape) for channel in mask.image])
+            moved = _each(mask.image, partial(_put_in, relation=relation, shape=frame.shape))
             return FittedMask(moved, (*read, f"its {kind} is matched {words}") if words else read)
     relation = _relation(mask.grid, frame.grid, mask.image.shape)
     _check_place(relation, mask.grid, frame, path, kind)
@@ -81,7 +81,13 @@ def fit_mask(mask: StoredImage, frame: Frame, path: object, kind: str = "mask") 
     outside = _outside(mask.image, relation, frame.shape)
     said += f"; {outside:.1%} of what it marks lies outside" if outside else ""
     said += f"; {lost} of its {count} regions leave no voxel there and are lost" if lost else ""
-    return FittedMask(np.stack([move(channel) for channel in mask.image]), (*read, said), lost)
+    return FittedMask(_each(mask.image, move), (*read, said), lost)
+
+
+def _each(image: np.ndarray, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return what a function makes of each channel; that of a single one is not copied."""
+    moved = [move(channel) for channel in image]
+    return np.stack(moved) if len(moved) > 1 else moved[0][None]
 
 
 def _check_picture(mask: StoredImage, frame: Frame, path: object, kind: str) -> None:

@@ -130,3 +130,20 @@ def test_boxes_of_a_series_are_in_its_own_voxels_whatever_its_mask_has(tmp_path,
     said = run("boxes", tmp_path / "masks", "--scans", tmp_path / "scans", "--to", "csv", "--out", tmp_path / "b.csv")
     assert "series.nii.gz has the shape of its scan series, but its header puts it elsewhere" in said
     assert not (tmp_path / "b.csv").exists()
+
+
+def test_a_lesion_between_the_slices_of_its_scan_is_a_lost_lesion(case):
+    folder, write = case
+    millimetres = np.repeat(head()[1], 4, 0)
+    millimetres[1:3, 3:8, 3:8] = 1  # between the middles of the first two slices of the scan
+    mask = sitk.GetImageFromArray(millimetres)
+    mask.SetSpacing((*SPACING[:2], 1.0))
+    mask.SetOrigin((-30.0, -30.0, 12.0))
+    write("masks", mask)
+    said = preprocess(folder)
+    assert "1 of its 2 regions leave no voxel there and are lost" in said
+    report = json.loads((folder / "out/preprocess.json").read_text(encoding="utf-8"))
+    lost = [text for one in report["slices"] for text in one["dropped_boxes"]]
+    assert [text.partition(" (")[0] for text in lost] == ["a region of a mask that leaves no voxel on its scan"]
+    said = preprocess(folder, "--strip", "none", "--strict", "--overwrite")
+    assert said.startswith("--strict: 1 ")
