@@ -1,8 +1,13 @@
-"""The JSON of VIA, the VGG Image Annotator, versions 1 and 2: regions of each file in pixels."""
+"""The JSON and CSV of VIA, the VGG Image Annotator, versions 1 and 2: regions of each file in pixels."""
 
+import csv
+import io
+import json
+from collections.abc import Iterable
 from typing import Any
 
 from medaug_cli.errors import BadInput
+from medaug_cli.files import read_text
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.coordinates import around, numbers
 from medaug_cli.forms.form import File, Form, Marks
@@ -11,7 +16,12 @@ from medaug_cli.forms.policy import add_box
 LABELS = ("label", "class", "name", "type", "category")  # attributes that say what a region is, the most telling first
 
 
+COLUMNS = {"filename", "region_shape_attributes", "region_attributes"}  # of a CSV
+
+
 def _sniff(file: File) -> bool:
+    if file.suffix == ".csv":
+        return "region_shape_attributes" in _first_line(file)
     value = file.json
     if not isinstance(value, dict):
         return False
@@ -21,19 +31,22 @@ def _sniff(file: File) -> bool:
     return bool(entries) and all(isinstance(one, dict) and {"filename", "regions"} <= one.keys() for one in entries)
 
 
+def _first_line(file: File) -> str:
+    try:
+        with file.path.open(encoding="utf-8-sig") as text:
+            return text.readline()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def _read(marks: Marks) -> dict[str, Annotation]:
     found: dict[str, Annotation] = {}
     for file in marks.files:
-        value = file.json
-        if "project" in value:
-            raise BadInput(f"{file.path} is a project of VIA 3, which is not read; export it from VIA as COCO JSON")
-        for entry in value.get("_via_img_metadata", value).values():
-            name = str(entry["filename"])
+        for name, regions in _entries_of_csv(file) if file.suffix == ".csv" else _entries(file):
             if name in found:
                 raise BadInput(f"{file.path}: the image {name} stands twice")
             item = found[name] = Annotation()
-            regions = entry["regions"]
-            for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions):
+            for number, region in enumerate(regions):
                 place = f"{file.path}, {name}, region {number}"
                 try:
                     box = _box(place, region["shape_attributes"])
@@ -41,6 +54,33 @@ def _read(marks: Marks) -> dict[str, Annotation]:
                     raise BadInput(f"{place}: no shape that is known ({error})") from error
                 add_box(item, box, _label(region.get("region_attributes") or {}), place)
     return found
+
+
+def _entries(file: File) -> Iterable[tuple[str, Iterable[dict[str, Any]]]]:
+    """Return the name of each picture in a JSON file, and its regions."""
+    value = file.json
+    if "project" in value:
+        raise BadInput(f"{file.path} is a project of VIA 3, which is not read; export it from VIA as COCO JSON")
+    for entry in value.get("_via_img_metadata", value).values():
+        regions = entry["regions"]
+        yield str(entry["filename"]), regions.values() if isinstance(regions, dict) else regions
+
+
+def _entries_of_csv(file: File) -> Iterable[tuple[str, Iterable[dict[str, Any]]]]:
+    """Return the name of each picture in a CSV, and its regions; a row with an empty shape is of a picture without."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    reader = csv.DictReader(io.StringIO(read_text(file.path).removeprefix("#"), newline=""))
+    missing = COLUMNS - set(reader.fieldnames or ())
+    if missing:
+        raise BadInput(f"{file.path} lacks the columns {', '.join(sorted(missing))}")
+    for row in reader:
+        own = found.setdefault(str(row["filename"]), [])
+        try:
+            shape, kind = (json.loads(row[name] or "{}") for name in ("region_shape_attributes", "region_attributes"))
+        except ValueError as error:
+            raise BadInput(f"{file.path}, line {reader.line_num}: its attributes are not JSON ({error})") from error
+        own += [{"shape_attributes": shape, "region_attributes": kind}] if shape else []
+    return found.items()
 
 
 def _box(place: str, shape: dict[str, Any]) -> tuple[float, ...]:
@@ -73,4 +113,4 @@ def _label(attributes: dict[str, Any]) -> str:
     return "lesion"
 
 
-FORM = Form(name="via", title="VIA JSON", sniff=_sniff, read=_read)
+FORM = Form(name="via", title="VIA JSON or CSV", sniff=_sniff, read=_read)

@@ -6,7 +6,7 @@ A line of a class and three points or more is a polygon, as of YOLO's segmentati
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def _sniff(file: File) -> bool:
 
 
 def _read(marks: Marks) -> dict[str, Annotation]:
-    names, found = ScanNames(marks.scans), {}
+    names, found, classes_of = ScanNames(marks.scans), {}, cache(_classes)
     nameless: set[str] = set()
     for file in marks.files:
         key = marks.key(file)
@@ -54,7 +54,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
             continue  # the caller says that it is of no scan
         if fit[0].volume:
             raise BadInput(f"{file.path} has flat boxes, as YOLO's files do, but {fit[0].relative} is a volume")
-        classes, keypoints = _classes(file.path.parent)
+        classes, keypoints = classes_of(file.path.parent)
         for line, row in enumerate(read_text(file.path).splitlines(), start=1):
             if row.strip():
                 place = f"{file.path}, line {line}"
@@ -100,7 +100,6 @@ def size_of(scan: Scan) -> Size:
     return width, height
 
 
-@lru_cache(maxsize=4096)
 def _classes(folder: Path) -> tuple[Mapping[int, str], bool]:
     """Return the names of classes, of the nearest folder above that says them, and whether rows have keypoints."""
     for place in (folder, *folder.absolute().parents[:ABOVE]):

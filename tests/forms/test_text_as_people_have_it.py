@@ -106,6 +106,9 @@ JSONS = {
     "VIA 1's regions": ({"m.json": {"a.png1234": {"filename": "a.png", "regions": {"0": {
         "shape_attributes": {"name": "rect", "x": 50, "y": 10, "width": 16, "height": 14},
         "region_attributes": {"side": "left", "class": "tumor"}}}}}}, "m.json", TUMOR),
+    "VIA's CSV": ({"m.csv": "#filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,"
+                            'region_attributes\na.png,1,{},1,0,"{""name"":""rect"",""x"":50,""y"":10,""width"":16,'
+                            '""height"":14}","{""class"":""tumor""}"\nb.png,1,{},0,0,{},{}\n'}, "m.csv", TUMOR),
     "VIA's project": ({"m.json": {"_via_settings": {}, "_via_img_metadata": {"a.png-1": {
         "filename": "a.png", "regions": [{"shape_attributes": {"name": "ellipse", "cx": 58, "cy": 17, "rx": 8, "ry": 7},
                                           "region_attributes": {"type": {"tumor": True, "cyst": False}}}]}}}},
