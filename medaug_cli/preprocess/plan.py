@@ -225,13 +225,15 @@ def _completed(options: PreprocessOptions, annotated: Sequence[Scan], annotation
 
 def _readable(options: PreprocessOptions, annotated: Sequence[Scan]) -> Pixels:
     """Return the pixels of the first annotated scan; of the first that can be read, with `keep_going`."""
+    reasons = []
     for scan in annotated:
         try:
             return read_pixels(scan)
-        except BadInput:
+        except BadInput as error:
             if not options.keep_going:
                 raise
-    raise BadInput(f"none of the annotated scans in {options.scans} can be read")
+            reasons.append(str(error))
+    raise BadInput(f"none of the annotated scans in {options.scans} can be read; {reasons[0]}")
 
 
 def _label_names(annotations: dict[str, Annotation]) -> set[str]:

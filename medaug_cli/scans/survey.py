@@ -135,7 +135,8 @@ def _walk(folder: Path) -> tuple[list[Path], list[LeftOut]]:
 def _say_links(files: Sequence[Path], root: Path, say: Say) -> None:
     broken = [path.relative_to(root).as_posix() for path in files if path.is_symlink() and not path.exists()]
     if broken:
-        say(f"{len(broken)} files are links to what is not there: {listed(broken)}")
+        what = f"{len(broken)} files are links" if len(broken) > 1 else "a file is a link"
+        say(f"{what} to what is not there: {listed(broken)}")
 
 
 def _by_reader(files: Iterable[Path], chosen: str | None, say: Say) -> dict[str, list[Path]]:

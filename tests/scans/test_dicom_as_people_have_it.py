@@ -255,3 +255,19 @@ def test_what_only_seems_to_be_dicom_is_no_scan(tmp_path, content):
         assert "notes" in str(error)  # noqa: PT017
     else:
         assert [scan.id for scan in scans] == ["one"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_series_that_was_never_fetched_is_left_out_and_one_that_lacks_a_slice_is_refused(tmp_path, whole):
+    write_series(tmp_path / "one", as_image(VALUES))
+    folder = write_series(tmp_path / "two", as_image(VALUES), series="1.2.4")
+    for file in sorted(folder.iterdir())[: None if whole else 1]:
+        file.unlink()
+        file.symlink_to("../.git/annex/objects/ab")
+    said = []
+    if whole:
+        assert [scan.id for scan in find_scans(tmp_path, said.append)] == ["one"]
+        assert sum("is a link to what is not there and is left out" in sentence for sentence in said) == 6
+        return
+    with pytest.raises(BadInput, match=r"two/IM0000\.dcm cannot be read \(it is a link"):
+        find_scans(tmp_path)

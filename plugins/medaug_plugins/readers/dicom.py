@@ -7,7 +7,7 @@ does not leave these modules.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -113,12 +113,13 @@ def _left_out(path: Path, root: Path, reason: str, damaged: bool = False, privat
 
 def _sorted_out(files: Sequence[Path], root: Path) -> tuple[list[Slice], list[ScanFiles]]:
     """Return the slices and pictures among some files, and the others with the reason."""
-    slices, out = [], []
+    slices, out, missing = [], [], list[int]()
     for path in files:
         try:
             each = read_header(path)
         except BadInput as error:
             out.append(_left_out(path, root, str(error), damaged=True))
+            missing += [len(out) - 1] if path.is_symlink() and not path.exists() else []
             continue
         if each is None:
             continue
@@ -127,6 +128,10 @@ def _sorted_out(files: Sequence[Path], root: Path) -> tuple[list[Slice], list[Sc
             out.append(_left_out(path, root, each.unusable, private=private))
         else:
             slices.append(each)
+    there = {each.path.parent for each in slices}
+    for i in missing:  # a series that was never fetched is not a damaged one
+        if out[i].files[0].parent not in there:
+            out[i] = replace(out[i], left_out="a link to what is not there", damaged=False)
     return slices, out
 
 
