@@ -131,10 +131,10 @@ def _check_levels(path: Path, values: np.ndarray, names: Labels | None) -> None:
             f"the mask {path} has {len(levels)} grey values, as a picture has; a mask is 0 outside and has few numbers"
         )
     border = np.concatenate([np.take(values, (0, -1), axis).ravel() for axis in range(values.ndim)])
-    if (border > 0).mean() >= WHITE_BORDER and (share := float((values > 0).mean())) > 0.5:
+    if (border > 0).mean() >= WHITE_BORDER:
         raise BadInput(
-            f"the mask {path} marks {share:.0%} of the picture and nearly all of its border: is it white outside? "
-            "Invert it: 0 is outside"
+            f"the mask {path} marks {(values > 0).mean():.0%} of the picture and nearly all of its border: is it white "
+            "outside? Invert it: 0 is outside"
         )
 
 

@@ -125,7 +125,7 @@ def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: No
         own, part = index.of(_named(file, path), brain)
         if len(own) > 1 and not _one_case([index.scans[number] for number in own]):
             first, second = (index.scans[number].shown for number in own[:2])
-            raise BadInput(f"{file} may belong to {first} or {second}; give it the whole name of its scan")
+            raise BadInput(f"{file} may belong to {first} or {second}; give it the whole name, or folder, of its scan")
         for number in own:
             claims[number].append((file, part))
         if not own:

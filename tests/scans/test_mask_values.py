@@ -92,6 +92,7 @@ REFUSED = {
     "white outside": ("png", Image.fromarray(marked(0, 0, outside=255)), "white outside"),
     "white outside in a palette": ("png", palette(marked(0, 0, outside=1), [BLACK, WHITE]), "white outside"),
     "an outside that is no 0": ("png", palette(marked(1, 2, outside=3), [GREEN, RED, GREEN, BLACK]), "white outside"),
+    "white around a lesion": ("png", Image.fromarray(np.pad(marked()[3:-3, 3:-3], 3, constant_values=9)), "white"),
     "all of it": ("png", Image.fromarray(np.full(SHAPE, 255, np.uint8)), "white outside"),
     "a picture": ("png", Image.fromarray(np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)), "grey values"),
     "a heat map": ("png", Image.fromarray(soft(4)), "grey values|nothing lighter"),
