@@ -1,6 +1,8 @@
 """The command line in forks of one process, so that its imports are paid once, killed where a test asks for it."""
 
+import builtins
 import importlib
+import io
 import os
 import pkgutil
 import signal
@@ -20,8 +22,11 @@ for module in pkgutil.walk_packages(medaug_cli.__path__, "medaug_cli."):
 torch.zeros(1)
 
 
-def medaug(arguments, folder, kill_after=None):
-    """Run the command line in a fork of this process, so that its imports are paid once; return its status."""
+def medaug(arguments, folder, kill_after=None, prepare=lambda: None):
+    """Run the command line in a fork of this process, so that its imports are paid once; return its status.
+
+    `prepare` is called in the fork first.
+    """
     child = os.fork()
     if child == 0:
         null, said = os.open(os.devnull, os.O_RDWR), os.open(folder / "said.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
@@ -30,6 +35,7 @@ def medaug(arguments, folder, kill_after=None):
         sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8") for stream in (1, 2))
         os.chdir(folder)
         sys.argv = ["medaug", *arguments]
+        prepare()
         try:
             from medaug_cli.cli import main
 
@@ -44,3 +50,48 @@ def medaug(arguments, folder, kill_after=None):
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+CHANGES = ("replace", "rename", "link", "unlink", "remove", "rmdir", "mkdir", "truncate", "ftruncate", "fsync")
+
+
+def dying(call, counter=None):
+    """Return what makes a process die right before its change number `call` to the disk; a counter hears of each.
+
+    Changes are what Python asks the system for: renames, removals, new folders, flushes, and files opened to write.
+    """
+
+    def prepare():
+        seen = [0]
+
+        def dies(change):
+            def changed(*arguments, **options):
+                if counter is not None:
+                    os.write(counter, b".")
+                if seen[0] == call:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                seen[0] += 1
+                return change(*arguments, **options)
+
+            return changed
+
+        for name in CHANGES:
+            setattr(os, name, dies(getattr(os, name)))
+        opened = io.open
+
+        def opens(file, mode="r", *arguments, **options):
+            change = dies(opened) if set(mode) & set("wax+") else opened
+            return change(file, mode, *arguments, **options)
+
+        io.open = builtins.open = opens
+
+    return prepare
+
+
+def changes_of(arguments, folder):
+    """Run the command line and return how often it changes the disk."""
+    reading, writing = os.pipe()
+    assert medaug(arguments, folder, prepare=dying(-1, writing)) == 0, (folder / "said.txt").read_text(encoding="utf-8")
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        return len(pipe.read())
