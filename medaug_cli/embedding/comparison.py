@@ -123,7 +123,7 @@ def compare_sets(options: MapOptions) -> tuple[RealReference | None, list[SetNum
 
 def numbers_of(sets: Sets, options: MapOptions) -> tuple[RealReference | None, list[SetNumbers]]:
     """Return the numbers of described sets."""
-    judge = None if options.detector is None else _judge(sets, options.detector, options.device)
+    judge = None if options.detector is None else _judge(sets, options)
     reference = None if sets.held_out is None else _reference(sets.real, sets.held_out, judge, options.seed)
     return reference, [_numbers(each, sets, judge, options.seed) for each in sets.synthetic]
 
@@ -158,6 +158,8 @@ def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageS
         raise UsageError(f"{options.real} has {len(train)} real training images, {LEAST} are needed for a comparison")
     first = ImageSet("real", real, _some(train, options))
     held_out = ImageSet(HELD_OUT, real, _some(unseen, options)) if len(unseen) >= LEAST else None
+    if options.detector is not None and held_out is None:
+        raise UsageError(f"--detector needs {LEAST} real images of held-out patients, {real.path} has {len(unseen)}")
     synthetic: list[ImageSet] = []
     for path in options.synthetic:
         synthetic.append(_synthetic(path, real, options, {"real", *(each.name for each in synthetic)}))
@@ -190,19 +192,21 @@ def _some(indices: np.ndarray, options: MapOptions) -> np.ndarray:
     return np.sort(rng.permutation(indices)[: options.most])
 
 
-def _judge(sets: Sets, folder: Path, device: str) -> Judge:
+def _judge(sets: Sets, options: MapOptions) -> Judge:
     from medaug_cli.devices import resolve_device
     from medaug_cli.runs import check_detector, load_detector
 
-    real, held_out = sets.real.store, sets.held_out
-    if held_out is None:
-        held = len(_unseen(real))
-        raise UsageError(f"--detector needs {LEAST} real images of held-out patients, {real.path} has {held}")
-    detector, metadata = load_detector(folder, resolve_device(device))
+    real, held_out, folder = sets.real.store, sets.held_out, options.detector
+    assert folder is not None and held_out is not None  # noqa: PT018 (as `_chosen` has made sure)
+    detector, metadata = load_detector(folder, resolve_device(options.device))
     check_detector(folder.name, metadata, real, held_out.indices, "validation or test")
     if metadata.synthetic:
         raise BadInput(
             f"--detector {folder} was trained on synthetic images too; one that saw real ones alone can judge"
+        )
+    if not any(map(len, _boxes(held_out))):
+        options.announce(
+            f"{real.path}: the held-out images hold no box, so how many are found in them is not available"
         )
     return calibrated(detector, _images(held_out), _boxes(held_out), _labels(held_out), real.spec.label_names)
 

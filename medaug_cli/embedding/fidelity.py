@@ -37,8 +37,13 @@ class Judge:
 
     def fidelity(
         self, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], seed: int = 0
-    ) -> Fidelity:
-        """Return how often lesions are found at the asked boxes, n of (m, 2*d), with IoU 0.25 or more."""
+    ) -> Fidelity | None:
+        """Return how often lesions are found at the asked boxes, n of (m, 2*d), with IoU 0.25 or more.
+
+        None where no box is asked for.
+        """
+        if not any(map(len, boxes)):
+            return None
         found = found_boxes(list(self.detector.predict(images)), boxes[0].shape[1] // 2)
         rng, others = np.random.default_rng(seed), []
         for _ in range(SHUFFLES):
@@ -50,7 +55,7 @@ class Judge:
     def _share(self, found: FoundBoxes, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> float:
         truth = true_boxes(boxes, labels, boxes[0].shape[1] // 2)
         seen = sightings(_annotated(truth, len(boxes), self.label_names), found, LEAST_IOU, self.threshold)
-        return float(seen.found.mean()) if len(seen.found) else float("nan")
+        return float(seen.found.mean())
 
 
 def calibrated(

@@ -79,11 +79,11 @@ class Picture(Strict):
     features: str
     images: int
     kid: float
-    kid_of_real: float | None  # of held-out real images: the best that can be hoped for
+    kid_of_real: float | None = None  # of held-out real images: the best that can be hoped for
     coverage: float
-    coverage_of_real: float | None
-    memorisation_ratio: float | None  # median distance to the training images over that of held-out ones
-    suspicious: float | None  # share nearer than the nearest 1 % of held-out images
+    coverage_of_real: float | None = None
+    memorisation_ratio: float | None = None  # median distance to the training images over that of held-out ones
+    suspicious: float | None = None  # share nearer than the nearest 1 % of held-out images
     nearest: list[tuple[str, str]]  # synthetic and training images that are most alike, nearest pair first
 
 
@@ -146,6 +146,7 @@ class StudyReport(Strict):
     slices: int
     boxes: int
     patients: int
+    remarks: list[str] = []  # what could not be measured, and why
     fractions: list[FractionResult]
 
 

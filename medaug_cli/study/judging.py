@@ -17,6 +17,7 @@ from medaug_cli.metrics.operating import Cohort, Scored, cohort_of, froc, score_
 from medaug_cli.runs import load_detector
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.analysis import ArmResult, FractionResult, SizeGroup, StudyReport, claim, compare_arms, point_of
+from medaug_cli.study.measurable import boxes_of, check_measurable
 from medaug_cli.study.running import StudyOptions, Trial, part_name, synthetic_store, train_all
 from medaug_cli.study.showing import Shown, detections, nearest_pairs, row
 from medaug_cli.study.similarity import pictures
@@ -88,13 +89,13 @@ class _Split:
 def _compare(options: StudyOptions, store: Store, opened: int) -> StudyReport:
     judged = _Split(options, store, options.split)
     chosen_on = None
-    if options.split != "val" and len(store.indices("val")):
+    if options.split != "val" and boxes_of(store, store.indices("val")):
         chosen_on = _Split(options, store, "val")
     fractions = [_fraction(options, judged, chosen_on, fraction) for fraction in sorted(options.fractions)]
     return StudyReport(
         tool_version=__version__, settings=settings(options), data={options.store.name: store.hash},
         split=options.split, opened=opened, slices=len(judged.data), boxes=judged.cohort.box_total,
-        patients=len(judged.cohort.patients), fractions=fractions,
+        patients=len(judged.cohort.patients), remarks=check_measurable(options, store), fractions=fractions,
     )  # fmt: skip
 
 
@@ -181,7 +182,7 @@ def _publish(options: StudyOptions, report: StudyReport, store: Store) -> None:
     publish_text(options.out / "study.csv", study_rows(report))
     publish_text(options.out / "differences.csv", difference_rows(report))
     publish_text(options.out / "study.html", study_html(report, shown))
-    write_json(options.out / REPORT, report)  # last: it says that all is done
+    write_json(options.out / REPORT, report.model_dump(mode="json"))  # last: it says that all is done
 
 
 def _first(options: StudyOptions, part: FractionResult, arm: ArmResult) -> Trial:

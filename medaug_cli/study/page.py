@@ -79,6 +79,8 @@ def claim_sentence(part: FractionResult) -> str:
     """Say in words what was found for generated images at one share of the patients."""
     found = part.claim
     if found is None:
+        if any(arm.learnt for arm in part.arms):
+            return f"With {part.patients} training patients nothing can be said: no interval could be had."
         return f"With {part.patients} training patients no generated arm was compared."
     own = found.difference
     start = (

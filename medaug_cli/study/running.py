@@ -14,7 +14,9 @@ from medaug_cli.results import OtherSettings
 from medaug_cli.runs import RunOptions, check_capable, train_detector, train_generator
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.arms import Arm
+from medaug_cli.study.kept import refuse_other_settings
 from medaug_cli.study.leaks import refuse_leaks
+from medaug_cli.study.measurable import check_measurable
 from medaug_cli.study.subsets import chosen_patients, subset
 from medaug_cli.study.timing import estimate
 from medaug_cli.synthesis import SynthesisOptions, synthesize
@@ -112,8 +114,12 @@ def train_all(options: StudyOptions) -> bool:
     for name in {arm.generator: None for arm in options.arms if arm.generator}:
         check_capable(name, registry.capabilities("generator", name), store)
     refuse_leaks(store)
+    remarks = check_measurable(options, store)
+    refuse_other_settings(options, store, list(plan(options)))
     trials = part(options)
     options.announce(describe(options, store, trials))
+    for sentence in remarks:
+        options.announce(sentence)
     if options.dry_run:
         return False
     left, begun = missing(options, trials), time.monotonic()
@@ -184,7 +190,7 @@ def _train(options: StudyOptions, whole: Store, trial: Trial) -> Path:
         store = subset(whole, trial.fraction, options.seed, place / "real.h5")
     synthetic = _synthetic(options, store, trial) if trial.arm.generator else []
     arm, out = trial.arm, options.out / trial.detector
-    steps = round(_steps(options) * arm.steps)
+    steps = steps_of(options, arm)
     ratio = (arm.ratio or options.ratio) if synthetic else None
     if arm.use == "mixed":
         return _detector(options, store, trial, out, synthetic, ratio, steps)
@@ -195,18 +201,24 @@ def _train(options: StudyOptions, whole: Store, trial: Trial) -> Path:
     return _detector(options, store, trial, out, [], None, steps - steps // 2, start=first)
 
 
-def _steps(options: StudyOptions) -> int:
-    return options.steps or int(registry.capabilities("detector", options.detector).default_budget or 2000)
+def steps_of(options: StudyOptions, arm: Arm) -> int:
+    """Return the optimiser steps of an arm's detector."""
+    whole = options.steps or int(registry.capabilities("detector", options.detector).default_budget or 2000)
+    return round(whole * arm.steps)
+
+
+def detector_settings(options: StudyOptions, arm: Arm) -> dict[str, Any]:
+    """Return the settings of an arm's detector: the study's, and those of its variant."""
+    variants = registry.capabilities("detector", options.detector).variants
+    return {**options.detector_settings, **variants.get(arm.variant or "", {})}
 
 
 def _detector(
     options: StudyOptions, store: Store, trial: Trial, out: Path, synthetic: list[Path], ratio: float | None,
     steps: int, synthetic_only: bool = False, start: Path | None = None,
 ) -> Path:  # fmt: skip
-    variants = registry.capabilities("detector", options.detector).variants
-    settings = {**options.detector_settings, **variants.get(trial.arm.variant or "", {})}
     run = RunOptions(
-        out, settings, trial.seed, options.device, options.precision, resume=True,
+        out, detector_settings(options, trial.arm), trial.seed, options.device, options.precision, resume=True,
         checkpoint_seconds=options.checkpoint_seconds,
     )  # fmt: skip
     return train_detector(

@@ -19,9 +19,10 @@ def pictures(real: Store, synthetic: Path, seed: int) -> list[Picture]:
     drawn = open_store(synthetic)
     if min(len(drawn), len(real.indices("train"))) < LEAST:
         return []
-    path = synthetic.with_name(f"{synthetic.stem}-{drawn.hash[:12]}-similarity.json")
+    path = synthetic.with_name(f"{synthetic.stem}-{drawn.hash[:12]}-{real.hash[:12]}-{seed}-similarity.json")
     if not path.exists():
-        write_json(path, Pictures(pictures=[_picture(real.path, synthetic, name, seed) for name in FEATURES]))
+        measured = Pictures(pictures=[_picture(real.path, synthetic, name, seed) for name in FEATURES])
+        write_json(path, measured.model_dump(mode="json"))
     return read_json(path, Pictures).pictures
 
 

@@ -44,4 +44,3 @@ def subset(store: Store, fraction: float, seed: int, out: Path) -> Store:
         made = writer.publish()
     write_boxes(out.with_name("boxes.json"), training_boxes(made))
     return made
-

@@ -8,12 +8,15 @@ from conftest import make_records, make_store
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numbers
+from jsonschema import Draft202012Validator
 from PIL import Image
 
+import data_schemas
 from medaug_cli.embedding import MapOptions, draw_map
 from medaug_cli.embedding.features import reduced, scaled
 from medaug_cli.embedding.statistics import kernel_distance, manifolds, memorisation, one_nn_accuracy, unbiased_mmd
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.runs import RunOptions, train_detector
 from medaug_cli.store import GeneratorOrigin, StoreInfo, StoreWriter
 
 SIZE = 16
@@ -178,3 +181,49 @@ def test_scaled_features_of_real_images_have_unit_mean_square():
     assert reduced(found[:30], 0).shape == (30, 30)
     with pytest.raises(BadInput, match="nothing to compare"):
         scaled(np.ones((5, 3)), np.ones((5, 3)))
+
+
+def healthy(records, splits=("val", "test")):
+    for record in records:
+        if record.split in splits:
+            object.__setattr__(record, "boxes", np.empty((0, 4), np.float32))
+            object.__setattr__(record, "labels", [])
+        yield record
+
+
+@pytest.fixture
+def judged(tmp_path, tiny_plugins):
+    """Return a folder with a store whose held-out images are healthy, a detector fitted on it and synthetic images."""
+    make_store(tmp_path / "real.h5", healthy(make_records(90, seed=1)))
+    write(tmp_path / "good.h5", make_records(40, seed=2))
+    train_detector(tmp_path / "real.h5", "tiny", RunOptions(tmp_path / "detector", device="cpu"), steps=2)
+    return tmp_path
+
+
+def test_healthy_held_out_images_end_no_map(judged):
+    told = []
+    report = compared(judged, "good", detector=judged / "detector", device="cpu", announce=told.append)
+    assert report.reference.fidelity is None
+    assert 0 <= report.sets[0].fidelity.found <= 1
+    assert any("the held-out images hold no box" in sentence for sentence in told)
+    said = json.loads((judged / "map.json").read_text(encoding="utf-8"))
+    Draft202012Validator(data_schemas.load("tsne")).validate(said)
+
+
+def test_few_held_out_images_are_said_before_long_work(judged, monkeypatch):
+    make_store(judged / "real.h5", make_records(30, seed=1))
+    monkeypatch.setattr("medaug_cli.embedding.layout.layout", lambda *_: pytest.fail("long work was begun"))
+    with pytest.raises(UsageError, match=r"--detector needs 20 real images of held-out patients, .* has 10"):
+        compared(judged, "good", detector=judged / "detector", device="cpu")
+
+
+def test_a_map_without_held_out_images_keeps_its_schema_and_is_drawn_again(tmp_path):
+    make_store(tmp_path / "real.h5", make_records(30, seed=1))
+    write(tmp_path / "good.h5", make_records(24, seed=2))
+    first = compared(tmp_path, "good")
+    said = json.loads((tmp_path / "map.json").read_text(encoding="utf-8"))
+    Draft202012Validator(data_schemas.load("tsne")).validate(said)
+    assert said["reference"] is None
+    assert said["sets"][0]["suspicious"] is None
+    (tmp_path / "map.png").unlink()
+    assert compared(tmp_path, "good", overwrite=False) == first

@@ -1,0 +1,148 @@
+"""A study uses again what it keeps only where all that it depends on is the same, and says what it cannot measure."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import make_records, make_store
+
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.study import StudyOptions, run_study
+from medaug_cli.study.arms import parse_arms
+
+pytestmark = pytest.mark.usefixtures("tiny_plugins")
+
+
+def options(real, arms=("tiny",), **changed):
+    chosen = {
+        "detector": "tiny", "steps": 4, "kimg": 0.02, "seeds": 1, "resamples": 100, "device": "cpu",
+        "precision": "32", "split": "val", **changed,
+    }  # fmt: skip
+    return StudyOptions(real, parse_arms(list(arms), "tiny"), real.parent / "study", **chosen)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the store of a finished study, of a generator that learns, plain and as a second ratio."""
+    from medaug_cli import registry  # the fixture of one test cannot serve a module
+
+    found, folder = registry.entry_points, tmp_path_factory.mktemp("kept")
+    from conftest import TINY
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            registry, "entry_points", lambda group: [*found(group=group), *(e for e in TINY if e.group == group)]
+        )
+        make_store(folder / "real.h5")
+        run_study(options(folder / "real.h5", ("tiny", "tiny@2", "tiny+pretrain")))
+    return folder / "real.h5"
+
+
+OTHERS = {  # what is asked for now -> what is said
+    "more steps": ({"steps": 12}, "steps: 4 there, 12 asked"),
+    "fewer steps": ({"steps": 2}, "steps: 4 there, 2 asked"),
+    "a setting of the detector": ({"detector_settings": {"pause": "0.002"}}, r"pause: 0\.0 there, 0\.002 asked"),
+    "another budget of the generator": ({"kimg": 0.04}, r"kimg: 0\.02 there, 0\.04 asked"),
+    "a setting of the generator": ({"generator_settings": {"tiny": {"amount": 0.5}}}, "amount: "),
+    "another ratio": ({"ratio": 3.0}, r"ratio: 1\.0 there, 3\.0 asked"),
+    "another jitter": ({"jitter": 0.2}, r"jitter: 0\.1 there, 0\.2 asked"),
+    "another number of images": ({"n": 5}, "synthetic images: others there"),
+    "another precision": ({"precision": "16"}, "precision: 32 there, 16 asked"),
+    "another arm with more steps": ({"arms": ("tiny", "early-stopped"), "steps": 12}, "steps: 4 there, 12"),
+    "two things": ({"steps": 12, "kimg": 0.04}, "unequal arms cannot be compared"),
+    "a dry run": ({"steps": 12, "dry_run": True}, "choose another --out"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_study_of_other_settings_is_refused(finished, case):
+    changed, said = OTHERS[case]
+    arms = changed.get("arms", ("tiny", "tiny@2", "tiny+pretrain"))
+    rest = {key: value for key, value in changed.items() if key != "arms"}
+    before = sorted((path, path.stat().st_mtime_ns) for path in finished.parent.rglob("*.json"))
+    with pytest.raises(UsageError, match=said):
+        run_study(options(finished, arms, **rest))
+    assert sorted((path, path.stat().st_mtime_ns) for path in finished.parent.rglob("*.json")) == before
+
+
+SAME = {
+    "all of it": {},
+    "another split to judge on": {"split": "test"},
+    "more resamples": {"resamples": 120},
+    "precision left open": {"precision": "auto"},
+    "settings that are the defaults": {"detector_settings": {"pause": "0"}},
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_what_does_not_change_a_training_is_no_other_setting(finished, case):
+    assert run_study(options(finished, ("tiny", "tiny@2", "tiny+pretrain"), **SAME[case])) is not None
+
+
+def test_a_changed_store_is_refused(finished, tmp_path):
+    make_store(tmp_path / "real.h5", seed=1)
+    with pytest.raises(UsageError, match="training images: real"):
+        run_study(replace(options(tmp_path / "real.h5"), out=finished.parent / "study"))
+
+
+# what cannot be measured
+
+
+def without(splits):
+    for record in make_records():
+        if record.split in splits:
+            object.__setattr__(record, "boxes", np.empty((0, 4), np.float32))
+            object.__setattr__(record, "labels", [])
+        yield record
+
+
+def test_few_held_out_images_end_no_study(tmp_path):
+    told = []
+    real = make_store(tmp_path / "real.h5").path  # 24 images: 4 of validation, 4 of test
+    report = run_study(options(real, announce=told.append, ratio=2.0))
+    assert any("memorisation and the similarity of real to real images are not available: 8 held" in s for s in told)
+    [part] = report.fractions
+    assert part.arms[1].similarity == []  # 16 training images are too few, too
+    again = json.loads((tmp_path / "study/study.json").read_text(encoding="utf-8"))
+    assert any("held-out real images, 20 are needed" in sentence for sentence in again["remarks"])
+
+
+def test_similarity_without_held_out_images_is_kept_and_read_again(tmp_path):
+    real = make_store(tmp_path / "real.h5", n=36).path  # 24 training images, 12 held out
+    first = run_study(options(real))
+    similar = first.fractions[0].arms[1].similarity
+    assert [each.kid_of_real for each in similar] == [None, None]
+    assert all(np.isfinite(each.kid) for each in similar)
+    assert run_study(options(real)).fractions[0].arms[1].similarity == similar
+
+
+def test_a_study_that_cannot_be_judged_is_refused_before_training(tmp_path):
+    real = make_store(tmp_path / "healthy.h5", without({"val", "test"})).path
+    for split in ("val", "test"):
+        with pytest.raises(UsageError, match=f"no box in the {split} split"):
+            run_study(options(real, split=split))
+    gone = make_store(tmp_path / "gone.h5", (r for r in make_records() if r.split == "train")).path
+    with pytest.raises(BadInput, match="no image in the val split"):
+        run_study(options(gone))
+    with pytest.raises(UsageError, match=r"\+filter needs 20 training boxes"):
+        run_study(options(make_store(tmp_path / "real.h5").path, ("tiny+filter",)))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_validation_split_without_boxes_chooses_nothing(tmp_path):
+    told = []
+    real = make_store(tmp_path / "real.h5", without({"val"})).path
+    report = run_study(options(real, ("tiny", "tiny@2"), split="test", announce=told.append))
+    assert any("no box in its validation split" in sentence for sentence in told)
+    assert all(arm.validation is None and arm.chosen for arm in report.fractions[0].arms)
+
+
+def test_one_patient_gives_no_verdict(tmp_path):
+    told = []
+    report = run_study(options(make_store(tmp_path / "real.h5").path, announce=told.append))
+    assert any("one patient of the val split has boxes" in sentence for sentence in told)
+    arm = report.fractions[0].arms[1]
+    assert all(each is None for each in arm.against_real_only.values())
+    assert report.fractions[0].claim is None
+    assert "no interval could be had" in (tmp_path / "study/study.html").read_text(encoding="utf-8")
