@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medaug_cli.metrics import Annotated, cohort_of, found_boxes, score_detections, true_boxes
+from medaug_cli.metrics import Annotated, cohort_of, found_boxes, match_detections, true_boxes
+from medaug_cli.metrics.detection import DetectionAnswers, mean_average_precision, on_the_curve
 from medaug_cli.metrics.operating import Cohort, Scored
-from medaug_cli.metrics.resampling import Measure, at_iou, bootstrap, bootstrap_weights, mean_ap, permuted, swaps
+from medaug_cli.metrics.resampling import bootstrap_weights, permuted, swaps
 
 IMAGES, DETECTIONS, PATIENTS, CLASSES = 947, 10, 100, 10
 
@@ -28,7 +29,9 @@ def scenes() -> tuple[Cohort, list[Scored]]:
     patients = tuple(str(i % PATIENTS) for i in range(IMAGES))
     data = Annotated(names, patients, tuple(map(str, range(CLASSES))), true_boxes(boxes, labels))
     cohort = cohort_of(data)
-    return cohort, [score_detections(data, cohort, _found(rng, boxes, labels, noise), (0.5,)) for noise in (0.1, 0.15)]
+    return cohort, [
+        match_detections(data, cohort, _found(rng, boxes, labels, noise), (0.5,)).scored for noise in (0.1, 0.15)
+    ]
 
 
 def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -66,11 +69,12 @@ def main() -> None:
     resamples = parser.parse_args().resamples
     cohort, (first, second) = scenes()
     weights, swap = bootstrap_weights(PATIENTS, resamples, 0), swaps(PATIENTS, resamples, 0)
-    measures: dict[str, Measure] = {"seven numbers": at_iou(cohort, 0.5, 0.001), "mAP": mean_ap(cohort, 0.5)}
+    functions = {"seven numbers": on_the_curve, "mAP": mean_average_precision}
     print(f"{len(first.scores)} and {len(second.scores)} detections, {PATIENTS} patients, {resamples} resamples")
-    for name, measure in measures.items():
-        both = seconds(lambda measure=measure: [bootstrap(measure, each, cohort, weights) for each in (first, second)])
-        test = seconds(lambda measure=measure: permuted(measure, first, second, cohort, swap))
+    for name, function in functions.items():
+        pair = [DetectionAnswers(each, cohort, 0.5, 0.001, (function,)) for each in (first, second)]
+        both = seconds(lambda pair=pair: [each.measure(weights) for each in pair])
+        test = seconds(lambda pair=pair: permuted(*pair, swap))
         print(f"{name:14} paired bootstrap {both:.2f} CPU s, permutation test {test:.2f} CPU s")
 
 

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.boxes import Strict
-from medaug_cli.metrics import cohort_of, found_boxes, froc, score_detections, true_boxes
+from medaug_cli.metrics import cohort_of, found_boxes, match_detections, true_boxes
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, TrueBoxes
-from medaug_cli.metrics.operating import sightings
 
 LEAST_IOU = 0.25
-FPS = 1.0  # false positives a real slice at which the detector works
 SHUFFLES = 5
 
 
@@ -54,7 +52,8 @@ class Judge:
 
     def _share(self, found: FoundBoxes, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> float:
         truth = true_boxes(boxes, labels, boxes[0].shape[1] // 2)
-        seen = sightings(_annotated(truth, len(boxes), self.label_names), found, LEAST_IOU, self.threshold)
+        data = _annotated(truth, len(boxes), self.label_names)
+        seen = match_detections(data, cohort_of(data), found, (LEAST_IOU,)).at(LEAST_IOU, self.threshold)
         return float(seen.found.mean())
 
 
@@ -65,10 +64,8 @@ def calibrated(
     """Return a judge that gives at most one false positive a slice on these real images of unseen patients."""
     found = found_boxes(list(detector.predict(images)), boxes[0].shape[1] // 2)
     data = _annotated(true_boxes(boxes, labels, boxes[0].shape[1] // 2), len(boxes), label_names)
-    cohort = cohort_of(data)
-    curve = froc(score_detections(data, cohort, found, (LEAST_IOU,)), cohort, LEAST_IOU)
-    threshold = curve.threshold_at(FPS)
-    return Judge(detector, np.inf if threshold is None else threshold, label_names)
+    matched = match_detections(data, cohort_of(data), found, (LEAST_IOU,))
+    return Judge(detector, matched.score_at(LEAST_IOU), label_names)
 
 
 def _annotated(truth: TrueBoxes, images: int, label_names: tuple[str, ...]) -> Annotated:

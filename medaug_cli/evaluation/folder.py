@@ -19,12 +19,12 @@ from medaug_cli.figures.froc import froc_csv, froc_svg
 from medaug_cli.files import canonical, parse_json, publish_bytes, publish_text, write_json
 from medaug_cli.forms.catalogue import DETECTIONS, form_of, target_of
 from medaug_cli.forms.form import Finds
-from medaug_cli.metrics.analysis import analyse
+from medaug_cli.metrics.analysis import Context, Findings, analyse
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes
 from medaug_cli.metrics.coco_files import as_detections
 from medaug_cli.metrics.details import details
 from medaug_cli.metrics.matching import BY_DISTANCE, RULES
-from medaug_cli.metrics.report import ANY_IOU, Analysis, Findings, Metrics, hit_words
+from medaug_cli.metrics.report import ANY_IOU, Analysis, Metrics, hit_words
 from medaug_cli.metrics.table import markdown, tables
 from medaug_cli.results import Kind, check_folder, folder_claimed, new_folder
 from medaug_cli.tables import as_csv
@@ -121,17 +121,18 @@ def publish_evaluation(request: Request, evidence: Evidence) -> Metrics:
 
 
 def measure(request: Request, evidence: Evidence) -> Findings:
-    """Return what metrics.json says, and the curves."""
+    """Return what metrics.json says, and the detections that were matched for it."""
     found = {name: [evidence.found[each] for each in members] for name, members in evidence.members.items()}
-    findings = analyse(evidence.data, found, request.how, evidence.split, lambda name: request.say(f"measuring {name}"))
-    metrics = findings.metrics
-    metrics.data, metrics.resampled = evidence.sources, evidence.resampled
-    metrics.tool_version, metrics.note = __version__, request.note
-    metrics.remarks = [*evidence.remarks, *metrics.remarks]
-    for row in metrics.rows:
-        hashes = [evidence.weights[each] for each in evidence.members[row.detector] if each in evidence.weights]
-        row.weights = ",".join(hashes) or None
-    return findings
+    hashes = {
+        name: [evidence.weights[each] for each in members if each in evidence.weights]
+        for name, members in evidence.members.items()
+    }
+    context = Context(
+        split=evidence.split, resampled=evidence.resampled, data=evidence.sources, tool_version=__version__,
+        weights={name: ",".join(each) for name, each in hashes.items() if each}, note=request.note,
+        remarks=evidence.remarks,
+    )  # fmt: skip
+    return analyse(evidence.data, found, request.how, context, lambda name: request.say(f"measuring {name}"))
 
 
 def as_json(metrics: Metrics) -> dict[str, Any]:
@@ -170,14 +171,14 @@ def _write_pictures(work: Path, request: Request, evidence: Evidence, findings: 
     svg = froc_svg(metrics, findings.curves)
     publish_text(work / "froc.svg", svg)
     pictures = []
-    for index, picture in overlay_pictures(evidence, metrics, request.overlays, request.say):
+    for index, picture in overlay_pictures(evidence, findings, request.overlays, request.say):
         target = io.BytesIO()
         picture.save(target, format="PNG", optimize=True)
         whose = f", patient {evidence.data.patients[index]}" if evidence.resampled == "patients" else ""
         pictures.append((names[index] + whose, target.getvalue()))
         publish_bytes(work / "overlays" / f"{index:05d}-{safe_id(Path(names[index]).stem)}.png", target.getvalue())
     note = OVERLAY_NOTE.format(hit=hit_words(metrics.rule, next(iter(metrics.rows[0].iou))))
-    publish_text(work / "errors.html", gallery_html(evidence, metrics))
+    publish_text(work / "errors.html", gallery_html(evidence, findings))
     publish_text(work / "evaluation.html", evaluation_html(metrics, svg, pictures, note))
 
 

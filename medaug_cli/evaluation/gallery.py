@@ -13,14 +13,14 @@ from medaug_cli.figures.overlays import crosses
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, without_crowds
 from medaug_cli.metrics.breakdown import KINDS, NEAR, error_kinds, lesion_sizes
 from medaug_cli.metrics.matching import BY_DISTANCE
-from medaug_cli.metrics.operating import Sightings, sightings
-from medaug_cli.metrics.report import Metrics, hit_words
+from medaug_cli.metrics.operating import Matched, Sightings
+from medaug_cli.metrics.report import hit_words
 
 if TYPE_CHECKING:
     from medaug_cli.evaluation.folder import Evidence
+    from medaug_cli.metrics.analysis import Findings
 
 MOST = 200  # misses, and as many false alarms, on the page
-AT = "1"  # false positives per slice of the score at which each detector is shown
 
 
 @dataclass
@@ -53,15 +53,13 @@ class Gallery:
         return as_jpeg(pixels[:, depth] if pixels.ndim == 4 else pixels)
 
 
-def gallery_html(evidence: Evidence, metrics: Metrics) -> str:
+def gallery_html(evidence: Evidence, findings: Findings) -> str:
     """Return the page of the misses and false alarms at one false positive a slice."""
+    metrics = findings.metrics
     first = next(iter(metrics.rows[0].iou))
     gallery, left_out = Gallery(evidence), 0
-    for row in metrics.rows:
-        found = evidence.found[evidence.members[row.detector][0]]
-        threshold = row.iou[first].thresholds[AT]
-        seen = sightings(evidence.data, found, float(first), np.inf if threshold is None else threshold, metrics.rule)
-        left_out += _collect(gallery, row.detector, found, seen, float(first), metrics.rule)
+    for name, seeds in findings.systems.items():
+        left_out += _collect(gallery, name, seeds[0], float(first))
     words = hit_words(metrics.rule, first)
     notes = [
         f"Each detector at its own score for one false positive a slice; a hit: {words} (rule {metrics.rule}). Size is "
@@ -74,11 +72,12 @@ def gallery_html(evidence: Evidence, metrics: Metrics) -> str:
     return errors_html(gallery.pictures, gallery.scenes, gallery.mistakes, notes, lesion_sizes(evidence.data)[1])
 
 
-def _collect(gallery: Gallery, detector: str, found: FoundBoxes, seen: Sightings, iou: float, rule: str) -> int:
+def _collect(gallery: Gallery, detector: str, matched: Matched, iou: float) -> int:
     """Add one detector's cards; return how many were left out."""
-    data, truth = gallery.evidence.data, without_crowds(gallery.evidence.data.truth)
+    data, found, truth = matched.data, matched.found, without_crowds(matched.data.truth)
+    seen = matched.at(iou, matched.score_at(iou))
     sizes, _ = lesion_sizes(data)
-    if rule in BY_DISTANCE:
+    if matched.rule in BY_DISTANCE:
         errors: list[str] = [""] * len(found.scores)
     else:
         errors = [KINDS[kind] if kind >= 0 else "" for kind in error_kinds(data, found, seen, iou)[0].tolist()]

@@ -9,13 +9,12 @@ import numpy as np
 
 from medaug_cli.figures.overlays import View, draw_overlay
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, without_crowds
-from medaug_cli.metrics.operating import Sightings, sightings
-from medaug_cli.metrics.report import Metrics
+from medaug_cli.metrics.operating import OPERATING_FPS, Matched, Sightings
 
 if TYPE_CHECKING:
     from medaug_cli.evaluation.folder import Evidence
+    from medaug_cli.metrics.analysis import Findings
 
-DRAWN_FPS = "1"  # each detector is drawn at its own threshold for one false positive a slice
 OVERLAY_NOTE = (
     "Not a random choice: first the images on which the detectors disagree most, then those with most misses and "
     "false positives, patients in turn. Each detector is drawn at its own score threshold for one false positive a "
@@ -26,14 +25,12 @@ OVERLAY_NOTE = (
 
 
 def overlay_pictures(
-    evidence: Evidence, metrics: Metrics, count: int, say: Callable[[str], None]
+    evidence: Evidence, findings: Findings, count: int, say: Callable[[str], None]
 ) -> Iterator[tuple[int, Any]]:
     """Yield (image index, PIL picture) of the chosen images that can be seen."""
-    iou = next(iter(metrics.rows[0].iou))
-    thresholds = [row.iou[iou].thresholds[DRAWN_FPS] for row in metrics.rows]
-    found = {name: evidence.found[members[0]] for name, members in evidence.members.items()}
+    iou = float(next(iter(findings.metrics.rows[0].iou)))
     some = False
-    for each in overlays(evidence.data, found, thresholds, float(iou), evidence.picture, count, metrics.rule):
+    for each in overlays({name: each[0] for name, each in findings.systems.items()}, iou, evidence.picture, count):
         some = True
         yield each
     if not some and count:
@@ -41,14 +38,13 @@ def overlay_pictures(
 
 
 def overlays(
-    data: Annotated, found: Mapping[str, FoundBoxes], thresholds: Sequence[float | None], iou: float,
-    picture: Callable[[int], np.ndarray | None], count: int, rule: str = "coco",
-) -> Iterator[tuple[int, Any]]:  # fmt: skip
-    """Yield (image index, PIL picture) of `count` images, each detector at its own threshold (None: no detection)."""
-    seen = [
-        sightings(data, boxes, iou, np.inf if threshold is None else threshold, rule)
-        for boxes, threshold in zip(found.values(), thresholds, strict=True)
-    ]
+    matched: Mapping[str, Matched], iou: float, picture: Callable[[int], np.ndarray | None], count: int
+) -> Iterator[tuple[int, Any]]:
+    """Yield (image index, PIL picture) of `count` images, each detector at its score of one false positive a slice."""
+    data = next(iter(matched.values())).data
+    thresholds = [each.froc(iou).threshold_at(OPERATING_FPS) for each in matched.values()]
+    found = {name: each.found for name, each in matched.items()}
+    seen = [each.at(iou, each.score_at(iou)) for each in matched.values()]
     truth = without_crowds(data.truth)
     drawn = 0
     for index in choose_images(data, list(found.values()), seen):

@@ -7,12 +7,13 @@ numba is imported by the first function that matches boxes, not by this package.
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, TrueBoxes, found_boxes, true_boxes
 from medaug_cli.metrics.coco import twelve_numbers
 from medaug_cli.metrics.matching import iou, match_boxes
-from medaug_cli.metrics.operating import average_precision, cohort_of, froc, score_detections
+from medaug_cli.metrics.operating import Matched, average_precision, cohort_of, froc, match_detections
 from medaug_cli.metrics.validation import validation_score
 
 __all__ = [
     "Annotated",
     "FoundBoxes",
+    "Matched",
     "TrueBoxes",
     "average_precision",
     "cohort_of",
@@ -20,7 +21,7 @@ __all__ = [
     "froc",
     "iou",
     "match_boxes",
-    "score_detections",
+    "match_detections",
     "true_boxes",
     "twelve_numbers",
     "validation_score",

@@ -1,6 +1,7 @@
 """Evaluate detectors, or systems of several seeds, on the same images, and compare each with the first."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -8,93 +9,118 @@ from medaug_cli.errors import MedaugError
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes
 from medaug_cli.metrics.breakdown import break_down
 from medaug_cli.metrics.coco import twelve_numbers
+from medaug_cli.metrics.detection import DETECTION, DetectionAnswers
+from medaug_cli.metrics.differences import Compared, judged
 from medaug_cli.metrics.operating import (
     AP_DEFINITIONS,
     MATCHED_FPS,
+    OPERATING_FPS,
     Cohort,
+    Froc,
+    Matched,
     Scored,
     average_precision,
     average_precisions,
     cohort_of,
-    froc,
+    match_detections,
     mean_over_classes,
-    score_detections,
 )
 from medaug_cli.metrics.report import (
     AP_RULE,
     Analysis,
     AtIou,
     AveragePrecision,
-    Findings,
     Metrics,
-    PairedDifference,
     Row,
     hit_words,
     label,
 )
-from medaug_cli.metrics.resampling import (
-    Difference,
-    Numbers,
-    blanked,
-    bootstrap,
-    bootstrap_weights,
-    compare,
-    everything,
-    holm,
-    interval,
-    over_seeds,
-    point,
-    resampled_over,
-    swaps,
-    verdict,
-)
+from medaug_cli.metrics.resampling import System, bootstrap_weights, compare, resampled_over, swaps
 
-AT = "1"  # false positives per slice of the score at which errors, sizes and slices are counted
 Found = Mapping[str, FoundBoxes | Sequence[FoundBoxes]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of the data besides the detections; it stands in the report as it is."""
+
+    split: str | None = None
+    resampled: str = "patients"
+    data: Mapping[str, str] = field(default_factory=dict)  # file -> SHA-256
+    weights: Mapping[str, str] = field(default_factory=dict)  # system -> SHA-256 of each seed, by commas
+    tool_version: str = ""
+    note: str | None = None
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The numbers of an evaluation, and the detections of each seed of each system, matched once."""
+
+    metrics: Metrics
+    systems: Mapping[str, Sequence[Matched]]
+
+    @property
+    def curves(self) -> dict[float, list[list[Froc]]]:
+        """Return IoU -> a list a system, of one FROC curve a seed."""
+        ious = [float(iou) for iou in self.metrics.rows[0].iou]
+        return {iou: [[one.froc(iou) for one in each] for each in self.systems.values()] for iou in ious}
 
 
 def analyse(
     data: Annotated,
     found: Found,
     how: Analysis,
-    split: str | None = None,
+    context: Context | None = None,
     progress: Callable[[str], None] = lambda detector: None,
 ) -> Findings:
     """Evaluate each detector, or the seeds of each system, and compare it with the first."""
-    cohort = cohort_of(data)
-    systems = {name: [each] if isinstance(each, FoundBoxes) else list(each) for name, each in found.items()}
+    context, cohort = context or Context(), cohort_of(data)
     ious = tuple(dict.fromkeys((*how.ious, how.map_iou)))
+    systems: dict[str, list[Matched]] = {}
+    for name, each in found.items():
+        progress(name)
+        seeds = [each] if isinstance(each, FoundBoxes) else list(each)
+        systems[name] = [match_detections(data, cohort, boxes, ious, how.rule) for boxes in seeds]
     weights = bootstrap_weights(len(cohort.patients), how.resamples, how.seed)
     swap = swaps(len(cohort.patients), how.resamples, how.seed) if len(systems) > 1 else None
-    scored = {
-        name: [score_detections(data, cohort, boxes, ious, how.rule) for boxes in each]
-        for name, each in systems.items()
-    }
-    rows = []
-    for name, boxes in systems.items():
-        progress(name)
-        rows.append(_row(name, scored[name], boxes, cohort, data, how))
-    for iou in how.ious:
-        measure = everything(cohort, iou, how.threshold)
-        over = resampled_over(measure, next(iter(scored.values()))[0], cohort)
-        spreads = {
-            name: [blanked(bootstrap(measure, one, cohort, weights), over) for one in each]
-            for name, each in scored.items()
-        }
-        for row, (name, each) in zip(rows, scored.items(), strict=True):
-            row.iou[label(iou)] = _at_iou(name, each, spreads[name], systems[name][0], cohort, data, iou, how)
-        if swap is not None:
-            _compare_all(rows, scored, spreads, cohort, iou, how, swap)
+    measured = {label(iou): _measured(systems, cohort, iou, how, weights) for iou in how.ious}
+    against = {iou: _against_first(each, swap) for iou, each in measured.items()}
+    rows = [
+        _row(matched, {iou: each[i] for iou, each in measured.items()}, how, context)
+        | {"against_first": None if i == 0 else {iou: each[i - 1] for iou, each in against.items()}}
+        for i, matched in enumerate(systems.values())
+    ]
     metrics = Metrics(
-        rule=how.rule, ap_rule=AP_RULE.format(hit=hit_words(how.rule, label(how.map_iou))),
-        threshold=how.threshold, split=split, slices=len(data), boxes=cohort.box_total,
+        rule=how.rule, ap_rule=AP_RULE.format(hit=hit_words(how.rule, label(how.map_iou))), threshold=how.threshold,
+        split=context.split, slices=len(data), boxes=cohort.box_total,
         slices_without_boxes=len(data) - len(np.unique(data.truth.images[~data.truth.crowd])),
         boxes_by_label=dict(zip(data.label_names, cohort.boxes.sum(0).tolist(), strict=False)),
-        crowds=int(data.truth.crowd.sum()), patients=len(cohort.patients), resamples=how.resamples, seed=how.seed,
-        remarks=_remarks(cohort), rows=rows,
+        crowds=int(data.truth.crowd.sum()), patients=len(cohort.patients), resampled=context.resampled,
+        resamples=how.resamples, seed=how.seed, data=dict(context.data), tool_version=context.tool_version,
+        note=context.note, remarks=[*context.remarks, *_remarks(cohort)], rows=[Row(**row) for row in rows],
     )  # fmt: skip
-    curves = {iou: [[froc(one, cohort, iou) for one in each] for each in scored.values()] for iou in how.ious}
-    return Findings(metrics, curves)
+    return Findings(metrics, systems)
+
+
+def _measured(
+    systems: Mapping[str, Sequence[Matched]], cohort: Cohort, iou: float, how: Analysis, weights: np.ndarray
+) -> list[System]:
+    """Measure every system at one IoU, on the patients and on their resamples."""
+    answers = {
+        name: [DetectionAnswers(one.scored, cohort, iou, how.threshold) for one in each]
+        for name, each in systems.items()
+    }
+    over = resampled_over(next(iter(answers.values()))[0], len(cohort.patients))
+    return [System.of(name, each, weights, over, how.seed) for name, each in answers.items()]
+
+
+def _against_first(systems: Sequence[System], swap: np.ndarray | None) -> list[Compared]:
+    """Compare every system with the first, and correct for their number."""
+    if swap is None:
+        return []
+    first, *others = systems
+    return judged([compare(first, other, swap) for other in others], DETECTION.__getitem__)
 
 
 def _remarks(cohort: Cohort) -> list[str]:
@@ -106,59 +132,55 @@ def _remarks(cohort: Cohort) -> list[str]:
     return []
 
 
-def _row(
-    name: str, scored: Sequence[Scored], found: Sequence[FoundBoxes], cohort: Cohort, data: Annotated, how: Analysis
-) -> Row:
+def _row(matched: Sequence[Matched], measured: Mapping[str, System], how: Analysis, context: Context) -> dict:
+    """Return what a system's row says, but how it differs from the first."""
+    data, cohort = matched[0].data, matched[0].cohort
     ones = np.ones((1, len(cohort.patients)))
-    precisions = np.mean([average_precisions(one, cohort, how.map_iou, ones) for one in scored], 0)
-    twelve = np.mean([twelve_numbers(data, boxes) for boxes in found], 0).tolist() if how.coco else None
-    return Row(
-        detector=name,
-        mAP=_defined(mean_over_classes(precisions)[0]),
-        ap={kind: _defined(ap) for kind, ap in zip(data.label_names, precisions[0].tolist(), strict=False)},
-        iou={},
-        against_first=None,
-        coco=twelve,
-        seeds=len(scored),
-    )
+    precisions = np.mean([average_precisions(one.scored, cohort, how.map_iou, ones) for one in matched], 0)
+    name = next(iter(measured.values())).name
+    return {
+        "detector": name,
+        "mAP": _defined(mean_over_classes(precisions)[0]),
+        "ap": {kind: _defined(ap) for kind, ap in zip(data.label_names, precisions[0].tolist(), strict=False)},
+        "iou": {key: _at_iou(matched, system, float(key), how) for key, system in measured.items()},
+        "coco": np.mean([twelve_numbers(data, one.found) for one in matched], 0).tolist() if how.coco else None,
+        "seeds": len(matched),
+        "weights": context.weights.get(name),
+    }
 
 
-def _at_iou(
-    name: str, scored: Sequence[Scored], spread: Sequence[Numbers], first: FoundBoxes, cohort: Cohort,
-    data: Annotated, iou: float, how: Analysis,
-) -> AtIou:  # fmt: skip
-    measure, curves = everything(cohort, iou, how.threshold), [froc(one, cohort, iou) for one in scored]
-    seeds = [point(measure, one, cohort) for one in scored]
-    for one, values in zip(scored, seeds, strict=True):
-        _check_identity(one, cohort, iou, how.threshold, values)
-    numbers = {key: _defined(float(np.mean([values[key] for values in seeds]))) for key in seeds[0]}
-    thresholds = {label(fps): curves[0].threshold_at(fps) for fps in MATCHED_FPS}
+def _at_iou(matched: Sequence[Matched], system: System, iou: float, how: Analysis) -> AtIou:
+    for one, values in zip(matched, system.points, strict=True):
+        _check_identity(one.scored, one.cohort, iou, how.threshold, values)
+    numbers = {measure.name: _defined(system.mean(measure.name)) for measure in DETECTION}
+    thresholds = {label(fps): matched[0].froc(iou).threshold_at(fps) for fps in MATCHED_FPS}
+    score = thresholds[label(OPERATING_FPS)]
+    seeds = [{key: _defined(value) for key, value in values.items()} for values in system.points]
     return AtIou(
         sensitivity=numbers["sensitivity"],
         fps_per_slice=numbers["fps_per_slice"],
         at_fps={label(fps): numbers[f"sensitivity_at_{fps:g}"] for fps in MATCHED_FPS},
         cpm=numbers["cpm"],
         mAP=numbers["mAP"],
-        interval={key: interval(over_seeds(spread, key, how.seed, name)) for key in spread[0]},
+        interval={measure.name: system.interval(measure.name) for measure in DETECTION},
         thresholds=thresholds,
-        curve_ends_at=min(float(curve.fps_per_slice[-1]) for curve in curves),
-        average_precision=_precisions(scored, cohort, data.label_names, iou),
-        breakdown=break_down(data, cohort, first, iou, how.rule, thresholds[AT], how.threshold, how.sizes),
-        seeds=[{key: _defined(value) for key, value in values.items()} for values in seeds] if len(seeds) > 1 else [],
+        curve_ends_at=min(float(one.froc(iou).fps_per_slice[-1]) for one in matched),
+        average_precision=_precisions(matched, iou),
+        breakdown=break_down(matched[0], iou, score, how.threshold, how.sizes),
+        seeds=seeds if len(seeds) > 1 else [],
     )
 
 
-def _precisions(
-    scored: Sequence[Scored], cohort: Cohort, names: Sequence[str], iou: float
-) -> dict[str, AveragePrecision]:
+def _precisions(matched: Sequence[Matched], iou: float) -> dict[str, AveragePrecision]:
     """Return average precision by each definition and class, means over seeds."""
-    boxes, found = cohort.boxes.sum(0).tolist(), {}
+    names = matched[0].data.label_names
+    boxes, found = matched[0].cohort.boxes.sum(0).tolist(), {}
     for definition, rule in AP_DEFINITIONS.items():
-        values = np.full((len(scored), len(names)), np.nan)
-        for i, one in enumerate(scored):
-            hit, counted = one.column(iou), one.column(iou) | one.false(iou)
+        values = np.full((len(matched), len(names)), np.nan)
+        for i, scored in enumerate(one.scored for one in matched):
+            hit, counted = scored.column(iou), scored.column(iou) | scored.false(iou)
             for k in range(len(names)):
-                values[i, k] = average_precision(hit[counted & (one.labels == k)], boxes[k], rule)
+                values[i, k] = average_precision(hit[counted & (scored.labels == k)], boxes[k], rule)
         classes = values.mean(0)
         found[definition] = AveragePrecision(
             mean=_defined(mean_over_classes(classes[None])[0]),
@@ -180,36 +202,6 @@ def _check_identity(scored: Scored, cohort: Cohort, iou: float, threshold: float
     counted = found * cohort.box_total + false * cohort.slice_total
     if abs(counted - detections) > 1e-6 * max(1, detections):
         raise MedaugError(f"the numbers at IoU {iou:g} count {counted:.6g} detections where there are {detections}")
-
-
-def _compare_all(
-    rows: list[Row], scored: Mapping[str, Sequence[Scored]], spreads: Mapping[str, Sequence[Numbers]],
-    cohort: Cohort, iou: float, how: Analysis, swap: np.ndarray,
-) -> None:  # fmt: skip
-    """Compare every system with the first at one IoU, and correct for their number."""
-    measure, (first, *others) = everything(cohort, iou, how.threshold), scored
-    arms = [
-        compare(
-            measure, scored[first], scored[name], cohort, spreads[first], spreads[name], swap, how.seed, (first, name)
-        )
-        for name in others
-    ]
-    corrected = {number: holm([arm[number] for arm in arms]) for number in arms[0]}
-    for i, (row, arm) in enumerate(zip(rows[1:], arms, strict=True)):
-        differences = {number: _paired(arm[number], corrected[number][i], number) for number in arm}
-        row.against_first = (row.against_first or {}) | {label(iou): differences}
-
-
-def _paired(difference: Difference | None, p_holm: float, number: str) -> PairedDifference | None:
-    if difference is None:
-        return None
-    said = verdict(difference.interval, p_holm)
-    if number == "fps_per_slice" and said != "inconclusive":  # fewer are better
-        said = "worse" if said == "better" else "better"
-    return PairedDifference(
-        difference=difference.difference, interval=difference.interval,
-        p=difference.p, p_bootstrap=difference.p_bootstrap, p_holm=p_holm, verdict=said,
-    )  # fmt: skip
 
 
 def _defined(value: float) -> float | None:

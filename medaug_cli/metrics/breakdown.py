@@ -1,19 +1,18 @@
 """What stands behind one detector's figures at one score: errors by kind, lesions by size, slices and patients."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from medaug_cli.boxes import Strict
-from medaug_cli.metrics.annotations import Annotated, FoundBoxes, chosen, without_crowds
+from medaug_cli.metrics.annotations import Annotated, FoundBoxes, without_crowds
 from medaug_cli.metrics.matching import BY_DISTANCE
 from medaug_cli.metrics.operating import (
     MATCHED_FPS,
-    Cohort,
+    Matched,
     Sightings,
     curve_numbers,
-    score_detections,
-    sightings,
 )
 
 NEAR = 0.1  # IoU from which a detection lies near a lesion (Bolya et al. 2020, section 2.2)
@@ -47,7 +46,14 @@ class SizeGroup(Strict):
     below: float | None
     unit: str  # pixels or mm
     boxes: int
-    sensitivity: float | None
+    sensitivity: float | None  # of several seeds: their mean
+
+    def words(self) -> str:
+        """Write the sizes of the group: 32 to 96 px."""
+        unit = "px" if self.unit == "pixels" else self.unit
+        if self.below is None:
+            return f"from {self.at_least:.3g} {unit}"
+        return f"{self.at_least:.3g} to {self.below:.3g} {unit}"
 
 
 class OnLesionSlices(Strict):
@@ -79,11 +85,11 @@ class Breakdown(Strict):
 
 
 def break_down(
-    data: Annotated, cohort: Cohort, found: FoundBoxes, iou: float, rule: str, score: float | None, threshold: float,
-    edges: tuple[float, ...] | None = None,
-) -> Breakdown:  # fmt: skip
+    matched: Matched, iou: float, score: float | None, threshold: float, edges: tuple[float, ...] | None = None
+) -> Breakdown:
     """Return what stands behind a detector's figures at `score`; `threshold` is Table 1's."""
-    seen = sightings(data, found, iou, np.inf if score is None else score, rule)
+    data, cohort, found = matched.data, matched.cohort, matched.found
+    seen = matched.at(iou, np.inf if score is None else score)
     truth, count = without_crowds(data.truth), len(data)
     lesions = np.bincount(truth.images, minlength=count)
     hits = np.bincount(truth.images[seen.found], minlength=count)
@@ -96,8 +102,8 @@ def break_down(
         score=score,
         sensitivity=_share(seen.found),
         fps_per_slice=float(seen.false.sum() / count),
-        errors=None if rule in BY_DISTANCE else _errors(data, found, seen, iou),
-        sizes=_sizes(data, seen, edges),
+        errors=None if matched.rule in BY_DISTANCE else _errors(data, found, seen, iou),
+        sizes=by_size(data, [seen], edges),
         slice_sensitivity=_share(hits[lesions > 0] > 0),
         slice_specificity=_share(kept[lesions == 0] == 0),
         slice_auc=slice_auc(lesions > 0, found),
@@ -106,7 +112,7 @@ def break_down(
         patients_without_a_find=int((found_of_patient[having] == 0).sum()),
         patients_with_lesions=int(having.sum()),
         fps_per_patient=float(seen.false.sum() / patients),
-        on_lesion_slices=_on_lesion_slices(data, cohort, found, iou, rule, threshold, lesions > 0),
+        on_lesion_slices=_on_lesion_slices(matched, iou, threshold, lesions > 0),
     )
 
 
@@ -154,17 +160,23 @@ def lesion_sizes(data: Annotated) -> tuple[np.ndarray, str]:
     return (truth.areas * np.prod(data.spacing[truth.images], axis=1)) ** (1 / data.dims), "mm"
 
 
-def _sizes(data: Annotated, seen: Sightings, edges: tuple[float, ...] | None) -> list[SizeGroup]:
+def by_size(data: Annotated, seeds: Sequence[Sightings], edges: tuple[float, ...] | None = None) -> list[SizeGroup]:
+    """Return how many lesions of each size are found, mean over seeds; the edges are the sides of squares."""
     sizes, unit = lesion_sizes(data)
     edges = EDGES[unit] if edges is None else edges
     group = np.searchsorted(edges, sizes, "right")
     return [
         SizeGroup(
             at_least=low, below=high, unit=unit, boxes=int((group == i).sum()),
-            sensitivity=_share(seen.found[group == i]),
+            sensitivity=_mean([_share(seen.found[group == i]) for seen in seeds]),
         )
         for i, (low, high) in enumerate(zip((0.0, *edges), (*edges, None), strict=True))
     ]  # fmt: skip
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def slice_auc(lesion: np.ndarray, found: FoundBoxes) -> float | None:
@@ -180,12 +192,10 @@ def slice_auc(lesion: np.ndarray, found: FoundBoxes) -> float | None:
     return float((ranks[lesion].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def _on_lesion_slices(
-    data: Annotated, cohort: Cohort, found: FoundBoxes, iou: float, rule: str, threshold: float, lesion: np.ndarray
-) -> OnLesionSlices:
-    patients = len(cohort.patients)
+def _on_lesion_slices(matched: Matched, iou: float, threshold: float, lesion: np.ndarray) -> OnLesionSlices:
+    cohort, patients = matched.cohort, len(matched.cohort.patients)
     part = replace(cohort, slices=np.bincount(cohort.patient_of[lesion], minlength=patients))
-    scored = score_detections(data, part, chosen(found, lesion[found.images]), (iou,), rule)
+    scored = matched.on(lesion)
     numbers = {name: _defined(value[0]) for name, value in curve_numbers(
         scored, part, iou, threshold, np.ones((1, patients))).items()}  # fmt: skip
     return OnLesionSlices(

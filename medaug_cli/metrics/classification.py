@@ -108,9 +108,7 @@ def calibration_error(answers: Classified, weights: np.ndarray, bins: int = BINS
     right = answers.predicted == answers.truth
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = _by_level(weights * (right - confidence), place, bins)
-    return np.divide(
-        np.abs(gap).sum(1), weights.sum(1), out=np.full(len(weights), np.nan), where=weights.sum(1) > 0
-    )
+    return np.divide(np.abs(gap).sum(1), weights.sum(1), out=np.full(len(weights), np.nan), where=weights.sum(1) > 0)
 
 
 def measures(answers: Classified, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """The further tables of an evaluation: average precision by definition, errors, sizes, slices and patients."""
 
-from medaug_cli.metrics.breakdown import NEAR, Breakdown, Errors, SizeGroup
+from medaug_cli.metrics.breakdown import NEAR, Breakdown, Errors
 from medaug_cli.metrics.report import Metrics, hit_words
 from medaug_cli.tables import Cell, Table, name, significant, table
 
@@ -55,19 +55,12 @@ def _errors(metrics: Metrics, iou: str) -> Table:
 def _sizes(metrics: Metrics, iou: str) -> Table:
     found = _broken_down(metrics, iou)
     groups = found[0][1].sizes if found else []
-    header = ["detector", *(f"{_range(group)} ({group.boxes})" for group in groups)]
+    header = ["detector", *(f"{group.words()} ({group.boxes})" for group in groups)]
     rows = [[Cell(detector), *(significant(group.sensitivity) for group in each.sizes)] for detector, each in found]
     notes = ("Size: side of a square (in 3D a cube) as large as the lesion; in brackets the number of lesions.",)
     return table(
         f"Sensitivity by size at one false positive a slice, {hit_words(metrics.rule, iou)}", header, rows, notes
     )
-
-
-def _range(group: SizeGroup) -> str:
-    unit = "px" if group.unit == "pixels" else group.unit
-    if group.below is None:
-        return f"from {group.at_least:g} {unit}"
-    return f"{group.at_least:g} to {group.below:g} {unit}"
 
 
 def _slices(metrics: Metrics, iou: str) -> Table:

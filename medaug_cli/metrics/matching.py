@@ -27,7 +27,7 @@ def crowds_are_ignored(rule: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Matched:
+class Outcomes:
     """The outcome of each detection, image by image and class by class, best score first.
 
     `by_score` lists the same rows best score first, `by_class` class by class and best score first;
@@ -63,7 +63,7 @@ def match_boxes(
     cap: int = NO_CAP,
     name_partners: bool = False,
     rule: str = "coco",
-) -> Matched:
+) -> Outcomes:
     """Match all detections of all images at every IoU threshold and area range in one pass.
 
     Rules other than COCO's know no area ranges and no cap; those by distance give every IoU the same outcome.
@@ -101,7 +101,7 @@ def match_boxes(
     row[order] = everything
     by_class, class_begins = kernels.counting_sort(by_score, found.labels, classes)
     ranks = everything - np.repeat(begins[:-1], np.diff(begins))
-    return Matched(order, ranks, outcome, partners, row[by_score], row[by_class], class_begins)
+    return Outcomes(order, ranks, outcome, partners, row[by_score], row[by_class], class_begins)
 
 
 def _share_out(work: Callable[[int, int], None], begins: np.ndarray) -> None:

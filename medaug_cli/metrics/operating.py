@@ -9,7 +9,7 @@ Legend of shapes: n detections, t IoU thresholds, u patients, r weightings of th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from medaug_cli.metrics.matching import crowds_are_ignored, match_boxes
 MATCHED_FPS = (0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per slice
 CPM_FPS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of which the mean sensitivity is the CPM
 MAP_IOU = 0.5
+OPERATING_FPS = 1.0  # false positives per slice of the score at which errors, sizes, slices and pictures are shown
 
 
 @dataclass(frozen=True)
@@ -81,24 +82,6 @@ def cohort_of(data: Annotated) -> Cohort:
     return Cohort(tuple(map(str, names)), np.bincount(patient_of, minlength=len(names)), boxes, patient_of)
 
 
-def score_detections(
-    data: Annotated, cohort: Cohort, found: FoundBoxes, ious: Sequence[float], rule: str = "coco"
-) -> Scored:
-    """Match all detections at each IoU and sort them once by score."""
-    from medaug_cli.metrics.kernels import IGNORED, TRUE_POSITIVE
-
-    classes = max(len(data.label_names), int(found.labels.max(initial=-1)) + 1)
-    truth = data.truth if crowds_are_ignored(rule) else without_crowds(data.truth)
-    matched = match_boxes(truth, found, len(data), classes, np.array(ious), rule=rule)
-    order = matched.order[matched.by_score]
-    outcome = matched.outcome[matched.by_score, 0]  # (n, t)
-    ignored = outcome == IGNORED
-    return Scored(
-        found.scores[order], found.labels[order], cohort.patient_of[found.images[order]],
-        outcome == TRUE_POSITIVE, tuple(ious), ignored if ignored.any() else None,
-    )  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Sightings:
     """What one detector found and missed at one score threshold."""
@@ -113,20 +96,71 @@ class Sightings:
         return self.kept & ~self.hit
 
 
-def sightings(data: Annotated, found: FoundBoxes, iou: float, threshold: float, rule: str = "coco") -> Sightings:
-    """Return which boxes the detections with at least `threshold` find, and which detections find one."""
-    from medaug_cli.metrics.kernels import IGNORED
+@dataclass(frozen=True)
+class Matched:
+    """One detector's detections, matched once to the lesions at every IoU: all that is said of it comes from here."""
+
+    data: Annotated
+    cohort: Cohort
+    found: FoundBoxes
+    scored: Scored
+    order: np.ndarray  # (n,) which detection each row of `scored` is
+    partners: np.ndarray  # (n, t) which true box a row found, or -1; boxes as `rule` counts them
+    rule: str = "coco"
+    _curves: dict[float, "Froc"] = field(default_factory=dict, repr=False)
+
+    def froc(self, iou: float) -> "Froc":
+        """Return the FROC curve at one IoU."""
+        if iou not in self._curves:
+            self._curves[iou] = froc(self.scored, self.cohort, iou)
+        return self._curves[iou]
+
+    def score_at(self, iou: float, fps: float = OPERATING_FPS) -> float:
+        """Return the lowest score that keeps to `fps` false positives a slice; infinite where no detection does."""
+        threshold = self.froc(iou).threshold_at(fps)
+        return np.inf if threshold is None else threshold
+
+    def at(self, iou: float, score: float) -> Sightings:
+        """Return which boxes the detections of at least `score` find, and which detections find one."""
+        column, scored = self.scored.ious.index(iou), self.scored
+        partner, ignored = np.empty(len(self.order), np.int64), np.zeros(len(self.order), bool)
+        partner[self.order] = self.partners[:, column]
+        if scored.ignored is not None:
+            ignored[self.order] = scored.ignored[:, column]
+        kept = (self.found.scores >= score) & ~ignored
+        truth = self.data.truth
+        crowd = truth.crowd if crowds_are_ignored(self.rule) else truth.crowd[~truth.crowd]
+        seen = np.zeros(len(crowd), bool)
+        seen[partner[kept & (partner >= 0)]] = True
+        return Sightings(kept, kept & (partner >= 0), seen[~crowd])
+
+    def on(self, images: np.ndarray) -> Scored:
+        """Return the detections on some images, (images,) bool, best score first."""
+        rows, whole = images[self.found.images[self.order]], self.scored
+        ignored = None if whole.ignored is None else whole.ignored[rows]
+        return Scored(
+            scores=whole.scores[rows], labels=whole.labels[rows], units=whole.units[rows], hit=whole.hit[rows],
+            ious=whole.ious, ignored=ignored,
+        )  # fmt: skip
+
+
+def match_detections(
+    data: Annotated, cohort: Cohort, found: FoundBoxes, ious: Sequence[float], rule: str = "coco"
+) -> Matched:
+    """Match all detections at each IoU, and sort them once by score."""
+    from medaug_cli.metrics.kernels import IGNORED, TRUE_POSITIVE
 
     classes = max(len(data.label_names), int(found.labels.max(initial=-1)) + 1)
     truth = data.truth if crowds_are_ignored(rule) else without_crowds(data.truth)
-    matched = match_boxes(truth, found, len(data), classes, np.array([iou]), name_partners=True, rule=rule)
-    partner, ignored = np.empty(len(found.scores), np.int64), np.empty(len(found.scores), bool)
-    partner[matched.order] = matched.partners[:, 0]
-    ignored[matched.order] = matched.outcome[:, 0, 0] == IGNORED
-    kept = (found.scores >= threshold) & ~ignored
-    seen = np.zeros(len(truth.images), bool)
-    seen[partner[kept & (partner >= 0)]] = True
-    return Sightings(kept, kept & (partner >= 0), seen[~truth.crowd])
+    matched = match_boxes(truth, found, len(data), classes, np.array(ious), name_partners=True, rule=rule)
+    order = matched.order[matched.by_score]
+    outcome = matched.outcome[matched.by_score, 0]  # (n, t)
+    ignored = outcome == IGNORED
+    scored = Scored(
+        found.scores[order], found.labels[order], cohort.patient_of[found.images[order]],
+        outcome == TRUE_POSITIVE, tuple(ious), ignored if ignored.any() else None,
+    )  # fmt: skip
+    return Matched(data, cohort, found, scored, order, matched.partners[matched.by_score], rule)
 
 
 @dataclass(frozen=True)

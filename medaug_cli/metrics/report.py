@@ -1,30 +1,16 @@
 """metrics.json: what `medaug evaluate` finds, as a file for scripts."""
 
 from dataclasses import dataclass
-from typing import Literal
-
-from pydantic import Field
 
 from medaug_cli.boxes import Strict
 from medaug_cli.metrics.breakdown import Breakdown
+from medaug_cli.metrics.differences import Compared, Interval
 from medaug_cli.metrics.matching import BY_DISTANCE
-from medaug_cli.metrics.operating import MAP_IOU, Froc
+from medaug_cli.metrics.operating import MAP_IOU
 from medaug_cli.metrics.resampling import RESAMPLES
 
 AP_RULE = "mean precision envelope at 101 recalls, {hit}, no cap, mean over the classes that have boxes"
 ANY_IOU = 0.0  # the key of the figures of rules that ask for no IoU
-Interval = tuple[float, float]
-
-
-class PairedDifference(Strict):
-    """This detector less the first one, on the same patients."""
-
-    difference: float
-    interval: Interval  # 95 %, paired patient bootstrap
-    p: float = Field(ge=0, le=1)  # two-sided, detectors swapped patient by patient
-    p_bootstrap: float = Field(ge=0, le=1)
-    p_holm: float = Field(ge=0, le=1)  # p, corrected for the number of detectors compared
-    verdict: Literal["better", "worse", "inconclusive"] = "inconclusive"
 
 
 class AveragePrecision(Strict):
@@ -60,7 +46,7 @@ class Row(Strict):
     mAP: float | None
     ap: dict[str, float | None]  # by class
     iou: dict[str, AtIou]
-    against_first: dict[str, dict[str, PairedDifference | None]] | None  # IoU -> number -> difference
+    against_first: dict[str, Compared] | None  # IoU -> number -> difference
     coco: list[float] | None  # COCO's twelve numbers in COCO's order
     weights: str | None = None  # SHA-256 of the detector's weights or of its detections file; of each seed, by commas
     seeds: int = 1
@@ -105,14 +91,6 @@ class Analysis:
     def map_iou(self) -> float:
         """Return the IoU of mAP."""
         return ANY_IOU if self.rule in BY_DISTANCE else MAP_IOU
-
-
-@dataclass(frozen=True)
-class Findings:
-    """The numbers of an evaluation, and the curves behind them: IoU -> a list a detector, of one curve a seed."""
-
-    metrics: Metrics
-    curves: dict[float, list[list[Froc]]]
 
 
 def label(number: float) -> str:

@@ -1,32 +1,35 @@
 """Intervals and paired tests that resample patients: slices of one patient resemble each other.
 
-Every number is a function of how often each patient counts, so a resample is a row of weights; the
-detections are matched and sorted once. Legend: u patients, r resamples.
+Every number is a function of how often each patient counts, so a resample is a row of weights. Nothing here knows
+what is measured. Legend: u patients, r resamples.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal, Protocol, Self
 from zlib import crc32
 
 import numpy as np
 
-from medaug_cli.metrics.operating import (
-    Cohort,
-    Scored,
-    average_precisions,
-    curve_numbers,
-    mean_over_classes,
-    weigh,
-)
+from medaug_cli.metrics.measures import Numbers
 
 RESAMPLES = 2000
 LEVEL = 0.95
 SIGNIFICANT = 0.05
 Verdict = Literal["better", "worse", "inconclusive"]
-Numbers = dict[str, np.ndarray]  # name -> (r,)
-Measure = Callable[[Scored, np.ndarray, np.ndarray], Numbers]  # detections, weights, totals -> numbers
+
+
+class Answers(Protocol):
+    """What one trained network says of the images of u patients."""
+
+    def measure(self, weights: np.ndarray) -> Numbers:
+        """Return every number (r,) where patients count `weights` (r, u) times; NaN where it cannot be had."""
+        ...
+
+    def joined(self, other: Any, patients: int) -> Any:
+        """Return the answers of both, those of the other's patients as patients u, u + 1, ..."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,74 +63,32 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def at_iou(cohort: Cohort, iou: float, threshold: float) -> Measure:
-    """Return the function that measures everything at one IoU."""
-    return lambda scored, weights, totals: curve_numbers(scored, cohort, iou, threshold, weights, totals)
-
-
-def mean_ap(cohort: Cohort, iou: float) -> Measure:
-    """Return the function that measures mAP at one IoU."""
-    return lambda scored, weights, totals: {
-        "mAP": mean_over_classes(average_precisions(scored, cohort, iou, weights, totals))
-    }
-
-
-def point(measure: Measure, scored: Scored, cohort: Cohort) -> dict[str, float]:
+def point(answers: Answers, patients: int) -> dict[str, float]:
     """Measure the patients as they are."""
-    ones = np.ones((1, len(cohort.patients)))
-    return {name: float(value[0]) for name, value in measure(scored, ones, weigh(cohort, ones)).items()}
+    return {name: float(value[0]) for name, value in answers.measure(np.ones((1, patients))).items()}
 
 
-def bootstrap(measure: Measure, scored: Scored, cohort: Cohort, weights: np.ndarray) -> Numbers:
-    """Measure each resample of the patients."""
-    return measure(scored, weights, weigh(cohort, weights))
-
-
-def resampled_over(measure: Measure, scored: Scored, cohort: Cohort) -> dict[str, int]:
+def resampled_over(answers: Answers, patients: int) -> dict[str, int]:
     """Return how many patients define each number by themselves: resampling fewer than two says nothing."""
-    alone = np.eye(len(cohort.patients))
-    return {name: int(np.isfinite(value).sum()) for name, value in bootstrap(measure, scored, cohort, alone).items()}
+    alone = answers.measure(np.eye(patients))
+    return {name: int(np.isfinite(value).sum()) for name, value in alone.items()}
 
 
-def blanked(numbers: Numbers, over: dict[str, int]) -> Numbers:
-    """Return resamples without those of numbers that fewer than two patients define."""
+def bootstrap(answers: Answers, weights: np.ndarray, over: Mapping[str, int]) -> Numbers:
+    """Measure each resample of the patients; NaN where fewer than two patients define a number."""
+    numbers = answers.measure(weights)
     return {name: value if over[name] > 1 else np.full_like(value, np.nan) for name, value in numbers.items()}
 
 
-def permuted(measure: Measure, first: Scored, second: Scored, cohort: Cohort, swap: np.ndarray) -> Numbers:
-    """Return second - first for each random exchange of the two detectors patient by patient.
+def permuted(first: Answers, second: Answers, swap: np.ndarray) -> Numbers:
+    """Return second - first for each random exchange of the two patient by patient.
 
-    The two are one sorted list with a unit for each patient and detector; an exchange is a weighting.
+    The two are one list of answers with a unit for each patient and system; an exchange is a weighting.
     """
-    both = merged(first, second, len(cohort.patients))
-    totals = weigh(cohort, np.ones_like(swap))
-    one = measure(both, np.hstack([1 - swap, swap]), totals)
-    other = measure(both, np.hstack([swap, 1 - swap]), totals)
+    both = first.joined(second, swap.shape[1])
+    one = both.measure(np.hstack([1 - swap, swap]))
+    other = both.measure(np.hstack([swap, 1 - swap]))
     return {name: other[name] - one[name] for name in one}
-
-
-def merged(first: Scored, second: Scored, patients: int) -> Scored:
-    """Join the detections of two detectors, best score first; the second's units follow the first's."""
-    scores = np.concatenate([first.scores, second.scores])
-    order = np.argsort(-scores, kind="stable")
-    ignored = None
-    if first.ignored is not None or second.ignored is not None:
-        each = [np.zeros_like(s.hit) if s.ignored is None else s.ignored for s in (first, second)]
-        ignored = np.concatenate(each)
-    return Scored(
-        scores[order],
-        np.concatenate([first.labels, second.labels])[order],
-        np.concatenate([first.units, second.units + patients])[order],
-        np.concatenate([first.hit, second.hit])[order],
-        first.ious,
-        None if ignored is None else ignored[order],
-    )
-
-
-def everything(cohort: Cohort, iou: float, threshold: float) -> Measure:
-    """Return the function that measures all numbers of one IoU, mAP included."""
-    curve, precision = at_iou(cohort, iou, threshold), mean_ap(cohort, iou)
-    return lambda scored, weights, totals: curve(scored, weights, totals) | precision(scored, weights, totals)
 
 
 def over_seeds(spread: Sequence[Numbers], name: str, seed: int, system: str) -> np.ndarray:
@@ -140,41 +101,56 @@ def over_seeds(spread: Sequence[Numbers], name: str, seed: int, system: str) -> 
     return np.take_along_axis(values, drawn, 0).mean(0)
 
 
-def exchanged_seeds(
-    measure: Measure, first: Sequence[Scored], second: Sequence[Scored], cohort: Cohort, swap: np.ndarray
-) -> Numbers:
+def exchanged_seeds(first: Sequence[Answers], second: Sequence[Answers], swap: np.ndarray) -> Numbers:
     """Return the mean over seeds of second - first where both are exchanged for the same random patients.
 
     Seeds are taken in pairs; where the two have not as many, each with each.
     """
     pairs = list(zip(first, second, strict=True)) if len(first) == len(second) else list(product(first, second))
-    each = [permuted(measure, one, other, cohort, swap) for one, other in pairs]
+    each = [permuted(one, other, swap) for one, other in pairs]
     return {name: np.mean([numbers[name] for numbers in each], 0) for name in each[0]}
 
 
-def compare(
-    measure: Measure, first: Sequence[Scored], second: Sequence[Scored], cohort: Cohort,
-    first_spread: Sequence[Numbers], second_spread: Sequence[Numbers], swap: np.ndarray,
-    seed: int = 0, names: tuple[str, str] = ("first", "second"),
-) -> dict[str, Difference | None]:  # fmt: skip
-    """Return second - first for every number, means over the seeds of each; None where it is not defined.
+@dataclass(frozen=True)
+class System:
+    """The answers of the seeds of one system, measured once on the patients and on each resample of them."""
 
-    The spreads are the resamples of each seed, of the same patients.
-    """
-    before, after = (
-        {name: float(np.mean(values)) for name, values in _columns([point(measure, s, cohort) for s in each])}
-        for each in (first, second)
-    )
-    exchanged = exchanged_seeds(measure, first, second, cohort, swap)
-    found: dict[str, Difference | None] = {}
-    for name in before:
-        resampled = over_seeds(second_spread, name, seed, names[1]) - over_seeds(first_spread, name, seed, names[0])
-        found[name] = difference_of(after[name] - before[name], resampled, exchanged[name])
-    return found
+    name: str
+    answers: Sequence[Answers]
+    points: Sequence[Mapping[str, float]]  # of each seed
+    spreads: Sequence[Numbers]  # of each seed, on the same resamples
+    seed: int
+
+    @classmethod
+    def of(cls, name: str, answers: Sequence[Answers], weights: np.ndarray, over: Mapping[str, int], seed: int) -> Self:
+        """Measure the seeds of a system."""
+        points = [point(each, weights.shape[1]) for each in answers]
+        return cls(name, answers, points, [bootstrap(each, weights, over) for each in answers], seed)
+
+    def mean(self, number: str) -> float:
+        """Return a number's mean over seeds."""
+        return float(np.mean([values[number] for values in self.points]))
+
+    def resampled(self, number: str) -> np.ndarray:
+        """Return the mean over resampled seeds in each resample of the patients, (r,)."""
+        return over_seeds(self.spreads, number, self.seed, self.name)
+
+    def interval(self, number: str) -> tuple[float, float] | None:
+        """Return a number's 95 % interval over patients and seeds."""
+        return interval(self.resampled(number))
 
 
-def _columns(rows: Sequence[dict[str, float]]) -> Iterator[tuple[str, list[float]]]:
-    return ((name, [row[name] for row in rows]) for name in rows[0])
+def compare(first: System, second: System, swap: np.ndarray) -> dict[str, Difference | None]:
+    """Return second - first for every number, means over the seeds of each; None where it is not defined."""
+    exchanged = exchanged_seeds(first.answers, second.answers, swap)
+    return {
+        number: difference_of(
+            second.mean(number) - first.mean(number),
+            second.resampled(number) - first.resampled(number),
+            exchanged[number],
+        )
+        for number in first.points[0]
+    }
 
 
 def difference_of(observed: float, resampled: np.ndarray, exchanged: np.ndarray) -> Difference | None:

@@ -2,14 +2,13 @@
 
 from medaug_cli.metrics.coco import NAMES
 from medaug_cli.metrics.details import MOST_KINDS, details
+from medaug_cli.metrics.detection import DETECTION
 from medaug_cli.metrics.matching import RULES
+from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.operating import CPM_FPS, MATCHED_FPS
 from medaug_cli.metrics.report import Metrics, Row, hit_words, label
 from medaug_cli.tables import DASH, Cell, Table, as_markdown, escaped, fixed, name, probability, significant, table
 
-COMPARED = {
-    "mAP": "mAP", "sensitivity_at_1": "sensitivity at 1 FP", "sensitivity_at_4": "sensitivity at 4 FPs", "cpm": "CPM",
-}  # fmt: skip
 PAPER = "Han et al. 2019 (CIKM), Table 1"
 
 
@@ -71,16 +70,16 @@ def markdown(metrics: Metrics) -> str:
 
 
 def _table_1(metrics: Metrics, ious: list[str]) -> Table:
-    header = ["detector", "mAP"]
-    for iou in ious:
-        hit = hit_words(metrics.rule, iou)
-        header += [f"sensitivity, {hit}", f"FPs per slice, {hit}"]
+    shown = [DETECTION["sensitivity"], DETECTION["fps_per_slice"]]
+    header = ["detector", DETECTION["mAP"].words]
+    header += [f"{measure.words}, {hit_words(metrics.rule, iou)}" for iou in ious for measure in shown]
     rows = []
     for row in metrics.rows:
         cells = [Cell(row.detector), fixed(row.mAP, 3, row.iou["0.5"].interval["mAP"] if "0.5" in row.iou else None)]
-        for at in (row.iou[iou] for iou in ious):
-            cells.append(fixed(at.sensitivity, 3, at.interval["sensitivity"]))
-            cells.append(fixed(at.fps_per_slice, 2, at.interval["fps_per_slice"]))
+        cells += [
+            fixed(getattr(at, measure.name), measure.digits, at.interval[measure.name])
+            for at in (row.iou[iou] for iou in ious) for measure in shown
+        ]  # fmt: skip
         rows.append(cells)
     notes = (
         f"{_form(metrics)}: all detections with a score of at least {metrics.threshold:g}. In brackets the 95 % "
@@ -135,10 +134,10 @@ def _differences(metrics: Metrics, ious: list[str]) -> Table:
     unit = metrics.resampled[:-1]
     header = ["detector", "measure", "difference", "p", "p (Holm)", "verdict"]
     rows = [
-        _compared(row, iou, key, hit_words(metrics.rule, iou))
+        _compared(row, iou, measure, hit_words(metrics.rule, iou))
         for row in metrics.rows[1:]
         for iou in ious
-        for key in COMPARED
+        for measure in sorted((each for each in DETECTION if each.compared), key=lambda each: each.name != "mAP")
     ]
     notes = (
         f"The same {unit}s are resampled for both detectors ({metrics.resamples:,} times); p is two-sided, of as many "
@@ -149,13 +148,14 @@ def _differences(metrics: Metrics, ious: list[str]) -> Table:
     return table(f"Difference to {metrics.rows[0].detector}", header, rows, notes)
 
 
-def _compared(row: Row, iou: str, key: str, hit: str) -> list[Cell]:
-    named = [Cell(row.detector), Cell(f"{COMPARED[key]}, {hit}")]
-    paired = (row.against_first or {}).get(iou, {}).get(key)
+def _compared(row: Row, iou: str, measure: Measure, hit: str) -> list[Cell]:
+    named = [Cell(row.detector), Cell(f"{measure.words}, {hit}")]
+    paired = (row.against_first or {}).get(iou, {}).get(measure.name)
     if paired is None:
         return [*named, *[Cell(DASH)] * 3, Cell("undefined")]
-    difference = fixed(paired.difference, 3, paired.interval, sign="+")
-    return [*named, difference, probability(paired.p), probability(paired.p_holm), Cell(paired.verdict)]
+    return [
+        *named, paired.cell(measure.digits), probability(paired.p), probability(paired.p_holm), Cell(paired.verdict)
+    ]  # fmt: skip
 
 
 def _coco(metrics: Metrics) -> Table:

@@ -12,8 +12,8 @@ from medaug_cli.metrics.operating import (
     average_precisions,
     cohort_of,
     curve_numbers,
+    match_detections,
     mean_over_classes,
-    score_detections,
 )
 from medaug_cli.plugin import Detections
 
@@ -42,7 +42,7 @@ def validation_score(
     classes = tuple(map(str, range(int(truth.labels.max()) + 1)))
     data = Annotated(names, tuple(patients or names), classes, truth, dims)
     cohort = cohort_of(data)
-    scored = score_detections(data, cohort, found, IOUS)
+    scored = match_detections(data, cohort, found, IOUS).scored
     at_half, at_quarter = (_sensitivity_at_1(scored, cohort, iou) for iou in IOUS)
     ones = np.ones((1, len(cohort.patients)))
     map50 = float(mean_over_classes(average_precisions(scored, cohort, MAP_IOU, ones))[0])

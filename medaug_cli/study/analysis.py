@@ -6,48 +6,24 @@ Legend: r resamples, u patients.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
 from medaug_cli.boxes import Strict
-from medaug_cli.metrics.operating import MATCHED_FPS, Cohort, Scored
+from medaug_cli.metrics.breakdown import SizeGroup
+from medaug_cli.metrics.detection import DETECTION, DetectionAnswers, mean_average_precision, on_the_curve
+from medaug_cli.metrics.differences import Compared, PairedDifference, judged
+from medaug_cli.metrics.measures import Measure
+from medaug_cli.metrics.operating import MAP_IOU, MATCHED_FPS, Cohort, Scored
 from medaug_cli.metrics.resampling import (
     Difference,
-    Measure,
-    Numbers,
-    Verdict,
-    at_iou,
-    blanked,
-    bootstrap,
+    System,
     bootstrap_weights,
-    difference_of,
-    exchanged_seeds,
-    holm,
+    compare,
     interval,
-    mean_ap,
     over_seeds,
     point,
     resampled_over,
     swaps,
-    verdict,
 )
 from medaug_cli.study.arms import BASELINE
-
-SHOWN = ("sensitivity_at_1", "sensitivity_at_4", "cpm")
-TABLE1 = ("mAP", "sensitivity", "fps_per_slice")
-
-
-class StudyDifference(Strict):
-    """An arm less another one: means over seeds, on the same patients."""
-
-    difference: float
-    interval: tuple[float, float]  # 95 %, resampling patients and, in each arm, seeds
-    p: float  # two-sided, exchanging the arms patient by patient
-    p_holm: float  # corrected for the number of arms, or of pairs of a generated arm and a control
-    verdict: Verdict
-
-    def words(self) -> str:
-        """Write the difference with its interval."""
-        return f"{self.difference:+.3f} [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]"
 
 
 class FrocPoint(Strict):
@@ -63,14 +39,6 @@ class Estimate(Strict):
 
     mean: float
     interval: tuple[float, float] | None
-
-
-class SizeGroup(Strict):
-    """How many lesions of a third, by area, an arm finds at one false positive a slice."""
-
-    most_pixels: float  # area of the largest lesion of the group
-    lesions: int
-    sensitivity: float  # mean over seeds, at the first IoU
 
 
 class Picture(Strict):
@@ -103,13 +71,13 @@ class ArmResult(Strict):
     table1: dict[str, Estimate] = {}  # the paper's Table 1: mAP, sensitivity and FPs a slice at the threshold
     validation: float | None = None  # what arms of one generator are chosen by
     chosen: bool = True  # the best of its generator's arms on validation
-    against: dict[str, dict[str, StudyDifference | None]]  # other arm -> number -> this arm less that one
+    against: dict[str, Compared]  # other arm -> number -> this arm less that one
     froc: dict[str, list[FrocPoint]] = {}  # IoU -> points
     sizes: list[SizeGroup] = []
     similarity: list[Picture] = []
 
     @property
-    def against_real_only(self) -> dict[str, StudyDifference | None]:
+    def against_real_only(self) -> Compared:
         """Return the differences to real-only; empty for real-only itself."""
         return self.against.get(BASELINE, {})
 
@@ -119,8 +87,8 @@ class Claim(Strict):
 
     arm: str  # the generated arm that was best on validation
     number: str
-    difference: StudyDifference  # to real-only
-    ahead_of: dict[str, StudyDifference]  # control -> difference
+    difference: PairedDifference  # to real-only
+    ahead_of: dict[str, PairedDifference]  # control -> difference
     supported: bool  # better than real-only, and than each control
 
 
@@ -150,11 +118,6 @@ class StudyReport(Strict):
     fractions: list[FractionResult]
 
 
-def measures(cohort: Cohort, ious: Sequence[float], threshold: float) -> dict[str, Measure]:
-    """Return what is measured, by the ending of its numbers' names."""
-    return {f"iou{iou:g}": at_iou(cohort, iou, threshold) for iou in ious} | {"": mean_ap(cohort, 0.5)}
-
-
 def compare_arms(
     arms: Mapping[str, Sequence[Scored]], cohort: Cohort, ious: Sequence[float], threshold: float, resamples: int,
     seed: int, learnt: Sequence[str] = (),
@@ -163,46 +126,55 @@ def compare_arms(
     weights = bootstrap_weights(len(cohort.patients), resamples, seed)
     swap = swaps(len(cohort.patients), resamples, seed)
     first, *others = arms
-    with_first = [(first, name) for name in others]
-    with_controls = [(control, name) for name in learnt for control in others if control not in learnt]
-    values: dict[str, list[dict[str, float]]] = {name: [{} for _ in each] for name, each in arms.items()}
-    found: dict[tuple[str, str], dict[str, Difference | None]] = {pair: {} for pair in with_first + with_controls}
-    frocs: dict[str, dict[str, list[FrocPoint]]] = {name: {} for name in arms}
-    table1: dict[str, dict[str, Estimate]] = {name: {} for name in arms}
-    for ending, measure in measures(cohort, ious, threshold).items():
-        over = resampled_over(measure, arms[first][0], cohort)
-        spread = {
-            name: [blanked(bootstrap(measure, one, cohort, weights), over) for one in each]
+    families = [
+        [(first, name) for name in others],
+        [(control, name) for name in learnt for control in others if control not in learnt],
+    ]
+    results = {name: ArmResult(arm=name, learnt=name in learnt, seeds={}, mean={}, against={}) for name in arms}
+    found: dict[tuple[str, str], dict[str, Difference | None]] = {pair: {} for family in families for pair in family}
+    for iou, function in [*((iou, on_the_curve) for iou in ious), (MAP_IOU, mean_average_precision)]:
+        ending = f"_iou{iou:g}" if function is on_the_curve else ""
+        answers = {
+            name: [DetectionAnswers(one, cohort, iou, threshold, (function,)) for one in each]
             for name, each in arms.items()
         }
-        for name, each in arms.items():
-            points = [point(measure, one, cohort) for one in each]
-            for value, here in zip(values[name], points, strict=True):
-                value.update({_name(key, ending): number for key, number in here.items() if _shown(key, ending)})
-            for key in (key for key in TABLE1 if key in points[0]):
-                limits = interval(over_seeds(spread[name], key, seed, name))
-                table1[name][_name(key, ending)] = Estimate(mean=_mean(points, key), interval=limits)
-            if ending:
-                frocs[name][ending.removeprefix("iou")] = _froc(points, spread[name], seed)
+        over = resampled_over(answers[first][0], len(cohort.patients))
+        systems = {name: System.of(name, each, weights, over, seed) for name, each in answers.items()}
+        for name, system in systems.items():
+            _add(results[name], system, ending, iou)
         for (control, name), differences in found.items():
-            exchanged = exchanged_seeds(measure, arms[control], arms[name], cohort, swap)
-            for number in (number for number in exchanged if _shown(number, ending)):
-                key = _name(number, ending)
-                observed = _mean(values[name], key) - _mean(values[control], key)
-                resampled = over_seeds(spread[name], number, seed, name) - over_seeds(
-                    spread[control], number, seed, control
-                )
-                differences[key] = difference_of(observed, resampled, exchanged[number])
-    judged = _judged(found, with_first) | _judged(found, with_controls)
-    return [
-        ArmResult(
-            arm=name, learnt=name in learnt, seeds={str(i): value for i, value in enumerate(values[name])},
-            mean={key: _mean(values[name], key) for key in values[name][0]}, froc=frocs[name],
-            table1=table1[name],
-            against={control: judged[control, mine] for control, mine in judged if mine == name},
-        )
-        for name in arms
-    ]  # fmt: skip
+            compared = compare(systems[control], systems[name], swap)
+            differences |= {key + ending: own for key, own in compared.items() if DETECTION[key].compared}
+    for family in families:
+        for (control, name), own in zip(family, judged([found[pair] for pair in family], measure_of), strict=True):
+            results[name].against[control] = own
+    return list(results.values())
+
+
+def measure_of(number: str) -> Measure:
+    """Return the measure of a study's number, as of sensitivity_at_1_iou0.5."""
+    return DETECTION[number.partition("_iou")[0]]
+
+
+def _add(result: ArmResult, system: System, ending: str, iou: float) -> None:
+    """Add the numbers of one IoU to an arm's: those that arms are compared by, those of Table 1, and the FROC."""
+    measured = [DETECTION[number] for number in system.points[0]]
+    for measure in measured:
+        if measure.compared:
+            for i, values in enumerate(system.points):
+                result.seeds.setdefault(str(i), {})[measure.name + ending] = values[measure.name]
+            result.mean[measure.name + ending] = system.mean(measure.name)
+        if measure.operating:
+            own = Estimate(mean=system.mean(measure.name), interval=system.interval(measure.name))
+            result.table1[measure.name + ending] = own
+    if ending:
+        result.froc[f"{iou:g}"] = [_froc_point(system, fps) for fps in MATCHED_FPS]
+
+
+def _froc_point(system: System, fps: float) -> FrocPoint:
+    number = f"sensitivity_at_{fps:g}"
+    limits = interval(over_seeds(system.spreads, number, system.seed, number))
+    return FrocPoint(fps_per_slice=fps, sensitivity=system.mean(number), interval=limits)
 
 
 def claim(arms: Sequence[ArmResult], number: str) -> Claim | None:
@@ -220,43 +192,6 @@ def claim(arms: Sequence[ArmResult], number: str) -> Claim | None:
     return Claim(arm=best.arm, number=number, difference=difference, ahead_of=known, supported=supported)
 
 
-def _froc(points: Sequence[Mapping[str, float]], spread: Sequence[Numbers], seed: int) -> list[FrocPoint]:
-    drawn = []
-    for fps in MATCHED_FPS:
-        name = f"sensitivity_at_{fps:g}"
-        limits = interval(over_seeds(spread, name, seed, name))
-        drawn.append(FrocPoint(fps_per_slice=fps, sensitivity=_mean(points, name), interval=limits))
-    return drawn
-
-
-def _judged(
-    found: Mapping[tuple[str, str], Mapping[str, Difference | None]], family: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], dict[str, StudyDifference | None]]:
-    """Correct the p of each number over a family of comparisons, and say what each comes to."""
-    judged: dict[tuple[str, str], dict[str, StudyDifference | None]] = {pair: {} for pair in family}
-    for key in found[family[0]] if family else ():
-        corrected = holm([found[pair].get(key) for pair in family])
-        for pair, p_holm in zip(family, corrected, strict=True):
-            own = found[pair].get(key)
-            judged[pair][key] = None if own is None else StudyDifference(
-                difference=own.difference, interval=own.interval, p=own.p, p_holm=p_holm,
-                verdict=verdict(own.interval, p_holm),
-            )  # fmt: skip
-    return judged
-
-
-def _mean(values: Sequence[Mapping[str, float]], key: str) -> float:
-    return float(np.mean([value[key] for value in values]))
-
-
-def _shown(number: str, ending: str) -> bool:
-    return number in SHOWN or (not ending and number == "mAP")
-
-
-def _name(number: str, ending: str) -> str:
-    return f"{number}_{ending}" if ending else number
-
-
 def point_of(scored: Scored, cohort: Cohort, iou: float, threshold: float) -> dict[str, float]:
     """Return every number of one detector at one IoU."""
-    return point(at_iou(cohort, iou, threshold), scored, cohort)
+    return point(DetectionAnswers(scored, cohort, iou, threshold, (on_the_curve,)), len(cohort.patients))

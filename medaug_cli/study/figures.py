@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from medaug_cli.figures.drawing import as_svg, drawing, legend
-from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
+from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport, measure_of
 from medaug_cli.study.arms import BASELINE, FORM
 
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -13,10 +13,7 @@ Draw = Callable[[Any, int], None]
 
 def words(name: str) -> str:
     """Write a number's name for a reader: sensitivity_at_1_iou0.5 -> sensitivity at 1 FP, IoU 0.5."""
-    first, _, iou = name.partition("_iou")
-    rate = first.removeprefix("sensitivity_at_")
-    said = f"sensitivity at {rate} FP{'' if rate == '1' else 's'}" if rate != first else first.replace("cpm", "CPM")
-    return f"{said}, IoU {iou or '0.5'}"
+    return f"{measure_of(name).words}, IoU {name.partition('_iou')[2] or '0.5'}"
 
 
 def seeds_svg(report: StudyReport, name: str) -> str:

@@ -13,10 +13,11 @@ from medaug_cli.evaluation.from_store import annotated, check_detector, predict,
 from medaug_cli.files import canonical, new_file, parse_json, publish_text, write_json
 from medaug_cli.locks import alone
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes
-from medaug_cli.metrics.operating import Cohort, Scored, cohort_of, froc, score_detections, sightings
+from medaug_cli.metrics.breakdown import SizeGroup, by_size, lesion_sizes
+from medaug_cli.metrics.operating import MAP_IOU, Cohort, Matched, cohort_of, match_detections
 from medaug_cli.runs import load_detector
 from medaug_cli.store import Store, open_store
-from medaug_cli.study.analysis import ArmResult, FractionResult, SizeGroup, StudyReport, claim, compare_arms, point_of
+from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport, claim, compare_arms, point_of
 from medaug_cli.study.measurable import boxes_of, check_measurable
 from medaug_cli.study.running import StudyOptions, Trial, part_name, synthetic_store, train_all
 from medaug_cli.study.showing import Shown, detections, nearest_pairs, row
@@ -67,6 +68,7 @@ class _Split:
         if not len(self.data.truth.boxes):
             raise UsageError(f"{options.store} has no box in the {split} split, so there is nothing to find")
         self.cohort: Cohort = cohort_of(self.data)
+        self._matched: dict[Trial, Matched] = {}
 
     def found(self, trial: Trial) -> FoundBoxes:
         """Return the detections of a trial's detector; they are kept beside it."""
@@ -81,9 +83,12 @@ class _Split:
         with np.load(path, allow_pickle=False) as kept:
             return FoundBoxes(**{name: kept[name] for name in kept.files})
 
-    def scored(self, trial: Trial, ious: Sequence[float]) -> Scored:
-        """Return a trial's detections, matched and sorted."""
-        return score_detections(self.data, self.cohort, self.found(trial), ious)
+    def matched(self, trial: Trial) -> Matched:
+        """Return a trial's detections, matched once at every IoU of the study."""
+        if trial not in self._matched:
+            ious = tuple(dict.fromkeys((*self.options.ious, MAP_IOU)))
+            self._matched[trial] = match_detections(self.data, self.cohort, self.found(trial), ious)
+        return self._matched[trial]
 
 
 def _compare(options: StudyOptions, store: Store, opened: int) -> StudyReport:
@@ -100,9 +105,8 @@ def _compare(options: StudyOptions, store: Store, opened: int) -> StudyReport:
 
 
 def _fraction(options: StudyOptions, judged: _Split, chosen_on: _Split | None, fraction: float) -> FractionResult:
-    ious = tuple(dict.fromkeys((*options.ious, 0.5)))
     trials = {arm.name: [Trial(fraction, seed, arm) for seed in range(options.seeds)] for arm in options.arms}
-    scored = {name: [judged.scored(trial, ious) for trial in each] for name, each in trials.items()}
+    scored = {name: [judged.matched(trial).scored for trial in each] for name, each in trials.items()}
     learnt = [arm.name for arm in options.arms if arm.learnt]
     arms = compare_arms(scored, judged.cohort, options.ious, options.threshold, options.resamples, options.seed, learnt)
     part = open_store(options.out / part_name(fraction) / "real.h5")
@@ -124,7 +128,7 @@ def _fraction(options: StudyOptions, judged: _Split, chosen_on: _Split | None, f
 def _on_validation(options: StudyOptions, split: _Split, trials: Sequence[Trial]) -> float:
     """Return what arms of one generator are chosen by: their mean CPM at the first IoU."""
     iou = options.ious[0]
-    values = [point_of(split.scored(trial, (iou,)), split.cohort, iou, options.threshold)["cpm"] for trial in trials]
+    values = [point_of(split.matched(trial).scored, split.cohort, iou, options.threshold)["cpm"] for trial in trials]
     return float(np.mean(values))
 
 
@@ -141,20 +145,12 @@ def _choose(options: StudyOptions, arms: Sequence[ArmResult]) -> None:
 
 
 def _sizes(options: StudyOptions, split: _Split, trials: Sequence[Trial]) -> list[SizeGroup]:
-    """Return the sensitivity of each third of the lesions by area, at one false positive a slice, mean over seeds."""
-    iou, areas = options.ious[0], split.data.truth.areas
-    order = np.argsort(areas, kind="stable")
-    groups = [group for group in np.array_split(order, THIRDS) if len(group)]
-    seen = []
-    for trial in trials:
-        threshold = froc(split.scored(trial, (iou,)), split.cohort, iou).threshold_at(1.0)
-        found = sightings(split.data, split.found(trial), iou, np.inf if threshold is None else threshold).found
-        seen.append([float(found[group].mean()) for group in groups])
-    means = np.mean(seen, 0)
-    return [
-        SizeGroup(most_pixels=float(areas[group].max()), lesions=len(group), sensitivity=float(mean))
-        for group, mean in zip(groups, means, strict=True)
-    ]
+    """Return the sensitivity of each third of the lesions by size, at one false positive a slice, mean over seeds."""
+    iou, (sizes, _) = options.ious[0], lesion_sizes(split.data)
+    thirds = [part[0] for part in np.array_split(np.sort(sizes), THIRDS) if len(part)][1:]
+    edges = tuple(float(edge) for edge in dict.fromkeys(thirds) if edge > sizes.min())
+    matched = [split.matched(trial) for trial in trials]
+    return by_size(split.data, [each.at(iou, each.score_at(iou)) for each in matched], edges)
 
 
 def settings(options: StudyOptions) -> dict[str, Any]:
@@ -211,9 +207,8 @@ def _detections(options: StudyOptions, judged: _Split, part: FractionResult) -> 
     others = [arm for arm in part.arms[1:] if part.claim is None or arm.arm == part.claim.arm]
     best = max(others, key=lambda arm: arm.mean[number])
     trials = [_first(options, part, arm) for arm in (part.arms[0], best)]
-    thresholds = [froc(judged.scored(trial, (iou,)), judged.cohort, iou).threshold_at(1.0) for trial in trials]
-    found = {trial.arm.name: judged.found(trial) for trial in trials}
-    return detections(judged.data, judged.store, judged.indices, found, thresholds, iou)
+    matched = {trial.arm.name: judged.matched(trial) for trial in trials}
+    return detections(judged.store, judged.indices, matched, iou)
 
 
 def _cards(options: StudyOptions, part: FractionResult) -> Iterator[tuple[ArmResult, dict[str, Any]]]:

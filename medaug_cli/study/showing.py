@@ -2,6 +2,7 @@
 
 import io
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from medaug_cli.evaluation.pictures import overlays
 from medaug_cli.figures.grid import draw_grid
-from medaug_cli.metrics.annotations import Annotated, FoundBoxes
+from medaug_cli.metrics.operating import Matched
 from medaug_cli.store import Store
 
 SHOWN = 8  # images of a row
@@ -45,13 +46,11 @@ def nearest_pairs(title: str, synthetic: Store, real: Store, pairs: list[tuple[s
     return Shown(title, _source(draw_grid(images, boxes, len(pairs[:PAIRS]), CELL)))
 
 
-def detections(
-    data: Annotated, store: Store, indices: np.ndarray, found: dict[str, FoundBoxes],
-    thresholds: list[float | None], iou: float,
-) -> list[Shown]:  # fmt: skip
+def detections(store: Store, indices: np.ndarray, matched: Mapping[str, Matched], iou: float) -> list[Shown]:
     """Return what some detectors find on the slices on which they disagree most, one picture a slice."""
-    drawn = overlays(data, found, thresholds, iou, lambda i: np.asarray(store.images[indices[i]]), OVERLAYS)
-    return [Shown(data.image_names[index], _source(picture)) for index, picture in drawn]
+    names = next(iter(matched.values())).data.image_names
+    drawn = overlays(matched, iou, lambda i: np.asarray(store.images[indices[i]]), OVERLAYS)
+    return [Shown(names[index], _source(picture)) for index, picture in drawn]
 
 
 def _source(picture: Any) -> str:

@@ -1,6 +1,7 @@
 """The tables of a study, for its page and the terminal."""
 
-from medaug_cli.study.analysis import ArmResult, FractionResult, StudyDifference, StudyReport
+from medaug_cli.metrics.differences import PairedDifference
+from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport, measure_of
 from medaug_cli.study.arms import BASELINE
 from medaug_cli.study.figures import words
 from medaug_cli.tables import DASH, Cell, Table, fixed, probability, table
@@ -12,8 +13,7 @@ def table1(report: StudyReport, part: FractionResult) -> Table:
     rows = [[Cell(arm.arm), *(_estimate(arm, name) for name in names)] for arm in part.arms]
     return table(
         f"Table 1 of Han et al., detections with a score of at least {100 * report.settings['threshold']:g} %",
-        ["arm", *(f"FPs per slice, IoU {name.partition('_iou')[2]}" if name.startswith("fps") else words(name)
-                  for name in names)],
+        ["arm", *map(words, names)],
         rows,
         ["These are different operating points: read what follows, where false positives are equal."],
     )  # fmt: skip
@@ -44,7 +44,7 @@ def controls(part: FractionResult, name: str) -> Table:
 def sizes(report: StudyReport, part: FractionResult) -> Table:
     """Return the sensitivity by the size of lesions, and what arms were chosen by."""
     iou = f"{report.settings['ious'][0]:g}"
-    groups = [f"up to {size.most_pixels:.0f} pixels ({size.lesions} lesions)" for size in part.arms[0].sizes]
+    groups = [f"{size.words()} ({size.boxes} lesions)" for size in part.arms[0].sizes]
     rows = [
         [Cell(arm.arm), *(fixed(size.sensitivity) for size in arm.sizes), fixed(arm.validation)] for arm in part.arms
     ]
@@ -74,11 +74,10 @@ def similarity(part: FractionResult) -> Table:
 
 def _estimate(arm: ArmResult, name: str) -> Cell:
     own = arm.table1.get(name)
-    digits = 2 if name.startswith("fps") else 3
-    return Cell(DASH) if own is None else fixed(own.mean, digits, own.interval)
+    return Cell(DASH) if own is None else fixed(own.mean, measure_of(name).digits, own.interval)
 
 
-def _said(own: StudyDifference | None) -> list[Cell]:
+def _said(own: PairedDifference | None) -> list[Cell]:
     if own is None:
         return [Cell("")] * 3
-    return [fixed(own.difference, 3, own.interval, sign="+"), probability(own.p_holm), Cell(own.verdict)]
+    return [own.cell(), probability(own.p_holm), Cell(own.verdict)]

@@ -11,6 +11,7 @@ import pytest
 from conftest import make_records, make_store
 from jsonschema import Draft202012Validator
 from PIL import Image
+from scenes import sightings
 
 import data_schemas
 from medaug_cli.cli import main
@@ -21,7 +22,7 @@ from medaug_cli.figures.froc import drawn_curve
 from medaug_cli.figures.overlays import View, draw_overlay
 from medaug_cli.metrics import twelve_numbers
 from medaug_cli.metrics.coco_files import read_detections, read_truth
-from medaug_cli.metrics.operating import Froc, sightings
+from medaug_cli.metrics.operating import Froc
 from medaug_cli.metrics.report import Metrics
 from medaug_cli.runs import RunOptions, train_detector
 

@@ -14,6 +14,7 @@ from scenes import (
     numbers_of,
     scenes,
     scored_of,
+    sightings,
     worked_example,
 )
 
@@ -28,7 +29,7 @@ from medaug_cli.metrics import (
     twelve_numbers,
     validation_score,
 )
-from medaug_cli.metrics.operating import CPM_FPS, MATCHED_FPS, average_precisions, mean_over_classes, sightings
+from medaug_cli.metrics.operating import CPM_FPS, MATCHED_FPS, average_precisions, mean_over_classes
 
 
 def plain_iou(one, other):

@@ -5,20 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes
+from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes, sightings
 
-from medaug_cli.metrics import average_precision, cohort_of
+from medaug_cli.metrics import average_precision, cohort_of, match_detections
 from medaug_cli.metrics.analysis import analyse
 from medaug_cli.metrics.annotations import TrueBoxes
 from medaug_cli.metrics.breakdown import break_down, slice_auc
 from medaug_cli.metrics.details import details
-from medaug_cli.metrics.operating import AP_DEFINITIONS, sightings
+from medaug_cli.metrics.operating import AP_DEFINITIONS
 from medaug_cli.metrics.report import Analysis
 from medaug_cli.metrics.table import markdown
 
 
 def broken(data, found, score=0.0, iou=0.5, rule="coco", edges=None):
-    return break_down(data, cohort_of(data), found, iou, rule, score, 0.001, edges)
+    return break_down(match_detections(data, cohort_of(data), found, (iou,), rule), iou, score, 0.001, edges)
 
 
 def test_every_kind_of_error_once():

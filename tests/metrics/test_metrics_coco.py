@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from scenes import scored_of
 
 from medaug_cli.errors import BadInput
 from medaug_cli.metrics import coco, twelve_numbers
 from medaug_cli.metrics.annotations import Annotated, TrueBoxes
 from medaug_cli.metrics.coco_files import read_detections, read_truth
-from medaug_cli.metrics.operating import cohort_of, froc, score_detections
+from medaug_cli.metrics.operating import cohort_of, froc
 
 SETS, GROUPS = 480, 12  # random sets, in groups of one test each
 
@@ -210,7 +211,7 @@ def test_detections_that_mean_nothing_are_refused(ours, row, reason):
 
 def test_a_zero_area_box_is_never_found(ours, tmp_path):
     data, found = read(tmp_path, truth_of([(1, 1, [5, 5, 0, 0])]), found_of([(1, 1, [5, 5, 0, 0], 0.9)]))
-    assert not score_detections(data, cohort_of(data), found, [0.25]).hit.any()
+    assert not scored_of(data, found, [0.25]).hit.any()
     assert twelve_numbers(data, found)[0] == 0
 
 
@@ -218,7 +219,7 @@ def test_the_cap_of_100_holds_for_the_twelve_numbers_alone(tmp_path):
     rows = [(1, 1, AWAY, 0.9)] * 100 + [(1, 1, BOX, 0.5)]
     data, found = read(tmp_path, truth_of([(1, 1, BOX)]), found_of(rows))
     assert twelve_numbers(data, found)[:1] == [0]
-    curve = froc(score_detections(data, cohort_of(data), found, [0.5]), cohort_of(data), 0.5)
+    curve = froc(scored_of(data, found, [0.5]), cohort_of(data), 0.5)
     assert curve.sensitivity[-1] == 1
     assert curve.fps_per_slice[-1] == 100
 

@@ -4,22 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes, scored_of, worked_example
+from scenes import FAR, UNIT, answers_of, data_of, found_of, numbers_of, scenes, scored_of, worked_example
 
 from medaug_cli.metrics import cohort_of, found_boxes
 from medaug_cli.metrics.analysis import analyse
-from medaug_cli.metrics.operating import curve_numbers
+from medaug_cli.metrics.detection import DetectionAnswers, merge, on_the_curve
 from medaug_cli.metrics.report import Analysis
 from medaug_cli.metrics.resampling import (
     Difference,
-    bootstrap,
+    System,
     bootstrap_weights,
     compare,
-    everything,
     holm,
     interval,
-    merged,
     permuted,
+    resampled_over,
     swaps,
 )
 from medaug_cli.metrics.table import markdown
@@ -33,8 +32,7 @@ def test_a_resample_is_the_same_as_copying_its_patients(scene, seed):
     weights = bootstrap_weights(len(cohort.patients), 1, seed)
     copied, copied_found = repeated(data, found, dict(zip(cohort.patients, weights[0].astype(int), strict=True)))
     assume(len(copied.truth.images))
-    measure = everything(cohort, 0.5, 0.001)
-    resampled = bootstrap(measure, scored_of(data, found), cohort, weights)
+    resampled = answers_of(data, found).measure(weights)
     plain = numbers_of(copied, copied_found)
     assert {name: value[0] for name, value in resampled.items()} == pytest.approx(plain, nan_ok=True)
 
@@ -74,9 +72,8 @@ def cohort_with(sensitivities, slices=4):
 def test_the_interval_of_the_mean_of_independent_patients_is_the_textbook_one():
     shares = np.tile([0.25, 0.5, 0.75, 1.0], 10)
     data, [found] = cohort_with([shares])
-    cohort = cohort_of(data)
     weights = bootstrap_weights(40, 4000, 0)
-    low, high = interval(bootstrap(everything(cohort, 0.5, 0), scored_of(data, found), cohort, weights)["sensitivity"])
+    low, high = interval(answers_of(data, found).measure(weights)["sensitivity"])
     error = 1.96 * shares.std() / np.sqrt(40)
     assert (low, high) == pytest.approx((shares.mean() - error, shares.mean() + error), abs=0.012)
 
@@ -84,9 +81,8 @@ def test_the_interval_of_the_mean_of_independent_patients_is_the_textbook_one():
 def test_patients_and_not_slices_are_resampled():
     """Two patients, one found wholly and one not at all: the interval reaches both, whatever the slices."""
     data, [found] = cohort_with([[0.0, 1.0]], slices=50)
-    cohort = cohort_of(data)
     weights = bootstrap_weights(2, 1000, 0)
-    values = bootstrap(everything(cohort, 0.5, 0), scored_of(data, found), cohort, weights)["sensitivity"]
+    values = answers_of(data, found).measure(weights)["sensitivity"]
     assert interval(values) == (0, 1)
 
 
@@ -99,15 +95,16 @@ def test_a_detector_does_not_differ_from_itself(scene):
 
 
 def compared(data, first, second, resamples=1000):
-    cohort, patients = cohort_of(data), len(cohort_of(data).patients)
-    return pairwise(everything(cohort, 0.5, 0.001), cohort, scored_of(data, first), scored_of(data, second),
-                    bootstrap_weights(patients, resamples, 0), swaps(patients, resamples, 0))  # fmt: skip
+    patients = len(cohort_of(data).patients)
+    weights, swap = bootstrap_weights(patients, resamples, 0), swaps(patients, resamples, 0)
+    return pairwise(answers_of(data, first), answers_of(data, second), weights, swap)
 
 
-def pairwise(measure, cohort, first, second, weights, swap):
+def pairwise(first, second, weights, swap):
     """Compare two detectors of one seed each."""
-    spreads = [[bootstrap(measure, each, cohort, weights)] for each in (first, second)]
-    return compare(measure, [first], [second], cohort, *spreads, swap)
+    over = resampled_over(first, weights.shape[1])
+    systems = [System.of(name, [each], weights, over, 0) for name, each in (("first", first), ("second", second))]
+    return compare(*systems, swap)
 
 
 @settings(max_examples=40)
@@ -132,8 +129,7 @@ def test_exchanging_no_patient_or_all_gives_the_difference_and_its_opposite(scen
     data, [first, second] = scene
     cohort = cohort_of(data)
     swap = np.array([[0.0], [1.0]]).repeat(len(cohort.patients), 1)
-    args = everything(cohort, 0.5, 0.001), scored_of(data, first), scored_of(data, second), cohort
-    exchanged = permuted(*args, swap)
+    exchanged = permuted(answers_of(data, first), answers_of(data, second), swap)
     before, after = numbers_of(data, first), numbers_of(data, second)
     for name, values in exchanged.items():
         assert values.tolist() == pytest.approx([after[name] - before[name], before[name] - after[name]], nan_ok=True)
@@ -145,8 +141,7 @@ def test_exchanging_one_patient_is_giving_each_detector_the_others_answers(scene
     data, [first, second] = scene
     cohort = cohort_of(data)
     swap = (np.arange(len(cohort.patients)) == 0).astype(float)[None]
-    args = everything(cohort, 0.5, 0.001), scored_of(data, first), scored_of(data, second), cohort
-    exchanged = permuted(*args, swap)
+    exchanged = permuted(answers_of(data, first), answers_of(data, second), swap)
     one, other = (exchange(data, cohort, *pair) for pair in ((first, second), (second, first)))
     before, after = numbers_of(data, one), numbers_of(data, other)
     for name, values in exchanged.items():
@@ -185,10 +180,7 @@ def test_the_permutation_test_holds_its_level():
         data, [first, second] = cohort_with([random.choice([0, 0.25, 0.5, 0.75, 1], 12) for _ in range(2)])
         cohort = cohort_of(data)
         exchanged = pairwise(
-            lambda scored, weights, totals, cohort=cohort: {
-                "sensitivity": curve_numbers(scored, cohort, 0.5, 0, weights, totals)["sensitivity"]
-            },
-            cohort, scored_of(data, first), scored_of(data, second),
+            *(DetectionAnswers(scored_of(data, each), cohort, 0.5, 0, (on_the_curve,)) for each in (first, second)),
             bootstrap_weights(12, 100, seed), swaps(12, 400, seed),
         )  # fmt: skip
         small += exchanged["sensitivity"].p < 0.05
@@ -198,7 +190,7 @@ def test_the_permutation_test_holds_its_level():
 def test_two_detectors_make_one_sorted_list():
     data, found = worked_example()
     scored = scored_of(data, found)
-    both = merged(scored, scored, 2)
+    both = merge(scored, scored, 2)
     assert (np.diff(both.scores) <= 0).all()
     assert np.bincount(both.units, minlength=4).tolist() == np.tile(np.bincount(scored.units, minlength=2), 2).tolist()
     assert both.hit.sum(0).tolist() == (2 * scored.hit.sum(0)).tolist()

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes
+from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes, scored_of, sightings
 
-from medaug_cli.metrics import average_precision, cohort_of, found_boxes, froc, score_detections, true_boxes
+from medaug_cli.metrics import average_precision, cohort_of, found_boxes, froc, true_boxes
 from medaug_cli.metrics.annotations import Annotated, TrueBoxes
 from medaug_cli.metrics.matching import RULES
-from medaug_cli.metrics.operating import sightings
 
 # x, y, width, height of each image, and score, x, y, width, height: the example of Padilla, Netto and da Silva
 # (2020), "A survey on performance metrics for object-detection algorithms", sample 2 of their repository
@@ -41,7 +40,7 @@ def corners(sides):
 
 
 def scored_by(rule, data, found, ious=(0.5,)):
-    return score_detections(data, cohort_of(data), found, ious, rule)
+    return scored_of(data, found, ious, rule)
 
 
 def test_padillas_example_has_its_published_figures():

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from medaug_cli.metrics import Annotated, cohort_of, found_boxes, score_detections, true_boxes
-from medaug_cli.metrics.resampling import everything, point
+from medaug_cli.metrics import Annotated, cohort_of, found_boxes, match_detections, true_boxes
+from medaug_cli.metrics.detection import DetectionAnswers
+from medaug_cli.metrics.resampling import point
 
 CLASSES = ("glioma", "meningioma", "never seen")
 UNIT = [10.0, 10.0, 20.0, 20.0]  # a box, and one that is far from it
@@ -54,13 +55,20 @@ def found_of(*rows, images):
     )
 
 
-def scored_of(data, found, ious=(0.5, 0.25)):
-    return score_detections(data, cohort_of(data), found, ious)
+def scored_of(data, found, ious=(0.5, 0.25), rule="coco"):
+    return match_detections(data, cohort_of(data), found, ious, rule).scored
+
+
+def answers_of(data, found, threshold=0.001, at=0.5):
+    return DetectionAnswers(scored_of(data, found), cohort_of(data), at, threshold)
+
+
+def sightings(data, found, iou, threshold, rule="coco"):
+    return match_detections(data, cohort_of(data), found, (iou,), rule).at(iou, threshold)
 
 
 def numbers_of(data, found, threshold=0.001, at=0.5):
-    cohort = cohort_of(data)
-    return point(everything(cohort, at, threshold), scored_of(data, found), cohort)
+    return point(answers_of(data, found, threshold, at), len(cohort_of(data).patients))
 
 
 def worked_example():

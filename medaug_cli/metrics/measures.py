@@ -1,0 +1,57 @@
+"""The measures of a task, each described once: reports, tables, pages and studies take its words, digits and direction.
+
+Legend: u patients, r weightings of the patients.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Numbers = dict[str, np.ndarray]  # measure -> (r,)
+Measuring = Callable[[Any, np.ndarray], Numbers]  # answers, weights (r, u) -> numbers; NaN where one cannot be had
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number is called, how it is written, and which way it is better."""
+
+    name: str  # its key in JSON
+    words: str
+    digits: int = 3
+    larger_is_better: bool = True
+    bounds: tuple[float, float] = (0.0, 1.0)
+    operating: bool = False  # of one operating point, as in the paper's Table 1: not to be compared alone
+    compared: bool = False  # among those that systems are compared by
+
+
+class Measures:
+    """The measures of one task, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._measures: dict[str, Measure] = {}
+        self.functions: tuple[Measuring, ...] = ()
+
+    def add(self, *described: Measure) -> Callable[[Measuring], Measuring]:
+        """Register the decorated function, which returns the described numbers."""
+
+        def register(function: Measuring) -> Measuring:
+            self._measures |= {measure.name: measure for measure in described}
+            self.functions = (*self.functions, function)
+            return function
+
+        return register
+
+    def __getitem__(self, name: str) -> Measure:
+        return self._measures[name]
+
+    def __iter__(self) -> Iterator[Measure]:
+        return iter(self._measures.values())
+
+    def numbers(self, answers: Any, weights: np.ndarray, functions: Sequence[Measuring] = ()) -> Numbers:
+        """Return every number (r,), or those of some of the functions."""
+        found: Numbers = {}
+        for function in functions or self.functions:
+            found |= function(answers, weights)
+        return found
