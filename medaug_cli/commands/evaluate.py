@@ -23,7 +23,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     truth: Annotated[Path | None, typer.Option(help="COCO annotations, in place of a store.")] = None,
     detections: Annotated[
-        list[str] | None, typer.Option(help="COCO detections, or NAME=FILE; repeat for more; NAME=A,B: seeds of one.")
+        list[str] | None,
+        typer.Option(help="Detections: COCO JSON, CSV or a YOLO folder, or NAME=FILE; repeat; NAME=A,B: seeds of one."),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures, for overlays (with --truth).")] = None,
     iou: Annotated[

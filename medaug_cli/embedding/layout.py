@@ -89,7 +89,7 @@ def _drawn(options: MapOptions) -> MapReport:
     with new_files(options.out) as folder:
         picture = folder / options.out.name
         save_scatter(picture, report, numbers_table(report), _examples(sets.shown, places), _pairs(sets, report))
-        write_json(report_path(picture), report)
+        write_json(report_path(picture), report.model_dump(mode="json"))  # nulls too: the schema names them
     return report
 
 

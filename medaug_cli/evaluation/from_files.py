@@ -1,5 +1,6 @@
 """Evaluate anyone's detections from COCO JSON files: no store, no torch."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import Evidence, Request, publish_evaluation
+from medaug_cli.evaluation.found_files import read_found
 from medaug_cli.files import sha256_file
 from medaug_cli.metrics.annotations import FoundBoxes
 from medaug_cli.metrics.coco import twelve_numbers
-from medaug_cli.metrics.coco_files import CocoAnnotated, read_detections, read_truth
+from medaug_cli.metrics.coco_files import CocoAnnotated, read_truth
 from medaug_cli.metrics.report import Metrics
 
 MOST_NAMED = 6  # categories in a sentence
@@ -33,7 +35,7 @@ def evaluate_files(
     if images is not None and not images.is_dir():
         raise BadInput(f"{images} is no folder of images")
     paths = seeds_of(detections)
-    read = {name: read_detections(path, data) for name, path in paths.items()}
+    read = {name: read_found(path, data) for name, path in paths.items()}
     remarks = [said for name, path in paths.items() if (said := strangers(truth, data, path, *read[name]))]
     for sentence in remarks:
         request.say(sentence)
@@ -44,7 +46,7 @@ def evaluate_files(
         category_ids={name: ids for name, (_, ids) in read.items()},
         picture=_reader(data, images),
         sources={truth.name: sha256_file(truth)},
-        weights={name: sha256_file(path) for name, path in paths.items()},
+        weights={name: _hash(path) for name, path in paths.items()},
         systems=seed_names(detections),
         size=_size_of(data),
         resampled="patients" if data.names_patients else "images",
@@ -59,11 +61,20 @@ def twelve_of_files(
     """Return COCO's twelve numbers of each detections file, and write nothing."""
     data, numbers = read_truth(truth), {}
     for name, path in seeds_of(detections).items():
-        found, ids = read_detections(path, data)
+        found, ids = read_found(path, data)
         if said := strangers(truth, data, path, found, ids):
             say(said)
         numbers[name] = twelve_numbers(data, found)
     return numbers
+
+
+def _hash(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the files of a folder in the order of their names."""
+    if path.is_file():
+        return sha256_file(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    listed = "".join(f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def strangers(truth: Path, data: CocoAnnotated, path: Path, found: FoundBoxes, ids: Sequence[int]) -> str | None:

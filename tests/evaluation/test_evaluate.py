@@ -694,6 +694,46 @@ def test_one_patient_gives_no_interval(files, evaluate, case):
     assert (poor["fps_per_slice"] is None) == (case == "one patient")
 
 
+@pytest.mark.parametrize("form", ["csv", "yolo"])
+def test_detections_that_evaluate_writes_are_read_back(files, evaluate, form):
+    change(files / "truth.json", lambda truth: truth["categories"].append({"id": 5, "name": "two words"}))
+    change(files / "good.json", lambda rows: rows.append(row(12, FAR, 0.3, 5)))
+    code, said, _ = evaluate("--truth", "truth.json", "--detections", "good.json", "--write", form, "--json")
+    assert code == 0
+    written = files / "evaluation/detections" / ("good.csv" if form == "csv" else "good")
+    code, again, progress = evaluate(
+        "--truth", "truth.json", "--detections", f"good={written}", "--out", "again", "--json"
+    )
+    assert code == 0, progress
+    first, second = json.loads(said)["rows"][0], json.loads(again)["rows"][0]
+    assert second["iou"]["0.5"]["at_fps"] == first["iou"]["0.5"]["at_fps"]
+    assert second["coco"] == pytest.approx(first["coco"])
+
+
+ODD = {  # a file of detections -> what is said of it
+    "no score": ("f.csv", "image,label,x_min,y_min,x_max,y_max\n1.png,lesion,1,1,2,2\n", "has no column score"),
+    "a strange image": ("f.csv", "image,score,x_min,y_min,x_max,y_max\nx.png,1,1,1,2,2\n", "line 2: the image 'x.png'"),
+    "a strange class": ("f.csv", "image,label,score,x_min,y_min,x_max,y_max\n1,cat,1,1,1,2,2\n", "the class 'cat'"),
+    "no number": ("f.csv", "image,score,x_min,y_min,x_max,y_max\n1,1,a,1,2,2\n", "x_min 'a' is not a number"),
+    "backwards": ("f.csv", "image,score,x_min,y_min,x_max,y_max\n1,1,9,1,2,2\n", "image 1.png"),
+    "an empty file": ("f.csv", "", "has no column image"),
+    "no text file": ("f/readme.md", "", "holds no text file of detections"),
+    "five numbers": ("f/labels/1.txt", "0 .5 .5 .1 .1\n", "expected a class, four numbers of the box and a score"),
+    "a text file of no image": ("f/labels/other.txt", "", "no image of the truth is called other"),
+    "an unknown class": ("f/labels/1.txt", "4 .5 .5 .1 .1 .9\n", "class 4 is not among the 1"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_other_files_of_detections_that_cannot_be_read(files, evaluate, case):
+    place, text, expected = ODD[case]
+    (files / place).parent.mkdir(parents=True, exist_ok=True)
+    (files / place).write_text(text, encoding="utf-8")
+    code, _, said = evaluate("--truth", "truth.json", "--detections", place.partition("/")[0])
+    assert (code, expected in said) == (3, True), said
+    assert not (files / "evaluation").exists()
+
+
 NASTY = ("found[v2]", "[/]", "[bold]x", "_baseline", "$T_{1$", "$x$", ":smile:", "<b>b", "a&b", "{% x %}", "%s", "\\n")
 
 

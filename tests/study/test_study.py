@@ -11,9 +11,10 @@ from forking import medaug
 
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.metrics.operating import Cohort, Scored
+from medaug_cli.metrics.resampling import verdict
 from medaug_cli.store import digest_patient, open_store
 from medaug_cli.study import StudyOptions, parse_arm, run_study
-from medaug_cli.study.analysis import compare_arms, verdict
+from medaug_cli.study.analysis import compare_arms
 from medaug_cli.study.arms import parse_arms
 from medaug_cli.study.subsets import chosen_patients, subset
 
