@@ -10,7 +10,9 @@ from medaug_cli import registry
 from medaug_cli.errors import UsageError
 from medaug_cli.files import canonical, parse_json
 from medaug_cli.runs.fitting import DEFAULT_KIMG
+from medaug_cli.runs.folder import PLAN
 from medaug_cli.store import Store, open_store
+from medaug_cli.store.writing import parts_folder
 
 if TYPE_CHECKING:
     from medaug_cli.study.running import StudyOptions, Trial
@@ -23,20 +25,23 @@ def refuse_other_settings(options: "StudyOptions", store: Store, trials: "list[T
 
     Arms of unequal training cannot be compared, and a report may not name settings that were not used.
     """
-    from medaug_cli.study.running import part_name
+    from medaug_cli.study.running import part_name, synthetic_folder
 
     for name in dict.fromkeys(part_name(trial.fraction) for trial in trials):
         path = options.out / name / "real.h5"
         if path.exists() and store.hash not in (part := open_store(path)).info.inputs.values():
             _refuse(path.parent, "training images", ", ".join(part.info.inputs), f"{options.store} as it is now")
     for trial in trials:
-        folder = options.out / trial.detector
-        if not (folder / "plan.json").is_file():
-            continue
-        plan = parse_json(folder / "plan.json")
-        _same(folder, plan, detector_asked(options, trial), "detector", options.detector)
-        if trial.arm.generator:
-            _check_synthetic(options, trial, folder, plan)
+        folder, gan = options.out / trial.detector, synthetic_folder(options, trial) / "gan"
+        for place in (folder, parts_folder(folder)):
+            if (place / PLAN).is_file():
+                asked = detector_asked(options, trial)
+                _same(place, parse_json(place / PLAN), asked, kind="detector", name=options.detector)
+        if trial.arm.generator and (gan / PLAN).is_file():
+            asked = generator_asked(options, trial)
+            _same(gan, parse_json(gan / PLAN), asked, kind="generator", name=trial.arm.generator)
+        if trial.arm.generator and (folder / PLAN).is_file():
+            _check_synthetic(options, trial, folder, parse_json(folder / PLAN))
 
 
 def detector_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
@@ -67,13 +72,8 @@ def generator_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
 
 
 def _check_synthetic(options: "StudyOptions", trial: "Trial", folder: Path, plan: Mapping[str, Any]) -> None:
-    from medaug_cli.study.running import part_name, synthetic_folder, synthetic_store
+    from medaug_cli.study.running import part_name, synthetic_store
 
-    gan = synthetic_folder(options, trial) / "gan"
-    if (gan / "plan.json").is_file():
-        _same(
-            gan, parse_json(gan / "plan.json"), generator_asked(options, trial), "generator", str(trial.arm.generator)
-        )
     path = synthetic_store(options, trial, open_store(options.out / part_name(trial.fraction) / "real.h5"))
     if not path.exists():
         _refuse(folder, "synthetic images", "others", path.name)

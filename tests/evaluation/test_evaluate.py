@@ -29,8 +29,8 @@ from medaug_cli.runs import RunOptions, train_detector
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 FAST = ("--resamples", "100", "--overlays", "2")
 FILES = [
-    "detections", "errors.html", "evaluation.html", "froc.csv", "froc.svg", "metrics.json", "overlays", "table.csv",
-    "table.md",
+    ".medaug.json", "detections", "errors.html", "evaluation.html", "froc.csv", "froc.svg", "metrics.json", "overlays",
+    "table.csv", "table.md",
 ]  # fmt: skip
 CHECK = {name: Draft202012Validator(data_schemas.load(name)) for name in ("metrics", "coco", "detections")}
 

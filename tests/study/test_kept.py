@@ -146,3 +146,14 @@ def test_one_patient_gives_no_verdict(tmp_path):
     assert all(each is None for each in arm.against_real_only.values())
     assert report.fractions[0].claim is None
     assert "no interval could be had" in (tmp_path / "study/study.html").read_text(encoding="utf-8")
+
+
+def test_an_unfinished_detector_of_other_steps_is_not_gone_on_with(finished):
+    folder = finished.parent / "study/patients100/seed0/detectors/real-only"
+    unfinished = folder.with_name("real-only.parts")
+    folder.rename(unfinished)
+    try:
+        with pytest.raises(UsageError, match=r"parts was made with other settings \(steps: 4 there, 12 asked"):
+            run_study(options(finished, ("tiny",), steps=12, ratio=1.0))
+    finally:
+        unfinished.rename(folder)
