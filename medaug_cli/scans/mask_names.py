@@ -23,7 +23,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 SEP = r"[\s_.\-]"
-MASK = r"(?i:masks?|msk|segm?|dseg|segmentations?|label_?maps?|labels?|gts?|ground[\s_\-]?truths?|rois?|annotations?)"
+MASK = (
+    r"(?i:masks?|msk|segm?|dseg|segmentations?|label_?maps?|labels?|gts?|(?:ground[\s_\-]?)?truths?|rois?|annotations?)"
+)
 IMAGE = (
     r"(?i:images?|imgs?|imaging|scans?|volumes?|vol|pictures?|orig|originals?|inputs?|raw|rawdata|bus|us|ct|cbct|mri?|"
     r"pet|mammo|mammograms?|cr|dx|mg|x-?rays?)"
@@ -41,7 +43,7 @@ PART_OF_SET = re.compile(r"(?i:|tr|ts|val|train|training|test|testing|validation
 FOLDER_LEVEL = 3
 MASK_ENTITIES = {"label", "desc", "space", "res", "den", "atlas", "seg", "roi", "hemi"}
 BIDS_MASKS = r"(?i:(?:lesions?-)?(?:mask|msk|dseg|seg|roi)|lesions?)"
-BRAIN_ENTITIES = {"brain", "bet"}
+NO_LESIONS = {"brain", "bet", "gm", "wm", "csf"}  # values of desc and label
 
 Words = tuple[str, ...]  # of a path
 
@@ -100,7 +102,7 @@ def _mask_forms(stem: str, kind: str) -> list[tuple[str, int | None, int]]:
         end = re.fullmatch(rf"(.+?)(?:{SEP}+{kind})+", rest)
         begin = re.fullmatch(rf"(?:{kind}{SEP}+)+(.+)", rest)
         found += [(one.group(1), part, step) for one in (end, begin) if one]
-        found += [("", part, 4)] if re.fullmatch(rf"{kind}(?:{SEP}+{kind})*", rest) else []
+        found += [("", part, 4)] if re.fullmatch(rf"(?:{kind}|{MASK})(?:{SEP}+{kind})*", rest) else []
     for word in (OF_BRAINS + "(?i:_?mask)", OF_BRAINS) if kind == OF_BRAINS else (WEAK,):
         found += [one for one in _forms(stem, word) if one[2] == 2]
     return found
@@ -200,8 +202,9 @@ class MaskIndex:
         for name, part, step in _mask_forms(mask.stem, OF_BRAINS if brain else OF_LESIONS):
             path = _path(mask.folders, name)
             for near, entry in self._near(path, _path(_reduced(mask.folders), name)):
-                if _same_kind(mask, self.scans[entry.number]):
-                    rank = entry.level == FOLDER_LEVEL, step, near, entry.level, path[-1:] != entry.path[-1:]
+                by_folder = entry.level == FOLDER_LEVEL
+                if _same_kind(mask, self.scans[entry.number]) and (name or not by_folder):
+                    rank = by_folder, step, near, entry.level, path[-1:] != entry.path[-1:]
                     ranked.setdefault(rank, ([], part))[0].append(entry.number)
         if not ranked:
             return self._of_bids(mask, brain), None
@@ -221,7 +224,7 @@ class MaskIndex:
         own = _entities(mask.stem)
         if not own or not re.fullmatch(BIDS_MASKS, own[""]):
             return []
-        if not brain and {own.get("desc", "").lower(), own.get("label", "").lower()} & BRAIN_ENTITIES:
+        if not brain and {own.get("desc", "").lower(), own.get("label", "").lower()} & NO_LESIONS:
             return []
         return [
             number for number in self._bids[own["sub"]]

@@ -74,6 +74,9 @@ LAYOUTS = {  # files, SCANS, MASKS, {scan: its masks}
         "patient1/patient1_frame01.nii.gz patient1/patient1_frame01_gt.nii.gz", ".", ".",
         {"patient1/patient1_frame01": ["patient1_frame01_gt"]}),
     "Slicer": ("scans/c1.nrrd masks/c1.seg.nrrd", "scans", "masks", {"c1": ["c1.seg"]}),
+    "Slicer's own names": (
+        "p1/CT.nrrd p1/Segmentation.seg.nrrd p2/CT.nrrd p2/Segmentation.seg.nrrd", ".", ".",
+        {"p1/CT": ["p1/Segmentation.seg"], "p2/CT": ["p2/Segmentation.seg"]}),
     "words before the word": ("a.nii a_lesion_mask.nii b.nii b_manual_seg.nii", ".", ".",
         {"a": ["a_lesion_mask"], "b": ["b_manual_seg"]}),
     "capitals": ("Case1.png CASE1_Mask.PNG case2.png case2Mask.png", ".", ".",
@@ -127,6 +130,8 @@ AMBIGUOUS = {  # files, SCANS, MASKS, both names
 
 NEVER = {  # a mask here is of another scan, or of none: files, SCANS, MASKS
     "the only one": ("scans/a.png scans/b.png masks/c.png", "scans", "masks"),
+    "the only one in its folder": ("P1/t.nii P1/segmentation.nii P2/u.nii", ".", "."),
+    "of tissue": ("sub-1_T1w.nii.gz sub-1_label-GM_mask.nii.gz", ".", "."),
     "the only one, called mask": ("images/a.png masks/mask.png", "images", "masks"),
     "the only one, in the folder above": ("images/a.png masks/mask.png", ".", "."),
     "the most alike": ("scans/case_1.png masks/case_12.png masks/case_2_mask.png", "scans", "masks"),
