@@ -27,7 +27,7 @@ from medaug_cli.scans.grids import upright
 from medaug_cli.scans.placement import place
 from medaug_cli.scans.reading import Pixels, Scan
 from medaug_cli.scans.survey import find_scans
-from medaug_cli.scans.way_back import scanner_boxes
+from medaug_cli.scans.way_back import scanner_boxes, stored_slice
 from medaug_cli.store import open_store
 
 CODES = [
@@ -94,7 +94,10 @@ def check(store, found, truth):
     assert len(truth) == len(found) == 48
     for name, box in truth.items():
         own = [i for i in range(len(store)) if store.details[i]["file"] == name and len(store.boxes[i])]
-        stored = np.concatenate([scanner_boxes(store.details[i], store.boxes[i]) for i in own])
+        each = [scanner_boxes(store.details[i], store.boxes[i]) for i in own]
+        slices = [boxes[0, 2] if name[2] in "SI" else None for boxes in each]  # where the file's own are axial
+        assert slices == [stored_slice(store.details[i]) for i in own]
+        stored = np.concatenate(each)
         for boxes in (stored, found[name]):
             thin = (boxes[:, 3:] - boxes[:, :3] == 1).all(0)
             assert thin.any(), name
