@@ -1,6 +1,6 @@
 """Pictures of a store's images with their boxes, and of what a detector's training makes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from medaug_cli import registry
 from medaug_cli.errors import BadInput, MedaugError, UsageError
-from medaug_cli.figures.grid import save_grid
+from medaug_cli.figures.grid import as_picture, save_grid
 from medaug_cli.figures.planes import planes
 from medaug_cli.plugin import image_seed
 from medaug_cli.results import check_file
@@ -47,6 +47,47 @@ def preview(
     columns = 3 if store.spec.dims == 3 else 1 + variants if detector else None
     save_grid(out, *shown, columns=columns, cell=192)
     return len(chosen)
+
+
+def lesion_rows(
+    stores: Sequence[Store], out: Path, side: int, split: str = "train", count: int = 12, overwrite: bool = False
+) -> int:
+    """Publish a picture of lesions, a row a store, as in Fig. 1 of Han et al.; return how many there are a row.
+
+    A crop is the square around a lesion, a quarter wider than the longer side of its box, at `side` pixels.
+    """
+    check_file(out, overwrite, [store.path for store in stores])
+    rows = []
+    for store in stores:
+        places = [(i, k) for i in _chosen(store, split, 10**9) for k in range(len(store.boxes[i]))]
+        rows.append([places[k] for k in np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)])
+    least = min(map(len, rows))
+    crops = [
+        lesion_crop(np.asarray(store.images[i]), store.boxes[i][k], side)
+        for store, own in zip(stores, rows, strict=True)
+        for i, k in own[:least]
+    ]
+    nothing = [np.zeros((0, 4), np.float32)] * len(crops)
+    save_grid(out, crops, nothing, columns=least, cell=max(96, side))
+    return least
+
+
+def lesion_crop(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
+    """Return the square around a box of an image (c, *s) as (c, side, side); of a volume its middle plane.
+
+    What lies outside the image is black.
+    """
+    from PIL import Image
+
+    if image.ndim == 4:
+        depth = int((box[2] + box[5]) / 2)
+        image, box = image[:, min(depth, image.shape[1] - 1)], box[[0, 1, 3, 4]]
+    reach = 0.625 * float(max(box[2] - box[0], box[3] - box[1]))
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    corners = (x - reach, y - reach, x + reach, y + reach)
+    picture = Image.fromarray(as_picture(image))
+    part = picture.transform((side, side), Image.Transform.EXTENT, corners, Image.Resampling.BICUBIC)
+    return np.moveaxis(np.asarray(part), -1, 0)
 
 
 def _chosen(store: Store, split: str, images: int) -> np.ndarray:

@@ -71,7 +71,14 @@ def preview(
     ] = None,
     settings: options.Settings = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
-    images: Annotated[int, typer.Option(help="How many images.", min=1)] = 6,
+    images: Annotated[int | None, typer.Option(help="How many images; 6, or 12 crops.", min=1)] = None,
+    crops: Annotated[
+        int | None,
+        typer.Option(metavar="SIDE", help="Draw lesions alone, so many pixels wide (32 in Han et al.).", min=8),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(metavar="STORE", help="With --crops: rows of other stores below.")
+    ] = None,
     variants: Annotated[int, typer.Option(help="How many times each is changed.", min=1)] = 5,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
@@ -79,13 +86,22 @@ def preview(
 ) -> None:
     """Draw images with their boxes, of cubes three planes, and what classical augmentation makes of them.
 
-    Example: medaug store preview real.h5 --augment yolov3 --set rotate=20
+    Example: medaug store preview real.h5 --crops 32 --beside synthetic.h5
     """
+    from medaug_cli.errors import UsageError
+    from medaug_cli.preview import lesion_rows
     from medaug_cli.preview import preview as draw
     from medaug_cli.store import open_store
 
+    if crops is None and beside:
+        raise UsageError("--beside goes with --crops")
+    if crops is not None:
+        stores = [open_store(path) for path in (file, *(beside or ()))]
+        shown = lesion_rows(stores, out, crops, split, images or 12, overwrite)
+        console.answer({"out": str(out), "lesions": shown}, as_json, f"{out}: {shown} lesions of each store")
+        return
     shown = draw(
-        open_store(file), out, augment, options.parse_settings(settings), split, images, variants, seed, overwrite
+        open_store(file), out, augment, options.parse_settings(settings), split, images or 6, variants, seed, overwrite
     )
     console.answer({"out": str(out), "images": shown}, as_json, f"{out}: {shown} images of the {split} split")
 

@@ -23,6 +23,9 @@ def tsne(
         str, typer.Option(help="pixels, texture, network (of random weights), timm:NAME, or an installed extractor.")
     ] = "pixels",
     region: Annotated[Literal["image", "box"], typer.Option(help="Compare whole images or lesions.")] = "image",
+    colour: Annotated[
+        Literal["set", "class", "patient", "source"], typer.Option(help="What the colour of a dot says.")
+    ] = "set",
     most: Annotated[int, typer.Option("--max", help="Images of each store at most.", min=20)] = 1500,
     detector: Annotated[
         Path | None, typer.Option(help="A detector trained on real images: are the lesions where they were asked for?")
@@ -38,15 +41,17 @@ def tsne(
     """
     from medaug_cli.embedding import MapOptions, draw_map
 
-    report = draw_map(MapOptions(
-        real, synthetic, out, 3 if dims == "3" else 2, perplexity, features, region, most, seed,
-        detector, device, overwrite, console.say,
-    ))  # fmt: skip
+    asked = MapOptions(
+        real=real, synthetic=synthetic, out=out, dims=3 if dims == "3" else 2, perplexity=perplexity,
+        features=features, region=region, most=most, seed=seed, detector=detector, device=device,
+        overwrite=overwrite, announce=console.say, colour=colour,
+    )  # fmt: skip
+    report = draw_map(asked)
     if as_json:
         console.answer(report.model_dump(mode="json", exclude={"points"}), True, "")
         return
     _show(report)
-    console.say(f"{out} and {out.with_suffix('.json')}")
+    console.say(f"{out}, {out.with_suffix('.json')}, and {out.with_suffix('.html')}, where dots show their images")
 
 
 def _show(report: "MapReport") -> None:

@@ -89,6 +89,7 @@ class MapOptions:
     device: str = "auto"
     overwrite: bool = False
     announce: Callable[[str], None] = lambda sentence: None
+    colour: Literal["set", "class", "patient", "source"] = "set"
 
 
 @dataclass(frozen=True)

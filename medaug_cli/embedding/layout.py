@@ -14,6 +14,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_files, read_json, write_json
 from medaug_cli.locks import alone
 from medaug_cli.results import check_file, file_claimed
+from medaug_cli.store import Store
 
 SHOWN_PAIRS = 6
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -88,9 +89,59 @@ def _drawn(options: MapOptions) -> MapReport:
 
     with new_files(options.out) as folder:
         picture = folder / options.out.name
-        save_scatter(picture, report, numbers_table(report), _examples(sets.shown, places), _pairs(sets, report))
+        groups = groupings(sets.shown)
+        save_scatter(
+            picture,
+            report,
+            numbers_table(report),
+            _examples(sets.shown, places),
+            _pairs(sets, report),
+            None if options.colour == "set" else groups[options.colour],
+        )
         write_json(report_path(picture), report.model_dump(mode="json"))  # nulls too: the schema names them
+        page = _page(options, sets.shown, report, places, groups)
+        picture.with_suffix(".html").write_text(page, encoding="utf-8")
     return report
+
+
+def groupings(shown: Sequence[ImageSet]) -> dict[str, list[str]]:
+    """Return the group of every image by each way to colour the map: set, class, patient, source."""
+    found: dict[str, list[str]] = {"set": [], "class": [], "patient": [], "source": []}
+    for each in shown:
+        store = each.store
+        for i in each.indices:
+            found["set"].append(each.name)
+            found["class"].append(_class_of(store, int(i)))
+            found["patient"].append(str(store.patients[i]))
+            found["source"].append(str(store.sources[i]))
+    return found
+
+
+def _class_of(store: Store, index: int) -> str:
+    """Return the class of an image, else the label of its largest box."""
+    if store.classes[index] >= 0:
+        return store.class_names[int(store.classes[index])]
+    boxes, d = store.boxes[index], store.spec.dims
+    if not len(boxes):
+        return "no box"
+    return store.spec.label_names[int(store.labels[index][int((boxes[:, d:] - boxes[:, :d]).prod(1).argmax())])]
+
+
+def _page(
+    options: MapOptions, shown: Sequence[ImageSet], report: MapReport, places: np.ndarray, groups: dict[str, list[str]]
+) -> str:
+    from medaug_cli.figures.map_page import map_html
+
+    return map_html(
+        f"t-SNE of {options.features}",
+        f"{len(places):,} images, perplexity {report.perplexity:g}, trustworthiness {report.trustworthiness:.2f}. "
+        "Near dots look alike; distances between groups mean little.",
+        places,
+        [point.id for point in report.points],
+        groups,
+        options.colour,
+        (each.store.images[i] for each in shown for i in each.indices),
+    )
 
 
 def layout(features: np.ndarray, dims: int, perplexity: float, seed: int) -> tuple[np.ndarray, float, float]:

@@ -13,6 +13,7 @@ from medaug_cli.tables import Table
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 MARKERS = ("o", "^", "s", "D", "v", "P")
+LEGEND = 16  # entries of a legend; more would hide the map
 
 
 Example = tuple[str, np.ndarray, np.ndarray]  # set, place on the map, image
@@ -20,15 +21,29 @@ Pair = tuple[np.ndarray, np.ndarray, float]  # synthetic image, training image, 
 
 
 def save_scatter(
-    path: Path, report: Any, numbers: Table, examples: Sequence[Example], pairs: Mapping[str, list[Pair]]
+    path: Path,
+    report: Any,
+    numbers: Table,
+    examples: Sequence[Example],
+    pairs: Mapping[str, list[Pair]],
+    groups: Sequence[str] | None = None,
 ) -> None:
-    """Publish the map of an `embedding.MapReport` as PNG: a colour and a marker a set, its table, pictures, and
-    below the pairs of a synthetic image and its nearest training image that are most alike."""
+    """Publish the map of an `embedding.MapReport` as PNG: a marker a set, its table, pictures, and below the pairs of
+    a synthetic image and its nearest training image that are most alike.
+
+    The colour is the set's, or that of each point's group where `groups` names them.
+    """
     with drawing(size=10), new_file(path) as temporary:
-        _figure(report, numbers, examples, pairs).savefig(temporary, format="png")
+        _figure(report, numbers, examples, pairs, groups).savefig(temporary, format="png")
 
 
-def _figure(report: Any, numbers: Table, examples: Sequence[Example], pairs: Mapping[str, list[Pair]]) -> Any:
+def _figure(
+    report: Any,
+    numbers: Table,
+    examples: Sequence[Example],
+    pairs: Mapping[str, list[Pair]],
+    groups: Sequence[str] | None,
+) -> Any:
     from matplotlib.figure import Figure
 
     places: Mapping[str, np.ndarray] = _by_set(report)
@@ -36,16 +51,13 @@ def _figure(report: Any, numbers: Table, examples: Sequence[Example], pairs: Map
     figure = Figure(figsize=(11, 7.2 + len(pairs)), dpi=110, layout="constrained")
     grid = figure.add_gridspec(1 + len(pairs), 2, width_ratios=(3, 1.25), height_ratios=(7.2, *[1.0] * len(pairs)))
     axes: Any = figure.add_subplot(grid[0, 0], projection="3d" if dims == 3 else None)
-    named = []
-    for number, (name, at) in enumerate(places.items()):
-        drawn = axes.scatter(
-            *at.T, s=14, alpha=0.6, color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
-            linewidths=0,
-        )  # fmt: skip
-        named.append((f"{name} ({len(at):,})", drawn))
-    legend(axes, named, loc="best", frameon=True)
+    named = _dots(axes, places) if groups is None else _grouped_dots(axes, report, groups)
+    if len(named) <= LEGEND:
+        legend(axes, named, loc="best", frameon=True)
     axes.set_xticks([])
     axes.set_yticks([])
+    if dims == 3:
+        axes.set_zticks([])
     axes.set_title(
         f"t-SNE of {report.features}, perplexity {report.perplexity:g}, trustworthiness {report.trustworthiness:.2f}"
     )
@@ -54,6 +66,36 @@ def _figure(report: Any, numbers: Table, examples: Sequence[Example], pairs: Map
     for row, (name, own) in enumerate(pairs.items(), 1):
         _show_pairs(figure, grid[row, :], name, own, COLOURS[row % len(COLOURS)])
     return figure
+
+
+def _dots(axes: Any, places: Mapping[str, np.ndarray]) -> list[tuple[str, Any]]:
+    named = []
+    for number, (name, at) in enumerate(places.items()):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        drawn = axes.scatter(*at.T, s=14, alpha=0.6, color=colour, marker=marker, linewidths=0)
+        named.append((f"{name} ({len(at):,})", drawn))
+    return named
+
+
+def _grouped_dots(axes: Any, report: Any, groups: Sequence[str]) -> list[tuple[str, Any]]:
+    """Draw a colour a group and a marker a set."""
+    from matplotlib import colormaps
+
+    names, sets = sorted(set(groups)), list(dict.fromkeys(point.set for point in report.points))
+    wheel = colormaps["hsv"]
+    at = np.array([point.at for point in report.points])
+    named = []
+    for k, name in enumerate(names):
+        colour = COLOURS[k] if len(names) <= len(COLOURS) else wheel(k / len(names))
+        for number, own in enumerate(sets):
+            mine = [
+                i for i, point in enumerate(report.points) if groups[i] == name and point.set == own
+            ]
+            if mine:
+                marker = MARKERS[number % len(MARKERS)]
+                drawn = axes.scatter(*at[mine].T, s=16, alpha=0.6, color=colour, marker=marker, linewidths=0)
+                named.append((f"{name}, {own} ({len(mine):,})", drawn))
+    return named
 
 
 def _by_set(report: Any) -> dict[str, np.ndarray]:

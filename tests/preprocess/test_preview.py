@@ -103,3 +103,26 @@ def test_what_cannot_be_shown_is_said(tmp_path, real, tiny_plugins):
     with pytest.raises(BadInput, match="'nothing'"):
         preview(store, tmp_path / "x.png", split="nothing")
     assert not (tmp_path / "x.png").exists()
+
+
+def test_lesions_of_two_stores_in_rows(tmp_path):
+    from conftest import make_store
+    from PIL import Image
+
+    from medaug_cli.preview import lesion_crop, lesion_rows
+
+    first, second = (make_store(tmp_path / f"{name}.h5", seed=number) for number, name in enumerate("ab"))
+    assert lesion_rows([first, second], tmp_path / "rows.png", 32, count=5) == 5
+    with Image.open(tmp_path / "rows.png") as picture:
+        assert picture.size == (5 * 98 + 2, 2 * 98 + 2)
+    image = np.zeros((1, 40, 40), np.uint8)
+    image[0, 10:20, 12:20] = 200
+    crop = lesion_crop(image, np.array([12, 10, 20, 20], np.float32), 32)
+    assert crop.shape == (3, 32, 32)
+    assert crop[0, 16, 16] == 200
+    assert crop[0, 0, 0] == 0
+    inside = (crop[0] > 100).mean()
+    assert inside == pytest.approx(8 * 10 / 12.5**2, abs=0.05)
+    volume = np.zeros((1, 8, 40, 40), np.uint8)
+    volume[:, 4] = image
+    assert (lesion_crop(volume, np.array([12, 10, 3, 20, 20, 6], np.float32), 32) == crop).all()
