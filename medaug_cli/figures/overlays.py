@@ -2,8 +2,8 @@
 
 The first panel shows the annotated boxes. In a detector's panel: a true positive is solid green, a
 missed lesion dashed red with a cross beside it, a false positive thin blue; both kinds of detection
-carry a caption. An arrow points at a lesion that this detector found and another one missed. Nothing
-but outlines covers the tissue inside a lesion.
+carry a caption. An arrow points at a lesion that this detector found and another one missed, with a V beside it as in
+that figure. Nothing but outlines covers the tissue inside a lesion.
 """
 
 import functools
@@ -124,6 +124,7 @@ def _detector(pen, origin: tuple[int, int], truth: np.ndarray, view: View, facto
             _cross(pen, place)
         elif only:
             _arrow(pen, place, origin)
+            _vee(pen, place)
 
 
 def _title(pen, origin: tuple[int, int], text: str) -> None:
@@ -158,6 +159,12 @@ def _cross(pen, place: tuple[float, float, float, float], reach: float = 5) -> N
     x, y = place[2] + reach + 4, place[1] - reach - 1
     for slope in (-1, 1):
         pen.line((x - reach, y - slope * reach, x + reach, y + slope * reach), fill=MISSED, width=2)
+
+
+def _vee(pen, place: tuple[float, float, float, float], reach: float = 6) -> None:
+    """Draw a V beside the box's upper right corner, off the lesion."""
+    x, y = place[2] + reach + 4, place[1] - 1
+    pen.line((x - reach, y - 2 * reach, x, y, x + reach, y - 2 * reach), fill=ARROW, width=3, joint="curve")
 
 
 def _arrow(pen, place: tuple[float, float, float, float], origin: tuple[int, int], length: float = 34) -> None:

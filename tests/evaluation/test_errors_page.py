@@ -119,6 +119,19 @@ def test_boxes_fade_and_can_be_switched_off(page):
     assert page.locator("#percent").inner_text() == "30 %"
 
 
+def test_boxes_are_outlines_or_filled(page):
+    def background():
+        return page.locator(".card i").first.evaluate("box => getComputedStyle(box).backgroundColor")
+
+    plain = background()
+    page.locator("#fill").click()
+    assert page.locator("#fill").get_attribute("aria-pressed") == "true"
+    filled = background()
+    assert filled != plain
+    page.keyboard.press("f")
+    assert background() == plain
+
+
 def test_a_reader_needs_no_mouse(page):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
