@@ -206,7 +206,8 @@ def page(key: Key, report: TuringReport, judged: "Sequence[Judged]", say: Callab
     for title, ids in groups:
         content = _pictures(key, ids[:PICTURES], say) if ids else None
         if content is not None:
-            note = f"{len(ids)} image{'s' if len(ids) > 1 else ''}" + (f", {PICTURES} of them here" if len(ids) > PICTURES else "")
+            more = f", {PICTURES} of them here" if len(ids) > PICTURES else ""
+            note = f"{len(ids)} image{'s' if len(ids) > 1 else ''}{more}"
             figures.append({"title": title, "note": note, "kind": "", "type": "image/png", "content": content})
     return environment.get_template("task_page.html").render(
         title=f"{report.title} – the answers",

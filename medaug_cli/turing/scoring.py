@@ -64,7 +64,7 @@ def score_study(options: ScoreOptions) -> TuringReport:
         folder_claimed(options.out, SCORE, options.overwrite, reads) as place,
         new_folder(place, SCORE) as work,
     ):
-        write_json(work / "turing.json", report)
+        write_json(work / "turing.json", report.model_dump(mode="json"))  # nulls too: the schema names them
         publish_text(work / "turing.csv", rows_csv(key, judged))
         publish_text(work / "turing.html", page(key, report, judged, options.say))
     return report
