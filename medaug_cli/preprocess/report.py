@@ -111,6 +111,15 @@ class PreprocessReport(Strict):
             rows.append((split, len(own), len({each.patient for each in own}), sum(each.boxes for each in own)))
         return rows
 
+    def cases(self) -> list[tuple[str, str]]:
+        """Return (image, what was done and why) of each annotation that is not used as it is."""
+        return [
+            (each.id, f"{done}: {text}")
+            for each in self.slices
+            for done, texts in (("dropped", each.dropped_boxes), ("repaired", each.repaired))
+            for text in texts
+        ]
+
     def reasons(self) -> list[tuple[str, int]]:
         """Return why slices were flagged or left out, in words without their numbers, and how often, most first."""
         counted: Counter[str] = Counter()
@@ -176,6 +185,7 @@ def page(report: PreprocessReport) -> str:
     pictures = [each for each in report.slices if each.picture]
     shown = sorted(pictures, key=lambda each: not each.flagged)  # the doubtful ones first
     out = [each for each in report.slices if each.state != "kept"]
+    cases = report.cases()
     return (
         Environment(autoescape=True)
         .from_string(template)
@@ -184,6 +194,8 @@ def page(report: PreprocessReport) -> str:
             shown=shown[: SHOWN + EXAMPLES],
             out=out[:LISTED],
             more=len(out) - LISTED,
+            cases=cases[:LISTED],
+            more_cases=len(cases) - LISTED,
             flagged=sum(each.flagged for each in report.slices),
             sides=box_sides(report),
         )
