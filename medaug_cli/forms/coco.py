@@ -74,7 +74,7 @@ def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation], n
             found.setdefault(key, Annotation())
         image = images[key]
         item = found[str(image["file_name"])]
-        if row.get("iscrowd"):
+        if int(row.get("iscrowd") or 0):
             item.notes.append(Note(CROWD, place, lost=True))
             continue
         box = _box(place, row)
@@ -105,7 +105,9 @@ def _box(place: str, row: dict[str, Any]) -> tuple[float, ...]:
         return corners(numbers(place, bbox), "xywh")
     if isinstance(outline, dict):
         return _box_of_runs(place, outline)
-    polygons = outline if isinstance(outline[0], list) else [outline]
+    polygons = [polygon for polygon in (outline if isinstance(outline[0], list) else [outline]) if polygon]
+    if not polygons:
+        raise BadInput(f"{place}: neither a bbox nor a segmentation says where the box is")
     flat = [numbers(place, polygon, len(polygon)) for polygon in polygons]
     points = [pair for polygon in flat for pair in zip(polygon[::2], polygon[1::2], strict=True)]
     return around(points)

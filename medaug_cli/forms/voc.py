@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from medaug_cli.boxes import ImageBoxes
 from medaug_cli.errors import BadInput
-from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.coordinates import around, number, numbers
 from medaug_cli.forms.form import File, Form, Layout, Marks, label_of, refuse_deep
 from medaug_cli.forms.policy import add_box
@@ -25,8 +25,6 @@ def _read(marks: Marks) -> dict[str, Annotation]:
     for file in marks.files:
         tree = parse_xml(file.path)
         item = Annotation(size=_size(tree), also=(tree.findtext("filename") or "").strip() or None)
-        if tree.find("size") is not None and item.size is None:
-            item.notes.append(Note("a <size> of no pixels, passed over", str(file.path)))
         for n, thing in enumerate(tree.iter("object"), 1):
             place = f"{file.path}, object {n}"
             label = (thing.findtext("name") or "").strip() or "lesion"

@@ -135,7 +135,7 @@ def _yaml_names(file: Path, must: bool) -> tuple[Mapping[int, str], bool] | None
         names = value["names"] or ()
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         return {int(k): str(v).strip() for k, v in pairs}, "kpt_shape" in value
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, BadInput, KeyError, TypeError, ValueError, AttributeError) as error:
         if must:
             raise BadInput(f"{file} names no classes ({type(error).__name__})") from error
         return None

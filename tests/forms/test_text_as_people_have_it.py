@@ -49,6 +49,8 @@ OF_COCO = {
     "an outline that is no list of lists": {"bbox": [], "segmentation": OUTLINE},
     "run lengths": {"bbox": [], "segmentation": {"size": [60, 80], "counts": RUNS}},
     "packed run lengths": {"bbox": [], "segmentation": {"size": [60, 80], "counts": "b^l2"}},
+    "an empty part of an outline": {"bbox": [], "segmentation": [[], OUTLINE]},
+    "no crowd, as text": {"iscrowd": "0"},
     "numbers that are text": {"bbox": ["50", "10", "16.0", "14"]},
 }
 
@@ -152,6 +154,8 @@ POLYGON = " ".join(str(v) for x, y in ((50, 10), (66, 10), (66, 24), (50, 24)) f
 FOLDERS = {
     "names two folders up": ({"ds/data.yaml": YAML, "ds/train/labels/a.txt": yolo()}, "ds/train/labels", TUMOR),
     "names in a YAML of another name": ({"ds/brain.yaml": YAML, "ds/labels/a.txt": yolo()}, "ds/labels", TUMOR),
+    "a YAML of another purpose above": ({"ds/env.yaml": b"\xff\xfe", "ds/a.yml": "names: {a: b}", "ds/data.yaml": YAML,
+                                         "ds/labels/a.txt": yolo()}, "ds/labels", TUMOR),
     "names as a table": ({"ds/data.yaml": "names:\n  0: tumor\n", "ds/a.txt": yolo()}, "ds", TUMOR),
     "obj.names": ({"ds/obj.names": "tumor\r\ncyst\r\n", "ds/obj_train_data/a.txt": yolo()}, "ds/obj_train_data", TUMOR),
     "classes.txt below": ({"ds/labels/classes.txt": "tumor\n", "ds/labels/a.txt": yolo()}, "ds", TUMOR),
@@ -232,6 +236,7 @@ REFUSED = {
                                  r"m\.json looks like COCO JSON, but it has no annotations"),
     "an image id that is unknown": ({"m.json": coco(["p1/1.png"], image_id=9)}, "m.json", "annotation 0: image_id 9"),
     "neither bbox nor outline": ({"m.json": coco(["p1/1.png"], bbox=None)}, "m.json", "annotation 0: neither"),
+    "an outline of nothing": ({"m.json": coco(["p1/1.png"], bbox=None, segmentation=[[]])}, "m.json", "neither"),
     "a project of VIA 3": ({"m.json": {"project": {}, "metadata": {}, "file": {}, "view": {}}}, "m.json", "VIA 3"),
     "a video of CVAT": ({"m.xml": "<annotations><track/></annotations>"}, "m.xml", "videos"),
     "a brush of Label Studio": ({"m.json": [{"data": {"image": "/x/p1/1.png"}, "annotations": [{"result": [
