@@ -47,9 +47,9 @@ class Reader(Protocol):
 
     `capabilities.dims` is (2,) for pictures, (3,) for volumes, and (2, 3) where `group` says which is which. Four
     methods are optional: `claims(path) -> bool` knows by its content a file that no suffix gives away,
-    `flat(path) -> bool` a picture among volumes,
-    `group(files, root, say) -> list[ScanFiles]` puts together the files of each scan where that is not one file, and
-    `read_labels(files) -> StoredImage` reads a mask, where its values are not those of the picture, as with a palette.
+    `flat(path) -> bool` a picture among volumes, `group(files, root, say) -> list[ScanFiles]` puts together the files
+    of each scan where that is not one file, and `read_labels(files) -> StoredImage` reads a mask, where its values are
+    not those of the picture, as with a palette. A setting `max_pixels`, where there is one, is what --max-pixels says.
     """
 
     capabilities: ClassVar[Any]  # a Capabilities

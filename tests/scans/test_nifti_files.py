@@ -131,3 +131,12 @@ def test_a_sform_that_is_sheared_is_refused_unless_there_is_a_qform(tmp_path):
     found = read_stored((write_nifti(tmp_path / "c1.nii", VALUES, affine=sheared(0.05), codes=(1, 2)),))
     assert found.grid.direction == (-1, 0, 0, 0, -1, 0, 0, 0, 1)
     assert "its qform is used" in found.notes[0]
+
+
+@pytest.mark.parametrize(("version", "place", "width"), [(1, 108, 4), (2, 168, 8)])
+def test_voxels_follow_the_header_where_it_does_not_say_where_they_begin(tmp_path, version, place, width):
+    path = write_nifti(tmp_path / "c1.nii", VALUES, version=version)
+    content = bytearray(path.read_bytes())
+    content[place : place + width] = bytes(width)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_stored((path,)).image[0], VALUES)

@@ -137,6 +137,7 @@ def _header(path: Path, file: BinaryIO) -> _Header:
         raise damaged(path, f"its shape {shape} of {axes} axes is none")
     if not all(math.isfinite(width) and 0 < abs(width) < REACH for width in fields["pixdim"][1 : min(axes, 3) + 1]):
         raise damaged(path, f"its voxels are {fields['pixdim'][1:4]} mm wide")
+    start = start or size + 4  # as others take what a writer left empty
     if not (math.isfinite(start) and size <= start < 1 << 30 and start == int(start)):
         raise damaged(path, f"its voxels are said to begin at byte {start}")
     file.read(int(start) - size)
