@@ -36,7 +36,7 @@ def evaluate(
     ] = None,
     threshold: Annotated[float, typer.Option(help="Score from which Table 1 counts a detection.")] = 0.001,
     resamples: Annotated[int, typer.Option(help="Resamples of the patients behind each interval.", min=100)] = 2000,
-    overlays: Annotated[int, typer.Option(help="How many overlay pictures to draw.", min=0)] = 12,
+    overlays: Annotated[str, typer.Option(help="How many overlay pictures to draw, or all.")] = "12",
     write: Annotated[
         list[str] | None, typer.Option(help="Also write detections as csv or yolo; repeat for both.")
     ] = None,
@@ -67,7 +67,7 @@ def evaluate(
         return
     ious = tuple(dict.fromkeys(iou or ((ANY_IOU,) if rule in BY_DISTANCE else (0.5, 0.25))))
     how = Analysis(ious, threshold, resamples, seed, truth is not None, rule, _edges(sizes))
-    request = Request(out, how, overlays, note, overwrite, tuple(write or ()), console.say)
+    request = Request(out, how, _count(overlays), note, overwrite, tuple(write or ()), console.say)
     if truth is not None:
         if store is not None or not detections:
             raise UsageError("--truth goes with --detections FILE, and without a store")
@@ -86,6 +86,17 @@ def evaluate(
     else:
         _show(metrics)
     console.say(f"{out}: metrics.json, table.md, froc.svg, evaluation.html, errors.html, detections, overlays")
+
+
+def _count(overlays: str) -> int | None:
+    """Return how many overlays are asked for, None for all."""
+    from medaug_cli.errors import UsageError
+
+    if overlays == "all":
+        return None
+    if not overlays.isdecimal():
+        raise UsageError(f"--overlays {overlays}: expected a number, or all")
+    return int(overlays)
 
 
 def _edges(sizes: str | None) -> tuple[float, ...] | None:

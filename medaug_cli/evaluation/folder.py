@@ -30,6 +30,7 @@ from medaug_cli.results import Kind, check_folder, folder_claimed, new_folder
 from medaug_cli.tables import as_csv
 
 METRICS = "metrics.json"
+SHOWN = 48  # overlays on the page; the folder holds all that are asked for
 COCO = "coco"  # the form that detections are always written in
 Size = Callable[[int], tuple[int, int] | None]  # image index -> width, height
 
@@ -59,7 +60,7 @@ class Request:
 
     out: Path
     how: Analysis = field(default_factory=Analysis)
-    overlays: int = 12
+    overlays: int | None = 12  # None: every image
     note: str | None = None
     overwrite: bool = False
     write: tuple[str, ...] = ()  # forms of the detections besides COCO's
@@ -177,9 +178,10 @@ def _write_pictures(work: Path, request: Request, evidence: Evidence, findings: 
         whose = f", patient {evidence.data.patients[index]}" if evidence.resampled == "patients" else ""
         pictures.append((names[index] + whose, target.getvalue()))
         publish_bytes(work / "overlays" / f"{index:05d}-{safe_id(Path(names[index]).stem)}.png", target.getvalue())
+    shown = pictures[:SHOWN]
     note = OVERLAY_NOTE.format(hit=hit_words(metrics.rule, next(iter(metrics.rows[0].iou))))
     publish_text(work / "errors.html", gallery_html(evidence, findings))
-    publish_text(work / "evaluation.html", evaluation_html(metrics, svg, pictures, note))
+    publish_text(work / "evaluation.html", evaluation_html(metrics, svg, shown, note))
 
 
 def file_names(names: Mapping[str, Any]) -> dict[str, str]:

@@ -25,10 +25,11 @@ OVERLAY_NOTE = (
 
 
 def overlay_pictures(
-    evidence: Evidence, findings: Findings, count: int, say: Callable[[str], None]
+    evidence: Evidence, findings: Findings, count: int | None, say: Callable[[str], None]
 ) -> Iterator[tuple[int, Any]]:
     """Yield (image index, PIL picture) of the chosen images that can be seen."""
     iou = float(next(iter(findings.metrics.rows[0].iou)))
+    count = len(evidence.data) if count is None else count
     some = False
     for each in overlays({name: each[0] for name, each in findings.systems.items()}, iou, evidence.picture, count):
         some = True

@@ -428,6 +428,17 @@ def test_a_picture_outside_the_folder_is_not_read(files, evaluate):
     assert not list((files / "evaluation/overlays").iterdir())
 
 
+def test_overlays_of_all_images(files, evaluate):
+    pictures_of(files)
+    arguments = ("--truth", "truth.json", "--detections", "good.json", "--images", ".")
+    code, *_ = evaluate(*arguments, "--overlays", "all")
+    assert code == 0
+    assert len(list((files / "evaluation/overlays").iterdir())) == 6
+    code, _, said = evaluate(*arguments, "--overlays", "some", "--overwrite")
+    assert code == 2
+    assert "expected a number, or all" in said
+
+
 def test_overlays_take_patients_in_turn_and_disagreement_first(files):
     data = read_truth(files / "truth.json")
     found = [read_detections(files / f"{name}.json", data)[0] for name in ("good", "poor")]
