@@ -27,11 +27,16 @@ def export(
     if (folder / "generator.json").is_file():
         if form is not None:
             raise UsageError(f"--format {form} is a detector's, and {folder} holds a generator")
-        said = export_generator(folder, out or folder.with_name(f"{folder.name}-shared"), overwrite)
+        said = export_generator(folder, out or _beside(folder, "shared"), overwrite)
     else:
         form = form or "onnx"
-        said = export_detector(folder, form, out or folder.with_name(f"{folder.name}-{form}"), overwrite)
+        said = export_detector(folder, form, out or _beside(folder, form), overwrite)
     text = f"{said['out']}: {', '.join(said['files'])}"
     if "differences" in said:
         text += "; ONNX Runtime agrees within " + " and ".join(f"{v:.2g} ({k})" for k, v in said["differences"].items())
     console.answer(said, as_json, text)
+
+
+def _beside(folder: Path, word: str) -> Path:
+    whole = folder if folder.name not in ("", "..") else folder.resolve()
+    return whole.with_name(f"{whole.name}-{word.replace('/', '-')}")

@@ -165,11 +165,11 @@ def open_store(path: Path) -> Store:
     """Open a store; raise BadInput if it is no store, is damaged, or reaches outside its own file."""
     import h5py
 
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder; expected a store (.h5)")
     finish_publishing(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist")
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder, a store (.h5) is wanted")
     check_seal(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
