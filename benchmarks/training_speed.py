@@ -63,11 +63,11 @@ def plainly(plain: bool) -> Iterator[None]:
         if plain:  # the names below are looked up as they are used
             stack.enter_context(patch.object(torch, "channels_last", torch.contiguous_format))
             stack.enter_context(patch.object(torch.optim, "Adam", plain_adam))
-            stack.enter_context(patch("boxgan.training.Adam", plain_adam, create=True))
+            stack.enter_context(patch("medaug_plugins.boxgan.training.Adam", plain_adam, create=True))
             pool = lambda x, times=1: F.avg_pool2d(x, 2**times) if times else x  # noqa: E731
             stack.enter_context(patch.object(cpggan.networks, "shrink", pool))
-            for reals in (cpggan.reals, boxgan.reals):
-                stack.enter_context(patch.object(reals, "KEPT_NUMBERS", 0))
+            for dataset in (cpggan.dataset, boxgan.dataset):
+                stack.enter_context(patch.object(dataset, "KEPT_NUMBERS", 0))
         yield
 
 
@@ -97,7 +97,7 @@ class Version:
     def _step(self) -> int:
         if self.name == "boxgan":
             self.training.step(self.images)
-            return self.training.recipe.batch
+            return self.training.settings.batch
         return self.training.step(self.images, self.stage)[0]
 
 

@@ -18,6 +18,7 @@ from medaug_cli.plugin_scans import Grid, Reader, ScanFiles, StoredImage
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 __all__ = [
     "API_VERSION",
@@ -29,6 +30,8 @@ __all__ = [
     "Detector",
     "Drawn",
     "Examples",
+    "ExportedFiles",
+    "ExportedGraph",
     "Extracted",
     "Featured",
     "Generator",
@@ -37,6 +40,7 @@ __all__ = [
     "MedaugError",
     "MissingPlugin",
     "Plane",
+    "Previewed",
     "Reader",
     "Run",
     "ScanFiles",
@@ -225,12 +229,37 @@ class Detector(Protocol):
         """
         ...
 
-    # Optional:
-    # augmented(images (b, c, *s), boxes, labels, seed) -> the three as a step of `fit` might see them: a preview
-    # As `capabilities.exports` says:
-    # graph() -> a torch.nn.Module from images (b, c, *s) to boxes (b, n, 2*d) and scores (b, n, k), before the
-    #   suppression that the setting `nms` describes
-    # files(form) -> {name: bytes}, the detector in a form of its own
+
+@runtime_checkable
+class Previewed(Protocol):
+    """A detector that shows how it augments."""
+
+    def augmented(
+        self, images: np.ndarray, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], seed: int
+    ) -> tuple[np.ndarray, Sequence[np.ndarray], Sequence[np.ndarray]]:
+        """Return images (b, c, *s), their boxes and labels as a step of `fit` might see them."""
+        ...
+
+
+@runtime_checkable
+class ExportedGraph(Protocol):
+    """A detector whose `capabilities.exports` names "onnx"."""
+
+    def graph(self) -> "Module":
+        """Return a module from images (b, c, *s) to boxes (b, n, 2*d) and scores (b, n, k).
+
+        It ends before the suppression that the setting `nms` describes.
+        """
+        ...
+
+
+@runtime_checkable
+class ExportedFiles(Protocol):
+    """A detector whose `capabilities.exports` names forms of its own."""
+
+    def files(self, form: str) -> Mapping[str, bytes]:
+        """Return the detector in a form, name -> content of each file."""
+        ...
 
 
 @runtime_checkable

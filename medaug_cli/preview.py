@@ -10,7 +10,7 @@ from medaug_cli import registry
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.figures.grid import as_picture, save_grid
 from medaug_cli.figures.planes import planes
-from medaug_cli.plugin import image_seed
+from medaug_cli.plugin import Previewed, image_seed
 from medaug_cli.results import check_file
 from medaug_cli.runs import check_capable
 from medaug_cli.store import Store
@@ -102,7 +102,7 @@ def _augmented(
     store: Store, chosen: np.ndarray, detector: str, settings: Mapping[str, Any], variants: int, seed: int
 ) -> Shown:
     plugin = registry.build("detector", detector, settings)
-    if not hasattr(plugin, "augmented"):
+    if not isinstance(plugin, Previewed):
         raise UsageError(f"--augment {detector}: it does not say how it changes the images that it trains on")
     pixels, shown = store.read(chosen), Shown([], [])
     known = [store.boxes[i] for i in chosen], [store.labels[i] for i in chosen]

@@ -60,8 +60,7 @@ def check_detector(name: str, metadata: DetectorMetadata, store: Store, indices:
 
 
 def _metadata_file(folder: Path, kind: str) -> Path:
-    unfinished = folder.with_name(f"{folder.name}.parts")
-    if not folder.exists() and unfinished.exists():
+    if not folder.exists() and (unfinished := folder.with_name(f"{folder.name}.parts")).exists():
         raise BadInput(f"{folder} is not finished, its training stands in {unfinished}; go on with it by --resume")
     if not (folder / f"{kind}.json").is_file():
         raise BadInput(f"{folder} holds no trained {kind} ({kind}.json is missing)")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from medaug_cli.plugin import Detections, ImageSpec
+from medaug_cli.plugin import Detections, ImageSpec, Previewed
 from medaug_cli.testing.checking import Checks, Result, require
 from medaug_cli.testing.contract import (
     Subject,
@@ -128,7 +128,7 @@ def _batches(plugin: Any, data: ConstructedExamples) -> str:
 
 
 def _augmented(plugin: Any, data: ConstructedExamples) -> str:
-    if not hasattr(plugin, "augmented"):
+    if not isinstance(plugin, Previewed):
         return "it does not say how it changes the images that it trains on"
     images = np.stack(list(data.images))
     first, again = (plugin.augmented(images.copy(), list(data.boxes), list(data.labels), 1) for _ in range(2))

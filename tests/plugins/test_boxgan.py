@@ -12,22 +12,22 @@ from slices import ShortRun, Slices
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, box_map
 from medaug_plugins.boxgan import BoxGAN
 from medaug_plugins.boxgan.augment import Augmentation, change, move
+from medaug_plugins.boxgan.dataset import RealImages, draw_condition, halo
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, pyramid, regions
-from medaug_plugins.boxgan.reals import Reals, draw_condition, halo
-from medaug_plugins.boxgan.training import Chance, Recipe, Training, finding_loss, r1_penalty, spread
+from medaug_plugins.boxgan.training import StepRandomness, Training, localisation_loss, r1_penalty, spread
 from medaug_plugins.layers import draw_weights
 
 SMALL: dict[str, Any] = {"latent": 8, "base": 64, "max_maps": 8, "embedding": 4, "batch": 4, "r1_every": 2}
-
-
-
-
 
 
 def fitted(data: Slices, run: ShortRun | None = None, **changed: Any) -> BoxGAN:
     gan = BoxGAN(**{**SMALL, **changed})
     gan.fit(data, run or ShortRun(24))
     return gan
+
+
+def sized(side: int, **changed: Any) -> Architecture:
+    return Architecture(BoxGAN(**{**SMALL, **changed}), ImageSpec(1, (side, side), ("lesion",)))
 
 
 def same(first: Any, second: Any) -> bool:
@@ -83,7 +83,7 @@ def test_a_lesion_is_told_as_a_box_a_soft_spot_or_its_mask():
 @given(seed=st.integers(0, 2**31), height=st.sampled_from([16, 32]), flip=st.booleans())
 def test_augmentation_moves_image_and_boxes_together(seed, height, flip):
     generator = torch.Generator().manual_seed(seed)
-    augmentation = Augmentation(1.0, flip, shift=0.12, zoom=0.2, intensity=0, contrast=0)
+    augmentation = Augmentation(share=1.0, flip=flip, shift=0.12, zoom=0.2)
     boxes = np.array([[3, 4, 9, 11]], np.float32)
     maps = torch.from_numpy(box_map(boxes, (height, 16)))[None, None].repeat(5, 1, 1, 1)
     moves, tones = augmentation.draw_moves(5, generator), augmentation.draw_tones(5, generator)
@@ -94,7 +94,7 @@ def test_augmentation_moves_image_and_boxes_together(seed, height, flip):
 
 def test_augmenting_shifts_are_whole_pixels():
     images = torch.rand(8, 1, 16, 32)
-    moves = Augmentation(share=1.0, shift=0.2, zoom=0.0).draw_moves(8, torch.Generator().manual_seed(0))
+    moves = Augmentation(share=1.0, flip=True, shift=0.2, zoom=0.0).draw_moves(8, torch.Generator().manual_seed(0))
     moved, _ = change(images, torch.zeros(8, 1, 16, 32), moves, torch.tensor([[1.0, 0.0]]).expand(8, 2))
     for before, after in zip(images, moved, strict=True):
         nearest = (after.flatten()[:, None] - before.flatten()[None]).abs().amin(1)
@@ -112,7 +112,7 @@ def test_a_move_of_whole_pixels_is_exact():
 
 def test_intensity_changes_leave_the_boxes_alone():
     generator = torch.Generator().manual_seed(0)
-    augmentation = Augmentation(1.0, False, shift=0, zoom=0, intensity=0.1, contrast=0.2)
+    augmentation = Augmentation(share=1.0, flip=False, shift=0, zoom=0, intensity=0.1, contrast=0.2)
     images, maps = noise(6, 1, 16, 16), noise(6, 2, 16, 16, seed=2)
     changed, kept = change(images, maps, augmentation.draw_moves(6, generator), augmentation.draw_tones(6, generator))
     assert torch.allclose(kept, maps, atol=1e-5)
@@ -122,7 +122,7 @@ def test_intensity_changes_leave_the_boxes_alone():
 def test_augmentation_is_differentiable():
     generator = torch.Generator().manual_seed(0)
     images = noise(2, 1, 16, 16).requires_grad_()
-    augmentation = Augmentation(1.0)
+    augmentation = Augmentation(share=1.0, flip=True, shift=0.1, zoom=0.1, intensity=0.1, contrast=0.2)
     changed, _ = change(
         images, noise(2, 1, 16, 16), augmentation.draw_moves(2, generator), augmentation.draw_tones(2, generator)
     )
@@ -143,8 +143,8 @@ def test_r1_of_a_linear_discriminator_is_its_squared_norm():
 
 def test_boxes_that_are_found_cost_less_than_missed_ones():
     asked = draw_condition(Condition((32, 32), np.array([[4, 4, 14, 12]], np.float32), np.zeros(1, int)), 1)[None]
-    right = finding_loss((asked[:, :1] * 2 - 1) * 8, asked)
-    wrong = finding_loss((asked[:, :1].flip(3) * 2 - 1) * 8, asked)
+    right = localisation_loss((asked[:, :1] * 2 - 1) * 8, asked)
+    wrong = localisation_loss((asked[:, :1].flip(3) * 2 - 1) * 8, asked)
     assert right < 0.05
     assert wrong > 1
 
@@ -156,17 +156,15 @@ def test_spread_is_the_standard_deviation_of_coarse_pixels():
 
 
 def test_the_full_size_sees_no_edge_of_a_box():
-    size = Architecture(1, (32, 32), 1, latent=8, base=64, max_maps=8)
-    network = Generator(size)
+    network = Generator(sized(32))
     assert [layer.seen for layer in network.rising] == [2, 2, 1]
 
 
 def test_a_wrong_box_changes_the_agreement_and_nothing_else():
-    size = Architecture(1, (16, 16), 1, 8, 64, 8, 4)
-    network = Discriminator(size)
+    network = Discriminator(sized(16))
     draw_weights(network, torch.Generator().manual_seed(0))
     seen = network(noise(4, 1, 16, 16))
-    maps = Reals(Slices(), "cpu").conditions(np.arange(4))
+    maps = RealImages(Slices(), "cpu").conditions(np.arange(4))
     right, wrong = network.agreement(seen, maps), network.agreement(seen, maps.roll(1, 0))
     assert right.shape == seen.score.shape == (4,)
     assert not torch.allclose(right, wrong)
@@ -189,7 +187,7 @@ def test_a_crop_is_pooled_by_its_quarters_and_ring_whatever_its_size():
 
 
 def test_a_lesion_is_scored_by_its_surroundings_alone():
-    network = Discriminator(Architecture(1, (32, 32), 1, 8, 64, 8, 4, cropping=True))
+    network = Discriminator(sized(32, crop=1.0))
     draw_weights(network, torch.Generator().manual_seed(0))
     image = noise(1, 1, 32, 32).repeat(2, 1, 1, 1)
     image[1, :, 26:, 26:] += 3  # far from the box
@@ -205,30 +203,28 @@ def test_a_lesion_is_scored_by_its_surroundings_alone():
 
 def test_augmentation_grows_while_real_images_are_told_with_certainty():
     data = Slices()
-    recipe = Recipe(batch=4, target=0.6, augmentation=Augmentation(0.2))
-    training = Training(BoxGAN(**SMALL).architecture(data.spec), recipe, Reals(data, "cpu"), ShortRun(40))
+    training = Training(sized(16, target=0.6, augment=0.2), RealImages(data, "cpu"), ShortRun(40))
     for _ in range(100):
         training._steer(torch.ones(4))
     grown = training.augment
     for _ in range(400):
         training._steer(-torch.ones(4))
     assert grown > 0.2 > training.augment >= 0
-    fixed = Training(training.size, Recipe(batch=4), Reals(data, "cpu"), ShortRun(40))
+    fixed = Training(sized(16), RealImages(data, "cpu"), ShortRun(40))
     fixed._steer(torch.ones(4))
-    assert fixed.augment == Augmentation().share
+    assert fixed.augment == BoxGAN().augment
 
 
 @pytest.mark.parametrize(("anneal", "done", "share"), [(0.5, 20, 1.0), (0.5, 30, 0.5), (0.5, 36, 0.2), (0.0, 36, 1.0)])
 def test_the_step_size_falls_at_the_end_of_the_run(anneal, done, share):
-    data, recipe = Slices(), Recipe(batch=4, lr=0.01, anneal=anneal)
-    training = Training(BoxGAN(**SMALL).architecture(data.spec), recipe, Reals(data, "cpu"), ShortRun(40))
+    training = Training(sized(16, lr=0.01, anneal=anneal), RealImages(Slices(), "cpu"), ShortRun(40))
     training.step(done)
     for optimiser in (training.generator_optimiser, training.discriminator_optimiser):
         assert optimiser.param_groups[0]["lr"] == pytest.approx(0.01 * share)
 
 
 def test_a_pyramid_keeps_the_area_of_a_box():
-    maps = Reals(Slices(), "cpu").conditions(np.arange(4))
+    maps = RealImages(Slices(), "cpu").conditions(np.arange(4))
     assert [len(level[0, 0]) for level in pyramid(maps, 2)] == [4, 8, 16]
     for level in pyramid(maps, 2):
         torch.testing.assert_close(level.mean((2, 3)), maps.mean((2, 3)))
@@ -337,9 +333,7 @@ def test_what_it_cannot_train_on_is_refused():
 
 
 def test_the_average_lags_behind_the_generator():
-    data = Slices()
-    recipe = Recipe(batch=4, ema_kimg=1.0, ema_ramp=0.05)
-    training = Training(BoxGAN(**SMALL).architecture(data.spec), recipe, Reals(data, "cpu"), ShortRun(40))
+    training = Training(sized(16, ema_kimg=1.0, ema_ramp=0.05), RealImages(Slices(), "cpu"), ShortRun(40))
     before = training.average.state_dict()["dense.weight"].clone()
     training.step(0)
     after, now = training.average.state_dict()["dense.weight"], training.generator.state_dict()["dense.weight"]
@@ -348,17 +342,17 @@ def test_the_average_lags_behind_the_generator():
 
 
 def test_the_randomness_of_a_step_depends_on_seed_and_images_done():
-    size = Architecture(1, (16, 16))
-    draws = [Chance(seed, done, "cpu").noise(size, 2)[0] for seed, done in ((1, 16), (1, 16), (1, 32), (2, 16))]
+    steps = ((1, 16), (1, 16), (1, 32), (2, 16))  # seed, images done
+    draws = [StepRandomness(seed, done, "cpu").noise(sized(16), 2)[0] for seed, done in steps]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[3])
 
 
-def test_it_learns_where_its_boxes_are():
+def test_it_learns_where_its_boxes_are(training_seed):
     data = Slices(count=48, side=5)
     gan = BoxGAN(latent=8, base=128, max_maps=16, embedding=8, batch=16)
-    gan.fit(data, ShortRun(16 * 150))
+    gan.fit(data, ShortRun(16 * 150, seed=3 + training_seed))
     corners = [(1, 1), (10, 2), (2, 10), (9, 9), (5, 6), (8, 4)]
     asked = [np.array([[x, y, x + 5, y + 5]], np.float32) for x, y in corners]
     conditions = [Condition((16, 16), boxes, np.zeros(1, np.int64)) for boxes in asked]

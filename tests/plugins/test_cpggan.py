@@ -18,6 +18,7 @@ from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, Usage
 from medaug_cli.runs import GeneratorMetadata, RunOptions, load_generator, train_generator
 from medaug_plugins.cpggan import CPGGAN, PGGAN, ClassPGGAN, training
 from medaug_plugins.cpggan.conditions import draw_map as draw_condition
+from medaug_plugins.cpggan.dataset import RealImages
 from medaug_plugins.cpggan.networks import (
     Architecture,
     Discriminator,
@@ -25,9 +26,9 @@ from medaug_plugins.cpggan.networks import (
     double,
     shrink,
 )
-from medaug_plugins.cpggan.reals import Reals
 from medaug_plugins.cpggan.schedule import Schedule, phase, read_batches
-from medaug_plugins.cpggan.training import Chance, Recipe, Training, gradient_penalty
+from medaug_plugins.cpggan.settings import Settings
+from medaug_plugins.cpggan.training import StepRandomness, Training, gradient_penalty
 from medaug_plugins.layers import (
     EqualizedConv,
     EqualizedDense,
@@ -341,18 +342,18 @@ def test_penalty_takes_the_gradient_of_the_image_alone():
 def make_training(run: ShortRun | None = None, data: Slices | None = None, **recipe: Any) -> Training:
     data, run = data or Slices(), run or ShortRun(1000)
     size = Architecture(1, data.spatial, 8, 64, 8)
-    return Training(size, Recipe(**recipe), Reals(data, size.levels, "cpu"), run)
+    return Training(size, Settings(**recipe), RealImages(data, size.levels, "cpu"), run)
 
 
 def test_losses_are_those_of_the_paper():
     made, stage = make_training(), Schedule(16, {4: 8}).at_lod(0.5)
     losses = make_training().step(0, stage)[1]
-    chance = Chance(3, 0, "cpu")
-    indices = chance.indices(made.reals.data.weights, 8)
-    made.reals.turn_to(2)
+    chance = StepRandomness(3, 0, "cpu")
+    indices = chance.indices(made.data.examples.weights, 8)
+    made.data.turn_to(2)
     real, maps, latents = (
-        made.reals.batch(indices, 0.5),
-        made.reals.condition_maps(indices),
+        made.data.batch(indices, 0.5),
+        made.data.condition_maps(indices),
         chance.noise("normal", 8, 8),
     )
     fake = made.generator(latents, maps, 2, 0.5).detach()
@@ -386,10 +387,10 @@ def test_adam_is_the_papers_and_starts_afresh_at_every_change():
     ages = []
     for lod in (2.0, 2.0, 1.5, 1.25, 1.0, 1.0):
         made.step(0, schedule.at_lod(lod))
-        ages.append({int(v["step"]) for v in made.descents["discriminator"].adam.state.values()})
+        ages.append({int(v["step"]) for v in made.optimizers["discriminator"].adam.state.values()})
     assert ages == [{1}, {2}, {1}, {2}, {1}, {2}]
-    for descent in made.descents.values():
-        group = descent.adam.param_groups[0]
+    for optimizer in made.optimizers.values():
+        group = optimizer.adam.param_groups[0]
         assert (group["betas"], group["eps"], group["lr"]) == ((0.0, 0.99), 1e-8, 0.001)
 
 
@@ -404,7 +405,7 @@ def test_the_average_follows_slowly():
 
 def test_reals_fade_as_fakes_do():
     data = Slices()
-    reals = Reals(data, 2, "cpu")
+    reals = RealImages(data, 2, "cpu")
     reals.turn_to(2)
     full = torch.from_numpy(data.images[:3]) * 2 - 1
     assert torch.allclose(reals.batch(np.arange(3), 0.25), 0.75 * full + 0.25 * double(shrink(full)), atol=1e-6)
@@ -414,10 +415,10 @@ def test_reals_fade_as_fakes_do():
 
 
 def test_reals_are_the_same_kept_or_read(monkeypatch):
-    kept = Reals(Slices(), 2, "cpu")
+    kept = RealImages(Slices(), 2, "cpu")
     kept.turn_to(1)
-    monkeypatch.setattr("medaug_plugins.cpggan.reals.KEPT_NUMBERS", 0)
-    read = Reals(Slices(), 2, "cpu")
+    monkeypatch.setattr("medaug_plugins.cpggan.dataset.KEPT_NUMBERS", 0)
+    read = RealImages(Slices(), 2, "cpu")
     read.turn_to(1)
     indices = np.array([5, 0, 5])
     assert read.images is None is not kept.images

@@ -16,12 +16,12 @@ from torch import Tensor
 class Augmentation:
     """How far, and how often, images are changed."""
 
-    share: float = 0.8  # probability of each change but the flip; of a zoom a quarter of it
-    flip: bool = True
-    shift: float = 0.1  # most of the side
-    zoom: float = 0.1
-    intensity: float = 0.1  # most of the full range
-    contrast: float = 0.2
+    share: float  # probability of each change but the flip; of a zoom a quarter of it
+    flip: bool
+    shift: float  # most of the side
+    zoom: float  # most, in doublings
+    intensity: float = 0.0  # most of the full range
+    contrast: float = 0.0
 
     def draw_moves(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw affine maps (count, 2, 3) from places in the result to places in the image, in [-1, 1]."""

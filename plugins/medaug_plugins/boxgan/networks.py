@@ -1,4 +1,4 @@
-"""The networks of BoxGAN: a direct generator steered by latent and boxes, a discriminator that also finds boxes.
+"""The networks of BoxGAN: a direct generator of latent and boxes, a discriminator that also finds boxes.
 
 Legend: b images, c image channels, k condition channels (one a label, then the halo), f feature maps,
 z latent numbers, e numbers of an embedding, s pixels of a side. Images lie in [-1, 1], conditions in [0, 1].
@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medaug_cli.plugin import Run
+from medaug_cli.plugin import ImageSpec, Run
+from medaug_plugins.boxgan.settings import Settings
 from medaug_plugins.layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
 
 PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
@@ -25,17 +26,18 @@ FOUND_AT = 32  # side at which the discriminator finds the boxes, or half the im
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes that both networks share."""
+    """The settings and the form of the images, and the sizes of both networks that follow from them."""
 
-    channels: int
-    spatial: tuple[int, ...]  # powers of two, none below 16
-    labels: int = 1
-    latent: int = 64
-    base: int = 1024
-    max_maps: int = 128
-    embedding: int = 32
-    noise: bool = True
-    cropping: bool = False  # whether the surroundings of boxes are judged on their own
+    settings: Settings
+    spec: ImageSpec  # of images whose sides are powers of two, none below 16
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        return self.spec.spatial
+
+    @property
+    def labels(self) -> int:
+        return max(1, len(self.spec.label_names))
 
     @property
     def levels(self) -> int:
@@ -53,7 +55,7 @@ class Architecture:
 
     def maps(self, level: int) -> int:
         """Return the number of feature maps of a level (Karras et al. 2018, A.1)."""
-        return max(4, min(self.base >> (level + 1), self.max_maps))
+        return max(4, min(self.settings.base >> (level + 1), self.settings.max_maps))
 
     def level_of(self, side: int) -> int:
         """Return the level whose shorter side is `side`, or the full size where that is smaller."""
@@ -78,42 +80,44 @@ def pyramid(condition: Tensor, levels: int) -> list[Tensor]:
     return steps[::-1]
 
 
-class Steered(nn.Module):
+class FiLMConv(nn.Module):
     """Convolve features beside the condition, then scale and shift them by the latent (FiLM, Perez et al. 2018).
 
-    Where it is not `boxed` it sees the halo alone, the condition's last channel.
+    Each feature map takes noise of a strength that is learnt (Karras et al. 2019, StyleGAN, 3.2). Where it is not
+    `boxed` it sees the halo alone, the condition's last channel.
     """
 
     def __init__(self, size: Architecture, inputs: int, outputs: int, boxed: bool = True) -> None:
         super().__init__()
         self.seen = size.conditions if boxed else 1
         self.conv = EqualizedConv(inputs + self.seen, outputs, 3)
-        self.film = EqualizedDense(size.latent, 2 * outputs, gain=0.5)
-        self.grain = nn.Parameter(torch.empty(outputs)) if size.noise else None
+        self.film = EqualizedDense(size.settings.latent, 2 * outputs, gain=0.5)
+        self.grain = nn.Parameter(torch.empty(outputs)) if size.settings.noise else None  # the name stands in weights
 
     def forward(self, x: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
         x = self.conv(torch.cat([x, condition[:, -self.seen :].to(x.dtype)], 1))
-        if self.grain is not None:
-            x = torch.addcmul(x, noise.to(x.dtype), self.grain.reshape(-1, 1, 1).to(x.dtype))
+        noise_strength = self.grain
+        if noise_strength is not None:
+            x = torch.addcmul(x, noise.to(x.dtype), noise_strength.reshape(-1, 1, 1).to(x.dtype))
         scale, shift = self.film(style).to(x.dtype)[..., None, None].chunk(2, 1)  # (b, f, 1, 1) each
         return torch.addcmul(shift, pixel_norm(activate(x)), 1 + scale)
 
 
 class Generator(nn.Module):
-    """Draw images from latent vectors, noise and box maps; both steer every level."""
+    """Draw images from latent vectors, noise and box maps; both reach every level."""
 
     def __init__(self, size: Architecture) -> None:
         super().__init__()
         self.size = size
         maps = [size.maps(level) for level in range(size.levels + 1)]
-        self.mapping = nn.ModuleList(EqualizedDense(size.latent, size.latent) for _ in range(2))
-        self.dense = EqualizedDense(size.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4)
-        self.first = Steered(size, maps[0], maps[0])
+        self.mapping = nn.ModuleList(EqualizedDense(size.settings.latent, size.settings.latent) for _ in range(2))
+        self.dense = EqualizedDense(size.settings.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4)
+        self.first = FiLMConv(size, maps[0], maps[0])
         boxed = size.level_of(BOXED)
-        self.rising = nn.ModuleList(Steered(size, maps[i], maps[i + 1], i < boxed) for i in range(size.levels))
+        self.rising = nn.ModuleList(FiLMConv(size, maps[i], maps[i + 1], i < boxed) for i in range(size.levels))
         refined = maps[1 : size.level_of(REFINED) + 1]
-        self.refining = nn.ModuleList(Steered(size, f, f) for f in refined)
-        self.to_image = EqualizedConv(maps[-1], size.channels, 3, gain=1.0)
+        self.refining = nn.ModuleList(FiLMConv(size, f, f) for f in refined)
+        self.to_image = EqualizedConv(maps[-1], size.spec.channels, 3, gain=1.0)
 
     def forward(self, latents: Tensor, noise: Tensor, condition: Tensor) -> Tensor:
         """Return images (b, c, *s) from latents (b, z), noise (b, 1, *s) and conditions (b, k, *s)."""
@@ -155,7 +159,7 @@ def regions(boxes: Tensor) -> Tensor:
 
 
 class Seen(NamedTuple):
-    """What the discriminator says of images before it is told their boxes."""
+    """What the discriminator says of images without their boxes."""
 
     score: Tensor  # (b,)
     features: list[Tensor]  # (b, e, s, s) at each projected level
@@ -192,11 +196,13 @@ class Discriminator(nn.Module):
         self.projected = sorted({min(top, size.level_of(side)) for side in PROJECTED})
         self.found_level = min(top, size.level_of(FOUND_AT))
         coarse = self.found_level - 1
-        self.from_image = EqualizedConv(size.channels, maps[top], 4)
+        self.from_image = EqualizedConv(size.spec.channels, maps[top], 4)
         self.blocks = nn.ModuleList(Shrinking(maps[i + 1], maps[i]) for i in range(top))
-        self.features = nn.ModuleList(EqualizedConv(maps[i], size.embedding, 1, gain=1.0) for i in self.projected)
+        self.features = nn.ModuleList(
+            EqualizedConv(maps[i], size.settings.embedding, 1, gain=1.0) for i in self.projected
+        )
         self.embeddings = nn.ModuleList(
-            EqualizedConv(size.conditions, size.embedding, 3, gain=1.0) for _ in self.projected
+            EqualizedConv(size.conditions, size.settings.embedding, 3, gain=1.0) for _ in self.projected
         )
         self.coarse = EqualizedConv(maps[coarse], maps[self.found_level], 3)
         self.fine = EqualizedConv(2 * maps[self.found_level], maps[self.found_level], 3)
@@ -204,11 +210,11 @@ class Discriminator(nn.Module):
         self.conv = EqualizedConv(maps[0] + 1, maps[0], 3)
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), maps[0])
         self.score = EqualizedDense(maps[0], 1, gain=1.0)
-        self.read = EqualizedDense(maps[0], size.latent, gain=1.0)
-        self.cropped = sorted({min(top, size.level_of(side)) for side in CROPPED}) if size.cropping else []
+        self.read = EqualizedDense(maps[0], size.settings.latent, gain=1.0)
+        self.cropped = sorted({min(top, size.level_of(side)) for side in CROPPED}) if size.settings.crop else []
         if self.cropped:
-            self.crops = nn.ModuleList(EqualizedConv(maps[i], size.embedding, 1) for i in self.cropped)
-            self.crop_dense = EqualizedDense(len(self.cropped) * 6 * size.embedding, maps[0])
+            self.crops = nn.ModuleList(EqualizedConv(maps[i], size.settings.embedding, 1) for i in self.cropped)
+            self.crop_dense = EqualizedDense(len(self.cropped) * 6 * size.settings.embedding, maps[0])
             self.crop_score = EqualizedDense(maps[0], 1, gain=1.0)
 
     def forward(self, image: Tensor) -> Seen:
@@ -237,9 +243,9 @@ class Discriminator(nn.Module):
         total = torch.zeros_like(seen.score)
         with torch.autocast(condition.device.type, enabled=False):
             for feature, embed, level in zip(seen.features, self.embeddings, self.projected, strict=True):
-                told = embed(conditions[level])
+                embedded = embed(conditions[level])
                 scale = 1 / math.sqrt(feature[0].numel())
-                total = total + (feature * told).flatten(1).sum(1) * scale
+                total = total + (feature * embedded).flatten(1).sum(1) * scale
         return total
 
     def lesion(self, seen: Seen, condition: Tensor) -> Tensor:

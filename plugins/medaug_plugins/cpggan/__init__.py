@@ -1,4 +1,4 @@
-"""GANs that grow: CPGGAN, told by boxes (Han et al. 2019), and the PGGAN it is made of (Karras et al. 2018)."""
+"""GANs that grow: CPGGAN, conditioned on boxes (Han et al. 2019), and the PGGAN it is made of (Karras et al. 2018)."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,65 +21,25 @@ from medaug_cli.plugin import (
     setting,
 )  # fmt: skip
 from medaug_plugins.cpggan.conditions import channels, draw_map
+from medaug_plugins.cpggan.dataset import RealImages
 from medaug_plugins.cpggan.networks import Architecture, Generator, double
-from medaug_plugins.cpggan.reals import Reals
 from medaug_plugins.cpggan.schedule import Schedule, read_batches
-from medaug_plugins.cpggan.training import KIND, Recipe, Training, draw_noise
+from medaug_plugins.cpggan.settings import PRESETS, Settings
+from medaug_plugins.cpggan.training import KIND, Training, draw_noise
 from medaug_plugins.layers import check_shares, load_weights, place
 
 __all__ = ["CPGGAN", "PGGAN", "ClassPGGAN"]
 
-PAPER_BATCHES = "4:128,8:128,16:128,32:64,64:32,128:16,256:8,512:4"
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper": {"schedule": "paper"},
-    "companion": {"schedule": "paper", "batches": "4:4", "lr": 2e-4, "label_flips": 1 / 3},
-    "small": {"latent": 128, "base": 512, "max_maps": 128, "batches": "4:16", "gp_every": 4},
-}
 LOG_EVERY = 10  # steps
 
 
 @dataclass
-class CPGGAN:
-    """Grow a generator from 4x4 to the full size, told by box maps at every scale where lesions go."""
+class CPGGAN(Settings):
+    """Grow a generator from 4x4 to the full size, conditioned on box maps at every scale."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, shares=True
     )
-
-    preset: Literal["default", "paper", "companion", "small"] = setting(
-        "default",
-        "what the settings that are left alone become: the paper's networks and losses over whatever run is asked for "
-        "(default), its schedule in absolute kimg too (paper), its companion's batches of 4, steps and flipped labels "
-        "(companion), or what a CPU can train (small)",
-        choices=tuple(PRESETS),
-    )
-    latent: int = setting(512, "numbers in a latent vector", minimum=1)
-    base: int = setting(8192, "feature maps at a size s are base / s * 2", minimum=1)
-    max_maps: int = setting(512, "most feature maps of a level", minimum=1)
-    batches: str = setting(PAPER_BATCHES, "images of a batch from each resolution on; '4:16' is 16 everywhere")
-    schedule: Literal["scaled", "paper"] = setting(
-        "scaled", "grow over a share of the run (scaled) or by absolute kimg (paper)", choices=("scaled", "paper")
-    )
-    growing: float = setting(0.6, "share of the run until full size is reached (scaled)", minimum=0.01, maximum=1)
-    fade_kimg: float = setting(600.0, "thousand images of a fade; only its ratio counts if scaled", minimum=1e-6)
-    stable_kimg: float = setting(600.0, "thousand images between fades; only its ratio counts if scaled", minimum=0)
-    noise: Literal["normal", "uniform"] = setting(
-        "normal", "distribution of the latent numbers", choices=("normal", "uniform")
-    )
-    condition: Literal["boxes", "soft-boxes", "mask", "label", "none"] = setting(
-        "boxes",
-        "what is told: boxes, boxes with soft edges, or the lesion's mask (an ellipse where boxes alone are asked for)",
-        choices=("boxes", "soft-boxes", "mask"),
-    )
-    lr: float = setting(0.001, "Adam's step size, in both networks", minimum=0)
-    n_critic: int = setting(1, "discriminator steps a generator step", minimum=1)
-    gp_weight: float = setting(10.0, "weight of the gradient penalty", minimum=0)
-    gp_every: int = setting(1, "steps between gradient penalties; more than 1 saves time", minimum=1)
-    drift: float = setting(0.001, "weight of the squared scores of real images", minimum=0)
-    label_flips: float = setting(0.0, "share of steps with real and fake swapped", minimum=0, maximum=1)
-    ema: float = setting(0.999, "decay of the generator's moving average, a step", minimum=0, maximum=1)
-    sample_batch: int = setting(16, "images sampled at a time", minimum=1)
 
     def __post_init__(self) -> None:
         for name, value in PRESETS[self.preset].items():
@@ -94,8 +54,15 @@ class CPGGAN:
         if min(spec.spatial) < 4 or any(side & (side - 1) for side in spec.spatial):
             size = "×".join(map(str, spec.spatial))
             raise UsageError(f"cpggan needs sides that are powers of two, 4 or more, not {size}; see preprocess --size")
-        told = channels(self.condition, spec)
-        return Architecture(spec.channels, spec.spatial, self.latent, self.base, self.max_maps, told)
+        condition_channels = channels(self.condition, spec)
+        return Architecture(
+            spec.channels,
+            spec.spatial,
+            latent=self.latent,
+            base=self.base,
+            max_maps=self.max_maps,
+            conditions=condition_channels,
+        )
 
     def scheduled_lod(self, schedule: Schedule, run: Run, done: int) -> float:
         """Return the level of detail that the schedule asks for; a run that is prolonged never goes back."""
@@ -126,11 +93,7 @@ class CPGGAN:
         if len(data) == 0:
             raise BadInput("there is no training image to fit cpggan on")
         size = self.architecture(data.spec)
-        recipe = Recipe(
-            self.noise, self.lr, self.n_critic, self.gp_weight, self.gp_every, self.drift,
-            self.label_flips, self.ema,
-        )  # fmt: skip
-        return Training(size, recipe, Reals(data, size.levels, run.device, self.condition), run)
+        return Training(size, self, RealImages(data, size.levels, run.device, self.condition), run)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator and the level of detail that it has reached."""
@@ -153,7 +116,7 @@ class CPGGAN:
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
         """Yield one image (c, *s) in [0, 1] a condition, in float32 whatever the run trained in.
 
-        An image whose boxes were not told is yielded with none: nobody knows where its lesions are.
+        An image drawn without a condition is yielded with none: nobody knows where its lesions are.
         """
         if self._average is None:
             raise MedaugError("this cpggan is neither fitted nor loaded")
@@ -170,12 +133,12 @@ class CPGGAN:
             if condition.spatial != size.spatial:
                 raise UsageError(f"this cpggan draws images of {size.spatial}, not {condition.spatial}")
         noise = [draw_noise(self.noise, 1, size.latent, torch.Generator().manual_seed(s)) for s in seeds]
-        told = None
+        condition_maps = None
         if size.conditions:
             maps = [draw_map(each, self.condition, size.conditions, int(lod)) for each in conditions]
-            told = torch.stack(maps).to(device)
+            condition_maps = torch.stack(maps).to(device)
         with torch.autocast(device.type, enabled=False):
-            images = network(torch.cat(noise).to(device), told, size.levels - int(lod), lod % 1)
+            images = network(torch.cat(noise).to(device), condition_maps, size.levels - int(lod), lod % 1)
         for _ in range(int(lod)):
             images = double(images)
         return ((images + 1) / 2).clamp(0, 1).cpu().contiguous().numpy()
@@ -187,15 +150,15 @@ def _unplaced(image: np.ndarray) -> Drawn:
 
 @dataclass
 class PGGAN(CPGGAN):
-    """Grow a generator from 4x4 to the full size that is told nothing (Karras et al. 2018)."""
+    """Grow a generator from 4x4 to the full size without a condition (Karras et al. 2018)."""
 
     capabilities: ClassVar[Capabilities] = replace(CPGGAN.capabilities, condition="none")
-    condition: Literal["none"] = setting("none", "what is told: nothing", choices=("none",))
+    condition: Literal["none"] = setting("none", "condition: nothing", choices=("none",))
 
 
 @dataclass
 class ClassPGGAN(CPGGAN):
-    """Grow a generator from 4x4 to the full size that is told what the image shows: a plane of ones for each label."""
+    """Grow a generator from 4x4 to the full size for labels: a plane of ones for each that the image shows."""
 
     capabilities: ClassVar[Capabilities] = replace(CPGGAN.capabilities, condition="label")
-    condition: Literal["label"] = setting("label", "what is told: the labels of the lesions", choices=("label",))
+    condition: Literal["label"] = setting("label", "condition: the labels of the lesions", choices=("label",))

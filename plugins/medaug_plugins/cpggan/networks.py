@@ -80,12 +80,12 @@ def blend(new: Tensor, old: Tensor, fade: float) -> Tensor:
     return torch.lerp(new, old.to(new.dtype), fade)
 
 
-def join(x: Tensor, told: Tensor | None) -> Tensor:
+def join(x: Tensor, condition: Tensor | None) -> Tensor:
     """Put the condition map beside features; 2D ones stay channels last, which `cat` along axis 1 would undo."""
-    if told is None:
+    if condition is None:
         return x
     last = (0, *range(2, x.ndim), 1)
-    joined = torch.cat([x.permute(last), told.to(x.dtype).permute(last)], -1)
+    joined = torch.cat([x.permute(last), condition.to(x.dtype).permute(last)], -1)
     return joined.permute(0, -1, *range(1, x.ndim - 1))
 
 
@@ -97,8 +97,8 @@ class GeneratorBlock(nn.Module):
         self.first = EqualizedConv(inputs + size.conditions, outputs, 3, dims=size.dims)
         self.second = EqualizedConv(outputs, outputs, 3, dims=size.dims)
 
-    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
-        x = pixel_norm(activate(self.first(join(double(x), told))))
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        x = pixel_norm(activate(self.first(join(double(x), condition))))
         return pixel_norm(activate(self.second(x)))
 
 
@@ -115,9 +115,9 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(GeneratorBlock(size, *maps[k : k + 2]) for k in range(size.levels))
         self.to_image = nn.ModuleList(EqualizedConv(f, size.channels, 1, gain=1.0, dims=size.dims) for f in maps)
 
-    def forward(self, latents: Tensor, told: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
+    def forward(self, latents: Tensor, condition: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
         """Return images (b, c, *s) of a level from latents (b, z) and condition maps (b, k, *s) of that level."""
-        every = [None if told is None else shrink(told, level - k) for k in range(level + 1)]
+        every = [None if condition is None else shrink(condition, level - k) for k in range(level + 1)]
         x = self._first_level(latents, every[0])
         below = x
         for k in range(level):
@@ -127,13 +127,13 @@ class Generator(nn.Module):
             image = blend(image, double(self.to_image[level - 1](below)), fade)
         return image.float()
 
-    def _first_level(self, latents: Tensor, told: Tensor | None) -> Tensor:
+    def _first_level(self, latents: Tensor, condition: Tensor | None) -> Tensor:
         x = self.dense(pixel_norm(latents)).reshape(len(latents), -1, *self.size.start)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         bias = self.dense_bias.reshape(-1, *[1] * self.size.dims).to(x.dtype)
         x = pixel_norm(activate(x + bias))
-        return pixel_norm(activate(self.conv(join(x, told))))
+        return pixel_norm(activate(self.conv(join(x, condition))))
 
 
 class DiscriminatorBlock(nn.Module):
@@ -163,9 +163,9 @@ class Discriminator(nn.Module):
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), last)
         self.score = EqualizedDense(last, 1, gain=1.0)
 
-    def forward(self, image: Tensor, told: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
+    def forward(self, image: Tensor, condition: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
         """Return scores (b,) of images (b, c, *s) and condition maps (b, k, *s) of a level."""
-        seen = join(image, told)
+        seen = join(image, condition)
         x = activate(self.from_image[level](seen))
         for k in reversed(range(level)):
             x = self.blocks[k](x)

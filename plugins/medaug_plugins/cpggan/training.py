@@ -1,7 +1,6 @@
 """Train CPGGAN: WGAN-GP with drift (Karras et al. 2018, A.1), condition maps beside every image."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,26 +9,13 @@ from torch import Tensor
 
 from medaug_cli.plugin import Run, image_seed
 from medaug_plugins import layers
+from medaug_plugins.cpggan.dataset import RealImages
 from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generator
-from medaug_plugins.cpggan.reals import Reals
 from medaug_plugins.cpggan.schedule import Stage, phase
-from medaug_plugins.layers import Descent, draw_weights, load_weights, mine, place
+from medaug_plugins.cpggan.settings import Settings
+from medaug_plugins.layers import ScaledAdam, draw_weights, load_weights, mine, place
 
 KIND = "CPGGAN"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The numbers of a training step."""
-
-    noise: str = "normal"
-    lr: float = 0.001
-    n_critic: int = 1
-    gp_weight: float = 10.0
-    gp_every: int = 1
-    drift: float = 0.001
-    label_flips: float = 0.0
-    ema: float = 0.999
 
 
 def draw_noise(kind: str, count: int, numbers: int, generator: torch.Generator) -> Tensor:
@@ -53,7 +39,7 @@ def gradient_penalty(
     return ((gradient.float() / scale).flatten(1).norm(dim=1) - 1).square()
 
 
-class Chance(layers.Chance):
+class StepRandomness(layers.StepRandomness):
     """The randomness of one step of CPGGAN, drawn for the whole batch whatever part of it a process takes."""
 
     def noise(self, kind: str, count: int, numbers: int) -> Tensor:
@@ -69,35 +55,35 @@ class Chance(layers.Chance):
 class Training:
     """Both networks, the moving average of the generator, their optimisers, and a step of all of them."""
 
-    def __init__(self, size: Architecture, recipe: Recipe, reals: Reals, run: Run) -> None:
-        self.size, self.recipe, self.reals, self.run = size, recipe, reals, run
-        chance = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
+    def __init__(self, size: Architecture, settings: Settings, data: RealImages, run: Run) -> None:
+        self.size, self.settings, self.data, self.run = size, settings, data, run
+        rng = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
         self.generator, self.discriminator = Generator(size), Discriminator(size, run)
         for network in (self.generator, self.discriminator):
-            draw_weights(network, chance)
+            draw_weights(network, rng)
             place(network, run.device, size.dims)
         self.average = Generator(size).requires_grad_(False)
         place(self.average, run.device, size.dims)
         self.average.load_state_dict(self.generator.state_dict())
         self.lod, self.steps = float(size.levels), 0
-        self.descents = {
-            "generator": Descent(self.generator, run, recipe.lr),
-            "discriminator": Descent(self.discriminator, run, recipe.lr),
+        self.optimizers = {
+            "generator": ScaledAdam(self.generator, run, settings.lr),
+            "discriminator": ScaledAdam(self.discriminator, run, settings.lr),
         }
 
     def step(self, done: int, stage: Stage) -> tuple[int, dict[str, Tensor]]:
         """Train one step; return the real images that the discriminator saw and the losses."""
         if phase(stage.lod) != phase(self.lod):
-            for descent in self.descents.values():
-                descent.restart()
+            for optimizer in self.optimizers.values():
+                optimizer.restart()
         self.lod = stage.lod
-        self.reals.turn_to(self.level)
-        chance = Chance(self.run.seed, done, self.run.device)
-        for _ in range(self.recipe.n_critic):
-            losses = self._discriminator_step(chance, stage.batch)
-        losses["loss_g"] = self._generator_step(chance, stage.batch)
+        self.data.turn_to(self.level)
+        rng = StepRandomness(self.run.seed, done, self.run.device)
+        for _ in range(self.settings.n_critic):
+            losses = self._discriminator_step(rng, stage.batch)
+        losses["loss_g"] = self._generator_step(rng, stage.batch)
         self.steps += 1
-        return stage.batch * self.recipe.n_critic, losses
+        return stage.batch * self.settings.n_critic, losses
 
     @property
     def level(self) -> int:
@@ -107,53 +93,53 @@ class Training:
     def fade(self) -> float:
         return self.lod % 1
 
-    def _critic(self, told: Tensor | None) -> Callable[[Tensor], Tensor]:
+    def _critic(self, condition: Tensor | None) -> Callable[[Tensor], Tensor]:
         """Return the discriminator as a function of the image; its gradient is then taken outside autocast."""
 
         def critic(image: Tensor) -> Tensor:
             with self.run.autocast():
-                return self.discriminator(image, told, self.level, self.fade)
+                return self.discriminator(image, condition, self.level, self.fade)
 
         return critic
 
-    def _fake(self, latents: Tensor, told: Tensor | None) -> Tensor:
+    def _fake(self, latents: Tensor, condition: Tensor | None) -> Tensor:
         with self.run.autocast():
-            return self.generator(latents, told, self.level, self.fade)
+            return self.generator(latents, condition, self.level, self.fade)
 
-    def _indices(self, chance: Chance, batch: int) -> np.ndarray:
-        return mine(chance.indices(self.reals.data.weights, batch), self.run)
+    def _indices(self, rng: StepRandomness, batch: int) -> np.ndarray:
+        return mine(rng.indices(self.data.examples.weights, batch), self.run)
 
-    def _latents(self, chance: Chance, batch: int) -> Tensor:
-        return mine(chance.noise(self.recipe.noise, batch, self.size.latent), self.run).to(self.run.device)
+    def _latents(self, rng: StepRandomness, batch: int) -> Tensor:
+        return mine(rng.noise(self.settings.noise, batch, self.size.latent), self.run).to(self.run.device)
 
-    def _discriminator_step(self, chance: Chance, batch: int) -> dict[str, Tensor]:
-        recipe, descent = self.recipe, self.descents["discriminator"]
-        indices = self._indices(chance, batch)
-        real, maps = self.reals.batch(indices, self.fade), self.reals.condition_maps(indices)
-        latents = self._latents(chance, batch)
+    def _discriminator_step(self, rng: StepRandomness, batch: int) -> dict[str, Tensor]:
+        settings, optimizer = self.settings, self.optimizers["discriminator"]
+        indices = self._indices(rng, batch)
+        real, maps = self.data.batch(indices, self.fade), self.data.condition_maps(indices)
+        latents = self._latents(rng, batch)
         critic = self._critic(maps)
         with torch.no_grad():
             fake = self._fake(latents, maps)
         real_scores, fake_scores = critic(real), critic(fake)
-        sign = -1.0 if chance.happens(recipe.label_flips) else 1.0
+        sign = -1.0 if rng.happens(settings.label_flips) else 1.0
         distance = (real_scores - fake_scores).mean()
         drift = real_scores.square().mean()
-        loss = -sign * distance + recipe.drift * drift
+        loss = -sign * distance + settings.drift * drift
         losses = {"loss_d": loss.detach(), "distance": distance.detach()}
-        if self.steps % recipe.gp_every == 0:
-            shares = mine(chance.shares(batch, self.size.dims), self.run).to(real.device)
-            penalty = gradient_penalty(critic, real, fake, shares, descent.scale()).mean()
-            loss = loss + recipe.gp_weight * recipe.gp_every * penalty
+        if self.steps % settings.gp_every == 0:
+            shares = mine(rng.shares(batch, self.size.dims), self.run).to(real.device)
+            penalty = gradient_penalty(critic, real, fake, shares, optimizer.scale()).mean()
+            loss = loss + settings.gp_weight * settings.gp_every * penalty
             losses |= {"loss_d": loss.detach(), "penalty": penalty.detach()}
-        descent.step(loss)
+        optimizer.step(loss)
         return losses
 
-    def _generator_step(self, chance: Chance, batch: int) -> Tensor:
-        maps = self.reals.condition_maps(self._indices(chance, batch))
-        latents = self._latents(chance, batch)
+    def _generator_step(self, rng: StepRandomness, batch: int) -> Tensor:
+        maps = self.data.condition_maps(self._indices(rng, batch))
+        latents = self._latents(rng, batch)
         self.discriminator.requires_grad_(False)
         loss = -self._critic(maps)(self._fake(latents, maps)).mean()
-        self.descents["generator"].step(loss)
+        self.optimizers["generator"].step(loss)
         self.discriminator.requires_grad_(True)
         self._move_average()
         return loss.detach()
@@ -162,7 +148,7 @@ class Training:
     def _move_average(self) -> None:
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(self.generator.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - self.recipe.ema)
+        torch._foreach_lerp_(averages, weights, 1 - self.settings.ema)
 
     def state_dict(self, done: int) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
@@ -171,14 +157,14 @@ class Training:
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict(),
-            "descents": {name: descent.state_dict() for name, descent in self.descents.items()},
+            "descents": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> int:
         """Restore `state_dict`; return the images done."""
         for name in ("generator", "discriminator", "average"):
             load_weights(getattr(self, name), state[name], KIND)
-        for name, descent in self.descents.items():
-            descent.load_state_dict(state["descents"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["descents"][name])
         self.steps, self.lod = int(state["steps"]), float(state["lod"])
         return int(state["done"])

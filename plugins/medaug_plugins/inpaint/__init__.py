@@ -21,12 +21,12 @@ from medaug_cli.plugin import (
     MedaugError,
     Run,
     UsageError,
-    setting,
 )
 from medaug_plugins.hosts import Bank, lesion_free
 from medaug_plugins.inpaint.networks import Architecture, Painter
 from medaug_plugins.inpaint.patches import Square, cut, put_back, shares, square_around
-from medaug_plugins.inpaint.training import KIND, Batch, Lesions, Recipe, Training, hole
+from medaug_plugins.inpaint.settings import Settings
+from medaug_plugins.inpaint.training import KIND, Batch, Lesions, Training, hole
 from medaug_plugins.layers import check_shares, load_weights, place, train
 
 __all__ = ["Inpaint"]
@@ -35,27 +35,12 @@ BANK = "bank."
 
 
 @dataclass
-class Inpaint:
+class Inpaint(Settings):
     """Paint a lesion into each asked box of a real slice of another patient; the rest of the slice stays as it is."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
     )
-
-    patch: int = setting(64, "pixels of a patch's side, a power of two", minimum=16, maximum=512)
-    latent: int = setting(32, "numbers in a latent vector", minimum=1)
-    width: int = setting(24, "feature maps of the finest level", minimum=4)
-    max_maps: int = setting(96, "most feature maps of a level", minimum=4)
-    batch: int = setting(16, "patches of a batch", minimum=2)
-    lr: float = setting(0.004, "Adam's step size, in both networks", minimum=0)
-    gamma: float = setting(0.1, "weight of the gradient penalty R1 on real patches", minimum=0)
-    r1_every: int = setting(8, "steps between gradient penalties", minimum=1)
-    variety: float = setting(2.0, "weight of lesions standing out as much, and as variously, as real ones", minimum=0)
-    brightness: float = setting(0.05, "largest augmenting brightness offset, of the full range", minimum=0, maximum=1)
-    contrast: float = setting(0.2, "largest augmenting change of contrast", minimum=0, maximum=1)
-    ema_kimg: float = setting(1.0, "half life of the painter's moving average, thousand patches", minimum=0)
-    ema_ramp: float = setting(0.05, "the half life is at most this share of the patches done", minimum=0)
-    sample_batch: int = setting(16, "images sampled at a time", minimum=1)
 
     def __post_init__(self) -> None:
         self._painter: Painter | None = None
@@ -65,14 +50,7 @@ class Inpaint:
         """Return the sizes of the networks; raise UsageError for a patch that is no power of two."""
         if self.patch & (self.patch - 1):
             raise UsageError(f"--set patch={self.patch}: a power of two from 16 is wanted")
-        return Architecture(spec.channels, self.patch, self.latent, self.width, self.max_maps)
-
-    def recipe(self) -> Recipe:
-        """Return the numbers of a training step."""
-        return Recipe(
-            self.batch, self.lr, self.gamma, self.r1_every, self.variety, self.brightness, self.contrast,
-            self.ema_kimg, self.ema_ramp,
-        )  # fmt: skip
+        return Architecture(self, spec.channels)
 
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the lesions of `data` until the run's budget of patches is spent."""
@@ -81,7 +59,7 @@ class Inpaint:
         check_shares(self.batch, run)
         self._bank = Bank.read(data)
         lesions = Lesions(self._bank, self.patch, run)
-        training = Training(self.architecture(data.spec), self.recipe(), lesions, run)
+        training = Training(self.architecture(data.spec), lesions, run)
         self._painter = training.average
         train(training, self.batch, run)
 
@@ -150,10 +128,10 @@ class Inpaint:
         around = Batch((patches * 2 - 1).to(device), where.to(device))
         latents, noise = [], []
         for seed, boxes in zip(seeds, asked, strict=True):
-            chance = torch.Generator().manual_seed(seed)
+            rng = torch.Generator().manual_seed(seed)
             for _ in boxes:
-                latents.append(torch.randn(1, size.latent, generator=chance))
-                noise.append(torch.randn(1, 1, size.patch, size.patch, generator=chance))
+                latents.append(torch.randn(1, size.latent, generator=rng))
+                noise.append(torch.randn(1, 1, size.patch, size.patch, generator=rng))
         with torch.autocast(device.type, enabled=False):
             paint = painter(hole(around), around.where, torch.cat(latents).to(device), torch.cat(noise).to(device))
         return ((paint + 1) / 2).clamp(0, 1).cpu().contiguous().numpy()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medaug_cli.plugin import Run
+from medaug_plugins.inpaint.settings import Settings
 from medaug_plugins.layers import EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
 
 COARSEST = 8  # pixels of the innermost level
@@ -18,19 +19,24 @@ COARSEST = 8  # pixels of the innermost level
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes that both networks share."""
+    """The settings and the images' channels, and the sizes of both networks that follow from them."""
 
+    settings: Settings  # whose patch is a power of two, 16 or more
     channels: int
-    patch: int  # a power of two, 16 or more
-    latent: int = 32
-    width: int = 24
-    max_maps: int = 96
+
+    @property
+    def patch(self) -> int:
+        return self.settings.patch
+
+    @property
+    def latent(self) -> int:
+        return self.settings.latent
 
     @property
     def maps(self) -> list[int]:
         """Return the feature maps of every level, the finest first."""
         levels = (self.patch // COARSEST).bit_length()
-        return [min(self.width << level, self.max_maps) for level in range(levels)]
+        return [min(self.settings.width << level, self.settings.max_maps) for level in range(levels)]
 
 
 def double(x: Tensor) -> Tensor:
@@ -38,7 +44,7 @@ def double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-class Steered(nn.Module):
+class FiLMConv(nn.Module):
     """Convolve, add noise of learned strength, normalise, then scale and shift by the latent (FiLM)."""
 
     def __init__(self, inputs: int, outputs: int, latent: int, noisy: bool = True) -> None:
@@ -67,9 +73,9 @@ class Painter(nn.Module):
         self.mapping = nn.ModuleList(EqualizedDense(size.latent, size.latent) for _ in range(2))
         self.enter = EqualizedConv(size.channels + 2, maps[0], 3)
         self.down = nn.ModuleList(EqualizedConv(a, b, 4) for a, b in itertools.pairwise(maps))
-        self.middle = Steered(maps[-1], maps[-1], size.latent)
+        self.middle = FiLMConv(maps[-1], maps[-1], size.latent)
         self.up = nn.ModuleList(
-            Steered(maps[i + 1] + maps[i], maps[i], size.latent, noisy=i > 0) for i in reversed(range(len(maps) - 1))
+            FiLMConv(maps[i + 1] + maps[i], maps[i], size.latent, noisy=i > 0) for i in reversed(range(len(maps) - 1))
         )
         self.leave = EqualizedConv(maps[0], size.channels, 3, gain=1.0)
 

@@ -17,34 +17,19 @@ from medaug_plugins.hosts import Bank
 from medaug_plugins.inpaint.networks import Architecture, Judge, Painter
 from medaug_plugins.inpaint.patches import cut, shares, square_around
 from medaug_plugins.layers import (
-    Chance,
-    descend,
+    StepRandomness,
     draw_weights,
     load_moments,
     load_weights,
     mine,
     move_average,
+    optimizer_step,
     place,
     whole,
 )
 
 KIND = "Inpaint"
 HOSTS = 4  # lesion-free places that are known for each lesion
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The numbers of a training step."""
-
-    batch: int
-    lr: float
-    gamma: float
-    r1_every: int
-    variety: float
-    brightness: float
-    contrast: float
-    ema_kimg: float
-    ema_ramp: float
 
 
 @dataclass(frozen=True)
@@ -113,58 +98,58 @@ def hole(around: Batch) -> Tensor:
 class Training:
     """Both networks, the painter's moving average, their optimisers, and a step of all of them."""
 
-    def __init__(self, size: Architecture, recipe: Recipe, lesions: Lesions, run: Run) -> None:
-        self.size, self.recipe, self.lesions, self.run, self.steps = size, recipe, lesions, run, 0
-        chance = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
+    def __init__(self, size: Architecture, lesions: Lesions, run: Run) -> None:
+        self.size, self.settings, self.lesions, self.run, self.steps = size, size.settings, lesions, run, 0
+        rng = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
         self.painter, self.judge, self.average = Painter(size), Judge(size, run), Painter(size).requires_grad_(False)
         for network in (self.painter, self.judge):
-            draw_weights(network, chance)
+            draw_weights(network, rng)
         self.average.load_state_dict(self.painter.state_dict())
         for network in (self.painter, self.judge, self.average):
             place(network, run.device)
-        settings: dict[str, Any] = {"lr": recipe.lr, "betas": (0.0, 0.99), "eps": 1e-8}
-        self.painter_optimiser = torch.optim.Adam(self.painter.parameters(), **settings)
-        self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), **settings)
+        adam: dict[str, Any] = {"lr": self.settings.lr, "betas": (0.0, 0.99), "eps": 1e-8}
+        self.painter_optimiser = torch.optim.Adam(self.painter.parameters(), **adam)
+        self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), **adam)
 
     def step(self, done: int) -> dict[str, Tensor]:
         """Train both networks on one batch; return the losses."""
-        chance = Chance(self.run.seed, done, self.run.device)
-        count = self.recipe.batch
-        real, around = self.lesions.real(chance.numpy, count), self.lesions.places(chance.numpy, count)
-        latents = torch.randn(count, self.size.latent, generator=chance.torch)
-        noise = torch.randn(count, 1, self.size.patch, self.size.patch, generator=chance.torch)
-        latents, noise = (mine(x, self.run).to(chance.device) for x in (latents, noise))
+        rng = StepRandomness(self.run.seed, done, self.run.device)
+        count = self.settings.batch
+        real, around = self.lesions.real(rng.numpy, count), self.lesions.places(rng.numpy, count)
+        latents = torch.randn(count, self.size.latent, generator=rng.torch)
+        noise = torch.randn(count, 1, self.size.patch, self.size.patch, generator=rng.torch)
+        latents, noise = (mine(x, self.run).to(rng.device) for x in (latents, noise))
         with self.run.autocast():
             paint = self.painter(hole(around), around.where, latents, noise)
         drawn = painted(around, paint)
-        losses = self._judge_step(chance, real, around, drawn.detach()) | self._painter_step(
-            chance, real, around, drawn
+        losses = self._judge_step(rng, real, around, drawn.detach()) | self._painter_step(
+            rng, real, around, drawn
         )
         self.steps += 1
-        half_life = min(self.recipe.ema_kimg * 1000, self.recipe.ema_ramp * (done + count))
+        half_life = min(self.settings.ema_kimg * 1000, self.settings.ema_ramp * (done + count))
         move_average(self.average, self.painter, count, half_life)
         return losses
 
-    def _judge_step(self, chance: Chance, real: Batch, around: Batch, drawn: Tensor) -> dict[str, Tensor]:
-        penalised = self.recipe.gamma > 0 and self.steps % self.recipe.r1_every == 0
-        seen = self._toned(real.patches, chance).requires_grad_(penalised)
-        scores, drawn_scores = self._score(seen, real), self._score(self._toned(drawn, chance), around)
+    def _judge_step(self, rng: StepRandomness, real: Batch, around: Batch, drawn: Tensor) -> dict[str, Tensor]:
+        penalised = self.settings.gamma > 0 and self.steps % self.settings.r1_every == 0
+        seen = self._toned(real.patches, rng).requires_grad_(penalised)
+        scores, drawn_scores = self._score(seen, real), self._score(self._toned(drawn, rng), around)
         loss = F.softplus(drawn_scores).mean() + F.softplus(-scores).mean()
         losses = {"loss_d": loss.detach(), "score_real": scores.detach().mean()}
         losses["score_drawn"] = drawn_scores.detach().mean()
         if penalised:
             (gradient,) = torch.autograd.grad(scores.sum(), seen, create_graph=True)
             penalty = gradient.float().square().flatten(1).sum(1).mean()
-            loss = loss + self.recipe.gamma / 2 * self.recipe.r1_every * penalty
+            loss = loss + self.settings.gamma / 2 * self.settings.r1_every * penalty
             losses["penalty"] = penalty.detach()
-        descend(self.judge_optimiser, loss, self.run)
+        optimizer_step(self.judge_optimiser, loss, self.run)
         return losses
 
-    def _painter_step(self, chance: Chance, real: Batch, around: Batch, drawn: Tensor) -> dict[str, Tensor]:
+    def _painter_step(self, rng: StepRandomness, real: Batch, around: Batch, drawn: Tensor) -> dict[str, Tensor]:
         self.judge.requires_grad_(False)
-        game = F.softplus(-self._score(self._toned(drawn, chance), around)).mean()
+        game = F.softplus(-self._score(self._toned(drawn, rng), around)).mean()
         missing = F.relu(self._contrast(real.patches, real.where) - self._contrast(drawn, around.where)).mean()
-        descend(self.painter_optimiser, game + self.recipe.variety * missing, self.run)
+        optimizer_step(self.painter_optimiser, game + self.settings.variety * missing, self.run)
         self.judge.requires_grad_(True)
         return {"loss_g": game.detach(), "missing_contrast": missing.detach()}
 
@@ -172,12 +157,12 @@ class Training:
         with self.run.autocast():
             return self.judge(patches.contiguous(memory_format=torch.channels_last), batch.where[:, 1:])
 
-    def _toned(self, patches: Tensor, chance: Chance) -> Tensor:
+    def _toned(self, patches: Tensor, rng: StepRandomness) -> Tensor:
         """Change contrast and brightness of patches, differentiably (Zhao et al. 2020)."""
-        numbers = mine(torch.rand(self.recipe.batch, 2, generator=chance.torch) * 2 - 1, self.run).to(patches.device)
+        numbers = mine(torch.rand(self.settings.batch, 2, generator=rng.torch) * 2 - 1, self.run).to(patches.device)
         factor, offset = (numbers[:, i].reshape(-1, 1, 1, 1) for i in range(2))
         mean = patches.mean((1, 2, 3), keepdim=True)
-        return (patches - mean) * (1 + factor * self.recipe.contrast) + mean + 2 * offset * self.recipe.brightness
+        return (patches - mean) * (1 + factor * self.settings.contrast) + mean + 2 * offset * self.settings.brightness
 
     def _contrast(self, patches: Tensor, where: Tensor) -> Tensor:
         """Return how the mean in the box less the mean around it is spread over the whole batch, and its size: (2,)."""

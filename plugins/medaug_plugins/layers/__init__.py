@@ -1,7 +1,6 @@
 """Layers, box maps and training pieces that more than one generator is built of."""
 
 from medaug_plugins.layers.box_maps import ellipses, soft_boxes
-from medaug_plugins.layers.descent import Descent
 from medaug_plugins.layers.layers import (
     LEAK,
     RELU_GAIN,
@@ -12,19 +11,27 @@ from medaug_plugins.layers.layers import (
     minibatch_deviation,
     pixel_norm,
 )
+from medaug_plugins.layers.optimizer import ScaledAdam
 from medaug_plugins.layers.sharing import check_shares, mine, whole
-from medaug_plugins.layers.training import Chance, descend, load_moments, load_weights, move_average, place, train
+from medaug_plugins.layers.training import (
+    StepRandomness,
+    load_moments,
+    load_weights,
+    move_average,
+    optimizer_step,
+    place,
+    train,
+)
 
 __all__ = [
     "LEAK",
     "RELU_GAIN",
-    "Chance",
-    "Descent",
     "EqualizedConv",
     "EqualizedDense",
+    "ScaledAdam",
+    "StepRandomness",
     "activate",
     "check_shares",
-    "descend",
     "draw_weights",
     "ellipses",
     "load_moments",
@@ -32,6 +39,7 @@ __all__ = [
     "mine",
     "minibatch_deviation",
     "move_average",
+    "optimizer_step",
     "pixel_norm",
     "place",
     "soft_boxes",

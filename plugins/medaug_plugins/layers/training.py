@@ -12,7 +12,7 @@ from medaug_cli.plugin import BadInput, Run
 LOG_EVERY = 10  # steps
 
 
-class Chance:
+class StepRandomness:
     """The randomness of one step, drawn from the run's seed and the images done: a resumed run repeats it."""
 
     def __init__(self, seed: int, done: int, device: str) -> None:
@@ -48,7 +48,7 @@ def train(training: Trained, batch: int, run: Run) -> None:
     run.checkpoint(done, lambda: training.state_dict(done), force=True)
 
 
-def descend(optimiser: torch.optim.Optimizer, loss: Tensor, run: Run) -> None:
+def optimizer_step(optimiser: torch.optim.Optimizer, loss: Tensor, run: Run) -> None:
     """Go one step down the mean of the processes' losses."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()

@@ -63,7 +63,7 @@ def middle(side: int) -> np.ndarray:
 
 @dataclass
 class Regions:
-    """Draw regions around lesions with a small BoxGAN told their label, and put them into real slices."""
+    """Draw regions around lesions with a small BoxGAN conditioned on their label, and put them into real slices."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True

@@ -11,7 +11,7 @@ from medaug_cli.plugin import Run
 FIRST_SCALE = 1024.0  # of a loss at precision 16; it grows and shrinks from there
 
 
-class Descent:
+class ScaledAdam:
     """Adam (Karras et al. 2018, A.1) for one network.
 
     At precision 16 losses are scaled so that small gradients survive; a step whose gradients overflow is left out

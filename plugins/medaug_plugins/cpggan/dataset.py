@@ -12,17 +12,17 @@ KEPT_NUMBERS = 2**26  # a level that fits into 256 MB of float32 is kept in memo
 CHUNK = 64
 
 
-class Reals:
+class RealImages:
     """Give batches of one level; a level that is small enough is read and shrunk only once."""
 
-    def __init__(self, data: Examples, levels: int, device: str, form: Form = "boxes") -> None:
-        self.data, self.levels, self.form = data, levels, form
+    def __init__(self, examples: Examples, levels: int, device: str, form: Form = "boxes") -> None:
+        self.examples, self.levels, self.form = examples, levels, form
         self.device = torch.device(device)
-        self.conditions = channels(form, data.spec)
+        self.conditions = channels(form, examples.spec)
         self.kept_level = -1
         self.images: Tensor | None = None
         self.maps: Tensor | None = None
-        if form == "mask" and any(data.condition(i).mask is None for i in range(len(data))):
+        if form == "mask" and any(examples.condition(i).mask is None for i in range(len(examples))):
             raise BadInput("a training image has no mask, and condition=mask was asked for; see preprocess --masks")
 
     def turn_to(self, level: int) -> None:
@@ -30,7 +30,7 @@ class Reals:
         if level == self.kept_level:
             return
         self.kept_level, self.images, self.maps = level, None, None
-        spec, count = self.data.spec, len(self.data)
+        spec, count = self.examples.spec, len(self.examples)
         pixels = int(np.prod([side >> (self.levels - level) for side in spec.spatial]))
         if count * (spec.channels + self.conditions) * pixels <= KEPT_NUMBERS:
             chunks = [np.arange(at, min(at + CHUNK, count)) for at in range(0, count, CHUNK)]
@@ -53,12 +53,12 @@ class Reals:
         return self._read_maps(indices) if self.maps is None else self.maps[indices]
 
     def _read_images(self, indices: np.ndarray) -> Tensor:
-        images = torch.from_numpy(np.ascontiguousarray(self.data.read(indices), np.float32))
+        images = torch.from_numpy(np.ascontiguousarray(self.examples.read(indices), np.float32))
         return shrink(images.to(self.device), self.levels - self.kept_level)
 
     def _read_maps(self, indices: np.ndarray) -> Tensor:
         times = self.levels - self.kept_level
-        maps = [draw_map(self.data.condition(int(i)), self.form, self.conditions, times) for i in indices]
+        maps = [draw_map(self.examples.condition(int(i)), self.form, self.conditions, times) for i in indices]
         return torch.stack(maps).to(self.device)
 
 

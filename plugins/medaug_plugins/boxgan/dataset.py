@@ -49,18 +49,18 @@ def draw_condition(condition: Condition, labels: int, form: Form = "boxes") -> T
     return torch.from_numpy(np.stack([*maps, halo(boxes, condition.spatial)]).astype(np.float32))
 
 
-class Reals:
+class RealImages:
     """Give batches of images and conditions; a small set is read only once."""
 
-    def __init__(self, data: Examples, device: str, form: Form = "boxes") -> None:
-        self.data, self.form = data, form
+    def __init__(self, examples: Examples, device: str, form: Form = "boxes") -> None:
+        self.examples, self.form = examples, form
         self.device = torch.device(device)
-        self.labels = max(1, len(data.spec.label_names))
+        self.labels = max(1, len(examples.spec.label_names))
         self.images: Tensor | None = None
         self.maps: Tensor | None = None
-        pixels = int(np.prod(data.spec.spatial))
-        if len(data) * (data.spec.channels + self.labels + 1) * pixels <= KEPT_NUMBERS:
-            chunks = [np.arange(at, min(at + CHUNK, len(data))) for at in range(0, len(data), CHUNK)]
+        pixels = int(np.prod(examples.spec.spatial))
+        if len(examples) * (examples.spec.channels + self.labels + 1) * pixels <= KEPT_NUMBERS:
+            chunks = [np.arange(at, min(at + CHUNK, len(examples))) for at in range(0, len(examples), CHUNK)]
             self.images = torch.cat([self._read_images(chunk) for chunk in chunks])
             self.maps = torch.cat([self._read_maps(chunk) for chunk in chunks])
 
@@ -75,9 +75,9 @@ class Reals:
         return maps.to(self.device)
 
     def _read_images(self, indices: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.data.read(indices), np.float32))
+        return torch.from_numpy(np.ascontiguousarray(self.examples.read(indices), np.float32))
 
     def _read_maps(self, indices: np.ndarray) -> Tensor:
         return torch.stack(
-            [draw_condition(self.data.condition(int(index)), self.labels, self.form) for index in indices]
+            [draw_condition(self.examples.condition(int(index)), self.labels, self.form) for index in indices]
         )

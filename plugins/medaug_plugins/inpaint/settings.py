@@ -1,0 +1,25 @@
+"""Everything that can be set of Inpaint; networks and training take it whole."""
+
+from dataclasses import dataclass
+
+from medaug_cli.plugin import setting
+
+
+@dataclass
+class Settings:
+    """The hyperparameters of Inpaint."""
+
+    patch: int = setting(64, "pixels of a patch's side, a power of two", minimum=16, maximum=512)
+    latent: int = setting(32, "numbers in a latent vector", minimum=1)
+    width: int = setting(24, "feature maps of the finest level", minimum=4)
+    max_maps: int = setting(96, "most feature maps of a level", minimum=4)
+    batch: int = setting(16, "patches of a batch", minimum=2)
+    lr: float = setting(0.004, "Adam's step size, in both networks", minimum=0)
+    gamma: float = setting(0.1, "weight of the gradient penalty R1 on real patches", minimum=0)
+    r1_every: int = setting(8, "steps between gradient penalties", minimum=1)
+    variety: float = setting(2.0, "weight of lesions standing out as much, and as variously, as real ones", minimum=0)
+    brightness: float = setting(0.05, "largest augmenting brightness offset, of the full range", minimum=0, maximum=1)
+    contrast: float = setting(0.2, "largest augmenting change of contrast", minimum=0, maximum=1)
+    ema_kimg: float = setting(1.0, "half life of the painter's moving average, thousand patches", minimum=0)
+    ema_ramp: float = setting(0.05, "the half life is at most this share of the patches done", minimum=0)
+    sample_batch: int = setting(16, "images sampled at a time", minimum=1)
