@@ -65,8 +65,16 @@ def fit_mask(mask: StoredImage, frame: Frame, path: object, kind: str = "mask") 
     for grid, target, words in _claims(mask, frame):
         relation = _relation(grid, target, mask.image.shape)
         if relation.beside(frame.shape) <= NEAR:
-            moved = _each(mask.image, partial(_put_in, relation=relation, shape=frame.shape))
-            return FittedMask(moved, (*read, f"its {kind} is matched {words}") if words else read)
+            image = _each(mask.image, partial(_put_in, relation=relation, shape=frame.shape))
+            return FittedMask(image, (*read, f"its {kind} is matched {words}") if words else read)
+    moved = _onto_another_grid(mask, frame, path, kind)
+    return replace(moved, notes=(*read, *moved.notes))
+
+
+def _onto_another_grid(mask: StoredImage, frame: Frame, path: object, kind: str) -> FittedMask:
+    """Put a mask in by its place where its voxels are of the scan's grid, resample it where they are not."""
+    assert mask.grid is not None
+    assert frame.grid is not None
     relation = _relation(mask.grid, frame.grid, mask.image.shape)
     _check_place(relation, mask.grid, frame, path, kind)
     move: Callable[[np.ndarray], np.ndarray]
@@ -81,7 +89,7 @@ def fit_mask(mask: StoredImage, frame: Frame, path: object, kind: str = "mask") 
     outside = _outside(mask.image, relation, frame.shape)
     said += f"; {outside:.1%} of what it marks lies outside" if outside else ""
     said += f"; {lost} of its {count} regions leave no voxel there and are lost" if lost else ""
-    return FittedMask(_each(mask.image, move), (*read, said), lost)
+    return FittedMask(_each(mask.image, move), (said,), lost)
 
 
 def _each(image: np.ndarray, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
