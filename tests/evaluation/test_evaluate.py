@@ -12,9 +12,10 @@ from conftest import make_records, make_store
 from jsonschema import Draft202012Validator
 from PIL import Image
 from scenes import sightings
+from typer.testing import CliRunner
 
 import data_schemas
-from medaug_cli.cli import main
+from medaug_cli.cli import app, main
 from medaug_cli.evaluation.folder import file_names
 from medaug_cli.evaluation.pictures import choose_images
 from medaug_cli.figures.evaluation_page import evaluation_html
@@ -428,15 +429,15 @@ def test_a_picture_outside_the_folder_is_not_read(files, evaluate):
     assert not list((files / "evaluation/overlays").iterdir())
 
 
-def test_overlays_of_all_images(files, evaluate):
+def test_overlays_of_all_images(files):
     pictures_of(files)
-    arguments = ("--truth", "truth.json", "--detections", "good.json", "--images", ".")
-    code, *_ = evaluate(*arguments, "--overlays", "all")
-    assert code == 0
-    assert len(list((files / "evaluation/overlays").iterdir())) == 6
-    code, _, said = evaluate(*arguments, "--overlays", "some", "--overwrite")
-    assert code == 2
-    assert "expected a number, or all" in said
+    command = ["evaluate", "--truth", str(files / "truth.json"), "--detections", str(files / "good.json")]
+    command += ["--images", str(files), "--resamples", "100", "--out", str(files / "all")]
+    result = CliRunner().invoke(app, [*command, "--overlays", "all"])
+    assert result.exit_code == 0
+    assert len(list((files / "all/overlays").iterdir())) == 6
+    result = CliRunner().invoke(app, [*command, "--overlays", "some", "--overwrite"])
+    assert "expected a number, or all" in str(result.exception)
 
 
 def test_overlays_take_patients_in_turn_and_disagreement_first(files):
