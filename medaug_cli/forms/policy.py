@@ -18,6 +18,7 @@ DUST = 0.1  # pixels over the border that are rounding, and not worth a note
 SWAPPED = "corners in the wrong order, put right"
 EMPTY = "a box without extent, left out"
 CUT = "a box cut off at the border"
+PIXEL = "a box of a single pixel, kept"  # a slip of the mouse rather than a lesion
 CROWD = "a crowd region, left out"
 UNMET = "a region of a mask that leaves no voxel on its scan"
 
@@ -43,6 +44,8 @@ def add_box(item: Annotation, box: Sequence[float], label: str, place: str, last
     if any(end <= start for start, end in zip(low, high, strict=True)):
         item.notes.append(Note(EMPTY, place, f"box {list(box)}", lost=True))
         return
+    if not item.millimetres and all(end - start <= 1 for start, end in zip(low, high, strict=True)):
+        item.notes.append(Note(PIXEL, place, f"box {list(box)}"))
     item.boxes.append((*low, *high))
     item.labels.append(label)
     item.places.append(place)

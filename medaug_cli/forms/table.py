@@ -22,7 +22,8 @@ from medaug_cli.forms.policy import add_box
 SEPARATORS = ",;\t|"
 BLANK = {"", "nan", "na", "n/a", "null", "none"}
 ALIASES = {  # in small letters, without blanks and underscores
-    "image": ("image", "filename", "file", "filepath", "path", "imagename", "imageid", "imagepath", "imageindex"),
+    "image": ("image", "filename", "file", "filepath", "path", "imagename", "imageid", "imagepath", "imageindex",
+              "volume", "scan", "series", "seriesuid", "seriesinstanceuid"),
     "patient": ("patient", "patientid", "subject", "subjectid"),
     "split": ("split", "subset"),
     "label": ("label", "class", "classname", "category", "finding", "findinglabel"),

@@ -40,7 +40,7 @@ BROKEN = {
     "COCO, no run": ({"m.json": coco(["a.png"], bbox=[], segmentation={"size": [60, 80], "counts": [4800]})}, [], "",
                      EMPTY),
     "VOC, corners swapped": ({"m/a.xml": voc((66, 24, 51, 11))}, [BOX], SWAPPED, ""),
-    "VOC, one pixel": ({"m/a.xml": voc((51, 11, 51, 11))}, [(50, 10, 51, 11)], "", ""),
+    "VOC, one pixel": ({"m/a.xml": voc((51, 11, 51, 11))}, [(50, 10, 51, 11)], "single pixel", ""),
     "VOC, counted from 0": ({"m/a.xml": voc((0, 0, 10, 10))}, [(0, 0, 10, 10)], CUT, ""),
     "YOLO, a negative size": ({"m/a.txt": yolo(shares=TURNED)}, [BOX], SWAPPED, ""),
     "YOLO, no size": ({"m/a.txt": yolo(shares=(0.5, 0.5, 0, 0))}, [], "", EMPTY),

@@ -21,6 +21,7 @@ TABLES = {
     "a path of Windows": (f"image,x_min,y_min,x_max,y_max\nC:\\data\\scans\\a.png,{ROW}\n", LESION),
     "a path of another machine": (f"image,x_min,y_min,x_max,y_max\n/home/me/scans/a.png,{ROW}\n", LESION),
     "TensorFlow's names": (f"filename,width,height,class,xmin,ymin,xmax,ymax\na.png,80,60,tumor,{ROW}\n", TUMOR),
+    "a volume beside its patient": (f"volume,patient,x_min,y_min,x_max,y_max\na,p1,{ROW}\n", LESION),
     "RSNA's names": ("patientId,x,y,width,height,Target\na,50,10,16,14,1\n", LESION),
     "VinDr's names": (f"image_id,class_name,class_id,x_min,y_min,x_max,y_max\na,tumor,3,{ROW}\n", TUMOR),
     "no name of a label": (f"image,label,x_min,y_min,x_max,y_max\na.png,,{ROW}\n", LESION),
