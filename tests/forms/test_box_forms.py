@@ -257,6 +257,19 @@ def test_a_data_list_of_label_volumes_brings_its_splits(tmp_path):
     }  # fmt: skip
 
 
+def test_the_dataset_of_the_decathlon_names_masks_and_classes(tmp_path):
+    lesions(tmp_path, "axial")
+    (tmp_path / "masks").rename(tmp_path / "labelsTr")
+    rows = [{"image": f"./scans/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in "ab"]
+    names = {"0": "background", "1": "tumour", "2": "cyst"}
+    content = {"labels": names, "training": rows, "test": ["./scans/c.nii.gz"]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    found = read_annotations(tmp_path / "dataset.json", find_scans(tmp_path / "scans")).scans
+    assert set(found) == {"a", "b"}
+    assert {*found["a"].mask_labels.values()} == {"tumour", "cyst"}
+    assert found["b"].mask.resolve() == (tmp_path / "labelsTr/b.nii.gz").resolve()
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
