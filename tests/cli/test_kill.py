@@ -1,196 +1,85 @@
-"""Every writing command, killed at twenty random moments: nothing published is ever damaged or lost."""
+"""Every writing command, stopped as by SIGKILL before calls that change a file, and started twice at once."""
 
-import time
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
-from conftest import make_records, make_store
-from forking import medaug
-from PIL import Image
-
-from medaug_cli.files import restore_folder
-from medaug_cli.store import open_store
+from forking import changes, medaug, together
+from writing_commands import WRITING
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
-MOMENTS = 20
-TRAIN = ("--set", "pause=0.005", "--checkpoint-seconds", "0.02", "--device", "cpu", "--precision", "32")
+MOMENTS = 5  # at which a command is stopped, besides the last ones
+LAST = 4  # calls that change a file, before a command ends: it publishes there
+SLOW_TO_RUN = {"tsne"}  # seconds each: benchmarks/kills.py has it
 
 
+def said(folder):
+    return (folder / "said.txt").read_text(encoding="utf-8")
 
 
-def killed_and_resumed(arguments, folder, results, check=lambda: None, again="--resume"):
-    """Kill the command at random moments of its run, check what stands there, resume, compare with `results`."""
-    start = time.monotonic()
-    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
-    lasts = time.monotonic() - start
-    whole = results()
-    assert whole
-    for moment in np.random.default_rng(0).uniform(0, lasts, MOMENTS):
-        for path in _results_of(arguments, folder):
-            _remove(path)
-        medaug(arguments, folder, kill_after=moment)
-        check()
-        assert medaug([*arguments, again], folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
-        assert results() == whole
-        assert not list(folder.glob("*.parts"))
-        assert not list(folder.glob(".*.tmp"))
+def moments(count):
+    """Return at which of so many calls to stop a command: some spread over its run, and those before its end."""
+    spread = np.linspace(1, count, MOMENTS, dtype=int).tolist()
+    return sorted({*spread, *range(max(1, count - LAST + 1), count + 1)})
 
 
-def a_folder_whole_or_not_at_all(arguments, folder):
-    """Kill a command that does not resume: its folder is not there or holds every file."""
-    out = _results_of(arguments, folder)[0]
-
-    def results():
-        return [(path.name, path.read_bytes()) for path in sorted(out.rglob("*")) if path.is_file()]
-
-    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
-    whole = results()
-
-    def check():
-        assert not out.exists() or results() == whole
-
-    _remove(out)
-    killed_and_resumed(arguments, folder, results, check, again="--overwrite")
-
-
-def killed_while_replacing(arguments, folder, results):
-    """Kill the command as it replaces an older result: there is always one that is whole, the old or the new."""
-    start = time.monotonic()
-    assert medaug(arguments, folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
-    lasts, whole = time.monotonic() - start, results()
-    for moment in np.random.default_rng(1).uniform(0.5 * lasts, lasts, MOMENTS):
-        medaug([*arguments, "--overwrite"], folder, kill_after=moment)
-        restore_folder(folder / arguments[arguments.index("--out") + 1])
-        assert results() == whole
-    assert medaug([*arguments, "--overwrite"], folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
-    assert results() == whole
-    assert not list(folder.glob("*.parts"))
+@pytest.mark.parametrize("name", [name for name in WRITING if name not in SLOW_TO_RUN])
+def test_a_killed_command_leaves_all_or_nothing_and_goes_on(name, tmp_path):
+    writing = WRITING[name]
+    writing.prepare(tmp_path)
+    arguments = [*writing.command]
+    stops = moments(changes(arguments, tmp_path))
+    whole = writing.results(tmp_path)
+    for at in stops:
+        writing.clear(tmp_path)
+        assert medaug(arguments, tmp_path, crash_at=at) == -9
+        assert writing.results(tmp_path) in (None, whole)
+        assert medaug([*arguments, writing.again], tmp_path) == 0, said(tmp_path)
+        assert writing.results(tmp_path) == whole
+        assert writing.leftovers(tmp_path) == []
 
 
-def _results_of(arguments, folder):
-    out = folder / arguments[arguments.index("--out") + 1]
-    return [out, out.with_name(f"{out.name}.parts")]
+@pytest.mark.parametrize("name", ["train-gan", "filter", "store export", "evaluate"])
+def test_an_old_result_is_whole_until_a_new_one_is(name, tmp_path):
+    writing = WRITING[name]
+    writing.prepare(tmp_path)
+    arguments = [*writing.command, *writing.other, "--overwrite"]
+    assert medaug(writing.command, tmp_path) == 0, said(tmp_path)
+    old = writing.results(tmp_path)
+    kept = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-kept"))
+    stops = moments(changes(arguments, tmp_path))
+    new = writing.results(tmp_path)
+    assert new != old
+    for at in stops:
+        shutil.rmtree(tmp_path)
+        shutil.copytree(kept, tmp_path)
+        assert medaug(arguments, tmp_path, crash_at=at) == -9
+        assert writing.results(tmp_path) in (old, new)
+        assert medaug(arguments, tmp_path) == 0, said(tmp_path)
+        assert writing.results(tmp_path) == new
+        assert writing.leftovers(tmp_path) == []
 
 
-def _remove(path):
-    import shutil
-
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
-
-
-def whole_store(path: Path):
-    """Fail if a store stands there that is not whole."""
-    if path.exists():
-        open_store(path).verify()
-
-
-def test_train_gan(real, tmp_path):
-    arguments = ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.1", "--out", "gan", *TRAIN]
-
-    def results():
-        samples = sorted((tmp_path / "gan/samples").iterdir())
-        return (tmp_path / "gan/generator.safetensors").read_bytes(), samples[-1].read_bytes()
-
-    def check():
-        if (tmp_path / "gan").exists():
-            results()
-
-    killed_and_resumed(arguments, tmp_path, results, check)
-
-
-def test_train_detector(real, tmp_path):
-    arguments = ["train-detector", "real.h5", "--detector", "tiny", "--steps", "30", "--out", "detector", *TRAIN]
-
-    def results():
-        return [(tmp_path / f"detector/detector.{kind}").read_bytes() for kind in ("json", "safetensors")]
-
-    killed_and_resumed(arguments, tmp_path, results)
-
-
-def test_synthesize(real, tmp_path, monkeypatch):
-    monkeypatch.setattr("medaug_cli.synthesis.BLOCK", 40)
-    monkeypatch.setattr("medaug_cli.store.writing.SHARD_BYTES", 10_000)
-    assert (
-        medaug(["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--out", "gan", *TRAIN], tmp_path) == 0
-    )
-    arguments = ["synthesize", "--n", "1000", "--out", "synthetic.h5"]
-    killed_and_resumed(
-        arguments,
-        tmp_path,
-        lambda: (tmp_path / "synthetic.h5").read_bytes(),
-        lambda: whole_store(tmp_path / "synthetic.h5"),
-    )
-
-
-def test_synthesize_replacing(real, tmp_path, monkeypatch):
-    monkeypatch.setattr("medaug_cli.synthesis.BLOCK", 40)
-    train = ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--out", "gan", *TRAIN]
-    assert medaug(train, tmp_path) == 0
-    arguments = ["synthesize", "--n", "200", "--out", "synthetic.h5"]
-    killed_while_replacing(arguments, tmp_path, lambda: (tmp_path / "synthetic.h5").read_bytes())
-
-
-def test_train_detector_replacing(real, tmp_path):
-    arguments = ["train-detector", "real.h5", "--detector", "tiny", "--steps", "10", "--out", "detector", *TRAIN]
-    killed_while_replacing(arguments, tmp_path, lambda: (tmp_path / "detector/detector.json").read_bytes())
-
-
-def test_preprocess(tmp_path):
-    (tmp_path / "scans").mkdir()
-    rows = ["image,x_min,y_min,x_max,y_max,label,patient"]
-    for record in make_records(24, size=32):
-        Image.fromarray(record.image[0]).save(tmp_path / "scans" / f"{record.id}.png")
-        rows.append(",".join([f"{record.id}.png", *(str(int(x)) for x in record.boxes[0]), "lesion", record.patient]))
-    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    arguments = ["preprocess", "scans", "--boxes", "boxes.csv", "--size", "16", "--strip", "none", "--out", "real.h5"]
-
-    def results():
-        names = ("real.h5", "boxes.json", "preprocess.json", "preprocess.html")
-        return [(tmp_path / name).read_bytes() for name in names]
-
-    killed_and_resumed(arguments, tmp_path, results, lambda: whole_store(tmp_path / "real.h5"))
-
-
-def test_filter(real, tmp_path):
-    make_store(tmp_path / "real.h5", n=60)
-    for command in (
-        ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--set", "amount=0.9", *TRAIN],
-        ["synthesize", "--n", "60", "--out", "synthetic.h5"],
-    ):
-        assert medaug(command, tmp_path) == 0
-    arguments = ["filter", "synthetic.h5", "--out", "kept.h5"]
-
-    def results():
-        return [(tmp_path / name).read_bytes() for name in ("kept.h5", "filter.json", "filter.html")]
-
-    killed_and_resumed(arguments, tmp_path, results, lambda: whole_store(tmp_path / "kept.h5"))
-
-
-def test_evaluate(real, tmp_path):
-    train = ["train-detector", "real.h5", "--detector", "tiny", "--steps", "5", "--out", "detector", *TRAIN]
-    assert medaug(train, tmp_path) == 0
-    arguments = ["evaluate", "real.h5", "detector", "--out", "evaluation", "--resamples", "100", "--overlays", "2"]
-
-    a_folder_whole_or_not_at_all(arguments, tmp_path)
-
-
-def test_tsne(real, tmp_path):
-    make_store(tmp_path / "real.h5", n=36)
-    for command in (
-        ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--out", "gan", *TRAIN],
-        ["synthesize", "--n", "24", "--out", "synthetic.h5"],
-    ):
-        assert medaug(command, tmp_path) == 0
-    arguments = ["tsne", "real.h5", "synthetic.h5", "--out", "tsne.png", "--perplexity", "5"]
-
-    def results():
-        return [(tmp_path / name).read_bytes() for name in ("tsne.png", "tsne.json")]
-
-    killed_and_resumed(arguments, tmp_path, results, again="--overwrite")
-
-
-def test_store_export(real, tmp_path):
-    a_folder_whole_or_not_at_all(["store", "export", "real.h5", "--format", "coco", "--out", "exported"], tmp_path)
+@pytest.mark.parametrize("more", ["--resume", "--overwrite"])
+@pytest.mark.parametrize("name", ["train-gan", "preprocess", "store export"])
+def test_two_at_once_do_not_mix(name, more, tmp_path):
+    writing = WRITING[name]
+    if more == "--resume" and writing.again != "--resume":
+        pytest.skip("it does not resume")
+    writing.prepare(tmp_path)
+    whole = []
+    for other in ((), writing.other):
+        assert medaug([*writing.command, *other], tmp_path) == 0, said(tmp_path)
+        whole.append(writing.results(tmp_path))
+        writing.clear(tmp_path)
+    for _ in range(3):
+        codes, words = together(
+            [*writing.command, more], [*writing.command, *writing.other * (more == "--overwrite"), more], tmp_path
+        )
+        assert 0 in codes, words
+        for code, word in zip(codes, words, strict=True):
+            assert code == 0 or "is being written by another medaug" in word.strip().splitlines()[-1], word
+            assert "Traceback" not in word
+        assert writing.results(tmp_path) in whole
+        assert writing.leftovers(tmp_path) == []
+        writing.clear(tmp_path)

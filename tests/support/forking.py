@@ -22,34 +22,52 @@ for module in pkgutil.walk_packages(medaug_cli.__path__, "medaug_cli."):
 torch.zeros(1)
 
 
-def medaug(arguments, folder, kill_after=None, prepare=lambda: None):
-    """Run the command line in a fork of this process, so that its imports are paid once; return its status.
+def started(arguments, folder, prepare=lambda: None, said="said.txt"):
+    """Run the command line in a fork of this process, so that its imports are paid once; return the fork.
 
     `prepare` is called in the fork first.
     """
     child = os.fork()
-    if child == 0:
-        null, said = os.open(os.devnull, os.O_RDWR), os.open(folder / "said.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-        for stream, to in ((0, null), (1, said), (2, said)):
-            os.dup2(to, stream)
-        sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8") for stream in (1, 2))
-        os.chdir(folder)
-        sys.argv = ["medaug", *arguments]
-        prepare()
-        try:
-            from medaug_cli.cli import main
+    if child:
+        return child
+    null, told = os.open(os.devnull, os.O_RDWR), os.open(folder / said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    for stream, to in ((0, null), (1, told), (2, told)):
+        os.dup2(to, stream)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8") for stream in (1, 2))
+    os.chdir(folder)
+    sys.argv = ["medaug", *map(str, arguments)]
+    prepare()
+    try:
+        from medaug_cli.cli import main
 
-            main()
-        except SystemExit as stop:
-            os._exit(stop.code or 0)
-        except BaseException:
-            os.write(2, traceback.format_exc().encode())
-            os._exit(99)
-        os._exit(0)
+        main()
+    except SystemExit as stop:
+        os._exit(stop.code or 0)
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+        os._exit(99)
+    os._exit(0)
+
+
+def ended(child):
+    """Wait for a fork and return its status: an exit code, or a signal's number below zero."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def medaug(arguments, folder, kill_after=None, prepare=lambda: None):
+    """Run the command line in a fork; return its status."""
+    child = started(arguments, folder, prepare)
     if kill_after is not None:
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return ended(child)
+
+
+def together(first, second, folder):
+    """Run two command lines at the same time; return their statuses and what each said."""
+    children = [started(line, folder, said=f"said{i}.txt") for i, line in enumerate((first, second))]
+    codes = [ended(child) for child in children]
+    return codes, [(folder / f"said{i}.txt").read_text(encoding="utf-8") for i in range(2)]
 
 
 CHANGES = ("replace", "rename", "link", "unlink", "remove", "rmdir", "mkdir", "truncate", "ftruncate", "fsync")
