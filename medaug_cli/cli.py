@@ -20,6 +20,7 @@ from medaug_cli.commands.filter import filter
 from medaug_cli.commands.plugins import app as plugins
 from medaug_cli.commands.preprocess import preprocess
 from medaug_cli.commands.store import app as store
+from medaug_cli.commands.streams import flush_answer, open_standard_streams
 from medaug_cli.commands.study import study
 from medaug_cli.commands.synthesize import synthesize
 from medaug_cli.commands.train_detector import train_detector
@@ -72,22 +73,33 @@ def _medaug(
 
 def main() -> None:
     """Run the command line; an error becomes one line and an exit code."""
+    open_standard_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):  # a terminal may lack a letter, and a file's name may be no text at all
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        app()
+        _answered()
     except MedaugError as error:
         _stop(str(error), error.exit_code)
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno is None:
             _report(error)
-        place = error.filename2 or error.filename or "the result"
-        _stop(f"{place} cannot be written ({error.strerror or error}); nothing that existed is changed", 1)
+        verb = "written" if error.errno in UNWRITABLE else "read or written"
+        place = error.filename2 or error.filename or "a file"
+        _stop(f"{place} cannot be {verb} ({error.strerror or error}); nothing that existed is changed", 1)
     except Exception as error:
         _report(error)
+
+
+def _answered() -> None:
+    """Run the command that was asked for, and print all that it answers."""
+    try:
+        app()
+    except SystemExit:
+        flush_answer()
+        raise
 
 
 def _interrupt(number: int, frame: object) -> Never:

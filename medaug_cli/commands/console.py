@@ -1,6 +1,7 @@
 """How commands speak: results on stdout, everything else on stderr."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medaug_cli.commands.table_lines import table_lines
+from medaug_cli.errors import UsageError
 from medaug_cli.tables import Table, printable
 
 Params = ParamSpec("Params")
@@ -51,6 +53,7 @@ def answering(command: Callable[Params, None]) -> Callable[Params, None]:
 
     @wraps(command)
     def run(*args: Params.args, **kwargs: Params.kwargs) -> None:
+        _refuse_infinite(kwargs)
         _reserve_stdout()
         try:
             command(*args, **kwargs)
@@ -60,6 +63,15 @@ def answering(command: Callable[Params, None]) -> Callable[Params, None]:
             _release_stdout()
 
     return run
+
+
+def _refuse_infinite(options: Mapping[str, Any]) -> None:
+    """Raise UsageError where an option is "nan" or "inf": numbers for Python, and no amount of anything here."""
+    for name, value in options.items():
+        numbers = value if isinstance(value, list) else [value]
+        wrong = next((each for each in numbers if isinstance(each, float) and not math.isfinite(each)), None)
+        if wrong is not None:
+            raise UsageError(f"--{name.replace('_', '-')} {wrong}: expected a finite number")
 
 
 _reserved: list[tuple[TextIO, int | None]] = []  # the stdout of a command that has not answered, its descriptor's copy

@@ -8,7 +8,7 @@ import typer
 
 from medaug_cli.errors import UsageError
 
-Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), 32, bf16 or 16.")]
 Workers = Annotated[int, typer.Option(help="Processes or threads that help; 0 chooses by itself.", min=0)]

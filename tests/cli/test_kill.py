@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from forking import changes, medaug, together
+from forking import changes_of, dying, medaug, together
 from writing_commands import WRITING
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
@@ -19,8 +19,8 @@ def said(folder):
 
 def moments(count):
     """Return at which of so many calls to stop a command: some spread over its run, and those before its end."""
-    spread = np.linspace(1, count, MOMENTS, dtype=int).tolist()
-    return sorted({*spread, *range(max(1, count - LAST + 1), count + 1)})
+    spread = np.linspace(0, count - 1, MOMENTS, dtype=int).tolist()
+    return sorted({*spread, *range(max(0, count - LAST), count)})
 
 
 @pytest.mark.parametrize("name", [name for name in WRITING if name not in SLOW_TO_RUN])
@@ -28,11 +28,11 @@ def test_a_killed_command_leaves_all_or_nothing_and_goes_on(name, tmp_path):
     writing = WRITING[name]
     writing.prepare(tmp_path)
     arguments = [*writing.command]
-    stops = moments(changes(arguments, tmp_path))
+    stops = moments(changes_of(arguments, tmp_path))
     whole = writing.results(tmp_path)
     for at in stops:
         writing.clear(tmp_path)
-        assert medaug(arguments, tmp_path, crash_at=at) == -9
+        assert medaug(arguments, tmp_path, prepare=dying(at)) == -9
         assert writing.results(tmp_path) in (None, whole)
         assert medaug([*arguments, writing.again], tmp_path) == 0, said(tmp_path)
         assert writing.results(tmp_path) == whole
@@ -47,13 +47,13 @@ def test_an_old_result_is_whole_until_a_new_one_is(name, tmp_path):
     assert medaug(writing.command, tmp_path) == 0, said(tmp_path)
     old = writing.results(tmp_path)
     kept = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-kept"))
-    stops = moments(changes(arguments, tmp_path))
+    stops = moments(changes_of(arguments, tmp_path))
     new = writing.results(tmp_path)
     assert new != old
     for at in stops:
         shutil.rmtree(tmp_path)
         shutil.copytree(kept, tmp_path)
-        assert medaug(arguments, tmp_path, crash_at=at) == -9
+        assert medaug(arguments, tmp_path, prepare=dying(at)) == -9
         assert writing.results(tmp_path) in (old, new)
         assert medaug(arguments, tmp_path) == 0, said(tmp_path)
         assert writing.results(tmp_path) == new
