@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medaug_cli.commands import console, options
-from medaug_cli.tables import Cell, fixed, name, printable, table
+from medaug_cli.tables import Cell, fixed, name, table
 
 if TYPE_CHECKING:
     from medaug_cli.metrics.report import Metrics
@@ -123,6 +123,6 @@ def _show_twelve(numbers: dict[str, list[float]], as_json: bool) -> None:
 def _show(metrics: "Metrics") -> None:
     from medaug_cli.metrics.table import data_note, tables
 
-    console.results.print(printable(" ".join(data_note(metrics))))
+    console.answer({}, False, " ".join(data_note(metrics)))
     for each in tables(metrics):
         console.show(each)

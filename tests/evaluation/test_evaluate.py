@@ -537,7 +537,7 @@ BAD = {
     "an IoU where none is asked for": ((*COCO, "--rule", "luna", "--iou", "0.5"), 2, "asks for no IoU", None),
     "sizes that are none": ((*COCO, "--sizes", "ten"), 2, "--sizes ten: numbers are wanted", None),
     "sizes that fall": ((*COCO, "--sizes", "20,10"), 2, "--sizes must be above 0 and rise", None),
-    "a form that is none": ((*COCO, "--write", "voc"), 2, "--write voc: coco (always written), csv or yolo", None),
+    "a form that is none": ((*COCO, "--write", "voc"), 2, "--write voc: the choices are coco, yolo, csv", None),
     "a seed that is missing": ((*COCO[:3], "two=good.json,no.json"), 3, "no.json does not exist", None),
     "a seed without a path": ((*COCO[:3], "two=good.json,"), 2, "NAME=PATH,PATH for the seeds", None),
     "YOLO without a size": ((*COCO, "--write", "yolo"), 3, "names no width and height", lambda f: change(
