@@ -131,7 +131,7 @@ def timm_features(name: str, channels: int, strides: tuple[int, ...], pretrained
 def _weights(path: str) -> dict[str, Tensor]:
     """Return the weights of a file, the averaged ones where a checkpoint holds both; it can run no code.
 
-    timm would read it too, but some of its versions run what a pickle asks for.
+    timm would read it too, but before 1.0.26 it ran what a pickle asked for.
     """
     stored: Any
     if path.endswith(".safetensors"):
