@@ -121,6 +121,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
         added=others,
         unannotated=unannotated,
     )
+    looked_at = [scan for scan in chosen if scan.id not in unannotated]  # the others are for training alone
     names = {recipe.label} if recipe.label else _label_names(annotations)
     plan = Plan(
         scans=scans,
@@ -136,8 +137,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
         unannotated=unannotated,
         sentences=(
             f"{_taken(options, len(scans), len(others))}, {patients.words(chosen)}; {_form(recipe)}: {options.out}",
-            *patients.warnings(chosen),
-            *warnings_of_splits(splits, options.split, patients.words(chosen)),
+            *(patients.warnings(looked_at) if looked_at else ()),
+            *(warnings_of_splits(splits, options.split, patients.words(looked_at)) if looked_at else ()),
         ),
     )
     return _renamed(options, plan)

@@ -37,7 +37,9 @@ class Summary:
         """Return five lines for a person; each fits a terminal, but for long paths."""
         shown = ", ".join(f"{count} {split}" for split, count in self.images.items())
         total = sum(self.images.values())
-        taken = [f"{_counted(self.lesions, 'lesions')} in {_counted(self.lesion_images, 'images')}"]
+        taken = [_counted(self.lesions, "lesions")]
+        if self.lesions:
+            taken = [f"{taken[0]} in {_counted(self.lesion_images, 'images')}"]
         taken += [_counted(self.normals, "normals")] + [f"{self.unannotated} unannotated"] * bool(self.unannotated)
         doubted = f"doubted: {_counted(self.doubted, 'images')}; repaired: "
         return [
