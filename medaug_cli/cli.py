@@ -25,6 +25,7 @@ from medaug_cli.commands.study import study
 from medaug_cli.commands.synthesize import synthesize
 from medaug_cli.commands.train_detector import train_detector
 from medaug_cli.commands.train_gan import train_gan
+from medaug_cli.commands.train_network import train, train_classifier, train_segmenter
 from medaug_cli.commands.tsne import tsne
 from medaug_cli.commands.turing import app as turing
 from medaug_cli.errors import Interrupted, MedaugError
@@ -44,6 +45,9 @@ app.command("train-gan")(answering(train_gan))
 app.command("synthesize")(answering(synthesize))
 app.command("filter")(answering(filter))
 app.command("train-detector")(answering(train_detector))
+app.command("train-classifier")(answering(train_classifier))
+app.command("train-segmenter")(answering(train_segmenter))
+app.command("train")(answering(train))
 app.command("evaluate")(answering(evaluate))
 app.command("detect")(answering(detect))
 app.command("export")(answering(export))

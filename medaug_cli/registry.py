@@ -61,13 +61,30 @@ def owner(module: str) -> Plugin | None:
     return None
 
 
+def group_of(kind: str) -> str:
+    """Return the entry-point group of a kind of plugin; raise UsageError for one that neither medaug nor a task has.
+
+    The plugins of a stranger's task of the kind "counter" are registered in the group `medaug.counters`.
+    """
+    if kind in GROUPS:
+        return GROUPS[kind]
+    if kind in (getattr(_task(entry), "kind", None) for entry in _entries("medaug.tasks")):
+        return f"medaug.{kind}s"
+    raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(GROUPS)}")
+
+
+def _task(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except Exception:  # a stranger's that does not load has no kind
+        return None
+
+
 def installed(kind: str) -> list[Plugin]:
     """Return the installed plugins of a kind by name, importing none of them."""
-    if kind not in GROUPS:
-        raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(GROUPS)}")
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
     found = {}
-    for entry in _entries(GROUPS[kind]):
+    for entry in _entries(group_of(kind)):
         distribution = entry.dist.name if entry.dist else "unknown"
         version = entry.dist.version if entry.dist else "unknown"
         if entry.name not in disabled:

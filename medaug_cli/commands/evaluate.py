@@ -1,5 +1,6 @@
 """`medaug evaluate`: sensitivity, false positives and Table 1, with intervals, for one or more detectors."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ def evaluate(
     detectors: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="DETECTOR...", help="Folders of train-detector, or NAME=FOLDER; NAME=A,B: seeds of one."
+            metavar="DETECTOR...", help="Folders with a trained network each, or NAME=FOLDER; NAME=A,B: seeds of one."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
@@ -77,6 +78,10 @@ def evaluate(
             raise UsageError(
                 "give a store and detectors (medaug evaluate real.h5 detector), or --truth and --detections"
             )
+        if _of_whole_images(named_paths(detectors)):
+            asked = resamples, seed, note, overwrite, device
+            _evaluate_whole_images(store, named_paths(detectors), out, split, asked, as_json)
+            return
         with console.bar("evaluate", 1.0) as bar:
             metrics = evaluate_store(
                 store, named_paths(detectors), request, split, device, lambda name, done, all: bar.to(done / all, name)
@@ -86,6 +91,48 @@ def evaluate(
     else:
         _show(metrics)
     console.say(f"{out}: metrics.json, table.md, froc.svg, evaluation.html, errors.html, detections, overlays")
+
+
+def _of_whole_images(systems: Mapping[str, Sequence[Path]]) -> bool:
+    """Tell whether folders hold classifiers or segmenters rather than detectors."""
+    from medaug_cli.evaluation.whole_images import kinds_of
+
+    return bool(kinds_of([path for paths in systems.values() for path in paths]) - {"detector"})
+
+
+def _evaluate_whole_images(
+    store: Path,
+    systems: Mapping[str, Sequence[Path]],
+    out: Path,
+    split: str,
+    asked: tuple[int, int, str | None, bool, str],
+    as_json: bool,
+) -> None:
+    from medaug_cli.evaluation.whole_images import TaskRequest, evaluate_whole_images
+    from medaug_cli.tasks.report import data_note, tables
+    from medaug_cli.tasks.task import task_named
+
+    resamples, seed, note, overwrite, device = asked
+    with console.bar("evaluate", 1.0) as bar:
+        request = TaskRequest(
+            out=out,
+            split=split,
+            resamples=resamples,
+            seed=seed,
+            note=note,
+            overwrite=overwrite,
+            device=device,
+            progress=lambda name, done, all: bar.to(done / all, name),
+        )
+        metrics = evaluate_whole_images(store, systems, request)
+    task = task_named(metrics.task)
+    if as_json:
+        console.answer(metrics.model_dump(mode="json"), True, "")
+    else:
+        console.results.print(printable(" ".join(data_note(metrics))))
+        for each in tables(metrics, task.measures, task.main)[:2]:
+            console.show(each)
+    console.say(f"{out}: metrics.json, table.md, table.csv, evaluation.html")
 
 
 def _count(overlays: str) -> int | None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Counts = np.ndarray | int  # of pixels
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -43,13 +45,13 @@ def overlap(truth: np.ndarray, answer: np.ndarray, spacing: Sequence[float] | No
     )
 
 
-def dice(true: np.ndarray, found: np.ndarray, both: np.ndarray) -> np.ndarray:
+def dice(true: Counts, found: Counts, both: Counts) -> np.ndarray:
     """Return Dice coefficients of counts of pixels, 1 where truth and answer are both empty."""
     size = np.asarray(true, float) + found
     return np.where(size > 0, 2 * np.asarray(both, float) / np.maximum(size, 1), 1.0)
 
 
-def iou(true: np.ndarray, found: np.ndarray, both: np.ndarray) -> np.ndarray:
+def iou(true: Counts, found: Counts, both: Counts) -> np.ndarray:
     """Return the Jaccard index of counts of pixels, 1 where truth and answer are both empty."""
     union = np.asarray(true, float) + found - both
     return np.where(union > 0, np.asarray(both, float) / np.maximum(union, 1), 1.0)

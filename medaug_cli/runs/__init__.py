@@ -1,22 +1,33 @@
 """Training runs: their folders, their checkpoints, and the plugins they fit, save and load."""
 
 from medaug_cli.runs.exporting import export_detector, export_generator
-from medaug_cli.runs.fitting import Budget, Progress, RunOptions, check_capable, train_detector, train_generator
-from medaug_cli.runs.loading import check_detector, load_detector, load_generator
-from medaug_cli.runs.metadata import DetectorMetadata, GeneratorMetadata
+from medaug_cli.runs.fitting import (
+    Budget,
+    Progress,
+    RunOptions,
+    check_capable,
+    train_detector,
+    train_generator,
+    train_network,
+)
+from medaug_cli.runs.loading import check_detector, check_network, load_detector, load_generator, load_network
+from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata
 
 __all__ = [
     "Budget",
-    "DetectorMetadata",
     "GeneratorMetadata",
+    "NetworkMetadata",
     "Progress",
     "RunOptions",
     "check_capable",
     "check_detector",
+    "check_network",
     "export_detector",
     "export_generator",
     "load_detector",
     "load_generator",
+    "load_network",
     "train_detector",
     "train_generator",
+    "train_network",
 ]

@@ -11,7 +11,7 @@ from medaug_cli.errors import MedaugError, UsageError
 from medaug_cli.plugin import ImageSpec
 from medaug_cli.results import Kind, folder_claimed, new_folder
 from medaug_cli.runs.loading import load_detector, load_generator, save_plugin
-from medaug_cli.runs.metadata import DetectorMetadata
+from medaug_cli.runs.metadata import NetworkMetadata
 
 ONNX = "onnx"
 OPSET = 18
@@ -61,7 +61,7 @@ def _files(contents: Mapping[str, bytes], work: Path) -> dict[str, Any]:
     return {"files": sorted(contents)}
 
 
-def _onnx(plugin: Any, metadata: DetectorMetadata, work: Path) -> dict[str, Any]:
+def _onnx(plugin: Any, metadata: NetworkMetadata, work: Path) -> dict[str, Any]:
     """Write detector.onnx, images (b, c, *s) in [0, 1] to boxes (b, n, 2*d) and scores (b, n, k), and detector.json."""
     try:
         import onnx

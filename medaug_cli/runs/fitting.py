@@ -1,4 +1,4 @@
-"""Fit a generator or a detector: plan, run, save, publish."""
+"""Fit a generator, or a network of a task: plan, run, save, publish."""
 
 import math
 import os
@@ -16,18 +16,21 @@ from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.plugin import Capabilities, as_drawn, image_seed
 from medaug_cli.processes import ALONE, Group
 from medaug_cli.runs.folder import RunFolder, run_claimed
-from medaug_cli.runs.loading import load_detector, save_plugin
-from medaug_cli.runs.metadata import DetectorMetadata, Form
+from medaug_cli.runs.loading import load_network, save_plugin
+from medaug_cli.runs.metadata import Form, NetworkMetadata
 from medaug_cli.runs.training import Budget, Progress, TrainingRun
 from medaug_cli.store import (
     Store,
     StoreExamples,
-    detector_examples,
     digest_patient,
     generator_examples,
     open_store,
+    training_examples,
     unannotated_words,
 )
+from medaug_cli.tasks.classification import Classification
+from medaug_cli.tasks.detection import Detection
+from medaug_cli.tasks.task import Task
 
 GRID = 16
 DEFAULT_KIMG, DEFAULT_STEPS = 200.0, 2000.0
@@ -78,7 +81,7 @@ def _fit_generator(
     _announce(
         options,
         setup,
-        store,
+        unannotated_words(store, "train"),
         f"{name} on {len(data)} images of {len(set(data.patients))} training patients, {_size(store)}, {asked}",
     )
     if options.group.leads:
@@ -94,9 +97,58 @@ def _fit_generator(
     if plugin.capabilities.learns:
         refuse_broken(plugin)
     options.group.lead(lambda: grid.draw(run.done))
-    described = _metadata(name, plugin, store, data, options, setup.precision)
+    described = _metadata("generator", name, plugin, store, data, options, setup.precision)
     described |= {"condition": plugin.capabilities.condition, "images_shown": run.done}
     options.group.lead(lambda: _finish(folder, "generator", plugin, described))
+
+
+def train_network(
+    task: Task,
+    store_path: Path,
+    name: str,
+    options: RunOptions,
+    *,
+    synthetic: Sequence[Path] = (),
+    ratio: float | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    synthetic_only: bool = False,
+    start: Path | None = None,
+) -> Path:
+    """Fit a network of a task on the real training images of a store, mixed with synthetic ones, and publish it.
+
+    The number of optimiser steps does not depend on `synthetic`: an epoch is a pass over as many
+    images as there are real ones. With `start` the weights of that network are trained further.
+    """
+    store, others = open_store(store_path), [open_store(path) for path in synthetic]
+    plugin = registry.build(task.kind, name, options.settings)
+    usable = task.usable(store)
+    if not usable.any():
+        raise BadInput(task.wanting(store))
+    task.check(store, others)
+    data = training_examples(store, others, usable, ratio, synthetic_only)
+    setup = _Setup.of(options, name, plugin.capabilities)
+    before = None if start is None else _continued(plugin, name, task.kind, start, store, setup.device)
+    check_capable(name, plugin.capabilities, store)
+    real = int((usable & (store.splits == "train")).sum())
+    steps = _steps(plugin, real, steps, epochs, minutes)
+    extra: dict[str, Any] = {
+        "steps": steps,
+        "minutes": minutes,
+        "ratio": ratio,
+        "synthetic": [other.hash for other in others],
+    }
+    if synthetic_only:
+        extra["synthetic_only"] = True
+    if before is not None:
+        extra["start"] = before.weights
+    plan = _plan(f"train-{task.kind}", name, plugin, store, options, setup, extra)
+    with _claimed(plan, options, [store_path, *synthetic, *([] if start is None else [start])]) as folder:
+        if not folder.finished:
+            fitted_on = _Fitted(task, store, others, ratio, synthetic_only, before)
+            _fit_network(folder, name, plugin, data, options, setup, fitted_on, Budget(steps, minutes))
+        return folder.out
 
 
 def train_detector(
@@ -111,63 +163,53 @@ def train_detector(
     synthetic_only: bool = False,
     start: Path | None = None,
 ) -> Path:
-    """Fit a detector on the real training images of a store, mixed with synthetic ones, and publish it.
-
-    The number of optimiser steps does not depend on `synthetic`: an epoch is a pass over as many
-    images as there are real ones. With `start` the weights of that detector are trained further.
-    """
-    store, others = open_store(store_path), [open_store(path) for path in synthetic]
-    plugin = registry.build("detector", name, options.settings)
-    data = detector_examples(store, others, ratio, synthetic_only)
-    setup = _Setup.of(options, name, plugin.capabilities)
-    before = None if start is None else _continued(plugin, name, start, store, setup.device)
-    check_capable(name, plugin.capabilities, store)
-    steps = _steps(plugin, store, steps, epochs, minutes)
-    extra: dict[str, Any] = {
-        "steps": steps,
-        "minutes": minutes,
-        "ratio": ratio,
-        "synthetic": [other.hash for other in others],
-    }
-    if synthetic_only:
-        extra["synthetic_only"] = True
-    if before is not None:
-        extra["start"] = before.weights
-    plan = _plan("train-detector", name, plugin, store, options, setup, extra)
-    with _claimed(plan, options, [store_path, *synthetic, *([] if start is None else [start])]) as folder:
-        if not folder.finished:
-            fitted_on = _Fitted(store, others, ratio, synthetic_only, before)
-            _fit_detector(folder, name, plugin, data, options, setup, fitted_on, Budget(steps, minutes))
-        return folder.out
+    """Fit a detector; see `train_network`."""
+    return train_network(
+        Detection(),
+        store_path,
+        name,
+        options,
+        synthetic=synthetic,
+        ratio=ratio,
+        steps=steps,
+        epochs=epochs,
+        minutes=minutes,
+        synthetic_only=synthetic_only,
+        start=start,
+    )
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    """What a detector is fitted on."""
+    """What a network is fitted on."""
 
+    task: Task
     store: Store
     synthetic: Sequence[Store]
     ratio: float | None
     synthetic_only: bool
-    before: DetectorMetadata | None  # of the detector that it goes on from
+    before: NetworkMetadata | None  # of the network that it goes on from
 
 
-def _fit_detector(
+def _fit_network(
     folder: RunFolder, name: str, plugin: Any, data: StoreExamples, options: RunOptions, setup: "_Setup", on: _Fitted,
     budget: Budget,
 ) -> None:  # fmt: skip
     store, others, before = on.store, on.synthetic, on.before
     steps = None if budget.units is None else int(budget.units)
+    by_lesions = not isinstance(on.task, Classification)  # which asks for a class, and for no lesion
+    words = unannotated_words(store, "train") if by_lesions else []
     _announce(
         options,
         setup,
-        store,
-        f"{name} on {len(store.indices('train'))} real and {sum(map(len, others))} synthetic images, {_size(store)}, "
+        words,
+        f"{name} on {int((~data.synthetic).sum())} real and {sum(map(len, others))} synthetic images, {_size(store)}, "
         f"{_words(steps, 'steps', budget.minutes)}",
     )
-    scorer = _Scorer(store)
+    scorer = _Scorer(on.task, store)
     if options.group.leads:
-        warn_of_specks(options.announce, store)
+        if isinstance(on.task, Detection):
+            warn_of_specks(options.announce, store)
         if reason := scorer.cannot():
             patience = " and patience stops nothing" if getattr(plugin, "patience", 0) else ""
             options.announce(f"{reason}: the weights of the last step are kept{patience}")
@@ -177,7 +219,7 @@ def _fit_detector(
     )  # fmt: skip
     plugin.fit(data, run)
     refuse_broken(plugin)
-    described = _metadata(name, plugin, store, data, options, setup.precision)
+    described = _metadata(on.task.kind, name, plugin, store, data, options, setup.precision)
     parts = [{"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others]
     described |= {"steps": run.done, "synthetic": parts, "ratio": on.ratio, "validation": scorer.best}
     described |= {"synthetic_only": on.synthetic_only}
@@ -185,21 +227,23 @@ def _fit_detector(
         described["start"] = before.weights
         described["training_patients"] = sorted({*described["training_patients"], *before.training_patients})
         described["synthetic"] = [part.model_dump() for part in before.synthetic] + parts
-    options.group.lead(lambda: _finish(folder, "detector", plugin, described))
+    options.group.lead(lambda: _finish(folder, on.task.kind, plugin, described))
 
 
-def _continued(plugin: Any, name: str, start: Path, store: Store, device: str) -> DetectorMetadata:
-    """Load the weights of the detector in `start` into `plugin`; raise where they do not fit it or the store."""
+def _continued(
+    plugin: Any, name: str, kind: str, start: Path, store: Store, device: str
+) -> NetworkMetadata:
+    """Load the weights of the network in `start` into `plugin`; raise where they do not fit it or the store."""
     from safetensors.torch import load_file
 
-    _, metadata = load_detector(start)
+    _, metadata = load_network(start, kind)
     if metadata.name != name or not plugin.capabilities.continues:
         able = name if not plugin.capabilities.continues else metadata.name
         raise UsageError(f"--start {start}: it holds a {metadata.name}; {able} cannot go on from it as {name}")
     form, spec = metadata.form.spec(), store.spec
     if form != spec:
         raise BadInput(f"{start} was fitted on images of another form than {store.path} holds")
-    plugin.load_state_dict(load_file(start / "detector.safetensors"), spec, device)
+    plugin.load_state_dict(load_file(start / f"{kind}.safetensors"), spec, device)
     return metadata
 
 
@@ -227,9 +271,9 @@ def _claimed(plan: dict[str, Any], options: RunOptions, reads: list[Path]) -> It
         yield options.group.lead(lambda: held.enter_context(claim))
 
 
-def _announce(options: RunOptions, setup: _Setup, store: Store, sentence: str) -> None:
+def _announce(options: RunOptions, setup: _Setup, left_out: Sequence[str], sentence: str) -> None:
     if options.group.leads:
-        for words in unannotated_words(store, "train"):
+        for words in left_out:
             options.announce(words)
         several = f" in {options.group.world} processes" if options.group.world > 1 else ""
         options.announce(f"{sentence}, on {setup.device} at {setup.precision}{several}")
@@ -254,28 +298,23 @@ class _Grid:
 
 
 class _Scorer:
-    """Scores detections on the validation split of a store."""
+    """Scores what a plugin says of the validation split of a store."""
 
-    def __init__(self, store: Store):
-        self.store, self.chosen = store, store.indices("val")
-        self.boxes = sum(len(store.boxes[i]) for i in self.chosen)
+    def __init__(self, task: Task, store: Store):
+        self.task, self.store = task, store
+        self.chosen = np.flatnonzero(task.usable(store) & (store.splits == "val"))
+        self.lacks = task.measurable(store, self.chosen) if len(self.chosen) else "no image"
         self.best: dict[str, float] = {}
 
     def cannot(self) -> str | None:
         """Say why nothing can be measured on the validation split; None where it can."""
-        if not len(self.chosen):
-            return f"{self.store.path} has no image in its validation split"
-        return None if self.boxes else f"{self.store.path} has no box in its validation split"
+        return self.lacks and f"{self.store.path} has {self.lacks} in its validation split"
 
     def score(self, predict: Callable) -> dict[str, float]:
-        from medaug_cli.metrics import validation_score
-
-        if not self.boxes:
+        if self.lacks:
             return {}
-        store = self.store
-        found = list(predict(store.read([i])[0] for i in self.chosen))
-        truth = [store.boxes[i] for i in self.chosen], [store.labels[i] for i in self.chosen]
-        score = validation_score(*truth, found)
+        answers = list(predict(self.store.read([int(i)])[0] for i in self.chosen))
+        score = self.task.score(self.store, self.chosen, answers)
         if not self.best or score["score"] > self.best["score"]:
             self.best = score
         return score
@@ -293,11 +332,11 @@ def warn_of_specks(announce: Callable[[str], None], store: Store) -> None:
         )
 
 
-def _steps(plugin: Any, store: Store, steps: int | None, epochs: float | None, minutes: float | None) -> int | None:
+def _steps(plugin: Any, real: int, steps: int | None, epochs: float | None, minutes: float | None) -> int | None:
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs say the same in two ways; give one of them")
     if epochs is not None:
-        return math.ceil(epochs * len(store.indices("train")) / getattr(plugin, "batch", 16))
+        return math.ceil(epochs * real / getattr(plugin, "batch", 16))
     if steps is None and minutes is None:
         return int(plugin.capabilities.default_budget or DEFAULT_STEPS)
     return steps
@@ -331,23 +370,21 @@ def _plan(
 
 
 def _metadata(
-    name: str, plugin: Any, store: Store, data: StoreExamples, options: RunOptions, precision: str
+    kind: str, name: str, plugin: Any, store: Store, data: StoreExamples, options: RunOptions, precision: str
 ) -> dict[str, Any]:
-    origin = registry.find(_kind(plugin), name)
-    train = store.indices("train")
-    spec = store.spec
+    origin = registry.find(kind, name)
+    spec, real = store.spec, ~data.synthetic
+    images = int(real.sum()) or len(store.indices("train"))  # of synthetic images alone: those behind them
+    patients = {store.patients[i] for i in store.indices("train", unannotated=True)}
     return {
         "tool_version": __version__, "name": name, "distribution": origin.distribution,
         "distribution_version": origin.version, "settings": asdict(plugin),
         "form": Form(channels=spec.channels, spatial=list(spec.spatial), label_names=list(spec.label_names),
-                     bits=16 if store.images.dtype == np.uint16 else 8),
-        "seed": options.seed, "precision": precision, "training_store": store.hash, "training_images": len(train),
-        "training_patients": sorted({digest_patient(store.patients[i]) for i in train}),
+                     bits=16 if store.images.dtype == np.uint16 else 8,
+                     class_names=list(spec.class_names), mask_names=list(spec.mask_names)),
+        "seed": options.seed, "precision": precision, "training_store": store.hash, "training_images": images,
+        "training_patients": sorted(map(digest_patient, patients)),
     }  # fmt: skip
-
-
-def _kind(plugin: Any) -> str:
-    return "generator" if hasattr(plugin, "sample") else "detector"
 
 
 def refuse_broken(plugin: Any) -> None:

@@ -51,6 +51,12 @@ KINDS = {
 }
 
 
+def kind_of(command: str) -> Kind:
+    """Return the kind of folder that a training command makes: `train-classifier` one with a classifier."""
+    what = command.removeprefix("train-")
+    return KINDS.get(command) or _run_kind(command, f"a {what}", f"{what}.json", f"{what}.safetensors")
+
+
 @dataclass
 class RunFolder:
     """`work` is where a run writes; `finished` tells that `out` already holds what was asked for."""
@@ -64,7 +70,7 @@ class RunFolder:
         """Put the finished run in its place."""
         remove_temporaries(self.work)
         if self.out.exists():
-            refuse_stranger(self.out, KINDS[self.command])
+            refuse_stranger(self.out, kind_of(self.command))
         publish_folder(self.work, self.out)
 
 
@@ -87,7 +93,7 @@ def run_claimed(
 
 
 def _opened(out: Path, plan: dict[str, Any], resume: bool, overwrite: bool, reads: list[Path]) -> RunFolder:
-    kind, work = KINDS[plan["command"]], out.with_name(f"{out.name}.parts")
+    kind, work = kind_of(plan["command"]), out.with_name(f"{out.name}.parts")
     if out.exists() and resume and not overwrite:
         before = _plan_of(out, kind)
         if _what_matters(before) == _what_matters(plan):

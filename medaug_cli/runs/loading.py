@@ -1,4 +1,4 @@
-"""Load a trained generator or detector from its folder; nothing in it can run code."""
+"""Load what was trained from its folder; nothing in it can run code."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from medaug_cli import registry
 from medaug_cli.errors import BadInput
 from medaug_cli.files import publish_bytes, publish_text, read_json, sha256_file
-from medaug_cli.runs.metadata import DetectorMetadata, GeneratorMetadata, PluginMetadata
+from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata, PluginMetadata
 from medaug_cli.store import Store, digest_patient
 
 
@@ -21,7 +21,7 @@ def save_plugin(folder: Path, kind: str, plugin: Any, metadata: dict[str, Any]) 
     weights = folder / f"{kind}.safetensors"
     state = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in plugin.state_dict().items()}
     publish_bytes(weights, save(state))
-    model = GeneratorMetadata if kind == "generator" else DetectorMetadata
+    model = GeneratorMetadata if kind == "generator" else NetworkMetadata
     described = model(weights=sha256_file(weights), **metadata)
     publish_text(folder / f"{kind}.json", json.dumps(json.loads(described.model_dump_json()), indent=1) + "\n")
 
@@ -32,13 +32,18 @@ def load_generator(folder: Path, device: str = "cpu") -> tuple[Any, GeneratorMet
     return _load(folder, "generator", metadata, device), metadata
 
 
-def load_detector(folder: Path, device: str = "cpu") -> tuple[Any, DetectorMetadata]:
+def load_network(folder: Path, kind: str, device: str = "cpu") -> tuple[Any, NetworkMetadata]:
+    """Return a detector, classifier or another `kind` of network ready to predict, and its metadata."""
+    metadata = read_json(_metadata_file(folder, kind), NetworkMetadata)
+    return _load(folder, kind, metadata, device), metadata
+
+
+def load_detector(folder: Path, device: str = "cpu") -> tuple[Any, NetworkMetadata]:
     """Return a detector ready to predict, and its metadata."""
-    metadata = read_json(_metadata_file(folder, "detector"), DetectorMetadata)
-    return _load(folder, "detector", metadata, device), metadata
+    return load_network(folder, "detector", device)
 
 
-def check_detector(name: str, metadata: DetectorMetadata, store: Store, indices: np.ndarray, split: str) -> None:
+def check_detector(name: str, metadata: NetworkMetadata, store: Store, indices: np.ndarray, split: str) -> None:
     """Raise BadInput where a detector cannot be judged fairly on these images."""
     form, spec = metadata.form, store.spec
     if list(form.label_names) != list(spec.label_names):
@@ -46,15 +51,21 @@ def check_detector(name: str, metadata: DetectorMetadata, store: Store, indices:
             f"detector {name} knows the classes {', '.join(form.label_names)}; "
             f"{store.path} has {', '.join(spec.label_names)}: they must be the same, in the same order"
         )
+    check_network(f"detector {name}", metadata, store, indices, split)
+
+
+def check_network(name: str, metadata: NetworkMetadata, store: Store, indices: np.ndarray, split: str) -> None:
+    """Raise BadInput where a network was fitted on images of another form, or on patients of these images."""
+    form, spec = metadata.form, store.spec
     if form.channels != spec.channels or tuple(form.spatial) != tuple(spec.spatial):
         raise BadInput(
-            f"detector {name} was fitted on images of {form.channels} channels, {'x'.join(map(str, form.spatial))}; "
+            f"{name} was fitted on images of {form.channels} channels, {'x'.join(map(str, form.spatial))}; "
             f"{store.path} has {spec.channels}, {'x'.join(map(str, spec.spatial))}"
         )
     seen = {digest_patient(store.patients[i]) for i in indices} & set(metadata.training_patients)
     if seen and split != "train":
         raise BadInput(
-            f"detector {name} was fitted on {len(seen)} of the patients in the {split} split of {store.path}; "
+            f"{name} was fitted on {len(seen)} of the patients in the {split} split of {store.path}; "
             "evaluate on patients that it has never seen"
         )
 

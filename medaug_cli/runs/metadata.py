@@ -1,4 +1,4 @@
-"""What a trained generator or detector says of itself: generator.json and detector.json."""
+"""What a trained generator, detector, classifier or segmenter says of itself: generator.json, detector.json, ..."""
 
 from typing import Any, Literal
 
@@ -15,9 +15,17 @@ class Form(Strict):
     spatial: list[int] = Field(min_length=2, max_length=3)
     label_names: list[str]
     bits: Literal[8, 16] = 8
+    class_names: list[str] = []
+    mask_names: list[str] = []
 
     def spec(self) -> ImageSpec:
-        return ImageSpec(self.channels, tuple(self.spatial), tuple(self.label_names))
+        return ImageSpec(
+            self.channels,
+            tuple(self.spatial),
+            tuple(self.label_names),
+            class_names=tuple(self.class_names),
+            mask_names=tuple(self.mask_names),
+        )
 
 
 class PluginMetadata(Strict):
@@ -46,15 +54,15 @@ class GeneratorMetadata(PluginMetadata):
 
 
 class SyntheticPart(Strict):
-    """A synthetic store that a detector was also fitted on."""
+    """A synthetic store that a network was also fitted on."""
 
     hash: str
     images: int
     generators: list[str]
 
 
-class DetectorMetadata(PluginMetadata):
-    """detector.json."""
+class NetworkMetadata(PluginMetadata):
+    """detector.json, classifier.json and segmenter.json."""
 
     steps: int
     synthetic: list[SyntheticPart] = []

@@ -5,6 +5,7 @@ from medaug_cli.store.examples import (
     detector_examples,
     digest_patient,
     generator_examples,
+    training_examples,
     unannotated_words,
 )
 from medaug_cli.store.model import GeneratorOrigin, Record, StoreInfo
@@ -24,5 +25,6 @@ __all__ = [
     "generator_examples",
     "open_store",
     "store_claimed",
+    "training_examples",
     "unannotated_words",
 ]

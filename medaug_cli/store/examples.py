@@ -7,7 +7,6 @@ import numpy as np
 from medaug_cli.boxes import digest_patient
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Condition
-from medaug_cli.store.model import REAL
 from medaug_cli.store.reading import Store, is_real
 
 
@@ -74,13 +73,27 @@ def generator_examples(store: Store) -> StoreExamples:
 def detector_examples(
     real: Store, synthetic: Sequence[Store], ratio: float | None = None, synthetic_only: bool = False
 ) -> StoreExamples:
-    """Return the real training images mixed with synthetic ones, or the synthetic ones alone.
+    """Return what a detector is fitted on; see `training_examples`."""
+    for store in synthetic:
+        if not any(map(len, store.boxes)):
+            raise BadInput(f"{store.path} holds no box: its generator was not told where a lesion should be")
+    return training_examples(real, synthetic, real.annotated, ratio, synthetic_only)
+
+
+def training_examples(
+    real: Store,
+    synthetic: Sequence[Store],
+    usable: np.ndarray,
+    ratio: float | None = None,
+    synthetic_only: bool = False,
+) -> StoreExamples:
+    """Return the usable (n,) real training images mixed with synthetic ones, or the synthetic ones alone.
 
     `ratio` is how many synthetic images are drawn for one real image (default: as many as there are,
     each image of either kind equally often). Raises BadInput where the two do not fit, and where a
     generator has seen a patient of the validation or test split.
     """
-    train = real.indices("train", REAL)
+    train = np.flatnonzero(usable & (real.splits == "train") & is_real(real))
     if not len(train):
         raise BadInput(f"{real.path} has no annotated real image in the training split")
     if ratio is not None and (not synthetic or ratio <= 0):
@@ -100,8 +113,6 @@ def detector_examples(
 def _check_synthetic(real: Store, store: Store) -> None:
     if is_real(store).any():
         raise BadInput(f"{store.path} holds real images; --synthetic takes stores of generated ones")
-    if not any(map(len, store.boxes)):
-        raise BadInput(f"{store.path} holds no box: its generator was not told where a lesion should be")
     if store.spec != real.spec:
         raise BadInput(f"{store.path} has {_form(store)}, but {real.path} has {_form(real)}")
     if not store.info.generators:

@@ -4,7 +4,7 @@ import numpy as np
 
 from medaug_cli.errors import BadInput
 from medaug_cli.store import Store
-from medaug_cli.store.examples import REAL
+from medaug_cli.store.model import REAL
 
 SIDE = 32  # pixels of the thumbnails that are compared
 SAME = 0.995  # correlation from which two slices are one, whatever their brightness

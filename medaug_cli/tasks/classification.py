@@ -1,16 +1,27 @@
 """Classification: a class a whole image (Han et al., 2.5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
 from medaug_cli.errors import BadInput
-from medaug_cli.metrics.classification import Classified, by_patient, measures
+from medaug_cli.metrics.classification import SPECIFICITY, Classified, by_patient, measures
 from medaug_cli.store import Store
+from medaug_cli.tasks.report import Words
 
 BY_PATIENT = " by patient"
+MEASURES: dict[str, tuple[str, Literal[1, -1, 0]]] = {
+    "balanced_accuracy": ("balanced accuracy", 1),
+    "accuracy": ("accuracy", 1),
+    "auc": ("AUC, mean over classes", 1),
+    "brier": ("Brier score (lower is better)", -1),
+    "calibration_error": ("expected calibration error (lower is better)", -1),
+    "sensitivity": ("sensitivity", 1),
+    "specificity": ("specificity", 1),
+    f"sensitivity at {SPECIFICITY:.0%} specificity": (f"sensitivity at {SPECIFICITY:.0%} specificity", 1),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,15 @@ class Classification:
     name: ClassVar[str] = "classification"
     kind: ClassVar[str] = "classifier"
     headline: ClassVar[str] = "balanced_accuracy"
+    main: ClassVar[tuple[str, ...]] = (
+        "balanced_accuracy", "auc", "accuracy", f"balanced_accuracy{BY_PATIENT}", f"auc{BY_PATIENT}", "brier",
+        "calibration_error",
+    )  # fmt: skip
+    measures: ClassVar[Mapping[str, Words]] = {
+        f"{key}{by}": Words(f"{words}{by}", better=better)
+        for by in ("", BY_PATIENT)
+        for key, (words, better) in MEASURES.items()
+    }
 
     def usable(self, store: Store) -> np.ndarray:
         """Return which images (n,) bool a classifier can learn from or be judged on: those with a class."""
@@ -70,6 +90,10 @@ class Classification:
         missing = [name for name, count in zip(real.class_names, seen, strict=True) if not count]
         if missing:
             raise BadInput(f"{real.path} has no training image of the class {missing[0]!r}")
+
+    def measurable(self, store: Store, indices: np.ndarray) -> str | None:
+        """Say why nothing can be measured on some images; None where it can."""
+        return None if len(np.unique(store.classes[indices])) > 1 else "images of two classes"
 
     def answers(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> ClassAnswers:
         """Return what a classifier says of some images as answers that can be measured."""

@@ -1,6 +1,6 @@
 """Segmentation: a label a pixel (Han et al., 2.7)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -9,6 +9,7 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.metrics.segmentation import Overlap, dice, measures, overlap
 from medaug_cli.store import Store
+from medaug_cli.tasks.report import Words
 
 ALL = "lesion"  # what a mask without names of its values marks
 
@@ -49,6 +50,20 @@ class Segmentation:
     name: ClassVar[str] = "segmentation"
     kind: ClassVar[str] = "segmenter"
     headline: ClassVar[str] = "dice"
+    main: ClassVar[tuple[str, ...]] = (
+        "dice", "dice_image", "hausdorff95", "lesion_sensitivity", "false_lesions_per_image",
+    )  # fmt: skip
+    measures: ClassVar[Mapping[str, Words]] = {
+        "dice": Words("Dice by patient"),
+        "iou": Words("IoU by patient"),
+        "dice_image": Words("Dice by image"),
+        "iou_image": Words("IoU by image"),
+        "hausdorff95": Words("95 % Hausdorff distance (lower is better)", 2, -1),
+        "surface_distance": Words("mean surface distance (lower is better)", 2, -1),
+        "lesion_sensitivity": Words("share of lesions found"),
+        "false_lesions_per_image": Words("false lesions an image (lower is better)", 2, -1),
+        "volume_difference": Words("relative volume difference", 3, 0),
+    }
 
     def usable(self, store: Store) -> np.ndarray:
         """Return which images (n,) bool a segmenter can learn from or be judged on: all that were annotated by masks.
@@ -74,6 +89,11 @@ class Segmentation:
                     f"the masks of {store.path} stand for {', '.join(store.info.mask_names) or ALL}, those of "
                     f"{real.path} for {', '.join(real.info.mask_names) or ALL}"
                 )
+
+    def measurable(self, store: Store, indices: np.ndarray) -> str | None:
+        """Say why nothing can be measured on some images; None where it can."""
+        assert store.masks is not None
+        return None if any(np.any(store.masks[i]) for i in indices) else "no mask that marks anything"
 
     def answers(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> MaskAnswers:
         """Return how label maps (*s) overlap with the masks of some images."""

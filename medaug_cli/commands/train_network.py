@@ -1,0 +1,152 @@
+"""`medaug train-classifier`, `train-segmenter` and `train`: fit a network on real images, with or without synthetic."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medaug_cli.commands import console, options
+
+Synthetic = Annotated[
+    list[Path] | None, typer.Option(help="A store of synthetic images to train on as well; repeat for more.")
+]
+Ratio = Annotated[
+    float | None, typer.Option(help="Synthetic images drawn for one real image; default: as many as there are.")
+]
+Only = Annotated[bool, typer.Option("--synthetic-only", help="Train on --synthetic alone; validation stays real.")]
+Start = Annotated[Path | None, typer.Option(help="A network to train further, as after --synthetic-only.")]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)]
+Epochs = Annotated[float | None, typer.Option(help="Passes over as many images as are real.", min=0.01)]
+Checkpoints = Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)]
+
+
+def train(
+    store: options.StoreArgument,
+    task: Annotated[str, typer.Option(help="What to train for: detection, classification, segmentation, or another.")],
+    network: Annotated[
+        str | None, typer.Option(help="Name of a plugin of that task (medaug plugins); default: its only one.")
+    ] = None,
+    synthetic: Synthetic = None,
+    ratio: Ratio = None,
+    synthetic_only: Only = False,
+    start: Start = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the network.  [default: its kind]")] = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    minutes: options.Minutes = None,
+    settings: options.Settings = None,
+    checkpoint_seconds: Checkpoints = 60.0,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    workers: options.Workers = 0,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Fit a network of any installed task; train-detector, train-classifier and train-segmenter are this for one task.
+
+    Example: medaug train real.h5 --task segmentation --network segmenter --out real-only
+    """
+    from medaug_cli import registry
+    from medaug_cli.errors import UsageError
+    from medaug_cli.processes import joined
+    from medaug_cli.runs import RunOptions, train_network
+    from medaug_cli.tasks.task import task_named
+
+    chosen = task_named(task)
+    names = registry.names(chosen.kind)
+    if network is None and len(names) != 1:
+        raise UsageError(f"--network: choose one of {', '.join(names) or 'none, for none is installed'}")
+    plugin = network or names[0]
+    with joined(device) as group, console.bar(f"train {plugin}", 1.0, shown=group.leads) as bar:
+        run = RunOptions(
+            out=out or Path(chosen.kind),
+            settings=options.parse_settings(settings),
+            seed=seed,
+            device=device,
+            precision=precision,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            checkpoint_seconds=checkpoint_seconds,
+            report=lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)),
+            announce=console.say,
+            group=group,
+        )
+        folder = train_network(
+            chosen,
+            store,
+            plugin,
+            run,
+            synthetic=synthetic or (),
+            ratio=ratio,
+            steps=steps,
+            epochs=epochs,
+            minutes=minutes,
+            synthetic_only=synthetic_only,
+            start=start,
+        )
+    if group.leads:
+        console.answer({chosen.kind: str(folder)}, as_json, f"{folder}: the {chosen.kind}")
+
+
+def for_task(task: str, kind: str) -> Callable[..., None]:
+    """Return the command that trains for one task, such as `train-classifier`."""
+
+    def command(
+        store: options.StoreArgument,
+        network: Annotated[
+            str, typer.Option(f"--{kind}", help=f"Name of a {kind} plugin (medaug plugins).")
+        ] = kind,
+        synthetic: Synthetic = None,
+        ratio: Ratio = None,
+        synthetic_only: Only = False,
+        start: Start = None,
+        out: Annotated[Path, typer.Option(help=f"Folder for the {kind}.")] = Path(kind),
+        steps: Steps = None,
+        epochs: Epochs = None,
+        minutes: options.Minutes = None,
+        settings: options.Settings = None,
+        checkpoint_seconds: Checkpoints = 60.0,
+        seed: options.Seed = 0,
+        device: options.Device = "auto",
+        precision: options.Precision = "auto",
+        workers: options.Workers = 0,
+        resume: options.Resume = False,
+        overwrite: options.Overwrite = False,
+        as_json: options.AsJson = False,
+    ) -> None:
+        train(
+            store=store,
+            task=task,
+            network=network,
+            synthetic=synthetic,
+            ratio=ratio,
+            synthetic_only=synthetic_only,
+            start=start,
+            out=out,
+            steps=steps,
+            epochs=epochs,
+            minutes=minutes,
+            settings=settings,
+            checkpoint_seconds=checkpoint_seconds,
+            seed=seed,
+            device=device,
+            precision=precision,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            as_json=as_json,
+        )
+
+    command.__doc__ = (
+        f"Fit a {kind}; with and without --synthetic it takes the same number of optimiser steps.\n\n"
+        f"Example: medaug train-{kind} real.h5 --synthetic kept.h5 --ratio 1 --out with-synthetic"
+    )
+    return command
+
+
+train_classifier = for_task("classification", "classifier")
+train_segmenter = for_task("segmentation", "segmenter")
