@@ -129,7 +129,7 @@ def _evaluate_whole_images(
     if as_json:
         console.answer(metrics.model_dump(mode="json"), True, "")
     else:
-        console.results.print(printable(" ".join(data_note(metrics))))
+        console.answer({}, False, " ".join(data_note(metrics)))
         for each in tables(metrics, task.measures, task.main)[:2]:
             console.show(each)
     console.say(f"{out}: metrics.json, table.md, table.csv, evaluation.html")
