@@ -302,6 +302,11 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve raises where links form a loop
 
 
+def name_of(path: Path) -> str:
+    """Return a file's name as text, also where it is none: what is no UTF-8 in it is replaced."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hex digits."""
     with path.open("rb") as file:

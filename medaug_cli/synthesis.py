@@ -13,7 +13,7 @@ from medaug_cli.boxes import digest_patient, read_boxes
 from medaug_cli.conditions import Template, choose, condition_of, specks, templates
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import parse_json, sha256_file
+from medaug_cli.files import name_of, parse_json, sha256_file
 from medaug_cli.locks import alone
 from medaug_cli.plugin import Condition, Drawn, as_drawn, image_seed
 from medaug_cli.runs import GeneratorMetadata, load_generator
@@ -160,7 +160,7 @@ def _info(
         settings={"n": options.n, "jitter": options.jitter},
         seed=options.seed,
         label_names=metadata.form.label_names,
-        inputs={boxes_file.name: sha256_file(boxes_file)},
+        inputs={name_of(boxes_file): sha256_file(boxes_file)},
         generators=[origin],
     )
 

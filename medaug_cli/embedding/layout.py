@@ -11,7 +11,7 @@ from medaug_cli.boxes import Strict
 from medaug_cli.embedding.comparison import ImageSet, MapOptions, RealReference, SetNumbers, Sets, described, numbers_of
 from medaug_cli.embedding.features import reduced
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import new_files, read_json, write_json
+from medaug_cli.files import name_of, new_files, read_json, write_json
 from medaug_cli.locks import alone
 from medaug_cli.results import check_file, file_claimed
 from medaug_cli.store import Store
@@ -71,7 +71,8 @@ def _check_outputs(options: MapOptions, reads: Sequence[Path]) -> None:
         report = read_json(numbers, MapReport)
     except BadInput as error:
         raise UsageError(f"{numbers} exists and is not of a map of medaug tsne; choose another --out") from error
-    other = report.picture is not None and report.picture != picture.name and picture.with_name(report.picture).exists()
+    own = report.picture in (None, name_of(picture))
+    other = not own and picture.with_name(str(report.picture)).exists()
     if other or (report.picture is None and not options.overwrite):
         of = report.picture or "another map"
         raise UsageError(f"{numbers} holds the numbers of {of}; choose another --out")
@@ -163,8 +164,8 @@ def _report(options: MapOptions, sets: Sets, places: np.ndarray, perplexity: flo
     ]
     return MapReport(
         tool_version=__version__, features=options.features, region=options.region, perplexity=perplexity,
-        trustworthiness=trust, real={options.real.name: sets.real.store.hash}, reference=reference, sets=numbers,
-        points=points, picture=options.out.name,
+        trustworthiness=trust, real={name_of(options.real): sets.real.store.hash}, reference=reference, sets=numbers,
+        points=points, picture=name_of(options.out),
     )  # fmt: skip
 
 

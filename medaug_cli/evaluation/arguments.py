@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medaug_cli.errors import UsageError
+from medaug_cli.files import name_of
 
 
 def named_paths(arguments: Sequence[str]) -> dict[str, list[Path]]:
@@ -16,7 +17,8 @@ def named_paths(arguments: Sequence[str]) -> dict[str, list[Path]]:
         name, equals, rest = argument.partition("=")
         if not equals or Path(argument).exists():
             rest = argument
-            name = Path(argument).resolve().name if Path(argument).is_dir() else Path(argument).stem
+            path = Path(argument)
+            name = name_of(path.resolve() if path.is_dir() else path.with_suffix(""))
         if name in named:
             raise UsageError(
                 f"two detectors are called {name!r}; give each its own name, as in first={rest}, or name the seeds of "

@@ -10,7 +10,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import Evidence, Request, publish_evaluation
 from medaug_cli.evaluation.found_files import read_found
-from medaug_cli.files import sha256_file
+from medaug_cli.files import name_of, sha256_file
 from medaug_cli.metrics.annotations import FoundBoxes
 from medaug_cli.metrics.coco import twelve_numbers
 from medaug_cli.metrics.coco_files import CocoAnnotated, read_truth
@@ -45,7 +45,7 @@ def evaluate_files(
         image_ids=data.image_ids,
         category_ids={name: ids for name, (_, ids) in read.items()},
         picture=_reader(data, images),
-        sources={truth.name: sha256_file(truth)},
+        sources={name_of(truth): sha256_file(truth)},
         weights={name: _hash(path) for name, path in paths.items()},
         systems=seed_names(detections),
         size=_size_of(data),

@@ -9,6 +9,7 @@ import numpy as np
 from medaug_cli.errors import BadInput, MedaugError
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import Evidence, Request, publish_evaluation
+from medaug_cli.files import name_of
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, found_boxes, true_boxes
 from medaug_cli.metrics.coco_files import as_truth
 from medaug_cli.metrics.report import Metrics
@@ -57,7 +58,7 @@ def evaluate_store(
         image_ids=range(1, len(data) + 1),
         category_ids=dict.fromkeys(found, range(1, len(data.label_names) + 1)),
         picture=lambda i: store.images[indices[i]],
-        sources={store_path.name: store.hash},
+        sources={name_of(store_path): store.hash},
         weights={name: metadata.weights for name, (_, metadata) in loaded.items()},
         split=split,
         truth=as_truth(data, store.spec.spatial),

@@ -13,7 +13,7 @@ from medaug_cli import __version__
 from medaug_cli.boxes import Strict
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import publish_text, read_json, read_text, refuse_existing, sha256_file, write_json
+from medaug_cli.files import name_of, publish_text, read_json, read_text, refuse_existing, sha256_file, write_json
 from medaug_cli.lesion_filter.evidence import (
     Calibration,
     DetectorEvidence,
@@ -107,7 +107,7 @@ def _refuse_other_report(options: FilterOptions, synthetic: Store) -> None:
         report = read_json(path, FilterReport)
     except BadInput as error:
         raise UsageError(f"{path} is not a report of medaug filter; choose another folder for --out") from error
-    own = report.out == options.out.name if report.out else synthetic.hash in report.synthetic.values()
+    own = report.out == name_of(options.out) if report.out else synthetic.hash in report.synthetic.values()
     there = report.out is not None and options.out.with_name(report.out).exists()
     if not own and (there or not options.overwrite):
         of = report.out or ", ".join(report.synthetic)
@@ -162,9 +162,9 @@ def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
 
 
 def _info(options: FilterOptions, synthetic: Store) -> StoreInfo:
-    inputs = {options.synthetic.name: synthetic.hash}
+    inputs = {name_of(options.synthetic): synthetic.hash}
     if options.decisions is not None:
-        inputs[options.decisions.name] = sha256_file(options.decisions)
+        inputs[name_of(options.decisions)] = sha256_file(options.decisions)
     settings = {
         "by": options.by, "real_share": options.real_share,
         "detector": None if options.detector is None else str(options.detector),
@@ -264,9 +264,9 @@ def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Jud
         options.report(len(numbers))
     verdicts = [Verdict(**each) for note in writer.notes().values() for each in note["images"]]
     report = FilterReport(
-        tool_version=__version__, synthetic={options.synthetic.name: synthetic.hash}, by=options.by,
+        tool_version=__version__, synthetic={name_of(options.synthetic): synthetic.hash}, by=options.by,
         threshold=None if judge.calibration is None else judge.calibration.threshold,
-        calibration=judge.calibration_text, images=verdicts, out=options.out.name,
+        calibration=judge.calibration_text, images=verdicts, out=name_of(options.out),
     )  # fmt: skip
     if not any(verdict.keep for verdict in verdicts):
         write_json(report_path(options.out), report)
@@ -298,5 +298,5 @@ def _publish_page(options: FilterOptions, synthetic: Store, report: FilterReport
                 max(verdict.evidence, default=None),
             )  # fmt: skip
 
-    page = filter_html(cards(), report.calibration, report.threshold, options.synthetic.name, options.out.name)
+    page = filter_html(cards(), report.calibration, report.threshold, name_of(options.synthetic), name_of(options.out))
     publish_text(folder / PAGE, page)

@@ -234,7 +234,7 @@ def _continued(
     plugin: Any, name: str, kind: str, start: Path, store: Store, device: str
 ) -> NetworkMetadata:
     """Load the weights of the network in `start` into `plugin`; raise where they do not fit it or the store."""
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     _, metadata = load_network(start, kind)
     if metadata.name != name or not plugin.capabilities.continues:
@@ -243,7 +243,7 @@ def _continued(
     form, spec = metadata.form.spec(), store.spec
     if form != spec:
         raise BadInput(f"{start} was fitted on images of another form than {store.path} holds")
-    plugin.load_state_dict(load_file(start / f"{kind}.safetensors"), spec, device)
+    plugin.load_state_dict(load((start / f"{kind}.safetensors").read_bytes()), spec, device)
     return metadata
 
 

@@ -80,7 +80,7 @@ def _metadata_file(folder: Path, kind: str) -> Path:
 
 def _load(folder: Path, kind: str, metadata: PluginMetadata, device: str) -> Any:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     weights = folder / f"{kind}.safetensors"
     if not weights.is_file():
@@ -89,7 +89,7 @@ def _load(folder: Path, kind: str, metadata: PluginMetadata, device: str) -> Any
         raise BadInput(f"{weights} is damaged or not the one that {kind}.json describes (SHA-256 differs)")
     plugin = registry.build(kind, metadata.name, metadata.settings)
     try:
-        plugin.load_state_dict(load_file(weights), metadata.form.spec(), device)
+        plugin.load_state_dict(load(weights.read_bytes()), metadata.form.spec(), device)
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{weights} does not fit the installed {kind} {metadata.name!r} ({reason})") from error

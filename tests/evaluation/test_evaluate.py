@@ -547,7 +547,7 @@ BAD = {
     "numbers alone of a store": (("real.h5", "detector", "--coco-only"), 2, "--coco-only goes with --truth", None),
     "IoU of 0": ((*COCO, "--iou", "0"), 2, "--iou must be above 0", None),
     "IoU of 50": ((*COCO, "--iou", "50"), 2, "--iou must be above 0", None),
-    "threshold that is no number": ((*COCO, "--threshold", "nan"), 2, "--threshold must be a number", None),
+    "threshold that is no number": ((*COCO, "--threshold", "nan"), 2, "nan: expected a finite number", None),
     "existing result": (COCO, 2, "evaluation exists; choose another --out, or replace it with --overwrite", lambda f: (
         f / "evaluation").mkdir()),
     "a folder that is no evaluation": ((*COCO, "--overwrite"), 2, "is not an evaluation", lambda f: (
