@@ -13,6 +13,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -163,7 +164,7 @@ class Outlet(io.RawIOBase):
     """
 
     def __init__(self, path: Path, mode: str = "w+b"):
-        self._file = path.open(mode, buffering=0)
+        self._file = io.FileIO(path, mode)
         self._path = path
         self._error: OSError | None = None
 
@@ -206,9 +207,11 @@ class Outlet(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def __exit__(self, *told: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
-        super().__exit__(*told)
+        super().__exit__(kind, error, trace)
         if self._error is not None:
             raise OSError(self._error.errno, self._error.strerror, str(self._path)) from self._error
 

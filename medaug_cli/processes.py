@@ -141,11 +141,14 @@ def _meet(place: Place, say: Callable[[str], None]) -> Any:
 
     It looks now and then, so that Ctrl-C and SIGTERM end it: torch itself would wait deaf and without a word.
     """
-    begun, silent, store, come = time.monotonic(), True, None, 0
+    begun, silent, come = time.monotonic(), True, 0
+    store: Any = None
     where = f"{place.address}, port {place.port}"
     while True:
-        if store is None and (store := _reached(place)) is not None:
-            store.add(COME, 1)
+        if store is None:
+            store = _reached(place)
+            if store is not None:
+                store.add(COME, 1)
         come = 0 if store is None else store.add(COME, 0)
         if store is not None and come >= place.world:
             store.set_timeout(PATIENCE)

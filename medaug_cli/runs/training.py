@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -141,7 +141,7 @@ class TrainingRun:
         with new_file(folder / f"{done:010d}.pt") as temporary:
             saved = {"done": done, "seconds": self.seconds(), "state": state()}
             with Outlet(temporary) as outlet:
-                torch.save(saved, outlet)
+                torch.save(saved, cast(IO[bytes], outlet))
         here = folder / f"{done:010d}.pt"
         numbered = sorted(folder.glob("*.pt"))
         own = [path for path in numbered if path.name <= here.name]
