@@ -61,7 +61,9 @@ def sentences(found: dict[str, Any]) -> str:
         f"boxes: {found['boxes']} ({labels}); {found['images_without_boxes']} images are normal, without one",
     ]
     if found["images_by_class"]:
-        lines.append("classes: " + ", ".join(f"{count} {name}" for name, count in found["images_by_class"].items()))
+        unknown = found["images"] - sum(found["images_by_class"].values())
+        classes = [f"{count} {name}" for name, count in found["images_by_class"].items()]
+        lines.append("classes: " + ", ".join([*classes, *([f"{unknown} without a class"] if unknown else [])]))
     if found["unannotated"]:
         lines.append(f"unannotated: {found['unannotated']} images, in which lesions were not looked for")
     lines += [

@@ -21,6 +21,10 @@ def preprocess(
     masks: Annotated[
         Path | None, typer.Option(help="Lesion masks: a folder with the scans' names, or a volume.")
     ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="folders|FILE.CSV", help="Classes of images: a folder each, or a CSV of image,class."),
+    ] = None,
     normals: Annotated[
         bool, typer.Option("--normals", help="Take scans without annotation as normal ones, without a lesion.")
     ] = False,
@@ -133,6 +137,7 @@ def preprocess(
             out=out,
             boxes=boxes,
             masks=masks,
+            classes=classes,
             normals=normals,
             unannotated=unannotated,
             split=split,

@@ -32,6 +32,7 @@ class Annotation:
     places: list[str] = field(default_factory=list)  # where each box stands
     patient: str | None = None
     split: str | None = None
+    image_class: str | None = None  # of the whole image
     size: tuple[int, ...] | None = None  # width, height and depth that the file claims
     mask: Path | None = None
     more_masks: tuple[Path, ...] = ()  # further parts of the mask, each a lesion of its own

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from medaug_cli.forms.policy import add_box
 
 SEPARATORS = ",;\t|"
 BLANK = {"", "nan", "na", "n/a", "null", "none"}
+UNCLASSED = BLANK - {"none"}  # a class may well be called none
 ALIASES = {  # in small letters, without blanks and underscores
     "image": ("image", "filename", "file", "filepath", "path", "imagename", "imageid", "imagepath", "imageindex",
               "volume", "scan", "series", "seriesuid", "seriesinstanceuid"),
@@ -31,7 +32,7 @@ ALIASES = {  # in small letters, without blanks and underscores
     "y_min": ("ymin", "y1", "top", "ytl", "bboxymin"), "y_max": ("ymax", "y2", "bottom", "ybr", "bboxymax"),
     "z_min": ("zmin", "z1"), "z_max": ("zmax", "z2"),
     "x": ("x", "bboxx"), "y": ("y",), "width": ("width", "w"), "height": ("height", "h"),
-    "slice": ("slice",), "file": ("file",),
+    "slice": ("slice",), "file": ("file",), "image_class": ("imageclass", "imagelabel", "imagecategory"),
 }  # fmt: skip
 _LIKELY = """
 group groupid case caseid caseno study studyid person personid pid mrn participant participantid individual id name
@@ -41,11 +42,12 @@ volunteer volume volumeid scanid record recordid
 LIKELY = frozenset(_LIKELY.split())  # columns that may name patients, in small letters, without blanks and underscores
 FLAT = tuple(name for name in CORNERS if "z" not in name)
 SIZED = ("x", "y", "width", "height")  # of a box, where no column has its high corner
+SEVERAL = {"image_class": "classes"}
 SPLITS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """A CSV file: where each column that is known stands, and the rows with their line numbers."""
 
     place: str
@@ -54,11 +56,11 @@ class _Table:
     rows: list[tuple[int, list[str]]]
     decimal_comma: bool
 
-    def value(self, row: Sequence[str], name: str) -> str | None:
+    def value(self, row: Sequence[str], name: str, blank: Container[str] = BLANK) -> str | None:
         """Return what a row says in a column, None where that is blank."""
         at = self.columns.get(name)
         text = row[at].strip() if at is not None and at < len(row) else ""
-        return None if text.lower() in BLANK else text
+        return None if text.lower() in blank else text
 
     def numbers(self, line: int, row: Sequence[str], names: Sequence[str]) -> list[float] | None:
         """Return the numbers in some columns, None where all are blank."""
@@ -89,7 +91,8 @@ def _text(path: Path) -> str:
     raise BadInput(f"{path} is not text in UTF-8, UTF-16 or Windows' code page 1252")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return a column's name in small letters and digits alone."""
     return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
@@ -97,7 +100,7 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
     """Return where each column that is known stands; of several names of one the first in ALIASES counts."""
     places: dict[str, int] = {}
     for at, name in enumerate(header):
-        places.setdefault(_plain(name), at)
+        places.setdefault(plain_name(name), at)
     found = {}
     for name, others in ALIASES.items():
         known = [places[other] for other in others if other in places]
@@ -108,7 +111,8 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _table(path: Path) -> _Table:
+def read_table(path: Path, expected: Sequence[str] = ("image", *FLAT)) -> Table:
+    """Read a CSV whatever its encoding and separator; raise BadInput for an empty one, naming the columns expected."""
     text = _text(path)
     separator = None
     first, newline, rest = text.partition("\n")
@@ -116,7 +120,7 @@ def _table(path: Path) -> _Table:
         separator, text, first = first.strip()[4], newline + rest, ""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
-        raise BadInput(f"{path} is empty; expected a header with the columns image, {', '.join(FLAT)}")
+        raise BadInput(f"{path} is empty; expected a header with the columns {', '.join(expected)}")
     if separator is None:
         separator = max(SEPARATORS, key=lambda sign: len(_columns(next(csv.reader([lines[0]], delimiter=sign)))))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
@@ -125,10 +129,10 @@ def _table(path: Path) -> _Table:
     except csv.Error as error:
         raise BadInput(f"{path}, line {reader.line_num}: not a row of a CSV file ({error})") from error
     header = [name.strip().lstrip("\ufeff") for name in rows[0][1]]
-    return _Table(str(path), header, _columns(header), rows[1:], separator != ",")
+    return Table(str(path), header, _columns(header), rows[1:], separator != ",")
 
 
-def _box_columns(table: _Table) -> tuple[tuple[str, ...], str]:
+def _box_columns(table: Table) -> tuple[tuple[str, ...], str]:
     """Return the columns that hold a box, and the mode of its numbers."""
     if {"z_min", "z_max"} <= table.columns.keys():
         return CORNERS, "xyxy"
@@ -141,7 +145,7 @@ def _sniff(file: File) -> bool:
     if file.path.suffix.lower() not in (".csv", ".tsv"):
         return False
     try:
-        table = _table(file.path)
+        table = read_table(file.path)
     except BadInput:
         return False
     return not {"image", *_box_columns(table)[0]} - table.columns.keys()
@@ -150,9 +154,9 @@ def _sniff(file: File) -> bool:
 def _read(marks: Marks) -> dict[str, Annotation]:
     found: dict[str, Annotation] = defaultdict(Annotation)
     for file in marks.files:
-        table = _table(file.path)
+        table = read_table(file.path)
         if marks.patient_column is not None:
-            table = _with_patients(table, marks.patient_column)
+            table = with_patients(table, marks.patient_column)
         elif "patient" not in table.columns and (likely := _likely_patients(table)):
             marks.say(
                 f"{table.place} has no column patient; if {likely} tells patients apart, give --patient-column {likely}"
@@ -161,19 +165,19 @@ def _read(marks: Marks) -> dict[str, Annotation]:
     return dict(found)
 
 
-def _with_patients(table: _Table, column: str) -> _Table:
+def with_patients(table: Table, column: str) -> Table:
     """Return a table whose patients stand in a column of any name; raise BadInput where there is none of that name."""
     exact = [at for at, name in enumerate(table.header) if name == column]
-    alike = [at for at, name in enumerate(table.header) if _plain(name) == _plain(column)]
+    alike = [at for at, name in enumerate(table.header) if plain_name(name) == plain_name(column)]
     if not exact and len(alike) != 1:
         raise BadInput(f"{table.place} has no column {column!r}; it has {', '.join(table.header)[:200]}")
     return replace(table, columns={**table.columns, "patient": (exact or alike)[0]})
 
 
-def _likely_patients(table: _Table) -> str | None:
+def _likely_patients(table: Table) -> str | None:
     """Return the column that may tell patients apart: it is called so, and several images share a value of it."""
     for at, name in enumerate(table.header):
-        if _plain(name) in LIKELY and at not in table.columns.values():
+        if plain_name(name) in LIKELY and at not in table.columns.values():
             own = replace(table, columns={**table.columns, "patient": at})
             images: dict[str | None, set[str | None]] = defaultdict(set)
             for _, row in table.rows:
@@ -183,23 +187,16 @@ def _likely_patients(table: _Table) -> str | None:
     return None
 
 
-def _read_table(table: _Table, found: dict[str, Annotation]) -> None:
+def _read_table(table: Table, found: dict[str, Annotation]) -> None:
     wanted, mode = _box_columns(table)
     missing = {"image", *wanted} - table.columns.keys()
     if missing:
         raise BadInput(
             f"{table.place} lacks the columns {', '.join(sorted(missing))}; it has {', '.join(table.header)[:200]}"
         )
-    name_column = "file" if {"file", "slice"} <= table.columns.keys() else "image"  # of detections
-    for line, row in table.rows:
-        place = f"{table.place}, line {line}"
-        if any(cell.strip() for cell in row[len(table.header) :]):
-            raise BadInput(f"{place}: {len(row)} cells where the header has {len(table.header)}")
-        box, name = table.numbers(line, row, wanted), table.value(row, name_column)
-        if name is None:
-            raise BadInput(f"{place}: the row names no image")
-        item = found[name]
-        _tell(item, table, row, place, name)
+    for place, name, line, row in named_rows(table):
+        box, item = table.numbers(line, row, wanted), found[name]
+        tell(item, table, row, place, name)
         if box is not None:  # a row without corners is a normal slice
             flat = corners(box, mode)
             z = table.value(row, "slice")
@@ -208,11 +205,25 @@ def _read_table(table: _Table, found: dict[str, Annotation]) -> None:
             add_box(item, flat, table.value(row, "label") or "lesion", place)
 
 
-def _tell(item: Annotation, table: _Table, row: Sequence[str], place: str, name: str) -> None:
-    """Note what a row says of its image: patient, split and size; raise BadInput where two rows differ."""
+def named_rows(table: Table) -> Iterator[tuple[str, str, int, list[str]]]:
+    """Yield (place, image, line, row) of each row; raise BadInput for one that names no image or is too long."""
+    column = "file" if {"file", "slice"} <= table.columns.keys() else "image"  # of detections
+    for line, row in table.rows:
+        place = f"{table.place}, line {line}"
+        if any(cell.strip() for cell in row[len(table.header) :]):
+            raise BadInput(f"{place}: {len(row)} cells where the header has {len(table.header)}")
+        name = table.value(row, column)
+        if name is None:
+            raise BadInput(f"{place}: the row names no image")
+        yield place, name, line, row
+
+
+def tell(item: Annotation, table: Table, row: Sequence[str], place: str, name: str) -> None:
+    """Note what a row says of its image: patient, split, class and size; raise BadInput where two rows differ."""
     split = table.value(row, "split")
     told: dict[str, Any] = {"patient": table.value(row, "patient")}
     told["split"] = SPLITS.get(split.lower(), split) if split else None
+    told["image_class"] = table.value(row, "image_class", UNCLASSED)
     if "x_max" in table.columns and table.value(row, "slice") is None:
         size = table.numbers(0, row, ("width", "height")) if {"width", "height"} <= table.columns.keys() else None
         known = size is not None and all(math.isfinite(side) and side >= 1 for side in size)
@@ -220,7 +231,7 @@ def _tell(item: Annotation, table: _Table, row: Sequence[str], place: str, name:
     for key, value in told.items():
         before = getattr(item, key)
         if value is not None and before not in (None, value):
-            raise BadInput(f"{place}: image {name} has two {key}s, {before} and {value}")
+            raise BadInput(f"{place}: image {name} has two {SEVERAL.get(key, f'{key}s')}, {before} and {value}")
         setattr(item, key, before if value is None else value)
 
 

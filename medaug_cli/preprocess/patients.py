@@ -1,6 +1,5 @@
 """Who the patient of each scan is: as the annotation, the file or a folder says, and how far that is known."""
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,25 +7,11 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from medaug_cli.forms.annotations import Annotation
+from medaug_cli.preprocess.folder_names import plain, sorts
 from medaug_cli.scans.reading import Scan
 
 By = Literal["name", "folder", "file"]
 
-# Folders of public data sets that sort files by what they are or show, never by whose they are.
-_SORTS = """
-image images img imgs scan scans slice slices picture pictures photo photos data dataset raw original originals
-input inputs all files png jpg jpeg bmp tif tiff dicom dicoms dcm nifti nii volumes imagestr imagests imagesval
-train training val valid validation test testing trainval holdout external internal
-axial coronal sagittal t1 t1w t1c t1ce t2 t2w flair dwi adc mri mr ct xray mammo mammograms ultrasound us
-class classes category label labels mask masks mass masses yes no not non none with without and or of
-positive negative pos neg true false benign malignant normal normals abnormal abnormals healthy control controls
-sick diseased case cases patients subjects disease pathology cancer cancers cancerous tumor tumors tumour tumours
-notumor notumour lesion lesions nodule nodules glioma gliomas glioblastoma meningioma meningiomas pituitary adenoma
-metastasis metastases hgg lgg stroke hemorrhage haemorrhage ischemia ischaemia pneumonia covid tuberculosis
-brain breast lung liver kidney prostate chest head
-"""
-SORTS = frozenset(_SORTS.split())
-NUMBERED = frozenset({"images", "batch", "part", "fold", "chunk", "subset"})  # images_001 holds many patients
 SHOWN = 4  # names of folders in a sentence
 
 
@@ -68,15 +53,19 @@ class Patients:
         return said
 
 
-def find_patients(scans: Sequence[Scan], annotations: Mapping[str, Annotation]) -> Patients:
+def find_patients(
+    scans: Sequence[Scan], annotations: Mapping[str, Annotation], classes: Mapping[str, str] | None = None
+) -> Patients:
     """Return the patient of each scan: its annotation's, else the file's own, else the folder's that it lies in.
 
-    Folders that sort by class or purpose (yes and no, train and test, or the name of a label) say nothing of patients.
+    Folders that sort by class or purpose (yes and no, train and test, the name of a label, or that in `classes`, by
+    scan id) say nothing of patients.
     """
-    labels = {_plain(label) for one in annotations.values() for label in one.labels}
+    labels = {plain(label) for one in annotations.values() for label in one.labels}
     folders, sorting = {}, dict[str, None]()
     for scan in scans:
-        folders[scan.id], passed = _folder(scan, labels)
+        known = (classes or {}).get(scan.id)
+        folders[scan.id], passed = _folder(scan, labels if known is None else labels | {plain(known)})
         sorting |= dict.fromkeys(passed)
     names = _names_of_folders(scans, annotations, folders)
     of, by = {}, dict[str, By]()
@@ -105,24 +94,10 @@ def _folder(scan: Scan, labels: set[str]) -> tuple[str | None, list[str]]:
     """Return the first folder that may be a patient's, and those before it that are none."""
     passed: list[str] = []
     for name in PurePosixPath(scan.relative).parts[:-1]:
-        if not sorts(name) and _plain(name) not in labels:
+        if not sorts(name) and plain(name) not in labels:
             return name, passed
         passed.append(name)
     return None, passed
-
-
-def sorts(folder: str) -> bool:
-    """Tell whether a folder's name is made of words for classes and purposes alone."""
-    words = re.findall(r"[^\W\d_]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder))
-    plain = [word.casefold() for word in words if not word.isdigit()]
-    if len(plain) < len(words) and plain[:1] not in ([name] for name in NUMBERED | {"t"}):
-        return False
-    whole = _plain(folder)
-    return bool(plain) and (whole in SORTS or all(word in SORTS | NUMBERED for word in plain))
-
-
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 def _names_of_folders(

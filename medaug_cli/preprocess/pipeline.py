@@ -11,6 +11,7 @@ from medaug_cli import __version__
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import canonical
 from medaug_cli.forms.annotations import Annotation
+from medaug_cli.preprocess.classes import FOLDERS
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.preprocess.plan import Plan, PreprocessOptions, plan_of
 from medaug_cli.preprocess.pool import chosen_workers, in_order
@@ -45,7 +46,8 @@ def preprocess(options: PreprocessOptions) -> Store | None:
         options.announce(sentence)
     if options.dry_run:
         return None
-    reads = [path for path in (options.boxes, options.masks, options.scans, options.key) if path is not None]
+    classes = None if options.classes in (None, FOLDERS) else Path(options.classes)
+    reads = [path for path in (options.boxes, options.masks, options.scans, options.key, classes) if path is not None]
     with store_claimed(options.out, plan.info.command, options.overwrite, reads):
         store = already_made(options.out, plan.info, options.resume, options.overwrite)
         if store is None:
@@ -100,9 +102,10 @@ def _fill(writer: StoreWriter, options: PreprocessOptions, plan: Plan) -> None:
     options.report(done / total, f"{done} of {total} scans")
     flushed = time.monotonic()
     for unit, outcome in zip(waiting, _outcomes(options, plan, waiting), strict=True):
-        records = [_settled(record, plan.scans[unit], plan) for record in outcome.records]
+        scan = plan.scans[unit]
+        records = [_settled(record, scan, plan) for record in outcome.records]
         for each in outcome.reports:
-            each.patient = plan.patients[plan.scans[unit].id]
+            each.patient, each.image_class = plan.patients[scan.id], plan.class_of(scan)
             each.split = plan.splits.get(each.patient) if each.state == "kept" else None
             if each.picture and each.flagged:
                 pictures += 1
@@ -149,7 +152,7 @@ def _report(plan: Plan, notes: Sequence[dict[str, Any]]) -> PreprocessReport:
 
 def _settled(record: Record, scan: Scan, plan: Plan) -> Record:
     patient = plan.patients[scan.id]
-    return replace(record, patient=patient, split=plan.splits[patient])
+    return replace(record, patient=patient, split=plan.splits[patient], image_class=plan.class_of(scan))
 
 
 def _outcomes(options: PreprocessOptions, plan: Plan, units: Sequence[int]) -> Iterator[Outcome]:

@@ -12,6 +12,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import sha256_file
 from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotations, with_masks
+from medaug_cli.preprocess.classes import FOLDERS, check_classes, classes_of, hint, one_spelling, with_classes
 from medaug_cli.preprocess.patients import find_patients
 from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed_scans
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
@@ -30,6 +31,7 @@ class PreprocessOptions:
     out: Path
     boxes: Path | None = None
     masks: Path | None = None
+    classes: str | None = None  # of whole images: "folders", or a CSV file
     normals: bool = False  # scans without annotation show no lesion
     unannotated: bool = False  # scans without annotation are taken, for what they look like alone
     split: str | None = None  # shares, or a CSV file; the annotation's own where it has one
@@ -70,6 +72,10 @@ class Plan:
     unannotated: frozenset[str] = frozenset()  # scans that nobody looked at for lesions
     sentences: tuple[str, ...] = ()  # what will be done, and what a person should know of patients and splits
 
+    def class_of(self, scan: Scan) -> str | None:
+        """Return the class of a scan as a whole, and so of each of its slices; None where it is not known."""
+        return self.annotations[scan.id].image_class if scan.id in self.annotations else None
+
 
 def plan_of(options: PreprocessOptions) -> Plan:
     """Settle what a run will do; raise UsageError or BadInput where that cannot be."""
@@ -91,7 +97,10 @@ def plan_of(options: PreprocessOptions) -> Plan:
     )
     scans = found.scans if brains is None else with_brain_masks(brains, found.scans, options.announce)
     read = _annotations(options, scans)
-    annotations = dict(read.scans)
+    told = classes_of(
+        options.classes, scans, options.scans, None if options.boxes is not None else options.patient_column
+    )
+    annotations, spellings = one_spelling(with_classes(read.scans, told, options.classes))
     for sentence in sentences(read.notes):
         options.announce(sentence)
     if options.strict and (lost := [note for note in read.notes if note.lost]):
@@ -99,29 +108,31 @@ def plan_of(options: PreprocessOptions) -> Plan:
     scans, other_kind = of_one_kind(scans, annotations, options.announce)
     if options.recipe.region_mm and not scans[0].volume:
         raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")
-    others = [scan.id for scan in scans if scan.id not in annotations]
+    of_classes = check_classes(options.classes, scans, annotations, options.unannotated)
+    others = [scan.id for scan in scans if scan.id not in read.scans]
     if options.normals or options.unannotated:
-        annotations |= dict.fromkeys(others, Annotation())
-    unannotated = frozenset(others if options.unannotated else ())
+        annotations |= {name: Annotation() for name in others if name not in annotations}
+    unannotated = frozenset(name for name in others if name in annotations and not options.normals)
     chosen = [scan for scan in scans if scan.id in annotations]
     if not chosen:
         raise BadInput(
             f"none of the {len(scans)} scans in {options.scans} is annotated; "
             "take them without annotation by --unannotated, or as free of lesions by --normals"
         )
+    unknown = unannotated - told.keys()
     recipe = _completed(options, chosen, annotations)
-    patients = find_patients(scans, annotations)
+    patients = find_patients(scans, annotations, _folders_of_classes(options, annotations))
     splits = split_scans(
         chosen,
         annotations,
         patients.of,
         wanted=options.split,
-        source=options.boxes,
+        source=options.boxes or options.classes,
         seed=options.seed,
-        added=others,
-        unannotated=unannotated,
+        added=others if not any(one.split for one in told.values()) else set(others) - told.keys(),
+        unannotated=unknown,
     )
-    looked_at = [scan for scan in chosen if scan.id not in unannotated]  # the others are for training alone
+    looked_at = [scan for scan in chosen if scan.id not in unknown]  # the others are for training alone
     names = {recipe.label} if recipe.label else _label_names(annotations)
     plan = Plan(
         scans=scans,
@@ -130,25 +141,46 @@ def plan_of(options: PreprocessOptions) -> Plan:
         splits=splits,
         by_patient=patients.known(chosen),
         recipe=recipe,
-        info=_info(options, recipe, sorted(map(str, names))),
+        info=_info(options, recipe, sorted(map(str, names)), _class_names(annotations)),
         units=_part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans)),
         left_out=[*found.left_out, *other_kind, *(LeftOut(note.place, note.what) for note in read.notes)],
         notes=read.notes,
         unannotated=unannotated,
         sentences=(
-            f"{_taken(options, len(scans), len(others))}, {patients.words(chosen)}; {_form(recipe)}: {options.out}",
+            f"{_taken(options, len(scans), others, annotations)}, {patients.words(chosen)}; "
+            f"{_form(recipe)}: {options.out}",
+            *of_classes,
+            *spellings,
             *(patients.warnings(looked_at) if looked_at else ()),
+            *([] if of_classes else hint(patients.sorting)),
             *(warnings_of_splits(splits, options.split, patients.words(looked_at)) if looked_at else ()),
         ),
     )
     return _renamed(options, plan)
 
 
-def _taken(options: PreprocessOptions, total: int, others: int) -> str:
-    said = f"{total - others} of {total} scans are annotated"
-    if not others or not (options.normals or options.unannotated):
+def _taken(options: PreprocessOptions, total: int, others: Sequence[str], annotations: dict[str, Annotation]) -> str:
+    """Say how many scans are annotated, with what, and as what the `others` are taken that have no box or mask."""
+    said = f"{total - len(others)} of {total} scans are annotated"
+    classed = {scan for scan, one in annotations.items() if one.image_class is not None}
+    said += f" with lesions, {len(classed)} with a class" if classed else ""
+    added = [scan for scan in others if options.normals or scan not in classed]
+    if not added or not (options.normals or options.unannotated):
         return said
-    return f"{said}, {others} taken as {'normal' if options.normals else 'unannotated'}"
+    return f"{said}, {len(added)} taken as {'normal' if options.normals else 'unannotated'}"
+
+
+def _folders_of_classes(options: PreprocessOptions, annotations: dict[str, Annotation]) -> dict[str, str]:
+    """Return scan id -> the class that a folder may be called by; a number in a CSV names no folder."""
+    return {
+        scan: one.image_class
+        for scan, one in annotations.items()
+        if one.image_class is not None and (options.classes == FOLDERS or not one.image_class.isdigit())
+    }
+
+
+def _class_names(annotations: dict[str, Annotation]) -> list[str]:
+    return sorted({one.image_class for one in annotations.values() if one.image_class is not None})
 
 
 def _form(recipe: Recipe) -> str:
@@ -165,11 +197,16 @@ def _check_kinds(options: PreprocessOptions) -> None:
     if options.recipe.region_mm and (options.normals or options.unannotated):
         option = "--normals" if options.normals else "--unannotated"
         raise UsageError(f"{option} takes scans without lesions; with --regions there is a cube for each lesion")
-    if options.patient_column is not None and options.boxes is None:
-        raise UsageError("--patient-column names a column of the CSV that --boxes gives")
-    if options.boxes is None and options.masks is None and not (options.normals or options.unannotated):
+    if options.patient_column is not None and options.boxes is None and options.classes in (None, FOLDERS):
+        raise UsageError("--patient-column names a column of the CSV that --boxes or --classes gives")
+    if options.boxes is not None or options.masks is not None:
+        return
+    if options.recipe.region_mm and options.classes is not None:
+        raise UsageError("--regions takes a cube for each lesion; beside --classes give --boxes or --masks")
+    if options.classes is None and not (options.normals or options.unannotated):
         raise UsageError(
-            "give the annotations by --boxes, --masks or both, or take scans without annotation by --unannotated"
+            "give the annotations by --boxes, --masks or both, or the images' classes by --classes; "
+            "or take scans without annotation by --unannotated"
         )
 
 
@@ -245,16 +282,17 @@ def _label_names(annotations: dict[str, Annotation]) -> set[str]:
     return named | {"lesion"} if plain or not named else named
 
 
-def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> StoreInfo:
+def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_names: list[str]) -> StoreInfo:
     left_out = {"keep_masks"} if recipe.region_mm else {"keep_masks", "region_mm"}
     settings = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     settings["percentiles"] = list(recipe.percentiles)
     inputs = {}
-    for path in (options.boxes, options.masks, None if options.split is None else Path(options.split)):
+    texts = [Path(text) for text in (options.split, options.classes) if text not in (None, FOLDERS)]
+    for path in (options.boxes, options.masks, *texts):
         if path is not None and path.is_file():
             inputs[path.name] = sha256_file(path)
     own: dict[str, Any] = {"split": options.split}
-    choices = ("modality", "reader", "box_mode", "patient_column")
+    choices = ("classes", "modality", "reader", "box_mode", "patient_column")
     chosen: dict[str, Any] = {name: getattr(options, name) for name in choices}
     chosen["nan"] = options.reading.nan
     own |= {name: value for name, value in chosen.items() if value is not None}
@@ -266,6 +304,7 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str]) -> Store
         command="preprocess",
         seed=options.seed,
         label_names=names,
+        class_names=class_names,
         inputs=inputs,
         settings=settings | own,
     )

@@ -26,6 +26,7 @@ class SliceReport(Strict):
     lesion: int | None = None  # of a volume that becomes cubes, from 0
     state: State
     patient: str | None = None
+    image_class: str | None = None  # of the whole image, and of the volume that a slice is of
     split: str | None = None
     boxes: int = 0
     box_sizes: list[list[float]] = []  # width and height (and depth) of each in stored pixels
@@ -110,6 +111,14 @@ class PreprocessReport(Strict):
             own = [each for each in self.slices if each.state == "kept" and each.split == split]
             rows.append((split, len(own), len({each.patient for each in own}), sum(each.boxes for each in own)))
         return rows
+
+    def classes(self) -> list[tuple[str, list[int]]]:
+        """Return (class, images kept in each split) of every class, and of what has none where some have one."""
+        names = sorted({each.image_class for each in self.slices if each.image_class is not None})
+        kept = Counter((each.image_class, each.split) for each in self.slices if each.state == "kept")
+        rows = [(name, [kept[name, split] for split in SPLITS]) for name in names]
+        unknown = [kept[None, split] for split in SPLITS]
+        return [*rows, ("no class", unknown)] if rows and any(unknown) else rows
 
     def cases(self) -> list[tuple[str, str]]:
         """Return (image, what was done and why) of each annotation that is not used as it is."""

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def split_scans(
     patients: Mapping[str, str],
     *,
     wanted: str | None,
-    source: Path | None,
+    source: Path | str | None,
     seed: int,
     added: Collection[str] = (),
     unannotated: Collection[str] = (),
@@ -42,19 +43,24 @@ def split_scans(
     else:
         splits = {}
     others = [scan for scan in looked_at if patients[scan.id] not in splits]
-    splits |= share_out(_with_boxes(others, annotations, patients), shares or DEFAULT, seed)
+    splits |= share_out(_alike(others, annotations, patients), shares or DEFAULT, seed)
     return {patients[scan.id]: "train" for scan in scans} | splits
 
 
-def _with_boxes(
+def _alike(
     scans: Sequence[Scan], annotations: Mapping[str, Annotation], patients: Mapping[str, str]
-) -> dict[str, bool]:
-    """Return patient -> whether any of these scans of theirs has a lesion, as far as that is known."""
+) -> dict[str, str | bool]:
+    """Return patient -> what others share: the rarest class of their scans, else whether any of them has a lesion."""
     has_boxes: dict[str, bool] = {}
+    classes: dict[str, set[str]] = defaultdict(set)
     for scan in scans:
         annotation, name = annotations[scan.id], patients[scan.id]
         has_boxes[name] = has_boxes.get(name, False) or bool(annotation.boxes) or annotation.mask is not None
-    return has_boxes
+        if annotation.image_class is not None:
+            classes[name].add(annotation.image_class)
+    counts = Counter(one for some in classes.values() for one in some)
+    rarest = {name: min(some, key=lambda one: (counts[one], one)) for name, some in classes.items()}
+    return has_boxes | rarest
 
 
 def _from_file(path: Path, scans: Sequence[Scan], patients: Mapping[str, str]) -> dict[str, str]:
@@ -72,7 +78,7 @@ def _from_file(path: Path, scans: Sequence[Scan], patients: Mapping[str, str]) -
 
 
 def _from_annotations(
-    source: Path | None, scans: Sequence[Scan], annotations: Mapping[str, Annotation], patients: Mapping[str, str]
+    source: Path | str | None, scans: Sequence[Scan], annotations: Mapping[str, Annotation], patients: Mapping[str, str]
 ) -> dict[str, str]:
     splits: dict[str, str] = {}
     for scan in scans:
@@ -117,14 +123,14 @@ def parse_shares(text: str) -> tuple[float, float, float] | None:
     return shares[0], shares[1], shares[2]
 
 
-def share_out(has_boxes: Mapping[str, bool], shares: Sequence[float], seed: int) -> dict[str, str]:
-    """Return the split of each patient; those with and those without boxes are shared out alike.
+def share_out(groups: Mapping[str, str | bool], shares: Sequence[float], seed: int) -> dict[str, str]:
+    """Return the split of each patient; those of each group are shared out alike.
 
     The order is by hash of seed and patient, so a patient keeps its place whatever the others are called.
     """
     split: dict[str, str] = {}
-    for group in (True, False):
-        patients = [name for name, some in has_boxes.items() if some == group]
+    for group in dict.fromkeys(groups.values()):
+        patients = [name for name, own in groups.items() if own == group]
         patients.sort(key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
         start = 0
         for name, count in zip(SPLITS, _counts(len(patients), shares), strict=True):

@@ -1,4 +1,4 @@
-"""What a person must know of a finished `medaug preprocess`, in five lines or as plain values."""
+"""What a person must know of a finished `medaug preprocess`, in five or six lines or as plain values."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +27,7 @@ class Summary:
     repaired: dict[str, int]  # what was put right -> how many times
     doubted: int  # images
     left_out: dict[str, int]  # scans, slices and files
+    classes: dict[str, int]  # of whole images -> how many
     first: str  # the first image of which something was dropped or repaired, and what
 
     def values(self) -> dict[str, Any]:
@@ -34,7 +35,7 @@ class Summary:
         return {name: value for name, value in asdict(self).items() if name not in ("images", "first")}
 
     def lines(self, out: Path, page: Path) -> list[str]:
-        """Return five lines for a person; each fits a terminal, but for long paths."""
+        """Return five lines for a person, six where images have classes; each fits a terminal, but for long paths."""
         shown = ", ".join(f"{count} {split}" for split, count in self.images.items())
         total = sum(self.images.values())
         taken = [_counted(self.lesions, "lesions")]
@@ -42,9 +43,11 @@ class Summary:
             taken = [f"{taken[0]} in {_counted(self.lesion_images, 'images')}"]
         taken += [_counted(self.normals, "normals")] + [f"{self.unannotated} unannotated"] * bool(self.unannotated)
         doubted = f"doubted: {_counted(self.doubted, 'images')}; repaired: "
+        classes = [f"{count} {name}" for name, count in self.classes.items()]
         return [
             f"{out}: {_counted(total, 'images')} ({shown}) of {_counted(self.patients, 'patients')}",
             f"in: {_counted(self.scans, 'scans')}, {', '.join(taken)}",
+            *([_fitted("classes", classes, "")] if classes else []),
             _fitted(f"dropped: {_counted(sum(self.dropped.values()), 'lesions')}", _reasons(self.dropped), ""),
             _fitted(doubted + _counted(sum(self.repaired.values()), "annotations"), _reasons(self.repaired), ""),
             self._left_out_line(page),
@@ -106,6 +109,7 @@ def summary_of(report: PreprocessReport) -> Summary:
         repaired=_kinds(text for each in report.slices for text in each.repaired),
         doubted=sum(each.doubtful for each in kept),
         left_out=_left_out(report),
+        classes={name: sum(counts) for name, counts in report.classes()},
         first=f"{touched[0][0].id}: {touched[0][1]}" if touched else "",
     )
 

@@ -6,7 +6,7 @@ import pytest
 from support.tiny_scans import BOX, options, picture, rows
 
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.preprocess.patients import sorts
+from medaug_cli.preprocess.folder_names import sorts
 from medaug_cli.preprocess.plan import plan_of
 
 BOX_TEXT = ",".join(map(str, BOX))
@@ -117,7 +117,7 @@ def test_wrong_patient_columns_are_refused(tmp_path):
     (tmp_path / "yolo/a.txt").write_text("0 .5 .5 .2 .2\n", encoding="utf-8")
     with pytest.raises(UsageError, match="--patient-column is for CSV files"):
         plan_of(options(tmp_path, boxes=tmp_path / "yolo", patient_column="group"))
-    with pytest.raises(UsageError, match="that --boxes gives"):
+    with pytest.raises(UsageError, match="that --boxes or --classes gives"):
         plan_of(options(tmp_path, masks=tmp_path / "yolo", patient_column="group"))
 
 

@@ -1,0 +1,43 @@
+"""A CSV of classes: a row an image with its class and, where they are known, its patient and split."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.naming import ScanNames, by_scan
+from medaug_cli.forms.table import UNCLASSED, Table, named_rows, plain_name, read_table, tell, with_patients
+from medaug_cli.scans.reading import Scan
+
+# Columns that name the class, in small letters, without blanks and underscores; the first that is there counts
+_CLASS = "imageclass class classname imagelabel label category diagnosis dx pathology finding findinglabel target"
+CLASS = tuple(_CLASS.split())
+
+
+def read_classes(path: Path, scans: Sequence[Scan], patient_column: str | None = None) -> dict[str, Annotation]:
+    """Return what a CSV says of scans, by scan id: class, patient and split.
+
+    Raises BadInput for an image in two classes or in none, and for one that is not among the scans.
+    """
+    table = _with_classes(read_table(path, ("image", "class")))
+    if patient_column is not None:
+        table = with_patients(table, patient_column)
+    found: dict[str, Annotation] = defaultdict(Annotation)
+    for place, name, _, row in named_rows(table):
+        if table.value(row, "image_class", UNCLASSED) is None:
+            raise BadInput(f"{place}: image {name} has an empty class")
+        tell(found[name], table, row, place, name)
+    if not found:
+        raise BadInput(f"{path} names no image")
+    return by_scan(path, found, ScanNames(scans))
+
+
+def _with_classes(table: Table) -> Table:
+    header = [plain_name(name) for name in table.header]
+    column = next((name for name in CLASS if name in header), None)
+    if column is None or "image" not in table.columns:
+        lacks = "class" if column is None else "image"
+        raise BadInput(f"{table.place} lacks the column {lacks}; it has {', '.join(table.header)[:200]}")
+    return replace(table, columns={**table.columns, "image_class": header.index(column)})
