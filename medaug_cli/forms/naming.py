@@ -85,6 +85,12 @@ def _score(said: list[str], whole: list[str]) -> Score:
     return shared, bare(said[-1]) == bare(whole[-1]), said[-1] == whole[-1]
 
 
+def _spell_one(name: str, other: str) -> bool:
+    """Tell whether two names differ in case alone, or in that one of them has no suffix."""
+    one, two = [part.casefold() for part in _parts(name)], [part.casefold() for part in _parts(other)]
+    return one[:-1] == two[:-1] and (one[-1] in (two[-1], bare(two[-1])) or two[-1] == bare(one[-1]))
+
+
 def by_scan(path: object, named: Mapping[str, Annotation], names: ScanNames) -> dict[str, Annotation]:
     """Return annotations by the ids of their scans; raise BadInput for one of no scan, and for two of one scan.
 
@@ -99,7 +105,7 @@ def by_scan(path: object, named: Mapping[str, Annotation], names: ScanNames) -> 
             continue
         scan, score = found
         before = best.get(scan.id)
-        if before is not None and before[0] == score:
+        if before is not None and (before[0] == score or _spell_one(before[1], name)):
             raise BadInput(f"{path} speaks of {scan.id} twice, under two names: {before[1]} and {name}")
         if before is not None:
             unknown.append(min((before, (score, name)))[1])

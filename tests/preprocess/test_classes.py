@@ -17,6 +17,7 @@ from medaug_cli.preprocess.plan import plan_of
 from medaug_cli.store import open_store
 from medaug_cli.store.joining import join_stores
 from medaug_cli.store_summary import sentences, summary
+from medaug_cli.study.subsets import subset
 
 KINDS = ("benign", "malignant")
 PLAIN_OPTIONS = ["--strip", "none", "--denoise", "none", "--size", "32", "--workers", "1"]
@@ -165,6 +166,8 @@ def test_a_csv_of_any_dialect_is_read(tmp_path, dialect):
 
 BAD = {  # text of the CSV of a.png and b.png -> words
     "two classes": ("image,class\na.png,x\na.png,y\nb.png,y\n", "line 3: image a.png has two classes, x and y"),
+    "with and without a suffix": ("image,class\na.png,x\na,y\nb.png,y\n", "speaks of a twice, under two names"),
+    "in two cases": ("image,class\na.png,x\nA.png,y\nb.png,y\n", "speaks of a twice, under two names"),
     "an unknown image": ("image,class\na.png,x\nb.png,y\nz.png,x\n", "speaks of image 'z.png', which is not among"),
     "an empty class": ("image,class\na.png,x\nb.png,\n", "line 3: image b.png has an empty class"),
     "no number": ("image,class\na.png,x\nb.png,NaN\n", "line 3: image b.png has an empty class"),
@@ -259,6 +262,10 @@ def test_the_boxes_csv_may_name_the_classes_itself(tmp_path):
     plan = plan_of(options(tmp_path, boxes=boxes, classes=str(boxes)))
     assert told(plan) == {"a.png": "x", "b.png": "y"}
     assert plan.info.label_names == ["cyst", "mass"]
+    boxes = rows(tmp_path, [lines[0], "b.png,1,1,9,9,mass,"], header.format("image_class"))
+    plan = plan_of(options(tmp_path, boxes=boxes))
+    assert told(plan) == {"a.png": "x", "b.png": None}
+    assert "classes: 1 x; 1 without a class" in plan.sentences
     boxes = rows(tmp_path, lines, header.format("image_class"))
     with pytest.raises(BadInput, match="scan a has the class y, but its boxes say x"):
         plan_of(options(tmp_path, boxes=boxes, classes=classes_csv(tmp_path, "image,class\na.png,y\nb.png,y\n")))
@@ -306,6 +313,44 @@ def test_wrong_uses_are_refused(tmp_path):
         plan_of(options(tmp_path, classes=str(tmp_path / "scans")))
     with pytest.raises(UsageError, match="--classes"):
         plan_of(options(tmp_path))
+
+
+def test_a_single_class_of_a_csv_is_said(tmp_path):
+    draw(tmp_path, ["a.png", "b.png"])
+    plan = plan_of(options(tmp_path, classes=classes_csv(tmp_path, "image,class\na.png,x\nb.png,x\n")))
+    assert "all scans are of one class, x" in plan.sentences
+
+
+def test_classes_follow_scans_to_their_pseudonyms(tmp_path):
+    draw(tmp_path, ["b/1.png", "b/2.png", "m/3.png"])
+    (tmp_path / "key").write_bytes(b"0123456789abcdef")
+    store = made(tmp_path, classes="folders", key=tmp_path / "key", split="1,0,0")
+    assert store.class_names == ["b", "m"]
+    assert sorted(store.classes.tolist()) == [0, 0, 1]
+    assert not any("png" in own["file"] for own in store.details)
+
+
+def test_a_store_of_other_classes_is_no_finished_work(tmp_path):
+    draw(tmp_path, ["a.png", "b.png"])
+    path = classes_csv(tmp_path, "image,class\na.png,x\nb.png,y\n")
+    store = made(tmp_path, classes=path)
+    assert made(tmp_path, classes=path, resume=True).hash == store.hash
+    classes_csv(tmp_path, "image,class\na.png,y\nb.png,x\n")
+    with pytest.raises(UsageError, match="with other settings"):
+        made(tmp_path, classes=path, resume=True)
+
+
+def test_a_share_of_the_training_patients_keeps_classes(tmp_path):
+    for i in range(8):
+        picture(tmp_path / f"scans/{KINDS[i % 2]}/{i}.png", BOX, (20, 20, 22 + i, 30))
+        mask(tmp_path / f"masks/{i}.png", BOX)
+    store = made(tmp_path, masks=tmp_path / "masks", classes="folders")
+    part = subset(store, 0.5, 0, tmp_path / "half/real.h5")
+    assert 0 < len(part) < len(store)
+    assert part.class_names == store.class_names
+    assert {own.id: own.image_class for own in map(part.record, range(len(part)))}.items() <= {
+        own.id: own.image_class for own in map(store.record, range(len(store)))
+    }.items()
 
 
 def test_joined_parts_keep_classes(tmp_path):
