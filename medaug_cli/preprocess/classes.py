@@ -22,15 +22,19 @@ def classes_of(
     given: str | None, scans: Sequence[Scan], source: Path, patient_column: str | None = None
 ) -> dict[str, Annotation]:
     """Return what `given`, "folders" or a CSV file, says of scans in `source`; nothing where it is None."""
-    if given is None:
-        return {}
-    if given == FOLDERS:
-        return {scan: Annotation(image_class=name) for scan, name in class_folders(scans, source).items()}
-    path = Path(given)
+    path = classes_file(given)
+    if given is None or path is None:
+        named = class_folders(scans, source) if given else {}
+        return {scan: Annotation(image_class=name) for scan, name in named.items()}
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise BadInput(f"--classes {given} {what}; give a CSV file, or `{FOLDERS}` for a folder a class in {source}")
     return read_classes(path, scans, patient_column)
+
+
+def classes_file(given: str | None) -> Path | None:
+    """Return the CSV file that `given` names; None where it is None or "folders"."""
+    return None if given is None or given == FOLDERS else Path(given)
 
 
 def with_classes(annotations: Annotations, classes: Annotations, given: str | None) -> dict[str, Annotation]:
@@ -104,22 +108,15 @@ def _without_class(given: str, scans: Sequence[Scan], lacking: Sequence[Scan]) -
 
 def _copies(scans: Sequence[Scan], names: Mapping[str, str]) -> list[str]:
     """Say how many files are the same in two classes; raise BadInput where such files have one name too."""
-    sized: dict[int, list[Scan]] = defaultdict(list)
-    for scan in scans:
-        if scan.id in names and scan.bytes:
-            sized[scan.bytes].append(scan)
-    alike: dict[tuple[str, ...], list[Scan]] = defaultdict(list)
-    for some in sized.values():
-        if len({names[scan.id] for scan in some}) > 1:
-            for scan in some:
-                alike[tuple(map(sha256_file, scan.all_files))].append(scan)
-    twice = [some for some in alike.values() if len({names[scan.id] for scan in some}) > 1]
+    twice = [some for some in _same_files(scans, names) if len({names[scan.id] for scan in some}) > 1]
     for some in twice:
-        for one, other in ((some[0], scan) for scan in some[1:]):
-            if names[one.id] != names[other.id] and one.path.name == other.path.name:
+        called: dict[str, Scan] = {}
+        for scan in some:
+            other = called.setdefault(scan.path.name, scan)
+            if names[other.id] != names[scan.id]:
                 raise BadInput(
-                    f"{one.relative} and {other.relative} are the same image in two classes, {names[one.id]} and "
-                    f"{names[other.id]}; keep one of them"
+                    f"{other.relative} and {scan.relative} are the same image in two classes, {names[other.id]} and "
+                    f"{names[scan.id]}; keep one of them"
                 )
     if not twice:
         return []
@@ -127,3 +124,17 @@ def _copies(scans: Sequence[Scan], names: Mapping[str, str]) -> list[str]:
     other = next(scan for scan in others if names[scan.id] != names[first.id])
     more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
     return [f"the same image lies in two classes: {first.relative} and {other.relative}{more}"]
+
+
+def _same_files(scans: Sequence[Scan], names: Mapping[str, str]) -> list[list[Scan]]:
+    """Return scans of the same content; only those are read that are as large as one of another class."""
+    sized: dict[int, list[Scan]] = defaultdict(list)
+    for scan in scans:
+        if scan.id in names and scan.bytes:
+            sized[scan.bytes].append(scan)
+    alike: dict[tuple[int, str], list[Scan]] = defaultdict(list)
+    for size, some in sized.items():
+        if len({names[scan.id] for scan in some}) > 1:
+            for scan in some:  # no two slices of DICOM are the same: the first tells a series
+                alike[size, sha256_file(scan.all_files[0])].append(scan)
+    return list(alike.values())

@@ -11,7 +11,7 @@ from medaug_cli import __version__
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import canonical
 from medaug_cli.forms.annotations import Annotation
-from medaug_cli.preprocess.classes import FOLDERS
+from medaug_cli.preprocess.classes import classes_file
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.preprocess.plan import Plan, PreprocessOptions, plan_of
 from medaug_cli.preprocess.pool import chosen_workers, in_order
@@ -46,8 +46,8 @@ def preprocess(options: PreprocessOptions) -> Store | None:
         options.announce(sentence)
     if options.dry_run:
         return None
-    classes = None if options.classes in (None, FOLDERS) else Path(options.classes)
-    reads = [path for path in (options.boxes, options.masks, options.scans, options.key, classes) if path is not None]
+    given = (options.boxes, options.masks, options.scans, options.key, classes_file(options.classes))
+    reads = [path for path in given if path is not None]
     with store_claimed(options.out, plan.info.command, options.overwrite, reads):
         store = already_made(options.out, plan.info, options.resume, options.overwrite)
         if store is None:

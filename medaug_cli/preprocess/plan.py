@@ -12,14 +12,22 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import sha256_file
 from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotations, with_masks
-from medaug_cli.preprocess.classes import FOLDERS, check_classes, classes_of, hint, one_spelling, with_classes
+from medaug_cli.preprocess.classes import (
+    FOLDERS,
+    check_classes,
+    classes_file,
+    classes_of,
+    hint,
+    one_spelling,
+    with_classes,
+)
 from medaug_cli.preprocess.patients import find_patients
 from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed_scans
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
 from medaug_cli.preprocess.splits import split_scans, warnings_of_splits
 from medaug_cli.scans.masks import IGNORED
 from medaug_cli.scans.reading import PLAIN, Pixels, Reading, Scan, read_pixels
-from medaug_cli.scans.survey import LeftOut, of_one_kind, survey
+from medaug_cli.scans.survey import Found, LeftOut, of_one_kind, survey
 from medaug_cli.store import StoreInfo
 
 
@@ -81,21 +89,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
     """Settle what a run will do; raise UsageError or BadInput where that cannot be."""
     check_recipe(options.recipe)
     _check_kinds(options)
-    brains = masks_folder(options.recipe.strip)
-    if brains is None:
-        check_stripper_choice(options.recipe.strip, options.recipe.strip_settings)
-    marks = [path for path in (options.masks, brains) if path is not None]
-    marks += [options.boxes] if options.boxes is not None and holds_masks(options.boxes) else []
-    found = survey(
-        options.scans,
-        say=options.announce,
-        reader=options.reader,
-        modality=options.modality,
-        keep_going=options.keep_going,
-        marks=marks,
-        reading=options.reading,
-    )
-    scans = found.scans if brains is None else with_brain_masks(brains, found.scans, options.announce)
+    found = _found(options)
+    scans = found.scans
     read = _annotations(options, scans)
     told = classes_of(
         options.classes, scans, options.scans, None if options.boxes is not None else options.patient_column
@@ -157,6 +152,25 @@ def plan_of(options: PreprocessOptions) -> Plan:
         ),
     )
     return _renamed(options, plan)
+
+
+def _found(options: PreprocessOptions) -> Found:
+    """Return the scans, with the brain masks that somebody else made, and what is left out."""
+    brains = masks_folder(options.recipe.strip)
+    if brains is None:
+        check_stripper_choice(options.recipe.strip, options.recipe.strip_settings)
+    marks = [path for path in (options.masks, brains) if path is not None]
+    marks += [options.boxes] if options.boxes is not None and holds_masks(options.boxes) else []
+    found = survey(
+        options.scans,
+        say=options.announce,
+        reader=options.reader,
+        modality=options.modality,
+        keep_going=options.keep_going,
+        marks=marks,
+        reading=options.reading,
+    )
+    return found if brains is None else replace(found, scans=with_brain_masks(brains, found.scans, options.announce))
 
 
 def _taken(options: PreprocessOptions, total: int, others: Sequence[str], annotations: dict[str, Annotation]) -> str:
@@ -287,8 +301,8 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_na
     settings = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     settings["percentiles"] = list(recipe.percentiles)
     inputs = {}
-    texts = [Path(text) for text in (options.split, options.classes) if text not in (None, FOLDERS)]
-    for path in (options.boxes, options.masks, *texts):
+    split = None if options.split is None else Path(options.split)
+    for path in (options.boxes, options.masks, split, classes_file(options.classes)):
         if path is not None and path.is_file():
             inputs[path.name] = sha256_file(path)
     own: dict[str, Any] = {"split": options.split}
