@@ -19,8 +19,7 @@ from medaug_cli.results import check_folder, folder_claimed, new_folder
 from medaug_cli.store import Store, open_store
 from medaug_cli.tables import as_csv
 from medaug_cli.tasks.classification import ClassAnswers, Classification
-from medaug_cli.tasks.comparison import compare_systems
-from medaug_cli.tasks.report import TaskMetrics, data_note, markdown, row_of, tables
+from medaug_cli.tasks.report import TaskMetrics, data_note, markdown, rows_of, tables
 from medaug_cli.tasks.segmentation import MaskAnswers, Segmentation, is_label, labels_of, marked
 from medaug_cli.tasks.task import tasks
 
@@ -76,8 +75,8 @@ def evaluate_whole_images(store_path: Path, systems: Mapping[str, Sequence[Path]
     members = seed_names(systems)
     patients = len({store.patients[i] for i in indices})
     by_system = {name: [answers[each] for each in own] for name, own in members.items()}
-    results = compare_systems(by_system, patients, request.resamples, request.seed)
-    rows = [row_of(result, task.measures, [weights[each] for each in members[result.name]]) for result in results]
+    hashes = {name: [weights[each] for each in own] for name, own in members.items()}
+    rows = rows_of(by_system, patients, request.resamples, request.seed, task.measures, hashes)
     metrics = TaskMetrics(
         task=task.name,
         tool_version=__version__,

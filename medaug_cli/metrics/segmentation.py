@@ -114,7 +114,7 @@ def measures(rows: Sequence[Overlap], patients: np.ndarray, weights: np.ndarray)
         "surface_distance": _weighted(surface, by_image),
         "lesion_sensitivity": _ratio(by_image @ hits, by_image @ lesions),
         "false_lesions_per_image": _ratio(by_image @ false, by_image.sum(1)),
-        "volume_difference": _ratio(by_image @ (found - true), by_image @ true),
+        "volume_error": _weighted(_ratio(np.abs(pooled[1] - pooled[0]), pooled[0]), weights * there),
     }
 
 

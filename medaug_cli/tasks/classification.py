@@ -1,27 +1,28 @@
 """Classification: a class a whole image (Han et al., 2.5)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
 from medaug_cli.errors import BadInput
 from medaug_cli.metrics.classification import SPECIFICITY, Classified, by_patient, measures
+from medaug_cli.metrics.measures import Measure
 from medaug_cli.store import Store
-from medaug_cli.tasks.report import Words
 
 BY_PATIENT = " by patient"
-MEASURES: dict[str, tuple[str, Literal[1, -1, 0]]] = {
-    "balanced_accuracy": ("balanced accuracy", 1),
-    "accuracy": ("accuracy", 1),
-    "auc": ("AUC, mean over classes", 1),
-    "brier": ("Brier score (lower is better)", -1),
-    "calibration_error": ("expected calibration error (lower is better)", -1),
-    "sensitivity": ("sensitivity", 1),
-    "specificity": ("specificity", 1),
-    f"sensitivity at {SPECIFICITY:.0%} specificity": (f"sensitivity at {SPECIFICITY:.0%} specificity", 1),
-}
+AT_SPECIFICITY = f"sensitivity at {SPECIFICITY:.0%} specificity"
+MEASURES = (
+    Measure("balanced_accuracy", "balanced accuracy", compared=True),
+    Measure("accuracy", "accuracy", compared=True),
+    Measure("auc", "AUC, mean over classes", compared=True),
+    Measure("brier", "Brier score (lower is better)", larger_is_better=False, bounds=(0.0, 2.0), compared=True),
+    Measure("calibration_error", "expected calibration error (lower is better)", larger_is_better=False, compared=True),
+    Measure("sensitivity", "sensitivity"),
+    Measure("specificity", "specificity"),
+    Measure(AT_SPECIFICITY, AT_SPECIFICITY),
+)
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Classification:
         "balanced_accuracy", "auc", "accuracy", f"balanced_accuracy{BY_PATIENT}", f"auc{BY_PATIENT}", "brier",
         "calibration_error",
     )  # fmt: skip
-    measures: ClassVar[Mapping[str, Words]] = {
-        f"{key}{by}": Words(f"{words}{by}", better=better)
+    measures: ClassVar[Mapping[str, Measure]] = {
+        f"{one.name}{by}": replace(one, name=f"{one.name}{by}", words=f"{one.words}{by}")
         for by in ("", BY_PATIENT)
-        for key, (words, better) in MEASURES.items()
+        for one in MEASURES
     }
 
     def usable(self, store: Store) -> np.ndarray:

@@ -6,9 +6,10 @@ from typing import ClassVar
 import numpy as np
 
 from medaug_cli.errors import BadInput
+from medaug_cli.metrics.detection import DETECTION
+from medaug_cli.metrics.measures import Measure
 from medaug_cli.plugin import Detections
 from medaug_cli.store import Store
-from medaug_cli.tasks.report import Words
 
 
 class Detection:
@@ -18,10 +19,7 @@ class Detection:
     kind: ClassVar[str] = "detector"
     headline: ClassVar[str] = "sensitivity_at_1"
     main: ClassVar[tuple[str, ...]] = ("sensitivity_at_1", "mAP")
-    measures: ClassVar[Mapping[str, Words]] = {
-        "sensitivity_at_1": Words("sensitivity at 1 FP a slice"),
-        "mAP": Words("mAP"),
-    }
+    measures: ClassVar[Mapping[str, Measure]] = {one.name: one for one in DETECTION}
 
     def usable(self, store: Store) -> np.ndarray:
         """Return which images (n,) bool were annotated: one without a box is a normal slice then."""

@@ -1,25 +1,18 @@
 """metrics.json of classifiers and segmenters, and its tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field
+import numpy as np
 
 from medaug_cli.boxes import Strict
+from medaug_cli.metrics.differences import PairedDifference, judged
+from medaug_cli.metrics.measures import Measure
+from medaug_cli.metrics.resampling import Answers, System, bootstrap_weights, compare, point, swaps
 from medaug_cli.tables import DASH, Cell, Table, as_markdown, escaped, fixed, name, probability, table
-from medaug_cli.tasks.comparison import SystemResult
 
 Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Words:
-    """What a measure is called in tables, how many digits it is shown with, and whether more is better."""
-
-    words: str
-    digits: int = 3
-    better: Literal[1, -1, 0] = 1  # 0: neither more nor less is good
 
 
 class Value(Strict):
@@ -30,16 +23,6 @@ class Value(Strict):
     seeds: list[float | None] = []  # each seed's, where there are several
 
 
-class Difference(Strict):
-    """This system less the first one, on the same patients."""
-
-    difference: float
-    interval: Interval  # 95 %, paired patient bootstrap
-    p: float = Field(ge=0, le=1)  # two-sided, systems exchanged patient by patient
-    p_holm: float = Field(ge=0, le=1)  # p, corrected for the number of systems compared
-    verdict: Literal["better", "worse", "inconclusive"]
-
-
 class TaskRow(Strict):
     """One network, or the seeds of one system."""
 
@@ -47,7 +30,7 @@ class TaskRow(Strict):
     seeds: int = 1
     weights: str | None = None  # SHA-256 of each seed's weights, by commas
     values: dict[str, Value]
-    against_first: dict[str, Difference | None] = {}
+    against_first: dict[str, PairedDifference | None] = {}
 
 
 class TaskMetrics(Strict):
@@ -68,53 +51,62 @@ class TaskMetrics(Strict):
     rows: list[TaskRow]
 
 
-def row_of(result: SystemResult, words: Mapping[str, Words], weights: Sequence[str]) -> TaskRow:
-    """Return a system's row of metrics.json; a verdict says what is good, not what is more."""
-    seeds = max(len(value.seeds) for value in result.values.values())
-    values = {
-        key: Value(value=each.value, interval=each.interval, seeds=list(each.seeds) if seeds > 1 else [])
-        for key, each in result.values.items()
-    }
-    against: dict[str, Difference | None] = {}
-    for key, compared in result.against_first.items():
-        if compared is None:
-            against[key] = None
-            continue
-        found = compared.difference
-        against[key] = Difference(
-            difference=found.difference,
-            interval=found.interval,
-            p=found.p,
-            p_holm=compared.p_holm,
-            verdict=_good(compared.verdict, words_of(words, key).better),
+def rows_of(
+    systems: Mapping[str, Sequence[Answers]],
+    patients: int,
+    resamples: int,
+    seed: int,
+    measures: Mapping[str, Measure],
+    weights: Mapping[str, Sequence[str]] | None = None,
+) -> list[TaskRow]:
+    """Return a row of metrics.json a system, of one network a seed, with its difference to the first one.
+
+    One patient has no interval and no difference: there is nothing to resample. `weights` are hashes.
+    """
+    drawn = bootstrap_weights(patients, resamples, seed)
+    first = next(iter(systems.values()))[0]
+    over = dict.fromkeys(point(first, patients), patients)  # an area under a curve needs patients of both kinds
+    measured = [System.of(name, answers, drawn, over, seed) for name, answers in systems.items()]
+    swap = swaps(patients, resamples, seed)
+    family = [compare(measured[0], each, swap) for each in measured[1:]] if patients > 1 else []
+    compared = [{}, *judged(family, lambda key: measure_of(measures, key))]
+    return [
+        TaskRow(
+            name=each.name,
+            seeds=len(each.points),
+            weights=",".join((weights or {}).get(each.name, ())) or None,
+            values={key: _value(each, key, patients) for key in each.points[0]},
+            against_first=compared[k] if k < len(compared) else {},
         )
-    joined = ",".join(weights) or None
-    return TaskRow(name=result.name, seeds=seeds, weights=joined, values=values, against_first=against)
+        for k, each in enumerate(measured)
+    ]
 
 
-def _good(verdict: str, better: int) -> Literal["better", "worse", "inconclusive"]:
-    if verdict == "inconclusive" or better == 0:
-        return "inconclusive"
-    return "better" if (verdict == "better") == (better > 0) else "worse"
+def _value(system: System, key: str, patients: int) -> Value:
+    seeds = [each[key] if np.isfinite(each[key]) else None for each in system.points]
+    if None in seeds:
+        return Value(value=None, interval=None, seeds=seeds if len(seeds) > 1 else [])
+    limits = system.interval(key) if patients > 1 else None
+    return Value(value=system.mean(key), interval=limits, seeds=seeds if len(seeds) > 1 else [])
 
 
-def words_of(words: Mapping[str, Words], key: str) -> Words:
-    """Return the words of a measure; those of one class or label are its own with the name behind it."""
+def measure_of(measures: Mapping[str, Measure], key: str) -> Measure:
+    """Return a measure by its key; that of one class or label, as `auc[cyst]`, has the name behind its words."""
     base, bracket, rest = key.partition("[")
     if not bracket:
-        return words[key]
+        return measures[key]
     label, _, by = rest.partition("]")
-    plain = words[base + by]
-    return Words(f"{plain.words}, {label}", plain.digits, plain.better)
+    plain = measures[base + by]
+    return replace(plain, name=key, words=f"{plain.words}, {label}")
 
 
-def tables(metrics: TaskMetrics, words: Mapping[str, Words], main: Sequence[str]) -> list[Table]:
+def tables(metrics: TaskMetrics, measures: Mapping[str, Measure], main: Sequence[str]) -> list[Table]:
     """Return the tables of a report in the order in which they are to be read: `main` measures first."""
     rest = [key for key in metrics.rows[0].values if key not in main]
-    found = [_values(metrics, words, main, "Results")]
+    found = [_values(metrics, measures, main, "Results")]
     if len(metrics.rows) > 1:
-        found.append(_differences(metrics, words, main))
-    return [*found, *([_values(metrics, words, rest, "All measures")] if rest else [])]
+        found.append(_differences(metrics, measures, main))
+    return [*found, *([_values(metrics, measures, rest, "All measures")] if rest else [])]
 
 
 def data_note(metrics: TaskMetrics) -> list[str]:
@@ -131,16 +123,16 @@ def data_note(metrics: TaskMetrics) -> list[str]:
     return [*said, *([metrics.note] if metrics.note else [])]
 
 
-def markdown(metrics: TaskMetrics, words: Mapping[str, Words], main: Sequence[str]) -> str:
+def markdown(metrics: TaskMetrics, measures: Mapping[str, Measure], main: Sequence[str]) -> str:
     """Return table.md."""
     parts = [f"# {metrics.task.capitalize()} results", escaped(" ".join(data_note(metrics)))]
-    return "\n\n".join([*parts, *map(as_markdown, tables(metrics, words, main))]) + "\n"
+    return "\n\n".join([*parts, *map(as_markdown, tables(metrics, measures, main))]) + "\n"
 
 
-def _values(metrics: TaskMetrics, words: Mapping[str, Words], keys: Sequence[str], title: str) -> Table:
+def _values(metrics: TaskMetrics, measures: Mapping[str, Measure], keys: Sequence[str], title: str) -> Table:
     rows = []
     for key in keys:
-        said = words_of(words, key)
+        said = measure_of(measures, key)
         values = [row.values[key] for row in metrics.rows]
         rows.append([Cell(said.words), *(fixed(each.value, said.digits, each.interval) for each in values)])
     several = [f"{row.name} of {row.seeds}" for row in metrics.rows if row.seeds > 1]
@@ -150,17 +142,17 @@ def _values(metrics: TaskMetrics, words: Mapping[str, Words], keys: Sequence[str
     return table(title, ["measure", *(name(row.name) for row in metrics.rows)], rows, notes)
 
 
-def _differences(metrics: TaskMetrics, words: Mapping[str, Words], keys: Sequence[str]) -> Table:
+def _differences(metrics: TaskMetrics, measures: Mapping[str, Measure], keys: Sequence[str]) -> Table:
     rows = []
     for row in metrics.rows[1:]:
         for key in keys:
-            said, found = words_of(words, key), row.against_first.get(key)
+            said, found = measure_of(measures, key), row.against_first.get(key)
             cells = [Cell(row.name), Cell(said.words)]
             if found is None:
                 rows.append([*cells, *[Cell(DASH)] * 3, Cell("undefined")])
                 continue
-            shown = fixed(found.difference, said.digits, found.interval, sign="+")
-            rows.append([*cells, shown, probability(found.p), probability(found.p_holm), Cell(found.verdict)])
+            ps = [probability(found.p), probability(found.p_holm)]
+            rows.append([*cells, found.cell(said.digits), *ps, Cell(found.verdict)])
     notes = (
         f"The same patients are resampled for both ({metrics.resamples:,} times); p is two-sided, of as many random "
         "exchanges of the two patient by patient; Holm corrects for the number of systems; a verdict needs p (Holm) "

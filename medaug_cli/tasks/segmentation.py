@@ -7,9 +7,9 @@ from typing import ClassVar, Self
 import numpy as np
 
 from medaug_cli.errors import BadInput
+from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.segmentation import Overlap, dice, measures, overlap
 from medaug_cli.store import Store
-from medaug_cli.tasks.report import Words
 
 ALL = "lesion"  # what a mask without names of its values marks
 
@@ -44,6 +44,10 @@ def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.divide(np.where(known, stacked, 0).sum(0), counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
+def _lower(name: str, words: str) -> Measure:
+    return Measure(name, f"{words} (lower is better)", 2, larger_is_better=False, bounds=(0.0, np.inf))
+
+
 class Segmentation:
     """Outline what a mask marks."""
 
@@ -53,16 +57,19 @@ class Segmentation:
     main: ClassVar[tuple[str, ...]] = (
         "dice", "dice_image", "hausdorff95", "lesion_sensitivity", "false_lesions_per_image",
     )  # fmt: skip
-    measures: ClassVar[Mapping[str, Words]] = {
-        "dice": Words("Dice by patient"),
-        "iou": Words("IoU by patient"),
-        "dice_image": Words("Dice by image"),
-        "iou_image": Words("IoU by image"),
-        "hausdorff95": Words("95 % Hausdorff distance (lower is better)", 2, -1),
-        "surface_distance": Words("mean surface distance (lower is better)", 2, -1),
-        "lesion_sensitivity": Words("share of lesions found"),
-        "false_lesions_per_image": Words("false lesions an image (lower is better)", 2, -1),
-        "volume_difference": Words("relative volume difference", 3, 0),
+    measures: ClassVar[Mapping[str, Measure]] = {
+        one.name: one
+        for one in (
+            Measure("dice", "Dice by patient", compared=True),
+            Measure("iou", "IoU by patient"),
+            Measure("dice_image", "Dice by image", compared=True),
+            Measure("iou_image", "IoU by image"),
+            _lower("hausdorff95", "95 % Hausdorff distance"),
+            _lower("surface_distance", "mean surface distance"),
+            Measure("lesion_sensitivity", "share of lesions found", compared=True),
+            _lower("false_lesions_per_image", "false lesions an image"),
+            _lower("volume_error", "relative error of the volume, by patient"),
+        )
     }
 
     def usable(self, store: Store) -> np.ndarray:

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from medaug_cli.errors import UsageError
+from medaug_cli.metrics.measures import Measure
 from medaug_cli.store import Store
-from medaug_cli.tasks.report import Words
 
 
 class Task(Protocol):
@@ -17,7 +17,7 @@ class Task(Protocol):
     kind: ClassVar[str]  # of its plugins: "classifier", registered in the group `medaug.classifiers`
     headline: ClassVar[str]  # the measure that a study asks about first
     main: ClassVar[tuple[str, ...]]  # measures that are compared, the primary one first
-    measures: ClassVar[Mapping[str, Words]]  # of classes or labels: what stands before the bracket
+    measures: ClassVar[Mapping[str, Measure]]  # of classes or labels: what stands before the bracket
 
     def usable(self, store: Store) -> np.ndarray:
         """Return which images (n,) bool a network can learn from or be judged on."""

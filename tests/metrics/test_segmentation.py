@@ -73,7 +73,7 @@ def test_pixels_of_a_patient_are_pooled():
     assert found["dice"] == pytest.approx([(first + 1) / 2, first])
     assert found["dice_image"] == pytest.approx([2 / 3, 1 / 2])
     assert found["lesion_sensitivity"] == pytest.approx([1 / 2, 1 / 2])
-    assert found["volume_difference"] == pytest.approx([-1 / 9, -1 / 9])
+    assert found["volume_error"] == pytest.approx([1 / 9, 1 / 9])  # of the second, without a lesion, there is none
 
 
 def test_nobody_counted_is_not_available():
