@@ -37,7 +37,7 @@ def test_two_commands_are_targets_of_the_makefile():
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_option_shown_is_an_option(line):
     words = shlex.split(line)[1:]
-    name = words[:2] if words[0] in ("store", "plugins") else words[:1]
+    name = words[:2] if words[0] in ("store", "plugins", "turing") else words[:1]
     help_text = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*name, "--help"]).stdout
     for option in (word for word in words if word.startswith("--")):
         assert option in help_text
