@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from forking import spoken
+from typer.testing import CliRunner
+
+from medaug_cli.cli import app
 
 COMMANDS = (
     "preprocess", "train-gan", "synthesize", "filter", "train-detector", "evaluate", "tsne", "study", "plugins",
@@ -51,14 +55,8 @@ def _bare_python():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
-    done = subprocess.run(
-        [MEDAUG, command, "--help"],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    assert done.returncode == 0
+    done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
     if command not in ("plugins", "store"):
         assert "Example: medaug " + command in done.stdout
 
@@ -83,11 +81,11 @@ def test_every_command_has_help_with_an_example(command):
     ],
 )
 def test_one_clear_sentence_and_an_exit_code(real, arguments, code, words):
-    done = subprocess.run([MEDAUG, *arguments], capture_output=True, text=True, encoding="utf-8", cwd=real.parent)
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    status, printed, said = spoken(arguments, real.parent)
+    assert status == code, said
+    assert words in said
+    assert "Traceback" not in said
+    assert printed == ""
     assert {path.name for path in real.parent.iterdir()} == {"real.h5", "boxes.json"}
 
 

@@ -35,9 +35,9 @@ def fitted(data, budget=40, seed=0, state=None, **settings):
 
 
 @pytest.mark.parametrize("spatial", [(32, 32), (16, 16, 16)])
-def test_it_learns_the_images_it_sees(spatial):
-    data = classes(replace(SPEC, spatial=spatial))
-    plugin, _ = fitted(data)
+def test_it_learns_the_images_it_sees(spatial, training_seed):
+    data = classes(replace(SPEC, spatial=spatial), seed=training_seed)
+    plugin, _ = fitted(data, seed=training_seed)
     answers = np.stack(list(plugin.predict(data.images)))
     assert answers.sum(1) == pytest.approx(np.ones(len(data)))
     assert (answers.argmax(1) == data.classes).mean() > 0.6  # chance is a third

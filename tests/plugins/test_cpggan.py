@@ -625,13 +625,13 @@ def test_weights_of_another_network_are_refused():
             CPGGAN(**SMALL).load_state_dict({**state, "lod": lod}, Slices().spec)
 
 
-def test_it_learns_to_draw_where_the_box_is():
-    """After 400 small steps what is drawn is bright in its own box, and not in another image's."""
-    plugin = CPGGAN(latent=8, base=128, max_maps=16, batches="4:8", growing=0.2, ema=0.98, lr=0.002)
+def test_it_learns_to_draw_where_the_box_is(training_seed):
+    """After 200 small steps what is drawn is bright in its own box, and not in another image's."""
+    plugin = CPGGAN(latent=8, base=128, max_maps=16, batches="4:8", growing=0.2, ema=0.98, lr=0.004)
     data = Slices((8, 8), 64)
     own = np.stack([draw_map(data.condition(i), 0).numpy() for i in range(64)])
     data.images = np.random.default_rng(1).random((64, 1, 1, 1), np.float32) * 0.4 + 0.5 * own
-    plugin.fit(data, ShortRun(3200))
+    plugin.fit(data, ShortRun(1600, seed=3 + training_seed))
     images = np.stack(list(plugin.sample([data.condition(i) for i in range(64)], range(64))))
 
     def contrast(maps):

@@ -1,5 +1,6 @@
 """Plugins of others: installed as a distribution of its own, broken, or under a name that is taken."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -13,12 +14,6 @@ from medaug_cli.store import open_store
 BLOBS = Path(__file__).parents[2] / "examples" / "medaug-blobs"
 
 
-
-
-
-
-
-
 def listed(folder, *options, plugins=()):
     rows = json.loads(medaug(folder, "plugins", *options, "--json", plugins=plugins))["plugins"]
     return {(row["kind"], row["name"], row["distribution"]): row for row in rows}
@@ -26,6 +21,8 @@ def listed(folder, *options, plugins=()):
 
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory):
+    for heavy in ("timm", "torchvision"):  # once, before the forks that load every plugin
+        importlib.import_module(heavy)
     return install(tmp_path_factory.mktemp("installed"), BLOBS)
 
 

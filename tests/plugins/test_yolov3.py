@@ -282,16 +282,16 @@ def test_suppression_keeps_the_best_of_a_class_and_orders_by_score():
 
 @pytest.mark.parametrize("recipe", [{"box_loss": "paper"}, {"box_loss": "giou"}, {"assignment": "aligned"}])
 def test_it_learns_to_find_bright_rectangles(recipe, training_seed):
-    """In 23 runs of other seeds 10 to 12 of the twelve boxes were found; eight must be."""
+    """Four of the six boxes of a batch that is seen again and again must be found; other seeds find five or six."""
     still: dict[str, Any] = {"shift": 0.0, "zoom": 0.0, "contrast": 0.0, "brightness": 0.0}
-    larger: dict[str, Any] = {"width": 8, "head_width": 64, "batch": 8, "lr": 0.006}
+    larger: dict[str, Any] = {"width": 8, "head_width": 64, "lr": 0.006}
     detector = YOLOv3(**{**TINY, **larger, **still, **recipe})
-    run, images = Watched(120, seed=training_seed), rectangles(8, training_seed)
+    run, images = Watched(60, seed=training_seed), rectangles(4, training_seed)
     detector.fit(images, run)
-    assert np.mean(run.losses[-3:]) < 0.7 * run.losses[0]
+    assert run.losses[-1] < 0.7 * run.losses[0]
     share, false = found_and_false(detector, images)
     assert share >= 2 / 3
-    assert false <= 4
+    assert false <= 2
 
 
 def test_a_resumed_run_repeats_the_same_weights():

@@ -1,26 +1,10 @@
 """Plugins installed as distributions of their own, and the command line with them on the path."""
 
-import os
+import importlib
 import subprocess
 import sys
 
-CALL = """
-import sys
-import typer
-from medaug_cli import errors
-from medaug_cli.commands.plugins import app as plugins
-from medaug_cli.commands.synthesize import synthesize
-from medaug_cli.commands.train_gan import train_gan
-app = typer.Typer(pretty_exceptions_enable=False)
-app.add_typer(plugins, name="plugins")
-app.command("train-gan")(train_gan)
-app.command("synthesize")(synthesize)
-try:
-    app()
-except errors.MedaugError as error:
-    sys.stderr.write(f"medaug: {error}\\n")
-    sys.exit(error.exit_code)
-"""
+from forking import spoken
 
 
 def install(target, source):
@@ -48,16 +32,12 @@ def write_distribution(target, name, code, entries, group="medaug.generators"):
 
 def medaug(folder, *arguments, plugins=(), code=0):
     """Run the command line in a folder with plugins on the path; return stdout, or stderr where it must fail."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, plugins)),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", CALL, *map(str, arguments)],
-        cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8",
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done.stdout if code in (0, 1) else done.stderr
+
+    def prepare():
+        sys.path[:0] = map(str, plugins)
+        importlib.invalidate_caches()
+
+    status, printed, said = spoken(arguments, folder, prepare)
+    assert status == code, said + printed
+    assert "Traceback" not in said
+    return printed if code in (0, 1) else said

@@ -7,8 +7,10 @@ import os
 import pkgutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
+from pathlib import Path
 
 import torch
 
@@ -61,6 +63,19 @@ def medaug(arguments, folder, kill_after=None, prepare=lambda: None):
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)
     return ended(child)
+
+
+def spoken(arguments, folder, prepare=lambda: None):
+    """Run the command line in a fork; return its status, what it printed, and what it said on stderr."""
+    with tempfile.TemporaryDirectory() as place:
+        printed, said = (Path(place) / name for name in ("printed.txt", "said.txt"))
+
+        def apart():
+            os.dup2(os.open(printed, os.O_CREAT | os.O_WRONLY), 1)
+            prepare()
+
+        code = ended(started(arguments, folder, apart, said))
+        return code, printed.read_text(encoding="utf-8"), said.read_text(encoding="utf-8")
 
 
 def together(first, second, folder):
