@@ -98,7 +98,7 @@ WRITING = {
         ("--seed", "3"), (GAN, DRAWN), folder=False,
     ),
     "evaluate": Writing(
-        ("evaluate", "real.h5", "detector", "--resamples", "100", "--overlays", "2", "--out", "evaluation"), (),
+        ("evaluate", "real.h5", "detector", "--resamples", "100", "--overlays", "0", "--out", "evaluation"), (),
         ("--seed", "3"), (DETECTOR,), again="--overwrite",
     ),
     "export": Writing(("export", "gan", "--out", "shared"), (), (), (GAN,), again="--overwrite"),
