@@ -172,12 +172,12 @@ def test_check_of_an_unknown_name_or_kind(tiny_plugins):
     error = run(plugins_app, "check", "tin").exception
     assert isinstance(error, MissingPlugin)
     assert "did you mean 'tiny'" in str(error)
-    assert "no kind of plugin" in str(run(plugins_app, "check", "tiny", "--kind", "segmenter").exception)
+    assert "no kind of plugin" in str(run(plugins_app, "check", "tiny", "--kind", "painter").exception)
 
 
 def test_doctor_tells_what_is_there(monkeypatch, tiny_plugins, tmp_path):
     kept = [entry for entry in registry.entry_points(group="medaug.generators") if entry.name == "tiny"]
-    monkeypatch.setattr(registry, "entry_points", lambda group: kept)
+    monkeypatch.setattr(registry, "entry_points", lambda group: kept * (group == "medaug.generators"))
     done = run(doctor_app, "--json", "--folder", tmp_path)
     told = json.loads(done.stdout)
     assert (done.exit_code, told["problems"]) == (0, [])

@@ -15,8 +15,9 @@ from rich.cells import cell_len
 
 from medaug_cli.commands.table_lines import table_lines
 from medaug_cli.figures.evaluation_page import evaluation_html
+from medaug_cli.metrics.differences import PairedDifference
 from medaug_cli.metrics.operating import MATCHED_FPS
-from medaug_cli.metrics.report import AtIou, Metrics, PairedDifference, Row
+from medaug_cli.metrics.report import AtIou, Metrics, Row
 from medaug_cli.metrics.table import markdown, tables
 from medaug_cli.tables import Cell, as_csv, as_markdown, fixed, printable, table
 
