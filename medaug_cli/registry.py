@@ -1,11 +1,14 @@
 """Find plugins by entry point, load only the one that is used, and build it from typed settings."""
 
 import difflib
+import functools
 import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from importlib import metadata
+from importlib.metadata import Distribution, EntryPoint
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from medaug_cli.errors import MedaugError, MissingPlugin, UsageError
@@ -68,7 +71,7 @@ def group_of(kind: str) -> str:
     """
     if kind in GROUPS:
         return GROUPS[kind]
-    if kind in (getattr(_task(entry), "kind", None) for entry in _entries("medaug.tasks")):
+    if kind in (getattr(_task(entry), "kind", None) for entry in entry_points("medaug.tasks")):
         return f"medaug.{kind}s"
     raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(GROUPS)}")
 
@@ -84,7 +87,7 @@ def installed(kind: str) -> list[Plugin]:
     """Return the installed plugins of a kind by name, importing none of them."""
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
     found = {}
-    for entry in _entries(group_of(kind)):
+    for entry in entry_points(group_of(kind)):
         distribution = entry.dist.name if entry.dist else "unknown"
         version = entry.dist.version if entry.dist else "unknown"
         if entry.name not in disabled:
@@ -92,14 +95,23 @@ def installed(kind: str) -> list[Plugin]:
     return sorted(found.values(), key=lambda plugin: (plugin.name, plugin.distribution))
 
 
-def _entries(group: str) -> list[EntryPoint]:
+def entry_points(group: str) -> list[EntryPoint]:
     """Return the entry points of a group, without the distributions whose list of them cannot be read."""
+    return [entry for entry in _everything(tuple(sys.path))[0] if entry.group == group]
+
+
+@functools.lru_cache(maxsize=2)
+def _everything(path: tuple[str, ...]) -> tuple[list[EntryPoint], dict[str, str]]:
+    """Return all entry points that `sys.path` leads to, and why the list of some distributions cannot be read.
+
+    One look at every installed distribution costs a twentieth of a second or more: it is not taken again.
+    """
     try:
-        return list(entry_points(group=group))
+        found: Any = metadata.entry_points()
     except Exception:
-        return [
-            entry for distribution in distributions() for entry in _own_entries(distribution) if entry.group == group
-        ]
+        return [entry for one in metadata.distributions() for entry in _own_entries(one)], _unreadable()
+    parts = dict.values(found) if isinstance(found, dict) else [found]  # by group, before Python 3.12
+    return [entry for part in parts for entry in part], {}
 
 
 def _own_entries(distribution: Distribution) -> list[EntryPoint]:
@@ -111,8 +123,12 @@ def _own_entries(distribution: Distribution) -> list[EntryPoint]:
 
 def unreadable() -> dict[str, str]:
     """Return the distributions whose list of entry points cannot be read, and why."""
+    return _everything(tuple(sys.path))[1]
+
+
+def _unreadable() -> dict[str, str]:
     found = {}
-    for distribution in distributions():
+    for distribution in metadata.distributions():
         try:
             list(distribution.entry_points)
         except Exception as error:
