@@ -208,6 +208,7 @@ def test_hd_bet_takes_weights_of_its_layout_from_a_path(tmp_path):
         torch.save(random_weights(hdbet_shapes(), fold), tmp_path / f"{fold}.model")
     stripper = registry.build("stripper", "hd-bet", {"weights": str(tmp_path), "networks": "2"})
     image, _, spacing = head(3)
+    spacing = tuple(step / 2 for step in spacing)  # an eighth of the work
     mask = stripper.extract(image, spacing, None).mask
     assert mask.shape == image.shape
     assert 0 < mask.sum() < mask.size
