@@ -73,7 +73,8 @@ def lock_file(path: Path) -> Path:
 def _make_folders(folder: Path) -> list[Path]:
     """Make a folder and those above it; return the new ones, the deepest first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
     return missing
 
 
