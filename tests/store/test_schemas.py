@@ -44,8 +44,38 @@ METRICS = {
     "rows": [{"detector": "real-only", "mAP": 0.51, "ap": {"lesion": 0.51}, "iou": {"0.5": AT_IOU}, "coco": None,
               "against_first": {"0.5": {"sensitivity_at_1": DIFFERENCE, "cpm": None}}}],
 }  # fmt: skip
+NETWORK = {**PLUGIN, "steps": 10, "ratio": 0.5, "validation": {"score": 0.3},
+           "synthetic": [{"hash": "00ff", "images": 4, "generators": ["blobs"]}]}  # fmt: skip
+SHARE = {"hits": 60, "of": 100, "value": 0.6, "interval": [0.5, 0.7]}
 EXAMPLES = {
     "boxes": BOXES,
+    "classifier": {**NETWORK, "form": {**PLUGIN["form"], "class_names": ["benign", "malignant"]}},
+    "segmenter": NETWORK,
+    "task-metrics": {
+        "version": 1, "task": "classification", "tool_version": "0.1.0", "split": "test", "images": 151, "patients": 27,
+        "counts": {"benign": 100, "malignant": 51}, "resamples": 2000, "seed": 0, "data": {"real.h5": "00ff"},
+        "rows": [{"name": "real-only", "values": {"auc": {"value": 0.9, "interval": [0.8, 0.95]}},
+                  "against_first": {"auc": DIFFERENCE, "brier": None}}],
+    },
+    "turing-key": {
+        "version": 1, "tool_version": "0.1.0", "study": "00ff", "salt": "00ff", "title": "Real?", "seed": 0,
+        "by": "class", "pairs": False, "classes": ["glioma"], "asks_class": False, "asks_lesion": True,
+        "stores": [{"path": "real.h5", "hash": "00ff"}],
+        "images": [{"kind": "real", "store": 0, "id": "0001", "image_class": "glioma"}],
+        "readers": [{"name": "reader-1", "trials": {"00ff": {"images": [0], "practice": True}}}],
+    },
+    "turing-answers": {
+        "version": 1, "study": "00ff", "seal": "00ff", "reader": "reader-1", "finished": True,
+        "saved": "2026-01-01T00:00:00Z",
+        "answers": [{"trial": "00ff", "says": "real", "confidence": 3, "lesion": "yes", "seconds": 4.5}],
+    },
+    "turing": {
+        "version": 1, "tool_version": "0.1.0", "study": "00ff", "title": "Real?", "pairs": False, "margin": 0.1,
+        "resamples": 2000, "seed": 0, "images": 100, "accuracy": 0.6, "interval": [0.5, 0.7], "fleiss_kappa": None,
+        "by_class": {}, "with_evidence": None, "fooled_all": ["s1"], "fooled_none": [], "real_taken_for_synthetic": [],
+        "readers": [{"name": "reader-1", "answers": 100, "repeats": 10, "median_seconds": 4.0,
+                     "numbers": {"accuracy": SHARE, "p": 0.05, "p_equivalence": 0.5}}],
+    },
     "store": {
         "version": 1, "tool_version": "0.1.0", "command": "synthesize", "settings": {"n": 4000}, "seed": 0,
         "label_names": ["lesion"], "inputs": {"boxes.json": "00ff"},
@@ -53,8 +83,7 @@ EXAMPLES = {
                         "training_patients": ["aa"]}],
     },
     "generator": {**PLUGIN, "condition": "boxes", "images_shown": 100},
-    "detector": {**PLUGIN, "steps": 10, "ratio": 0.5, "validation": {"score": 0.3},
-                 "synthetic": [{"hash": "00ff", "images": 4, "generators": ["blobs"]}]},
+    "detector": NETWORK,
     "metrics": METRICS,
     "coco": {
         "images": [{"id": 7, "file_name": "0001.png", "width": 256, "height": 256, "patient": "100360"}],
@@ -86,7 +115,8 @@ EXAMPLES = {
         "data": {"real.h5": "00ff"}, "split": "test", "opened": 1, "slices": 151, "boxes": 151, "patients": 27,
         "fractions": [{"fraction": 0.25, "patients": 18, "images": 110, "arms": [
             {"arm": "blobs", "seeds": {"0": {"mAP": 0.5}}, "mean": {"mAP": 0.5}, "against": {"real-only": {
-                "mAP": {"difference": 0.1, "interval": [0.02, 0.2], "p": 0.01, "p_holm": 0.02, "verdict": "better"}}}},
+                "mAP": {"difference": 0.1, "interval": [0.02, 0.2], "p": 0.01, "p_bootstrap": 0.01, "p_holm": 0.02,
+                        "verdict": "better"}}}},
         ]}],
     },
     "detections": [{"image_id": 7, "category_id": 1, "bbox": [1, 2.5, 3, 4], "score": 0.5}],
@@ -108,6 +138,9 @@ FAULTS = [  # schema, where, value, whether the schema itself can tell, the reas
     ("boxes", "images.0.boxes.0.box", [9, 2, 3, 4], False, "is empty"),
     ("boxes", "images.0.boxes.0.box", [1, 2, 300, 4], False, "reaches outside image '0001'"),
     ("boxes", "images.0.boxes.0.box", [1, 2, 3, 4, 5, 6], False, "must have 4 numbers"),
+    ("turing-answers", "answers.0.confidence", 6, True, "less than or equal to 5"),
+    ("turing-key", "images.0.kind", "drawn", True, "'real' or 'synthetic'"),
+    ("task-metrics", "rows.0.against_first.auc.p", 2, True, "less than or equal to 1"),
     ("boxes", "images.1.id", "0001", False, "'0001' stands twice"),
     ("study", "fractions.0.arms.0.against.real-only.mAP.verdict", "great", True, "'better'"),
     ("tsne", "points", MISSING, True, "Field required"),
@@ -232,7 +265,7 @@ def test_no_number_that_is_none(tmp_path, number):
 
 
 def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(KeyError, match="boxes, coco, detections, detector"):
+    with pytest.raises(KeyError, match="boxes, classifier, coco, detections, detector"):
         data_schemas.load("box")
 
 
