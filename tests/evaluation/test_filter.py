@@ -100,7 +100,7 @@ def test_a_folder_without_the_training_store_is_told_to_name_it(folder, tmp_path
     assert len(store) > COUNT
     make_store(tmp_path / "other.h5", heads(30, 9))
     with pytest.raises(UsageError, match="not the store that the generator"):
-        sift(FilterOptions(lonely, tmp_path / "again.h5", real=tmp_path / "other.h5"))
+        sift(FilterOptions(lonely, tmp_path / "more" / "again.h5", real=tmp_path / "other.h5"))
 
 
 def test_nothing_is_replaced_unasked_and_a_finished_run_is_kept(folder):
