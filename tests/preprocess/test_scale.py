@@ -102,6 +102,8 @@ def test_stores_of_two_sites_join_and_a_patient_in_two_splits_is_refused(scans, 
             (tmp_path / site / f"scans/p{k}").rename(tmp_path / site / f"scans/{site}{k}")
         for image in (tmp_path / site / "scans").rglob("scan.nii.gz"):
             image.rename(image.with_name(f"{image.parent.name}.nii.gz"))
+        for mask in (tmp_path / site / "scans").rglob("mask.nii.gz"):
+            mask.rename(mask.with_name(f"{mask.parent.name}_mask.nii.gz"))
         run(tmp_path / site / "scans", tmp_path / site / "real.h5", "--split", split)
     both = join_parts([tmp_path / "a/real.h5", tmp_path / "b/real.h5"], tmp_path / "real.h5")
     assert both.info.command == "store join"
