@@ -58,10 +58,10 @@ def test_overruling_by_mouse_and_keyboard_reaches_the_store(sheet, folder):
     with page.expect_download() as download:
         page.locator("#export").click()
     download.value.save_as(folder / "from-the-page.csv")
-    store, _ = sifted(folder, "obeyed.h5", decisions=folder / "from-the-page.csv")
+    store, _ = sifted(folder, decisions=folder / "from-the-page.csv")
     assert dropped in store.ids
     assert kept not in store.ids
-    assert len(open_store(folder / "obeyed.h5")) == sum(verdict.keep for verdict in report.images)
+    assert len(open_store(folder / "kept.h5")) == sum(verdict.keep for verdict in report.images)
 
 
 def test_a_second_click_takes_it_back(sheet):
