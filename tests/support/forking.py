@@ -38,6 +38,7 @@ def started(arguments, folder, prepare=lambda: None, said="said.txt"):
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8") for stream in (1, 2))
     os.chdir(folder)
     sys.argv = ["medaug", *map(str, arguments)]
+    torch.set_num_threads(1)  # threads that the parent may have begun are not in the fork, which would wait for them
     prepare()
     try:
         from medaug_cli.cli import main
