@@ -88,8 +88,7 @@ def installed(kind: str) -> list[Plugin]:
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
     found = {}
     for entry in entry_points(group_of(kind)):
-        distribution = entry.dist.name if entry.dist else "unknown"
-        version = entry.dist.version if entry.dist else "unknown"
+        distribution, version = _about(entry.dist) if entry.dist else ("unknown", "unknown")
         if entry.name not in disabled:
             found[entry.name, distribution] = Plugin(kind, entry.name, distribution, version, entry)
     return sorted(found.values(), key=lambda plugin: (plugin.name, plugin.distribution))
@@ -112,6 +111,13 @@ def _everything(path: tuple[str, ...]) -> tuple[list[EntryPoint], dict[str, str]
         return [entry for one in metadata.distributions() for entry in _own_entries(one)], _unreadable()
     parts = dict.values(found) if isinstance(found, dict) else [found]  # by group, before Python 3.12
     return [entry for part in parts for entry in part], {}
+
+
+@functools.cache
+def _about(distribution: Distribution) -> tuple[str, str]:
+    """Return a distribution's name and version; each look parses its whole METADATA."""
+    told = distribution.metadata
+    return told["Name"], told["Version"]
 
 
 def _own_entries(distribution: Distribution) -> list[EntryPoint]:
