@@ -141,4 +141,5 @@ def test_fused_flips_of_a_detector_are_the_same_for_a_flipped_image():
     for straight, mirrored in zip(detector.predict(images), detector.predict(images[:, :, ::-1, ::-1]), strict=True):
         boxes = mirrored[0][:, [2, 3, 0, 1]] * -1 + [64, 32, 64, 32]
         assert np.allclose(straight[1][:5], mirrored[1][:5], atol=1e-4)
-        assert np.allclose(straight[0][:3], boxes[:3], atol=0.05)
+        apart = np.abs(straight[0][:3, None] - boxes[None, :12]).max(2)  # of equal scores either may come first
+        assert (apart.min(1) < 0.05).all()
