@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_said(tmp_path):
     with pytest.raises(UsageError, match="does not go with"):
         YOLOv3(weights="x", pretrained=True).build(ImageSpec(1, (64, 64), ("lesion",)))
     spec = ImageSpec(1, (64, 64), ("lesion",))
-    with pytest.raises(UsageError, match=r"mobilenetv3_small_050 are neither at hand"):
+    with pytest.raises(UsageError, match=r"the weights of mobilenetv3_small_050 cannot be loaded"):
         YOLOv3(backbone="mobilenetv3_small_050", pretrained=str(tmp_path / "none.safetensors")).build(spec)
 
 
