@@ -1,4 +1,4 @@
-"""What a person must know of a finished `medaug preprocess`, in five or six lines or as plain values."""
+"""What a person must know of a finished `medaug preprocess`, in five lines or as plain values."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Summary:
         return {name: value for name, value in asdict(self).items() if name not in ("images", "first")}
 
     def lines(self, out: Path, page: Path) -> list[str]:
-        """Return five lines for a person, six where images have classes; each fits a terminal, but for long paths."""
+        """Return five lines for a person; each fits a terminal, but for long paths."""
         shown = ", ".join(f"{count} {split}" for split, count in self.images.items())
         total = sum(self.images.values())
         taken = [_counted(self.lesions, "lesions")]
@@ -44,10 +44,10 @@ class Summary:
         taken += [_counted(self.normals, "normals")] + [f"{self.unannotated} unannotated"] * bool(self.unannotated)
         doubted = f"doubted: {_counted(self.doubted, 'images')}; repaired: "
         classes = [f"{count} {name}" for name, count in self.classes.items()]
+        taken_in = f"in: {_counted(self.scans, 'scans')}, {', '.join(taken)}"
         return [
             f"{out}: {_counted(total, 'images')} ({shown}) of {_counted(self.patients, 'patients')}",
-            f"in: {_counted(self.scans, 'scans')}, {', '.join(taken)}",
-            *([_fitted("classes", classes, "")] if classes else []),
+            _fitted(f"{taken_in}; classes", classes, "") if classes else taken_in,
             _fitted(f"dropped: {_counted(sum(self.dropped.values()), 'lesions')}", _reasons(self.dropped), ""),
             _fitted(doubted + _counted(sum(self.repaired.values()), "annotations"), _reasons(self.repaired), ""),
             self._left_out_line(page),

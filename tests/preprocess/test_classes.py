@@ -111,7 +111,7 @@ def test_folders_end_in_the_store_its_report_and_its_summary(tmp_path, monkeypat
     command = ["preprocess", "scans", "--classes", "folders", "--out", "out/real.h5", *PLAIN_OPTIONS]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[2] == "classes: 6 benign, 6 malignant, 6 normal"
+    assert done.stdout.splitlines()[1].endswith("; classes: 6 benign, 6 malignant, 6 normal")
     assert "0 of 18 scans are annotated with lesions, 18 with a class, 18 patients" in done.stderr
     again = json.loads(CliRunner().invoke(app, [*command, "--resume", "--json"]).stdout)
     assert again["classes"] == {"benign": 6, "malignant": 6, "normal": 6}
