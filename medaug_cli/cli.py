@@ -23,9 +23,8 @@ from medaug_cli.commands.store import app as store
 from medaug_cli.commands.streams import flush_answer, open_standard_streams
 from medaug_cli.commands.study import study
 from medaug_cli.commands.synthesize import synthesize
-from medaug_cli.commands.train_detector import train_detector
 from medaug_cli.commands.train_gan import train_gan
-from medaug_cli.commands.train_network import train, train_classifier, train_segmenter
+from medaug_cli.commands.train_network import train, train_classifier, train_detector, train_segmenter
 from medaug_cli.commands.tsne import tsne
 from medaug_cli.commands.turing import app as turing
 from medaug_cli.errors import Interrupted, MedaugError

@@ -1,42 +1,37 @@
-"""`medaug train-classifier`, `train-segmenter` and `train`: fit a network on real images, with or without synthetic."""
+"""`medaug train`, and for one task `train-detector`, `train-classifier` and `train-segmenter`: fit a network."""
 
 from collections.abc import Callable
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from medaug_cli.commands import console, options
 
-Synthetic = Annotated[
-    list[Path] | None, typer.Option(help="A store of synthetic images to train on as well; repeat for more.")
-]
-Ratio = Annotated[
-    float | None, typer.Option(help="Synthetic images drawn for one real image; default: as many as there are.")
-]
-Only = Annotated[bool, typer.Option("--synthetic-only", help="Train on --synthetic alone; validation stays real.")]
-Start = Annotated[Path | None, typer.Option(help="A network to train further, as after --synthetic-only.")]
-Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)]
-Epochs = Annotated[float | None, typer.Option(help="Passes over as many images as are real.", min=0.01)]
-Checkpoints = Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)]
-
 
 def train(
     store: options.StoreArgument,
     task: Annotated[str, typer.Option(help="What to train for: detection, classification, segmentation, or another.")],
+    synthetic: Annotated[
+        list[Path] | None, typer.Option(help="A store of synthetic images to train on as well; repeat for more.")
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Synthetic images drawn for one real image; default: as many as there are.")
+    ] = None,
+    synthetic_only: Annotated[
+        bool, typer.Option("--synthetic-only", help="Train on --synthetic alone; validation stays real.")
+    ] = False,
+    start: Annotated[Path | None, typer.Option(help="A network to train further, as after --synthetic-only.")] = None,
     network: Annotated[
         str | None, typer.Option(help="Name of a plugin of that task (medaug plugins); default: its only one.")
     ] = None,
-    synthetic: Synthetic = None,
-    ratio: Ratio = None,
-    synthetic_only: Only = False,
-    start: Start = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the network.  [default: its kind]")] = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over as many images as are real.", min=0.01)] = None,
     minutes: options.Minutes = None,
     settings: options.Settings = None,
-    checkpoint_seconds: Checkpoints = 60.0,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -60,7 +55,8 @@ def train(
     if network is None and len(names) != 1:
         raise UsageError(f"--network: choose one of {', '.join(names) or 'none, for none is installed'}")
     plugin = network or names[0]
-    with joined(device) as group, console.bar(f"train {plugin}", 1.0, shown=group.leads) as bar:
+    title = f"train-{chosen.kind} {plugin}"
+    with joined(device, console.say) as group, console.bar(title, 1.0, shown=group.leads) as bar:
         run = RunOptions(
             out=out or Path(chosen.kind),
             settings=options.parse_settings(settings),
@@ -92,55 +88,27 @@ def train(
         console.answer({chosen.kind: str(folder)}, as_json, f"{folder}: the {chosen.kind}")
 
 
-def for_task(task: str, kind: str) -> Callable[..., None]:
-    """Return the command that trains for one task, such as `train-classifier`."""
+def for_task(task: str, kind: str, plugin: str) -> Callable[..., None]:
+    """Return the command that trains for one task: `train`, whose --network is called --KIND and has a default."""
 
-    def command(
-        store: options.StoreArgument,
-        network: Annotated[
-            str, typer.Option(f"--{kind}", help=f"Name of a {kind} plugin (medaug plugins).")
-        ] = kind,
-        synthetic: Synthetic = None,
-        ratio: Ratio = None,
-        synthetic_only: Only = False,
-        start: Start = None,
-        out: Annotated[Path, typer.Option(help=f"Folder for the {kind}.")] = Path(kind),
-        steps: Steps = None,
-        epochs: Epochs = None,
-        minutes: options.Minutes = None,
-        settings: options.Settings = None,
-        checkpoint_seconds: Checkpoints = 60.0,
-        seed: options.Seed = 0,
-        device: options.Device = "auto",
-        precision: options.Precision = "auto",
-        workers: options.Workers = 0,
-        resume: options.Resume = False,
-        overwrite: options.Overwrite = False,
-        as_json: options.AsJson = False,
-    ) -> None:
-        train(
-            store=store,
-            task=task,
-            network=network,
-            synthetic=synthetic,
-            ratio=ratio,
-            synthetic_only=synthetic_only,
-            start=start,
-            out=out,
-            steps=steps,
-            epochs=epochs,
-            minutes=minutes,
-            settings=settings,
-            checkpoint_seconds=checkpoint_seconds,
-            seed=seed,
-            device=device,
-            precision=precision,
-            workers=workers,
-            resume=resume,
-            overwrite=overwrite,
-            as_json=as_json,
-        )
+    def command(**given: Any) -> None:
+        train(task=task, network=given.pop(kind), **given)
 
+    own = {
+        "network": (str, typer.Option(help=f"Name of a {kind} plugin (medaug plugins)."), plugin),
+        "start": (Path | None, typer.Option(help=f"A {kind} to train further, as after --synthetic-only."), None),
+        "out": (Path, typer.Option(help=f"Folder for the {kind}."), Path(kind)),
+    }
+    parameters = []
+    for parameter in signature(train).parameters.values():
+        if parameter.name in own:
+            type_, option, default = own[parameter.name]
+            name = kind if parameter.name == "network" else parameter.name
+            parameter = Parameter(name, parameter.kind, default=default, annotation=Annotated[type_, option])
+        if parameter.name != "task":
+            parameters.append(parameter)
+    command.__signature__ = signature(train).replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
     command.__doc__ = (
         f"Fit a {kind}; with and without --synthetic it takes the same number of optimiser steps.\n\n"
         f"Example: medaug train-{kind} real.h5 --synthetic kept.h5 --ratio 1 --out with-synthetic"
@@ -148,5 +116,6 @@ def for_task(task: str, kind: str) -> Callable[..., None]:
     return command
 
 
-train_classifier = for_task("classification", "classifier")
-train_segmenter = for_task("segmentation", "segmenter")
+train_detector = for_task("detection", "detector", "yolov3")
+train_classifier = for_task("classification", "classifier", "classifier")
+train_segmenter = for_task("segmentation", "segmenter", "segmenter")
