@@ -44,7 +44,9 @@ class Summary:
         taken += [_counted(self.normals, "normals")] + [f"{self.unannotated} unannotated"] * bool(self.unannotated)
         doubted = f"doubted: {_counted(self.doubted, 'images')}; repaired: "
         classes = [f"{count} {name}" for name, count in self.classes.items()]
-        taken_in = f"in: {_counted(self.scans, 'scans')}, {', '.join(taken)}"
+        if classes:  # which need the room that noughts take
+            taken = [part for part in taken if not part.startswith("no ")]
+        taken_in = ", ".join([f"in: {_counted(self.scans, 'scans')}", *taken])
         return [
             f"{out}: {_counted(total, 'images')} ({shown}) of {_counted(self.patients, 'patients')}",
             _fitted(f"{taken_in}; classes", classes, "") if classes else taken_in,
