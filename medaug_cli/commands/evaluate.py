@@ -11,6 +11,7 @@ from medaug_cli.tables import Cell, fixed, name, table
 
 if TYPE_CHECKING:
     from medaug_cli.metrics.report import Metrics
+    from medaug_cli.tasks.report import TaskMetrics
 
 
 def evaluate(
@@ -58,6 +59,7 @@ def evaluate(
     from medaug_cli.errors import UsageError
     from medaug_cli.evaluation import Request, evaluate_files, evaluate_store, named_paths, twelve_of_files
     from medaug_cli.evaluation.folder import as_json as plain
+    from medaug_cli.evaluation.whole_images import TaskRequest, evaluate_whole_images
     from medaug_cli.metrics.matching import BY_DISTANCE
     from medaug_cli.metrics.report import ANY_IOU, Analysis
 
@@ -79,8 +81,19 @@ def evaluate(
                 "give a store and detectors (medaug evaluate real.h5 detector), or --truth and --detections"
             )
         if _of_whole_images(named_paths(detectors)):
-            asked = resamples, seed, note, overwrite, device
-            _evaluate_whole_images(store, named_paths(detectors), out, split, asked, as_json)
+            with console.bar("evaluate", 1.0) as bar:
+                asked = TaskRequest(
+                    out=out,
+                    split=split,
+                    resamples=resamples,
+                    seed=seed,
+                    note=note,
+                    overwrite=overwrite,
+                    device=device,
+                    progress=lambda name, done, all: bar.to(done / all, name),
+                )
+                found = evaluate_whole_images(store, named_paths(detectors), asked)
+            _show_whole_images(found, out, as_json)
             return
         with console.bar("evaluate", 1.0) as bar:
             metrics = evaluate_store(
@@ -100,31 +113,10 @@ def _of_whole_images(systems: Mapping[str, Sequence[Path]]) -> bool:
     return bool(kinds_of([path for paths in systems.values() for path in paths]) - {"detector"})
 
 
-def _evaluate_whole_images(
-    store: Path,
-    systems: Mapping[str, Sequence[Path]],
-    out: Path,
-    split: str,
-    asked: tuple[int, int, str | None, bool, str],
-    as_json: bool,
-) -> None:
-    from medaug_cli.evaluation.whole_images import TaskRequest, evaluate_whole_images
+def _show_whole_images(metrics: "TaskMetrics", out: Path, as_json: bool) -> None:
     from medaug_cli.tasks.report import data_note, tables
     from medaug_cli.tasks.task import task_named
 
-    resamples, seed, note, overwrite, device = asked
-    with console.bar("evaluate", 1.0) as bar:
-        request = TaskRequest(
-            out=out,
-            split=split,
-            resamples=resamples,
-            seed=seed,
-            note=note,
-            overwrite=overwrite,
-            device=device,
-            progress=lambda name, done, all: bar.to(done / all, name),
-        )
-        metrics = evaluate_whole_images(store, systems, request)
     task = task_named(metrics.task)
     if as_json:
         console.answer(metrics.model_dump(mode="json"), True, "")

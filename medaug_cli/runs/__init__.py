@@ -1,17 +1,10 @@
 """Training runs: their folders, their checkpoints, and the plugins they fit, save and load."""
 
 from medaug_cli.runs.exporting import export_detector, export_generator
-from medaug_cli.runs.fitting import (
-    Budget,
-    Progress,
-    RunOptions,
-    check_capable,
-    train_detector,
-    train_generator,
-    train_network,
-)
+from medaug_cli.runs.fitting import Budget, Progress, RunOptions, check_capable, train_generator
 from medaug_cli.runs.loading import check_detector, check_network, load_detector, load_generator, load_network
 from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata
+from medaug_cli.runs.networks import train_detector, train_network
 
 __all__ = [
     "Budget",

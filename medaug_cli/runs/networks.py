@@ -1,0 +1,217 @@
+"""Fit a network of a task: a detector, a classifier, a segmenter, or a stranger's."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli import registry
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.runs.fitting import (
+    RunOptions,
+    Setup,
+    announce,
+    budget_words,
+    check_capable,
+    claimed,
+    finish,
+    metadata_of,
+    plan_of_run,
+    refuse_broken,
+    size_words,
+    warn_of_specks,
+)
+from medaug_cli.runs.folder import RunFolder
+from medaug_cli.runs.loading import load_network
+from medaug_cli.runs.metadata import NetworkMetadata
+from medaug_cli.runs.training import Budget, TrainingRun
+from medaug_cli.store import Store, StoreExamples, open_store, training_examples, unannotated_words
+from medaug_cli.tasks.classification import Classification
+from medaug_cli.tasks.detection import Detection
+from medaug_cli.tasks.task import Task
+
+DEFAULT_STEPS = 2000.0
+
+
+def train_network(
+    task: Task,
+    store_path: Path,
+    name: str,
+    options: RunOptions,
+    *,
+    synthetic: Sequence[Path] = (),
+    ratio: float | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    synthetic_only: bool = False,
+    start: Path | None = None,
+) -> Path:
+    """Fit a network of a task on the real training images of a store, mixed with synthetic ones, and publish it.
+
+    The number of optimiser steps does not depend on `synthetic`: an epoch is a pass over as many
+    images as there are real ones. With `start` the weights of that network are trained further.
+    """
+    store, others = open_store(store_path), [open_store(path) for path in synthetic]
+    plugin = registry.build(task.kind, name, options.settings)
+    usable = task.usable(store)
+    if not usable.any():
+        raise BadInput(task.wanting(store))
+    task.check(store, others)
+    data = training_examples(store, others, usable, ratio, synthetic_only)
+    setup = Setup.of(options, name, plugin.capabilities)
+    before = None if start is None else _continued(plugin, name, task.kind, start, store, setup.device)
+    check_capable(name, plugin.capabilities, store)
+    real = int((usable & (store.splits == "train")).sum())
+    steps = _steps(plugin, real, steps, epochs, minutes)
+    extra: dict[str, Any] = {
+        "steps": steps,
+        "minutes": minutes,
+        "ratio": ratio,
+        "synthetic": [other.hash for other in others],
+    }
+    if synthetic_only:
+        extra["synthetic_only"] = True
+    if before is not None:
+        extra["start"] = before.weights
+    plan = plan_of_run(f"train-{task.kind}", name, plugin, store, options, setup, extra)
+    with claimed(plan, options, [store_path, *synthetic, *([] if start is None else [start])]) as folder:
+        if not folder.finished:
+            fitted_on = _Fitted(task, store, others, ratio, synthetic_only, before)
+            _fit_network(folder, name, plugin, data, options, setup, fitted_on, Budget(steps, minutes))
+        return folder.out
+
+
+def train_detector(
+    store_path: Path,
+    name: str,
+    options: RunOptions,
+    synthetic: Sequence[Path] = (),
+    ratio: float | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    synthetic_only: bool = False,
+    start: Path | None = None,
+) -> Path:
+    """Fit a detector; see `train_network`."""
+    return train_network(
+        Detection(),
+        store_path,
+        name,
+        options,
+        synthetic=synthetic,
+        ratio=ratio,
+        steps=steps,
+        epochs=epochs,
+        minutes=minutes,
+        synthetic_only=synthetic_only,
+        start=start,
+    )
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a network is fitted on."""
+
+    task: Task
+    store: Store
+    synthetic: Sequence[Store]
+    ratio: float | None
+    synthetic_only: bool
+    before: NetworkMetadata | None  # of the network that it goes on from
+
+
+def _fit_network(
+    folder: RunFolder, name: str, plugin: Any, data: StoreExamples, options: RunOptions, setup: "Setup", on: _Fitted,
+    budget: Budget,
+) -> None:  # fmt: skip
+    store, others, before = on.store, on.synthetic, on.before
+    steps = None if budget.units is None else int(budget.units)
+    by_lesions = not isinstance(on.task, Classification)  # which asks for a class, and for no lesion
+    words = unannotated_words(store, "train") if by_lesions else []
+    announce(
+        options,
+        setup,
+        words,
+        f"{name} on {int((~data.synthetic).sum())} real and {sum(map(len, others))} synthetic images, "
+        f"{size_words(store)}, "
+        f"{budget_words(steps, 'steps', budget.minutes)}",
+    )
+    scorer = _Scorer(on.task, store)
+    if options.group.leads:
+        if isinstance(on.task, Detection):
+            warn_of_specks(options.announce, store)
+        if reason := scorer.cannot():
+            patience = " and patience stops nothing" if getattr(plugin, "patience", 0) else ""
+            options.announce(f"{reason}: the weights of the last step are kept{patience}")
+    run = TrainingRun(
+        folder.work, setup.device, setup.precision, options.seed, options.workers, budget,
+        options.checkpoint_seconds, options.report, score=scorer.score, group=options.group,
+    )  # fmt: skip
+    plugin.fit(data, run)
+    refuse_broken(plugin)
+    described = metadata_of(on.task.kind, name, plugin, store, data, options, setup.precision)
+    parts = [{"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others]
+    described |= {"steps": run.done, "synthetic": parts, "ratio": on.ratio, "validation": scorer.best}
+    described |= {"synthetic_only": on.synthetic_only}
+    if before is not None:
+        described["start"] = before.weights
+        described["training_patients"] = sorted({*described["training_patients"], *before.training_patients})
+        described["synthetic"] = [part.model_dump() for part in before.synthetic] + parts
+    options.group.lead(lambda: finish(folder, on.task.kind, plugin, described))
+
+
+def _continued(
+    plugin: Any, name: str, kind: str, start: Path, store: Store, device: str
+) -> NetworkMetadata:
+    """Load the weights of the network in `start` into `plugin`; raise where they do not fit it or the store."""
+    from safetensors.torch import load
+
+    _, metadata = load_network(start, kind)
+    if metadata.name != name or not plugin.capabilities.continues:
+        able = name if not plugin.capabilities.continues else metadata.name
+        raise UsageError(f"--start {start}: it holds a {metadata.name}; {able} cannot go on from it as {name}")
+    form, spec = metadata.form.spec(), store.spec
+    if form != spec:
+        raise BadInput(f"{start} was fitted on images of another form than {store.path} holds")
+    plugin.load_state_dict(load((start / f"{kind}.safetensors").read_bytes()), spec, device)
+    return metadata
+
+
+class _Scorer:
+    """Scores what a plugin says of the validation split of a store."""
+
+    def __init__(self, task: Task, store: Store):
+        self.task, self.store = task, store
+        self.chosen = np.flatnonzero(task.usable(store) & (store.splits == "val"))
+        self.lacks = task.measurable(store, self.chosen) if len(self.chosen) else "no image"
+        self.best: dict[str, float] = {}
+
+    def cannot(self) -> str | None:
+        """Say why nothing can be measured on the validation split; None where it can."""
+        return self.lacks and f"{self.store.path} has {self.lacks} in its validation split"
+
+    def score(self, predict: Callable) -> dict[str, float]:
+        if self.lacks:
+            return {}
+        answers = list(predict(self.store.read([int(i)])[0] for i in self.chosen))
+        score = self.task.score(self.store, self.chosen, answers)
+        if not self.best or score["score"] > self.best["score"]:
+            self.best = score
+        return score
+
+
+def _steps(plugin: Any, real: int, steps: int | None, epochs: float | None, minutes: float | None) -> int | None:
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs say the same in two ways; give one of them")
+    if epochs is not None:
+        return math.ceil(epochs * real / getattr(plugin, "batch", 16))
+    if steps is None and minutes is None:
+        return int(plugin.capabilities.default_budget or DEFAULT_STEPS)
+    return steps
+
+
