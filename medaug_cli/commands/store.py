@@ -110,18 +110,21 @@ def preview(
 def export(
     file: File,
     form: Annotated[str, typer.Option("--format", help="coco, yolo, voc, csv or nifti.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: real-coco for real.h5 as COCO.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; default: all.")] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV or NIfTI.
 
-    Example: medaug store export real.h5 --format coco --out real-coco
+    Example: medaug store export real.h5 --format coco
     """
     from medaug_cli.export import export_store
     from medaug_cli.store import open_store, unannotated_words
 
+    out = out or Path(f"{file.stem}-{form}")
     store = open_store(file)
     if form != "nifti":
         for words in unannotated_words(store, split):
