@@ -55,3 +55,28 @@ def parse_spacing(text: str | None) -> tuple[float, ...] | None:
     if not 1 <= len(steps) <= 3 or not all(0 < step < 1000 for step in steps):
         raise UsageError(f"--spacing {text}: one to three numbers in mm are wanted, as in 0.5,0.5,6")
     return steps[::-1]
+
+
+def parse_sides(text: str | None) -> tuple[int, int, int] | None:
+    """Turn "64,96,96" into (64, 96, 96), and "64" into (64, 64, 64): voxels in numpy axis order."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    sides = tuple(int(part) for part in parts if part.strip().isdecimal())
+    if len(sides) != len(parts) or len(sides) not in (1, 3):
+        raise UsageError(f"--volumes {text}: expected DEPTH,HEIGHT,WIDTH in voxels, such as 64,96,96")
+    depth, height, width = sides * 3 if len(sides) == 1 else sides
+    return depth, height, width
+
+
+def parse_window(text: str | None) -> tuple[float, float] | None:
+    """Turn "-1000,400" into (-1000.0, 400.0)."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--window {text}: expected two grey values, such as -1000,400") from error
+    if not low < high < float("inf") or low == -float("inf"):
+        raise UsageError(f"--window {text}: expected a lower and a higher grey value, such as -1000,400")
+    return low, high

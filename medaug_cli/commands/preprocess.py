@@ -26,7 +26,11 @@ def preprocess(
         typer.Option(metavar="folders|FILE.CSV", help="Classes of images: a folder each, or a CSV of image,class."),
     ] = None,
     normals: Annotated[
-        bool, typer.Option("--normals", help="Take scans without annotation as normal ones, without a lesion.")
+        bool,
+        typer.Option(
+            "--normals",
+            help="Take scans without annotation as normal ones; with --regions also take regions without a lesion.",
+        ),
     ] = False,
     unannotated: Annotated[
         bool, typer.Option("--unannotated", help="Take scans without annotation for their looks alone, not as normal.")
@@ -35,10 +39,26 @@ def preprocess(
     size: Annotated[int, typer.Option(help="Pixels along each side, a power of two.")] = 256,
     regions: Annotated[
         int | None,
-        typer.Option(metavar="SIDE", help="A cube of so many voxels (32) around each lesion, instead of slices."),
+        typer.Option(metavar="SIDE", help="A square or cube of so many pixels (32) around each lesion, not all."),
     ] = None,
     region_mm: Annotated[
-        float | None, typer.Option(help="With --regions: how wide a cube is, in mm; 64 if not given.", min=1)
+        float | None,
+        typer.Option(help="With --regions: how wide one is, in mm (else pixels); 64 if not given.", min=1),
+    ] = None,
+    normal_share: Annotated[
+        float | None,
+        typer.Option(help="With --normals: regions without a lesion for each with one; 1 if not given.", min=0),
+    ] = None,
+    volumes: Annotated[
+        str | None,
+        typer.Option(metavar="DEPTH,HEIGHT,WIDTH", help="Whole volumes of so many voxels, instead of slices."),
+    ] = None,
+    volume_mm: Annotated[
+        float | None, typer.Option(help="With --volumes: how wide a voxel is, in mm; what fits if not given.", min=0.01)
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Grey values (HU of CT) that become black and white, not percentiles."),
     ] = None,
     patient_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of the CSV that names patients, if it is not `patient`.")
@@ -104,7 +124,7 @@ def preprocess(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Strip, denoise, crop and resize scans, or cut cubes around lesions; carry boxes along, split by patient.
+    """Strip, denoise, crop and resize scans, or cut regions around lesions; carry boxes along, split by patient.
 
     Example: medaug preprocess scans/ --boxes boxes.csv --size 256 --split 0.7,0.1,0.2
     """
@@ -113,10 +133,19 @@ def preprocess(
     from medaug_cli.scans.reading import Reading
 
     if region_mm is not None and regions is None:
-        raise UsageError("--region-mm says how wide the cubes of --regions are; give that too, as --regions 32")
+        raise UsageError("--region-mm says how wide those of --regions are; give that too, as --regions 32")
+    if normal_share is not None and (regions is None or not normals):
+        raise UsageError("--normal-share says how many regions are without a lesion; give --regions and --normals too")
+    if volume_mm is not None and volumes is None:
+        raise UsageError("--volume-mm says how wide voxels are; give --volumes too, as --volumes 64,96,96")
     recipe = Recipe(
         size=size if regions is None else regions,
         region_mm=(region_mm or REGION_MM) if regions is not None else 0.0,
+        normal_regions=(1.0 if normal_share is None else normal_share) if regions is not None and normals else 0.0,
+        volume=options.parse_sides(volumes),
+        volume_mm=volume_mm,
+        window=options.parse_window(window),
+        seed=seed,
         strip=strip,
         strip_settings=tuple(options.parse_settings(settings).items()),
         spacing=options.parse_spacing(spacing),

@@ -40,7 +40,7 @@ class Lesions:
         return [str(note) for note in self.notes if not note.lost]
 
     def mask(self, z: int | None) -> np.ndarray | None:
-        """Return the mask (h, w) bool of a picture (None) or of slice z, where there is one."""
+        """Return the mask (*s) bool of all of it (None) or (h, w) of slice z, where there is one."""
         return None if self.values is None else (self.values if z is None else self.values[z]) > 0
 
     def whole(self, least: int) -> tuple[np.ndarray, list[str]]:
@@ -50,7 +50,7 @@ class Lesions:
         return labelled_components(self.values, self.names, least)
 
     def in_slice(self, z: int | None, least: int) -> tuple[np.ndarray, list[str]]:
-        """Return the boxes (m, 4) and labels of a picture (None) or of slice z; components of `least` pixels count."""
+        """Return the boxes (m, 2*d) and labels of all of it (None), or (m, 4) of slice z; see `whole`."""
         if z is None:
             return self.whole(least)
         if self.values is not None and not self.both:

@@ -101,8 +101,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
     if options.strict and (lost := [note for note in read.notes if note.lost]):
         raise BadInput(f"--strict: {sentences(lost)[0]}")
     scans, other_kind = of_one_kind(scans, annotations, options.announce)
-    if options.recipe.region_mm and not scans[0].volume:
-        raise UsageError(f"--regions takes volumes; {scans[0].relative} is a picture")
+    if options.recipe.volume is not None and not scans[0].volume:
+        raise UsageError(f"--volumes takes volumes; {scans[0].relative} is a picture")
     of_classes = check_classes(options.classes, scans, annotations, options.unannotated)
     others = [scan.id for scan in scans if scan.id not in read.scans]
     if options.normals or options.unannotated:
@@ -143,7 +143,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
         unannotated=unannotated,
         sentences=(
             f"{_taken(options, len(scans), others, annotations)}, {patients.words(chosen)}; "
-            f"{_form(recipe)}: {options.out}",
+            f"{_form(recipe, chosen[0])}: {options.out}",
             *of_classes,
             *spellings,
             *(patients.warnings(looked_at) if looked_at else ()),
@@ -197,26 +197,33 @@ def _class_names(annotations: dict[str, Annotation]) -> list[str]:
     return sorted({one.image_class for one in annotations.values() if one.image_class is not None})
 
 
-def _form(recipe: Recipe) -> str:
+def _form(recipe: Recipe, first: Scan) -> str:
+    """Say what becomes of each scan, all of which are of the kind of the first."""
+    if recipe.volume is not None:
+        size = "x".join(map(str, recipe.volume))
+        mm = "" if recipe.volume_mm is None else f" of {recipe.volume_mm:g} mm"
+        return f"each becomes {size} voxels{mm}, strip {recipe.strip}, fit {recipe.fit}"
     if not recipe.region_mm:
         return f"each becomes {recipe.size}x{recipe.size}, strip {recipe.strip}, fit {recipe.fit}"
-    voxels = "x".join([str(recipe.size)] * 3)
-    return f"each lesion becomes {voxels} voxels, {recipe.region_mm:g} mm wide, strip {recipe.strip}"
+    size = "x".join([str(recipe.size)] * (3 if first.volume else 2))
+    unit = "mm" if first.volume or recipe.spacing else "mm, or pixels where a picture does not say,"
+    normals = f", with {recipe.normal_regions:g} without a lesion for each" if recipe.normal_regions else ""
+    what = f"{size} {'voxels' if first.volume else 'pixels'}, {recipe.region_mm:g} {unit} wide"
+    return f"each lesion becomes {what}{normals}, strip {recipe.strip}"
 
 
 def _check_kinds(options: PreprocessOptions) -> None:
     """Raise UsageError where it is not said what to do without annotations, or two things are."""
     if options.normals and options.unannotated:
         raise UsageError("--normals and --unannotated both say what scans without annotation are; give one of them")
-    if options.recipe.region_mm and (options.normals or options.unannotated):
-        option = "--normals" if options.normals else "--unannotated"
-        raise UsageError(f"{option} takes scans without lesions; with --regions there is a cube for each lesion")
+    if options.recipe.region_mm and options.unannotated:
+        raise UsageError("--unannotated takes scans without lesions; with --regions there is a region for each lesion")
     if options.patient_column is not None and options.boxes is None and options.classes in (None, FOLDERS):
         raise UsageError("--patient-column names a column of the CSV that --boxes or --classes gives")
     if options.boxes is not None or options.masks is not None:
         return
     if options.recipe.region_mm and options.classes is not None:
-        raise UsageError("--regions takes a cube for each lesion; beside --classes give --boxes or --masks")
+        raise UsageError("--regions takes a region for each lesion; beside --classes give --boxes or --masks")
     if options.classes is None and not (options.normals or options.unannotated):
         raise UsageError(
             "give the annotations by --boxes, --masks or both, or the images' classes by --classes; "
@@ -297,7 +304,8 @@ def _label_names(annotations: dict[str, Annotation]) -> set[str]:
 
 
 def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_names: list[str]) -> StoreInfo:
-    left_out = {"keep_masks"} if recipe.region_mm else {"keep_masks", "region_mm"}
+    choices = ("region_mm", "normal_regions", "volume", "volume_mm", "window")
+    left_out = {"keep_masks", "seed", *(name for name in choices if not getattr(recipe, name))}
     settings = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     settings["percentiles"] = list(recipe.percentiles)
     inputs = {}
@@ -306,8 +314,8 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_na
         if path is not None and path.is_file():
             inputs[path.name] = sha256_file(path)
     own: dict[str, Any] = {"split": options.split}
-    choices = ("classes", "modality", "reader", "box_mode", "patient_column")
-    chosen: dict[str, Any] = {name: getattr(options, name) for name in choices}
+    named = ("classes", "modality", "reader", "box_mode", "patient_column")
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in named}
     chosen["nan"] = options.reading.nan
     own |= {name: value for name, value in chosen.items() if value is not None}
     own |= {name: True for name in ("normals", "unannotated") if getattr(options, name)}

@@ -10,6 +10,7 @@ from medaug_cli.scans.intensity import Denoising
 from medaug_cli.scans.placement import Fit
 
 OnFail = Literal["crop", "skip", "error"]
+LEAST_SIDE = 8  # voxels of a whole volume
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,39 @@ class Recipe:
     bits: int = 8
     with_masks: bool = False
     keep_masks: Path | None = None
-    region_mm: float = 0.0  # width of a cube of `size` voxels around each lesion; 0: slices
+    region_mm: float = 0.0  # width of a square or cube of `size` pixels around each lesion; 0: no regions
+    normal_regions: float = 0.0  # regions without a lesion for each with one
+    volume: tuple[int, int, int] | None = None  # voxels (z, y, x) of whole volumes; None: slices
+    volume_mm: float | None = None  # width of their voxels; None: what makes the largest extent fit
+    window: tuple[float, float] | None = None  # grey values that become 0 and 1, instead of percentiles
+    seed: int = 0  # of where regions without a lesion are taken
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise UsageError where a size or a combination makes no sense."""
+    if recipe.window is not None and not recipe.window[0] < recipe.window[1]:
+        low, high = recipe.window
+        raise UsageError(f"--window {low:g},{high:g}: expected a lower and a higher grey value, such as -1000,400")
+    if recipe.volume is not None:
+        _check_volumes(recipe)
+        return
     option, example = ("--regions", "16, 32 or 64") if recipe.region_mm else ("--size", "64, 128 or 256")
     if recipe.size < 16 or recipe.size & (recipe.size - 1):
         raise UsageError(f"{option} {recipe.size}: a power of two from 16 on is wanted, such as {example}")
     if recipe.region_mm and (recipe.fit != "pad" or recipe.slices != "all"):
-        raise UsageError("--fit and --slices are about slices; with --regions there is a cube for each lesion")
+        raise UsageError("--fit and --slices are about slices; with --regions there is a region for each lesion")
+
+
+def _check_volumes(recipe: Recipe) -> None:
+    sides = recipe.volume or ()
+    if len(sides) != 3 or min(sides) < LEAST_SIDE:
+        given = ",".join(map(str, sides))
+        raise UsageError(
+            f"--volumes {given}: expected DEPTH,HEIGHT,WIDTH in voxels, {LEAST_SIDE} or more each, such as 64,96,96"
+        )
+    if recipe.region_mm:
+        raise UsageError("--volumes keeps whole volumes and --regions cuts regions out of them; give one of the two")
+    if recipe.slices != "all":
+        raise UsageError("--slices is about slices; with --volumes there are none")
+    if recipe.volume_mm is not None and recipe.fit != "pad":
+        raise UsageError("--volume-mm asks for cubic voxels, which --fit stretch does not keep")

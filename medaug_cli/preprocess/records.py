@@ -1,4 +1,4 @@
-"""A picture, a slice or a cube of a scan as a record of a store: placed, in bits, with its boxes and its report."""
+"""A picture, slice, region or volume as a record of a store: placed, in bits, with its boxes and its report."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from medaug_cli.scans.reading import Scan
 from medaug_cli.store import Record
 
 LEAST_SHARE = 0.3  # of a box that must stay in the frame
-TOO_SMALL, TOO_LARGE = "smaller than --min-area", "larger than its cube"  # why lesions are dropped
+TOO_SMALL, TOO_LARGE = "smaller than --min-area", "larger than its region"  # why lesions are dropped
 CUT_OFF, LEFT_OUT = "cut off by the crop, less than 30% left", "left out with its scan or slice"
 LEAST_COVER = 0.5  # of a box that the brain mask should cover
 
@@ -36,7 +36,7 @@ class Treated:
 
 @dataclass
 class Outcome:
-    """What one file became: records without patient and split, and a report a slice or cube."""
+    """What one file became: records without patient and split, and a report a slice or region."""
 
     records: list[Record] = field(default_factory=list)
     reports: list[SliceReport] = field(default_factory=list)
@@ -58,7 +58,7 @@ def report_of(scan: Scan, stripped: Stripped, part: int | None = None, **changes
 
 
 def doubt(report: SliceReport, reason: str) -> None:
-    """Flag a slice or cube for one reason more."""
+    """Flag a slice or region for one reason more."""
     report.doubtful = True
     report.reason = f"{report.reason}; {reason}" if report.reason else reason
 
@@ -92,7 +92,7 @@ def record_of(
     d = moved.shape[1] // 2
     report.boxes = len(moved)
     report.box_sizes = [[round(float(side), 1) for side in box[d:] - box[:d]] for box in moved]
-    cut = placement.sample if recipe.region_mm else placement.apply
+    cut = placement.sample if recipe.region_mm or d == 3 else placement.apply
     kind: Any = np.uint16 if recipe.bits == 16 else np.uint8
     mask = None
     if recipe.with_masks:

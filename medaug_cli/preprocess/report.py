@@ -18,12 +18,12 @@ State = Literal["kept", "skipped", "no annotation", "blank"]
 
 
 class SliceReport(Strict):
-    """What happened to one slice, or to the cube around one lesion."""
+    """What happened to one slice or volume, or to the region around one lesion."""
 
     id: str
     file: str
     slice: int | None = None  # of a volume, from 0
-    lesion: int | None = None  # of a volume that becomes cubes, from 0
+    lesion: int | None = None  # of a scan that becomes regions, from 0; None too for a region without one
     state: State
     patient: str | None = None
     image_class: str | None = None  # of the whole image, and of the volume that a slice is of
@@ -67,8 +67,8 @@ class PreprocessReport(Strict):
 
     @property
     def kind(self) -> str:
-        """Return what each image is: a slice, or a cube."""
-        return "cube" if self.settings.get("region_mm") else "slice"
+        """Return what each image is: a slice, a region, or a volume."""
+        return "region" if self.settings.get("region_mm") else "volume" if self.settings.get("volume") else "slice"
 
     def sentences(self) -> list[str]:
         """Return what a person should know, the doubtful things first."""

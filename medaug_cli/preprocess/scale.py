@@ -27,6 +27,6 @@ def scale(
     if recipe.bias == "n4":
         lit = quiet.mean(0) > quiet.min() if mask is None else mask
         quiet = quiet / bias_field(quiet.mean(0), lit, spacing)
-    found = windows(quiet, mask, recipe.percentiles)
+    found = windows(quiet, mask, recipe.percentiles) if recipe.window is None else [recipe.window] * len(quiet)
     steps = {"denoising": method, "bias_field": recipe.bias, "windows": [list(w) if w else None for w in found]}
     return windowed(quiet, mask, found), steps

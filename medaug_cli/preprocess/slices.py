@@ -1,4 +1,4 @@
-"""Pictures and the slices of volumes: each one image of a store, with the boxes that it shows."""
+"""Pictures, whole volumes and their slices: each one image of a store, with the boxes that it shows."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from medaug_cli.preprocess.records import (
 )
 from medaug_cli.preprocess.report import SliceReport
 from medaug_cli.preprocess.strip import Stripped
-from medaug_cli.scans.placement import Placement, place
+from medaug_cli.scans.placement import Placement, place, place_volume
 
 LEAST_LIGHT = 0.02  # of a slice's brightness on average; others are blank
 BLANK = "blank"
@@ -25,6 +25,22 @@ def picture(treated: Treated) -> Outcome:
     """Return the one image of a picture (c, h, w); none where all of its lesions are dropped."""
     recipe, stripped = treated.recipe, treated.stripped
     placement = place(treated.image.shape[1:], stripped.mask, recipe.size, recipe.fit, recipe.margin)
+    return _slice(treated, None, stripped, placement)
+
+
+def whole_volume(treated: Treated) -> Outcome:
+    """Return the one 3D image of a volume (c, z, y, x); none where all of its lesions are dropped."""
+    recipe, stripped = treated.recipe, treated.stripped
+    assert recipe.volume is not None
+    placement = place_volume(
+        treated.image.shape[1:],
+        stripped.mask,
+        treated.spacing or (1.0, 1.0, 1.0),
+        frame=recipe.volume,
+        fit=recipe.fit,
+        margin=recipe.margin,
+        mm=recipe.volume_mm,
+    )
     return _slice(treated, None, stripped, placement)
 
 
@@ -42,7 +58,7 @@ def slices(treated: Treated) -> Outcome:
 
 
 def _slice(treated: Treated, z: int | None, stripped: Stripped, placement: Placement) -> Outcome:
-    """Return a picture (z is None), or the slice z of a volume, as it is placed; its report alone where it is left out.
+    """Return all of a scan (z is None), or the slice z of a volume, as it is placed; or its report alone.
 
     An image that shows a lesion but has no box is left out: it would pass for a normal one.
     """

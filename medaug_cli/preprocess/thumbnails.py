@@ -1,4 +1,4 @@
-"""Small pictures of a slice, or a cube, before and after, with its boxes and the outline of the brain mask."""
+"""Small pictures of a slice, region or volume before and after, with its boxes and the brain mask's outline."""
 
 import base64
 import io
@@ -32,7 +32,7 @@ def add_pictures(
         with_boxes = [report for report in others if report.boxes] or others
         chosen.append(with_boxes[len(with_boxes) // 2])
     for report in chosen:
-        report.picture = (_picture if report.lesion is None else _cube)(image, mask, known[report.id])
+        report.picture = (_cube if known[report.id].image.ndim == 4 else _picture)(image, mask, known[report.id])
 
 
 def _picture(image: np.ndarray, brain: np.ndarray | None, record: Record) -> str:

@@ -1,5 +1,6 @@
-"""From one file to the slices or cubes of a store: strip, denoise, scale, crop, and carry boxes and masks along."""
+"""From one file to the images of a store: strip, denoise, scale, crop, and carry boxes and masks along."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -7,12 +8,12 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.lesions import lesions_of
-from medaug_cli.preprocess.cubes import cubes
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.preprocess.records import LEAST_COVER, LEFT_OUT, Outcome, Treated, cover, report_of
+from medaug_cli.preprocess.regions import regions
 from medaug_cli.preprocess.scale import scale, with_channels
-from medaug_cli.preprocess.slices import picture, slices
+from medaug_cli.preprocess.slices import picture, slices, whole_volume
 from medaug_cli.preprocess.strip import Stripped, spacing_of, strip, without_stripping
 from medaug_cli.preprocess.thumbnails import add_pictures
 from medaug_cli.scans.reading import Scan, read_pixels
@@ -21,7 +22,7 @@ from medaug_cli.scans.reading import Scan, read_pixels
 def treat(
     scan: Scan, annotation: Annotation, recipe: Recipe, *, annotated: bool = True, example: bool = False
 ) -> Outcome:
-    """Return the slices, or cubes, of one file: doubtful ones with a picture, and one as an example where asked for.
+    """Return the slices, regions or volume of one file: doubtful ones with a picture, and an example if asked.
 
     Raises BadInput if the file cannot be read or does not fit its annotation.
     """
@@ -50,12 +51,21 @@ def treat(
         steps=steps,
         annotated=annotated,
     )
-    outcome = (cubes if recipe.region_mm and spacing is not None else slices if scan.volume else picture)(treated)
+    outcome = _cutter(scan, recipe)(treated)
     stored = [record.image for record in outcome.records]
     outcome.histograms = {"before": Histogram.of([image]), "after": Histogram.of(stored)} if stored else {}
-    outcome.reports[0].notes = notes
+    outcome.reports[0].notes[:0] = notes
     add_pictures(outcome.records, outcome.reports, image, stripped.mask, example)
     return outcome
+
+
+def _cutter(scan: Scan, recipe: Recipe) -> Callable[[Treated], Outcome]:
+    """Return what makes images of a scan."""
+    if recipe.region_mm:
+        return regions
+    if not scan.volume:
+        return picture
+    return slices if recipe.volume is None else whole_volume
 
 
 def _doubted_by_lesions(scan: Scan, stripped: Stripped, image: np.ndarray, boxes: np.ndarray) -> Stripped:

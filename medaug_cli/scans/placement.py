@@ -18,7 +18,7 @@ Order = Literal["linear", "nearest", "area"]
 
 @dataclass(frozen=True)
 class Placement:
-    """One crop of an image, in numpy axis order, resized to `size` along every axis.
+    """One crop of an image, in numpy axis order, resized to `size` along every axis, or to a size for each.
 
     The crop may reach outside the image; what lies there is zero. Its bounds are whole pixels, or, for `sample`, not.
     """
@@ -26,20 +26,25 @@ class Placement:
     source: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    size: int
+    size: int | tuple[int, ...]
     fit: Fit = "pad"
 
     def __post_init__(self) -> None:
         """Refuse a placement that has no pixels."""
         if not len(self.source) == len(self.low) == len(self.high) or len(self.source) not in (2, 3):
             raise UsageError(f"a crop needs one low and one high bound per axis of an image of shape {self.source}")
-        if self.size < 1 or any(high <= low for low, high in zip(self.low, self.high, strict=True)):
+        if min(self.frame) < 1 or any(high <= low for low, high in zip(self.low, self.high, strict=True)):
             raise UsageError(f"the crop from {self.low} to {self.high} in a frame of {self.size} pixels is empty")
+
+    @property
+    def frame(self) -> tuple[int, ...]:
+        """Return the pixels of the frame along every numpy axis (d,)."""
+        return self.size if isinstance(self.size, tuple) else (self.size,) * len(self.source)
 
     @property
     def scale(self) -> np.ndarray:
         """Return frame pixels per source pixel along every numpy axis (d,)."""
-        return self.size / (np.array(self.high, np.float64) - np.array(self.low, np.float64))
+        return np.array(self.frame) / (np.array(self.high, np.float64) - np.array(self.low, np.float64))
 
     def apply(self, image: np.ndarray, order: Order = "linear") -> np.ndarray:
         """Return the crop of an image (c, *s) as (c, size, ...); shrinking averages, so nothing aliases.
@@ -48,8 +53,8 @@ class Placement:
         """
         self._check(image, order)
         crop = self._crop(image)
-        for axis, length in enumerate(crop.shape[1:], start=1):
-            crop = _resized(crop, axis, length, self.size, order)
+        for axis, (length, size) in enumerate(zip(crop.shape[1:], self.frame, strict=True), start=1):
+            crop = _resized(crop, axis, length, size, order)
         return np.ascontiguousarray(crop)
 
     def sample(self, image: np.ndarray, order: Order = "linear") -> np.ndarray:
@@ -61,10 +66,12 @@ class Placement:
         self._check(image, order)
         if order == "nearest":
             raise UsageError("a crop between pixels is sampled by linear or area")
-        for axis, length in enumerate(self.source, start=1):
-            weights = _weights(length, self.size, order, float(self.low[axis - 1]), float(self.high[axis - 1]))
-            step = (self.high[axis - 1] - self.low[axis - 1]) / self.size
-            middles = self.low[axis - 1] + (np.arange(self.size) + 0.5) * step
+        for axis, (length, size) in enumerate(zip(self.source, self.frame, strict=True), start=1):
+            low, high = float(self.low[axis - 1]), float(self.high[axis - 1])
+            if (low, high) == (0, length) and size == length:
+                continue
+            weights = _weights(length, size, order, low, high)
+            middles = low + (np.arange(size) + 0.5) * ((high - low) / size)
             weights = weights * ((middles >= 0) & (middles < length))[:, None].astype(np.float32)
             used = np.flatnonzero(weights.any(0))
             near = slice(used[0], used[-1] + 1) if len(used) else slice(0, 0)
@@ -94,7 +101,7 @@ class Placement:
         """Return boxes (m, 2*d) of the image as boxes of the frame; `clip` cuts them off at its border."""
         corners = np.asarray(boxes, np.float64).reshape(-1, 2 * len(self.source))
         moved = (corners - self._offset()) * np.tile(self.scale[::-1], 2)
-        return (np.clip(moved, 0, self.size) if clip else moved).astype(np.float32)
+        return (np.clip(moved, 0, np.tile(self.frame[::-1], 2)) if clip else moved).astype(np.float32)
 
     def inverse_boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Return boxes (m, 2*d) of the frame as boxes of the image."""
@@ -114,7 +121,7 @@ class Placement:
         try:
             source = tuple(int(n) for n in details["source"])
             low, high = (tuple(_number(n) for n in details[name]) for name in ("low", "high"))
-            size, fit = int(details["size"]), _checked_fit(details["fit"])
+            size, fit = _size(details["size"]), _checked_fit(details["fit"])
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise BadInput(f"a stored placement is incomplete or malformed ({reason})") from error
@@ -143,6 +150,37 @@ def place(
     else:
         low, high = np.maximum(low, 0), np.minimum(high, spatial)
     return Placement(spatial, tuple(int(n) for n in low), tuple(int(n) for n in high), size, fit)
+
+
+def place_volume(
+    spatial: tuple[int, ...],
+    mask: np.ndarray | None,
+    spacing: tuple[float, ...],
+    *,
+    frame: tuple[int, ...],
+    fit: Fit = "pad",
+    margin: float = 0.05,
+    mm: float | None = None,
+) -> Placement:
+    """Return the placement of a mask's bounding box, or of a whole volume, in a frame (z, y, x) of voxels.
+
+    `pad` gives cubic voxels, as large as the box asks for or of `mm`; `stretch` scales every axis on its own. `spacing`
+    is mm in numpy axis order, `margin` the share of the box's extent that is kept around it on each side.
+    """
+    low, high = _extent(spatial, mask)
+    if mask is not None and mask.any():
+        border = margin * (high - low)
+        low, high = np.maximum(low - border, 0), np.minimum(high + border, spatial)
+    sides = high - low
+    if _checked_fit(fit) == "pad":
+        wide = mm or float((sides * spacing / frame).max())
+        sides = np.array(frame) * wide / np.array(spacing)
+    low = (low + high - sides) / 2
+    return Placement(spatial, tuple(low.tolist()), tuple((low + sides).tolist()), frame, fit)
+
+
+def _size(value: Any) -> int | tuple[int, ...]:
+    return tuple(int(side) for side in value) if isinstance(value, list) else int(value)
 
 
 def _number(value: Any) -> float:

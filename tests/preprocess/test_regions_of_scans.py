@@ -7,7 +7,6 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
@@ -159,13 +158,13 @@ def test_a_lesion_that_does_not_fit_is_flagged_or_left_out(tmp_path):
     kept, out = report_of(store)["slices"]
     assert len(store) == 1
     assert kept["doubtful"]
-    assert "6x36x10 mm, does not fit its cube of 32 mm; --region-mm 40 would hold it" in kept["reason"]
+    assert "6x36x10 mm, does not fit its region of 32 mm; --region-mm 40 would hold it" in kept["reason"]
     assert store.boxes[0][0].tolist() == [6.5, 0, 5.5, 9.5, 16, 10.5]
     assert out["state"] == "skipped"
     assert "--region-mm 72" in out["reason"]
     page = (tmp_path / "preprocess.html").read_text(encoding="utf-8")
-    assert "1 cubes are doubtful" in page
-    assert "place of the cube" in page
+    assert "1 regions are doubtful" in page
+    assert "place of the region" in page
     whole = run(tmp_path, "--regions", 16, "--region-mm", 72, out="whole/real.h5")
     assert len(whole) == 2
     assert not any(row["doubtful"] for row in report_of(whole)["slices"])
@@ -244,19 +243,12 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(tmp_path, options, words):
         run(tmp_path, *options)
 
 
-def test_pictures_have_no_cubes_and_flat_plugins_refuse_them(tmp_path):
+def test_flat_plugins_refuse_cubes(tmp_path):
     volume(tmp_path)
     store = cubes(tmp_path)
     for arguments in (["train-detector", "--detector", "yolov3"], ["study", "--arm", "duplicate"]):
         with pytest.raises(BadInput, match=r"holds 3D images; \w+ takes 2D"):
             invoke(arguments[0], store.path, *arguments[1:], "--out", tmp_path / "x")
-    (tmp_path / "scans/a/t1.nii.gz").unlink()
-    for folder in ("scans", "masks"):
-        (tmp_path / folder / "p").mkdir()
-        Image.fromarray(np.full((32, 32), 90, np.uint8)).save(tmp_path / folder / "p/t1.png")
-    (tmp_path / "masks/a/t1.nii.gz").unlink()
-    with pytest.raises(UsageError, match="is a picture"):
-        run(tmp_path, "--regions", "16", out="flat/real.h5")
 
 
 def test_planes_show_the_middle_and_the_boxes_there():

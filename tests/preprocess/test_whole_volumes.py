@@ -1,0 +1,185 @@
+"""Whole volumes of one size, regions with and without a lesion of volumes and pictures, and a fixed window."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.tiny_scans import BOX, PLAIN, made, mask, picture, reported, rows, summed, volume
+from typer.testing import CliRunner
+
+from medaug_cli.boxes import read_boxes
+from medaug_cli.cli import app
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.scans.way_back import scanner_boxes
+
+ALL = "1,0,0"
+REGIONS = replace(PLAIN, region_mm=16.0)
+WHOLE = replace(PLAIN, volume=(16, 32, 24))
+LESION = (4, 12, 10), (9, 18, 15)  # low and high corner, z first
+
+
+def scene(folder, name="a", *lesions, shape=(24, 40, 36)):
+    """Write a grey volume in air with light lesions, and their mask; z first."""
+    values, labels = np.full(shape, -1000, np.int16), np.zeros(shape, np.uint8)
+    values[2:-2, 3:-3, 3:-3] = 100
+    for low, high in lesions:
+        place = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        values[place], labels[place] = 700, 1
+    volume(folder / f"scans/{name}.nii.gz", values)
+    volume(folder / f"masks/{name}.nii.gz", labels)
+    return values, labels
+
+
+def made_of_masks(folder, recipe, **how):
+    return made(folder, recipe, masks=folder / "masks", split=ALL, **how)
+
+
+def test_a_volume_whose_size_stays_keeps_its_voxels(tmp_path):
+    values, labels = scene(tmp_path, "a", LESION, shape=(16, 32, 24))
+    recipe = replace(WHOLE, fit="stretch", window=(-1000.0, 700.0))
+    store = made_of_masks(tmp_path, recipe)
+    assert store.images.shape == (1, 1, 16, 32, 24)
+    assert (store.images[0, 0] == np.rint((values + 1000) / 1700 * 255)).all()
+    assert (store.masks[0] == labels).all()
+    assert store.boxes[0].tolist() == [[10, 12, 4, 15, 18, 9]]
+    assert store.spacing_of(0) == [1, 1, 1]
+    assert store.info.settings["window"] == [-1000, 700]
+    assert read_boxes(tmp_path / "out/boxes.json").images[0].spatial == (16, 32, 24)
+
+
+@pytest.mark.parametrize(("mm", "spacing"), [(None, 24 / 16), (2.0, 2.0), (1.25, 1.25)])
+def test_voxels_are_cubes_and_boxes_come_back(tmp_path, mm, spacing):
+    scene(tmp_path, "a", LESION)
+    store = made_of_masks(tmp_path, replace(WHOLE, volume_mm=mm))
+    assert store.spacing_of(0) == pytest.approx([spacing] * 3)
+    assert scanner_boxes(store.details[0], store.boxes[0])[0] == pytest.approx([10, 12, 4, 15, 18, 9], abs=1e-4)
+    box = np.rint(store.boxes[0][0]).astype(int)
+    inner = tuple(slice(a, b) for a, b in zip(box[2::-1], box[:2:-1], strict=True))
+    assert store.images[0, 0][inner].mean() > 200
+    assert store.masks[0].sum() * spacing**3 == pytest.approx(150, rel=0.6)
+
+
+def test_a_lesion_beyond_the_frame_is_listed(tmp_path):
+    scene(tmp_path, "a", LESION, ((18, 30, 25), (22, 36, 31)))
+    store = made_of_masks(tmp_path, replace(PLAIN, volume=(12, 16, 16), volume_mm=1.0))
+    assert summed(store).dropped == {"cut off by the crop, less than 30% left": 1}
+
+
+def test_a_volume_without_a_lesion_is_an_ordinary_image(tmp_path):
+    scene(tmp_path, "a", LESION)
+    scene(tmp_path, "b")
+    for recipe in (WHOLE, PLAIN, replace(REGIONS, normal_regions=1.0)):
+        store = made_of_masks(tmp_path, recipe, overwrite=True)
+        of_b = [i for i, name in enumerate(store.ids) if name.startswith("b")]
+        assert of_b
+        assert not any(len(store.boxes[i]) for i in of_b)
+        assert store.annotated[of_b].all()
+        assert not store.masks[of_b].any()
+
+
+def test_a_volume_that_is_annotated_with_no_box_is_an_ordinary_image(tmp_path):
+    scene(tmp_path, "a", LESION)
+    scene(tmp_path, "b")
+    header = "image,x_min,y_min,z_min,x_max,y_max,z_max"
+    boxes = rows(tmp_path, ["a.nii.gz,10,12,4,15,18,9", "b.nii.gz,,,,,,"], header)
+    for recipe in (WHOLE, PLAIN, REGIONS, replace(REGIONS, normal_regions=2.0)):
+        store = made(tmp_path, recipe, boxes=boxes, split=ALL, overwrite=True)
+        states = {each["state"] for each in reported(store)["slices"] if each["id"].startswith("b")}
+        assert ("skipped" if recipe is REGIONS else "kept") in states
+
+
+def test_regions_without_a_lesion_lie_in_the_body_and_beside_every_lesion(tmp_path):
+    for name in "abc":
+        scene(tmp_path, name, LESION, shape=(24, 60, 56))
+    store = made_of_masks(tmp_path, replace(REGIONS, normal_regions=2.0))
+    lesion = np.array([len(boxes) > 0 for boxes in store.boxes])
+    assert (lesion.sum(), (~lesion).sum()) == (3, 6)
+    assert sorted({store.patients[i] for i in np.flatnonzero(~lesion)}) == ["a", "b", "c"]
+    for i in np.flatnonzero(~lesion):
+        assert not store.masks[i].any()
+        assert store.images[i].max() < 200  # of a lesion
+        assert (store.images[i] > 100).mean() > 0.4  # of body
+    assert (summed(store).normals, summed(store).lesions) == (6, 3)
+    again = made_of_masks(tmp_path, replace(REGIONS, normal_regions=2.0), overwrite=True)
+    assert again.hash == store.hash
+    other = made_of_masks(tmp_path, replace(REGIONS, normal_regions=2.0, seed=1), overwrite=True)
+    assert other.hash != store.hash
+
+
+def test_scans_taken_as_normal_give_regions_too(tmp_path):
+    scene(tmp_path, "a", LESION)
+    scene(tmp_path, "b")
+    (tmp_path / "masks/b.nii.gz").unlink()
+    store = made_of_masks(tmp_path, replace(REGIONS, normal_regions=1.0), normals=True)
+    assert [name[0] for name in store.ids] == ["a", "a", "b"]
+    assert [len(boxes) for boxes in store.boxes] == [1, 0, 0]
+
+
+def test_no_room_for_a_region_without_a_lesion_is_said(tmp_path):
+    scene(tmp_path, "a", ((2, 3, 3), (21, 36, 33)))
+    said = []
+    store = made_of_masks(tmp_path, replace(REGIONS, region_mm=40.0, normal_regions=3.0), said=said)
+    assert len(store) == 1
+    assert any("3 of 3 regions without a lesion are not taken: there is no more room" in line for line in said)
+    assert any("at 36x40x24 mm it is smaller than a region of 40 mm: what lies outside is 0" in line for line in said)
+
+
+@pytest.mark.parametrize("annotated", ["masks", "boxes"])
+def test_pictures_have_regions(tmp_path, annotated):
+    for name, own in {"a": [BOX], "b": [(20, 2, 26, 8), (4, 22, 10, 28)], "c": []}.items():
+        picture(tmp_path / f"scans/{name}.png", *own)
+        mask(tmp_path / f"masks/{name}.png", *own)
+    lines = ["a.png,8,6,18,16", "b.png,20,2,26,8", "b.png,4,22,10,28", "c.png,,,,"]
+    how = {"masks": tmp_path / "masks"} if annotated == "masks" else {"boxes": rows(tmp_path, lines)}
+    said = []
+    store = made(tmp_path, replace(REGIONS, normal_regions=1.0), split=ALL, said=said, **how)
+    assert store.images.shape[1:] == (1, 16, 16)
+    whole = [store.boxes[i] for i in range(len(store)) if len(store.boxes[i])]
+    assert len(whole) == 3
+    for boxes in whole:
+        assert (boxes[0, :2] + boxes[0, 2:]) / 2 == pytest.approx(8)
+    assert scanner_boxes(store.details[0], store.boxes[0])[0] == pytest.approx(BOX)
+    assert summed(store).normals >= 2
+    assert "16x16 pixels, 16 mm, or pixels where a picture does not say, wide" in said[0]
+    known = made(tmp_path, replace(REGIONS, spacing=(0.5, 0.5)), split=ALL, overwrite=True, **how)
+    assert known.spacing_of(0) == [1, 1]
+    assert known.boxes[0][0].tolist() == [5.5, 5.5, 10.5, 10.5]
+
+
+def test_a_lesion_larger_than_its_region_is_said_in_pixels_too(tmp_path):
+    picture(tmp_path / "scans/a.png", (2, 2, 30, 30))
+    mask(tmp_path / "masks/a.png", (2, 2, 30, 30))
+    picture(tmp_path / "scans/b.png", BOX)
+    mask(tmp_path / "masks/b.png", BOX)
+    store = made_of_masks(tmp_path, REGIONS)
+    first = reported(store)["slices"][0]
+    assert "28x28 pixels, does not fit its region of 16 pixels; --region-mm 32 would hold it" in first["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--volumes", "64,96"], "--volumes 64,96: expected DEPTH,HEIGHT,WIDTH"),
+        (["--volumes", "4,16,16"], "8 or more each"),
+        (["--volumes", "big"], "--volumes big: expected"),
+        (["--volumes", "16", "--regions", "16"], "give one of the two"),
+        (["--volumes", "16", "--slices", "lesions"], "--slices is about slices"),
+        (["--volumes", "16", "--volume-mm", "2", "--fit", "stretch"], "--volume-mm asks for cubic voxels"),
+        (["--volume-mm", "2"], "give --volumes too"),
+        (["--normal-share", "1", "--regions", "16"], "give --regions and --normals too"),
+        (["--normal-share", "1", "--normals"], "give --regions and --normals too"),
+        (["--window", "400,-1000"], "expected a lower and a higher grey value"),
+        (["--window", "400"], "expected two grey values"),
+        (["--window", "nan,1"], "expected a lower and a higher"),
+        (["--unannotated", "--regions", "16"], "--unannotated takes scans without lesions"),
+        (["--volumes", "16"], "--volumes takes volumes; p.png is a picture"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path, arguments, words):
+    picture(tmp_path / "scans/p.png", BOX)
+    mask(tmp_path / "masks/p.png", BOX)
+    given = ["preprocess", tmp_path / "scans", "--masks", tmp_path / "masks", "--out", tmp_path / "o.h5"]
+    done = CliRunner().invoke(app, [*map(str, given), "--strip", "none", *arguments])
+    assert isinstance(done.exception, UsageError | BadInput)
+    assert words in str(done.exception)
+    assert not (tmp_path / "o.h5").exists()
