@@ -4,6 +4,7 @@ import errno
 import io
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated, Never
 
 import typer
@@ -17,6 +18,7 @@ from medaug_cli.commands.doctor import doctor
 from medaug_cli.commands.evaluate import evaluate
 from medaug_cli.commands.export import export
 from medaug_cli.commands.filter import filter
+from medaug_cli.commands.help import InGroups
 from medaug_cli.commands.plugins import app as plugins
 from medaug_cli.commands.preprocess import preprocess
 from medaug_cli.commands.store import app as store
@@ -33,30 +35,36 @@ from medaug_cli.trouble import summary, written_report
 UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
 
 app = typer.Typer(
+    cls=InGroups,
     name="medaug",
     help="Turn a small annotated set of medical images into a larger one with GANs, and measure whether that helped.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     rich_markup_mode=None,
 )
-app.command("preprocess")(answering(preprocess))
-app.command("train-gan")(answering(train_gan))
-app.command("synthesize")(answering(synthesize))
-app.command("filter")(answering(filter))
-app.command("train-detector")(answering(train_detector))
-app.command("train-classifier")(answering(train_classifier))
-app.command("train-segmenter")(answering(train_segmenter))
-app.command("train")(answering(train))
-app.command("evaluate")(answering(evaluate))
-app.command("detect")(answering(detect))
-app.command("export")(answering(export))
-app.command("tsne")(answering(tsne))
-app.command("study")(answering(study))
-app.add_typer(turing, name="turing")
-app.add_typer(plugins, name="plugins")
-app.command("doctor")(answering(doctor))
-app.add_typer(store, name="store")
-app.command("boxes")(answering(boxes))
+GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Pipeline": {
+        "preprocess": preprocess,
+        "train-gan": train_gan,
+        "synthesize": synthesize,
+        "filter": filter,
+        "train-detector": train_detector,
+        "train-classifier": train_classifier,
+        "train-segmenter": train_segmenter,
+        "train": train,
+        "evaluate": evaluate,
+        "study": study,
+    },
+    "Look and judge": {"tsne": tsne, "turing": turing},
+    "Files": {"store": store, "boxes": boxes, "detect": detect, "export": export},
+    "Machine": {"plugins": plugins, "doctor": doctor},
+}
+for group, commands in GROUPS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=group)
+        else:
+            app.command(name, rich_help_panel=group)(answering(command))
 
 
 def _print_version(asked: bool) -> None:

@@ -40,7 +40,7 @@ def train(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Fit a network of any installed task; train-detector, train-classifier and train-segmenter are this for one task.
+    """Fit a network of any installed task, which --task names.
 
     Example: medaug train real.h5 --task segmentation --network segmenter --out real-only
     """

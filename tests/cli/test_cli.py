@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from forking import spoken
 from typer.testing import CliRunner
 
@@ -105,3 +106,14 @@ def test_a_terminal_without_letters_beyond_ascii(tmp_path, as_json):
     if as_json:
         assert json.loads(done.stdout)["rows"]
     assert not (tmp_path / "evaluation/table.md").read_text(encoding="utf-8").isascii()
+
+
+def test_help_lists_commands_in_groups_with_whole_sentences():
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    groups = ("Pipeline:", "Look and judge:", "Files:", "Machine:")
+    assert [line for line in shown.splitlines() if line in groups] == list(groups)
+    words = " ".join(shown.split())
+    for name, command in typer.main.get_command(app).commands.items():
+        sentence = " ".join(command.help.split("\n\n")[0].split())
+        assert f"{name} {sentence}" in words
