@@ -20,6 +20,7 @@ from medaug_cli.commands.export import export
 from medaug_cli.commands.filter import filter
 from medaug_cli.commands.help import InGroups
 from medaug_cli.commands.plugins import app as plugins
+from medaug_cli.commands.predict import predict
 from medaug_cli.commands.preprocess import preprocess
 from medaug_cli.commands.store import app as store
 from medaug_cli.commands.streams import flush_answer, open_standard_streams
@@ -54,6 +55,7 @@ GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "train": train,
         "evaluate": evaluate,
         "study": study,
+        "predict": predict,
     },
     "Look and judge": {"tsne": tsne, "turing": turing},
     "Files": {"store": store, "boxes": boxes, "detect": detect, "export": export},

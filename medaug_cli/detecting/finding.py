@@ -15,7 +15,7 @@ from medaug_cli.boxes import SPLITS
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.forms.catalogue import DETECTIONS
-from medaug_cli.forms.form import Finds, Form
+from medaug_cli.forms.form import Finds
 from medaug_cli.metrics.annotations import found_boxes
 from medaug_cli.plugin import Grid
 from medaug_cli.results import Kind, folder_claimed, new_folder
@@ -62,8 +62,7 @@ def detect(
     `scans` is the folder that preprocess read; DICOM SR needs it. Raises UsageError for an unknown form or split,
     BadInput where the detector does not fit the store or the store does not know its scans.
     """
-    if form not in FORMS:
-        raise UsageError(f"--format {form}: the choices are {', '.join(FORMS)}")
+    check_form(form)
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: the choices are {', '.join(SPLITS)}")
     if form == REPORTS and scans is None:
@@ -79,15 +78,17 @@ def detect(
     found = []
     with folder_claimed(out, FOLDER, overwrite, reads) as place, new_folder(place, FOLDER) as work:
         pixels = (store.read([i])[0] for i in chosen)
-        for i, (boxes, scores, labels) in zip(chosen, plugin.predict(pixels), strict=True):
-            kept = scores >= threshold
-            found.append(_in_scan(store, int(i), boxes[kept], scores[kept], labels[kept]))
+        for i, answer in zip(chosen, plugin.predict(pixels), strict=True):
+            found.append(found_in(store, int(i), answer, threshold))
             report(len(found), len(chosen))
-        if form == REPORTS:
-            _dicom_sr(found, store.spec.label_names, work, Source(scans, metadata.name, metadata.weights))
-        else:
-            _write(DETECTIONS[form], found, store.spec.label_names, work)
+        write_found(found, store.spec.label_names, form, work, Source(scans, metadata.name, metadata.weights))
     return sum(len(one.boxes) for one in found)
+
+
+def check_form(form: str) -> None:
+    """Raise UsageError for a form in which no detections are written."""
+    if form not in FORMS:
+        raise UsageError(f"--format {form}: the choices are {', '.join(FORMS)}")
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,14 @@ class Source:
     weights: str  # SHA-256
 
 
-def _in_scan(store: Store, i: int, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> Found:
+def found_in(store: Store, i: int, answer: tuple[np.ndarray, np.ndarray, np.ndarray], threshold: float) -> Found:
+    """Return what a detector's boxes (m, 4), scores and labels (m,) from `threshold` on are in the scan of an image."""
     details: dict[str, Any] = store.details[i]
     if "placement" not in details or "file" not in details:
         raise BadInput(f"{store.path} does not say which scan {store.ids[i]} comes from; it was not made by preprocess")
     if len(store.spec.spatial) != 2:
         raise BadInput(f"{store.path} holds volumes; detect takes stores of slices")
+    boxes, scores, labels = (part[answer[1] >= threshold] for part in answer)
     moved = scanner_boxes(details, boxes)
     d = moved.shape[1] // 2
     inside = (moved[:, d:] > moved[:, :d]).all(1)
@@ -139,15 +142,15 @@ def _finds(found: Sequence[Found], names: Sequence[str]) -> Finds:
     return Finds(list(groups), boxes, names, lambda image: firsts[image].size[: 2 if flat else 3], columns)
 
 
-def _write(form: Form, found: Sequence[Found], names: Sequence[str], out: Path) -> None:
+def write_found(found: Sequence[Found], names: Sequence[str], form: str, out: Path, source: Source) -> None:
     """Write detections.csv or detections.json into a folder, or the files of a form that is a folder."""
-    assert form.write_detections is not None
-    form.write_detections(_finds(found, names), out if not form.suffix else out / f"detections{form.suffix}")
+    if form == REPORTS:
+        from medaug_cli.detecting.structured import write_reports
 
-
-def _dicom_sr(found: Sequence[Found], names: Sequence[str], out: Path, source: Source) -> None:
-    from medaug_cli.detecting.structured import write_reports
-
-    assert source.scans is not None
-    write_reports(found, names, out, source.scans, source.detector, source.weights)
-
+        assert source.scans is not None
+        write_reports(found, names, out, source.scans, source.detector, source.weights)
+        return
+    write = DETECTIONS[form].write_detections
+    assert write is not None
+    suffix = DETECTIONS[form].suffix
+    write(_finds(found, names), out if not suffix else out / f"detections{suffix}")

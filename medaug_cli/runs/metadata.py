@@ -69,4 +69,5 @@ class NetworkMetadata(PluginMetadata):
     ratio: float | None = None
     synthetic_only: bool = False
     start: str | None = None  # SHA-256 of the weights that it went on from
+    prepared: dict[str, Any] = {}  # how its images were pre-processed, as their store says
     validation: dict[str, float] = {}

@@ -157,7 +157,7 @@ def _fit_network(
     described = metadata_of(on.task.kind, name, plugin, store, data, options, setup.precision)
     parts = [{"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others]
     described |= {"steps": run.done, "synthetic": parts, "ratio": on.ratio, "validation": scorer.best}
-    described |= {"synthetic_only": on.synthetic_only}
+    described |= {"synthetic_only": on.synthetic_only, "prepared": dict(store.info.settings)}
     if before is not None:
         described["start"] = before.weights
         described["training_patients"] = sorted({*described["training_patients"], *before.training_patients})

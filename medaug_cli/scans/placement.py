@@ -108,6 +108,15 @@ class Placement:
         corners = np.asarray(boxes, np.float64).reshape(-1, 2 * len(self.source))
         return (corners / np.tile(self.scale[::-1], 2) + self._offset()).astype(np.float32)
 
+    def inverse_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Return whole numbers (*frame) of the frame as those (*source) of the image, 0 outside the crop."""
+        for axis, (length, low) in enumerate(zip(self.source, self.low, strict=True)):
+            index = np.floor((np.arange(length) + 0.5 - low) * self.scale[axis]).astype(int)
+            inside = (index >= 0) & (index < labels.shape[axis])
+            taken = np.take(labels, index.clip(0, labels.shape[axis] - 1), axis)
+            labels = np.where(np.expand_dims(inside, [a for a in range(labels.ndim) if a != axis]), taken, 0)
+        return labels
+
     def _offset(self) -> np.ndarray:
         return np.tile(np.array(self.low[::-1], np.float64), 2)
 

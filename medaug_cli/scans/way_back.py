@@ -1,13 +1,13 @@
 """From a processed image back to its scan as it is stored: what a record's details say of where each pixel was."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from medaug_cli.errors import BadInput
 from medaug_cli.plugin import Grid
-from medaug_cli.scans.grids import index_map, moved_boxes
+from medaug_cli.scans.grids import index_map, moved_boxes, resampled_back
 from medaug_cli.scans.placement import Placement
 
 
@@ -30,6 +30,27 @@ def scanner_boxes(details: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
             thin = [_across(grid, stored), _across(grid, stored) + 3]
             placed[:, thin] = np.rint(placed[:, thin])
     return placed.clip(0, np.tile(scan_size(details), 2))
+
+
+def scan_mask(details: Sequence[Mapping[str, Any]], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, Grid | None]:
+    """Return label maps (*frame) of all images of one scan as one (*s) uint8 in the pixels of its file, and its grid.
+
+    The images are a picture, a whole volume, or slices of a volume; where no image was kept there is 0.
+    """
+    placed = [_placement(own).inverse_labels(mask) for own, mask in zip(details, masks, strict=True)]
+    first = details[0]
+    if "grid" not in first:
+        return placed[0].astype(np.uint8), None
+    grid, stored = _grids(first)
+    shape = scan_size(first)[::-1]
+    upright = placed[0]
+    if "slice" in first:
+        upright = np.zeros((shape[2 - _across(grid, stored)], *placed[0].shape), np.uint8)
+        for own, mask in zip(details, placed, strict=True):
+            upright[_number(own, "slice")] = mask
+    from SimpleITK import GetArrayFromImage
+
+    return GetArrayFromImage(resampled_back(upright, grid, stored, shape)), stored
 
 
 def scan_size(details: Mapping[str, Any]) -> tuple[int, ...]:

@@ -1,0 +1,72 @@
+"""`medaug predict`: a trained network on new scans, in their own pixels."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medaug_cli.commands import console, options
+
+
+def predict(
+    network: Annotated[
+        Path, typer.Argument(metavar="NETWORK", help="A folder of train-detector, -classifier or -segmenter.")
+    ],
+    scans: Annotated[Path, typer.Argument(metavar="SCANS", help="A folder of pictures or volumes, or one file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
+    form: Annotated[str, typer.Option("--format", help="Of detections: coco, yolo, csv or dicom-sr.")] = "csv",
+    threshold: Annotated[float, typer.Option(help="Score from which a detection is written.", min=0, max=1)] = 0.1,
+    strip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|none|NAME|FOLDER",
+            help="Brain extraction, if not that of the training images.",
+        ),
+    ] = None,
+    reader: Annotated[str | None, typer.Option(help="Name of the reader, where several know a suffix.")] = None,
+    modality: options.Modality = None,
+    max_pixels: options.MaxPixels = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Leave out, and list, a scan that is damaged, instead of stopping.")
+    ] = False,
+    workers: options.Workers = 0,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Let a network answer on new scans: boxes, classes or masks, in the scans' own pixels.
+
+    The scans are pre-processed as its training images were; scans.h5 and preprocess.html show how it saw them.
+
+    Example: medaug predict detector new-scans/ --out predictions
+    """
+    from medaug_cli.predicting import PredictOptions, predict
+    from medaug_cli.scans.reading import Reading
+
+    with console.bar("predict", 1.0) as bar:
+        done = predict(
+            PredictOptions(
+                network=network,
+                scans=scans,
+                out=out,
+                form=form,
+                threshold=threshold,
+                strip=strip,
+                reader=reader,
+                modality=modality,
+                reading=Reading(max_pixels=max_pixels),
+                keep_going=keep_going,
+                workers=workers,
+                device=device,
+                overwrite=overwrite,
+                report=lambda share, note: bar.to(share),
+                announce=console.say,
+            )
+        )
+    words = {
+        "detector": f"{done.found} detections of a score from {threshold:g} on",
+        "classifier": "images.csv and scans.csv hold the probabilities",
+        "segmenter": f"something is marked in {done.found}",
+    }
+    result = {"out": str(out), "kind": done.kind, "scans": done.scans, "images": done.images, "found": done.found}
+    console.answer(result, as_json, f"{out}: {done.images} images of {done.scans} scans; {words[done.kind]}")

@@ -1,0 +1,91 @@
+"""Answers on the images of a store of scans, written for people and programs that know the scans alone.
+
+Classes become tables, an image and a scan a row. Masks lie in the pixels of their scan: PNG for a picture, NIfTI for a
+volume, 0 where there is nothing, then the labels in the order of labels.json.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.scans.way_back import scan_mask, stored_slice
+from medaug_cli.store import Store
+
+DIGITS = 6  # of a probability
+
+
+def write_classes(store: Store, answers: Sequence[np.ndarray], names: Sequence[str], out: Path) -> None:
+    """Write images.csv with the probabilities (k,) of each image, and scans.csv with their mean over each scan."""
+    by_scan = _by_scan(store)
+    rows = [
+        {
+            "image": store.ids[i],
+            "file": file,
+            "slice": _shown(stored_slice(store.details[i])),
+            **_shares(answers[i], names),
+        }
+        for file, images in by_scan.items()
+        for i in images
+    ]
+    means = {file: np.mean([answers[i] for i in images], axis=0) for file, images in by_scan.items()}
+    scans = [
+        {"file": file, "images": len(by_scan[file]), **_shares(mean, names), "class": names[int(mean.argmax())]}
+        for file, mean in means.items()
+    ]
+    for name, table in (("images.csv", rows), ("scans.csv", scans)):
+        with (out / name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+
+
+def write_masks(store: Store, answers: Sequence[np.ndarray], names: Sequence[str], out: Path) -> int:
+    """Write the masks (*s) of each scan, NAME.png or NAME.nii.gz, and labels.json; return how many scans show any."""
+    marked = 0
+    stems = _stems(list(_by_scan(store)))
+    for file, images in _by_scan(store).items():
+        mask, grid = scan_mask([store.details[i] for i in images], [answers[i] for i in images])
+        marked += bool(mask.any())
+        if grid is None:
+            from PIL import Image
+
+            Image.fromarray(mask).save(out / f"{stems[file]}.png", format="PNG")
+        else:
+            import SimpleITK as sitk
+
+            from medaug_cli.scans.grids import as_image
+
+            sitk.WriteImage(as_image(mask, grid), str(out / f"{stems[file]}.nii.gz"))
+    labels = {name: value for value, name in enumerate(names, 1)}
+    (out / "labels.json").write_text(json.dumps({"background": 0, **labels}, indent=1) + "\n", encoding="utf-8")
+    return marked
+
+
+def _by_scan(store: Store) -> dict[str, list[int]]:
+    """Return which images come from each scan, by the name of its file."""
+    scans: dict[str, list[int]] = {}
+    for i, details in enumerate(store.details):
+        scans.setdefault(details["file"], []).append(i)
+    return scans
+
+
+def _stems(files: Sequence[str]) -> dict[str, str]:
+    """Return a plain name for each file of a folder, its path below it without the suffix; no two are alike."""
+    stems: dict[str, str] = {}
+    for file in files:
+        path = Path(file)
+        plain = "-".join((*path.parts[:-1], path.name.split(".")[0] or path.name))
+        stems[file] = plain if plain not in stems.values() else f"{plain}-{len(stems)}"
+    return stems
+
+
+def _shares(probabilities: np.ndarray, names: Sequence[str]) -> Mapping[str, Any]:
+    return {name: f"{share:.{DIGITS}f}" for name, share in zip(names, probabilities.tolist(), strict=True)}
+
+
+def _shown(number: int | None) -> str:
+    return "" if number is None else str(number)

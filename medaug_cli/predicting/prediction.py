@@ -1,0 +1,125 @@
+"""`medaug predict`: from a folder of scans to what a detector, classifier or segmenter says of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medaug_cli.detecting.finding import Source, check_form, found_in, write_found
+from medaug_cli.devices import resolve_device
+from medaug_cli.errors import BadInput, MedaugError
+from medaug_cli.predicting.answers import write_classes, write_masks
+from medaug_cli.predicting.prepared import recipe_of
+from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
+from medaug_cli.results import Kind, folder_claimed, new_folder
+from medaug_cli.runs import load_network
+from medaug_cli.runs.metadata import NetworkMetadata
+from medaug_cli.scans.reading import PLAIN, Reading
+from medaug_cli.store import Store
+
+FOLDER = Kind("predict", "a folder of predictions")
+KINDS = ("detector", "classifier", "segmenter")
+SCANS = "scans.h5"  # as the network saw them, with preprocess.html beside it
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What `medaug predict` takes."""
+
+    network: Path
+    scans: Path
+    out: Path
+    form: str = "csv"  # of detections
+    threshold: float = 0.1  # score from which a detection is written
+    strip: str | None = None  # instead of the training images' own brain extraction
+    reader: str | None = None
+    modality: str | None = None
+    reading: Reading = PLAIN
+    keep_going: bool = False
+    workers: int = 0
+    device: str = "auto"
+    overwrite: bool = False
+    report: Callable[[float, str], None] = lambda share, note: None
+    announce: Callable[[str], None] = lambda sentence: None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was done."""
+
+    kind: str
+    scans: int
+    images: int
+    found: int  # detections, or scans in which a label was marked; images that were classified
+
+
+def predict(options: PredictOptions) -> Prediction:
+    """Pre-process scans as the network's training images were, let it answer, and publish a folder with its answers.
+
+    Raises BadInput for a network that cannot take whole scans, UsageError for an unknown form.
+    """
+    check_form(options.form)
+    kind = kind_of(options.network)
+    network, metadata = load_network(options.network, kind, resolve_device(options.device))
+    recipe = recipe_of(options.network, metadata.prepared, options.strip)
+    reads = [options.network, options.scans]
+    with folder_claimed(options.out, FOLDER, options.overwrite, reads) as place, new_folder(place, FOLDER) as work:
+        store = preprocess(
+            PreprocessOptions(
+                scans=options.scans,
+                out=work / SCANS,
+                unannotated=True,
+                split="1,0,0",
+                recipe=recipe,
+                reader=options.reader,
+                modality=options.modality,
+                reading=options.reading,
+                keep_going=options.keep_going,
+                workers=options.workers,
+                report=lambda share, note: options.report(share / 2, note),
+                announce=options.announce,
+            )
+        )
+        assert store is not None
+        _check_fits(options.network, metadata, store)
+        answers = []
+        for answer in network.predict(store.read([i])[0] for i in range(len(store))):
+            answers.append(answer)
+            options.report((1 + len(answers) / len(store)) / 2, f"{len(answers)} of {len(store)} images")
+        if len(answers) != len(store):
+            raise MedaugError(f"{kind} {metadata.name} answered on {len(answers)} of {len(store)} images")
+        found = _write(options, kind, metadata, store, answers, work)
+    return Prediction(kind, len({details["file"] for details in store.details}), len(store), found)
+
+
+def kind_of(network: Path) -> str:
+    """Return what a folder of train-detector, train-classifier or train-segmenter holds; raise BadInput for another."""
+    held = [kind for kind in KINDS if (network / f"{kind}.json").is_file()]
+    if not held:
+        raise BadInput(f"{network} holds no trained detector, classifier or segmenter")
+    return held[0]
+
+
+def _check_fits(network: Path, metadata: NetworkMetadata, store: Store) -> None:
+    channels, spatial = metadata.form.channels, tuple(metadata.form.spatial)
+    if (channels, spatial) != (store.spec.channels, store.spec.spatial):
+        raise BadInput(
+            f"{network} takes images of {channels} channels, {'x'.join(map(str, spatial))}; these scans give "
+            f"{store.spec.channels}, {'x'.join(map(str, store.spec.spatial))}"
+        )
+
+
+def _write(
+    options: PredictOptions, kind: str, metadata: NetworkMetadata, store: Store, answers: list[Any], out: Path
+) -> int:
+    """Write the answers into a folder; return how much was found."""
+    if kind == "detector":
+        found = [found_in(store, i, answer, options.threshold) for i, answer in enumerate(answers)]
+        source = Source(options.scans, metadata.name, metadata.weights)
+        write_found(found, metadata.form.label_names, options.form, out, source)
+        return sum(len(one.boxes) for one in found)
+    if kind == "classifier":
+        write_classes(store, answers, metadata.form.class_names, out)
+        return len(answers)
+    (out / "masks").mkdir()
+    return write_masks(store, answers, metadata.form.mask_names, out / "masks")

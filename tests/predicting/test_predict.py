@@ -1,0 +1,188 @@
+"""A trained network on new scans: its answers lie where the scans' own pixels say."""
+
+import csv
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tiny_scans
+from PIL import Image
+from typer.testing import CliRunner
+
+from medaug_cli.cli import app
+from medaug_cli.predicting import PredictOptions, predict, prediction
+from medaug_cli.runs.metadata import Form, NetworkMetadata
+from medaug_cli.scans.placement import Placement, place
+
+CODES = ("LPS", "RAS", "SAR", "AIL", "PSL", "ILA")
+SHAPE = (9, 14, 12)  # z first
+LESION = np.s_[3:7, 5:9, 4:8]
+PREPARED = {"size": 64, "strip": "none", "denoising": "none", "fit": "pad", "percentiles": [1.0, 99.9], "channels": 1}
+
+
+class BrightIsTwo:
+    """A segmenter: what is bright has the value 2."""
+
+    def predict(self, images):
+        for image in images:
+            yield np.where(image[0] > 0.6, 2, 0).astype(np.uint8)
+
+
+class HowBright:
+    """A classifier: the brighter, the more it is of the second class."""
+
+    def predict(self, images):
+        for image in images:
+            share = float(image.max() > 0.6)
+            yield np.array([1 - 0.9 * share, 0.9 * share], np.float32)
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    """Return a function that puts a network of a kind into a folder."""
+
+    def put(kind, plugin, prepared=PREPARED, spatial=(64, 64), channels=1):
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / f"{kind}.json").write_text("{}", encoding="utf-8")
+        form = Form(channels=channels, spatial=list(spatial), label_names=["lesion"], class_names=["plain", "bright"],
+                    mask_names=["oedema", "tumour"])  # fmt: skip
+        metadata = NetworkMetadata(
+            tool_version="0", name="test", distribution="d", distribution_version="0", settings={}, form=form,
+            weights="0" * 64, seed=0, precision="32", training_store="0" * 64, training_images=1, training_patients=[],
+            steps=1, prepared=prepared,
+        )  # fmt: skip
+        monkeypatch.setattr(prediction, "load_network", lambda *args: (plugin, metadata))
+        return folder
+
+    return put
+
+
+def write_volume(path, code):
+    image = np.zeros(SHAPE, np.int16)
+    image[1:-1, 1:-1, 1:-1] = 300
+    image[LESION] = 1000
+    made = sitk.GetImageFromArray(image)
+    made.SetSpacing((1.0, 1.3, 2.5))
+    made.SetOrigin((-31.0, 17.5, 240.25))
+    made.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(made, str(path))
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+@pytest.mark.parametrize("volume", [None, (32, 32, 32)], ids=["slices", "volumes"])
+def test_masks_of_volumes_lie_in_the_voxels_of_their_files(tmp_path, network, volume):
+    for code in CODES:
+        write_volume(tmp_path / "scans" / code / "t1.nii.gz", code)
+    folder = network("segmenter", BrightIsTwo(), PREPARED | ({} if volume is None else {"volume": list(volume)}),
+                     spatial=volume or (64, 64))  # fmt: skip
+    done = predict(PredictOptions(folder, tmp_path / "scans", tmp_path / "out", workers=1))
+    assert (done.kind, done.scans, done.found) == ("segmenter", len(CODES), len(CODES))
+    assert json.loads((tmp_path / "out/masks/labels.json").read_text(encoding="utf-8")) == {
+        "background": 0, "oedema": 1, "tumour": 2,
+    }  # fmt: skip
+    truth = np.zeros(SHAPE, bool)
+    truth[LESION] = True
+    for code in CODES:
+        scan = sitk.ReadImage(str(tmp_path / "scans" / code / "t1.nii.gz"))
+        mask = sitk.ReadImage(str(tmp_path / "out/masks" / f"{code}-t1.nii.gz"))
+        for of in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert np.allclose(getattr(mask, of)(), getattr(scan, of)(), atol=1e-4), (code, of)
+        values = sitk.GetArrayFromImage(mask)
+        assert set(np.unique(values)) == {0, 2}
+        assert dice(values == 2, truth) > 0.8, code
+
+
+def test_masks_of_pictures_have_their_size(tmp_path, network):
+    tiny_scans.picture(tmp_path / "scans/a.png", (8, 6, 18, 16), side=40)
+    tiny_scans.picture(tmp_path / "scans/b.png", side=24)
+    done = predict(PredictOptions(network("segmenter", BrightIsTwo()), tmp_path / "scans", tmp_path / "out"))
+    assert (done.scans, done.images) == (2, 2)
+    mask = np.asarray(Image.open(tmp_path / "out/masks/a.png"))
+    truth = np.zeros((40, 40), bool)
+    truth[6:16, 8:18] = True
+    assert mask.shape == (40, 40)
+    assert dice(mask == 2, truth) > 0.9
+
+
+def test_classes_become_a_row_an_image_and_a_row_a_scan(tmp_path, network):
+    write_volume(tmp_path / "scans/v.nii.gz", "LPS")
+    predict(PredictOptions(network("classifier", HowBright()), tmp_path / "scans", tmp_path / "out"))
+    with (tmp_path / "out/images.csv").open(encoding="utf-8", newline="") as file:
+        images = list(csv.DictReader(file))
+    bright = [int(row["slice"]) for row in images if float(row["bright"]) > 0.5]
+    assert bright == [3, 4, 5, 6]
+    assert all(abs(float(row["plain"]) + float(row["bright"]) - 1) < 1e-5 for row in images)
+    with (tmp_path / "out/scans.csv").open(encoding="utf-8", newline="") as file:
+        (scan,) = csv.DictReader(file)
+    assert (scan["file"], int(scan["images"])) == ("v.nii.gz", len(images))
+    assert abs(float(scan["bright"]) - 0.9 * len(bright) / len(images)) < 1e-5
+    assert scan["class"] == ("bright" if float(scan["bright"]) > 0.5 else "plain")
+
+
+def test_a_trained_detector_says_how_scans_are_prepared(tmp_path, tiny_plugins, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "abcd":
+        tiny_scans.picture(tmp_path / f"scans/{name}.png", (8, 6, 18, 16), side=40)
+    boxes = tiny_scans.rows(tmp_path, [f"{name},8,6,18,16" for name in "abcd"])
+    tiny_scans.picture(tmp_path / "new/e.png", (20, 10, 32, 30), side=64)
+    for line in (
+        f"preprocess scans --boxes {boxes} --size 32 --strip none --split 1,0,0",
+        "train-detector real.h5 --detector tiny --steps 2 --out detector",
+        "predict detector new",
+    ):
+        done = CliRunner().invoke(app, line.split())
+        assert done.exit_code == 0, done.output
+    with (tmp_path / "predictions/detections.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    found = [float(row[name]) for name in ("x_min", "y_min", "x_max", "y_max")]
+    assert np.abs(np.array(found) - (20, 10, 32, 30)).max() <= 2
+    assert (tmp_path / "predictions/preprocess.html").exists()
+
+
+BAD = {
+    "regions": (PREPARED | {"region_mm": 64.0}, {}, "was trained on regions around lesions"),
+    "older": ({}, {}, "does not say how its images were pre-processed"),
+    "masks": (PREPARED | {"strip": "./masks"}, {}, "give those of the new scans by --strip"),
+    "colour": (PREPARED, {"channels": 3}, "takes images of 3 channels, 64x64; these scans give 1, 64x64"),
+    "size": (PREPARED, {"spatial": (32, 32)}, "takes images of 1 channels, 32x32; these scans give 1, 64x64"),
+    "form": (PREPARED, {}, "--format word: the choices are"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_network_that_cannot_answer_is_refused_in_a_sentence(tmp_path, network, name):
+    prepared, form, said = BAD[name]
+    tiny_scans.picture(tmp_path / "scans/a.png")
+    folder = network("segmenter", BrightIsTwo(), prepared, **form)
+    options = PredictOptions(folder, tmp_path / "scans", tmp_path / "out", form="word" if name == "form" else "csv")
+    with pytest.raises(Exception, match=said):
+        predict(options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_network_is_refused(tmp_path):
+    with pytest.raises(Exception, match="holds no trained detector, classifier or segmenter"):
+        predict(PredictOptions(tmp_path, tmp_path, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_labels_go_back_to_the_pixels_that_they_were_cut_from(fit):
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        shape = tuple(rng.integers(8, 40, 2).tolist())
+        truth = np.zeros(shape, np.uint8)
+        low = [rng.integers(0, side - 4) for side in shape]
+        truth[low[0] : low[0] + rng.integers(3, 9), low[1] : low[1] + rng.integers(3, 9)] = 3
+        placement = place(shape, None, 64, fit)
+        assert placement == Placement(**asdict(placement))
+        back = placement.inverse_labels(placement.apply(truth[None], "nearest")[0])
+        assert back.shape == shape
+        assert dice(back == 3, truth == 3) > 0.75
+        assert set(np.unique(back)) <= {0, 3}
