@@ -1,5 +1,7 @@
 """Regions around the lesions of a picture or volume, all as wide in millimetres, and regions without a lesion."""
 
+from typing import Any
+
 import numpy as np
 
 from medaug_cli.preprocess.records import (
@@ -94,11 +96,11 @@ def _add_record(
     *,
     boxes: np.ndarray,
     labels: list[str],
-    details: dict[str, int],
+    details: dict[str, Any],
 ) -> None:
     recipe, values = treated.recipe, treated.lesions.values
     if treated.spacing is not None:
-        details = details | {"spacing": [recipe.region_mm / recipe.size] * len(placement.source)}  # type: ignore[dict-item]
+        details = details | {"spacing": [recipe.region_mm / recipe.size] * len(placement.source)}
     outcome.records.append(
         record_of(
             report,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medaug_cli.blending import DARK
+
 CELLS = 64  # most along an axis
-DARK = 0.04  # up to here a pixel is background
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,17 @@ class Body:
         return (np.argwhere(self.cells & chosen) + 0.5) * self.step
 
 
-def body(image: np.ndarray, mask: np.ndarray | None = None) -> Body:
-    """Return the body in an image (c, *s) from 0 to 1: what is not dark, holes filled; or a mask (*s) where one is."""
+def body(image: np.ndarray, mask: np.ndarray | None = None, scale: float = 1.0) -> Body:
+    """Return the body in an image (c, *s) from 0 to 1: what is not dark, holes filled; or a mask (*s) where one is.
+
+    `scale` makes the image's values such, where they are not.
+    """
     from scipy.ndimage import binary_fill_holes
 
     spatial = image.shape[1:]
     step = np.array([-(-side // CELLS) for side in spatial])
     middles = tuple(slice(int(s) // 2, None, int(s)) for s in step)
-    cells = image[:, *middles].mean(0) > DARK if mask is None else mask[middles] > 0
+    cells = image[:, *middles].mean(0) * scale > DARK if mask is None else mask[middles] > 0
     return Body(np.asarray(binary_fill_holes(cells)), step.astype(np.float64))
 
 

@@ -1,0 +1,219 @@
+"""Put drawn lesions into whole images of a store: in the body, on no other lesion, where it looks like around them.
+
+Legend: c channels, *s spatial axes of a whole image in numpy order, *r of a drawn region, d of them. Boxes are
+half-open pixel corners (2*d,), x first. Only the window of an image in which a lesion comes to lie becomes floats.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from medaug_cli.blending import MARGIN, around, blended, level, window
+from medaug_cli.errors import BadInput
+from medaug_cli.scans.placement import Order, Placement
+from medaug_cli.scans.room import Body, body, share_in
+from medaug_cli.store import Record, Store
+from medaug_cli.store.reading import is_real
+
+Blending = Literal["poisson", "soft"]
+INSIDE = 0.9  # of a lesion that must lie in the body, as a share of the most that anywhere does
+PLACES = 32  # in an image that are looked at for one that is like the lesion's surroundings
+
+
+@dataclass(frozen=True)
+class Region:
+    """What a generator drew around one lesion."""
+
+    image: np.ndarray  # (c, *r) float32 in [0, 1]
+    box: np.ndarray
+    label: str
+    mask: np.ndarray | None = None  # (*r)
+    spacing: Sequence[float] | None = None  # mm between pixels in numpy axis order
+
+
+class Hosts:
+    """The real, annotated training images of a store, into which lesions are put."""
+
+    def __init__(self, store: Store, blending: Blending) -> None:
+        self.store, self.blending = store, blending
+        self.chosen = np.flatnonzero(store.annotated & (store.splits == "train") & is_real(store))
+        if not len(self.chosen):
+            raise BadInput(f"{store.path} has no annotated real image in the training split to put lesions into")
+
+    @property
+    def patients(self) -> set[str]:
+        """Return whose images lesions are put into."""
+        return {self.store.patients[i] for i in self.chosen}
+
+    def with_lesions(self, regions: Sequence[Region], seed: int, number: int) -> Record:
+        """Return an image, of no id or source yet, that shows the lesions of the regions beside its own.
+
+        Image `number` has its turn in a shuffled order; where there is no room, the next one is taken. Raises BadInput
+        where no image has room.
+        """
+        for index in self._in_turn(seed, number):
+            record = self._filled(index, regions, np.random.default_rng([seed, number, 3]))
+            if record is not None:
+                return record
+        sides = max((_sides(region, self._factor(self.chosen[0], region)) for region in regions), key=np.prod)
+        lesion, size = ("x".join(f"{side:.0f}" for side in each) for each in (sides, self.store.spec.spatial[::-1]))
+        raise BadInput(
+            f"none of the {len(self.chosen)} training images of {self.store.path}, {size} pixels each, has room for a "
+            f"lesion of {lesion} pixels in its body and on no other lesion"
+        )
+
+    def _in_turn(self, seed: int, number: int) -> Iterator[int]:
+        turn, place = divmod(number, len(self.chosen))
+        order = np.random.default_rng([seed, turn, 4]).permutation(self.chosen)
+        yield from (int(i) for i in np.roll(order, -place))
+
+    def _filled(self, index: int, regions: Sequence[Region], rng: np.random.Generator) -> Record | None:
+        """Return image `index` with lesions, None where there is no room for them."""
+        store, record = self.store, self.store.record(index)
+        own, new = list(record.boxes), list[np.ndarray]()
+        record.image = np.array(record.image)
+        record.mask = None if record.mask is None else np.array(record.mask)
+        for region in regions:
+            box = self._place(index, record, region, [*own, *new], rng)
+            if box is None:
+                return None
+            self._put(record, region, box)
+            new.append(box)
+        record.boxes = np.array([*own, *new], np.float32)
+        record.labels = [*record.labels, *(region.label for region in regions)]
+        if not own:
+            record.image_class = None  # it was that of an image without a lesion
+        lesions = [[round(float(side), 3) for side in box] for box in new]
+        record.details = record.details | {"host": store.ids[index], "lesions": lesions, "blending": self.blending}
+        return record
+
+    def _place(
+        self, index: int, record: Record, region: Region, boxes: Sequence[np.ndarray], rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """Return the box of a lesion whose surroundings in an image are most like those in its region."""
+        rough, factor = self._body(index), self._factor(index, region)
+        sides, size = _sides(region, factor), np.array(record.image.shape[:0:-1])
+        if (sides > size).any():
+            return None
+        shares = share_in(rough, sides[::-1])
+        centres = rough.centres(shares >= max(INSIDE * float(shares.max()), 1e-6))
+        seen = level(region.image, around(region.image, region.box, MARGIN))
+        found = list[tuple[float, np.ndarray]]()
+        for turn in rng.permutation(len(centres)):
+            centre = (centres[turn] + rng.uniform(-0.5, 0.5, len(size)) * rough.step)[::-1]
+            low = np.clip(centre - sides / 2, 0, size - sides)
+            box = np.concatenate([low, low + sides])
+            around_it = window(box, record.image.shape[1:], MARGIN)
+            if _meets(box, boxes) or (record.mask is not None and np.any(record.mask[around_it])):
+                continue
+            found.append((self._unlike(record, box, seen), box))
+            if len(found) == PLACES:
+                break
+        return min(found, key=lambda one: one[0])[1] if found else None
+
+    def _unlike(self, record: Record, box: np.ndarray, seen: tuple[np.ndarray, np.ndarray]) -> float:
+        """Return how much mean and spread around a box of an image differ from those around a drawn lesion."""
+        inner = _near(box, record.image.shape[1:])
+        there = _scaled(record.image[:, *inner])
+        found = level(there, around(there, _within(box, inner), MARGIN))
+        return float(sum(np.abs(one - other).sum() for one, other in zip(found, seen, strict=True)))
+
+    def _put(self, record: Record, region: Region, box: np.ndarray) -> None:
+        """Draw the lesion of a region into a box of an image and of its mask."""
+        inner = _near(box, record.image.shape[1:])
+        drawn = _carried(region.image, region.box, box, inner, "linear")
+        there, most = record.image[:, *inner], np.iinfo(record.image.dtype).max
+        found = blended(_scaled(there), drawn, _within(box, inner), MARGIN, self.blending == "poisson")
+        touched = np.zeros(there.shape[1:], bool)
+        touched[window(_within(box, inner), touched.shape, max(MARGIN, 1 / float(_extent(box).min())))] = True
+        new = np.rint(np.clip(found, 0, 1) * most).astype(record.image.dtype)
+        record.image[:, *inner] = np.where(touched, new, there)
+        if record.mask is not None:
+            names = self.store.spec.mask_names
+            value = names.index(region.label) + 1 if region.label in names else 1
+            part = record.mask[inner]
+            part[_lesion(region, box, inner)] = value
+
+    def _factor(self, index: int, region: Region) -> np.ndarray:
+        """Return how many pixels of an image one of a region is, (d,) x first; 1 where either is of unknown width."""
+        own = self.store.spacing[index]
+        if region.spacing is None or np.isnan(own).any():
+            return np.ones(len(own))
+        return (np.array(region.spacing) / own)[::-1]
+
+    @lru_cache(maxsize=256)  # noqa: B019 - the cells are few, and a store has one Hosts
+    def _body(self, index: int) -> Body:
+        raw = self.store.images[index]
+        return body(raw, scale=1 / np.iinfo(raw.dtype).max)
+
+
+def _sides(region: Region, factor: np.ndarray) -> np.ndarray:
+    """Return the sides of a region's lesion in pixels of a whole image, (d,) x first."""
+    return np.maximum(_extent(region.box) * factor, 1.0)
+
+
+def _extent(box: np.ndarray) -> np.ndarray:
+    d = len(box) // 2
+    return np.asarray(box[d:] - box[:d], np.float64)
+
+
+def _meets(box: np.ndarray, others: Sequence[np.ndarray]) -> bool:
+    """Tell whether a box, grown by the margin, touches another."""
+    d, more = len(box) // 2, MARGIN * _extent(box)
+    low, high = box[:d] - more, box[d:] + more
+    return any(bool(((low < other[d:]) & (high > other[:d])).all()) for other in others)
+
+
+def _near(box: np.ndarray, spatial: Sequence[int]) -> tuple[slice, ...]:
+    """Return the pixels of a box with its margin and two more on every side."""
+    spans = window(box, spatial, MARGIN)
+    return tuple(slice(max(s.start - 2, 0), min(s.stop + 2, n)) for s, n in zip(spans, spatial, strict=True))
+
+
+def _within(box: np.ndarray, inner: tuple[slice, ...]) -> np.ndarray:
+    """Return a box in the pixels of a window."""
+    return np.asarray(box - np.tile([span.start for span in inner[::-1]], 2))
+
+
+def _scaled(raw: np.ndarray) -> np.ndarray:
+    return raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
+
+
+def _carried(
+    image: np.ndarray, box: np.ndarray, to: np.ndarray, inner: tuple[slice, ...], order: Order
+) -> np.ndarray:
+    """Resample a region (c, *r) so that its box comes to lie on another, in a window; its border is prolonged."""
+    d = len(inner)
+    step = (_extent(box) / _extent(to))[::-1]  # region pixels a pixel
+    start, stop = (np.array([getattr(span, end) for span in inner]) for end in ("start", "stop"))
+    low, high = (box[:d][::-1] + (at - to[:d][::-1]) * step for at in (start, stop))
+    more = int(np.ceil(max(0.0, float(-low.min()), float((high - image.shape[1:]).max())))) + 1
+    padded = np.pad(image, [(0, 0)] + [(more, more)] * d, mode="edge" if order == "linear" else "constant")
+    placement = Placement(
+        padded.shape[1:], tuple((low + more).tolist()), tuple((high + more).tolist()), tuple((stop - start).tolist())
+    )
+    return placement.sample(padded, order)
+
+
+def _lesion(region: Region, box: np.ndarray, inner: tuple[slice, ...]) -> np.ndarray:
+    """Return where in a window a lesion lies (bool): the drawn mask, or else the ellipsoid in its box."""
+    own = _within(box, inner)
+    inside = np.zeros(tuple(span.stop - span.start for span in inner), bool)
+    inside[window(own, inside.shape)] = True
+    if region.mask is None or not region.mask.any():
+        return ellipsoid(own, inside.shape)
+    share = _carried((region.mask > 0)[None].astype(np.float32), region.box, box, inner, "area")[0] * inside
+    return (share >= 0.5) | (share == max(float(share.max()), 1e-6))
+
+
+def ellipsoid(box: np.ndarray, spatial: Sequence[int]) -> np.ndarray:
+    """Return the ellipsoid (*s) bool that fills a box, at least a pixel of it."""
+    d, distance = len(spatial), np.zeros(())
+    for axis, length in enumerate(spatial):
+        low, high = float(box[d - 1 - axis]), float(box[2 * d - 1 - axis])
+        at = np.arange(length) + 0.5 - (low + high) / 2
+        distance = np.add.outer(distance, (at / ((high - low) / 2)) ** 2)
+    return np.asarray(distance <= max(1.0, float(distance.min())))

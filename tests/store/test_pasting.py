@@ -1,0 +1,184 @@
+"""Lesions are put into whole images: in the body, on no other lesion, and nothing changes beyond the margin."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import laplace
+
+from medaug_cli.blending import MARGIN, blended, faded, membrane, window
+from medaug_cli.errors import BadInput
+from medaug_cli.pasting import Hosts, Region, ellipsoid
+from medaug_cli.store import Record, StoreInfo, StoreWriter
+
+SHAPES = {2: (40, 48), 3: (20, 28, 24)}
+REGION = {2: (16, 16), 3: (16, 16, 16)}
+
+
+def ball(box, spatial):
+    return ellipsoid(np.array(box, np.float32), spatial)
+
+
+def hosts(path, dims, *, lesion=True, masks=True, spacing=None, blending="poisson", kind=np.uint8, body=slice(3, -3)):
+    """Return hosts of a store of four bodies in air, each with a lesion in a corner of it."""
+    spatial, rng, records = SHAPES[dims], np.random.default_rng(0), []
+    most = np.iinfo(kind).max
+    for number in range(4):
+        image, inner = np.zeros(spatial), (body,) * dims
+        image[inner] = 0.4
+        image[inner] += rng.normal(0, 0.02, image[inner].shape)
+        box = [4.0] * dims + [10.0] * dims
+        shape = ball(box, spatial) if lesion else np.zeros(spatial, bool)
+        image[shape] = 0.8
+        records.append(
+            Record(
+                f"v{number}",
+                np.rint(image[None] * most).astype(kind),
+                np.array([box] if lesion else [], np.float32).reshape(-1, 2 * dims),
+                ["met"] if lesion else [],
+                f"p{number}",
+                "test" if number == 3 else "train",
+                mask=shape.astype(np.uint8) if masks else None,
+                spacing=spacing,
+                image_class="ill" if lesion else "well",
+            )
+        )
+    info = StoreInfo(
+        tool_version="1", command="preprocess", settings={}, seed=0, label_names=["met"], class_names=["ill", "well"]
+    )
+    writer = StoreWriter(path, info, {})
+    writer.add(0, records)
+    return Hosts(writer.publish(), blending)
+
+
+def region(dims, *, side=6.0, spacing=None, mask=True):
+    """Return a light ball in grey surroundings."""
+    spatial = REGION[dims]
+    box = np.array([8 - side / 2] * dims + [8 + side / 2] * dims, np.float32)
+    shape = ball(box, spatial)
+    image = np.random.default_rng(1).normal(0.4, 0.02, spatial)
+    image[shape] = 0.7
+    return Region(image[None].astype(np.float32), box, "met", shape.astype(np.uint8) if mask else None, spacing)
+
+
+@pytest.mark.parametrize("blending", ["poisson", "soft"])
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_beyond_the_margin_an_image_stays_bit_for_bit(tmp_path, dims, blending, kind):
+    place = hosts(tmp_path / "v.h5", dims, blending=blending, kind=kind)
+    store = place.store
+    for number in range(3):
+        made = place.with_lesions([region(dims)], 5, number)
+        before = store.record(store.ids.index(made.details["host"]))
+        new = made.boxes[-1]
+        beyond = np.ones(SHAPES[dims], bool)
+        beyond[window(new, SHAPES[dims], MARGIN + 1e-3)] = False
+        assert (made.image[0][beyond] == before.image[0][beyond]).all()
+        assert (made.mask[beyond] == before.mask[beyond]).all()
+        assert (made.image != before.image).any()
+        inside = (made.mask > 0) & (before.mask == 0)
+        assert inside.sum() == pytest.approx(ball(new, SHAPES[dims]).sum(), rel=0.35)
+        difference = made.image[0].astype(float) - before.image[0]
+        assert difference[inside].mean() > 0.15 * np.iinfo(kind).max
+        assert (made.boxes[:-1] == before.boxes).all()
+        assert made.labels == ["met", "met"]
+        assert made.image_class == "ill"
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_lesions_lie_in_the_body_and_on_no_other(tmp_path, dims):
+    place = hosts(tmp_path / "v.h5", dims)
+    used = set()
+    for number in range(6):
+        made = place.with_lesions([region(dims, side=4.0)] * 3, 9, number)
+        used.add(made.details["host"])
+        assert len(made.boxes) == 4
+        d = dims
+        for i, one in enumerate(made.boxes):
+            for other in made.boxes[:i]:
+                assert (np.minimum(one[d:], other[d:]) <= np.maximum(one[:d], other[:d])).any()
+        for box in made.boxes[1:]:
+            inner = tuple(slice(int(a), int(np.ceil(b))) for a, b in zip(box[:d][::-1], box[d:][::-1], strict=True))
+            assert (made.image[0][inner] > 0).mean() > 0.7
+    assert used == {"v0", "v1", "v2"}  # no host is of the test split
+    assert place.patients == {"p0", "p1", "p2"}
+
+
+def test_it_takes_the_place_that_looks_like_the_region(tmp_path):
+    """One half of a body is dark as the lesion's surroundings are."""
+    place = hosts(tmp_path / "v.h5", 3, lesion=False)
+    shape = SHAPES[3]
+    dark = np.full(shape, 100, np.uint8)
+    dark[:, :, 12:] = 30
+    place.store.images = np.repeat(dark[None, None], 4, 0)
+    drawn = region(3, side=4.0)
+    low = Region(drawn.image * 0.3, drawn.box, "met", drawn.mask)
+    for number in range(4):
+        assert place.with_lesions([low], 0, number).boxes[-1][0] > 10
+        assert place.with_lesions([drawn], 0, number).boxes[-1][3] < 14
+
+
+@pytest.mark.parametrize(
+    ("own", "spacing", "factor"),
+    [
+        (None, None, (1, 1, 1)),
+        ((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+        ((2, 1, 1), (1, 1, 1), (1, 1, 0.5)),
+        (None, (2, 2, 2), (1, 1, 1)),
+    ],
+)
+def test_millimetres_stay_what_they_were(tmp_path, own, spacing, factor):
+    place = hosts(tmp_path / "v.h5", 3, spacing=own, lesion=False)
+    made = place.with_lesions([region(3, side=4.0, spacing=spacing)], 0, 0)
+    box = made.boxes[-1]
+    assert box[3:] - box[:3] == pytest.approx(4 * np.array(factor))
+    assert made.image_class is None  # it was "well"
+    wanted = ball([0, 0, 0, *(4 * np.array(factor))], (16, 16, 16)).sum()
+    assert made.mask.sum() == pytest.approx(wanted, rel=0.6)
+
+
+def test_without_a_drawn_mask_it_is_the_ellipsoid_in_the_box(tmp_path):
+    made = hosts(tmp_path / "v.h5", 3, lesion=False).with_lesions([region(3, mask=False)], 0, 0)
+    assert (made.mask > 0).sum() == ball(made.boxes[-1], SHAPES[3]).sum()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_no_room_is_said(tmp_path, dims):
+    place = hosts(tmp_path / "v.h5", dims)
+    place.store.__dict__["spacing"] = np.full((4, dims), 1.0, np.float32)
+    size = "x".join(["42"] * dims)
+    with pytest.raises(BadInput, match=f"none of the 3 training images .* has room for a lesion of {size} pixels"):
+        place.with_lesions([region(dims, side=14.0, spacing=(3.0,) * dims)], 0, 0)
+    with pytest.raises(BadInput, match="has room for a lesion"):
+        place.with_lesions([region(dims, side=6.0)] * 40, 0, 0)
+
+
+@given(st.tuples(*[st.floats(-3, 14)] * 3), st.tuples(*[st.floats(2, 9)] * 3), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_blending_changes_nothing_beyond_the_margin(low, sides, poisson):
+    host = np.full((1, 14, 15, 16), 0.4, np.float32) + np.indices((14, 15, 16)).sum(0, dtype=np.float32) / 200
+    box = np.array([*low, *(np.array(low) + sides)], np.float32)
+    drawn = np.random.default_rng(1).random(host.shape, np.float32)
+    result = blended(host, drawn, box, MARGIN, poisson)
+    beyond = np.ones(host.shape[1:], bool)
+    beyond[window(box, host.shape[1:], max(MARGIN, 1.5 / min(sides)))] = False
+    assert (result[0][beyond] == host[0][beyond]).all()
+    assert np.isfinite(result).all()
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_a_membrane_is_harmonic_in_any_dimension(dims):
+    border = np.random.default_rng(0).random((2, *(9, 12, 8)[:dims]))
+    whole = border.copy()
+    inside = (slice(None), *[slice(1, -1)] * dims)
+    whole[inside] = membrane(border)
+    rest = np.stack([laplace(part)[inside[1:]] for part in whole])
+    assert np.abs(rest).max() < 1e-5
+
+
+def test_what_fades_is_whole_in_the_box_and_nothing_beyond():
+    share = faded(np.array([4, 5, 6, 8, 13, 10], np.float32), (16, 18, 14))
+    assert share.shape == (16, 18, 14)
+    assert share[6:10, 5:13, 4:8].min() == 1
+    share[5:11, 3:15, 3:9] = 0
+    assert share.max() == 0
