@@ -109,7 +109,7 @@ def preview(
 @app.command()
 def export(
     file: File,
-    form: Annotated[str, typer.Option("--format", help="coco, yolo, voc, csv or nifti.")],
+    form: Annotated[str, typer.Option("--format", help="coco, yolo, voc or csv; nifti, nnunet or monai.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default: real-coco for real.h5 as COCO.")
     ] = None,
@@ -117,16 +117,16 @@ def export(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV or NIfTI.
+    """Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV, NIfTI, or for nnU-Net or MONAI.
 
     Example: medaug store export real.h5 --format coco
     """
-    from medaug_cli.export import export_store
+    from medaug_cli.export import export_store, takes_unannotated
     from medaug_cli.store import open_store, unannotated_words
 
     out = out or Path(f"{file.stem}-{form}")
     store = open_store(file)
-    if form != "nifti":
+    if not takes_unannotated(form):
         for words in unannotated_words(store, split):
             console.say(words)
     with console.bar("export", len(store)) as bar:

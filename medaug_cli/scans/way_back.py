@@ -81,6 +81,18 @@ def stored_grid(details: Mapping[str, Any]) -> Grid | None:
     return _grids(details)[1] if "grid" in details else None
 
 
+def placed_grid(details: Mapping[str, Any], spacing: Sequence[float]) -> Grid | None:
+    """Return where the voxels of a processed volume lie, of this spacing (x first); None where no scan is known."""
+    if "grid" not in details or "placement" not in details:
+        return None
+    grid, placement = _grids(details)[0], _placement(details)
+    step = 1 / placement.scale[::-1]  # voxels of the scan, x first
+    first = np.array(placement.low[::-1]) + step / 2 - 0.5
+    axes = np.array(grid.direction).reshape(3, 3) * (np.array(spacing) / step)
+    x, y, z = (float(value) for value in np.array(grid.origin) + axes @ first)
+    return Grid((spacing[0], spacing[1], spacing[2]), (x, y, z), grid.direction)
+
+
 def _placement(details: Mapping[str, Any]) -> Placement:
     return Placement.from_details(dict(details.get("placement", {})))
 

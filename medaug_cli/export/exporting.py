@@ -1,7 +1,7 @@
-"""Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV or NIfTI, for other tools.
+"""Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV, NIfTI, or for nnU-Net or MONAI.
 
 Images keep their bits. COCO's boxes are x, y, width, height in pixels; YOLO's are centre and size
-as shares of the image; NIfTI comes with a boxes.json.
+as shares of the image; NIfTI comes with a boxes.json, and is what nnU-Net and MONAI get.
 """
 
 import re
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.boxes import SPLITS, BoxesFile, ImageBoxes, LabelledBox, write_boxes
+from medaug_cli.boxes import SPLITS, ImageBoxes, LabelledBox
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.export.volumes import WRITERS
 from medaug_cli.forms.catalogue import LAYOUTS
 from medaug_cli.forms.form import Layout
 from medaug_cli.results import Kind, folder_claimed, new_folder
@@ -19,7 +20,6 @@ from medaug_cli.store import Store
 
 Report = Callable[[int], None]
 EXPORT = Kind("store export", "an export of a store")
-NIFTI = "nifti"
 PNG_FORMS = {(1, "uint8"), (1, "uint16"), (3, "uint8"), (4, "uint8")}
 
 
@@ -35,22 +35,27 @@ def export_store(
 
     Raises UsageError for an unknown form or split, BadInput where the form cannot hold the images.
     """
-    if form not in (*LAYOUTS, NIFTI):
-        raise UsageError(f"--format {form}: the choices are {', '.join((*LAYOUTS, NIFTI))}")
+    if form not in (*LAYOUTS, *WRITERS):
+        raise UsageError(f"--format {form}: the choices are {', '.join((*LAYOUTS, *WRITERS))}")
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: the choices are {', '.join(SPLITS)}")
-    chosen = store.indices(split, unannotated=form == "nifti")
+    chosen = store.indices(split, unannotated=takes_unannotated(form))
     if not len(chosen):
         raise BadInput(f"{store.path} has no image" + (f" in the split {split}" if split else ""))
     _check_ids(store)
-    if form != NIFTI:
+    if form in LAYOUTS:
         _check_png(store, form)
     with folder_claimed(out, EXPORT, overwrite, [store.path]) as place, new_folder(place, EXPORT) as work:
-        if form == NIFTI:
-            _nifti(store, chosen.tolist(), work, report)
+        if form in WRITERS:
+            WRITERS[form](store, chosen.tolist(), work, image_boxes, report)
         else:
             _pictures(LAYOUTS[form], store, chosen.tolist(), work, report)
     return len(chosen)
+
+
+def takes_unannotated(form: str) -> bool:
+    """Tell whether a form keeps images that nobody annotated: where others take no box, or no mask, for no lesion."""
+    return form == "nifti"
 
 
 def _check_ids(store: Store) -> None:
@@ -84,7 +89,7 @@ def _pictures(
     """Write images as PNG where the tools of a form look for them, and their annotations beside them."""
     images = []
     for i in chosen:
-        image = _image_boxes(store, i, "")
+        image = image_boxes(store, i, "")
         image.file = f"{layout.picture(image)}.png"
         (out / image.file).parent.mkdir(parents=True, exist_ok=True)
         write_png(out / image.file, store.images[i])
@@ -93,34 +98,8 @@ def _pictures(
     layout.write(images, store.spec.label_names, out, dict(zip(store.ids, map(str, store.sources), strict=True)))
 
 
-def _nifti(store: Store, chosen: Sequence[int], out: Path, report: Report) -> None:
-    """images/ID.nii.gz, masks/ID.nii.gz where the store has masks, and boxes.json."""
-    (out / "images").mkdir()
-    if store.masks is not None:
-        (out / "masks").mkdir()
-    images = []
-    for i in chosen:
-        spacing = store.spacing_of(i) or [1.0] * store.spec.dims
-        _write_nifti(out / "images" / f"{store.ids[i]}.nii.gz", store.images[i], spacing)
-        if store.masks is not None:
-            _write_nifti(out / "masks" / f"{store.ids[i]}.nii.gz", store.masks[i][None], spacing)
-        images.append(_image_boxes(store, i, f"images/{store.ids[i]}.nii.gz"))
-        report(1)
-    write_boxes(out / "boxes.json", BoxesFile(version=1, images=images))
-
-
-def _write_nifti(path: Path, image: np.ndarray, spacing: list[float]) -> None:
-    """Write one image (c, *s)."""
-    import SimpleITK as sitk
-
-    several = len(image) > 1
-    plain = np.moveaxis(image, 0, -1) if several else image[0]
-    written = sitk.GetImageFromArray(np.ascontiguousarray(plain), isVector=several)
-    written.SetSpacing(spacing)
-    sitk.WriteImage(written, str(path))
-
-
-def _image_boxes(store: Store, i: int, file: str) -> ImageBoxes:
+def image_boxes(store: Store, i: int, file: str) -> ImageBoxes:
+    """Return the boxes of an image, and the file that it is in."""
     *deep, height, width = store.spec.spatial
     boxes = zip(store.boxes[i].astype(np.float64).tolist(), store.labels[i], strict=True)
     return ImageBoxes(
