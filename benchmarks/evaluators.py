@@ -211,13 +211,14 @@ def medaug() -> tuple[Read, Numbers]:
 
 
 def medaug_files() -> tuple[Read, Numbers]:
+    from medaug_cli.metrics import arrays, twelve_numbers
     from medaug_cli.metrics.coco_files import read_detections, read_truth
 
     def read(folder: Path) -> Any:
         data = read_truth(folder / "truth.json")
         return data, read_detections(folder / "found.json", data)[0]
 
-    return read, medaug()[1]
+    return read, lambda pair: twelve_numbers(*pair, arrays if arrays.suit(*pair) else None)
 
 
 def megabytes() -> float:

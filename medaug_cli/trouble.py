@@ -6,8 +6,12 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from medaug_cli import __version__, registry
+from medaug_cli import __version__
+
+if TYPE_CHECKING:
+    from medaug_cli.registry import Plugin
 
 
 def summary(error: BaseException) -> str:
@@ -22,8 +26,11 @@ def summary(error: BaseException) -> str:
     return f"the {plugin.kind} {plugin.name!r} of {plugin.distribution} failed ({reason})"
 
 
-def culprit(error: BaseException) -> registry.Plugin | None:
+def culprit(error: BaseException) -> "Plugin | None":
     """Return the loaded plugin in whose code an error arose, or None."""
+    registry = sys.modules.get("medaug_cli.registry")  # nothing is imported in the middle of trouble
+    if registry is None:
+        return None
     while error.__cause__ is not None:
         error = error.__cause__
     for module in reversed(list(_modules(error.__traceback__))):

@@ -3,49 +3,45 @@
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Any, ParamSpec, TextIO
+from typing import TYPE_CHECKING, Any, ParamSpec, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import typer
 
 from medaug_cli.commands.table_lines import table_lines
 from medaug_cli.errors import UsageError
 from medaug_cli.tables import Table, printable
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 Params = ParamSpec("Params")
 QUIET_SECONDS = 30.0  # between lines where stderr is no terminal
-
-# names and paths are shown as they are: no markup in brackets, no emoji between colons
-messages = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-results = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(sentence: str) -> None:
     """Tell the person something, on stderr."""
-    messages.print(printable(sentence))
+    sys.stderr.write(printable(sentence) + "\n")
 
 
 def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
     """Print the result: one JSON object (ASCII, whatever the terminal takes), or a text for a person."""
     _release_stdout()
-    if as_json:
-        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
-    else:
-        results.print(printable(text))
+    sys.stdout.write((json.dumps(value, allow_nan=False) if as_json else printable(text)) + "\n")
 
 
 def show(table: Table) -> None:
     """Print a table and its notes on stdout."""
     _release_stdout()
-    for line in table_lines(table, results.width):
-        results.print(line)
-    for sentence in table.notes:
-        results.print(printable(sentence), style="dim")
+    notes = [printable(sentence) for sentence in table.notes]
+    if sys.stdout.isatty():
+        notes = [typer.style(sentence, dim=True) for sentence in notes]
+    sys.stdout.writelines(f"{line}\n" for line in [*table_lines(table, shutil.get_terminal_size().columns), *notes])
 
 
 def answering(command: Callable[Params, None]) -> Callable[Params, None]:
@@ -102,7 +98,7 @@ def _release_stdout() -> None:
 class Bar:
     """A progress bar on a terminal; a line now and then elsewhere."""
 
-    def __init__(self, progress: Progress | None, title: str, total: float):
+    def __init__(self, progress: "Progress | None", title: str, total: float):
         self._progress, self._title, self._total, self._done = progress, title, total, 0.0
         self._task = progress.add_task(title, total=total, note="") if progress else None
         self._spoke = time.monotonic()
@@ -135,14 +131,21 @@ class Bar:
 @contextmanager
 def bar(title: str, total: float, shown: bool = True) -> Iterator[Bar]:
     """Show progress on stderr while the block runs."""
-    if not shown or not messages.is_terminal:
+    if not shown or not sys.stderr.isatty():
         yield Bar(None, title, total)
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
-    )  # fmt: skip
-    with Progress(*columns, console=messages) as progress:
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         yield Bar(progress, title, total)
 
 

@@ -57,17 +57,23 @@ def evaluate(
     Example: medaug evaluate real.h5 real-only with-synthetic --split test --out evaluation
     """
     from medaug_cli.errors import UsageError
-    from medaug_cli.evaluation import Request, evaluate_files, evaluate_store, named_paths, twelve_of_files
-    from medaug_cli.evaluation.folder import as_json as plain
-    from medaug_cli.evaluation.whole_images import TaskRequest, evaluate_whole_images
-    from medaug_cli.metrics.matching import BY_DISTANCE
-    from medaug_cli.metrics.report import ANY_IOU, Analysis
+    from medaug_cli.evaluation.arguments import named_paths
 
     if coco_only:
+        from medaug_cli.evaluation.coco_only import twelve_of_files
+
         if truth is None or not detections or store is not None:
             raise UsageError("--coco-only goes with --truth and --detections")
         _show_twelve(twelve_of_files(truth, named_paths(detections), console.say), as_json)
         return
+    from medaug_cli.evaluation.folder import Request
+    from medaug_cli.evaluation.folder import as_json as plain
+    from medaug_cli.evaluation.from_files import evaluate_files
+    from medaug_cli.evaluation.from_store import evaluate_store
+    from medaug_cli.evaluation.whole_images import TaskRequest, evaluate_whole_images
+    from medaug_cli.metrics.matching import BY_DISTANCE
+    from medaug_cli.metrics.report import ANY_IOU, Analysis
+
     ious = tuple(dict.fromkeys(iou or ((ANY_IOU,) if rule in BY_DISTANCE else (0.5, 0.25))))
     how = Analysis(ious, threshold, resamples, seed, truth is not None, rule, _edges(sizes))
     request = Request(out, how, _count(overlays), note, overwrite, tuple(write or ()), console.say)

@@ -9,14 +9,10 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import Evidence, Request, publish_evaluation
-from medaug_cli.evaluation.found_files import read_found
+from medaug_cli.evaluation.found_files import read_found, unknown_categories
 from medaug_cli.files import name_of, sha256_file
-from medaug_cli.metrics.annotations import FoundBoxes
-from medaug_cli.metrics.coco import twelve_numbers
 from medaug_cli.metrics.coco_files import CocoAnnotated, read_truth
 from medaug_cli.metrics.report import Metrics
-
-MOST_NAMED = 6  # categories in a sentence
 
 
 def evaluate_files(
@@ -36,7 +32,7 @@ def evaluate_files(
         raise BadInput(f"{images} is no folder of images")
     paths = seeds_of(detections)
     read = {name: read_found(path, data) for name, path in paths.items()}
-    remarks = [said for name, path in paths.items() if (said := strangers(truth, data, path, *read[name]))]
+    remarks = [said for name, path in paths.items() if (said := unknown_categories(truth, data, path, *read[name]))]
     for sentence in remarks:
         request.say(sentence)
     evidence = Evidence(
@@ -55,19 +51,6 @@ def evaluate_files(
     return publish_evaluation(request, evidence)
 
 
-def twelve_of_files(
-    truth: Path, detections: Mapping[str, Sequence[Path]], say: Callable[[str], None] = lambda sentence: None
-) -> dict[str, list[float]]:
-    """Return COCO's twelve numbers of each detections file, and write nothing."""
-    data, numbers = read_truth(truth), {}
-    for name, path in seeds_of(detections).items():
-        found, ids = read_found(path, data)
-        if said := strangers(truth, data, path, found, ids):
-            say(said)
-        numbers[name] = twelve_numbers(data, found)
-    return numbers
-
-
 def _hash(path: Path) -> str:
     """Return the SHA-256 of a file, or of the files of a folder in the order of their names."""
     if path.is_file():
@@ -75,22 +58,6 @@ def _hash(path: Path) -> str:
     files = sorted(file for file in path.rglob("*") if file.is_file())
     listed = "".join(f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
     return hashlib.sha256(listed.encode()).hexdigest()
-
-
-def strangers(truth: Path, data: CocoAnnotated, path: Path, found: FoundBoxes, ids: Sequence[int]) -> str | None:
-    """Say how many detections are of categories that the truth does not have; None where there are none."""
-    unknown = found.labels >= len(data.label_names)
-    if not unknown.any():
-        return None
-    numbers = [str(number) for number in ids[len(data.label_names) :]]
-    which = f"categor{'y' if len(numbers) == 1 else 'ies'} {', '.join(numbers[:MOST_NAMED])}"
-    more = f" and {len(numbers) - MOST_NAMED} more" if len(numbers) > MOST_NAMED else ""
-    known = [f"{number} {name}" for number, name in zip(data.category_ids, data.label_names, strict=True)]
-    have = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "") or "none"
-    return (
-        f"{path.name}: {int(unknown.sum())} of {len(unknown)} detections are of {which}{more}, which {truth.name} "
-        f"lacks (it has {have}): they are false positives, and COCO's twelve numbers leave them out"
-    )
 
 
 def _size_of(data: CocoAnnotated) -> Callable[[int], tuple[int, int] | None]:

@@ -1,9 +1,11 @@
 """COCO's twelve numbers, equal to pycocotools."""
 
+from types import ModuleType
+
 import numpy as np
 
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, of_classes
-from medaug_cli.metrics.matching import match_boxes
+from medaug_cli.metrics.matching import compiled_loops, match_boxes
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)  # r / 100 differs in the sixth decimal
@@ -25,20 +27,20 @@ NAMES = (
 )
 
 
-def twelve_numbers(data: Annotated, found: FoundBoxes) -> list[float]:
+def twelve_numbers(data: Annotated, found: FoundBoxes, loops: ModuleType | None = None) -> list[float]:
     """Return COCO's twelve numbers in COCO's order (`NAMES`); -1 where nothing is to be found.
 
-    At most 100 detections of an image and class count, the best by score.
+    At most 100 detections of an image and class count, the best by score. `loops` does the work: `kernels`, which is
+    the default, or `arrays`.
     """
-    from medaug_cli.metrics import kernels
-
+    loops = loops or compiled_loops()
     classes = len(data.label_names)
     found = of_classes(found, classes)
-    matched = match_boxes(data.truth, found, len(data), classes, IOUS, AREAS, cap=int(CAPS[-1]))
+    matched = match_boxes(data.truth, found, len(data), classes, IOUS, AREAS, cap=int(CAPS[-1]), loops=loops)
     low, high = (np.array(side) for side in zip(*AREAS, strict=True))
-    boxes = kernels.count_boxes(data.truth.labels, data.truth.areas, data.truth.crowd, low, high, classes)
-    precision = kernels.precision_at_recall(matched.outcome, matched.by_class, matched.class_begins, boxes, RECALLS)
-    hits = kernels.count_hits(matched.outcome, found.labels[matched.order], matched.ranks, classes, CAPS)
+    boxes = loops.count_boxes(data.truth.labels, data.truth.areas, data.truth.crowd, low, high, classes)
+    precision = loops.precision_at_recall(matched.outcome, matched.by_class, matched.class_begins, boxes, RECALLS)
+    hits = loops.count_hits(matched.outcome, found.labels[matched.order], matched.ranks, classes, CAPS)
     with np.errstate(divide="ignore", invalid="ignore"):
         recall = np.where(boxes[..., None] > 0, hits / boxes[..., None], -1.0)  # (t, k, a, caps)
     averages = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], *(precision[..., a] for a in (1, 2, 3))]

@@ -22,6 +22,8 @@ from medaug_cli.metrics import coco_rows
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, TrueBoxes
 from medaug_cli.metrics.coco_rows import Rows, lookup, rows_of
 
+SMALL = 4_000_000  # bytes
+
 Number = Typed[float, Field(allow_inf_nan=False)]
 
 
@@ -164,7 +166,7 @@ def read_detections(path: Path, data: CocoAnnotated) -> tuple[FoundBoxes, list[i
 
 def _truth_rows(path: Path) -> tuple[Rows, list[CocoImage], list[CocoCategory]]:
     readable(path)
-    plain = coco_rows.read_truth(path)
+    plain = coco_rows.read_truth(path) if _is_large(path) else None
     if plain is not None:
         with suppress(ValidationError):  # then the whole file is read again, to name the fault's place in it
             return plain[0], IMAGES.validate_json(plain[1]), CATEGORIES.validate_json(plain[2])
@@ -175,7 +177,7 @@ def _truth_rows(path: Path) -> tuple[Rows, list[CocoImage], list[CocoCategory]]:
 
 def _detection_rows(path: Path, data: CocoAnnotated) -> Rows:
     readable(path)
-    plain = coco_rows.read_detections(path)
+    plain = coco_rows.read_detections(path) if _is_large(path) else None
     if plain is not None:
         return plain
     if read_text(path).lstrip()[:1] != "{":
@@ -190,6 +192,11 @@ def _detection_rows(path: Path, data: CocoAnnotated) -> Rows:
         images=_translated(rows.images, _same_images(path, found.get("images", []), data)),
         categories=_translated(rows.categories, _same_categories(found.get("categories", []), data)),
     )
+
+
+def _is_large(path: Path) -> bool:
+    """Tell whether compiled code reads a file sooner, the time to load it included, than pydantic does."""
+    return path.stat().st_size > SMALL
 
 
 def _same_images(path: Path, images: Sequence[CocoImage], data: CocoAnnotated) -> dict[int, int]:

@@ -12,9 +12,7 @@ from typing import Any
 import numba  # noqa: TID253
 import numpy as np
 
-FALSE_POSITIVE, TRUE_POSITIVE, IGNORED, NOT_COUNTED = 0, 1, 2, 3
-EPSILON = float(np.spacing(1.0))  # COCO's guard against 0 / 0
-NEAR_ONE = 1 - 1e-10  # COCO's largest IoU threshold
+from medaug_cli.metrics.outcomes import EPSILON, FALSE_POSITIVE, IGNORED, NEAR_ONE, TRUE_POSITIVE
 
 
 def compiled(function: Callable) -> Any:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
 from medaug_cli.metrics.annotations import FoundBoxes, TrueBoxes
+from medaug_cli.metrics.outcomes import NOT_COUNTED, Outcomes
 
 ALL_AREAS = ((-np.inf, np.inf),)
 NO_CAP = np.iinfo(np.int64).max
@@ -26,21 +27,11 @@ def crowds_are_ignored(rule: str) -> bool:
     return rule != "coco"
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """The outcome of each detection, image by image and class by class, best score first.
+def compiled_loops() -> ModuleType:
+    """Load the compiled loops, which takes about half a second of CPU time."""
+    from medaug_cli.metrics import kernels
 
-    `by_score` lists the same rows best score first, `by_class` class by class and best score first;
-    ties keep the order of images, then of input.
-    """
-
-    order: np.ndarray  # (n,) which detection each row is
-    ranks: np.ndarray  # (n,) place of the row among those of its image and class
-    outcome: np.ndarray  # (n, areas, thresholds) int8, one of the kernels' four outcomes
-    partners: np.ndarray  # (n, thresholds) which true box a row found, or -1; (0, thresholds) where not asked for
-    by_score: np.ndarray  # (n,) rows
-    by_class: np.ndarray  # (n,) rows
-    class_begins: np.ndarray  # (classes + 1,)
+    return kernels
 
 
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -63,27 +54,28 @@ def match_boxes(
     cap: int = NO_CAP,
     name_partners: bool = False,
     rule: str = "coco",
+    loops: ModuleType | None = None,
 ) -> Outcomes:
     """Match all detections of all images at every IoU threshold and area range in one pass.
 
     Rules other than COCO's know no area ranges and no cap; those by distance give every IoU the same outcome.
+    `loops` does COCO's matching: `kernels`, which is the default, or `arrays`.
     """
-    from medaug_cli.metrics import kernels
-
+    loops = loops or compiled_loops()
     everything = np.arange(len(found.scores), dtype=np.int64)
-    by_image, _ = kernels.counting_sort(everything, found.images, images)
+    by_image, _ = loops.counting_sort(everything, found.images, images)
     by_score = by_image[np.argsort(-found.scores[by_image], kind="stable")]
-    order, begins = kernels.counting_sort(by_score, found.labels * images + found.images, images * classes)
-    true_order, true_begins = kernels.counting_sort(
+    order, begins = loops.counting_sort(by_score, found.labels * images + found.images, images * classes)
+    true_order, true_begins = loops.counting_sort(
         np.arange(len(truth.images), dtype=np.int64), truth.labels * images + truth.images, images * classes
     )
     low, high = (np.array(side, np.float64) for side in zip(*areas, strict=True))
     if rule == "coco":
-        outcome = np.full((len(order), len(low), len(ious)), kernels.NOT_COUNTED, np.int8)
+        outcome = np.full((len(order), len(low), len(ious)), NOT_COUNTED, np.int8)
         partners = np.full((len(order) if name_partners else 0, len(ious)), -1, np.int64)
 
         def match_groups(first: int, last: int) -> None:
-            kernels.match(
+            loops.match(
                 order, begins[first : last + 1], found.boxes, found.volumes,
                 true_order, true_begins[first : last + 1], truth.boxes, truth.volumes, truth.areas, truth.crowd,
                 np.asarray(ious, np.float64), low, high, min(cap, NO_CAP - len(order)), outcome, partners,
@@ -99,16 +91,18 @@ def match_boxes(
         )  # fmt: skip
     row = np.empty_like(order)
     row[order] = everything
-    by_class, class_begins = kernels.counting_sort(by_score, found.labels, classes)
+    by_class, class_begins = loops.counting_sort(by_score, found.labels, classes)
     ranks = everything - np.repeat(begins[:-1], np.diff(begins))
     return Outcomes(order, ranks, outcome, partners, row[by_score], row[by_class], class_begins)
 
 
 def _share_out(work: Callable[[int, int], None], begins: np.ndarray) -> None:
     """Let threads, which numba lets run at once, work on groups `first` to `last` - 1 of about as many detections."""
-    import numba
+    threads = int(begins[-1] // DETECTIONS_A_THREAD)
+    if threads > 1:
+        import numba
 
-    threads = int(min(numba.config.NUMBA_NUM_THREADS, begins[-1] // DETECTIONS_A_THREAD))  # type: ignore[attr-defined]
+        threads = min(threads, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if threads < 2:
         work(0, len(begins) - 1)
         return

@@ -16,6 +16,7 @@ import numpy as np
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, without_crowds
 from medaug_cli.metrics.coco import RECALLS
 from medaug_cli.metrics.matching import crowds_are_ignored, match_boxes
+from medaug_cli.metrics.outcomes import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE
 
 MATCHED_FPS = (0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per slice
 CPM_FPS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of which the mean sensitivity is the CPM
@@ -67,8 +68,6 @@ class Scored:
 
     def outcome(self, iou: float) -> np.ndarray:
         """Return the outcome of each row at one IoU as the kernels name it, (n,) int8."""
-        from medaug_cli.metrics.kernels import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE
-
         hit, false = self.column(iou), self.false(iou)
         return np.where(hit, TRUE_POSITIVE, np.where(false, FALSE_POSITIVE, IGNORED)).astype(np.int8)
 
@@ -148,8 +147,6 @@ def match_detections(
     data: Annotated, cohort: Cohort, found: FoundBoxes, ious: Sequence[float], rule: str = "coco"
 ) -> Matched:
     """Match all detections at each IoU, and sort them once by score."""
-    from medaug_cli.metrics.kernels import IGNORED, TRUE_POSITIVE
-
     classes = max(len(data.label_names), int(found.labels.max(initial=-1)) + 1)
     truth = data.truth if crowds_are_ignored(rule) else without_crowds(data.truth)
     matched = match_boxes(truth, found, len(data), classes, np.array(ious), name_partners=True, rule=rule)

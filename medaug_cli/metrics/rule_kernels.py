@@ -5,7 +5,8 @@ Legend as in `kernels`. Importing this module imports numba: import it inside th
 
 import numpy as np
 
-from medaug_cli.metrics.kernels import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, compiled, overlap
+from medaug_cli.metrics.kernels import compiled, overlap
+from medaug_cli.metrics.outcomes import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE
 
 VOC, LUNA, CENTER = 1, 2, 3
 

@@ -28,7 +28,11 @@ STARTED = (
 )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plugins"], ["synthesize", "--help"]])
+COCO = Path(__file__).parents[1] / "data/coco-example"
+TWELVE = ["evaluate", "--coco-only", "--truth", str(COCO / "truth.json"), "--detections", str(COCO / "detections.json")]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plugins"], TWELVE])
 def test_starting_imports_nothing_heavy(arguments):
     code = STARTED.format(arguments=arguments, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)

@@ -7,7 +7,8 @@ import pytest
 from chromium import BROWSER
 from PIL import Image
 
-from medaug_cli.evaluation import Request, evaluate_files
+from medaug_cli.evaluation.folder import Request
+from medaug_cli.evaluation.from_files import evaluate_files
 from medaug_cli.metrics.report import Analysis
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

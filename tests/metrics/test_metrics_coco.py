@@ -2,6 +2,7 @@
 
 import json
 from contextlib import redirect_stdout
+from dataclasses import fields
 from io import StringIO
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from pycocotools.cocoeval import COCOeval
 from scenes import scored_of
 
 from medaug_cli.errors import BadInput
-from medaug_cli.metrics import coco, twelve_numbers
-from medaug_cli.metrics.annotations import Annotated, TrueBoxes
+from medaug_cli.metrics import arrays, coco, kernels, twelve_numbers
+from medaug_cli.metrics.annotations import Annotated, FoundBoxes, TrueBoxes
 from medaug_cli.metrics.coco_files import read_detections, read_truth
+from medaug_cli.metrics.matching import match_boxes
 from medaug_cli.metrics.operating import cohort_of, froc
 
 SETS, GROUPS = 480, 12  # random sets, in groups of one test each
@@ -25,7 +27,10 @@ def ours(tmp_path):
     """Return a function that gives our twelve numbers of COCO content, by way of the files."""
 
     def numbers(truth, detections):
-        return twelve_numbers(*read(tmp_path, truth, detections))
+        given = read(tmp_path, truth, detections)
+        found = twelve_numbers(*given)
+        assert twelve_numbers(*given, arrays) == found, "array operations differ from compiled loops"
+        return found
 
     return numbers
 
@@ -135,6 +140,29 @@ def test_the_random_sets_hold_what_makes_matching_hard():
     full = sum(max(np.unique([d["image_id"] for d in found], return_counts=True)[1]) > 100 for _, found in sets)
     several = sum(len(truth["categories"]) > 1 for truth, _ in sets)
     assert min(crowds, areas, ties, empty, absent, full, several) >= 20
+
+
+def test_array_operations_match_small_sets_and_name_the_boxes_that_were_found(tmp_path):
+    for seed in range(40):
+        data, found = read(tmp_path, *random_set(seed))
+        given = (data.truth, found, len(data), len(data.label_names), np.array([0.3, 0.6]))
+        one, other = (match_boxes(*given, name_partners=True, loops=loops) for loops in (kernels, arrays))
+        for field in fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
+        assert arrays.suit(data, found)
+
+
+SUITED = [(10, 1, True), (2_000, 1, False), (900, 900, True), (900, 2_000, False)]
+
+
+@pytest.mark.parametrize(("n", "m", "suited"), SUITED)
+def test_array_operations_suit_sets_that_are_small_in_all_respects(n, m, suited):
+    """n detections and m boxes in one image are n rounds over m pairs."""
+    box, where, none = np.array([[0.0, 0.0, 1.0, 1.0]]), np.zeros(max(n, m), np.int64), np.zeros(m, bool)
+    ones = np.ones(max(n, m))
+    truth = TrueBoxes(where[:m], where[:m], box.repeat(m, 0), ones[:m], ones[:m], none)
+    found = FoundBoxes(where[:n], where[:n], box.repeat(n, 0), ones[:n], ones[:n])
+    assert arrays.suit(Annotated(("a",), ("a",), ("lesion",), truth), found) == suited
 
 
 BOX, AWAY = [10, 10, 20, 20], [200, 200, 20, 20]
