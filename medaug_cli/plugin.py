@@ -6,9 +6,9 @@ Boxes are half-open pixel corners, low corner then high corner, x first: (m, 2*d
 Pixels are float32 in [0, 1] wherever a plugin meets them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +37,8 @@ __all__ = [
     "Generator",
     "Grid",
     "ImageSpec",
+    "Knowing",
+    "Known",
     "MedaugError",
     "MissingPlugin",
     "Plane",
@@ -52,12 +54,14 @@ __all__ = [
     "as_extracted",
     "box_map",
     "image_seed",
+    "knowledge",
     "setting",
 ]
 
 API_VERSION = 1
 
 ConditionKind = Literal["none", "boxes", "mask", "label"]
+Known = Literal["boxes", "labels", "mask", "class"]  # of an image that is drawn; labels: which lesions, not where
 Plane = Literal["axial", "coronal", "sagittal"]
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (m, 2*d), scores (m,), labels (m,)
 
@@ -88,6 +92,7 @@ class ImageSpec:
     label_names: tuple[str, ...]
     class_names: tuple[str, ...] = field(default=(), compare=False)  # of whole images; a detector need not know them
     mask_names: tuple[str, ...] = field(default=(), compare=False)  # of the values 1, 2, ... of masks
+    masks: bool = field(default=False, compare=False)  # whether the store holds masks
 
     @property
     def dims(self) -> int:
@@ -102,6 +107,7 @@ class Condition:
     boxes: np.ndarray  # (m, 2*d) float32
     labels: np.ndarray  # (m,) int64, indices into ImageSpec.label_names
     mask: np.ndarray | None = None  # (*s) uint8, 0 outside the lesion
+    image_class: int = -1  # index into ImageSpec.class_names, -1 where none is asked for
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class Drawn:
     boxes: np.ndarray  # (m, 2*d) float32, every lesion in it
     labels: np.ndarray  # (m,) int64
     mask: np.ndarray | None = None  # (*s) uint8
+    image_class: int = -1
 
 
 class Examples(Protocol):
@@ -132,7 +139,7 @@ class Examples(Protocol):
         ...
 
     def condition(self, index: int) -> Condition:
-        """Return the boxes, labels and mask of one image as a condition."""
+        """Return the boxes, labels, mask and class of one image as a condition."""
         ...
 
 
@@ -206,6 +213,18 @@ class Generator(Protocol):
         """Yield one image (c, *s) float32 in [0, 1] a condition; each depends on its own seed alone.
 
         Where an image shows other lesions besides those asked for, yield a `Drawn` that names them all.
+        """
+        ...
+
+
+@runtime_checkable
+class Knowing(Protocol):
+    """A generator that knows something else of its images than its `capabilities.condition` tells."""
+
+    def knows(self, spec: ImageSpec) -> Collection[Known]:
+        """Return what it knows of an image that it draws, fitted with these settings on a store of this form.
+
+        A plain image is then taken to show the boxes, mask or class that it was asked for; `Drawn` says otherwise.
         """
         ...
 
@@ -341,11 +360,23 @@ def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
     return field(default=default, metadata={"help": help, **metadata})
 
 
-def as_drawn(image: np.ndarray | Drawn, condition: Condition) -> Drawn:
-    """Return what a generator yielded with the boxes that are in it: those asked for, where it names none."""
+def knowledge(generator: Generator, spec: ImageSpec) -> frozenset[Known]:
+    """Return what a generator knows of an image that it draws, fitted or not, on a store of this form."""
+    if isinstance(generator, Knowing):
+        return frozenset(generator.knows(spec))
+    told: dict[str, tuple[Known, ...]] = {"boxes": ("boxes",), "mask": ("boxes", "mask"), "label": ("labels",)}
+    return frozenset(told.get(generator.capabilities.condition, ()))
+
+
+def as_drawn(image: np.ndarray | Drawn, condition: Condition, known: Collection[Known] = ("boxes",)) -> Drawn:
+    """Return what a generator yielded with what is `known` to be in it: what was asked for, where it names nothing."""
+    asked_class = condition.image_class if "class" in known else -1
     if isinstance(image, Drawn):
-        return image
-    return Drawn(np.asarray(image), condition.boxes, condition.labels, condition.mask)
+        return image if image.image_class >= 0 else replace(image, image_class=asked_class)
+    mask = condition.mask if "mask" in known else None
+    if "boxes" in known:
+        return Drawn(np.asarray(image), condition.boxes, condition.labels, mask, asked_class)
+    return Drawn(np.asarray(image), condition.boxes[:0], condition.labels[:0], mask, asked_class)
 
 
 def as_extracted(found: np.ndarray | Extracted) -> Extracted:

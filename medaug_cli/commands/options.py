@@ -44,6 +44,19 @@ def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
     return settings
 
 
+def parse_counts(pairs: Sequence[str] | None) -> dict[str, int]:
+    """Turn ["glioma=500"] into {"glioma": 500}."""
+    counts: dict[str, int] = {}
+    for pair in pairs or ():
+        name, equals, number = pair.rpartition("=")
+        if not equals or not name or not number.strip().isdecimal() or int(number) < 1:
+            raise UsageError(f"--class {pair}: expected NAME=N with N above 0, as in --class glioma=500")
+        if name.strip() in counts:
+            raise UsageError(f"--class {name.strip()} is given twice")
+        counts[name.strip()] = int(number)
+    return counts
+
+
 def parse_spacing(text: str | None) -> tuple[float, ...] | None:
     """Turn "0.5,0.5,6" (x, y, z in mm) into (6.0, 0.5, 0.5), in numpy axis order."""
     if text is None:

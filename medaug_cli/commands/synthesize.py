@@ -1,4 +1,4 @@
-"""`medaug synthesize`: draw images for boxes."""
+"""`medaug synthesize`: draw images for boxes, or like those of a store."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +9,25 @@ from medaug_cli.commands import console, options
 
 
 def synthesize(
-    n: Annotated[int, typer.Option("--n", help="How many images.", min=1)],
+    n: Annotated[int | None, typer.Option("--n", help="How many images.", min=1)] = None,
     boxes: Annotated[
         Path | None, typer.Option(help="boxes.json to draw conditions from; default: beside the training store.")
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="REAL.H5", help="A store in place of boxes: like its training images, with all it knows."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class", metavar="NAME=N", help="With --like: so many images of a class, or normal ones; repeat for more."
+        ),
+    ] = None,
     gan: Annotated[Path, typer.Option(help="Folder of the generator.")] = Path("gan"),
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("synthetic.h5"),
-    jitter: Annotated[float, typer.Option(help="Flip, and shift and zoom each box by up to this share.")] = 0.1,
+    jitter: Annotated[
+        float, typer.Option(help="Flip, and shift and zoom each box, or move a mask, by up to this share.")
+    ] = 0.1,
     num_parts: Annotated[int, typer.Option(help="Share the work among so many processes.", min=1)] = 1,
     part_id: Annotated[int, typer.Option(help="Which share this process draws, from 0.", min=0)] = 0,
     batch: Annotated[
@@ -23,21 +35,32 @@ def synthesize(
     ] = 32,
     seed: options.Seed = 0,
     device: options.Device = "auto",
+    dry_run: options.DryRun = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw synthetic images for given or slightly changed boxes.
+    """Draw synthetic images for given or slightly changed boxes, masks and classes.
 
     Example: medaug synthesize --n 4000 --boxes boxes.json
     """
-    from medaug_cli.synthesis import SynthesisOptions, synthesize
+    from medaug_cli.errors import UsageError
+    from medaug_cli.synthesis import SynthesisOptions, rehearse
+    from medaug_cli.synthesis import synthesize as draw
 
-    with console.bar("synthesize", -(-n // num_parts)) as bar:
+    asked = options.parse_counts(classes)
+    if n is None and not asked:
+        raise UsageError("say how many images to draw by --n, or by --class NAME=N with --like")
+    with console.bar("synthesize", -(-(n or sum(asked.values())) // num_parts)) as bar:
         choices = SynthesisOptions(
-            n, gan, out, boxes, jitter, seed, device, batch, num_parts, part_id, resume, overwrite, bar.by, console.say
+            n=n, gan=gan, out=out, boxes=boxes, like=like, classes=asked, jitter=jitter, seed=seed, device=device,
+            batch=batch, num_parts=num_parts, part_id=part_id, resume=resume, overwrite=overwrite,
+            report=bar.by, announce=console.say,
         )  # fmt: skip
-        store = synthesize(choices)
+        if dry_run:
+            console.answer(rehearse(choices), as_json, f"{out}: nothing is drawn yet")
+            return
+        store = draw(choices)
     if store is None:
         console.answer(
             {"store": None, "part": part_id, "of": num_parts},

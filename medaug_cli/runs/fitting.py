@@ -12,7 +12,7 @@ import numpy as np
 from medaug_cli import __version__, registry
 from medaug_cli.devices import resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, MedaugError, UsageError
-from medaug_cli.plugin import Capabilities, as_drawn, image_seed
+from medaug_cli.plugin import Capabilities, as_drawn, image_seed, knowledge
 from medaug_cli.processes import ALONE, Group
 from medaug_cli.runs.folder import RunFolder, run_claimed
 from medaug_cli.runs.loading import save_plugin
@@ -55,7 +55,7 @@ def train_generator(
     """Fit a generator on the real training images of a store and publish its folder."""
     store = open_store(store_path)
     plugin = registry.build("generator", name, options.settings)
-    data = generator_examples(store)
+    data = generator_examples(store, knowledge(plugin, store.spec))
     check_capable(name, plugin.capabilities, store)
     if kimg is None and minutes is None:
         kimg = plugin.capabilities.default_budget or DEFAULT_KIMG
@@ -203,7 +203,7 @@ def metadata_of(
         "distribution_version": origin.version, "settings": asdict(plugin),
         "form": Form(channels=spec.channels, spatial=list(spec.spatial), label_names=list(spec.label_names),
                      bits=16 if store.images.dtype == np.uint16 else 8,
-                     class_names=list(spec.class_names), mask_names=list(spec.mask_names)),
+                     class_names=list(spec.class_names), mask_names=list(spec.mask_names), masks=spec.masks),
         "seed": options.seed, "precision": precision, "training_store": store.hash, "training_images": images,
         "training_patients": sorted(map(digest_patient, patients)),
     }  # fmt: skip

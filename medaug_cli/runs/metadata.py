@@ -17,6 +17,7 @@ class Form(Strict):
     bits: Literal[8, 16] = 8
     class_names: list[str] = []
     mask_names: list[str] = []
+    masks: bool = False
 
     def spec(self) -> ImageSpec:
         return ImageSpec(
@@ -25,6 +26,7 @@ class Form(Strict):
             tuple(self.label_names),
             class_names=tuple(self.class_names),
             mask_names=tuple(self.mask_names),
+            masks=self.masks,
         )
 
 

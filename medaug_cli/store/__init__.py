@@ -2,6 +2,7 @@
 
 from medaug_cli.store.examples import (
     StoreExamples,
+    conditions_in,
     detector_examples,
     digest_patient,
     generator_examples,
@@ -20,6 +21,7 @@ __all__ = [
     "StoreInfo",
     "StoreWriter",
     "already_made",
+    "conditions_in",
     "detector_examples",
     "digest_patient",
     "generator_examples",

@@ -1,12 +1,13 @@
 """What a plugin is fitted on, and the guards that keep a proof honest."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from medaug_cli.boxes import digest_patient
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.plugin import Condition
+from medaug_cli.plugin import Condition, Known
 from medaug_cli.store.reading import Store, is_real
 
 
@@ -45,9 +46,9 @@ class StoreExamples:
         return np.stack([self.parts[part][0].read([i])[0] for part, i in (self.where[int(k)] for k in indices)])
 
     def condition(self, index: int) -> Condition:
-        """Return the boxes, labels and mask of one image."""
+        """Return the boxes, labels, mask and class of one image."""
         part, i = self.where[index]
-        return self.parts[part][0].condition(i)
+        return replace(self.parts[part][0].condition(i), image_class=int(self.classes[index]))
 
 
 def _classes_as(names: Sequence[str], store: Store) -> np.ndarray:
@@ -57,15 +58,31 @@ def _classes_as(names: Sequence[str], store: Store) -> np.ndarray:
     return np.array([*own, -1], np.int64)[store.classes]
 
 
-def generator_examples(store: Store) -> StoreExamples:
-    """Return the real training images; raise BadInput where there are none, or synthetic ones among them."""
+def conditions_in(store: Store, known: Collection[Known] = ("boxes",)) -> np.ndarray:
+    """Return the real training images that a generator with such knowledge learns from, or draws images like.
+
+    They are annotated ones. Where it is told no lesion, or there is none to be told, images of a class will do.
+    """
+    train = is_real(store) & (store.splits == "train")
+    lesions = any(len(store.boxes[i]) for i in np.flatnonzero(train & store.annotated))
+    told = lesions and not {"boxes", "labels"}.isdisjoint(known)
+    return np.flatnonzero(train & (store.annotated if told else store.annotated | (store.classes >= 0)))
+
+
+def generator_examples(store: Store, known: Collection[Known] = ("boxes",)) -> StoreExamples:
+    """Return the real training images for a generator that knows such things of what it draws.
+
+    Raises BadInput where there are none, or synthetic ones among them, and where there is nothing to tell it.
+    """
     if not is_real(store).all():
         name = store.ids[int(np.argmin(is_real(store)))]
         raise BadInput(f"{store.path} holds synthetic images ({name}): a generator is fitted on real images alone")
-    train = store.indices("train")
+    train = conditions_in(store, known)
     if not len(train):
         raise BadInput(f"{store.path} has no annotated image in the training split")
-    if not any(len(store.boxes[i]) for i in train):
+    of_class = "class" in known and (store.classes[train] >= 0).any()
+    lesions = any(len(store.boxes[i]) for i in train)
+    if not lesions and not of_class and not {"boxes", "labels"}.isdisjoint(known):
         raise BadInput(f"{store.path} has no box in its training split: there is nothing to condition on")
     return StoreExamples([(store, train)], [1.0])
 

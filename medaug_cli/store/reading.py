@@ -34,6 +34,7 @@ class Store:
             tuple(info.label_names),
             class_names=tuple(info.class_names),
             mask_names=tuple(info.mask_names),
+            masks=masks is not None,
         )
         self.ids, self.patients = columns.id, columns.patient
         self.splits, self.sources = np.array(columns.split), np.array(columns.source)
@@ -111,9 +112,9 @@ class Store:
         return raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
 
     def condition(self, index: int) -> Condition:
-        """Return the boxes, labels and mask of one image."""
+        """Return the boxes, labels, mask and class of one image."""
         mask = None if self.masks is None else np.asarray(self.masks[index])
-        return Condition(self.spec.spatial, self.boxes[index], self.labels[index], mask)
+        return Condition(self.spec.spatial, self.boxes[index], self.labels[index], mask, int(self.classes[index]))
 
     def record(self, index: int) -> Record:
         """Return one image with all that is known of it, on its way into another store."""

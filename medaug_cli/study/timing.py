@@ -6,6 +6,7 @@ from typing import Any
 
 from medaug_cli import registry
 from medaug_cli.devices import resolve_device
+from medaug_cli.plugin import knowledge
 from medaug_cli.store import Store, StoreExamples, detector_examples, generator_examples
 from medaug_cli.testing.trial import TrialRun
 
@@ -26,7 +27,8 @@ def estimate(
         if able.learns:
             plugin = registry.build("generator", name, generator_settings.get(name, {}))
             images = 1000 * (kimg or able.default_budget or 200)
-            seconds += generators.count(name) * images * _pace(plugin, generator_examples(store), IMAGES, device)
+            data = generator_examples(store, knowledge(plugin, store.spec))
+            seconds += generators.count(name) * images * _pace(plugin, data, IMAGES, device)
     return seconds / 60
 
 

@@ -6,14 +6,13 @@ from conftest import make_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medaug_cli import synthesis
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.conditions import Template, choose, condition_of
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import ImageSpec, box_map, image_seed
 from medaug_cli.runs import RunOptions, train_detector, train_generator
 from medaug_cli.store import open_store
-from medaug_cli.synthesis import SynthesisOptions, synthesize
+from medaug_cli.synthesis import SynthesisOptions, drawing, synthesize
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 
@@ -40,7 +39,7 @@ def test_the_short_form_needs_nothing_else(gan, real):
 
 def test_parts_batches_and_longer_runs_give_the_same_images(gan, monkeypatch):
     whole = run(gan, "whole.h5")
-    monkeypatch.setattr(synthesis, "BLOCK", 7)
+    monkeypatch.setattr(drawing, "BLOCK", 7)
     for part in (2, 0, 1):
         joined = run(gan, "joined.h5", num_parts=3, part_id=part, batch=5)
     assert joined.hash == whole.hash

@@ -14,6 +14,7 @@ from medaug_cli.plugin import (
     Condition,
     Examples,
     ImageSpec,
+    Known,
     MedaugError,
     Run,
     UsageError,
@@ -38,6 +39,12 @@ class BoxGAN(Settings):
     def __post_init__(self) -> None:
         self._average: Generator | None = None
 
+    def knows(self, spec: ImageSpec) -> frozenset[Known]:
+        """Return what it knows of its images: boxes, and as it is told them the mask and the class."""
+        told: set[Known] = {"boxes"}
+        told |= {"mask"} if self.form == "mask" and spec.masks else set()
+        return frozenset(told | ({"class"} if self.classes and spec.class_names else set()))
+
     def architecture(self, spec: ImageSpec) -> Architecture:
         """Return the sizes of the networks for images of this form; raise UsageError where there are none."""
         if len(spec.spatial) != 2 or min(spec.spatial) < 16 or any(side & (side - 1) for side in spec.spatial):
@@ -60,7 +67,8 @@ class BoxGAN(Settings):
         if len(data) == 0:
             raise BadInput("there is no training image to fit boxgan on")
         check_shares(self.batch, run)
-        return Training(self.architecture(data.spec), RealImages(data, run.device, self.form), run)
+        size = self.architecture(data.spec)
+        return Training(size, RealImages(data, run.device, self.form, size.classes), run)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator."""
@@ -90,7 +98,10 @@ class BoxGAN(Settings):
             if tuple(condition.spatial) != size.spatial:
                 raise UsageError(f"this boxgan draws images of {size.spatial}, not {condition.spatial}")
         drawn = [draw_noise(size, torch.Generator().manual_seed(seed)) for seed in seeds]
-        maps = torch.stack([draw_condition(condition, size.labels, self.form) for condition in conditions])
+        by_value = self.form == "mask" and bool(size.spec.mask_names)
+        maps = torch.stack(
+            [draw_condition(each, size.labels, self.form, size.classes, by_value) for each in conditions]
+        )
         latents, noise = (torch.cat(part).to(device) for part in zip(*drawn, strict=True))
         with torch.autocast(device.type, enabled=False):
             images = network(latents, noise, maps.to(device))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medaug_cli.plugin import Condition, Examples, box_map
+from medaug_cli.plugin import Condition, Examples, ImageSpec, box_map
 from medaug_plugins.layers import ellipses
 
 Form = Literal["boxes", "soft", "mask"]
@@ -30,6 +30,11 @@ def halo(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
     return drawn
 
 
+def lesion_maps(spec: ImageSpec, form: Form) -> int:
+    """Return how many maps lesions are told by: one a label, of masks that mark several things one for each."""
+    return max(1, len(spec.mask_names if form == "mask" and spec.mask_names else spec.label_names))
+
+
 def shape(condition: Condition, boxes: np.ndarray, form: Form) -> np.ndarray:
     """Draw boxes (m, 4) as they are, as soft spots, or as the mask in them (as ellipses where there is none)."""
     if form == "boxes":
@@ -41,25 +46,37 @@ def shape(condition: Condition, boxes: np.ndarray, form: Form) -> np.ndarray:
     return (np.asarray(condition.mask) > 0) * np.ceil(box_map(boxes, condition.spatial))
 
 
-def draw_condition(condition: Condition, labels: int, form: Form = "boxes") -> Tensor:
-    """Return a map of the boxes of every label and the halo of all boxes, (labels + 1, *s) in [0, 1]."""
+def draw_condition(
+    condition: Condition, labels: int, form: Form = "boxes", classes: int = 0, by_value: bool = False
+) -> Tensor:
+    """Return maps of the lesions, a plane of ones for the image's class, and the halo of all boxes, in [0, 1].
+
+    They are (labels + classes + 1, *s); the maps are of the boxes of every label, or `by_value` of a mask's values.
+    """
     boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
     which = np.asarray(condition.labels)
-    maps = [shape(condition, boxes[which == label], form) for label in range(labels)]
-    return torch.from_numpy(np.stack([*maps, halo(boxes, condition.spatial)]).astype(np.float32))
+    if by_value and condition.mask is not None:
+        maps = [np.asarray(condition.mask) == value for value in range(1, labels + 1)]
+    else:
+        maps = [shape(condition, boxes[which == label], form) for label in range(labels)]
+    planes = np.zeros((classes, *condition.spatial), np.float32)
+    if 0 <= condition.image_class < classes:
+        planes[condition.image_class] = 1
+    return torch.from_numpy(np.stack([*maps, *planes, halo(boxes, condition.spatial)]).astype(np.float32))
 
 
 class RealImages:
     """Give batches of images and conditions; a small set is read only once."""
 
-    def __init__(self, examples: Examples, device: str, form: Form = "boxes") -> None:
-        self.examples, self.form = examples, form
+    def __init__(self, examples: Examples, device: str, form: Form = "boxes", classes: int = 0) -> None:
+        self.examples, self.form, self.classes = examples, form, classes
         self.device = torch.device(device)
-        self.labels = max(1, len(examples.spec.label_names))
+        self.labels = lesion_maps(examples.spec, form)
+        self.by_value = form == "mask" and bool(examples.spec.mask_names)
         self.images: Tensor | None = None
         self.maps: Tensor | None = None
         pixels = int(np.prod(examples.spec.spatial))
-        if len(examples) * (examples.spec.channels + self.labels + 1) * pixels <= KEPT_NUMBERS:
+        if len(examples) * (examples.spec.channels + self.labels + classes + 1) * pixels <= KEPT_NUMBERS:
             chunks = [np.arange(at, min(at + CHUNK, len(examples))) for at in range(0, len(examples), CHUNK)]
             self.images = torch.cat([self._read_images(chunk) for chunk in chunks])
             self.maps = torch.cat([self._read_maps(chunk) for chunk in chunks])
@@ -70,7 +87,7 @@ class RealImages:
         return images.to(self.device) * 2 - 1
 
     def conditions(self, indices: np.ndarray) -> Tensor:
-        """Return conditions (b, labels + 1, *s) in [0, 1]."""
+        """Return conditions (b, labels + classes + 1, *s) in [0, 1]."""
         maps = self._read_maps(indices) if self.maps is None else self.maps[indices]
         return maps.to(self.device)
 
@@ -79,5 +96,8 @@ class RealImages:
 
     def _read_maps(self, indices: np.ndarray) -> Tensor:
         return torch.stack(
-            [draw_condition(self.examples.condition(int(index)), self.labels, self.form) for index in indices]
+            [
+                draw_condition(self.examples.condition(int(index)), self.labels, self.form, self.classes, self.by_value)
+                for index in indices
+            ]
         )

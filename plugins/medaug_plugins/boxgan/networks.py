@@ -1,6 +1,6 @@
 """The networks of BoxGAN: a direct generator of latent and boxes, a discriminator that also finds boxes.
 
-Legend: b images, c image channels, k condition channels (one a label, then the halo), f feature maps,
+Legend: b images, c image channels, k condition channels (one a label, one a class, then the halo), f feature maps,
 z latent numbers, e numbers of an embedding, s pixels of a side. Images lie in [-1, 1], conditions in [0, 1].
 Level 0 is the 4x4 one, level i has the size start * 2**i.
 """
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medaug_cli.plugin import ImageSpec, Run
+from medaug_plugins.boxgan.dataset import lesion_maps
 from medaug_plugins.boxgan.settings import Settings
 from medaug_plugins.layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
 
@@ -37,7 +38,11 @@ class Architecture:
 
     @property
     def labels(self) -> int:
-        return max(1, len(self.spec.label_names))
+        return lesion_maps(self.spec, self.settings.form)
+
+    @property
+    def classes(self) -> int:
+        return len(self.spec.class_names) if self.settings.classes else 0
 
     @property
     def levels(self) -> int:
@@ -50,8 +55,8 @@ class Architecture:
 
     @property
     def conditions(self) -> int:
-        """Return the channels of a condition: a box map for each label and the halo of all boxes."""
-        return self.labels + 1
+        """Return the channels of a condition: a map for each label, a plane for each class, the halo of all boxes."""
+        return self.labels + self.classes + 1
 
     def maps(self, level: int) -> int:
         """Return the number of feature maps of a level (Karras et al. 2018, A.1)."""
@@ -250,7 +255,7 @@ class Discriminator(nn.Module):
 
     def lesion(self, seen: Seen, condition: Tensor) -> Tensor:
         """Score what is seen in and around boxes (b, k, *s) alone, (b,) (Ouyang et al. 2018, PS-GAN, 3.2)."""
-        boxes = pyramid(condition[:, :-1].amax(1, keepdim=True), self.size.levels)
+        boxes = pyramid(condition[:, : self.size.labels].amax(1, keepdim=True), self.size.levels)
         with torch.autocast(condition.device.type, enabled=False):
             pooled = [
                 torch.einsum("brhw,behw->bre", regions(boxes[level]), crop).flatten(1)

@@ -18,6 +18,7 @@ class Settings:
         "boxes", "tell the networks boxes, soft spots, or masks (ellipses where there are none)",
         choices=("boxes", "soft", "mask"),
     )  # fmt: skip
+    classes: bool = setting(True, "tell the networks the class of an image, where the store names classes")
     latent: int = setting(64, "numbers in a latent vector", minimum=1)
     base: int = setting(1024, "feature maps at a size s are base / s * 2", minimum=1)
     max_maps: int = setting(128, "most feature maps of a level", minimum=1)

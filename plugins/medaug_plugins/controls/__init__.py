@@ -4,14 +4,25 @@ Their folder holds those images: share it only where you may share the scans.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from medaug_cli.plugin import BadInput, Capabilities, Condition, Drawn, Examples, ImageSpec, MedaugError, Run, setting
-from medaug_plugins.controls.lesions import pasted, procedural
-from medaug_plugins.hosts import Bank, aligned, lesion_free
+from medaug_cli.plugin import (
+    BadInput,
+    Capabilities,
+    Condition,
+    Drawn,
+    Examples,
+    ImageSpec,
+    Known,
+    MedaugError,
+    Run,
+    setting,
+)
+from medaug_plugins.controls.lesions import carried_values, pasted, procedural
+from medaug_plugins.hosts import Asked, Bank, aligned, filled, lesion_free, on_host, toned, without_lesion
 
 __all__ = ["CopyPaste", "Duplicate", "Procedural"]
 
@@ -24,10 +35,16 @@ class _FromReal:
     """What the controls share: keeping the training images."""
 
     _bank: Bank | None = None
+    _needs_lesions: ClassVar[bool] = True
+
+    def knows(self, spec: ImageSpec) -> frozenset[Known]:
+        """Return what it knows of its images: all that the real ones tell."""
+        named: set[Known] = {"class"} if spec.class_names else set()
+        return frozenset({"boxes"} | named | ({"mask"} if spec.masks else set()))
 
     def fit(self, data: Examples, run: Run) -> None:
-        """Keep the training images that have a box."""
-        self._bank = Bank.read(data)
+        """Keep the training images."""
+        self._bank = Bank.read(data, self._needs_lesions)
         if run.state is None:  # a run that was stopped after this has both
             run.log(len(self._bank), images=float(len(self._bank)))
             run.checkpoint(len(self._bank), lambda: {"done": len(data)}, force=True)
@@ -49,32 +66,42 @@ class _FromReal:
             boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 4)
             labels = np.asarray(condition.labels, np.int64)
             rng = np.random.default_rng(seed)
-            if len(boxes):
-                drawn = self._draw(bank, boxes, labels, rng)
-                yield Drawn(np.clip(drawn.image, 0, 1).astype(np.float32), drawn.boxes, drawn.labels)
-            else:
-                yield np.clip(lesion_free(bank, rng), 0, 1).astype(np.float32)
+            if not len(boxes):
+                yield without_lesion(condition, self._normal(bank, condition.image_class, rng), bank)
+                continue
+            if not len(bank):
+                raise BadInput("boxes are asked for, and no training image had a lesion")
+            drawn = self._draw(bank, Asked(boxes, labels, condition.image_class), rng)
+            yield replace(drawn, image=np.clip(drawn.image, 0, 1).astype(np.float32))
 
     def _kept(self) -> Bank:
         if self._bank is None:
             raise MedaugError("this generator is neither fitted nor loaded")
         return self._bank
 
-    def _draw(self, bank: Bank, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Drawn:
+    def _normal(self, bank: Bank, image_class: int, rng: np.random.Generator) -> np.ndarray:
+        return lesion_free(bank, rng, image_class)
+
+    def _draw(self, bank: Bank, asked: Asked, rng: np.random.Generator) -> Drawn:
         raise NotImplementedError
 
 
 class _PutIn(_FromReal):
     """Put a lesion into each asked box of a real image that keeps its own lesions."""
 
-    def _draw(self, bank: Bank, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Drawn:
-        host = bank.host(boxes, labels, rng)
-        image = bank.image(host)
-        for box, label in zip(boxes, labels, strict=True):
-            image = self._put(bank, image, box, int(label), rng)
-        return Drawn(image, np.concatenate([boxes, bank.boxes[host]]), np.concatenate([labels, bank.labels[host]]))
+    def _draw(self, bank: Bank, asked: Asked, rng: np.random.Generator) -> Drawn:
+        host = bank.host(asked.boxes, asked.labels, rng, asked.image_class)
+        image, mask = bank.image(host), None if bank.masks is None else bank.masks[host].copy()
+        for box, label in zip(asked.boxes, asked.labels, strict=True):
+            image, outline = self._put(bank, image, box, int(label), asked.image_class, rng)
+            if mask is not None:
+                mask = np.where(outline > 0, outline, mask)
+        return on_host(asked, image, mask, bank, host)
 
-    def _put(self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
+    def _put(
+        self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, image_class: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image with a lesion in a box, and the mask (h, w) uint8 of that lesion."""
         raise NotImplementedError
 
 
@@ -83,19 +110,31 @@ class Duplicate(_FromReal):
     """Repeat real training images, moved so that their lesions lie in the asked boxes, with other tones."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
+    _needs_lesions: ClassVar[bool] = False
     contrast: float = setting(0.1, "largest change of contrast", minimum=0, maximum=1)
     brightness: float = setting(0.03, "largest change of brightness, of the full range", minimum=0, maximum=1)
 
-    def _draw(self, bank: Bank, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Drawn:
+    def _normal(self, bank: Bank, image_class: int, rng: np.random.Generator) -> np.ndarray:
+        return lesion_free(bank, rng, image_class, self.contrast, self.brightness)
+
+    def _draw(self, bank: Bank, asked: Asked, rng: np.random.Generator) -> Drawn:
+        boxes, labels = asked.boxes, asked.labels
         mirror = np.array([boxes[:, 2], boxes[:, 1], boxes[:, 0], boxes[:, 3]]).T
         mirror[:, [0, 2]] = bank.images.shape[3] - mirror[:, [0, 2]]
-        straight, turned = bank.nearest(boxes, labels, 1)[0], bank.nearest(mirror, labels, 1)[0]
+        straight = bank.nearest(boxes, labels, 1, asked.image_class)[0]
+        turned = bank.nearest(mirror, labels, 1, asked.image_class)[0]
         if bank.difference(straight, boxes, labels) <= bank.difference(turned, mirror, labels):
-            image = aligned(bank.image(straight), bank.boxes[straight], boxes)
+            image, mask = self._moved(bank, straight, boxes)
         else:
-            image = aligned(bank.image(turned), bank.boxes[turned], mirror)[..., ::-1]
-        factor, offset = 1 + self.contrast * rng.uniform(-1, 1), self.brightness * rng.uniform(-1, 1)
-        return Drawn((image - image.mean()) * factor + image.mean() + offset, boxes, labels)
+            image, mask = (part if part is None else part[..., ::-1] for part in self._moved(bank, turned, mirror))
+        image = toned(image, rng, self.contrast, self.brightness)
+        return Drawn(image, boxes, labels, mask, asked.image_class)
+
+    def _moved(self, bank: Bank, index: int, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        image, own = aligned(bank.image(index), bank.boxes[index], boxes), bank.boxes[index]
+        if bank.masks is None:
+            return image, None
+        return image, aligned(bank.masks[index][None], own, boxes, values=True)[0].astype(np.uint8)
 
 
 @dataclass
@@ -105,15 +144,22 @@ class CopyPaste(_PutIn):
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     flip: bool = setting(True, "mirror half of the pasted lesions")
 
-    def _put(self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
-        donor, which = bank.donor(box, label, rng)
-        lesion, mask, lesion_box = bank.image(donor), bank.mask(donor, which), bank.boxes[donor][which]
+    def _put(
+        self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, image_class: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        donor, which = bank.donor(box, label, rng, image_class)
+        lesion, values, lesion_box = bank.image(donor), bank.values(donor, which), bank.boxes[donor][which]
         if self.flip and rng.random() < 0.5:
             width = lesion.shape[-1]
             lesion = np.ascontiguousarray(lesion[..., ::-1])
-            mask = None if mask is None else np.ascontiguousarray(mask[..., ::-1])
+            values = None if values is None else np.ascontiguousarray(values[..., ::-1])
             lesion_box = np.array([width - lesion_box[2], lesion_box[1], width - lesion_box[0], lesion_box[3]])
-        return pasted(image, box, lesion, lesion_box, mask)
+        mask = None if values is None else (values > 0).astype(np.float32)
+        outline = filled(box, image.shape[-2:], bank.value_of(label))
+        if values is not None:
+            own = carried_values(values, lesion_box, box)
+            outline = own if own.any() else outline
+        return pasted(image, box, lesion, lesion_box, mask), outline
 
 
 @dataclass
@@ -124,5 +170,8 @@ class Procedural(_PutIn):
     contrast: float = setting(0.15, "most that a lesion is lighter or darker, of the full range", minimum=0, maximum=1)
     sharp: float = setting(2.0, "steepness of a lesion's edge", minimum=0.5)
 
-    def _put(self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
-        return procedural(image, box, rng, self.contrast, self.sharp)
+    def _put(
+        self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, image_class: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        drawn, share = procedural(image, box, rng, self.contrast, self.sharp)
+        return drawn, ((share > 0.5) * bank.value_of(label)).astype(np.uint8)

@@ -22,9 +22,7 @@ def pasted(
     With the lesion's mask (h, w) its own outline is blended in, else the whole box.
     """
     height, width = host.shape[-2:]
-    y, x = np.arange(height, dtype=np.float32) + 0.5, np.arange(width, dtype=np.float32) + 0.5
-    scale = (donor_box[2:] - donor_box[:2]) / np.maximum(box[2:] - box[:2], 1e-3)
-    source_x, source_y = donor_box[0] + (x - box[0]) * scale[0], donor_box[1] + (y - box[1]) * scale[1]
+    source_x, source_y = _sources(donor_box, box, height, width)
     h, w = donor.shape[-2:]
     grid = np.stack(np.meshgrid(source_x * 2 / w - 1, source_y * 2 / h - 1), -1).astype(np.float32)
     lesion = _carried(donor, grid)
@@ -38,6 +36,22 @@ def pasted(
     return (host * (1 - share) + matched * share).astype(np.float32)
 
 
+def carried_values(values: np.ndarray, donor_box: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the mask (h, w) uint8 of a lesion in `donor_box` with its values, as it lies when it is put into `box`."""
+    height, width = values.shape
+    x, y = (np.floor(at).astype(int) for at in _sources(donor_box, box, height, width))
+    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
+    own = values[np.clip(y, 0, height - 1)[:, None], np.clip(x, 0, width - 1)]
+    return np.where(inside, own, 0).astype(np.uint8)
+
+
+def _sources(donor_box: np.ndarray, box: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which x and y of the donor each column and row of the host is taken from."""
+    y, x = np.arange(height, dtype=np.float32) + 0.5, np.arange(width, dtype=np.float32) + 0.5
+    scale = (donor_box[2:] - donor_box[:2]) / np.maximum(box[2:] - box[:2], 1e-3)
+    return donor_box[0] + (x - box[0]) * scale[0], donor_box[1] + (y - box[1]) * scale[1]
+
+
 def _carried(image: np.ndarray, grid: np.ndarray) -> np.ndarray:
     pixels, places = torch.from_numpy(image)[None], torch.from_numpy(grid)[None]
     return F.grid_sample(pixels, places, padding_mode="border", align_corners=False)[0].numpy()
@@ -45,8 +59,10 @@ def _carried(image: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 def procedural(
     host: np.ndarray, box: np.ndarray, rng: np.random.Generator, contrast: float, sharp: float
-) -> np.ndarray:
-    """Return `host` with a textured, blurred ellipsoid in a box (Hu et al. 2023, SynTumor, reduced to two dimensions).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `host` with a textured, blurred ellipsoid in a box, and how much of it shows where (h, w).
+
+    It is that of Hu et al. 2023, SynTumor, reduced to two dimensions.
 
     The ellipsoid fills the box, is lighter or darker than its surroundings by up to `contrast`, has a rim in half of
     the cases, and an edge that is `sharp` times as steep as a straight fade.
@@ -65,7 +81,7 @@ def procedural(
     level = sign * rng.uniform(0.4, 1.0) * contrast
     rim = np.exp(-(((radius - 0.8) / 0.15) ** 2)) * (rng.random() < 0.5) * contrast * 0.6
     lesion = mean + level + rim + texture * (0.3 * spread + 0.02)
-    return (host * (1 - share) + lesion * share).astype(np.float32)
+    return (host * (1 - share) + lesion * share).astype(np.float32), share
 
 
 def _texture(rng: np.random.Generator, height: int, width: int, half: float) -> np.ndarray:

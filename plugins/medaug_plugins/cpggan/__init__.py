@@ -15,12 +15,13 @@ from medaug_cli.plugin import (
     Drawn,
     Examples,
     ImageSpec,
+    Known,
     MedaugError,
     Run,
     UsageError,
     setting,
 )  # fmt: skip
-from medaug_plugins.cpggan.conditions import channels, draw_map
+from medaug_plugins.cpggan.conditions import Form, channels, draw_map, resolved
 from medaug_plugins.cpggan.dataset import RealImages
 from medaug_plugins.cpggan.networks import Architecture, Generator, double
 from medaug_plugins.cpggan.schedule import Schedule, read_batches
@@ -48,13 +49,22 @@ class CPGGAN(Settings):
         read_batches(self.batches)
         self._average: Generator | None = None
         self._lod = 0.0
+        self._form: Form = self.condition
+
+    def knows(self, spec: ImageSpec) -> frozenset[Known]:
+        """Return what it knows of its images: where lesions are, their outlines, the class, or their labels alone."""
+        told: dict[Form, frozenset[Known]] = {
+            "none": frozenset(), "class": frozenset({"class"}), "label": frozenset({"labels"}),
+            "mask": frozenset({"boxes", "mask"} if spec.masks else {"boxes"}),
+        }  # fmt: skip
+        return told.get(resolved(self.condition, spec), frozenset({"boxes"}))
 
     def architecture(self, spec: ImageSpec) -> Architecture:
         """Return the sizes of the networks for images of this form; raise UsageError where there are none."""
         if min(spec.spatial) < 4 or any(side & (side - 1) for side in spec.spatial):
             size = "×".join(map(str, spec.spatial))
             raise UsageError(f"cpggan needs sides that are powers of two, 4 or more, not {size}; see preprocess --size")
-        condition_channels = channels(self.condition, spec)
+        condition_channels = channels(resolved(self.condition, spec), spec)
         return Architecture(
             spec.channels,
             spec.spatial,
@@ -92,8 +102,8 @@ class CPGGAN(Settings):
     def _begin(self, data: Examples, run: Run) -> Training:
         if len(data) == 0:
             raise BadInput("there is no training image to fit cpggan on")
-        size = self.architecture(data.spec)
-        return Training(size, self, RealImages(data, size.levels, run.device, self.condition), run)
+        size, self._form = self.architecture(data.spec), resolved(self.condition, data.spec)
+        return Training(size, self, RealImages(data, size.levels, run.device, self._form), run)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator and the level of detail that it has reached."""
@@ -111,7 +121,7 @@ class CPGGAN(Settings):
         network = Generator(size).requires_grad_(False)
         load_weights(network, {name: value for name, value in state.items() if name != "lod"}, KIND)
         place(network, device, size.dims)
-        self._average, self._lod = network, lod
+        self._average, self._lod, self._form = network, lod, resolved(self.condition, spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
         """Yield one image (c, *s) in [0, 1] a condition, in float32 whatever the run trained in.
@@ -135,7 +145,7 @@ class CPGGAN(Settings):
         noise = [draw_noise(self.noise, 1, size.latent, torch.Generator().manual_seed(s)) for s in seeds]
         condition_maps = None
         if size.conditions:
-            maps = [draw_map(each, self.condition, size.conditions, int(lod)) for each in conditions]
+            maps = [draw_map(each, self._form, size.conditions, int(lod)) for each in conditions]
             condition_maps = torch.stack(maps).to(device)
         with torch.autocast(device.type, enabled=False):
             images = network(torch.cat(noise).to(device), condition_maps, size.levels - int(lod), lod % 1)
@@ -158,7 +168,12 @@ class PGGAN(CPGGAN):
 
 @dataclass
 class ClassPGGAN(CPGGAN):
-    """Grow a generator from 4x4 to the full size for labels: a plane of ones for each that the image shows."""
+    """Grow a generator from 4x4 to the full size for classes: a plane of ones for that of the image.
+
+    Where the store names no classes, or with condition=label, it is one for each label that the image's lesions have.
+    """
 
     capabilities: ClassVar[Capabilities] = replace(CPGGAN.capabilities, condition="label")
-    condition: Literal["label"] = setting("label", "condition: the labels of the lesions", choices=("label",))
+    condition: Literal["class", "label"] = setting(
+        "class", "condition: the class of the image, or the labels of its lesions", choices=("class", "label")
+    )

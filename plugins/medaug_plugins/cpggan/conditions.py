@@ -13,12 +13,21 @@ from medaug_cli.plugin import Condition, ImageSpec, box_map
 from medaug_plugins.cpggan.networks import shrink
 from medaug_plugins.layers import ellipses, soft_boxes
 
-Form = Literal["boxes", "soft-boxes", "mask", "label", "none"]
+Form = Literal["boxes", "soft-boxes", "mask", "class", "label", "none"]
+
+
+def resolved(form: Form, spec: ImageSpec) -> Form:
+    """Return the form of the map for a store: where it names no classes, the labels of lesions stand for them."""
+    return "label" if form == "class" and not spec.class_names else form
 
 
 def channels(form: Form, spec: ImageSpec) -> int:
     """Return the channels of a condition map."""
-    return {"none": 0, "label": max(1, len(spec.label_names))}.get(form, 1)
+    several = {
+        "none": 0, "label": max(1, len(spec.label_names)), "class": len(spec.class_names),
+        "mask": max(1, len(spec.mask_names)),
+    }  # fmt: skip
+    return several.get(form, 1)
 
 
 def draw_map(condition: Condition, form: Form, count: int, times: int = 0) -> Tensor:
@@ -31,8 +40,22 @@ def _drawn(condition: Condition, form: Form, count: int) -> np.ndarray:
         planes = np.zeros((count, *condition.spatial), np.float32)
         planes[np.unique(condition.labels)] = 1
         return planes
+    if form == "class":
+        planes = np.zeros((count, *condition.spatial), np.float32)
+        if condition.image_class >= 0:
+            planes[condition.image_class] = 1
+        return planes
     if form == "mask":
-        own = condition.mask
-        return (ellipses(condition.boxes, condition.spatial) if own is None else (own > 0).astype(np.float32))[None]
+        return _masks(condition, count)
     draw = soft_boxes if form == "soft-boxes" else box_map
     return draw(condition.boxes, condition.spatial)[None]
+
+
+def _masks(condition: Condition, count: int) -> np.ndarray:
+    """Return the mask of each label (k, *s), or an ellipse in each box of that label where boxes alone are given."""
+    own = condition.mask
+    if own is not None:
+        parts = [own > 0] if count == 1 else [own == value for value in range(1, count + 1)]
+        return np.stack(parts).astype(np.float32)
+    labels = np.zeros(len(condition.boxes)) if count == 1 else np.asarray(condition.labels)
+    return np.stack([ellipses(condition.boxes[labels == value], condition.spatial) for value in range(count)])

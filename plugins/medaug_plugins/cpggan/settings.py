@@ -38,7 +38,7 @@ class Settings:
     noise: Literal["normal", "uniform"] = setting(
         "normal", "distribution of the latent numbers", choices=("normal", "uniform")
     )
-    condition: Literal["boxes", "soft-boxes", "mask", "label", "none"] = setting(
+    condition: Literal["boxes", "soft-boxes", "mask", "class", "label", "none"] = setting(
         "boxes",
         "condition: boxes, boxes with soft edges, or the lesion's mask (an ellipse where boxes alone are asked for)",
         choices=("boxes", "soft-boxes", "mask"),

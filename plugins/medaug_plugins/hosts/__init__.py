@@ -3,8 +3,23 @@
 A generator that keeps a `Bank` keeps training images: share its folder only where you may share the scans.
 """
 
+from medaug_plugins.hosts.asking import Asked, filled, on_host, without_lesion
 from medaug_plugins.hosts.bank import Bank, aligned
 from medaug_plugins.hosts.fading import MARGIN, faded, surroundings, window
-from medaug_plugins.hosts.healing import healed, lesion_free
+from medaug_plugins.hosts.healing import healed, lesion_free, toned
 
-__all__ = ["MARGIN", "Bank", "aligned", "faded", "healed", "lesion_free", "surroundings", "window"]
+__all__ = [
+    "MARGIN",
+    "Asked",
+    "Bank",
+    "aligned",
+    "faded",
+    "filled",
+    "healed",
+    "lesion_free",
+    "on_host",
+    "surroundings",
+    "toned",
+    "window",
+    "without_lesion",
+]

@@ -19,12 +19,14 @@ from medaug_plugins.hosts.fading import DARK, window
 
 CHUNK = 64
 FIELDS = ("images", "boxes", "labels", "counts", "patients")
+OPTIONAL = ("masks", "classes", "normals", "normal_classes")
 INSIDE = 0.9  # of an asked box that must lie in the head
 COVERED = 0.02  # of an asked box that a lesion of the host may cover
 ALIKE = 0.3  # of the images that a lesion fits into, those most like the one that it is asked after
 FEWEST_HOSTS = 5
 RESIZED = 1.4  # most that a lesion's sides are stretched or shrunk, while there are enough of them
 FEWEST_DONORS = 10
+MOST_NORMALS = 64  # images without a lesion that are kept, or as many as there are with one
 
 
 @dataclass
@@ -36,31 +38,44 @@ class Bank:
     labels: list[np.ndarray]
     patients: np.ndarray  # (n,) int64, equal for images of one patient
     masks: np.ndarray | None = None  # (n, h, w) uint8
+    classes: np.ndarray | None = None  # (n,) int64, where the store names classes
+    normals: np.ndarray | None = None  # (k, c, h, w), images without a box
+    normal_classes: np.ndarray | None = None  # (k,) int64
 
     @classmethod
-    def read(cls, data: Examples) -> "Bank":
-        """Read every image that has a box."""
+    def read(cls, data: Examples, lesions: bool = True) -> "Bank":
+        """Read every image that has a box, and some that have none; all, where `lesions` are not needed."""
         chosen = [i for i in range(len(data)) if len(data.boxes[i])]
-        if not chosen:
+        if not chosen and lesions:
             raise BadInput("no training image has a box: there is no lesion to draw from")
-        parts = [data.read(np.array(chosen[at : at + CHUNK])) for at in range(0, len(chosen), CHUNK)]
-        images = np.concatenate(parts)
-        whole = np.rint(images * 255)
-        if np.abs(whole / 255 - images).max() < 1e-6:
-            images = whole.astype(np.uint8)
+        normal = [i for i in range(len(data)) if not len(data.boxes[i])]
+        if lesions and len(normal) > (most := max(MOST_NORMALS, len(chosen))):
+            normal = [normal[k] for k in np.linspace(0, len(normal) - 1, most).round().astype(int)]
         boxes = [np.asarray(data.boxes[i], np.float32) for i in chosen]
         patients = np.unique([data.patients[i] for i in chosen], return_inverse=True)[1].astype(np.int64)
         masks = [data.condition(i).mask for i in chosen]
-        kept = None if any(mask is None for mask in masks) else np.stack([np.asarray(m, np.uint8) for m in masks])
-        return cls(images, boxes, [np.asarray(data.labels[i], np.int64) for i in chosen], patients, kept)
+        unknown = not masks or any(mask is None for mask in masks)
+        named = bool(data.spec.class_names)
+        return cls(
+            images=_read(data, chosen),
+            boxes=boxes,
+            labels=[np.asarray(data.labels[i], np.int64) for i in chosen],
+            patients=patients,
+            masks=None if unknown else np.stack([np.asarray(mask, np.uint8) for mask in masks]),
+            classes=np.asarray(data.classes, np.int64)[chosen] if named else None,
+            normals=_read(data, normal) if normal else None,
+            normal_classes=np.asarray(data.classes, np.int64)[normal] if named and normal else None,
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the images, their boxes and their masks as arrays."""
+        """Return the images, their boxes and what else is known of them as arrays."""
+        nothing = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
+        boxes, labels = (self.boxes, self.labels) if len(self) else nothing
         state = {
-            "images": self.images, "boxes": np.concatenate(self.boxes), "labels": np.concatenate(self.labels),
-            "counts": np.array([len(boxes) for boxes in self.boxes], np.int64), "patients": self.patients,
+            "images": self.images, "boxes": np.concatenate(boxes), "labels": np.concatenate(labels),
+            "counts": np.array([len(each) for each in self.boxes], np.int64), "patients": self.patients,
         }  # fmt: skip
-        return state if self.masks is None else state | {"masks": self.masks}
+        return state | {name: own for name in OPTIONAL if (own := getattr(self, name)) is not None}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], spec: ImageSpec) -> "Bank":
@@ -75,16 +90,52 @@ class Bank:
         if not len(counts) == len(images) == len(patients) or not counts.sum() == len(boxes) == len(labels):
             raise BadInput("these weights hold boxes that do not fit their images")
         stops = np.cumsum(counts)[:-1]
-        masks = np.asarray(state["masks"]) if "masks" in state else None
-        return cls(images, np.split(boxes, stops), np.split(labels, stops), patients, masks)
+        parts = (np.split(boxes, stops), np.split(labels, stops)) if len(images) else ([], [])
+        known = {name: np.asarray(state[name]) for name in OPTIONAL if name in state}
+        return cls(images, *parts, patients, **known)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def image(self, index: int) -> np.ndarray:
         """Return an image (c, h, w) float32."""
-        image = self.images[index]
-        return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image.astype(np.float32)
+        return _as_float(self.images[index])
+
+    def normal(self, image_class: int, rng: np.random.Generator) -> np.ndarray | None:
+        """Return an image (c, h, w) float32 without a lesion, of a class where one is asked for; None without any."""
+        if self.normals is None:
+            return None
+        chosen = np.arange(len(self.normals))
+        if image_class >= 0 and self.normal_classes is not None:
+            chosen = np.flatnonzero(self.normal_classes == image_class)
+        return _as_float(self.normals[chosen[rng.integers(len(chosen))]]) if len(chosen) else None
+
+    def of_class(self, image_class: int) -> np.ndarray:
+        """Return which images (n,) bool are of a class; all where none is asked for, or classes are not known."""
+        if image_class < 0 or self.classes is None:
+            return np.ones(len(self), bool)
+        alike = self.classes == image_class
+        if not alike.any():
+            raise BadInput("no training image with a lesion is of the class that is asked for")
+        return alike
+
+    def values(self, index: int, which: int) -> np.ndarray | None:
+        """Return the mask (h, w) uint8 of one lesion of an image with its values; None where nothing is marked."""
+        shape = self.mask(index, which)
+        return None if shape is None or self.masks is None else np.where(shape > 0, self.masks[index], 0)
+
+    def value_of(self, label: int) -> int:
+        """Return the value that masks have in boxes of a label, in most pixels."""
+        return self._values.get(label, 1)
+
+    @cached_property
+    def _values(self) -> dict[int, int]:
+        counts: dict[int, np.ndarray] = {}
+        for i, labels in enumerate(self.labels):
+            for which, label in enumerate(labels):
+                if (marked := self.values(i, which)) is not None:
+                    counts[int(label)] = counts.get(int(label), 0) + np.bincount(marked[marked > 0], minlength=256)
+        return {label: int(count.argmax()) for label, count in counts.items()}
 
     def mask(self, index: int, which: int) -> np.ndarray | None:
         """Return the mask (h, w) float32 of one lesion of an image: what of the image's mask lies in its box."""
@@ -95,9 +146,10 @@ class Bank:
         own[rows, columns] = self.masks[index][rows, columns] > 0
         return own if own.any() else None
 
-    def nearest(self, boxes: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
+    def nearest(self, boxes: np.ndarray, labels: np.ndarray, count: int, image_class: int = -1) -> list[int]:
         """Return the images whose boxes are most like the asked ones: as many, of these labels, in these places."""
-        return sorted(range(len(self)), key=lambda i: self.difference(i, boxes, labels))[:count]
+        alike = np.flatnonzero(self.of_class(image_class)).tolist()
+        return sorted(alike, key=lambda i: self.difference(i, boxes, labels))[:count]
 
     def difference(self, index: int, boxes: np.ndarray, labels: np.ndarray) -> tuple[int, float]:
         """Return how unlike the asked boxes those of an image are: labels first, then pixels between corners."""
@@ -106,34 +158,36 @@ class Bank:
         corners = sum(float(np.abs(own - box).sum(1).min()) for box in boxes)
         return (0 if alike else 1 + abs(len(own) - len(boxes)), corners)
 
-    def lesions(self, label: int) -> list[tuple[int, int]]:
-        """Return (image, box) of every lesion of a label, of any label where none has it."""
-        every = [(i, k) for i, labels in enumerate(self.labels) for k in range(len(labels))]
+    def lesions(self, label: int, image_class: int = -1) -> list[tuple[int, int]]:
+        """Return (image, box) of every lesion of a label, of any label where none has it, in images of a class."""
+        alike = self.of_class(image_class)
+        every = [(i, k) for i, labels in enumerate(self.labels) if alike[i] for k in range(len(labels))]
         return [(i, k) for i, k in every if self.labels[i][k] == label] or every
 
-    def host(self, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> int:
-        """Return an image into which lesions in these boxes may be put, beside its own.
+    def host(self, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator, image_class: int = -1) -> int:
+        """Return an image, of a class where one is asked for, into which lesions in these boxes may be put.
 
-        The boxes lie in its head and on none of its lesions; it is of another patient than the image whose boxes are
-        most like the asked ones, and among the share that looks most like that image. Where no image is so, the one
-        that comes nearest is taken.
+        It keeps its own lesions. The boxes lie in its head and on none of its lesions; it is of another patient than
+        the image whose boxes are most like the asked ones, and among the share that looks most like that image. Where
+        no image is so, the one that comes nearest is taken.
         """
-        like = self.nearest(boxes, labels, 1)[0]
+        like = self.nearest(boxes, labels, 1, image_class)[0]
         inside = np.min([self._inside(box) for box in boxes], 0)
         covered = np.max([self._covered(box) for box in boxes], 0)
-        fit = (inside >= INSIDE) & (covered <= COVERED)
+        alike = self.of_class(image_class)
+        fit = (inside >= INSIDE) & (covered <= COVERED) & alike
         others = fit & (self.patients != self.patients[like])
         chosen = np.flatnonzero(others if others.any() else fit)
         if not len(chosen):
-            return int(np.argmax(np.minimum(inside, INSIDE) - covered))
+            return int(np.argmax(np.where(alike, np.minimum(inside, INSIDE) - covered, -np.inf)))
         resemblance = self._looks[chosen] @ self._looks[like]
         count = max(FEWEST_HOSTS, round(ALIKE * len(chosen)))
         chosen = chosen[np.argsort(-resemblance, kind="stable")[:count]]
         return int(chosen[rng.integers(len(chosen))])
 
-    def donor(self, box: np.ndarray, label: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Return (image, box) of a lesion of a label whose sides are like those of an asked box."""
-        lesions = self.lesions(label)
+    def donor(self, box: np.ndarray, label: int, rng: np.random.Generator, image_class: int = -1) -> tuple[int, int]:
+        """Return (image, box) of a lesion of a label, in an image of a class, whose sides are like an asked box's."""
+        lesions = self.lesions(label, image_class)
         sides = np.array([self.boxes[i][k][2:] - self.boxes[i][k][:2] for i, k in lesions])
         difference = np.abs(np.log(np.maximum(sides, 1e-3) / np.maximum(box[2:] - box[:2], 1e-3))).max(1)
         count = max(int((difference <= np.log(RESIZED)).sum()), min(FEWEST_DONORS, len(lesions)))
@@ -170,11 +224,25 @@ class Bank:
         return coarse / np.maximum(np.linalg.norm(coarse, axis=1, keepdims=True), 1e-6)
 
 
-def aligned(image: np.ndarray, own: np.ndarray, asked: np.ndarray) -> np.ndarray:
+def _read(data: Examples, chosen: list[int]) -> np.ndarray:
+    """Return some images (n, c, h, w), as uint8 where that is exact."""
+    if not chosen:
+        return np.zeros((0, data.spec.channels, *data.spec.spatial), np.uint8)
+    images = np.concatenate([data.read(np.array(chosen[at : at + CHUNK])) for at in range(0, len(chosen), CHUNK)])
+    whole = np.rint(images * 255)
+    return whole.astype(np.uint8) if np.abs(whole / 255 - images).max() < 1e-6 else images
+
+
+def _as_float(image: np.ndarray) -> np.ndarray:
+    return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image.astype(np.float32)
+
+
+def aligned(image: np.ndarray, own: np.ndarray, asked: np.ndarray, values: bool = False) -> np.ndarray:
     """Move an image (c, h, w) so that its boxes (m, 4) come to lie on asked ones (k, 4), each axis on its own.
 
     The axes are shifted and zoomed by least squares over the corners of each asked box and its nearest own one: exact
-    for one box. What comes in from outside prolongs the border.
+    for one box. What comes in from outside prolongs the border. With `values` it is a mask, whose values stay and
+    which is 0 beyond its border.
     """
     if not len(own) or not len(asked):
         return image
@@ -194,5 +262,6 @@ def aligned(image: np.ndarray, own: np.ndarray, asked: np.ndarray) -> np.ndarray
         return image
     move = torch.tensor([[[zoom_x, 0, shift_x], [0, zoom_y, shift_y]]], dtype=torch.float32)
     grid = F.affine_grid(move, [1, 1, height, width], align_corners=False)
-    moved = F.grid_sample(torch.from_numpy(image)[None], grid, padding_mode="border", align_corners=False)
-    return moved[0].numpy()
+    mode, padding = ("nearest", "zeros") if values else ("bilinear", "border")
+    pixels = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
+    return F.grid_sample(pixels, grid, mode=mode, padding_mode=padding, align_corners=False)[0].numpy()

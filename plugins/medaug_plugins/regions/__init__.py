@@ -87,7 +87,7 @@ class Regions:
         self._bank: Bank | None = None
         self._gan = BoxGAN(
             latent=self.latent, base=self.base, max_maps=self.max_maps, batch=self.batch, lr=self.lr, gamma=self.gamma,
-            variety=self.variety, mismatch=0.0, jitter=0.0, shift=0.05,
+            variety=self.variety, mismatch=0.0, jitter=0.0, shift=0.05, classes=False,
         )  # fmt: skip
 
     def fit(self, data: Examples, run: Run) -> None:

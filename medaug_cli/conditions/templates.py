@@ -1,4 +1,4 @@
-"""Conditions for synthesis: training boxes, used as they are or slightly changed (Han et al. 2019, 2.2)."""
+"""Conditions for synthesis: what training images show, as it is or slightly changed (Han et al. 2019, 2.2)."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -8,22 +8,24 @@ from pathlib import Path
 import numpy as np
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, digest_patient, scaled
+from medaug_cli.conditions.moving import LEAST_SHARE, mirrored, moved
 from medaug_cli.errors import BadInput
 from medaug_cli.plugin import Condition, ImageSpec
 
-LEAST_SHARE = 0.3  # of a box's area that must stay inside the frame
 LEAST_SIDE = 1.0  # pixel
 SHAPE = 1.02  # how much more one side of an image may be scaled than another
 
 
 @dataclass(frozen=True)
 class Template:
-    """The boxes of one image, in the generator's pixels."""
+    """What one image shows, in the generator's pixels."""
 
     id: str
     boxes: np.ndarray  # (m, 2*d) float32
     labels: np.ndarray  # (m,) int64
     spacing: tuple[float, ...] | None = None  # mm between the generator's pixels in numpy axis order
+    mask: np.ndarray | None = None  # (*s) uint8
+    image_class: int = -1  # index into the generator's classes
 
 
 def templates(path: Path, file: BoxesFile, spec: ImageSpec, training_patients: Collection[str] = ()) -> list[Template]:
@@ -33,7 +35,6 @@ def templates(path: Path, file: BoxesFile, spec: ImageSpec, training_patients: C
     for a label that the generator does not know, an image of another shape, and one that is held out: of the
     validation or test split, or, where no split is named, of a patient whom the generator was not fitted on.
     """
-    number = {name: i for i, name in enumerate(spec.label_names)}
     found = []
     for image in file.images:
         boxes, names = image.arrays()
@@ -44,21 +45,25 @@ def templates(path: Path, file: BoxesFile, spec: ImageSpec, training_patients: C
             raise BadInput(
                 f"{path}: image {image.id} is {len(image.spatial)}D, the generator draws {spec.dims}D images"
             )
-        _refuse_stretched(path, image, spec)
-        if len(number) == 1:  # one kind of lesion: names need not agree
-            names = [spec.label_names[0]] * len(names)
-        unknown = set(names) - set(number)
-        if unknown:
-            known = ", ".join(number)
-            raise BadInput(
-                f"{path}: image {image.id} has the label {sorted(unknown)[0]!r}; the generator knows {known}"
-            )
-        labels = np.array([number[name] for name in names], np.int64)
-        spacing = None if image.spacing is None else _resized(image.spacing[::-1], image.spatial, spec.spatial)
+        refuse_stretched(path, image.id, image.spatial, spec)
+        labels = label_numbers(path, image.id, names, spec)
+        spacing = None if image.spacing is None else resized(image.spacing[::-1], image.spatial, spec.spatial)
         found.append(Template(image.id, scaled(boxes, image.spatial, spec.spatial), labels, spacing))
     if not found:
         raise BadInput(f"{path} has no box at all: there is nothing to ask the generator for")
     return found
+
+
+def label_numbers(path: Path, image: str, names: Sequence[str], spec: ImageSpec) -> np.ndarray:
+    """Return the labels (m,) of an image's boxes by number; raise BadInput for one that the generator does not know."""
+    number = {name: i for i, name in enumerate(spec.label_names)}
+    if len(number) == 1:  # one kind of lesion: names need not agree
+        return np.zeros(len(names), np.int64)
+    unknown = set(names) - set(number)
+    if unknown:
+        known = ", ".join(number) or "none"
+        raise BadInput(f"{path}: image {image} has the label {sorted(unknown)[0]!r}; the generator knows {known}")
+    return np.array([number[name] for name in names], np.int64)
 
 
 def _refuse_held_out(path: Path, image: ImageBoxes, training_patients: Collection[str]) -> None:
@@ -76,12 +81,13 @@ def _refuse_held_out(path: Path, image: ImageBoxes, training_patients: Collectio
         )
 
 
-def _refuse_stretched(path: Path, image: ImageBoxes, spec: ImageSpec) -> None:
-    factors = [new / old for new, old in zip(spec.spatial, image.spatial, strict=True)]
+def refuse_stretched(path: Path, image: str, spatial: Sequence[int], spec: ImageSpec) -> None:
+    """Raise BadInput for an image of another shape than the generator draws."""
+    factors = [new / old for new, old in zip(spec.spatial, spatial, strict=True)]
     if max(factors) > SHAPE * min(factors):
-        drawn, own = ("x".join(map(str, spatial[::-1])) for spatial in (spec.spatial, image.spatial))
+        drawn, own = ("x".join(map(str, each[::-1])) for each in (spec.spatial, spatial))
         raise BadInput(
-            f"{path}: image {image.id} is {own} pixels, the generator draws {drawn}: the boxes would be stretched; "
+            f"{path}: image {image} is {own} pixels, the generator draws {drawn}: the boxes would be stretched; "
             "use the boxes.json that preprocess wrote beside the generator's store"
         )
 
@@ -91,7 +97,7 @@ def specks(choices: Sequence[Template], spec: ImageSpec) -> int:
     return sum(int(((t.boxes[:, spec.dims :] - t.boxes[:, : spec.dims]).min(1) < LEAST_SIDE).sum()) for t in choices)
 
 
-def _resized(spacing: Sequence[float], old: tuple[int, ...], new: tuple[int, ...]) -> tuple[float, ...]:
+def resized(spacing: Sequence[float], old: tuple[int, ...], new: tuple[int, ...]) -> tuple[float, ...]:
     """Return the mm between pixels (d,) of an image that is resized."""
     return tuple(step * a / b for step, a, b in zip(spacing, old, new, strict=True))
 
@@ -108,29 +114,39 @@ def _order(count: int, seed: int, turn: int) -> tuple[int, ...]:
 
 
 def condition_of(template: Template, spec: ImageSpec, jitter: float, seed: int, index: int) -> Condition:
-    """Return the condition of image `index`: flipped half the time, each box shifted by up to `jitter`
-    of its side and zoomed by up to `jitter`; with `jitter` 0 the template as it is."""
-    boxes = template.boxes
-    if not jitter:
-        return Condition(spec.spatial, boxes, template.labels)
+    """Return the condition of image `index`: with `jitter` 0 the template as it is, else flipped half the time.
+
+    Each box is shifted by up to `jitter` of its side and zoomed by up to `jitter`; where there is a mask it is moved
+    as a whole, and its boxes with it.
+    """
+    boxes, labels, mask = template.boxes, template.labels, template.mask
     rng = np.random.default_rng([seed, index, 2])
-    moved = _changed(boxes, spec.spatial, jitter, rng)
-    size = np.array(spec.spatial[::-1], np.float32)
+    if jitter and mask is not None and mask.any():
+        mask, boxes = moved(mask, boxes, jitter, rng)
+    elif jitter and len(boxes):
+        boxes, labels = _changed(boxes, labels, spec.spatial, jitter, rng)
+    return Condition(spec.spatial, boxes, labels, mask, template.image_class)
+
+
+def _changed(
+    boxes: np.ndarray, labels: np.ndarray, spatial: tuple[int, ...], jitter: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes and labels that are left of changed boxes; all as they were where none is."""
+    there = _shaken(boxes, spatial, jitter, rng)
+    size = np.array(spatial[::-1], np.float32)
     d = len(size)
-    inside = np.clip(moved, 0, np.tile(size, 2))
-    sides, whole = inside[:, d:] - inside[:, :d], moved[:, d:] - moved[:, :d]
+    inside = np.clip(there, 0, np.tile(size, 2))
+    sides, whole = inside[:, d:] - inside[:, :d], there[:, d:] - there[:, :d]
     kept = (sides.min(1) >= LEAST_SIDE) & (sides.prod(1) >= LEAST_SHARE * whole.prod(1))
     if not kept.any():
-        return Condition(spec.spatial, boxes, template.labels)
-    return Condition(spec.spatial, inside[kept].astype(np.float32), template.labels[kept])
+        return boxes, labels
+    return inside[kept].astype(np.float32), labels[kept]
 
 
-def _changed(boxes: np.ndarray, spatial: tuple[int, ...], jitter: float, rng: np.random.Generator) -> np.ndarray:
-    d, width = len(spatial), spatial[-1]
-    low, high = boxes[:, :d].astype(np.float64), boxes[:, d:].astype(np.float64)
-    if rng.random() < 0.5:
-        low[:, 0], high[:, 0] = width - boxes[:, d], width - boxes[:, 0]
-    centre, half = (low + high) / 2, (high - low) / 2
+def _shaken(boxes: np.ndarray, spatial: tuple[int, ...], jitter: float, rng: np.random.Generator) -> np.ndarray:
+    d = len(spatial)
+    own = (mirrored(boxes, spatial[-1]) if rng.random() < 0.5 else boxes).astype(np.float64)
+    centre, half = (own[:, :d] + own[:, d:]) / 2, (own[:, d:] - own[:, :d]) / 2
     zoom = 1 + rng.uniform(-jitter, jitter, (len(boxes), 1))
     centre = centre + rng.uniform(-jitter, jitter, centre.shape) * 2 * half
     return np.concatenate([centre - half * zoom, centre + half * zoom], 1)

@@ -1,0 +1,304 @@
+"""Draw a synthetic store from a trained generator, block by block."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from medaug_cli import __version__
+from medaug_cli.boxes import digest_patient, read_boxes
+from medaug_cli.conditions import Template, condition_of, specks, templates
+from medaug_cli.devices import resolve_device
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import name_of, parse_json, sha256_file
+from medaug_cli.locks import alone
+from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
+from medaug_cli.runs import GeneratorMetadata, load_generator
+from medaug_cli.store import (
+    GeneratorOrigin,
+    Record,
+    Store,
+    StoreInfo,
+    StoreWriter,
+    already_made,
+    open_store,
+    store_claimed,
+)
+from medaug_cli.synthesis.like import Templates, left_out, like
+
+BLOCK = 128  # images that are finished together
+
+
+@dataclass(frozen=True)
+class SynthesisOptions:
+    """What `medaug synthesize` takes."""
+
+    n: int | None  # None: as many as `classes` ask for
+    gan: Path
+    out: Path
+    boxes: Path | None = None
+    like: Path | None = None  # a store whose training images are the templates, in place of boxes
+    classes: Mapping[str, int] = field(default_factory=dict)  # images of each class, in place of the store's shares
+    jitter: float = 0.1
+    seed: int = 0
+    device: str = "auto"
+    batch: int = 32
+    num_parts: int = 1
+    part_id: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    report: Callable[[int], None] = lambda images: None
+    announce: Callable[[str], None] = lambda sentence: None
+
+
+def default_boxes(gan: Path) -> Path:
+    """Return the boxes.json beside the store that a generator was fitted on."""
+    plan = gan / "plan.json"
+    if not plan.is_file():
+        raise UsageError(f"{gan} does not say which store it was fitted on; name the boxes with --boxes")
+    told = parse_json(plan)
+    for store in _places(gan, Path(told["store"])):
+        boxes = store.with_name("boxes.json")
+        if boxes.is_file() and _is_store(store, told["store_hash"]):
+            return boxes
+    raise UsageError(
+        f"{gan} was fitted on {Path(told['store']).name}, which does not stand with its boxes.json where it did; name "
+        "the boxes with --boxes"
+    )
+
+
+def _places(gan: Path, store: Path) -> list[Path]:
+    """Return where a generator's store may be: where it was as seen from the generator, or beside that.
+
+    Older generators name their store by where it was on the disk: that may be the original of a copied project.
+    """
+    beside = gan.resolve().parent / store.name
+    return [beside] if store.is_absolute() else [Path(os.path.normpath(gan.resolve() / store)), beside]
+
+
+def _is_store(path: Path, digest: str) -> bool:
+    try:
+        return open_store(path).hash == digest
+    except BadInput:
+        return False
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a run of `synthesize` draws from."""
+
+    options: SynthesisOptions
+    n: int
+    generator: Any
+    metadata: GeneratorMetadata
+    known: frozenset[Known]
+    templates: Templates
+    source: Path  # the boxes.json or the store of the templates
+    info: StoreInfo
+
+    @property
+    def spec(self) -> ImageSpec:
+        return self.metadata.form.spec()
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is drawn, as plain values for JSON."""
+        knows = [name for name in get_args(Known) if name in self.known]
+        return {
+            "store": str(self.options.out), "images": self.n, "generator": self.metadata.name, "knows": knows,
+            "templates": len({template.id for template in self.templates.every}), "classes": dict(self.options.classes),
+        }  # fmt: skip
+
+
+def prepare(options: SynthesisOptions) -> Work:
+    """Load the generator and the templates; raise UsageError or BadInput where nothing can be drawn as it is asked."""
+    n = _check(options)
+    generator, metadata = load_generator(options.gan, resolve_device(options.device))
+    spec = metadata.form.spec()
+    known = knowledge(generator, spec)
+    if options.like is not None:
+        store = open_store(options.like)
+        chosen = like(store, n, options.classes, spec, known)
+        ids = {template.id for template in chosen.every}
+        patients = {digest_patient(store.patients[i]) for i in range(len(store)) if store.ids[i] in ids}
+        source, digest = options.like, store.hash
+    else:
+        source = options.boxes or default_boxes(options.gan)
+        boxes = read_boxes(source)
+        chosen = Templates([(n, templates(source, boxes, spec, set(metadata.training_patients)))])
+        patients = {digest_patient(image.patient) for image in boxes.images if image.patient and image.boxes}
+        digest = sha256_file(source)
+    info = _info(options, n, metadata, known, {name_of(source): digest}, patients)
+    return Work(options, n, generator, metadata, known, chosen, source, info)
+
+
+def rehearse(options: SynthesisOptions) -> dict[str, Any]:
+    """Say what `synthesize` would draw, and return it as plain values for JSON; nothing is drawn."""
+    work = prepare(options)
+    _announce(work)
+    return work.summary()
+
+
+def synthesize(options: SynthesisOptions) -> Store | None:
+    """Draw images and publish their store; None while parts that others draw are missing.
+
+    Image i depends on (seed, i), the generator and the boxes, or the store that it is to be like, alone.
+    """
+    work = prepare(options)
+    if options.num_parts > 1:
+        claim = alone(options.out.with_name(f"{options.out.name}.part{options.part_id}"))
+    else:
+        claim = store_claimed(options.out, work.info.command, options.overwrite, [work.source, options.gan])
+    with claim:
+        return _made(work)
+
+
+def _made(work: Work) -> Store | None:
+    options, info = work.options, work.info
+    resume = options.resume or options.num_parts > 1
+    if finished := already_made(options.out, info, resume, options.overwrite):
+        return finished
+    plan = {"command": info.command, **info.settings, "seed": info.seed, "inputs": info.inputs}
+    writer = StoreWriter(options.out, info, plan | {"generator": work.metadata.weights}, options.overwrite, resume)
+    blocks = range(options.part_id, -(-work.n // BLOCK), options.num_parts)
+    _announce(work)
+    for block in blocks:
+        if not writer.has(block):
+            writer.add(block, list(_draw(work, block)))
+        options.report(min(BLOCK, work.n - block * BLOCK))
+    return _publish(writer, -(-work.n // BLOCK))
+
+
+def _announce(work: Work) -> None:
+    """Say what is drawn, and what of the templates cannot be."""
+    options, choices = work.options, work.templates.every
+    size = "x".join(map(str, work.spec.spatial))
+    sentence = f"{work.metadata.name} draws {work.n} images of {size} "
+    if options.like is None:
+        sentence += f"for the boxes of {len(choices)} images in {work.source}"
+    else:
+        asked = ", ".join(f"{count} {name}" for name, count in options.classes.items())
+        sentence += f"like {len({t.id for t in choices})} training images of {work.source}{asked and f': {asked}'}"
+    options.announce(f"{sentence}, jitter {options.jitter:g}")
+    for words in [] if options.like is None else left_out(open_store(options.like), work.known):
+        options.announce(words)
+    if "boxes" in work.known and (small := specks(choices, work.spec)):
+        options.announce(
+            f"{small} of {sum(len(t.boxes) for t in choices)} boxes are narrower than a pixel at the generator's size: "
+            "such a lesion cannot be drawn"
+        )
+
+
+def _check(options: SynthesisOptions) -> int:
+    """Return how many images are asked for; raise UsageError where options do not go together."""
+    if options.like is not None and options.boxes is not None:
+        raise UsageError("--like and --boxes both say what to draw; give one of them")
+    if options.classes and options.like is None:
+        raise UsageError("--class needs --like, a store that tells what its classes look like")
+    n = sum(options.classes.values()) if options.n is None or options.classes else options.n
+    if options.classes and options.n not in (None, n):
+        raise UsageError(f"--n {options.n}: --class asks for {n} images in all; leave --n out")
+    if n < 1 or any(count < 1 for count in options.classes.values()):
+        raise UsageError("--n, or --class NAME=N, must ask for at least one image")
+    if not 0 <= options.jitter < 1:
+        raise UsageError(f"--jitter {options.jitter}: a share from 0 to 1 is wanted")
+    if not 0 <= options.part_id < options.num_parts:
+        raise UsageError(
+            f"--part-id {options.part_id}: with --num-parts {options.num_parts} it is 0 to {options.num_parts - 1}"
+        )
+    if options.num_parts > 1 and options.overwrite:
+        raise UsageError("--overwrite would throw away what the other parts have drawn; remove the old result first")
+    return n
+
+
+def _info(
+    options: SynthesisOptions, n: int, metadata: GeneratorMetadata, known: Collection[Known], inputs: dict[str, str],
+    patients: Collection[str],
+) -> StoreInfo:  # fmt: skip
+    """Describe the store; the patients whose boxes are drawn for count as patients that it was made from."""
+    origin = GeneratorOrigin(
+        name=metadata.name,
+        version=metadata.distribution_version,
+        hash=metadata.weights,
+        training_store=metadata.training_store,
+        training_patients=sorted({*metadata.training_patients, *patients}),
+    )
+    return StoreInfo(
+        tool_version=__version__,
+        command="synthesize",
+        settings={"n": n, "jitter": options.jitter} | ({"classes": dict(options.classes)} if options.classes else {}),
+        seed=options.seed,
+        label_names=metadata.form.label_names,
+        inputs=inputs,
+        generators=[origin],
+        class_names=metadata.form.class_names if "class" in known else [],
+        mask_names=metadata.form.mask_names if "mask" in known else [],
+    )
+
+
+def _draw(work: Work, block: int) -> Iterator[Record]:
+    options, spec, seed = work.options, work.spec, work.options.seed
+    numbers = range(block * BLOCK, min(work.n, (block + 1) * BLOCK))
+    chosen = [work.templates.of(i, seed) for i in numbers]
+    conditions = [condition_of(t, spec, options.jitter, seed, i) for t, i in zip(chosen, numbers, strict=True)]
+    seeds = [image_seed(seed, i) for i in numbers]
+    images = _in_batches(work.generator, work.metadata.name, conditions, seeds, options.batch)
+    drawn = zip(numbers, chosen, conditions, seeds, images, strict=True)
+    for i, template, condition, own_seed, image in drawn:
+        yield _record(i, template, condition, own_seed, image, work)
+
+
+def _in_batches(
+    generator: Any, name: str, conditions: Sequence[Condition], seeds: Sequence[int], batch: int
+) -> Iterator[np.ndarray | Drawn]:
+    """Yield an image a condition; raise BadInput where a generator gives fewer, or more."""
+    for start in range(0, len(seeds), batch):
+        asked = conditions[start : start + batch]
+        drawn = generator.sample(asked, seeds[start : start + batch])
+        if not isinstance(drawn, Iterable):
+            raise BadInput(f"the generator {name} drew no images, but a {type(drawn).__name__}")
+        count = 0
+        for count, image in enumerate(drawn, start=1):
+            if count > len(asked):
+                raise BadInput(f"the generator {name} drew more than {len(asked)} images for {len(asked)} conditions")
+            yield image
+        if count < len(asked):
+            raise BadInput(f"the generator {name} drew {count} images for {len(asked)} conditions")
+
+
+def _record(
+    i: int, template: Template, condition: Condition, seed: int, image: np.ndarray | Drawn, work: Work
+) -> Record:
+    spec, metadata, drawn = work.spec, work.metadata, as_drawn(image, condition, work.known)
+    pixels = drawn.image
+    if pixels.shape != (spec.channels, *spec.spatial) or not np.isfinite(pixels).all():
+        raise BadInput(
+            f"the generator {metadata.name} drew image {i} of shape {pixels.shape} or with values that are no numbers; "
+            f"finite values of shape {(spec.channels, *spec.spatial)} are wanted"
+        )
+    kind = np.uint16 if metadata.form.bits == 16 else np.uint8
+    return Record(
+        id=f"s{i:07d}",
+        image=np.rint(np.clip(pixels, 0, 1) * np.iinfo(kind).max).astype(kind),
+        boxes=drawn.boxes,
+        labels=[spec.label_names[label] for label in drawn.labels],
+        patient=f"synthetic-{metadata.name}",
+        split="train",
+        source=metadata.name,
+        seed=seed,
+        mask=drawn.mask,
+        spacing=template.spacing,
+        image_class=spec.class_names[drawn.image_class] if drawn.image_class >= 0 else None,
+        details={"condition": template.id},
+    )
+
+
+def _publish(writer: StoreWriter, blocks: int) -> Store | None:
+    writer.flush()
+    with alone(writer.path, wait=True):  # one process at a time publishes
+        if not writer.folder.exists():  # another part came last, and has published
+            return open_store(writer.path)
+        writer.refresh()
+        return writer.publish() if all(writer.has(block) for block in range(blocks)) else None

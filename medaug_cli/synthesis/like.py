@@ -1,0 +1,144 @@
+"""Templates from a store: the boxes, masks and classes of its training images, and how many images of each kind."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medaug_cli.boxes import scaled
+from medaug_cli.conditions import Template, choose, label_numbers, refuse_stretched, resized
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.plugin import ImageSpec, Known
+from medaug_cli.store import Store, conditions_in
+
+NORMAL = "normal"  # an image without a box, where no class is called so
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Templates in groups, each with how many images are drawn like them, in this order."""
+
+    groups: Sequence[tuple[int, Sequence[Template]]]
+
+    @property
+    def every(self) -> list[Template]:
+        """Return all templates."""
+        return [template for _, group in self.groups for template in group]
+
+    def of(self, index: int, seed: int) -> Template:
+        """Return the template of image `index`."""
+        for count, group in self.groups[:-1]:
+            if index < count:
+                return choose(group, seed, index)
+            index -= count
+        return choose(self.groups[-1][1], seed, index)
+
+
+def like(store: Store, n: int, classes: Mapping[str, int], spec: ImageSpec, known: Collection[Known]) -> Templates:
+    """Return what to draw `n` images like the real training images of a store, or so many of each of some classes.
+
+    `known` is what the generator knows of its images. Raises BadInput where the store has no such image or shows what
+    the generator does not know, UsageError for classes that are not there.
+    """
+    chosen = conditions_in(store, known)
+    if not len(chosen):
+        raise BadInput(f"{store.path} has no annotated real image in its training split to draw images like")
+    if store.spec.dims != spec.dims:
+        raise BadInput(f"{store.path} holds {store.spec.dims}D images, the generator draws {spec.dims}D images")
+    refuse_stretched(store.path, store.ids[chosen[0]], store.spec.spatial, spec)
+    made = {int(i): _template(store, int(i), spec, known) for i in _asked(store, chosen, classes, known)}
+    if not classes:
+        return Templates([(n, list(made.values()))])
+    return Templates([(count, [made[i] for i in of_kind(store, chosen, name)]) for name, count in classes.items()])
+
+
+def kinds(store: Store) -> list[str]:
+    """Return what images may be asked for by name: classes, or labels of boxes without any, and normal images."""
+    names = list(store.class_names or store.spec.label_names)
+    return names if NORMAL in names else [*names, NORMAL]
+
+
+def of_kind(store: Store, chosen: np.ndarray, name: str) -> list[int]:
+    """Return the images among `chosen` that are of a class or, without classes, have a box of that label."""
+    if name in store.class_names:
+        return [int(i) for i in chosen if store.classes[i] == store.class_names.index(name)]
+    if name in store.spec.label_names and not store.class_names:
+        label = store.spec.label_names.index(name)
+        return [int(i) for i in chosen if (store.labels[i] == label).any()]
+    return [int(i) for i in chosen if store.annotated[i] and not len(store.boxes[i])]
+
+
+def _asked(
+    store: Store, chosen: np.ndarray, classes: Mapping[str, int], known: Collection[Known]
+) -> Sequence[int] | np.ndarray:
+    """Return the images that templates are needed of; refuse classes that are not there or that nobody is told."""
+    names = kinds(store)
+    for name in classes:
+        if name not in names:
+            raise UsageError(f"--class {name}: {store.path} has no such class; choose one of {', '.join(names)}")
+        if name in store.class_names and "class" not in known:
+            raise UsageError(
+                f"--class {name}: this generator is told no class; train one that is, or one for each class "
+                "(train-gan --each-class)"
+            )
+        if not of_kind(store, chosen, name):
+            raise BadInput(f"{store.path} has no training image of the class {name!r} to draw images like")
+    return chosen if not classes else sorted({i for name in classes for i in of_kind(store, chosen, name)})
+
+
+def _template(store: Store, i: int, spec: ImageSpec, known: Collection[Known]) -> Template:
+    own = store.spec
+    names = [own.label_names[label] for label in store.labels[i]]
+    boxes, labels = scaled(store.boxes[i], own.spatial, spec.spatial), np.zeros(0, np.int64)
+    if not {"boxes", "labels"}.isdisjoint(known):
+        labels = label_numbers(store.path, store.ids[i], names, spec)
+    else:
+        boxes = boxes[:0]
+    step = store.spacing[i].tolist()
+    spacing = None if np.isnan(step).any() else resized(step, own.spatial, spec.spatial)
+    mask = _mask(store, i, spec) if "mask" in known and store.masks is not None else None
+    image_class = _class_number(store, i, spec) if "class" in known else -1
+    return Template(store.ids[i], boxes, labels, spacing, mask, image_class)
+
+
+def _class_number(store: Store, i: int, spec: ImageSpec) -> int:
+    if store.classes[i] < 0:
+        return -1
+    name = store.class_names[store.classes[i]]
+    if name not in spec.class_names:
+        choices = ", ".join(spec.class_names) or "none"
+        raise BadInput(f"{store.path}: image {store.ids[i]} has the class {name!r}; the generator knows {choices}")
+    return spec.class_names.index(name)
+
+
+def _mask(store: Store, i: int, spec: ImageSpec) -> np.ndarray:
+    """Return the mask of an image at the generator's size, with the generator's values."""
+    assert store.masks is not None
+    mask = np.asarray(store.masks[i])
+    if spec.spatial != store.spec.spatial:
+        at = [np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
+              for new, old in zip(spec.spatial, mask.shape, strict=True)]  # fmt: skip
+        mask = mask[np.ix_(*at)]
+    names, known = store.info.mask_names, list(spec.mask_names)
+    if names == known:
+        return mask
+    if not known:
+        return (mask > 0).astype(np.uint8)
+    names = names or ["lesion"]
+    values = np.zeros(256, np.uint8)
+    for value in np.unique(mask[mask > 0]):
+        name = names[value - 1] if value <= len(names) else str(value)
+        if name not in known:
+            said = ", ".join(known) or "one label alone"
+            raise BadInput(f"{store.path}: the mask of image {store.ids[i]} marks {name!r}; the generator knows {said}")
+        values[value] = known.index(name) + 1
+    return values[mask]
+
+
+def left_out(store: Store, known: Collection[Known]) -> list[str]:
+    """Say what a store shows of its images that a generator does not know, and that its images go without."""
+    has = {"mask": ("masks", store.masks is not None), "class": ("classes", bool((store.classes >= 0).any()))}
+    lost = [words for name, (words, there) in has.items() if there and name not in known]
+    if not lost:
+        return []
+    return [f"this generator does not know the {' and '.join(lost)} of what it draws: its images go without"]

@@ -1,0 +1,40 @@
+"""What is asked of a generator that puts lesions into slices, and what it answers.
+
+Legend as in `bank`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from medaug_cli.plugin import Condition, Drawn
+from medaug_plugins.hosts.bank import Bank
+from medaug_plugins.hosts.fading import window
+
+
+class Asked(NamedTuple):
+    """The lesions and the class of one image."""
+
+    boxes: np.ndarray  # (m, 4) float32
+    labels: np.ndarray  # (m,) int64
+    image_class: int = -1
+
+
+def on_host(asked: Asked, image: np.ndarray, mask: np.ndarray | None, bank: Bank, host: int) -> Drawn:
+    """Return an image with the asked lesions and those that its host has of its own."""
+    boxes = np.concatenate([asked.boxes, bank.boxes[host]])
+    return Drawn(image, boxes, np.concatenate([asked.labels, bank.labels[host]]), mask, asked.image_class)
+
+
+def without_lesion(condition: Condition, image: np.ndarray, bank: Bank) -> Drawn:
+    """Return an image without a lesion."""
+    mask = None if bank.masks is None else np.zeros(condition.spatial, np.uint8)
+    image = np.clip(image, 0, 1).astype(np.float32)
+    return Drawn(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), mask, condition.image_class)
+
+
+def filled(box: np.ndarray, spatial: tuple[int, ...], value: int) -> np.ndarray:
+    """Return a mask (h, w) uint8 of a whole box: of a lesion whose outline nobody knows."""
+    mask = np.zeros(spatial, np.uint8)
+    mask[window(box, *spatial)] = value
+    return mask
