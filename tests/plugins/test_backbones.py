@@ -40,7 +40,7 @@ def test_a_backbone_is_the_name_of_an_architecture(tmp_path, monkeypatch, name):
     with pytest.raises(UsageError, match="timm has no such backbone"):
         timm_features(name, 1, STRIDES)
     with pytest.raises(UsageError, match="no such network"):
-        TimmEncoder(name, 1, "")
+        TimmEncoder(name, 1, "", 0)
     for detector in (YOLOv3(backbone=name), RetinaNet(backbone=name)):
         with pytest.raises(UsageError, match="no such backbone"):
             detector.load_state_dict({}, ImageSpec(1, (64, 64), ("lesion",)))

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medaug_cli.plugin import BadInput, Capabilities, Examples, ImageSpec, setting
-from medaug_plugins.supervised.encoders import encoder
-from medaug_plugins.supervised.pretrained import source_of
 from medaug_plugins.supervised.whole_images import VARIANTS, WholeImageNetwork, each
 
 __all__ = ["ClassifierNetwork"]
@@ -52,8 +49,7 @@ class ClassifierNetwork(WholeImageNetwork):
         """Return a network for images of this form; raise BadInput where there are fewer than two classes."""
         if len(spec.class_names) < 2:
             raise BadInput(f"expected two classes or more, got {', '.join(spec.class_names) or 'none'}")
-        source = source_of(self.pretrained) if pretrained else ""
-        body = encoder(self.network, spec.dims, spec.channels, self.width, LEVELS, source)
+        body = self.encoder(spec, LEVELS, pretrained)
         return Network(body, body.outputs[-1], len(spec.class_names), self.dropout)
 
     def weights(self, data: Examples) -> np.ndarray:
@@ -71,9 +67,10 @@ class ClassifierNetwork(WholeImageNetwork):
         """Return the cross-entropy of scores (b, k), smoothed so that no class is ever certain."""
         return {"class": F.cross_entropy(scores, truth, label_smoothing=self.label_smoothing)}
 
-    def answer(self, scores: Tensor) -> Tensor:
-        """Return probabilities (b, k) float64."""
-        return torch.softmax(scores.double(), 1)
+    def answer(self, probabilities: Tensor) -> Tensor:
+        """Return probabilities (b, k) float64, whose sum is 1 to the last digits."""
+        exact = probabilities.double()
+        return exact / exact.sum(1, keepdim=True)
 
     def features(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the features (f,) float32 before the class scores of each image (c, *s)."""

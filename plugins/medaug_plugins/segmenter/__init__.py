@@ -11,8 +11,6 @@ from torch import Tensor
 
 from medaug_cli.plugin import BadInput, Capabilities, Examples, ImageSpec, setting
 from medaug_plugins.segmenter.networks import UNet
-from medaug_plugins.supervised.encoders import encoder
-from medaug_plugins.supervised.pretrained import source_of
 from medaug_plugins.supervised.whole_images import VARIANTS, WholeImageNetwork
 
 __all__ = ["SegmenterNetwork"]
@@ -33,8 +31,7 @@ class SegmenterNetwork(WholeImageNetwork):
 
     def build(self, spec: ImageSpec, pretrained: bool = True) -> UNet:
         """Return a network for images of this form."""
-        source = source_of(self.pretrained) if pretrained else ""
-        body = encoder(self.network, spec.dims, spec.channels, self.width, self.levels, source)
+        body = self.encoder(spec, self.levels, pretrained)
         return UNet(spec.dims, body, 1 + max(1, len(spec.mask_names)))
 
     def truth(self, data: Examples, indices: Sequence[int]) -> np.ndarray:
@@ -49,9 +46,9 @@ class SegmenterNetwork(WholeImageNetwork):
         """Return the weight of the Dice loss."""
         return {"dice": self.dice_weight}
 
-    def answer(self, scores: Tensor) -> Tensor:
+    def answer(self, probabilities: Tensor) -> Tensor:
         """Return label maps (b, *s) uint8."""
-        return scores.argmax(1).to(torch.uint8)
+        return probabilities.argmax(1).to(torch.uint8)
 
 
 def label_map(data: Examples, index: int) -> np.ndarray:

@@ -4,6 +4,7 @@ Legend: b images, c channels, *s spatial axes.
 """
 
 from itertools import pairwise
+from typing import Self
 
 import timm
 import torch
@@ -38,17 +39,18 @@ class Residual(nn.Module):
 
 
 class SmallEncoder(nn.Module):
-    """A residual network for CPUs: `width` maps at full size, twice as many each time that the size is halved."""
+    """A residual network for CPUs: `width` maps after a first step of `stem`, twice as many each time that the size is
+    halved."""
 
-    def __init__(self, dims: int, channels: int, width: int, levels: int) -> None:
+    def __init__(self, dims: int, channels: int, width: int, levels: int, stem: int) -> None:
         super().__init__()
         widths = [width << level for level in range(levels)]
-        self.enter = block(dims, channels, width)
+        self.enter = block(dims, channels, width, stem)
         self.stages = nn.ModuleList(
             nn.Sequential(block(dims, a, b, stride=2), Residual(dims, b)) for a, b in pairwise(widths)
         )
         self.outputs = widths
-        self.strides = [1 << level for level in range(levels)]
+        self.strides = [stem << level for level in range(levels)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         seen = [self.enter(x)]
@@ -58,9 +60,13 @@ class SmallEncoder(nn.Module):
 
 
 class TimmEncoder(nn.Module):
-    """The features of any of timm's networks, finest first."""
+    """The features of any of timm's networks, finest first.
 
-    def __init__(self, name: str, channels: int, pretrained: str) -> None:
+    With `frozen` the layers that lead to so many of the finest pretrained features stay as they are: edges and
+    textures serve any image, and what is not trained costs no gradient.
+    """
+
+    def __init__(self, name: str, channels: int, pretrained: str, frozen: int) -> None:
         super().__init__()
         if not is_architecture(name):
             raise UsageError(f"--set network={name}: timm has no such network with features")
@@ -71,19 +77,40 @@ class TimmEncoder(nn.Module):
         load_pretrained(self.body, name, channels, pretrained)
         self.outputs: list[int] = self.body.feature_info.channels()  # type: ignore[operator, union-attr]
         self.strides: list[int] = self.body.feature_info.reduction()  # type: ignore[operator, union-attr]
+        self.frozen = _layers_up_to(self.body, frozen) if pretrained else []
+        for parameter in [each for layer in self.frozen for each in layer.parameters(recurse=False)]:
+            parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all layers but the frozen ones, whose normalisation keeps what it has seen."""
+        super().train(mode)
+        for layer in self.frozen:
+            layer.eval()
+        return self
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self.body(x * 2 - 1))  # from [0, 1] to the range that ImageNet's weights were trained on
 
 
+def _layers_up_to(body: nn.Module, count: int) -> list[nn.Module]:
+    """Return the layers, in the order in which timm's networks name them, that end in the `count`-th features."""
+    if not count:
+        return []
+    names = [str(each).replace(".", "_") for each in body.feature_info.module_name()]  # type: ignore[operator, union-attr]
+    last = names[min(count, len(names)) - 1]
+    layers = [(name.replace(".", "_"), each) for name, each in body.named_modules() if name and each._parameters]
+    own = [place for place, (name, _) in enumerate(layers) if f"{name}_".startswith(f"{last}_")]
+    return [each for _, each in layers[: max(own, default=-1) + 1]]
+
+
 def encoder(
-    name: str, dims: int, channels: int, width: int, levels: int, pretrained: str
+    name: str, dims: int, channels: int, *, width: int, levels: int, stem: int, pretrained: str, frozen: int
 ) -> SmallEncoder | TimmEncoder:
     """Return an encoder; raise UsageError where the settings do not go together."""
     if name == "small":
         if pretrained:
             raise UsageError("--set pretrained is for timm's networks; choose one by --set network=NAME")
-        return SmallEncoder(dims, channels, width, levels)
+        return SmallEncoder(dims, channels, width, levels, stem)
     if dims != 2:
         raise UsageError(f"--set network={name}: timm's networks take 2D images; 3D images need network=small")
-    return TimmEncoder(name, channels, pretrained)
+    return TimmEncoder(name, channels, pretrained, frozen)

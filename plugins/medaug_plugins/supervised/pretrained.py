@@ -78,8 +78,9 @@ def _file(path: Path) -> Mapping[str, Tensor]:
 def _fitted(own: Mapping[str, Tensor], found: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
     """Return the weights that fit by name and shape; those of the first convolution are summed to other channels."""
     fitted = {}
+    there = {name.replace(".", "_"): value for name, value in found.items()}  # timm's features call stages.0 stages_0
     for name, value in own.items():
-        other = found.get(name)
+        other = there.get(name.replace(".", "_"))
         if other is None:
             continue
         if other.ndim == 4 and value.ndim == 4 and other.shape[1] == 3 and value.shape[1] == channels != 3:

