@@ -19,6 +19,7 @@ BEYOND = {  # name -> what medaug checks and no schema can say
 MODELS = {  # name -> module, model, what the file is
     "boxes": ("medaug_cli.boxes", "BoxesFile", "boxes.json: the boxes of a set of images"),
     "store": ("medaug_cli.store.model", "StoreInfo", "the `info` attribute of a store (.h5): what made it"),
+    "folds": ("medaug_cli.store.folds", "Folds", "folds.json: in which fold each patient is tested on"),
     "filter": ("medaug_cli.lesion_filter", "FilterReport", "filter.json: why each synthetic image is kept or dropped"),
     "preprocess": ("medaug_cli.preprocess.report", "PreprocessReport", "preprocess.json: what happened to every slice"),
     "metrics": ("medaug_cli.metrics.report", "Metrics", "metrics.json: what `medaug evaluate` finds"),

@@ -51,6 +51,7 @@ EXAMPLES = {
     "boxes": BOXES,
     "classifier": {**NETWORK, "form": {**PLUGIN["form"], "class_names": ["benign", "malignant"]}},
     "segmenter": NETWORK,
+    "folds": {"version": 1, "folds": 2, "seed": 0, "store": "00ff", "patients": {"100360": 1, "101016": 2}},
     "task-metrics": {
         "version": 1, "task": "classification", "tool_version": "0.1.0", "split": "test", "images": 151, "patients": 27,
         "counts": {"benign": 100, "malignant": 51}, "resamples": 2000, "seed": 0, "data": {"real.h5": "00ff"},
