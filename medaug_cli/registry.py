@@ -21,10 +21,9 @@ GROUPS = {
     "segmenter": "medaug.segmenters", "reader": "medaug.readers", "stripper": "medaug.strippers",
 }  # fmt: skip
 METHODS = {
-    "generator": ("fit", "sample", "state_dict", "load_state_dict"),
-    **dict.fromkeys(("detector", "classifier", "segmenter"), ("fit", "predict", "state_dict", "load_state_dict")),
-    "reader": ("read",), "stripper": ("extract",),
+    "generator": ("fit", "sample", "state_dict", "load_state_dict"), "reader": ("read",), "stripper": ("extract",),
 }  # fmt: skip
+NETWORK_METHODS = ("fit", "predict", "state_dict", "load_state_dict")  # of the networks of every task
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
 
 
@@ -177,7 +176,7 @@ def load(kind: str, name: str) -> type:
         raise MissingPlugin(f"{whose} is no dataclass with capabilities")
     if kind != "reader" and not isinstance(cls.capabilities, Capabilities):
         raise MissingPlugin(f"{whose} has capabilities of the type {type(cls.capabilities).__name__}")
-    missing = [method for method in METHODS[kind] if not callable(getattr(cls, method, None))]
+    missing = [method for method in METHODS.get(kind, NETWORK_METHODS) if not callable(getattr(cls, method, None))]
     if missing:
         raise MissingPlugin(f"{whose} has no method {' and no method '.join(missing)}")
     wanted = getattr(cls, "api_version", API_VERSION)

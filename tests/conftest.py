@@ -18,6 +18,10 @@ settings.load_profile("repeatable")
 TINY = (
     EntryPoint("tiny", "tiny:TinyGenerator", "medaug.generators"),
     EntryPoint("tiny", "tiny:TinyDetector", "medaug.detectors"),
+    EntryPoint("tiny", "tiny:TinyClassifier", "medaug.classifiers"),
+    EntryPoint("tiny", "tiny:TinySegmenter", "medaug.segmenters"),
+    EntryPoint("tiny", "tiny:TinyCounter", "medaug.counters"),
+    EntryPoint("counting", "tiny:Counting", "medaug.tasks"),
 )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from medaug_cli.study import StudyReport
@@ -16,8 +17,15 @@ def study(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            help="A generator, with @RATIO, +filter, +only or +pretrain behind its name; early-stopped; or a variant "
-            "of the detector, as mosaic; repeat. real-only is there."
+            help="A generator, with /each-class, @RATIO, +filter, +only or +pretrain behind its name; early-stopped; a "
+            "variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind any of them changes the network; repeat. "
+            "real-only is there."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="detection, classification, segmentation, or another; default: the one that the store is for."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for everything; finished steps in it are not repeated.")] = Path(
@@ -30,8 +38,14 @@ def study(
     n: Annotated[int | None, typer.Option(help="Synthetic images; default: the ratio times the real ones.")] = None,
     ratio: Annotated[float, typer.Option(help="Synthetic images drawn for one real image.")] = 1.0,
     jitter: Annotated[float, typer.Option(help="How far boxes are changed.", min=0)] = 0.1,
-    detector: Annotated[str, typer.Option(help="Name of a detector plugin.")] = "yolov3",
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps of every detector.", min=1)] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="Name of a plugin of that task (medaug plugins); default: yolov3, or its only one."),
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Name of a detector plugin: --task detection --network NAME in one.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps of every network.", min=1)] = None,
     settings: options.Settings = None,
     kimg: Annotated[float | None, typer.Option(help="Thousand images shown to each generator.")] = None,
     gan_settings: Annotated[
@@ -48,25 +62,51 @@ def study(
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train detectors with and without each generator's images, and say which arm is better than real images alone.
+    """Train networks with and without each generator's images, and say which arm is better than real images alone.
 
     Example: medaug study real.h5 --arm copy-paste --arm boxgan --fraction 0.25 --fraction 1 --out study
     """
-    from medaug_cli.study import StudyOptions, run_study
+    from medaug_cli.study import StudyOptions, run_study, task_of
     from medaug_cli.study.arms import parse_arms
 
+    if detector is not None and (network is not None or task not in (None, "detection")):
+        raise UsageError("--detector is --task detection --network in one; leave it out beside --task and --network")
+    chosen = task_of(store, "detection" if detector is not None else task)
+    name = detector or network or _default(chosen.kind)
     generator_settings: dict[str, dict[str, Any]] = {}
-    for name, value in options.parse_settings(gan_settings).items():
-        generator, _, key = name.partition(".")
-        generator_settings.setdefault(generator, {})[key] = value
-    arms = parse_arms(arm or [], detector)
+    for key, value in options.parse_settings(gan_settings).items():
+        generator, _, setting = key.partition(".")
+        generator_settings.setdefault(generator, {})[setting] = value
+    network_settings = options.parse_settings(settings)
     with console.bar("study", 1.0) as bar:
-        report = run_study(StudyOptions(
-            store, arms, out, tuple(dict.fromkeys(fraction or (1.0,))), seeds, n, ratio, jitter, detector,
-            options.parse_settings(settings), generator_settings, steps, kimg, split, resamples=resamples, seed=seed,
-            device=device, precision=precision, num_parts=num_parts, part_id=part_id, dry_run=dry_run,
-            announce=console.say, report=bar.to,
-        ))  # fmt: skip
+        report = run_study(
+            StudyOptions(
+                store=store,
+                arms=parse_arms(arm or [], name, chosen.kind, network_settings),
+                out=out,
+                task=chosen,
+                network=name,
+                network_settings=network_settings,
+                fractions=tuple(dict.fromkeys(fraction or (1.0,))),
+                seeds=seeds,
+                n=n,
+                ratio=ratio,
+                jitter=jitter,
+                generator_settings=generator_settings,
+                steps=steps,
+                kimg=kimg,
+                split=split,
+                resamples=resamples,
+                seed=seed,
+                device=device,
+                precision=precision,
+                num_parts=num_parts,
+                part_id=part_id,
+                dry_run=dry_run,
+                announce=console.say,
+                report=bar.to,
+            )
+        )
     if report is None:
         console.answer({"study": None}, as_json, f"{out}: no comparison yet")
     elif as_json:
@@ -76,10 +116,25 @@ def study(
         console.say(f"{out}: study.html, study.json, study.csv")
 
 
+def _default(kind: str) -> str:
+    """Return the plugin of a kind that is used where none is named."""
+    from medaug_cli import registry
+
+    names = registry.names(kind)
+    if kind == "detector":
+        return "yolov3"
+    if len(names) != 1:
+        raise UsageError(f"--network: choose one of {', '.join(names) or 'none, for none is installed'}")
+    return names[0]
+
+
 def _show(report: "StudyReport") -> None:
     from medaug_cli.study.page import measures
-    from medaug_cli.study.tables import compared
+    from medaug_cli.study.tables import compared, pairs
 
+    names = measures(report)
     for part in report.fractions:
-        for name in measures(report):
-            console.show(compared(part, name, seeds=False))
+        for name in names:
+            console.show(compared(report, part, name, seeds=False))
+        if part.pairs:
+            console.show(pairs(report, part, names[0]))

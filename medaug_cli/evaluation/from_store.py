@@ -10,12 +10,13 @@ from medaug_cli.errors import BadInput, MedaugError
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import Evidence, Request, publish_evaluation
 from medaug_cli.files import name_of
-from medaug_cli.metrics.annotations import Annotated, FoundBoxes, found_boxes, true_boxes
+from medaug_cli.metrics.annotations import FoundBoxes, found_boxes
 from medaug_cli.metrics.coco_files import as_truth
 from medaug_cli.metrics.report import Metrics
 from medaug_cli.plugin import Detections
 from medaug_cli.runs import check_detector
 from medaug_cli.store import Store, open_store, unannotated_words
+from medaug_cli.tasks.detection import annotated
 
 Progress = Callable[[str, int, int], None]  # detector, images done, images
 
@@ -81,18 +82,6 @@ def split_indices(store: Store, split: str) -> np.ndarray:
             "detectors are evaluated on real images alone"
         )
     return indices
-
-
-def annotated(store: Store, indices: np.ndarray) -> Annotated:
-    """Return the boxes of some images of a store."""
-    truth = true_boxes([store.boxes[i] for i in indices], [store.labels[i] for i in indices], store.spec.dims)
-    return Annotated(
-        tuple(store.ids[i] for i in indices),
-        tuple(store.patients[i] for i in indices),
-        store.spec.label_names,
-        truth,
-        store.spec.dims,
-    )
 
 
 def predict(name: str, detector: Any, store: Store, indices: np.ndarray, progress: Progress) -> FoundBoxes:

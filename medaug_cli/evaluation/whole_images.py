@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.errors import BadInput, MedaugError, UsageError
+from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import EVALUATION, METRICS
 from medaug_cli.evaluation.from_store import split_indices
@@ -20,8 +20,8 @@ from medaug_cli.store import Store, open_store
 from medaug_cli.tables import as_csv
 from medaug_cli.tasks.classification import ClassAnswers, Classification
 from medaug_cli.tasks.report import TaskMetrics, data_note, markdown, rows_of, tables
-from medaug_cli.tasks.segmentation import MaskAnswers, Segmentation, is_label, labels_of, marked
-from medaug_cli.tasks.task import tasks
+from medaug_cli.tasks.segmentation import MaskAnswers, Segmentation, is_label, marked
+from medaug_cli.tasks.task import Task, tasks
 
 MOST_PICTURES = 24
 CURVE = np.linspace(0, 1, 101)
@@ -60,9 +60,8 @@ def evaluate_whole_images(store_path: Path, systems: Mapping[str, Sequence[Path]
     kinds = kinds_of(folders)
     if len(kinds) != 1:
         raise UsageError(f"these folders hold {' and '.join(sorted(kinds))}; evaluate one kind of network at a time")
-    task = {each.kind: each for each in (Classification(), Segmentation())}.get(kinds.pop())
-    if task is None:
-        raise UsageError(f"{folders[0]} holds a network of a task that evaluate has no measures for")
+    kind = kinds.pop()
+    task = next(each for each in tasks().values() if each.kind == kind)
     store = open_store(store_path)
     whole = np.flatnonzero(store.splits == request.split)
     if isinstance(task, Segmentation) or not len(whole):
@@ -83,7 +82,7 @@ def evaluate_whole_images(store_path: Path, systems: Mapping[str, Sequence[Path]
         split=request.split,
         images=len(indices),
         patients=patients,
-        counts=_counts(task, store, indices),
+        counts=task.counts(store, indices),
         left_out=len(whole) - len(indices),
         resamples=request.resamples,
         seed=request.seed,
@@ -100,45 +99,16 @@ def _predicted(
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, str]]:
     """Return each network's answers and the hash of its weights."""
     from medaug_cli.devices import resolve_device
-    from medaug_cli.runs import check_network, load_network
+    from medaug_cli.evaluation.predicting import load_for, predicted
 
     device = resolve_device(request.device)
     found: dict[str, list[np.ndarray]] = {}
     weights: dict[str, str] = {}
     for name, folder in seeds_of(systems).items():
-        network, metadata = load_network(folder, task.kind, device)
-        _check_names(task, name, metadata.form, store)
-        check_network(f"{task.kind} {name}", metadata, store, indices, request.split)
-        weights[name], found[name] = metadata.weights, []
-        for answer in network.predict(store.read([int(i)])[0] for i in indices):
-            found[name].append(np.asarray(answer))
-            request.progress(name, len(found[name]), len(indices))
-        if len(found[name]) != len(indices):
-            raise MedaugError(f"{task.kind} {name} answered on {len(found[name])} of {len(indices)} images")
+        network, metadata = load_for(task, name, folder, store, indices, request.split, device)
+        weights[name] = metadata.weights
+        found[name] = predicted(task, name, network, store, indices, request.progress)
     return found, weights
-
-
-def _check_names(task: Any, name: str, form: Any, store: Store) -> None:
-    own, there = (
-        (form.class_names, store.class_names)
-        if isinstance(task, Classification)
-        else (form.mask_names, store.info.mask_names)
-    )
-    if list(own) != list(there):
-        raise BadInput(
-            f"{task.kind} {name} knows {', '.join(own) or 'no names'}; {store.path} has {', '.join(there) or 'none'}: "
-            "they must be the same, in the same order"
-        )
-
-
-def _counts(task: Any, store: Store, indices: np.ndarray) -> dict[str, int]:
-    if isinstance(task, Classification):
-        numbers = np.bincount(store.classes[indices], minlength=len(store.class_names))
-        return dict(zip(store.class_names, numbers.tolist(), strict=True))
-    return {
-        label: sum(bool(marked(store, int(i), value).any()) for i in indices)
-        for value, label in enumerate(labels_of(store), 1)
-    }
 
 
 def _publish(
@@ -154,10 +124,7 @@ def _publish(
     from jinja2 import Environment, PackageLoader
 
     shown = tables(metrics, task.measures, task.main)
-    if isinstance(task, Classification):
-        figures = _class_figures(store, indices, answers)
-    else:
-        figures = _mask_figures(store, indices, answers, found)
+    figures = figures_of(task, store, indices, answers, found)
     environment = Environment(loader=PackageLoader("medaug_cli", "figures"), autoescape=True, trim_blocks=True)
     page = environment.get_template("task_page.html").render(
         title=f"{task.name.capitalize()} results",
@@ -185,6 +152,15 @@ def _png(picture: Any) -> bytes:
     target = io.BytesIO()
     picture.save(target, format="PNG", optimize=True)
     return target.getvalue()
+
+
+def figures_of(
+    task: Task, store: Store, indices: np.ndarray, answers: Mapping[str, Any], found: Mapping[str, Sequence[Any]]
+) -> list[dict[str, str]]:
+    """Return the pictures of a task, each with title, note and source, of networks by name; none for other tasks."""
+    if isinstance(task, Classification):
+        return _class_figures(store, indices, answers)
+    return _mask_figures(store, indices, answers, found) if isinstance(task, Segmentation) else []
 
 
 def _class_figures(store: Store, indices: np.ndarray, answers: Mapping[str, ClassAnswers]) -> list[dict[str, str]]:

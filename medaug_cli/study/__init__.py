@@ -1,8 +1,9 @@
-"""Does it help on these data? Detectors trained with and without synthetic images, compared on the same patients."""
+"""Does it help on these data? Networks trained with and without synthetic images, judged on the same patients."""
 
 from medaug_cli.study.analysis import StudyReport
 from medaug_cli.study.arms import Arm, parse_arm
 from medaug_cli.study.judging import run_study
 from medaug_cli.study.running import StudyOptions
+from medaug_cli.study.telling import task_of
 
-__all__ = ["Arm", "StudyOptions", "StudyReport", "parse_arm", "run_study"]
+__all__ = ["Arm", "StudyOptions", "StudyReport", "parse_arm", "run_study", "task_of"]

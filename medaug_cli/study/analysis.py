@@ -6,24 +6,23 @@ Legend: r resamples, u patients.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from medaug_cli.boxes import Strict
 from medaug_cli.metrics.breakdown import SizeGroup
-from medaug_cli.metrics.detection import DETECTION, DetectionAnswers, mean_average_precision, on_the_curve
 from medaug_cli.metrics.differences import Compared, PairedDifference, judged
 from medaug_cli.metrics.measures import Measure
-from medaug_cli.metrics.operating import MAP_IOU, MATCHED_FPS, Cohort, Scored
 from medaug_cli.metrics.resampling import (
+    Answers,
     Difference,
     System,
     bootstrap_weights,
     compare,
-    interval,
-    over_seeds,
-    point,
     resampled_over,
     swaps,
 )
 from medaug_cli.study.arms import BASELINE
+from medaug_cli.tasks.task import measure_of
 
 
 class FrocPoint(Strict):
@@ -37,7 +36,7 @@ class FrocPoint(Strict):
 class Estimate(Strict):
     """A number of an arm, mean over seeds, with its 95 % interval over patients and seeds."""
 
-    mean: float
+    mean: float | None  # null: not available
     interval: tuple[float, float] | None
 
 
@@ -68,9 +67,9 @@ class ArmResult(Strict):
     learnt: bool = False  # a generator that learns, and not a control
     seeds: dict[str, dict[str, float]]  # seed -> number -> value
     mean: dict[str, float]
-    table1: dict[str, Estimate] = {}  # the paper's Table 1: mAP, sensitivity and FPs a slice at the threshold
+    table1: dict[str, Estimate] = {}  # at one operating point; of detection the paper's Table 1
     validation: float | None = None  # what arms of one generator are chosen by
-    chosen: bool = True  # the best of its generator's arms on validation
+    chosen: bool = True  # the best on validation of its generator's arms whose network has the study's settings
     against: dict[str, Compared]  # other arm -> number -> this arm less that one
     froc: dict[str, list[FrocPoint]] = {}  # IoU -> points
     sizes: list[SizeGroup] = []
@@ -92,6 +91,15 @@ class Claim(Strict):
     supported: bool  # better than real-only, and than each control
 
 
+class Pair(Strict):
+    """Two arms that differ in one thing."""
+
+    arm: str
+    against: str
+    changed: str  # what differs
+    numbers: Compared  # this arm less that one
+
+
 class FractionResult(Strict):
     """All arms at one share of the training patients."""
 
@@ -100,6 +108,7 @@ class FractionResult(Strict):
     images: int
     arms: list[ArmResult]
     claim: Claim | None = None
+    pairs: list[Pair] = []
 
 
 class StudyReport(Strict):
@@ -112,77 +121,82 @@ class StudyReport(Strict):
     split: str
     opened: int  # plans for which this folder has opened that split, this one included
     slices: int
-    boxes: int
+    boxes: int = 0
     patients: int
+    task: str = "detection"
+    counts: dict[str, int] = {}  # of the judged images: boxes, or images of each class or label
     remarks: list[str] = []  # what could not be measured, and why
     fractions: list[FractionResult]
 
 
-def compare_arms(
-    arms: Mapping[str, Sequence[Scored]], cohort: Cohort, ious: Sequence[float], threshold: float, resamples: int,
-    seed: int, learnt: Sequence[str] = (),
-) -> list[ArmResult]:  # fmt: skip
-    """Compare arms, each the detectors of its seeds, with the first; those that are learnt with each control too."""
-    weights = bootstrap_weights(len(cohort.patients), resamples, seed)
-    swap = swaps(len(cohort.patients), resamples, seed)
-    first, *others = arms
-    families = [
-        [(first, name) for name in others],
-        [(control, name) for name in learnt for control in others if control not in learnt],
-    ]
-    results = {name: ArmResult(arm=name, learnt=name in learnt, seeds={}, mean={}, against={}) for name in arms}
-    found: dict[tuple[str, str], dict[str, Difference | None]] = {pair: {} for family in families for pair in family}
-    for iou, function in [*((iou, on_the_curve) for iou in ious), (MAP_IOU, mean_average_precision)]:
-        ending = f"_iou{iou:g}" if function is on_the_curve else ""
-        answers = {
-            name: [DetectionAnswers(one, cohort, iou, threshold, (function,)) for one in each]
-            for name, each in arms.items()
-        }
-        over = resampled_over(answers[first][0], len(cohort.patients))
-        systems = {name: System.of(name, each, weights, over, seed) for name, each in answers.items()}
-        for name, system in systems.items():
-            _add(results[name], system, ending, iou)
-        for (control, name), differences in found.items():
-            compared = compare(systems[control], systems[name], swap)
-            differences |= {key + ending: own for key, own in compared.items() if DETECTION[key].compared}
-    for family in families:
-        for (control, name), own in zip(family, judged([found[pair] for pair in family], measure_of), strict=True):
-            results[name].against[control] = own
-    return list(results.values())
+class Comparison:
+    """Arms, each the answers of its seeds, measured once on the patients and on each resample of them."""
+
+    def __init__(
+        self,
+        arms: Mapping[str, Sequence[Answers]],
+        patients: int,
+        measures: Mapping[str, Measure],
+        resamples: int,
+        seed: int,
+    ):
+        self.measures, self.patients = measures, patients
+        weights = bootstrap_weights(patients, resamples, seed)
+        self._swap = swaps(patients, resamples, seed)
+        over = resampled_over(next(iter(arms.values()))[0], patients)
+        self.systems = {name: System.of(name, each, weights, over, seed) for name, each in arms.items()}
+        numbers = next(iter(self.systems.values())).points[0]
+        self.compared = [n for n in numbers if measure_of(measures, n).compared and self._known(n)]
+
+    def _known(self, number: str) -> bool:
+        return all(np.isfinite(each[number]) for system in self.systems.values() for each in system.points)
+
+    def results(self, learnt: Sequence[str] = (), rivals: Sequence[str] | None = None) -> list[ArmResult]:
+        """Compare all with the first one, and `rivals` (default: all that are learnt) with each that is not learnt."""
+        first, *others = self.systems
+        rivals = learnt if rivals is None else rivals
+        found = {name: self._result(name, name in learnt) for name in self.systems}
+        for family in (
+            [(first, name) for name in others],
+            [(control, name) for name in rivals for control in others if control not in learnt],
+        ):
+            for (control, name), own in zip(family, self.differences(family), strict=True):
+                found[name].against[control] = own
+        return list(found.values())
+
+    def differences(self, family: Sequence[tuple[str, str]]) -> list[Compared]:
+        """Return the second less the first of each pair; p is corrected over all of them."""
+        found: list[dict[str, Difference | None]] = []
+        for first, second in family:
+            every = compare(self.systems[first], self.systems[second], self._swap)
+            found.append({number: every[number] for number in self.compared})
+        return judged(found, lambda number: measure_of(self.measures, number))
+
+    def _result(self, name: str, learnt: bool) -> ArmResult:
+        system = self.systems[name]
+        result = ArmResult(arm=name, learnt=learnt, seeds={}, mean={}, against={})
+        for i, values in enumerate(system.points):
+            result.seeds[str(i)] = {number: values[number] for number in self.compared}
+        for number in system.points[0]:
+            if number in self.compared:
+                result.mean[number] = system.mean(number)
+            if measure_of(self.measures, number).operating:
+                mean = system.mean(number)
+                limits = system.interval(number)
+                result.table1[number] = Estimate(mean=mean if np.isfinite(mean) else None, interval=limits)
+        return result
 
 
-def measure_of(number: str) -> Measure:
-    """Return the measure of a study's number, as of sensitivity_at_1_iou0.5."""
-    return DETECTION[number.partition("_iou")[0]]
+def claim(arms: Sequence[ArmResult], number: str, largest: bool = True) -> Claim | None:
+    """Return what may be said of the generated arm that was best on validation; None where none is generated.
 
-
-def _add(result: ArmResult, system: System, ending: str, iou: float) -> None:
-    """Add the numbers of one IoU to an arm's: those that arms are compared by, those of Table 1, and the FROC."""
-    measured = [DETECTION[number] for number in system.points[0]]
-    for measure in measured:
-        if measure.compared:
-            for i, values in enumerate(system.points):
-                result.seeds.setdefault(str(i), {})[measure.name + ending] = values[measure.name]
-            result.mean[measure.name + ending] = system.mean(measure.name)
-        if measure.operating:
-            own = Estimate(mean=system.mean(measure.name), interval=system.interval(measure.name))
-            result.table1[measure.name + ending] = own
-    if ending:
-        result.froc[f"{iou:g}"] = [_froc_point(system, fps) for fps in MATCHED_FPS]
-
-
-def _froc_point(system: System, fps: float) -> FrocPoint:
-    number = f"sensitivity_at_{fps:g}"
-    limits = interval(over_seeds(system.spreads, number, system.seed, number))
-    return FrocPoint(fps_per_slice=fps, sensitivity=system.mean(number), interval=limits)
-
-
-def claim(arms: Sequence[ArmResult], number: str) -> Claim | None:
-    """Return what may be said of the generated arm that was best on validation; None where none is generated."""
+    Best is the largest, or the smallest.
+    """
     generated = [arm for arm in arms if arm.learnt and arm.chosen]
     if not generated:
         return None
-    best = max(generated, key=lambda arm: arm.mean[number] if arm.validation is None else arm.validation)
+    pick = max if largest else min
+    best = pick(generated, key=lambda arm: arm.mean[number] if arm.validation is None else arm.validation)
     difference = best.against_real_only.get(number)
     ahead = {name: each[number] for name, each in best.against.items() if name != BASELINE}
     if difference is None or any(each is None for each in ahead.values()):
@@ -190,8 +204,3 @@ def claim(arms: Sequence[ArmResult], number: str) -> Claim | None:
     known = {name: each for name, each in ahead.items() if each is not None}
     supported = difference.verdict == "better" and all(each.verdict == "better" for each in known.values())
     return Claim(arm=best.arm, number=number, difference=difference, ahead_of=known, supported=supported)
-
-
-def point_of(scored: Scored, cohort: Cohort, iou: float, threshold: float) -> dict[str, float]:
-    """Return every number of one detector at one IoU."""
-    return point(DetectionAnswers(scored, cohort, iou, threshold, (on_the_curve,)), len(cohort.patients))

@@ -1,31 +1,47 @@
-"""The arms of a study: what a detector is trained on, and how."""
+"""The arms of a study: what a network is trained on, and how."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from typing import Any, Literal
 
 from medaug_cli import registry
-from medaug_cli.errors import UsageError
+from medaug_cli.errors import MedaugError, UsageError
 
 BASELINE = "real-only"
 EARLY = "early-stopped"
 EARLY_SHARE = 0.5  # of the steps of every other arm
+EACH_CLASS = "/each-class"
 Use = Literal["mixed", "only", "pretrain"]
-FORM = re.compile(r"(?P<generator>[^@+]+)(?:@(?P<ratio>[0-9.]+))?(?P<filter>\+filter)?(?:\+(?P<use>only|pretrain))?")
+FORM = re.compile(
+    r"(?P<generator>[^@+/]+)(?P<each>/each-class)?(?:@(?P<ratio>[0-9.]+))?(?P<filter>\+filter)?"
+    r"(?:\+(?P<use>only|pretrain))?"
+)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train a detector; every arm takes the same real images and, but for early-stopped, the same steps."""
+    """One way to train a network; every arm takes the same real images and, but for early-stopped, the same steps."""
 
     name: str
     generator: str | None = None  # None: real images alone
+    each_class: bool = False  # a generator for each class, in place of one for all
     filtered: bool = False
     ratio: float | None = None  # synthetic images a real one, where it is not the study's
     use: Use = "mixed"  # with real images, alone, or alone in the first half of the steps and not at all in the second
-    variant: str | None = None  # settings that the detector names
     steps: float = 1.0  # share of the study's steps
+    changed: tuple[tuple[str, Any], ...] = field(default=())  # settings of the network that are not the study's
+
+    @property
+    def source(self) -> str | None:
+        """Return the generator, or the generators of each class, as the arm names them."""
+        return self.generator and self.generator + EACH_CLASS * self.each_class
+
+    @property
+    def folder(self) -> str:
+        """Return its name as that of a folder."""
+        return folder_name(self.name)
 
     @property
     def learnt(self) -> bool:
@@ -33,33 +49,95 @@ class Arm:
         return self.generator is not None and registry.capabilities("generator", self.generator).learns
 
     @property
+    def rivals(self) -> bool:
+        """Tell whether it may stand for generated images: they are learnt, and the network is as in the other arms."""
+        return self.learnt and not self.changed
+
+    @property
     def family(self) -> str:
         """Return what one arm is chosen from on validation: all arms of one generator that learns."""
-        return str(self.generator) if self.learnt else self.name
+        return str(self.generator) if self.rivals else self.name
+
+    def facets(self, ratio: float) -> dict[str, Any]:
+        """Return what makes it this arm and no other; `ratio` is the study's."""
+        return {
+            "images": self.generator,
+            "each class": self.each_class,
+            "ratio": (self.ratio or ratio) if self.generator else None,
+            "filter": self.filtered,
+            "use": self.use,
+            "steps": self.steps,
+            "settings": self.changed,
+        }
 
 
-def parse_arm(text: str, detector: str) -> Arm:
-    """Turn "mosaic", "boxgan" or "boxgan@2+filter+pretrain" into an arm.
+def folder_name(text: str) -> str:
+    """Return the name of an arm or its generators as one step of a path."""
+    return text.replace("/", ", ")
 
-    Raises UsageError for a form that there is not, MissingPlugin for a generator that is not installed.
+
+def parse_arm(text: str, network: str, kind: str = "detector", settings: Mapping[str, Any] | None = None) -> Arm:
+    """Turn "mosaic", "boxgan@2+filter+pretrain" or "boxgan/each-class~augment=real" into an arm.
+
+    `settings` are those of the study's network. Raises UsageError for a form that there is not, MissingPlugin for a
+    generator that is not installed.
     """
-    variants = registry.capabilities("detector", detector).variants
-    if text == BASELINE:
-        return Arm(text)
-    if text == EARLY:
-        return Arm(text, steps=EARLY_SHARE)
-    if text in variants:
-        return Arm(text, variant=text)
-    found = FORM.fullmatch(text)
+    variants = registry.capabilities(kind, network).variants
+    head, *changes = text.split("~")
+    if head in variants and head not in (BASELINE, EARLY):
+        head, changes = BASELINE, [head, *changes]
+    else:
+        text = f"{head or BASELINE}{''.join(f'~{change}' for change in changes)}"
+    changed = _changed(text, changes, network, kind, settings or {})
+    if head in ("", BASELINE):
+        return Arm(text, changed=changed)
+    if head == EARLY:
+        return Arm(text, steps=EARLY_SHARE, changed=changed)
+    found = FORM.fullmatch(head)
     if found is None or (found["ratio"] and not _positive(found["ratio"])):
         named = ", ".join((BASELINE, EARLY, *variants))
         raise UsageError(
-            f"--arm {text}: {named} or a generator is wanted, with @RATIO, +filter, +only or +pretrain in this order"
+            f"--arm {text}: expected {named} or a generator, with /each-class, @RATIO, +filter, +only or +pretrain "
+            "behind its name in this order, and then ~KEY=VALUE"
         )
     registry.find("generator", found["generator"])
-    ratio = float(found["ratio"]) if found["ratio"] else None
+    if found["each"] and not registry.capabilities("generator", found["generator"]).learns:
+        raise UsageError(
+            f"--arm {text}: {found['generator']} learns nothing and draws from real images of the class that is asked "
+            "for, so one for each class would draw the same"
+        )
     use: Use = "only" if found["use"] == "only" else "pretrain" if found["use"] else "mixed"
-    return Arm(text, found["generator"], bool(found["filter"]), ratio, use)
+    return Arm(
+        text,
+        found["generator"],
+        each_class=bool(found["each"]),
+        filtered=bool(found["filter"]),
+        ratio=float(found["ratio"]) if found["ratio"] else None,
+        use=use,
+        changed=changed,
+    )
+
+
+def _changed(
+    text: str, changes: Sequence[str], network: str, kind: str, settings: Mapping[str, Any]
+) -> tuple[tuple[str, Any], ...]:
+    """Return the settings that an arm's network has and the study's has not, as the plugin understands them."""
+    if not changes:
+        return ()
+    variants = registry.capabilities(kind, network).variants
+    asked: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals and key not in variants:
+            has = f"; it has {', '.join(variants)}" if variants else ""
+            raise UsageError(f"--arm {text}: {network} has no variant {key!r}{has}; a setting is changed by ~KEY=VALUE")
+        asked |= {key: value} if equals else variants[key]
+    try:
+        before = asdict(registry.build(kind, network, settings))
+        after = asdict(registry.build(kind, network, {**settings, **asked}))
+    except MedaugError as error:
+        raise UsageError(f"--arm {text}: {error}") from error
+    return tuple((key, value) for key, value in after.items() if value != before[key])
 
 
 def _positive(text: str) -> bool:
@@ -69,11 +147,56 @@ def _positive(text: str) -> bool:
         return False
 
 
-def parse_arms(texts: Sequence[str], detector: str) -> list[Arm]:
-    """Return the arms, the baseline first; raise UsageError where one is named twice or nothing is compared."""
+def parse_arms(
+    texts: Sequence[str], network: str, kind: str = "detector", settings: Mapping[str, Any] | None = None
+) -> list[Arm]:
+    """Return the arms, the baseline first.
+
+    Raises UsageError where one is named twice, two are trained alike, or nothing is compared.
+    """
     if len(texts) != len(set(texts)):
         raise UsageError(f"--arm: {next(t for t in texts if texts.count(t) > 1)} is named twice")
-    arms = [parse_arm(text, detector) for text in dict.fromkeys([BASELINE, *texts])]
+    arms = [parse_arm(text, network, kind, settings) for text in dict.fromkeys([BASELINE, *texts])]
     if len(arms) < 2:
         raise UsageError("a study compares at least one arm with real-only, as in --arm copy-paste")
     return arms
+
+
+def refuse_twins(arms: Sequence[Arm], ratio: float) -> None:
+    """Raise UsageError where two arms are trained alike: their difference would be chance, or nothing."""
+    seen: dict[str, Arm] = {}
+    for arm in arms:
+        twin = seen.setdefault(repr(arm.facets(ratio)), arm)
+        if twin is not arm:
+            raise UsageError(f"--arm {arm.name}: it would be trained exactly as {twin.name} is; leave one of them out")
+
+
+def one_thing_apart(arms: Sequence[Arm], ratio: float) -> list[tuple[Arm, Arm, str]]:
+    """Return pairs of arms that differ in one thing, with its name: the arm with more of it, mostly the later, first.
+
+    real-only is compared with every arm anyhow, and generators with each other by their best arms.
+    """
+    found = []
+    for first, second in combinations([arm for arm in arms if arm.name != BASELINE], 2):
+        if first.generator is not None and second.generator is None:
+            first, second = second, first
+        one, other = first.facets(ratio), second.facets(ratio)
+        apart = [name for name in one if one[name] != other[name]]
+        if first.generator is None and second.generator is not None:
+            apart = ["images", *(name for name in apart if name in ("steps", "settings"))]
+        elif first.generator != second.generator:
+            continue
+        if len(apart) == 1:
+            found.append((second, first, _words(apart[0], one, other)))
+    return found
+
+
+def _words(facet: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    if facet == "images":
+        return "synthetic images"
+    if facet == "each class":
+        return "a generator for each class"
+    if facet != "settings":
+        return f"{facet} {other[facet]} against {one[facet]}"
+    keys = dict.fromkeys(key for key, _ in (*one[facet], *other[facet]))
+    return ", ".join(key for key in keys if dict(one[facet]).get(key, ...) != dict(other[facet]).get(key, ...))

@@ -4,16 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 from medaug_cli.figures.drawing import as_svg, drawing, legend
-from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport, measure_of
+from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE, FORM
+from medaug_cli.tasks.task import measure_of, task_named
 
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 Draw = Callable[[Any, int], None]
 
 
-def words(name: str) -> str:
+def words(report: StudyReport, name: str) -> str:
     """Write a number's name for a reader: sensitivity_at_1_iou0.5 -> sensitivity at 1 FP, IoU 0.5."""
-    return f"{measure_of(name).words}, IoU {name.partition('_iou')[2] or '0.5'}"
+    return measure_of(task_named(report.task).measures, name).words
 
 
 def seeds_svg(report: StudyReport, name: str) -> str:
@@ -27,7 +28,7 @@ def seeds_svg(report: StudyReport, name: str) -> str:
             panel.plot(seeds, [row] * len(seeds), "o", ms=4, color=colour, alpha=0.5)
             panel.plot([arm.mean[name]] * 2, [row - 0.32, row + 0.32], color=colour, lw=2)
         panel.axvline(part.arms[0].mean[name], color="0.6", lw=0.8, ls=":")
-        _rows(panel, part, place, words(name))
+        _rows(panel, part, place, words(report, name))
 
     return _figure(report, draw, len(report.fractions))
 
@@ -45,7 +46,7 @@ def differences_svg(report: StudyReport, name: str) -> str:
             panel.plot(own.interval, [row, row], color=_colour(arm), lw=2 if sure else 1)
             panel.plot([own.difference], [row], "o", color=_colour(arm), mfc=None if sure else "white")
         panel.axvline(0, color="0.4", lw=0.8)
-        _rows(panel, part, place, f"difference to {BASELINE}: {words(name)}")
+        _rows(panel, part, place, f"difference to {BASELINE}: {words(report, name)}")
 
     return _figure(report, draw, len(report.fractions))
 
@@ -56,7 +57,7 @@ def froc_svg(report: StudyReport, iou: str, most: int = 3) -> str:
     def draw(panel: Any, place: int) -> None:
         part = report.fractions[place]
         named = []
-        for i, arm in enumerate(_shown(part, f"sensitivity_at_1_iou{iou}", most)):
+        for i, arm in enumerate(_shown(report, part, f"sensitivity_at_1_iou{iou}", most)):
             points = arm.froc.get(iou, [])
             rates, colour = [point.fps_per_slice for point in points], COLOURS[i % len(COLOURS)]
             [line] = panel.plot(rates, [point.sensitivity for point in points], "o-", ms=3, color=colour)
@@ -89,7 +90,7 @@ def gain_svg(report: StudyReport, name: str, most: int = 6) -> str | None:
 
 def _over_patients(panel: Any, report: StudyReport, name: str, most: int) -> None:
     named = []
-    for i, arm in enumerate(_shown(report.fractions[0], name, most)[1:], 1):
+    for i, arm in enumerate(_shown(report, report.fractions[0], name, most)[1:], 1):
         same = [(p.patients, each) for p in report.fractions for each in p.arms if each.arm == arm.arm]
         known = [(patients, own) for patients, each in same if (own := each.against_real_only.get(name))]
         centre = [own.difference for _, own in known]
@@ -114,7 +115,7 @@ def _ratio_lines(report: StudyReport, name: str) -> dict[str, list[tuple[float, 
         for arm in part.arms:
             found, own = FORM.fullmatch(arm.arm), arm.against_real_only.get(name)
             if found and own and not found["filter"] and not found["use"]:
-                key = f"{found['generator']}, {part.patients} patients"
+                key = f"{found['generator']}{found['each'] or ''}, {part.patients} patients"
                 lines.setdefault(key, []).append((float(found["ratio"] or ratio), own.difference))
     return {key: sorted(points) for key, points in lines.items() if len(points) > 1}
 
@@ -130,10 +131,11 @@ def _over_ratio(panel: Any, lines: dict[str, list[tuple[float, float]]]) -> None
     _zero(panel)
 
 
-def _shown(part: FractionResult, name: str, most: int) -> list[ArmResult]:
+def _shown(report: StudyReport, part: FractionResult, name: str, most: int) -> list[ArmResult]:
     """Return real-only, the generated arm of the claim, the best control, and then the others, best first."""
     claimed = part.claim.arm if part.claim else None
-    rest = sorted(part.arms[1:], key=lambda arm: (arm.arm != claimed, -arm.mean[name]))
+    sign = -1 if measure_of(task_named(report.task).measures, name).larger_is_better else 1
+    rest = sorted(part.arms[1:], key=lambda arm: (arm.arm != claimed, sign * arm.mean[name]))
     generated, controls = [a for a in rest if a.learnt and a.chosen], [a for a in rest if not a.learnt]
     return [part.arms[0], *generated[:1], *controls[:1], *generated[1:], *controls[1:]][:most]
 

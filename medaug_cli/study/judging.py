@@ -1,4 +1,4 @@
-"""Judge the detectors of a study on held-out patients, and publish what came out."""
+"""Judge the networks of a study on held-out patients, and publish what came out."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.devices import resolve_device
-from medaug_cli.errors import UsageError
-from medaug_cli.evaluation.from_store import annotated, check_detector, predict, split_indices
-from medaug_cli.files import canonical, new_file, parse_json, publish_text, write_json
+from medaug_cli.evaluation.whole_images import figures_of
+from medaug_cli.files import canonical, parse_json, publish_text, write_json
 from medaug_cli.locks import alone
-from medaug_cli.metrics.annotations import Annotated, FoundBoxes
-from medaug_cli.metrics.breakdown import SizeGroup, by_size, lesion_sizes
-from medaug_cli.metrics.operating import MAP_IOU, Cohort, Matched, cohort_of, match_detections
-from medaug_cli.runs import load_detector
+from medaug_cli.metrics.resampling import point
 from medaug_cli.store import Store, open_store
-from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport, claim, compare_arms, point_of
-from medaug_cli.study.measurable import boxes_of, check_measurable
+from medaug_cli.study import found_boxes
+from medaug_cli.study.analysis import ArmResult, Comparison, FractionResult, Pair, StudyReport, claim
+from medaug_cli.study.answers import Split
+from medaug_cli.study.arms import folder_name, one_thing_apart
+from medaug_cli.study.measurable import check_measurable
 from medaug_cli.study.running import StudyOptions, Trial, part_name, synthetic_store, train_all
 from medaug_cli.study.showing import Shown, detections, nearest_pairs, row
 from medaug_cli.study.similarity import pictures
+from medaug_cli.study.subsets import training_images
+from medaug_cli.tasks.detection import IOUS, FoundAnswers
+from medaug_cli.tasks.task import measure_of
 
 REPORT, OPENED = "study.json", "opened.json"
-THIRDS = 3
 
 
 def run_study(options: StudyOptions) -> StudyReport | None:
@@ -58,123 +58,118 @@ def _record_opening(options: StudyOptions) -> int:
     return sum(plan["split"] == options.split for plan in before)
 
 
-class _Split:
-    """The images of one split, and what each detector finds on them."""
-
-    def __init__(self, options: StudyOptions, store: Store, split: str):
-        self.options, self.store, self.split = options, store, split
-        self.indices = split_indices(store, split)
-        self.data: Annotated = annotated(store, self.indices)
-        if not len(self.data.truth.boxes):
-            raise UsageError(f"{options.store} has no box in the {split} split, so there is nothing to find")
-        self.cohort: Cohort = cohort_of(self.data)
-        self._matched: dict[Trial, Matched] = {}
-
-    def found(self, trial: Trial) -> FoundBoxes:
-        """Return the detections of a trial's detector; they are kept beside it."""
-        folder = self.options.out / trial.detector
-        detector, metadata = load_detector(folder, resolve_device(self.options.device))
-        check_detector(trial.arm.name, metadata, self.store, self.indices, self.split)
-        path = folder / f"found-{self.split}-{metadata.weights[:12]}-{self.store.hash[:12]}.npz"
-        if not path.exists():
-            boxes = predict(trial.arm.name, detector, self.store, self.indices, lambda name, done, total: None)
-            with new_file(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, **vars(boxes))
-        with np.load(path, allow_pickle=False) as kept:
-            return FoundBoxes(**{name: kept[name] for name in kept.files})
-
-    def matched(self, trial: Trial) -> Matched:
-        """Return a trial's detections, matched once at every IoU of the study."""
-        if trial not in self._matched:
-            ious = tuple(dict.fromkeys((*self.options.ious, MAP_IOU)))
-            self._matched[trial] = match_detections(self.data, self.cohort, self.found(trial), ious)
-        return self._matched[trial]
-
-
 def _compare(options: StudyOptions, store: Store, opened: int) -> StudyReport:
-    judged = _Split(options, store, options.split)
+    judged, task = Split(options, store, options.split), options.task
     chosen_on = None
-    if options.split != "val" and boxes_of(store, store.indices("val")):
-        chosen_on = _Split(options, store, "val")
+    val = np.flatnonzero(task.usable(store) & (store.splits == "val"))
+    if options.split != "val" and not task.measurable(store, val):
+        chosen_on = Split(options, store, "val")
     fractions = [_fraction(options, judged, chosen_on, fraction) for fraction in sorted(options.fractions)]
+    counts = task.counts(store, judged.indices)
     return StudyReport(
-        tool_version=__version__, settings=settings(options), data={options.store.name: store.hash},
-        split=options.split, opened=opened, slices=len(judged.data), boxes=judged.cohort.box_total,
-        patients=len(judged.cohort.patients), remarks=check_measurable(options, store), fractions=fractions,
-    )  # fmt: skip
+        tool_version=__version__,
+        settings=settings(options),
+        data={options.store.name: store.hash},
+        split=options.split,
+        opened=opened,
+        slices=len(judged.indices),
+        boxes=counts.get("boxes", 0),
+        patients=judged.patients,
+        task=task.name,
+        counts=counts,
+        remarks=check_measurable(options, store),
+        fractions=fractions,
+    )
 
 
-def _fraction(options: StudyOptions, judged: _Split, chosen_on: _Split | None, fraction: float) -> FractionResult:
+def _fraction(options: StudyOptions, judged: Split, chosen_on: Split | None, fraction: float) -> FractionResult:
     trials = {arm.name: [Trial(fraction, seed, arm) for seed in range(options.seeds)] for arm in options.arms}
-    scored = {name: [judged.matched(trial).scored for trial in each] for name, each in trials.items()}
-    learnt = [arm.name for arm in options.arms if arm.learnt]
-    arms = compare_arms(scored, judged.cohort, options.ious, options.threshold, options.resamples, options.seed, learnt)
+    answers = {name: [judged.answers(trial) for trial in each] for name, each in trials.items()}
+    measured = Comparison(answers, judged.patients, options.task.measures, options.resamples, options.seed)
+    learnt, rivals = ([arm.name for arm in options.arms if getattr(arm, what)] for what in ("learnt", "rivals"))
+    arms = measured.results(learnt, rivals)
     part = open_store(options.out / part_name(fraction) / "real.h5")
     for result, arm in zip(arms, options.arms, strict=True):
         options.report(0.99, f"{part_name(fraction)}, {arm.name}")
-        result.sizes = _sizes(options, judged, trials[arm.name])
+        if isinstance(answers[arm.name][0], FoundAnswers):
+            result.froc = found_boxes.curves(measured.systems[arm.name])
+            result.sizes = found_boxes.sizes(answers[arm.name])
         if chosen_on is not None:
             result.validation = _on_validation(options, chosen_on, trials[arm.name])
         if arm.generator:
             result.similarity = pictures(part, synthetic_store(options, trials[arm.name][0], part), options.seed)
     _choose(options, arms)
-    train = part.indices("train")
+    train = training_images(part, options.task)
     return FractionResult(
-        fraction=fraction, patients=len({part.patients[i] for i in train}), images=len(train), arms=arms,
-        claim=claim(arms, f"sensitivity_at_1_iou{options.ious[0]:g}"),
-    )  # fmt: skip
+        fraction=fraction,
+        patients=len({part.patients[i] for i in train}),
+        images=len(train),
+        arms=arms,
+        claim=claim(arms, options.task.headline, _largest(options, options.task.headline)),
+        pairs=_pairs(options, measured),
+    )
 
 
-def _on_validation(options: StudyOptions, split: _Split, trials: Sequence[Trial]) -> float:
-    """Return what arms of one generator are chosen by: their mean CPM at the first IoU."""
-    iou = options.ious[0]
-    values = [point_of(split.matched(trial).scored, split.cohort, iou, options.threshold)["cpm"] for trial in trials]
-    return float(np.mean(values))
+def _pairs(options: StudyOptions, measured: Comparison) -> list[Pair]:
+    """Return the differences of arms that differ in one thing."""
+    apart = one_thing_apart(options.arms, options.ratio)
+    found = measured.differences([(earlier.name, later.name) for later, earlier, _ in apart])
+    return [
+        Pair(arm=later.name, against=earlier.name, changed=words, numbers=numbers)
+        for (later, earlier, words), numbers in zip(apart, found, strict=True)
+    ]
+
+
+def _on_validation(options: StudyOptions, split: Split, trials: Sequence[Trial]) -> float:
+    """Return what arms of one generator are chosen by: the mean of the task's number, of detection CPM."""
+    number = options.task.chosen_by or options.task.headline
+    return float(np.mean([point(split.answers(trial), split.patients)[number] for trial in trials]))
+
+
+def _largest(options: StudyOptions, number: str) -> bool:
+    """Tell whether the largest value of a number is the best one."""
+    return measure_of(options.task.measures, number).larger_is_better
 
 
 def _choose(options: StudyOptions, arms: Sequence[ArmResult]) -> None:
     """Mark the best arm of each generator on validation; without validation none is put before another."""
+    pick = max if _largest(options, options.task.chosen_by or options.task.headline) else min
     families: dict[str, list[ArmResult]] = {}
     for result, arm in zip(arms, options.arms, strict=True):
         families.setdefault(arm.family, []).append(result)
     for family in families.values():
         known = [each for each in family if each.validation is not None]
-        best = max(known, key=lambda each: each.validation or 0.0) if known else None
+        best = pick(known, key=lambda each: each.validation or 0.0) if known else None
         for each in family:
             each.chosen = best is None or each is best
-
-
-def _sizes(options: StudyOptions, split: _Split, trials: Sequence[Trial]) -> list[SizeGroup]:
-    """Return the sensitivity of each third of the lesions by size, at one false positive a slice, mean over seeds."""
-    iou, (sizes, _) = options.ious[0], lesion_sizes(split.data)
-    thirds = [part[0] for part in np.array_split(np.sort(sizes), THIRDS) if len(part)][1:]
-    edges = tuple(float(edge) for edge in dict.fromkeys(thirds) if edge > sizes.min())
-    matched = [split.matched(trial) for trial in trials]
-    return by_size(split.data, [each.at(iou, each.score_at(iou)) for each in matched], edges)
+    for result, arm in zip(arms, options.arms, strict=True):
+        result.chosen &= not (arm.learnt and arm.changed)
 
 
 def settings(options: StudyOptions) -> dict[str, Any]:
     """Return what a study was asked for, as it stands in its report."""
+    kind = options.task.kind
     return {
         "arms": [arm.name for arm in options.arms], "fractions": [float(f) for f in sorted(options.fractions)],
         "seeds": options.seeds, "n": options.n, "ratio": options.ratio, "jitter": options.jitter,
-        "detector": options.detector, "detector_settings": {k: str(v) for k, v in options.detector_settings.items()},
+        kind: options.network, f"{kind}_settings": {k: str(v) for k, v in options.network_settings.items()},
         "generator_settings": {
             name: {k: str(v) for k, v in own.items()} for name, own in sorted(options.generator_settings.items())
         },
-        "steps": options.steps, "kimg": options.kimg, "ious": list(options.ious), "threshold": options.threshold,
-        "resamples": options.resamples, "seed": options.seed,
+        "steps": options.steps, "kimg": options.kimg, "resamples": options.resamples, "seed": options.seed,
+        **options.task.settings(),
     }  # fmt: skip
 
 
 def _publish(options: StudyOptions, report: StudyReport, store: Store) -> None:
     from medaug_cli.study.page import card, difference_rows, study_html, study_rows
 
-    judged = _Split(options, store, options.split)
+    judged = Split(options, store, options.split)
     shown = {f"{part.fraction:g}": _shown(options, judged, part) for part in report.fractions}
     for part in report.fractions:
         for arm, facts in _cards(options, part):
-            publish_text(options.out / part_name(part.fraction) / f"card {arm.arm}.md", card(report, part, arm, facts))
+            path = options.out / part_name(part.fraction) / f"card {folder_name(arm.arm)}.md"
+            publish_text(path, card(report, part, arm, facts))
     publish_text(options.out / "study.csv", study_rows(report))
     publish_text(options.out / "differences.csv", difference_rows(report))
     publish_text(options.out / "study.html", study_html(report, shown))
@@ -185,30 +180,37 @@ def _first(options: StudyOptions, part: FractionResult, arm: ArmResult) -> Trial
     return Trial(part.fraction, 0, next(each for each in options.arms if each.name == arm.arm))
 
 
-def _shown(options: StudyOptions, judged: _Split, part: FractionResult) -> list[Shown]:
-    """Return the pictures of one share of the patients: images, nearest pairs, detections."""
+def _shown(options: StudyOptions, judged: Split, part: FractionResult) -> list[Shown]:
+    """Return the pictures of one share of the patients: images, nearest pairs, answers."""
     real = open_store(options.out / part_name(part.fraction) / "real.h5")
-    pictures = [row("Real training slices, chosen by seed", real, real.indices("train"), options.seed)]
+    train = training_images(real, options.task)
+    found = [row("Real training images, chosen by seed", real, train, options.seed)]
     for arm in part.arms:
         trial = _first(options, part, arm)
         if trial.arm.generator is None or not arm.chosen:
             continue
         drawn = open_store(synthetic_store(options, trial, real))
-        pictures.append(row(f"{arm.arm}, chosen by seed", drawn, np.arange(len(drawn)), options.seed))
+        found.append(row(f"{arm.arm}, chosen by seed", drawn, np.arange(len(drawn)), options.seed))
         if arm.learnt and arm.similarity:
-            title = f"{arm.arm}: the images nearest to a training slice (by pixels), above those slices"
-            pictures.append(nearest_pairs(title, drawn, real, arm.similarity[0].nearest))
-    return pictures + _detections(options, judged, part)
+            title = f"{arm.arm}: the images nearest to a training image (by pixels), above those images"
+            found.append(nearest_pairs(title, drawn, real, arm.similarity[0].nearest))
+    return found + _answers(options, judged, part)
 
 
-def _detections(options: StudyOptions, judged: _Split, part: FractionResult) -> list[Shown]:
-    """Return what real-only and the best other arm find, first seed, each at one false positive a slice."""
-    iou, number = options.ious[0], f"sensitivity_at_1_iou{options.ious[0]:g}"
+def _answers(options: StudyOptions, judged: Split, part: FractionResult) -> list[Shown]:
+    """Return what real-only and the best other arm answer, first seed; detectors each at one false positive a slice."""
+    number = options.task.headline
     others = [arm for arm in part.arms[1:] if part.claim is None or arm.arm == part.claim.arm]
-    best = max(others, key=lambda arm: arm.mean[number])
-    trials = [_first(options, part, arm) for arm in (part.arms[0], best)]
-    matched = {trial.arm.name: judged.matched(trial) for trial in trials}
-    return detections(judged.store, judged.indices, matched, iou)
+    pick = max if _largest(options, number) else min
+    best = pick(others, key=lambda arm: arm.mean[number])
+    trials = {arm.arm: _first(options, part, arm) for arm in (part.arms[0], best)}
+    answers = {name: judged.answers(trial) for name, trial in trials.items()}
+    if matched := found_boxes.matched_of(answers):
+        return detections(judged.store, judged.indices, matched, IOUS[0])
+    found = {name: judged.found(trial) for name, trial in trials.items()}
+    figures = figures_of(options.task, judged.store, judged.indices, answers, found)
+    sources = [f"data:{each['type']};base64,{each['content']}" for each in figures]
+    return [Shown(f"{each['title']}. {each['note']}", source) for each, source in zip(figures, sources, strict=True)]
 
 
 def _cards(options: StudyOptions, part: FractionResult) -> Iterator[tuple[ArmResult, dict[str, Any]]]:

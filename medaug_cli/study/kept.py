@@ -13,6 +13,7 @@ from medaug_cli.runs.fitting import DEFAULT_KIMG
 from medaug_cli.runs.folder import PLAN
 from medaug_cli.store import Store, open_store
 from medaug_cli.store.writing import parts_folder
+from medaug_cli.tasks.task import tasks
 
 if TYPE_CHECKING:
     from medaug_cli.study.running import StudyOptions, Trial
@@ -25,18 +26,23 @@ def refuse_other_settings(options: "StudyOptions", store: Store, trials: "list[T
 
     Arms of unequal training cannot be compared, and a report may not name settings that were not used.
     """
-    from medaug_cli.study.running import part_name, synthetic_folder
+    from medaug_cli.study.running import part_name, synthetic_folder, trained_folder
+
+    kind = options.task.kind
+    for other in tasks().values():
+        if other.kind != kind and any(options.out.glob(f"patients*/seed*/{other.kind}s")):
+            raise UsageError(f"{options.out} holds a study of {other.name}; choose another --out")
 
     for name in dict.fromkeys(part_name(trial.fraction) for trial in trials):
         path = options.out / name / "real.h5"
         if path.exists() and store.hash not in (part := open_store(path)).info.inputs.values():
             _refuse(path.parent, "training images", ", ".join(part.info.inputs), f"{options.store} as it is now")
     for trial in trials:
-        folder, gan = options.out / trial.detector, synthetic_folder(options, trial) / "gan"
+        folder, gan = trained_folder(options, trial), synthetic_folder(options, trial) / "gan"
         for place in (folder, parts_folder(folder)):
             if (place / PLAN).is_file():
-                asked = detector_asked(options, trial)
-                _same(place, parse_json(place / PLAN), asked, kind="detector", name=options.detector)
+                asked = network_asked(options, trial)
+                _same(place, parse_json(place / PLAN), asked, kind=kind, name=options.network)
         if trial.arm.generator and (gan / PLAN).is_file():
             asked = generator_asked(options, trial)
             _same(gan, parse_json(gan / PLAN), asked, kind="generator", name=trial.arm.generator)
@@ -44,14 +50,14 @@ def refuse_other_settings(options: "StudyOptions", store: Store, trials: "list[T
             _check_synthetic(options, trial, folder, parse_json(folder / PLAN))
 
 
-def detector_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
-    """Return what the plan of a trial's detector must say."""
-    from medaug_cli.study.running import detector_settings, steps_of
+def network_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
+    """Return what the plan of a trial's network must say."""
+    from medaug_cli.study.running import network_settings, steps_of
 
     arm, steps = trial.arm, steps_of(options, trial.arm)
     asked: dict[str, Any] = {
-        "plugin": options.detector,
-        "settings": asdict(registry.build("detector", options.detector, detector_settings(options, arm))),
+        "plugin": options.network,
+        "settings": asdict(registry.build(options.task.kind, options.network, network_settings(options, arm))),
         "seed": trial.seed,
         "steps": steps - steps // 2 if arm.use == "pretrain" else steps,
         "ratio": (arm.ratio or options.ratio) if arm.generator and arm.use == "mixed" else None,

@@ -3,6 +3,7 @@
 import csv
 import io
 from base64 import b64encode
+from functools import partial
 from typing import Any
 
 from medaug_cli.study import tables
@@ -11,11 +12,13 @@ from medaug_cli.study.arms import BASELINE
 from medaug_cli.study.figures import differences_svg, froc_svg, gain_svg, seeds_svg, words
 from medaug_cli.study.showing import Shown
 from medaug_cli.tables import fixed
+from medaug_cli.tasks.task import task_named
 
 
 def measures(report: StudyReport) -> list[str]:
-    """Return the names of the numbers that every arm has."""
-    return list(report.fractions[0].arms[0].mean)
+    """Return the names of the numbers that every arm has, those first that are to be read first."""
+    known, main = list(report.fractions[0].arms[0].mean), task_named(report.task).main
+    return [*(name for name in main if name in known), *(name for name in known if name not in main)]
 
 
 def study_rows(report: StudyReport) -> str:
@@ -37,12 +40,12 @@ def difference_rows(report: StudyReport) -> str:
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow(["fraction", "arm", "against", "number", "difference", "low", "high", "p", "p_holm", "verdict"])
     for part in report.fractions:
-        for arm in part.arms:
-            for other, numbers in arm.against.items():
-                for name, own in numbers.items():
-                    if own is not None:
-                        values = [f"{v:.6g}" for v in (own.difference, *own.interval, own.p, own.p_holm)]
-                        writer.writerow([f"{part.fraction:g}", arm.arm, other, name, *values, own.verdict])
+        against = [(arm.arm, other, numbers) for arm in part.arms for other, numbers in arm.against.items()]
+        for arm, other, numbers in [*against, *((p.arm, p.against, p.numbers) for p in part.pairs)]:
+            for name, own in numbers.items():
+                if own is not None:
+                    values = [f"{v:.6g}" for v in (own.difference, *own.interval, own.p, own.p_holm)]
+                    writer.writerow([f"{part.fraction:g}", arm, other, name, *values, own.verdict])
     return target.getvalue()
 
 
@@ -53,29 +56,34 @@ def study_html(report: StudyReport, shown: dict[str, list[Shown]] | None = None)
     environment = Environment(
         loader=PackageLoader("medaug_cli", "study"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    task = task_named(report.task)
     return environment.get_template("study.html").render(
-        report=report, names=measures(report), words=words, first=first_number(report), shown=shown or {},
-        drawings=_drawings(report), sentence=claim_sentence, tables=tables, baseline=BASELINE,
-    )  # fmt: skip
-
-
-def first_number(report: StudyReport) -> str:
-    """Return the number that the study's answer is given in."""
-    return next((name for name in measures(report) if name.startswith("sensitivity_at_1_")), measures(report)[0])
+        report=report,
+        task=task,
+        names=measures(report),
+        words=partial(words, report),
+        first=task.headline,
+        shown=shown or {},
+        drawings=_drawings(report),
+        sentence=partial(claim_sentence, report),
+        tables=tables,
+        baseline=BASELINE,
+    )
 
 
 def _drawings(report: StudyReport) -> dict[str, str]:
-    first = first_number(report)
-    numbers = [name for name in measures(report) if name.startswith("sensitivity_at_1_")]
-    drawings = {f"differences, {words(name)}": differences_svg(report, name) for name in numbers}
-    drawings |= {f"every seed, {words(name)}": seeds_svg(report, name) for name in numbers}
+    first = task_named(report.task).headline
+    stem = first.partition("_iou")[0]
+    numbers = [first, *(name for name in measures(report) if name.startswith(stem) and name != first)]
+    drawings = {f"differences, {words(report, name)}": differences_svg(report, name) for name in numbers}
+    drawings |= {f"every seed, {words(report, name)}": seeds_svg(report, name) for name in numbers}
     drawings |= {f"FROC, IoU {iou}": froc_svg(report, iou) for iou in report.fractions[0].arms[0].froc}
     if gain := gain_svg(report, first):
         drawings["gain"] = gain
     return {name: f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}" for name, svg in drawings.items()}
 
 
-def claim_sentence(part: FractionResult) -> str:
+def claim_sentence(report: StudyReport, part: FractionResult) -> str:
     """Say in words what was found for generated images at one share of the patients."""
     found = part.claim
     if found is None:
@@ -85,7 +93,7 @@ def claim_sentence(part: FractionResult) -> str:
     own = found.difference
     start = (
         f"With {part.patients} training patients the generated arm that was best on validation, {found.arm}, changes "
-        f"{words(found.number)} by {own.words()} against {BASELINE}: {own.verdict}."
+        f"{words(report, found.number)} by {own.words()} against {BASELINE}: {own.verdict}."
     )
     return f"{start} {_over_controls(found)}".strip()
 
@@ -106,15 +114,16 @@ def card(report: StudyReport, part: FractionResult, arm: ArmResult, facts: dict[
     lines = [
         f"# Synthetic images: {arm.arm}", "",
         f"{facts['images']} images of {facts['size']} pixels, drawn by the generator `{facts['generator']}` "
-        f"{facts['version']} (weights {facts['hash'][:12]}), which was fitted on {part.images} slices of "
+        f"{facts['version']} (weights {facts['hash'][:12]}), which was fitted on {part.images} images of "
         f"{part.patients} patients of the training split alone. Every image is synthetic; none may stand in a "
         "validation or test set.", "",
         "## How they were made", "",
-        f"Seed {facts['seed']}; each image follows the boxes of a training slice, changed by up to "
+        f"Seed {facts['seed']}; each image follows the boxes of a training image, changed by up to "
         f"{report.settings['jitter']:g} of a box. The store names seed, condition and generator of each.", "",
         "## What was measured", "",
-        f"- Detectors, {report.split} split, {report.slices} slices of {report.patients} patients: "
-        f"{claim_sentence(part)}",
+        f"- {task_named(report.task).kind.capitalize()}s, {report.split} split, {report.slices} images of "
+        f"{report.patients} patients: "
+        f"{claim_sentence(report, part)}",
     ]  # fmt: skip
     for own in arm.similarity:
         lines.append(

@@ -11,15 +11,17 @@ from medaug_cli.errors import UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
 from medaug_cli.locks import alone
 from medaug_cli.results import OtherSettings
-from medaug_cli.runs import RunOptions, check_capable, train_detector, train_generator
+from medaug_cli.runs import RunOptions, check_capable, train_generator, train_network
 from medaug_cli.store import Store, open_store
-from medaug_cli.study.arms import Arm
+from medaug_cli.study.arms import Arm, folder_name, refuse_twins
 from medaug_cli.study.kept import refuse_other_settings
 from medaug_cli.study.leaks import refuse_leaks
 from medaug_cli.study.measurable import check_measurable
-from medaug_cli.study.subsets import chosen_patients, subset
+from medaug_cli.study.subsets import chosen_patients, subset, training_images
 from medaug_cli.study.timing import estimate
 from medaug_cli.synthesis import SynthesisOptions, synthesize
+from medaug_cli.tasks.detection import Detection
+from medaug_cli.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,13 @@ class StudyOptions:
     n: int | None = None  # synthetic images; default: as many as real ones times the ratio
     ratio: float = 1.0
     jitter: float = 0.1
-    detector: str = "yolov3"
-    detector_settings: Mapping[str, Any] = field(default_factory=dict)
+    task: Task = field(default_factory=Detection)
+    network: str = "yolov3"
+    network_settings: Mapping[str, Any] = field(default_factory=dict)
     generator_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     steps: int | None = None
     kimg: float | None = None
     split: str = "test"
-    ious: tuple[float, ...] = (0.5, 0.25)
-    threshold: float = 0.001
     resamples: int = 2000
     seed: int = 0
     device: str = "auto"
@@ -56,7 +57,7 @@ class StudyOptions:
 
 @dataclass(frozen=True)
 class Trial:
-    """One detector to train: a share of the patients, a seed, an arm."""
+    """One network to train: a share of the patients, a seed, an arm."""
 
     fraction: float
     seed: int
@@ -67,14 +68,14 @@ class Trial:
         return f"{part_name(self.fraction)}/seed{self.seed}"
 
     @property
-    def detector(self) -> str:
-        """Return the folder of the trained detector, below the study's."""
-        return f"{self.folder}/detectors/{self.arm.name}"
-
-    @property
     def together(self) -> tuple[float, int, str]:
         """Return what trials of one part share: the generator that they wait for."""
-        return self.fraction, self.seed, self.arm.generator or self.arm.name
+        return self.fraction, self.seed, self.arm.source or self.arm.name
+
+
+def trained_folder(options: StudyOptions, trial: Trial) -> Path:
+    """Return the folder of the trained network of a trial."""
+    return options.out / trial.folder / f"{options.task.kind}s" / trial.arm.folder
 
 
 def part_name(fraction: float) -> str:
@@ -83,7 +84,7 @@ def part_name(fraction: float) -> str:
 
 
 def plan(options: StudyOptions) -> Iterator[Trial]:
-    """Yield every detector to train: seed by seed, so that an early stop leaves whole seeds."""
+    """Yield every network to train: seed by seed, so that an early stop leaves whole seeds."""
     for seed in range(options.seeds):
         for fraction in sorted(options.fractions):
             for arm in options.arms:
@@ -99,18 +100,20 @@ def part(options: StudyOptions) -> list[Trial]:
 
 
 def missing(options: StudyOptions, trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials whose detector is not there yet."""
-    return [trial for trial in trials if not (options.out / trial.detector / "detector.json").exists()]
+    """Return the trials whose network is not there yet."""
+    kind = options.task.kind
+    return [trial for trial in trials if not (trained_folder(options, trial) / f"{kind}.json").exists()]
 
 
 def train_all(options: StudyOptions) -> bool:
-    """Train the detectors of this part; return whether those of all parts are there.
+    """Train the networks of this part; return whether those of all parts are there.
 
     Raises UsageError for a plan that compares nothing or a store that leaks.
     """
     _check(options)
     store = open_store(options.store)
-    check_capable(options.detector, registry.capabilities("detector", options.detector), store)
+    kind = options.task.kind
+    check_capable(options.network, registry.capabilities(kind, options.network), store)
     for name in {arm.generator: None for arm in options.arms if arm.generator}:
         check_capable(name, registry.capabilities("generator", name), store)
     refuse_leaks(store)
@@ -125,40 +128,37 @@ def train_all(options: StudyOptions) -> bool:
     left, begun = missing(options, trials), time.monotonic()
     for done, trial in enumerate(left, 1):
         options.report((done - 1) / len(left), f"{trial.folder}, {trial.arm.name}")
-        with alone(options.out / trial.folder / trial.together[2], wait=True):  # another process may be at it
+        place = options.out / trial.folder / folder_name(trial.together[2])
+        with alone(place, wait=True):  # another process may be at it
             try:
                 _train(options, store, trial)
             except OtherSettings as error:
                 raise error.in_study() from error
         minutes = (time.monotonic() - begun) / done * (len(left) - done) / 60
-        options.announce(f"{done} of {len(left)} detectors are trained, about {minutes:.0f} minutes are left")
+        options.announce(f"{done} of {len(left)} {kind}s are trained, about {minutes:.0f} minutes are left")
     others = missing(options, list(plan(options)))
     if others:
-        options.announce(f"this part is done; {len(others)} detectors of other parts are not there yet")
+        options.announce(f"this part is done; {len(others)} {kind}s of other parts are not there yet")
     return not others
 
 
 def describe(options: StudyOptions, store: Store, trials: Sequence[Trial]) -> str:
     """Say what will be done, and about how long it takes."""
     left = missing(options, trials)
-    generators = {trial.together for trial in left if trial.arm.generator}
+    generators = sorted({trial.together for trial in left if trial.arm.generator})
     shares = ", ".join(
-        f"{fraction:.0%} ({len(chosen_patients(store, fraction, options.seed))} patients)"
+        f"{fraction:.0%} ({len(chosen_patients(store, options.task, fraction, options.seed))} patients)"
         for fraction in sorted(options.fractions)
     )
     of = f" of part {options.part_id} of {options.num_parts}" if options.num_parts > 1 else ""
     sentence = (
-        f"{len(trials)} detectors ({options.detector}){of}, {len(trials) - len(left)} of them trained, and "
+        f"{len(trials)} {options.task.kind}s ({options.network}){of}, {len(trials) - len(left)} of them trained, and "
         f"{len(generators)} generators: arms {', '.join(arm.name for arm in options.arms)}; "
         f"training patients {shares}; {options.seeds} seeds; judged on the {options.split} split of {options.store}"
     )
     if not left:
         return sentence
-    names = [name for _, _, name in sorted(generators)]
-    minutes = estimate(
-        store, options.detector, options.detector_settings, options.steps, sum(trial.arm.steps for trial in left),
-        names, options.generator_settings, options.kimg, options.device,
-    )  # fmt: skip
+    minutes = estimate(options, store, sum(trial.arm.steps for trial in left), [name for _, _, name in generators])
     return f"{sentence}; about {minutes:.0f} minutes by a short measurement"
 
 
@@ -177,69 +177,64 @@ def _check(options: StudyOptions) -> None:
         )
     if options.out.exists() and not options.out.is_dir():
         raise UsageError(f"{options.out} is a file; choose another --out")
-    able = registry.capabilities("detector", options.detector).continues
+    refuse_twins(options.arms, options.ratio)
+    able = registry.capabilities(options.task.kind, options.network).continues
     fine_tuned = next((arm.name for arm in options.arms if arm.use == "pretrain"), None)
     if fine_tuned and not able:
-        raise UsageError(f"--arm {fine_tuned}: {options.detector} cannot go on from weights that were trained before")
+        raise UsageError(f"--arm {fine_tuned}: {options.network} cannot go on from weights that were trained before")
 
 
 def _train(options: StudyOptions, whole: Store, trial: Trial) -> Path:
-    """Train the detector of a trial, and first what it needs; keep what is there already."""
+    """Train the network of a trial, and first what it needs; keep what is there already."""
     place = options.out / part_name(trial.fraction)
     with alone(place / "real.h5", wait=True):
-        store = subset(whole, trial.fraction, options.seed, place / "real.h5")
+        store = subset(whole, options.task, trial.fraction, options.seed, place / "real.h5")
     synthetic = _synthetic(options, store, trial) if trial.arm.generator else []
-    arm, out = trial.arm, options.out / trial.detector
+    arm, out = trial.arm, trained_folder(options, trial)
     steps = steps_of(options, arm)
     ratio = (arm.ratio or options.ratio) if synthetic else None
     if arm.use == "mixed":
-        return _detector(options, store, trial, out, synthetic, ratio, steps)
+        return _network(options, store, trial, out, steps, synthetic=synthetic, ratio=ratio)
     if arm.use == "only":
-        return _detector(options, store, trial, out, synthetic, None, steps, synthetic_only=True)
+        return _network(options, store, trial, out, steps, synthetic=synthetic, synthetic_only=True)
     first = out.with_name(f"{out.name}, first")
-    _detector(options, store, trial, first, synthetic, None, steps // 2, synthetic_only=True)
-    return _detector(options, store, trial, out, [], None, steps - steps // 2, start=first)
+    _network(options, store, trial, first, steps // 2, synthetic=synthetic, synthetic_only=True)
+    return _network(options, store, trial, out, steps - steps // 2, start=first)
 
 
 def steps_of(options: StudyOptions, arm: Arm) -> int:
-    """Return the optimiser steps of an arm's detector."""
-    whole = options.steps or int(registry.capabilities("detector", options.detector).default_budget or 2000)
+    """Return the optimiser steps of an arm's network."""
+    whole = options.steps or int(registry.capabilities(options.task.kind, options.network).default_budget or 2000)
     return round(whole * arm.steps)
 
 
-def detector_settings(options: StudyOptions, arm: Arm) -> dict[str, Any]:
-    """Return the settings of an arm's detector: the study's, and those of its variant."""
-    variants = registry.capabilities("detector", options.detector).variants
-    return {**options.detector_settings, **variants.get(arm.variant or "", {})}
+def network_settings(options: StudyOptions, arm: Arm) -> dict[str, Any]:
+    """Return the settings of an arm's network: the study's, and what the arm changes."""
+    return {**options.network_settings, **dict(arm.changed)}
 
 
-def _detector(
-    options: StudyOptions, store: Store, trial: Trial, out: Path, synthetic: list[Path], ratio: float | None,
-    steps: int, synthetic_only: bool = False, start: Path | None = None,
-) -> Path:  # fmt: skip
+def _network(options: StudyOptions, store: Store, trial: Trial, out: Path, steps: int, **mixture: Any) -> Path:
     run = RunOptions(
-        out, detector_settings(options, trial.arm), trial.seed, options.device, options.precision, resume=True,
+        out, network_settings(options, trial.arm), trial.seed, options.device, options.precision, resume=True,
         checkpoint_seconds=options.checkpoint_seconds,
     )  # fmt: skip
-    return train_detector(
-        store.path, options.detector, run, synthetic, ratio, steps, synthetic_only=synthetic_only, start=start
-    )
+    return train_network(options.task, store.path, options.network, run, steps=steps, **mixture)
 
 
 def synthetic_folder(options: StudyOptions, trial: Trial) -> Path:
     """Return where the generator of a trial and its images stand."""
-    return options.out / trial.folder / "synthetic" / str(trial.arm.generator)
+    return options.out / trial.folder / "synthetic" / folder_name(str(trial.arm.source))
 
 
 def synthetic_store(options: StudyOptions, trial: Trial, real: Store) -> Path:
-    """Return the synthetic images that the detector of a trial is trained on."""
+    """Return the synthetic images that the network of a trial is trained on."""
     n = drawn_images(options, trial, real)
     return synthetic_folder(options, trial) / (f"filtered-{n}/kept.h5" if trial.arm.filtered else f"drawn-{n}.h5")
 
 
 def drawn_images(options: StudyOptions, trial: Trial, real: Store) -> int:
     """Return how many synthetic images are drawn for a trial, before a filter."""
-    return options.n or max(1, round((trial.arm.ratio or options.ratio) * len(real.indices("train"))))
+    return options.n or max(1, round((trial.arm.ratio or options.ratio) * len(training_images(real, options.task))))
 
 
 def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:

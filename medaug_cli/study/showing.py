@@ -31,6 +31,8 @@ def row(title: str, store: Store, indices: np.ndarray, seed: int) -> Shown:
     """Return some images of a store, chosen by seed and not by eye, with their boxes."""
     chosen = np.random.default_rng(seed).permutation(indices)[:SHOWN]
     images = [np.asarray(store.images[i]) for i in chosen]
+    if (store.classes[chosen] >= 0).any():
+        title += f" ({', '.join(store.class_names[k] if k >= 0 else 'unknown' for k in store.classes[chosen])})"
     return Shown(title, _source(draw_grid(images, [store.boxes[i] for i in chosen], SHOWN, CELL)))
 
 
@@ -47,7 +49,7 @@ def nearest_pairs(title: str, synthetic: Store, real: Store, pairs: list[tuple[s
 
 
 def detections(store: Store, indices: np.ndarray, matched: Mapping[str, Matched], iou: float) -> list[Shown]:
-    """Return what some detectors find on the slices on which they disagree most, one picture a slice."""
+    """Return what some detectors find on the images on which they disagree most, one picture each."""
     names = next(iter(matched.values())).data.image_names
     drawn = overlays(matched, iou, lambda i: np.asarray(store.images[indices[i]]), OVERLAYS)
     return [Shown(names[index], _source(picture)) for index, picture in drawn]

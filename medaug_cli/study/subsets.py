@@ -1,6 +1,7 @@
 """Nested parts of the training patients, as stores of their own."""
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +11,34 @@ from medaug_cli.boxes import write_boxes
 from medaug_cli.errors import UsageError
 from medaug_cli.preprocess.results import training_boxes
 from medaug_cli.store import Store, StoreInfo, StoreWriter, already_made
+from medaug_cli.store.reading import is_real
+from medaug_cli.tasks.task import Task
 
 UNIT = 64  # images
 
 
-def chosen_patients(store: Store, fraction: float, seed: int) -> set[str]:
+def chosen_patients(store: Store, task: Task, fraction: float, seed: int) -> set[str]:
     """Return that share of the training patients; a smaller share lies in every larger one."""
-    patients = sorted({store.patients[i] for i in store.indices("train")})
+    patients = sorted({store.patients[i] for i in training_images(store, task)})
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(4,))).permutation(len(patients))
     return {patients[i] for i in order[: max(1, math.ceil(fraction * len(patients) - 1e-9))]}
 
 
-def subset(store: Store, fraction: float, seed: int, out: Path) -> Store:
+def training_images(store: Store, task: Task, patients: Collection[str] | None = None) -> np.ndarray:
+    """Return the real training images that a task can learn from, of some patients or of all."""
+    chosen = np.flatnonzero(task.usable(store) & (store.splits == "train") & is_real(store))
+    return chosen if patients is None else chosen[[store.patients[i] in patients for i in chosen]]
+
+
+def subset(store: Store, task: Task, fraction: float, seed: int, out: Path) -> Store:
     """Publish a store of a share of the training patients and all others, with its boxes.json; keep what is there.
 
-    Raises UsageError where no box is left to train on.
+    Raises UsageError where nothing is left to train on.
     """
-    kept = chosen_patients(store, fraction, seed)
+    kept = chosen_patients(store, task, fraction, seed)
     chosen = [i for i in range(len(store)) if store.splits[i] != "train" or store.patients[i] in kept]
-    if not any(len(store.boxes[i]) for i in chosen if store.splits[i] == "train"):
-        raise UsageError(f"--fraction {fraction:g} leaves no box to train on")
+    if lacking := task.teachable(store, training_images(store, task, kept)):
+        raise UsageError(f"--fraction {fraction:g} of {store.path} leaves {lacking}")
     info = StoreInfo(
         tool_version=__version__, command="study", settings={"fraction": fraction}, seed=seed,
         label_names=store.info.label_names, inputs={store.path.name: store.hash}, generators=store.info.generators,

@@ -1,35 +1,37 @@
 """The tables of a study, for its page and the terminal."""
 
 from medaug_cli.metrics.differences import PairedDifference
-from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport, measure_of
+from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE
 from medaug_cli.study.figures import words
 from medaug_cli.tables import DASH, Cell, Table, fixed, probability, table
+from medaug_cli.tasks.task import measure_of, task_named
 
 
 def table1(report: StudyReport, part: FractionResult) -> Table:
-    """Return the arms in the form of the paper's Table 1."""
+    """Return the numbers of one operating point of each arm: of detection, those of the paper's Table 1."""
     names = list(part.arms[0].table1)
-    rows = [[Cell(arm.arm), *(_estimate(arm, name) for name in names)] for arm in part.arms]
+    rows = [[Cell(arm.arm), *(_estimate(report, arm, name) for name in names)] for arm in part.arms]
+    notes = ["These are different operating points: read what follows, where false positives are equal."]
     return table(
-        f"Table 1 of Han et al., detections with a score of at least {100 * report.settings['threshold']:g} %",
-        ["arm", *map(words, names)],
-        rows,
-        ["These are different operating points: read what follows, where false positives are equal."],
-    )  # fmt: skip
+        task_named(report.task).operating,
+        ["arm", *(words(report, name) for name in names)],
+        rows if names else [],
+        notes if report.task == "detection" else [],
+    )
 
 
-def compared(part: FractionResult, name: str, seeds: bool = True) -> Table:
+def compared(report: StudyReport, part: FractionResult, name: str, seeds: bool = True) -> Table:
     """Return every arm's mean of a number, each seed's where asked for, and the difference to real-only."""
     header = ["arm", "mean", *(["each seed"] if seeds else []), f"difference to {BASELINE}", "p (Holm)", "verdict"]
     rows = []
     for arm in part.arms:
         each = [Cell(", ".join(fixed(values[name]).text for values in arm.seeds.values()))] if seeds else []
         rows.append([Cell(arm.arm), fixed(arm.mean[name]), *each, *_said(arm.against_real_only.get(name))])
-    return table(f"{part.patients} patients: {words(name)}", header, rows)
+    return table(f"{part.patients} patients: {words(report, name)}", header, rows)
 
 
-def controls(part: FractionResult, name: str) -> Table:
+def controls(report: StudyReport, part: FractionResult, name: str) -> Table:
     """Return the differences of generated arms to the controls."""
     best = part.claim.arm if part.claim else None
     rows = [
@@ -38,18 +40,32 @@ def controls(part: FractionResult, name: str) -> Table:
         for other, numbers in arm.against.items() if other != BASELINE and numbers[name]
     ]  # fmt: skip
     header = ["arm", "against", "difference", "p (Holm)", "verdict"]
-    return table(f"Generated images against the controls, {words(name)}", header, rows)
+    return table(f"Generated images against the controls, {words(report, name)}", header, rows)
+
+
+def pairs(report: StudyReport, part: FractionResult, name: str) -> Table:
+    """Return the differences of arms that differ in one thing."""
+    rows = [
+        [Cell(pair.arm), Cell(pair.against), Cell(pair.changed), *_said(pair.numbers.get(name))] for pair in part.pairs
+    ]
+    header = ["arm", "against", "what differs", "difference", "p (Holm)", "verdict"]
+    return table(f"One thing changed, {words(report, name)}", header, rows)
 
 
 def sizes(report: StudyReport, part: FractionResult) -> Table:
-    """Return the sensitivity by the size of lesions, and what arms were chosen by."""
-    iou = f"{report.settings['ious'][0]:g}"
+    """Return the sensitivity by the size of lesions."""
+    iou = next(iter(part.arms[0].froc), "")
     groups = [f"{size.words()} ({size.boxes} lesions)" for size in part.arms[0].sizes]
-    rows = [
-        [Cell(arm.arm), *(fixed(size.sensitivity) for size in arm.sizes), fixed(arm.validation)] for arm in part.arms
-    ]
-    header = ["arm", *groups, f"on validation: CPM, IoU {iou}"]
-    return table(f"By size of the lesion: sensitivity at 1 FP, IoU {iou}", header, rows if groups else [])
+    rows = [[Cell(arm.arm), *(fixed(size.sensitivity) for size in arm.sizes)] for arm in part.arms]
+    title = f"By size of the lesion: sensitivity at 1 FP, IoU {iou}"
+    return table(title, ["arm", *groups], rows if groups else [])
+
+
+def validation(report: StudyReport, part: FractionResult) -> Table:
+    """Return what the arms of a generator are chosen by."""
+    task = task_named(report.task)
+    rows = [[Cell(arm.arm), fixed(arm.validation)] for arm in part.arms if arm.validation is not None]
+    return table("On validation", ["arm", words(report, task.chosen_by or task.headline)], rows)
 
 
 def similarity(part: FractionResult) -> Table:
@@ -72,9 +88,9 @@ def similarity(part: FractionResult) -> Table:
     return table("How like real images the synthetic ones are", header, rows, notes)
 
 
-def _estimate(arm: ArmResult, name: str) -> Cell:
-    own = arm.table1.get(name)
-    return Cell(DASH) if own is None else fixed(own.mean, measure_of(name).digits, own.interval)
+def _estimate(report: StudyReport, arm: ArmResult, name: str) -> Cell:
+    own, said = arm.table1.get(name), measure_of(task_named(report.task).measures, name)
+    return Cell(DASH) if own is None else fixed(own.mean, said.digits, own.interval)
 
 
 def _said(own: PairedDifference | None) -> list[Cell]:

@@ -1,34 +1,38 @@
 """How long a study will take, from a few steps of each plugin."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from medaug_cli import registry
 from medaug_cli.devices import resolve_device
 from medaug_cli.plugin import knowledge
-from medaug_cli.store import Store, StoreExamples, detector_examples, generator_examples
+from medaug_cli.store import Store, StoreExamples, generator_examples, training_examples
+from medaug_cli.study.arms import EACH_CLASS
 from medaug_cli.testing.trial import TrialRun
+
+if TYPE_CHECKING:
+    from medaug_cli.study.running import StudyOptions
 
 SHORT, LONG = 2, 8  # steps
 IMAGES = 16  # of a generator's step, about
 
 
-def estimate(
-    store: Store, detector: str, detector_settings: Mapping[str, Any], steps: int | None, detectors: float,
-    generators: Sequence[str], generator_settings: Mapping[str, Mapping[str, Any]], kimg: float | None, device: str,
-) -> float:  # fmt: skip
-    """Return the minutes that training takes: so many detectors and these generators, one after the other."""
-    plugin = registry.build("detector", detector, detector_settings)
-    budget = float(steps or plugin.capabilities.default_budget or 2000)
-    seconds = detectors * budget * _pace(plugin, detector_examples(store, []), 1, device)
+def estimate(options: "StudyOptions", store: Store, networks: float, generators: Sequence[str]) -> float:
+    """Return the minutes that training takes: so many networks and these generators, one after the other."""
+    plugin = registry.build(options.task.kind, options.network, options.network_settings)
+    budget = float(options.steps or plugin.capabilities.default_budget or 2000)
+    data = training_examples(store, [], options.task.usable(store))
+    seconds = networks * budget * _pace(plugin, data, 1, options.device)
     for name in sorted(set(generators)):
-        able = registry.capabilities("generator", name)
+        plain = name.removesuffix(EACH_CLASS)
+        able = registry.capabilities("generator", plain)
         if able.learns:
-            plugin = registry.build("generator", name, generator_settings.get(name, {}))
-            images = 1000 * (kimg or able.default_budget or 200)
-            data = generator_examples(store, knowledge(plugin, store.spec))
-            seconds += generators.count(name) * images * _pace(plugin, data, IMAGES, device)
+            plugin = registry.build("generator", plain, options.generator_settings.get(plain, {}))
+            images = 1000 * (options.kimg or able.default_budget or 200)
+            times = generators.count(name) * (1 if plain == name else len(store.class_names))
+            fitted_on = generator_examples(store, knowledge(plugin, store.spec))
+            seconds += times * images * _pace(plugin, fitted_on, IMAGES, options.device)
     return seconds / 60
 
 

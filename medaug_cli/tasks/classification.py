@@ -10,6 +10,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.metrics.classification import SPECIFICITY, Classified, by_patient, measures
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.store import Store
+from medaug_cli.tasks.task import Task, patient_numbers
 
 BY_PATIENT = " by patient"
 AT_SPECIFICITY = f"sensitivity at {SPECIFICITY:.0%} specificity"
@@ -19,8 +20,8 @@ MEASURES = (
     Measure("auc", "AUC, mean over classes", compared=True),
     Measure("brier", "Brier score (lower is better)", larger_is_better=False, bounds=(0.0, 2.0), compared=True),
     Measure("calibration_error", "expected calibration error (lower is better)", larger_is_better=False, compared=True),
-    Measure("sensitivity", "sensitivity"),
-    Measure("specificity", "specificity"),
+    Measure("sensitivity", "sensitivity", operating=True),
+    Measure("specificity", "specificity", operating=True),
     Measure(AT_SPECIFICITY, AT_SPECIFICITY),
 )
 
@@ -50,16 +51,19 @@ class ClassAnswers:
         return ClassAnswers(both, np.concatenate([self.patients, other.patients + patients]))
 
 
-class Classification:
+class Classification(Task):
     """Tell the class of an image."""
 
     name: ClassVar[str] = "classification"
     kind: ClassVar[str] = "classifier"
+    needs: ClassVar[str] = "class"
+    names: ClassVar[str] = "class_names"
     headline: ClassVar[str] = "balanced_accuracy"
     main: ClassVar[tuple[str, ...]] = (
         "balanced_accuracy", "auc", "accuracy", f"balanced_accuracy{BY_PATIENT}", f"auc{BY_PATIENT}", "brier",
         "calibration_error",
     )  # fmt: skip
+    operating: ClassVar[str] = "Each class against the rest, the most probable class being the answer"
     measures: ClassVar[Mapping[str, Measure]] = {
         f"{one.name}{by}": replace(one, name=f"{one.name}{by}", words=f"{one.words}{by}")
         for by in ("", BY_PATIENT)
@@ -76,10 +80,6 @@ class Classification:
 
     def check(self, real: Store, synthetic: Sequence[Store]) -> None:
         """Raise BadInput where there is nothing to tell apart, or synthetic images are of no class."""
-        train = np.flatnonzero(real.splits == "train")
-        seen = np.bincount(real.classes[train][real.classes[train] >= 0], minlength=len(real.class_names))
-        if len(real.class_names) < 2:
-            raise BadInput(f"{real.path} has {len(real.class_names)} classes; a classifier tells two or more apart")
         for store in synthetic:
             if not self.usable(store).all():
                 raise BadInput(f"{store.path} holds images without a class: draw them with a class (synthesize --like)")
@@ -88,20 +88,25 @@ class Classification:
                 raise BadInput(
                     f"{store.path} has the class {unknown[0]!r}; {real.path} has {', '.join(real.class_names)}"
                 )
-        missing = [name for name, count in zip(real.class_names, seen, strict=True) if not count]
-        if missing:
-            raise BadInput(f"{real.path} has no training image of the class {missing[0]!r}")
+        if lacking := self.teachable(real, np.flatnonzero(self.usable(real) & (real.splits == "train"))):
+            raise BadInput(f"{real.path} has {lacking}")
 
     def measurable(self, store: Store, indices: np.ndarray) -> str | None:
-        """Say why nothing can be measured on some images; None where it can."""
-        return None if len(np.unique(store.classes[indices])) > 1 else "images of two classes"
+        """Say what is missing where nothing can be measured on some images; None where it can."""
+        return None if len(np.unique(store.classes[indices])) > 1 else "no images of two classes"
+
+    def teachable(self, store: Store, indices: np.ndarray) -> str | None:
+        """Say which class some training images lack; None where each is there."""
+        if len(store.class_names) < 2:
+            return f"{len(store.class_names)} classes; a classifier tells two or more apart"
+        seen = np.bincount(store.classes[indices], minlength=len(store.class_names))
+        missing = [name for name, count in zip(store.class_names, seen, strict=True) if not count]
+        return f"no training image of the class {missing[0]!r}" if missing else None
 
     def answers(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> ClassAnswers:
         """Return what a classifier says of some images as answers that can be measured."""
-        names = sorted({store.patients[i] for i in indices})
-        number = {patient: k for k, patient in enumerate(names)}
-        units = np.array([number[store.patients[i]] for i in indices], np.int64)
-        return ClassAnswers(Classified(store.classes[indices], np.stack(found), tuple(store.class_names)), units)
+        images = Classified(store.classes[indices], np.stack(found), tuple(store.class_names))
+        return ClassAnswers(images, patient_numbers(store, indices))
 
     def score(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> dict[str, float]:
         """Return the balanced accuracy on validation images; ties are broken by the area under the ROC curve."""
@@ -110,3 +115,8 @@ class Classification:
         area = numbers["auc"] if np.isfinite(numbers["auc"]) else 0.5
         balanced = numbers["balanced_accuracy"]
         return {"score": balanced + 1e-3 * area, "balanced_accuracy": balanced, "auc": area}
+
+    def counts(self, store: Store, indices: np.ndarray) -> dict[str, int]:
+        """Return the images of each class."""
+        numbers = np.bincount(store.classes[indices], minlength=len(store.class_names))
+        return dict(zip(store.class_names, numbers.tolist(), strict=True))

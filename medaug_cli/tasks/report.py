@@ -1,7 +1,6 @@
 """metrics.json of classifiers and segmenters, and its tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from medaug_cli.metrics.differences import PairedDifference, judged
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.resampling import Answers, System, bootstrap_weights, compare, point, swaps
 from medaug_cli.tables import DASH, Cell, Table, as_markdown, escaped, fixed, name, probability, table
+from medaug_cli.tasks.task import measure_of
 
 Interval = tuple[float, float]
 
@@ -88,16 +88,6 @@ def _value(system: System, key: str, patients: int) -> Value:
         return Value(value=None, interval=None, seeds=seeds if len(seeds) > 1 else [])
     limits = system.interval(key) if patients > 1 else None
     return Value(value=system.mean(key), interval=limits, seeds=seeds if len(seeds) > 1 else [])
-
-
-def measure_of(measures: Mapping[str, Measure], key: str) -> Measure:
-    """Return a measure by its key; that of one class or label, as `auc[cyst]`, has the name behind its words."""
-    base, bracket, rest = key.partition("[")
-    if not bracket:
-        return measures[key]
-    label, _, by = rest.partition("]")
-    plain = measures[base + by]
-    return replace(plain, name=key, words=f"{plain.words}, {label}")
 
 
 def tables(metrics: TaskMetrics, measures: Mapping[str, Measure], main: Sequence[str]) -> list[Table]:

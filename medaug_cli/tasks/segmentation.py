@@ -10,6 +10,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.segmentation import Overlap, dice, measures, overlap
 from medaug_cli.store import Store
+from medaug_cli.tasks.task import Task, patient_numbers
 
 ALL = "lesion"  # what a mask without names of its values marks
 
@@ -44,15 +45,18 @@ def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.divide(np.where(known, stacked, 0).sum(0), counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
-def _lower(name: str, words: str) -> Measure:
-    return Measure(name, f"{words} (lower is better)", 2, larger_is_better=False, bounds=(0.0, np.inf))
+def _lower(name: str, words: str, operating: bool = False) -> Measure:
+    limits = (0.0, np.inf)
+    return Measure(name, f"{words} (lower is better)", 2, larger_is_better=False, bounds=limits, operating=operating)
 
 
-class Segmentation:
+class Segmentation(Task):
     """Outline what a mask marks."""
 
     name: ClassVar[str] = "segmentation"
     kind: ClassVar[str] = "segmenter"
+    needs: ClassVar[str] = "mask"
+    names: ClassVar[str] = "mask_names"
     headline: ClassVar[str] = "dice"
     main: ClassVar[tuple[str, ...]] = (
         "dice", "dice_image", "hausdorff95", "lesion_sensitivity", "false_lesions_per_image",
@@ -64,11 +68,11 @@ class Segmentation:
             Measure("iou", "IoU by patient"),
             Measure("dice_image", "Dice by image", compared=True),
             Measure("iou_image", "IoU by image"),
-            _lower("hausdorff95", "95 % Hausdorff distance"),
+            _lower("hausdorff95", "95 % Hausdorff distance", operating=True),
             _lower("surface_distance", "mean surface distance"),
             Measure("lesion_sensitivity", "share of lesions found", compared=True),
-            _lower("false_lesions_per_image", "false lesions an image"),
-            _lower("volume_error", "relative error of the volume, by patient"),
+            _lower("false_lesions_per_image", "false lesions an image", operating=True),
+            _lower("volume_error", "relative error of the volume, by patient", operating=True),
         )
     }
 
@@ -85,8 +89,7 @@ class Segmentation:
 
     def check(self, real: Store, synthetic: Sequence[Store]) -> None:
         """Raise BadInput where no training mask marks anything, or synthetic images have no masks or other labels."""
-        train = real.indices("train")
-        if real.masks is None or not any(np.any(real.masks[i]) for i in train):
+        if real.masks is None or self.measurable(real, real.indices("train")):
             raise BadInput(f"{real.path} has no mask in its training split that marks anything")
         for store in synthetic:
             if store.masks is None:
@@ -98,22 +101,19 @@ class Segmentation:
                 )
 
     def measurable(self, store: Store, indices: np.ndarray) -> str | None:
-        """Say why nothing can be measured on some images; None where it can."""
+        """Say what is missing where nothing can be measured on some images; None where it can."""
         assert store.masks is not None
         return None if any(np.any(store.masks[i]) for i in indices) else "no mask that marks anything"
 
     def answers(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> MaskAnswers:
         """Return how label maps (*s) overlap with the masks of some images."""
-        names = sorted({store.patients[i] for i in indices})
-        number = {patient: k for k, patient in enumerate(names)}
-        units = np.array([number[store.patients[i]] for i in indices], np.int64)
         rows: dict[str, list[Overlap]] = {label: [] for label in labels_of(store)}
         for i, answer in zip(indices, found, strict=True):
             spacing = store.spacing[i]
             step = None if np.isnan(spacing).any() else spacing.tolist()
             for value, each in enumerate(rows.values(), 1):
                 each.append(overlap(marked(store, i, value), is_label(answer, value, store), step))
-        return MaskAnswers(rows, units)
+        return MaskAnswers(rows, patient_numbers(store, indices))
 
     def score(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> dict[str, float]:
         """Return the mean Dice over validation patients, whose pixels are pooled."""
@@ -127,6 +127,13 @@ class Segmentation:
                 counts[patient] = counts.get(patient, np.zeros(3)) + add
             scores.append(np.mean([float(dice(*each)) for each in counts.values()]))
         return {"score": float(np.mean(scores)), "dice": float(np.mean(scores))}
+
+    def counts(self, store: Store, indices: np.ndarray) -> dict[str, int]:
+        """Return the images that show each label."""
+        return {
+            label: sum(bool(marked(store, int(i), value).any()) for i in indices)
+            for value, label in enumerate(labels_of(store), 1)
+        }
 
 
 def labels_of(store: Store) -> list[str]:

@@ -18,6 +18,7 @@ from medaug_cli.store import open_store
 from medaug_cli.store.joining import join_stores
 from medaug_cli.store_summary import sentences, summary
 from medaug_cli.study.subsets import subset
+from medaug_cli.tasks.detection import Detection
 
 KINDS = ("benign", "malignant")
 PLAIN_OPTIONS = ["--strip", "none", "--denoise", "none", "--size", "32", "--workers", "1"]
@@ -345,7 +346,7 @@ def test_a_share_of_the_training_patients_keeps_classes(tmp_path):
         picture(tmp_path / f"scans/{KINDS[i % 2]}/{i}.png", BOX, (20, 20, 22 + i, 30))
         mask(tmp_path / f"masks/{i}.png", BOX)
     store = made(tmp_path, masks=tmp_path / "masks", classes="folders")
-    part = subset(store, 0.5, 0, tmp_path / "half/real.h5")
+    part = subset(store, Detection(), 0.5, 0, tmp_path / "half/real.h5")
     assert 0 < len(part) < len(store)
     assert part.class_names == store.class_names
     assert {own.id: own.image_class for own in map(part.record, range(len(part)))}.items() <= {

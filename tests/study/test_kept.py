@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("tiny_plugins")
 
 def options(real, arms=("tiny",), **changed):
     chosen = {
-        "detector": "tiny", "steps": 4, "kimg": 0.02, "seeds": 1, "resamples": 100, "device": "cpu",
+        "network": "tiny", "steps": 4, "kimg": 0.02, "seeds": 1, "resamples": 100, "device": "cpu",
         "precision": "32", "split": "val", **changed,
     }  # fmt: skip
     return StudyOptions(real, parse_arms(list(arms), "tiny"), real.parent / "study", **chosen)
@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
 OTHERS = {  # what is asked for now -> what is said
     "more steps": ({"steps": 12}, "steps: 4 there, 12 asked"),
     "fewer steps": ({"steps": 2}, "steps: 4 there, 2 asked"),
-    "a setting of the detector": ({"detector_settings": {"pause": "0.002"}}, r"pause: 0\.0 there, 0\.002 asked"),
+    "a setting of the detector": ({"network_settings": {"pause": "0.002"}}, r"pause: 0\.0 there, 0\.002 asked"),
     "another budget of the generator": ({"kimg": 0.04}, r"kimg: 0\.02 there, 0\.04 asked"),
     "a setting of the generator": ({"generator_settings": {"tiny": {"amount": 0.5}}}, "amount: "),
     "another ratio": ({"ratio": 3.0}, r"ratio: 1\.0 there, 3\.0 asked"),
@@ -71,7 +71,7 @@ SAME = {
     "another split to judge on": {"split": "test"},
     "more resamples": {"resamples": 120},
     "precision left open": {"precision": "auto"},
-    "settings that are the defaults": {"detector_settings": {"pause": "0"}},
+    "settings that are the defaults": {"network_settings": {"pause": "0"}},
 }
 
 
@@ -141,7 +141,7 @@ def test_a_validation_split_without_boxes_chooses_nothing(tmp_path):
 def test_one_patient_gives_no_verdict(tmp_path):
     told = []
     report = run_study(options(make_store(tmp_path / "real.h5").path, announce=told.append))
-    assert any("one patient of the val split has boxes" in sentence for sentence in told)
+    assert any("one patient alone of the val split can be judged" in sentence for sentence in told)
     arm = report.fractions[0].arms[1]
     assert all(each is None for each in arm.against_real_only.values())
     assert report.fractions[0].claim is None

@@ -14,9 +14,10 @@ from medaug_cli.metrics.operating import Cohort, Scored
 from medaug_cli.metrics.resampling import verdict
 from medaug_cli.store import digest_patient, open_store
 from medaug_cli.study import StudyOptions, parse_arm, run_study
-from medaug_cli.study.analysis import compare_arms
+from medaug_cli.study.analysis import Comparison
 from medaug_cli.study.arms import parse_arms
 from medaug_cli.study.subsets import chosen_patients, subset
+from medaug_cli.tasks.detection import Detection, FoundAnswers
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 
@@ -36,7 +37,7 @@ def real(tmp_path):
 
 def options(real, arms=("tiny",), **changed):
     chosen = {
-        "detector": "tiny", "steps": 4, "kimg": 0.02, "seeds": 2, "resamples": 100, "device": "cpu",
+        "network": "tiny", "steps": 4, "kimg": 0.02, "seeds": 2, "resamples": 100, "device": "cpu",
         "precision": "32", **changed,
     }  # fmt: skip
     return StudyOptions(real, parse_arms(list(arms), "tiny"), real.parent / "study", **chosen)
@@ -44,10 +45,10 @@ def options(real, arms=("tiny",), **changed):
 
 def test_a_smaller_share_lies_in_every_larger_one(real, tmp_path):
     store = open_store(real)
-    shares = [chosen_patients(store, fraction, 0) for fraction in (0.25, 0.5, 0.75, 1.0)]
+    shares = [chosen_patients(store, Detection(), fraction, 0) for fraction in (0.25, 0.5, 0.75, 1.0)]
     assert [len(share) for share in shares] == [1, 2, 3, 4]
     assert all(a < b for a, b in pairwise(shares))
-    part = subset(store, 0.5, 0, tmp_path / "part/real.h5")
+    part = subset(store, Detection(), 0.5, 0, tmp_path / "part/real.h5")
     assert {part.patients[i] for i in part.indices("train")} == shares[1]
     for split in ("val", "test"):
         ours, theirs = part.indices(split), store.indices(split)
@@ -211,7 +212,7 @@ def test_arms_are_named_by_their_generator():
     assert (arm.generator, arm.ratio, arm.filtered, arm.use) == ("tiny", 0.5, True, "pretrain")
     assert parse_arm("tiny+only", "tiny").use == "only"
     assert parse_arm("early-stopped", "yolov3").steps == 0.5
-    assert parse_arm("mosaic", "yolov3").variant == "mosaic"
+    assert parse_arm("mosaic", "yolov3").changed == (("mosaic", True),)
     assert parse_arm("boxgan@2", "yolov3").family == parse_arm("boxgan+filter", "yolov3").family == "boxgan"
     assert parse_arm("copy-paste", "yolov3").learnt is False
     with pytest.raises(MissingPlugin, match="boxgan"):
@@ -253,7 +254,8 @@ def studied(number, gain):
         name: [detector(1000 * number + 10 * k + s, ability, difficulty) for s in range(3)]
         for k, (name, ability) in enumerate((("real-only", 0.3), ("arm", 0.3 + gain)))
     }
-    return compare_arms(arms, cohort(), (0.5,), 0.001, 300, 0)[1].against_real_only
+    found = {name: [FoundAnswers.of(each, cohort(), (0.5,)) for each in seeds] for name, seeds in arms.items()}
+    return Comparison(found, PATIENTS, Detection.measures, 300, 0).results()[1].against_real_only
 
 
 def test_a_planted_null_is_called_inconclusive():

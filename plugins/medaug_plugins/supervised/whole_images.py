@@ -19,7 +19,7 @@ from medaug_plugins.supervised.training import Optimization, mine, train
 AT_ONCE = 16  # images that are answered together
 LARGE = 64  # pixels a side from which network 'small' halves images at once
 VARIANTS: dict[str, dict[str, Any]] = {
-    "scratch": {"pretrained": False},
+    "scratch": {"network": "tf_efficientnet_lite0", "pretrained": False},  # the next one, but for where it starts
     "pretrained": {"network": "tf_efficientnet_lite0", "pretrained": "imagenet"},
     "plain": {
         "flip": False, "flip_rows": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "contrast": 0.0, "brightness": 0.0,

@@ -1,0 +1,205 @@
+"""A study of every task, a stranger's too, and what is refused before anything is trained."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import make_records
+from typer.testing import CliRunner
+
+from medaug_cli.cli import app
+from medaug_cli.errors import UsageError
+from medaug_cli.store import StoreInfo, StoreWriter
+from medaug_cli.study import StudyOptions, run_study, task_of
+from medaug_cli.study.answers import packed, unpacked
+from medaug_cli.study.arms import one_thing_apart, parse_arms
+from medaug_cli.tasks.task import task_named
+
+pytestmark = pytest.mark.usefixtures("tiny_plugins")
+
+NAMES = ("bright", "dark")
+
+
+def records(n=60, boxes=True, masks=True, classes=NAMES):
+    """Yield images of four training patients and of three held-out ones each, every other one without a bright spot."""
+    for i, record in enumerate(make_records(n, masks=True)):
+        image_class = classes[i // 6 % len(classes)] if classes else None
+        image = record.image
+        if image_class == "dark":
+            image = np.where(record.mask[None] > 0, 5, image).astype(np.uint8)
+        patient = record.patient + ("" if record.split == "train" else "abc"[i // 6 % 3])
+        changes = {} if boxes else {"boxes": np.empty((0, 4), np.float32), "labels": [], "annotated": False}
+        mask = record.mask if masks else None
+        yield replace(record, image=image, patient=patient, image_class=image_class, mask=mask, **changes)
+
+
+def write(path, chosen, classes=NAMES):
+    info = StoreInfo(
+        tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], class_names=list(classes)
+    )
+    writer = StoreWriter(path, info, {})
+    for unit, record in enumerate(chosen):
+        writer.add(unit, [record])
+    return writer.publish().path
+
+
+@pytest.fixture
+def real(tmp_path):
+    return write(tmp_path / "real.h5", records())
+
+
+def options(real, task, arms=("~over=0.3",), **changed):
+    chosen = task_named(task)
+    asked = {
+        "task": chosen, "network": "tiny", "steps": 3, "kimg": 0.02, "seeds": 2, "resamples": 100, "device": "cpu",
+        "precision": "32", **changed,
+    }  # fmt: skip
+    return StudyOptions(real, parse_arms(list(arms), "tiny", chosen.kind), real.parent / "study", **asked)
+
+
+@pytest.mark.parametrize(
+    ("task", "headline", "said"),
+    [
+        ("classification", "balanced_accuracy", "balanced accuracy"),
+        ("segmentation", "dice", "Dice by patient"),
+        ("counting", "error", "error of the count"),
+    ],
+)
+def test_every_task_is_studied_by_the_same_code(real, task, headline, said):
+    report = run_study(options(real, task, ("early-stopped", "~over=0.3", "~strict~batch=2")))
+    kind = task_named(task).kind
+    folder = real.parent / "study/patients100/seed0" / f"{kind}s"
+    assert {path.name for path in folder.iterdir()} == {
+        "real-only", "early-stopped", "real-only~over=0.3", "real-only~strict~batch=2",
+    }  # fmt: skip
+    assert json.loads((folder / f"real-only~strict~batch=2/{kind}.json").read_text(encoding="utf-8"))["settings"] == {
+        "batch": 2, "over": 0.3, "augment": "both",
+    }  # fmt: skip
+    assert (report.task, report.patients, report.slices) == (task, 3, 10)
+    [part] = report.fractions
+    assert next(iter(part.arms[0].mean)) == headline or headline in part.arms[0].mean
+    assert all(headline in arm.against_real_only for arm in part.arms[1:])
+    [pair] = part.pairs
+    assert (pair.arm, pair.against, pair.changed) == ("real-only~strict~batch=2", "real-only~over=0.3", "batch")
+    page = (real.parent / "study/study.html").read_text(encoding="utf-8")
+    assert f"{said}" in page
+    assert f"trains the same {kind}" in page
+    assert run_study(options(real, task, ("early-stopped", "~over=0.3", "~strict~batch=2"))) == report
+
+
+def test_a_worse_arm_of_a_measure_that_is_to_be_small_is_called_worse(real):
+    report = run_study(options(real, "counting", ("~over=-1",), seeds=1))
+    own = report.fractions[0].arms[1].against_real_only["error"]
+    assert own.difference > 0
+    assert own.verdict in ("worse", "inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("kept", "task"),
+    [
+        ({"masks": False, "classes": ()}, "detection"),
+        ({"boxes": False, "masks": False}, "classification"),
+    ],
+)
+def test_the_task_is_told_from_the_store(tmp_path, monkeypatch, kept, task):
+    from medaug_cli.study import telling
+
+    every = telling.tasks()
+    monkeypatch.setattr(telling, "tasks", lambda: {k: v for k, v in every.items() if k != "counting"})
+    path = write(tmp_path / "real.h5", records(**kept), kept.get("classes", NAMES))
+    assert task_of(path, None).name == task
+
+
+def test_a_store_for_several_tasks_is_asked_about(real):
+    result = CliRunner().invoke(app, ["study", str(real), "--arm", "~plain"])
+    assert "serves classification, counting, detection and segmentation; choose one by --task" in str(result.exception)
+
+
+def test_classes_alone_are_studied(tmp_path):
+    path = write(tmp_path / "real.h5", records(boxes=False, masks=False))
+    report = run_study(options(path, "classification"))
+    assert report.counts == {"bright": 5, "dark": 5}
+    assert report.fractions[0].images == 40
+
+
+def test_a_folder_holds_one_study(real):
+    run_study(options(real, "counting", seeds=1))
+    with pytest.raises(UsageError, match="holds a study of counting"):
+        run_study(options(real, "segmentation", seeds=1))
+
+
+def of_class(names):
+    return [record for record in records() if record.split != "train" or record.image_class in names]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "task", "words"),
+    [
+        (lambda: of_class(["bright"]), "classification", "no training image of the class 'dark'"),
+        (
+            lambda: [r for r in records() if r.split != "test" or r.image_class == "dark"],
+            "classification",
+            "no images of two classes in the test split",
+        ),
+        (lambda: [replace(r, mask=r.mask * 0) for r in records()], "segmentation", "no mask that marks anything"),
+        (lambda: records(masks=False), "segmentation", "holds no masks"),
+        (lambda: records(classes=()), "classification", "names no class"),
+    ],
+)
+def test_stores_that_cannot_be_studied_are_named(tmp_path, chosen, task, words):
+    images = list(chosen())
+    path = write(tmp_path / "real.h5", images, NAMES if images[0].image_class else ())
+    with pytest.raises(Exception, match=words):
+        run_study(options(path, task))
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        (["mosaic~x"], "no generator 'mosaic'|no variant 'x'"),
+        (["~mosaic"], "tiny has no variant 'mosaic'; it has strict"),
+        (["~over=high"], "--arm real-only~over=high: .*valid number"),
+        (["~under=1"], "tiny has no setting 'under'"),
+        (["duplicate/each-class"], "duplicate learns nothing"),
+        (["tiny/every-class"], "/each-class, @RATIO"),
+        (["~strict", "~over=0.3"], "trained exactly as real-only~strict is"),
+        (["~over=0.2"], "trained exactly as real-only is"),
+    ],
+)
+def test_arms_that_make_no_sense_are_named(real, arms, words):
+    with pytest.raises(Exception, match=words):
+        run_study(options(real, "classification", arms))
+    assert not (real.parent / "study").exists()
+
+
+def test_arms_that_differ_in_one_thing_are_compared():
+    names = ["tiny", "tiny@2", "tiny/each-class", "tiny~strict", "~strict", "early-stopped"]
+    arms = parse_arms(names, "tiny", "classifier")
+    found = {(later.name, earlier.name): words for later, earlier, words in one_thing_apart(arms, 1.0)}
+    assert found == {
+        ("tiny@2", "tiny"): "ratio 2.0 against 1.0",
+        ("tiny/each-class", "tiny"): "a generator for each class",
+        ("tiny~strict", "tiny"): "over",
+        ("tiny~strict", "real-only~strict"): "synthetic images",
+    }
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [np.array([0.2, 0.8]), np.array([1.0, 0.0])],
+        [np.zeros((3, 4), np.uint8), np.ones((3, 4), np.uint8)],
+        [np.array(3.5), np.array(1.0)],
+        [(np.zeros((0, 4)), np.zeros(0)), (np.ones((2, 4)), np.ones(2)), (np.ones((1, 4)), np.zeros(1))],
+        [(np.ones((1, 4)), np.zeros(1))],
+    ],
+)
+def test_answers_are_kept_as_they_are(answers):
+    again = unpacked(packed(answers), len(answers))
+    assert len(again) == len(answers)
+    for one, two in zip(answers, again, strict=True):
+        for a, b in zip(*(each if isinstance(each, tuple) else (each,) for each in (one, two)), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
