@@ -15,6 +15,7 @@ from medaug_cli.runs import RunOptions, check_capable, train_generator, train_ne
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.arms import Arm, folder_name, refuse_twins
 from medaug_cli.study.kept import refuse_other_settings
+from medaug_cli.study.known import refuse_unknowing
 from medaug_cli.study.leaks import refuse_leaks
 from medaug_cli.study.measurable import check_measurable
 from medaug_cli.study.subsets import chosen_patients, subset, training_images
@@ -116,6 +117,7 @@ def train_all(options: StudyOptions) -> bool:
     check_capable(options.network, registry.capabilities(kind, options.network), store)
     for name in {arm.generator: None for arm in options.arms if arm.generator}:
         check_capable(name, registry.capabilities("generator", name), store)
+    refuse_unknowing(options, store)
     refuse_leaks(store)
     remarks = check_measurable(options, store)
     refuse_other_settings(options, store, list(plan(options)))
@@ -248,9 +250,20 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
     gan = train_generator(store.path, generator, run, options.kimg)
     n = drawn_images(options, trial, store)
     drawn = place / f"drawn-{n}.h5"
-    synthesize(SynthesisOptions(
-        n, gan, drawn, store.path.with_name("boxes.json"), options.jitter, trial.seed, options.device, resume=True
-    ))  # fmt: skip
+    by_boxes = options.task.needs == "boxes"
+    synthesize(
+        SynthesisOptions(
+            n,
+            gan,
+            drawn,
+            boxes=store.path.with_name("boxes.json") if by_boxes else None,
+            like=None if by_boxes else store.path,
+            jitter=options.jitter,
+            seed=trial.seed,
+            device=options.device,
+            resume=True,
+        )
+    )
     if trial.arm.filtered:
         sift(FilterOptions(drawn, wanted, real=store.path, device=options.device, resume=True))
     return [wanted]

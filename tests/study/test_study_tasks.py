@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.errors import UsageError
-from medaug_cli.store import StoreInfo, StoreWriter
+from medaug_cli.store import StoreInfo, StoreWriter, open_store
 from medaug_cli.study import StudyOptions, run_study, task_of
 from medaug_cli.study.answers import packed, unpacked
 from medaug_cli.study.arms import one_thing_apart, parse_arms
@@ -86,6 +86,19 @@ def test_every_task_is_studied_by_the_same_code(real, task, headline, said):
     assert f"{said}" in page
     assert f"trains the same {kind}" in page
     assert run_study(options(real, task, ("early-stopped", "~over=0.3", "~strict~batch=2"))) == report
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_generated_images_carry_what_the_task_learns_from(real, task):
+    report = run_study(options(real, task, ("duplicate", "copy-paste@0.5~augment=real"), seeds=1))
+    folder = real.parent / "study/patients100/seed0"
+    drawn = open_store(folder / "synthetic/duplicate/drawn-40.h5")
+    assert task_named(task).usable(drawn).all()
+    assert len(open_store(folder / "synthetic/copy-paste/drawn-20.h5")) == 20
+    told = folder / f"{task_named(task).kind}s/copy-paste@0.5~augment=real/{task_named(task).kind}.json"
+    said = json.loads(told.read_text(encoding="utf-8"))
+    assert (said["ratio"], said["settings"]["augment"]) == (0.5, "real")
+    assert [arm.arm for arm in report.fractions[0].arms] == ["real-only", "duplicate", "copy-paste@0.5~augment=real"]
 
 
 def test_a_worse_arm_of_a_measure_that_is_to_be_small_is_called_worse(real):
@@ -164,6 +177,8 @@ def test_stores_that_cannot_be_studied_are_named(tmp_path, chosen, task, words):
         (["~under=1"], "tiny has no setting 'under'"),
         (["duplicate/each-class"], "duplicate learns nothing"),
         (["tiny/every-class"], "/each-class, @RATIO"),
+        (["tiny"], "tiny does not know the classes of what it draws"),
+        (["cpggan"], "cpggan does not know the classes"),
         (["~strict", "~over=0.3"], "trained exactly as real-only~strict is"),
         (["~over=0.2"], "trained exactly as real-only is"),
     ],
@@ -172,6 +187,11 @@ def test_arms_that_make_no_sense_are_named(real, arms, words):
     with pytest.raises(Exception, match=words):
         run_study(options(real, "classification", arms))
     assert not (real.parent / "study").exists()
+
+
+def test_a_setting_that_makes_a_generator_know_is_named(real):
+    with pytest.raises(UsageError, match=r"learns from masks; --gan-set boxgan\.form=mask makes it know them"):
+        run_study(options(real, "segmentation", ["boxgan"]))
 
 
 def test_arms_that_differ_in_one_thing_are_compared():
