@@ -115,23 +115,25 @@ def _network() -> Extractor:
     import torch
     import torch.nn.functional as F
 
-    def weights(channels: int) -> list[torch.Tensor]:
+    def weights(channels: int, dims: int) -> list[torch.Tensor]:
         chance, widths = torch.Generator().manual_seed(channels), (16, 32, 64, 64)
-        drawn = [torch.randn(o, i, 3, 3, generator=chance) for i, o in pairwise((2 * channels, *widths))]
+        drawn = [torch.randn(o, i, *[3] * dims, generator=chance) for i, o in pairwise((2 * channels, *widths))]
         return [w * (2 / w[0].numel()) ** 0.5 for w in drawn]
 
     def extract(images: np.ndarray) -> np.ndarray:
-        if images.ndim != 4:
-            raise UsageError("--features network takes 2D images; use pixels or texture")
+        dims = images.ndim - 2
+        pool, whole = ((F.avg_pool2d, F.adaptive_avg_pool2d), (F.avg_pool3d, F.adaptive_avg_pool3d))[dims - 2]
+        convolve = (F.conv2d, F.conv3d)[dims - 2]
+        cells = (4, 2)[dims - 2]  # along a side: 16 of a picture, 8 of a volume
         x, found = torch.from_numpy(np.ascontiguousarray(images, np.float32)), []
-        detail = x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        detail = x - pool(F.pad(x, (1, 1) * dims, mode="replicate"), 3, 1)
         x = torch.cat([2 * x - 1, 4 * detail], 1)
-        for weight in weights(images.shape[1]):
-            x = F.leaky_relu(F.conv2d(x, weight, padding=1), 0.2)
-            coarse = F.adaptive_avg_pool2d(x, 4)
-            spread = (F.adaptive_avg_pool2d(x.square(), 4) - coarse.square()).clamp(min=0).sqrt()
+        for weight in weights(images.shape[1], dims):
+            x = F.leaky_relu(convolve(x, weight, padding=1), 0.2)
+            coarse = whole(x, cells)
+            spread = (whole(x.square(), cells) - coarse.square()).clamp(min=0).sqrt()
             found += [coarse.flatten(1), spread.flatten(1)]
-            x = F.avg_pool2d(x, 2) if min(x.shape[2:]) >= 8 else x
+            x = pool(x, 2) if min(x.shape[2:]) >= 8 else x
         return torch.cat(found, 1).numpy()
 
     return extract
@@ -150,7 +152,10 @@ def _timm(name: str) -> Extractor:
     mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
 
     def extract(images: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(images)
+        if images.ndim == 5:  # of a volume the three planes through its middle
+            middles = [np.take(images, images.shape[axis] // 2, axis) for axis in (2, 3, 4)]
+            return np.concatenate([extract(plane) for plane in middles], 1)
+        x = torch.from_numpy(np.ascontiguousarray(images))
         x = x[:, :1].expand(-1, 3, -1, -1) if x.shape[1] != 3 else x
         with torch.no_grad():
             x = torch.nn.functional.interpolate(x, size=config["input_size"][1:], mode="bilinear")

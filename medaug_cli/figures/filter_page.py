@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.figures.grid import as_picture, flat_boxes
+from medaug_cli.figures.grid import as_picture
+from medaug_cli.figures.planes import flattened
 
 THUMB = 96  # pixels at most
 MOST = 6000  # images on the page
@@ -47,13 +48,15 @@ def _row(card: Card) -> dict[str, object]:
     """Return what the page's script needs of one image; boxes in percent of the picture."""
     from PIL import Image
 
-    picture = Image.fromarray(as_picture(card.image))
+    image, flat = flattened(card.image, card.boxes)
+    picture = Image.fromarray(as_picture(image))
     width, height = picture.size
-    picture.thumbnail((THUMB, THUMB))
+    thumb = THUMB if card.image.ndim == 3 else 2 * THUMB
+    picture.thumbnail((thumb, thumb))
     target = io.BytesIO()
     picture.convert("L" if card.image.shape[0] != 3 else "RGB").save(target, format="JPEG", quality=72)
     scale = np.array([100 / width, 100 / height, 100 / width, 100 / height])
-    boxes = [[round(float(v), 1) for v in box] for box in flat_boxes(card.boxes) * scale]
+    boxes = [[round(float(v), 1) for v in box] for box in flat * scale]
     return {
         "id": card.id, "image": base64.b64encode(target.getvalue()).decode(), "boxes": boxes, "keep": card.keep,
         "reason": card.reason, "evidence": card.evidence,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.figures.planes import planes
+from medaug_cli.figures.planes import flattened
 from medaug_cli.files import new_file
 
 BOX_COLOUR = (255, 196, 0)
@@ -32,7 +32,7 @@ def flat_boxes(boxes: np.ndarray) -> np.ndarray:
 def draw_grid(images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns: int | None = None, cell: int = 128):
     """Return a PIL picture of images (c, *s) side by side, each `cell` pixels wide, boxes drawn as outlines.
 
-    Of a volume it shows the axial plane in the middle, and the boxes that it meets.
+    Of a volume it shows the three planes through the middle, and the boxes that they meet.
     """
     from PIL import Image, ImageDraw
 
@@ -42,14 +42,13 @@ def draw_grid(images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], columns
     pen = ImageDraw.Draw(sheet)
     for place, (image, image_boxes) in enumerate(zip(images, boxes, strict=True)):
         x, y = 2 + (place % columns) * (cell + 2), 2 + (place // columns) * (cell + 2)
-        if image.ndim == 4:
-            image, image_boxes = planes(image, image_boxes)[0]
+        image, image_boxes = flattened(image, image_boxes)
         picture = as_picture(image)
         height, width = picture.shape[:2]
         factor = cell / max(height, width)
         size = max(1, round(width * factor)), max(1, round(height * factor))
         sheet.paste(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC), (x, y))
-        for x_min, y_min, x_max, y_max in flat_boxes(image_boxes) * factor:
+        for x_min, y_min, x_max, y_max in image_boxes * factor:
             pen.rectangle(
                 (x + x_min, y + y_min, x + max(x_max - 1, x_min), y + max(y_max - 1, y_min)), outline=BOX_COLOUR
             )

@@ -23,3 +23,19 @@ def planes(image: np.ndarray, boxes: np.ndarray) -> list[tuple[np.ndarray, np.nd
             flat[:, [1, 3]] = picture.shape[1] - flat[:, [3, 1]]
         shown.append((picture, flat))
     return shown
+
+
+def flattened(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image (c, *s) as a picture (c, h, w) and the boxes (k, 4) in it.
+
+    A volume becomes its axial plane above its coronal one, with the sagittal one beside that.
+    """
+    if image.ndim == 3:
+        return image, np.asarray(boxes, np.float32).reshape(-1, 4)
+    (_, height, width), depth = (image.shape[0], *image.shape[2:]), image.shape[1]
+    sheet = np.zeros((len(image), height + depth, width + height), image.dtype)
+    found = []
+    for (picture, met), (y, x) in zip(planes(image, boxes), ((0, 0), (height, 0), (height, width)), strict=True):
+        sheet[:, y : y + picture.shape[1], x : x + picture.shape[2]] = picture
+        found.append(met + np.array([x, y, x, y], np.float32))
+    return sheet, np.concatenate(found)

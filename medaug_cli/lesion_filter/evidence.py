@@ -126,6 +126,11 @@ def fit_regions(store: Store, real_share: float, seed: int) -> tuple[RegionEvide
     """
     features, truth, patients = _examples(store, seed)
     folds = min(FOLDS, len(set(patients)))
+    if truth.all() and truth.sum() >= LEAST_BOXES:
+        raise UsageError(
+            f"{store.path} shows a lesion wherever those of others lie, so nothing tells what none looks like; make "
+            "it with preprocess --regions --normals, or use --detector DIR, --by manual or --by none"
+        )
     if truth.sum() < LEAST_BOXES or truth.all() or folds < 2:
         raise UsageError(
             f"{store.path} has {int(truth.sum())} boxes of {len(set(patients))} patients to learn from, "

@@ -17,7 +17,6 @@ from medaug_cli.store.seal import check_seal
 
 STORE_VERSION = 1
 NUMBER_COLUMNS = {"seed": "int64", "boxes": "float32", "box_labels": "int32", "box_offsets": "int64"}
-HASH_CHUNK = 256
 
 
 class Store:
@@ -157,8 +156,8 @@ def content_hash(info: StoreInfo, columns: Columns, images: np.ndarray, masks: n
     if info.mask_names:
         digest.update(canonical(["masks", info.mask_names]).encode())
     for pixels in (images, masks):
-        for start in range(0, 0 if pixels is None else len(pixels), HASH_CHUNK):
-            digest.update(np.ascontiguousarray(pixels[start : start + HASH_CHUNK]).tobytes())  # type: ignore[index]
+        for image in () if pixels is None else pixels:
+            digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
 
 
