@@ -19,17 +19,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from medaug_cli.figures.task_figures import captioned, confusion_svg, outlined
 from medaug_cli.files import write_json
+from medaug_cli.metrics.classification import confusion
+from medaug_cli.metrics.segmentation import dice
 from medaug_cli.runs import RunOptions, load_network
 from medaug_cli.runs.networks import train_network
 from medaug_cli.store import Store, open_store
 from medaug_cli.store.folds import Folds, fold_store, kept_folds
 from medaug_cli.tasks.classification import Classification
-from medaug_cli.tasks.report import TaskRow, measure_of, rows_of
-from medaug_cli.tasks.segmentation import Segmentation
+from medaug_cli.tasks.report import TaskRow, rows_of
+from medaug_cli.tasks.segmentation import Segmentation, is_label, labels_of, marked
+from medaug_cli.tasks.task import measure_of
 
 TASKS: dict[str, Any] = {"classification": Classification(), "segmentation": Segmentation()}
 RESAMPLES = 2000
+PICTURES = 12
 
 
 def run_fold(task: Any, store: Store, folds: Folds, fold: int, place: Path, options: dict[str, Any]) -> None:
@@ -51,26 +56,54 @@ def run_fold(task: Any, store: Store, folds: Folds, fold: int, place: Path, opti
     print(place, f"{seconds:.0f} CPU s, validation {metadata.validation}, test {score}", flush=True)
 
 
-def pooled(task: Any, store: Store, places: Sequence[Path]) -> Any:
-    """Return the answers of all folds on the usable images of the store."""
+def pooled(task: Any, store: Store, places: Sequence[Path]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the usable images of the store and what the networks of all folds say of them."""
     by_id: dict[str, np.ndarray] = {}
     for place in places:
         with np.load(place / "answers.npz") as kept:
             by_id |= dict(zip(kept["ids"].tolist(), kept["answers"], strict=True))
     indices = np.array([i for i in np.flatnonzero(task.usable(store)) if store.ids[i] in by_id])
-    return task.answers(store, indices, [by_id[store.ids[i]] for i in indices])
+    return indices, [by_id[store.ids[i]] for i in indices]
 
 
-def table(task: Any, store: Store, work: Path, count: int) -> list[str]:
-    """Return the lines of a task's table: every system all of whose folds are done."""
-    done = {}
-    for system in sorted((work / task.name).iterdir()) if (work / task.name).is_dir() else []:
-        places = [system / f"fold-{fold}" for fold in range(1, count + 1)]
-        if all((place / "answers.npz").is_file() for place in places):
-            done[system.name] = places
-    if not done:
-        return []
-    answers = {name: [pooled(task, store, places)] for name, places in done.items()}
+def measured(task: Any, store: Store, places: Sequence[Path]) -> Any:
+    """Return the pooled answers as answers that can be measured and resampled."""
+    return task.answers(store, *pooled(task, store, places))
+
+
+def save_picture(task: Any, store: Store, done: dict[str, list[Path]], folder: Path) -> None:
+    """Draw the confusion of classes, or outlines of images evenly from the worst answered to the best."""
+    target = folder / f"{store.path.stem}-{task.name}"
+    found = {name: pooled(task, store, places) for name, places in done.items()}
+    indices = next(iter(found.values()))[0]
+    answers = {name: task.answers(store, *each) for name, each in found.items()}
+    if isinstance(task, Classification):
+        ones = np.ones((1, len(indices)))
+        matrices = {name: confusion(each.images, ones)[0] for name, each in answers.items()}
+        target.with_suffix(".svg").write_text(confusion_svg(matrices, store.class_names), encoding="utf-8")
+        return
+    (label,) = labels_of(store)
+    scores = [[float(dice(row.true, row.found, row.both)) for row in each.rows[label]] for each in answers.values()]
+    shown = [k for k in np.argsort(np.mean(scores, 0), kind="stable") if marked(store, indices[k], 1).any()]
+    places = np.array(shown)[np.linspace(0, len(shown) - 1, PICTURES).round().astype(int)]
+    images, captions = [], []
+    for k in places:
+        masks = [marked(store, indices[k], 1), *(is_label(each[k], 1, store) for _, each in found.values())]
+        images.append(outlined(np.asarray(store.images[indices[k]]), masks))
+        captions.append([store.ids[indices[k]], ", ".join(f"{each[k]:.2f}" for each in scores)])
+    captioned(images, captions).save(target.with_suffix(".png"), optimize=True)
+
+
+def finished(work: Path, task: Any, count: int) -> dict[str, list[Path]]:
+    """Return the folders of the folds of every system all of whose folds are done."""
+    systems = sorted((work / task.name).iterdir()) if (work / task.name).is_dir() else []
+    places = {system.name: [system / f"fold-{fold}" for fold in range(1, count + 1)] for system in systems}
+    return {name: each for name, each in places.items() if all((place / "answers.npz").is_file() for place in each)}
+
+
+def table(task: Any, store: Store, done: dict[str, list[Path]]) -> list[str]:
+    """Return the lines of a task's table, a column a system."""
+    answers = {name: [measured(task, store, places)] for name, places in done.items()}
     rows = rows_of(answers, len(set(store.patients)), RESAMPLES, 0, task.measures)
     keys = [key for key in rows[0].values if key in task.main or key.startswith("sensitivity[")]
     words = {key: measure_of(task.measures, key).words for key in keys}
@@ -111,6 +144,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", type=int, nargs="+", metavar="FOLD", help="folds to train; default: all")
+    parser.add_argument("--pictures", type=Path, help="a folder for the confusion and the outlines of what is done")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     store = open_store(asked.store)
@@ -123,7 +157,11 @@ def main() -> None:
             for fold in asked.only or range(1, asked.folds + 1):
                 place = asked.work / name / system / f"fold-{fold}"
                 run_fold(TASKS[name], store, folds, fold, place, options)
-        print("\n".join(table(TASKS[name], store, asked.work, asked.folds)), flush=True)
+        done = finished(asked.work, TASKS[name], asked.folds)
+        if done:
+            print("\n".join(table(TASKS[name], store, done)), flush=True)
+        if done and asked.pictures:
+            save_picture(TASKS[name], store, done, asked.pictures)
 
 
 if __name__ == "__main__":
