@@ -1,5 +1,6 @@
 """How long a study will take, from a few steps of each plugin."""
 
+import copy
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,9 @@ def _pace(plugin: Any, data: StoreExamples, unit: int, device: str) -> float:
     spent, done = [], []
     for steps in (SHORT, SHORT, LONG):
         run = TrialRun(steps * unit, device=resolve_device(device))
+        fresh = copy.deepcopy(plugin)  # one that is fitted would be trained further, or not at all
         begun = time.monotonic()
-        plugin.fit(data, run)
+        fresh.fit(data, run)
         spent.append(time.monotonic() - begun)
         done.append(run.asked)
     return max(0.0, spent[2] - spent[1]) / max(1, done[2] - done[1])
