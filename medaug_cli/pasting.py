@@ -182,9 +182,7 @@ def _scaled(raw: np.ndarray) -> np.ndarray:
     return raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
 
 
-def _carried(
-    image: np.ndarray, box: np.ndarray, to: np.ndarray, inner: tuple[slice, ...], order: Order
-) -> np.ndarray:
+def _carried(image: np.ndarray, box: np.ndarray, to: np.ndarray, inner: tuple[slice, ...], order: Order) -> np.ndarray:
     """Resample a region (c, *r) so that its box comes to lie on another, in a window; its border is prolonged."""
     d = len(inner)
     step = (_extent(box) / _extent(to))[::-1]  # region pixels a pixel

@@ -1,7 +1,7 @@
 """`medaug synthesize`: draw images for boxes, or like those of a store."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,14 @@ def synthesize(
             "--class", metavar="NAME=N", help="With --like: so many images of a class, or normal ones; repeat for more."
         ),
     ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE", help="Put the lesions of drawn regions into whole images of a store."),
+    ] = None,
+    lesions: Annotated[int, typer.Option(help="With --into: new lesions in each image.", min=1)] = 1,
+    blending: Annotated[
+        Literal["poisson", "soft"], typer.Option(help="With --into: keep a lesion's gradients, or fade it in.")
+    ] = "poisson",
     gan: Annotated[Path, typer.Option(help="Folder of the generator.")] = Path("gan"),
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("synthetic.h5"),
     jitter: Annotated[
@@ -53,7 +61,8 @@ def synthesize(
         raise UsageError("say how many images to draw by --n, or by --class NAME=N with --like")
     with console.bar("synthesize", -(-(n or sum(asked.values())) // num_parts)) as bar:
         choices = SynthesisOptions(
-            n=n, gan=gan, out=out, boxes=boxes, like=like, classes=asked, jitter=jitter, seed=seed, device=device,
+            n=n, gan=gan, out=out, boxes=boxes, like=like, classes=asked, into=into, lesions=lesions,
+            blending=blending, jitter=jitter, seed=seed, device=device,
             batch=batch, num_parts=num_parts, part_id=part_id, resume=resume, overwrite=overwrite,
             report=bar.by, announce=console.say,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +15,7 @@ from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import name_of, parse_json, sha256_file
 from medaug_cli.locks import alone
+from medaug_cli.pasting import Blending, Hosts
 from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
 from medaug_cli.runs import GeneratorMetadata, load_generator
 from medaug_cli.store import (
@@ -27,6 +28,7 @@ from medaug_cli.store import (
     open_store,
     store_claimed,
 )
+from medaug_cli.synthesis.into import block_of, hosted, hosts_in, region_of, words
 from medaug_cli.synthesis.like import Templates, left_out, like
 
 BLOCK = 128  # images that are finished together
@@ -42,6 +44,9 @@ class SynthesisOptions:
     boxes: Path | None = None
     like: Path | None = None  # a store whose training images are the templates, in place of boxes
     classes: Mapping[str, int] = field(default_factory=dict)  # images of each class, in place of the store's shares
+    into: Path | None = None  # a store of whole images that lesions are put into
+    lesions: int = 1  # that are put into an image
+    blending: Blending = "poisson"
     jitter: float = 0.1
     seed: int = 0
     device: str = "auto"
@@ -98,6 +103,17 @@ class Work:
     templates: Templates
     source: Path  # the boxes.json or the store of the templates
     info: StoreInfo
+    hosts: Hosts | None = None
+
+    @property
+    def block(self) -> int:
+        """Return how many images are finished together."""
+        return BLOCK if self.hosts is None else block_of(self.hosts.store, BLOCK)
+
+    @property
+    def draws(self) -> int:
+        """Return how many times something is drawn for an image."""
+        return 1 if self.hosts is None else self.options.lesions
 
     @property
     def spec(self) -> ImageSpec:
@@ -131,7 +147,30 @@ def prepare(options: SynthesisOptions) -> Work:
         patients = {digest_patient(image.patient) for image in boxes.images if image.patient and image.boxes}
         digest = sha256_file(source)
     info = _info(options, n, metadata, known, {name_of(source): digest}, patients)
-    return Work(options, n, generator, metadata, known, chosen, source, info)
+    work = Work(options, n, generator, metadata, known, chosen, source, info)
+    return work if options.into is None else _with_hosts(work, options.into)
+
+
+def _with_hosts(work: Work, into: Path) -> Work:
+    """Return what lesions alone are drawn from, to be put into the images of a store."""
+    options, info = work.options, work.info
+    hosts = hosts_in(into, options.blending, work.metadata.name, work.spec, work.known)
+    groups = [(n, [one for one in group if len(one.boxes)]) for n, group in work.templates.groups]
+    if not all(group for _, group in groups):
+        raise BadInput(f"{work.source} has no image with a lesion to draw one like")
+    (origin,), spec = info.generators, hosts.store.info
+    seen = sorted({*origin.training_patients, *map(digest_patient, hosts.patients)})
+    info = info.model_copy(
+        update={
+            "settings": info.settings | {"lesions": options.lesions, "blending": options.blending},
+            "inputs": info.inputs | {name_of(into): hosts.store.hash},
+            "generators": [origin.model_copy(update={"training_patients": seen})],
+            "label_names": spec.label_names,
+            "class_names": spec.class_names,
+            "mask_names": spec.mask_names,
+        }
+    )
+    return replace(work, info=info, hosts=hosts, templates=Templates(groups))
 
 
 def rehearse(options: SynthesisOptions) -> dict[str, Any]:
@@ -150,7 +189,8 @@ def synthesize(options: SynthesisOptions) -> Store | None:
     if options.num_parts > 1:
         claim = alone(options.out.with_name(f"{options.out.name}.part{options.part_id}"))
     else:
-        claim = store_claimed(options.out, work.info.command, options.overwrite, [work.source, options.gan])
+        reads = [work.source, options.gan] + ([] if options.into is None else [options.into])
+        claim = store_claimed(options.out, work.info.command, options.overwrite, reads)
     with claim:
         return _made(work)
 
@@ -162,28 +202,37 @@ def _made(work: Work) -> Store | None:
         return finished
     plan = {"command": info.command, **info.settings, "seed": info.seed, "inputs": info.inputs}
     writer = StoreWriter(options.out, info, plan | {"generator": work.metadata.weights}, options.overwrite, resume)
-    blocks = range(options.part_id, -(-work.n // BLOCK), options.num_parts)
+    size = work.block
+    blocks = range(options.part_id, -(-work.n // size), options.num_parts)
     _announce(work)
-    for block in blocks:
-        if not writer.has(block):
-            writer.add(block, list(_draw(work, block)))
-        options.report(min(BLOCK, work.n - block * BLOCK))
-    return _publish(writer, -(-work.n // BLOCK))
+    try:
+        for block in blocks:
+            if not writer.has(block):
+                writer.add(block, list(_draw(work, block)))
+            options.report(min(size, work.n - block * size))
+    except (BadInput, UsageError):
+        if options.num_parts == 1:  # else others may be at work
+            writer.discard(keep_finished=True)
+        raise
+    return _publish(writer, -(-work.n // size))
 
 
 def _announce(work: Work) -> None:
     """Say what is drawn, and what of the templates cannot be."""
     options, choices = work.options, work.templates.every
     size = "x".join(map(str, work.spec.spatial))
-    sentence = f"{work.metadata.name} draws {work.n} images of {size} "
+    what = "images" if work.hosts is None else "regions"
+    sentence = f"{work.metadata.name} draws {work.n * work.draws} {what} of {size} "
     if options.like is None:
         sentence += f"for the boxes of {len(choices)} images in {work.source}"
     else:
         asked = ", ".join(f"{count} {name}" for name, count in options.classes.items())
         sentence += f"like {len({t.id for t in choices})} training images of {work.source}{asked and f': {asked}'}"
     options.announce(f"{sentence}, jitter {options.jitter:g}")
-    for words in [] if options.like is None else left_out(open_store(options.like), work.known):
-        options.announce(words)
+    for line in [] if options.like is None else left_out(open_store(options.like), work.known):
+        options.announce(line)
+    for line in [] if work.hosts is None else words(work.hosts, work.known, choices):
+        options.announce(line)
     if "boxes" in work.known and (small := specks(choices, work.spec)):
         options.announce(
             f"{small} of {sum(len(t.boxes) for t in choices)} boxes are narrower than a pixel at the generator's size: "
@@ -195,6 +244,12 @@ def _check(options: SynthesisOptions) -> int:
     """Return how many images are asked for; raise UsageError where options do not go together."""
     if options.like is not None and options.boxes is not None:
         raise UsageError("--like and --boxes both say what to draw; give one of them")
+    if options.into is None and (options.lesions != 1 or options.blending != "poisson"):
+        raise UsageError("--lesions and --blending are about lesions that are put into whole images; give --into too")
+    if options.into is not None and options.classes:
+        raise UsageError("--class asks for whole images of a class; --into puts lesions into images that are there")
+    if options.lesions < 1:
+        raise UsageError(f"--lesions {options.lesions}: at least one must be put into an image")
     if options.classes and options.like is None:
         raise UsageError("--class needs --like, a store that tells what its classes look like")
     n = sum(options.classes.values()) if options.n is None or options.classes else options.n
@@ -240,14 +295,23 @@ def _info(
 
 def _draw(work: Work, block: int) -> Iterator[Record]:
     options, spec, seed = work.options, work.spec, work.options.seed
-    numbers = range(block * BLOCK, min(work.n, (block + 1) * BLOCK))
+    start, stop = block * work.block * work.draws, min(work.n, (block + 1) * work.block) * work.draws
+    numbers = range(start, stop)
     chosen = [work.templates.of(i, seed) for i in numbers]
     conditions = [condition_of(t, spec, options.jitter, seed, i) for t, i in zip(chosen, numbers, strict=True)]
     seeds = [image_seed(seed, i) for i in numbers]
     images = _in_batches(work.generator, work.metadata.name, conditions, seeds, options.batch)
-    drawn = zip(numbers, chosen, conditions, seeds, images, strict=True)
-    for i, template, condition, own_seed, image in drawn:
-        yield _record(i, template, condition, own_seed, image, work)
+    shown = (_shown(i, condition, image, work) for i, condition, image in zip(numbers, conditions, images, strict=True))
+    if work.hosts is None:
+        for i, template, own_seed, drawn in zip(numbers, chosen, seeds, shown, strict=True):
+            yield _record(i, template, drawn, own_seed, work)
+        return
+    regions = [region_of(drawn, one, work.hosts, spec) for one, drawn in zip(chosen, shown, strict=True)]
+    for at in range(0, len(numbers), work.draws):
+        few = slice(at, at + work.draws)
+        i = numbers[at] // work.draws
+        record = hosted(work.hosts, regions[few], [one.id for one in chosen[few]], seed, i)
+        yield _named(record, i, seeds[at], work)
 
 
 def _in_batches(
@@ -268,30 +332,40 @@ def _in_batches(
             raise BadInput(f"the generator {name} drew {count} images for {len(asked)} conditions")
 
 
-def _record(
-    i: int, template: Template, condition: Condition, seed: int, image: np.ndarray | Drawn, work: Work
-) -> Record:
-    spec, metadata, drawn = work.spec, work.metadata, as_drawn(image, condition, work.known)
+def _shown(i: int, condition: Condition, image: np.ndarray | Drawn, work: Work) -> Drawn:
+    """Return a drawn image with what is known of it; raise BadInput where it has not the form that was asked for."""
+    spec, drawn = work.spec, as_drawn(image, condition, work.known)
     pixels = drawn.image
     if pixels.shape != (spec.channels, *spec.spatial) or not np.isfinite(pixels).all():
         raise BadInput(
-            f"the generator {metadata.name} drew image {i} of shape {pixels.shape} or with values that are no numbers; "
-            f"finite values of shape {(spec.channels, *spec.spatial)} are wanted"
+            f"the generator {work.metadata.name} drew image {i} of shape {pixels.shape} or with values that are no "
+            f"numbers; finite values of shape {(spec.channels, *spec.spatial)} are wanted"
         )
-    kind = np.uint16 if metadata.form.bits == 16 else np.uint8
-    return Record(
-        id=f"s{i:07d}",
-        image=np.rint(np.clip(pixels, 0, 1) * np.iinfo(kind).max).astype(kind),
+    return drawn
+
+
+def _record(i: int, template: Template, drawn: Drawn, seed: int, work: Work) -> Record:
+    spec = work.spec
+    kind = np.uint16 if work.metadata.form.bits == 16 else np.uint8
+    record = Record(
+        id="",
+        image=np.rint(np.clip(drawn.image, 0, 1) * np.iinfo(kind).max).astype(kind),
         boxes=drawn.boxes,
         labels=[spec.label_names[label] for label in drawn.labels],
-        patient=f"synthetic-{metadata.name}",
+        patient="",
         split="train",
-        source=metadata.name,
-        seed=seed,
         mask=drawn.mask,
         spacing=template.spacing,
         image_class=spec.class_names[drawn.image_class] if drawn.image_class >= 0 else None,
         details={"condition": template.id},
+    )
+    return _named(record, i, seed, work)
+
+
+def _named(record: Record, i: int, seed: int, work: Work) -> Record:
+    name = work.metadata.name
+    return replace(
+        record, id=f"s{i:07d}", patient=f"synthetic-{name}", split="train", source=name, seed=seed, annotated=True
     )
 
 

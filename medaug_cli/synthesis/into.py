@@ -1,0 +1,72 @@
+"""What `synthesize --into` puts lesions into, and what of a drawn region is put there."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medaug_cli.conditions import Template
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.pasting import Blending, Hosts, Region
+from medaug_cli.plugin import Drawn, ImageSpec, Known
+from medaug_cli.store import Record, Store, open_store
+
+BYTES = 64 << 20  # of whole images that are finished together
+
+
+def hosts_in(path: Path, blending: Blending, name: str, spec: ImageSpec, known: Collection[Known]) -> Hosts:
+    """Return the images of a store that lesions are put into, drawn by the generator `name` as images of a form.
+
+    Raises UsageError where the generator does not know where its lesions are, BadInput where the two do not fit.
+    """
+    if "boxes" not in known:
+        raise UsageError(f"{name} does not know where its lesions are; --into takes a generator that does, as boxgan")
+    store = open_store(path)
+    own = store.spec
+    if own.dims != spec.dims or own.channels != spec.channels:
+        form = "{}D images of {} channels".format
+        raise BadInput(f"{path} holds {form(own.dims, own.channels)}, {name} draws {form(spec.dims, spec.channels)}")
+    unknown = set(spec.label_names) - set(own.label_names)
+    if unknown and not len(spec.label_names) == len(own.label_names) == 1:
+        raise BadInput(
+            f"{path} knows lesions called {', '.join(own.label_names) or 'nothing'}, but {name} draws {min(unknown)}; "
+            "give both stores the same labels, as by preprocess --label"
+        )
+    return Hosts(store, blending)
+
+
+def words(hosts: Hosts, known: Collection[Known], templates: Sequence[Template]) -> list[str]:
+    """Say what lesions are put into, and what is taken for granted."""
+    store, count = hosts.store, len(hosts.chosen)
+    said = [f"lesions are put into {count} training images of {store.path}, by {hosts.blending} blending"]
+    if np.isnan(store.spacing[hosts.chosen]).any() or any(template.spacing is None for template in templates):
+        said.append("not every image says how wide its pixels are: there a region's pixel becomes one pixel")
+    if store.masks is not None and "mask" not in known:
+        said.append("the generator draws no masks: the mask of a new lesion is the ellipse or ellipsoid in its box")
+    return said
+
+
+def block_of(store: Store, most: int) -> int:
+    """Return how many images of a store, `most` at most, are finished together."""
+    image = store.images[0]
+    return int(max(1, min(most, BYTES // max(1, image.nbytes))))
+
+
+def region_of(drawn: Drawn, template: Template, hosts: Hosts, spec: ImageSpec) -> Region:
+    """Return the lesion nearest to the middle of a drawn region."""
+    d = spec.dims
+    boxes = np.asarray(drawn.boxes, np.float32)
+    away = np.abs((boxes[:, :d] + boxes[:, d:]) / 2 - np.array(spec.spatial[::-1]) / 2).max(1)
+    chosen = int(away.argmin())
+    name = spec.label_names[int(drawn.labels[chosen])]
+    own = hosts.store.spec.label_names
+    mask = None if drawn.mask is None else np.asarray(drawn.mask)
+    label = name if name in own else own[0]
+    return Region(np.asarray(drawn.image), boxes[chosen], label, mask, template.spacing)
+
+
+def hosted(hosts: Hosts, regions: Sequence[Region], ids: Sequence[str], seed: int, number: int) -> Record:
+    """Return image `number`, of no id or source yet, with the lesions of regions that were drawn like images `ids`."""
+    record = hosts.with_lesions(regions, seed, number)
+    return replace(record, details=record.details | {"condition": ids[0] if len(ids) == 1 else list(ids)})
