@@ -42,7 +42,7 @@ def plugin_states(load: bool = False) -> list[PluginState]:
     plugin's own file are seen, failures deeper in are not.
     """
     _missing_import.cache_clear()  # something may have been installed since
-    listed = [state for kind in registry.GROUPS for state in _states(kind, load)]
+    listed = [state for kind in registry.kinds() for state in _states(kind, load)]
     broken = registry.unreadable()
     return listed + [PluginState("unknown", "?", name, "?", "", "does not load", why) for name, why in broken.items()]
 
@@ -127,9 +127,9 @@ def chosen_kinds(name: str, kind: str | None = None) -> list[str]:
     """Return the kinds of plugin that go by a name, or the one asked for; raise MissingPlugin if there is none."""
     if kind is not None:
         return [registry.find(kind, name).kind]
-    kinds = [kind for kind in registry.GROUPS if name in registry.names(kind)]
+    kinds = [kind for kind in registry.kinds() if name in registry.names(kind)]
     if not kinds:
-        listed = {kind: registry.names(kind) for kind in registry.GROUPS}
+        listed = {kind: registry.names(kind) for kind in registry.kinds()}
         near = difflib.get_close_matches(name, [one for names in listed.values() for one in names], 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         words = "; ".join(f"{kind}s {', '.join(names) or 'none'}" for kind, names in listed.items())

@@ -23,7 +23,8 @@ GROUPS = {
 METHODS = {
     "generator": ("fit", "sample", "state_dict", "load_state_dict"), "reader": ("read",), "stripper": ("extract",),
 }  # fmt: skip
-NETWORK_METHODS = ("fit", "predict", "state_dict", "load_state_dict")  # of the networks of every task
+NETWORK_METHODS = ("fit", "predict", "state_dict", "load_state_dict")  # of a detector, and of any other task's network
+NO_PLUGINS = ("medaug.tasks", "medaug.features")  # groups of other things
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
 
 
@@ -63,23 +64,27 @@ def owner(module: str) -> Plugin | None:
     return None
 
 
-def group_of(kind: str) -> str:
-    """Return the entry-point group of a kind of plugin; raise UsageError for one that neither medaug nor a task has.
+def kinds() -> dict[str, str]:
+    """Return the entry-point group of each kind of plugin: medaug's, and those of strangers' tasks.
 
-    The plugins of a stranger's task of the kind "counter" are registered in the group `medaug.counters`.
+    The networks of a task of the kind "counter" are registered in the group `medaug.counters`.
     """
-    if kind in GROUPS:
-        return GROUPS[kind]
-    if kind in (getattr(_task(entry), "kind", None) for entry in entry_points("medaug.tasks")):
-        return f"medaug.{kind}s"
-    raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(GROUPS)}")
+    others = {entry.group for entry in _everything(tuple(sys.path))[0] if entry.group.startswith("medaug.")}
+    others -= {*GROUPS.values(), *NO_PLUGINS}
+    return GROUPS | {group.removeprefix("medaug.").removesuffix("s"): group for group in sorted(others)}
 
 
-def _task(entry: EntryPoint) -> Any:
-    try:
-        return entry.load()
-    except Exception:  # a stranger's that does not load has no kind
-        return None
+def group_of(kind: str) -> str:
+    """Return the entry-point group of a kind of plugin; raise UsageError for one that neither medaug nor a task has."""
+    group = GROUPS.get(kind, f"medaug.{kind}s")
+    if kind in GROUPS or entry_points(group):
+        return group
+    raise UsageError(f"no kind of plugin is called {kind!r}; the kinds are {', '.join(kinds())}")
+
+
+def methods(kind: str) -> tuple[str, ...]:
+    """Return the methods that a plugin of a kind must have."""
+    return METHODS.get(kind, NETWORK_METHODS)
 
 
 def installed(kind: str) -> list[Plugin]:
@@ -176,7 +181,7 @@ def load(kind: str, name: str) -> type:
         raise MissingPlugin(f"{whose} is no dataclass with capabilities")
     if kind != "reader" and not isinstance(cls.capabilities, Capabilities):
         raise MissingPlugin(f"{whose} has capabilities of the type {type(cls.capabilities).__name__}")
-    missing = [method for method in METHODS.get(kind, NETWORK_METHODS) if not callable(getattr(cls, method, None))]
+    missing = [method for method in methods(kind) if not callable(getattr(cls, method, None))]
     if missing:
         raise MissingPlugin(f"{whose} has no method {' and no method '.join(missing)}")
     wanted = getattr(cls, "api_version", API_VERSION)

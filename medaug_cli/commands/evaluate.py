@@ -1,4 +1,4 @@
-"""`medaug evaluate`: sensitivity, false positives and Table 1, with intervals, for one or more detectors."""
+"""`medaug evaluate`: measure detectors, classifiers, segmenters, or anyone's answers in files, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from medaug_cli.tasks.report import TaskMetrics
 
 
+DETECTIONS = ("iou", "rule", "sizes", "threshold", "write")  # options of detections alone
+
+
 def evaluate(
+    context: typer.Context,
     store: Annotated[Path | None, typer.Argument(metavar="REAL.H5", help="A store made by preprocess.")] = None,
     detectors: Annotated[
         list[str] | None,
@@ -23,12 +27,22 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    truth: Annotated[Path | None, typer.Option(help="COCO annotations, in place of a store.")] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="In place of a store: COCO annotations, a CSV (image, class, patient) or a folder of masks."),
+    ] = None,
     detections: Annotated[
         list[str] | None,
         typer.Option(help="Detections: COCO JSON, CSV or a YOLO folder, or NAME=FILE; repeat; NAME=A,B: seeds of one."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, for overlays (with --truth).")] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV (image, a column a class) or folder of masks, or NAME=PATH; repeat; NAME=A,B: seeds."),
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, to see them (with --truth).")] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV (image, patient) that tells whose images are (with --predictions).")
+    ] = None,
     iou: Annotated[
         list[float] | None, typer.Option(help="IoU of a hit; repeat for more.  [default: 0.5 and 0.25]")
     ] = None,
@@ -38,7 +52,9 @@ def evaluate(
     ] = None,
     threshold: Annotated[float, typer.Option(help="Score from which Table 1 counts a detection.")] = 0.001,
     resamples: Annotated[int, typer.Option(help="Resamples of the patients behind each interval.", min=100)] = 2000,
-    overlays: Annotated[str, typer.Option(help="How many overlay pictures to draw, or all.")] = "12",
+    overlays: Annotated[
+        str, typer.Option(help="How many images to show with boxes, outlines or mistakes, or all.")
+    ] = "12",
     write: Annotated[
         list[str] | None, typer.Option(help="Also write detections as csv or yolo; repeat for both.")
     ] = None,
@@ -52,7 +68,10 @@ def evaluate(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure detectors on a split, or anyone's detections from COCO files, and compare them with the first.
+    """Measure networks on a split, or anyone's answers in files, and compare them with the first.
+
+    The folders say what they are: detectors, classifiers or segmenters. Without a store: --truth with --detections
+    (COCO) or with --predictions (probabilities of classes, or masks).
 
     Example: medaug evaluate real.h5 real-only with-synthetic --split test --out evaluation
     """
@@ -69,38 +88,55 @@ def evaluate(
     from medaug_cli.evaluation.folder import Request
     from medaug_cli.evaluation.folder import as_json as plain
     from medaug_cli.evaluation.from_files import evaluate_files
+    from medaug_cli.evaluation.from_predictions import evaluate_predictions
     from medaug_cli.evaluation.from_store import evaluate_store
     from medaug_cli.evaluation.whole_images import TaskRequest, evaluate_whole_images
     from medaug_cli.metrics.matching import BY_DISTANCE
     from medaug_cli.metrics.report import ANY_IOU, Analysis
 
+    if predictions or (detectors and _of_whole_images(named_paths(detectors))):
+        _refuse(context, DETECTIONS, "for classes or masks: it is for detections")
+        shown = {"pictures": _count(overlays)} if _given(context, "overlays") else {}
+        with console.bar("evaluate", 1.0) as bar:
+            request = TaskRequest(
+                out=out,
+                split=split,
+                resamples=resamples,
+                seed=seed,
+                note=note,
+                overwrite=overwrite,
+                device=device,
+                progress=lambda name, done, all: bar.to(done / all, name),
+                **shown,
+            )
+            if predictions:
+                if truth is None or store is not None or detections:
+                    raise UsageError("--predictions goes with --truth, and without a store or --detections")
+                _refuse(context, ("device",), "with --predictions, which no network makes here")
+                chosen = split if _given(context, "split") else None
+                found = evaluate_predictions(truth, named_paths(predictions), request, chosen, images, patients)
+            else:
+                if store is None or truth is not None or detections:
+                    raise UsageError("networks are evaluated on a store, without --truth and --detections")
+                _refuse(context, ("images", "patients"), "with a store, which holds both")
+                found = evaluate_whole_images(store, named_paths(detectors or ()), request)
+        _show_whole_images(found, out, as_json)
+        return
     ious = tuple(dict.fromkeys(iou or ((ANY_IOU,) if rule in BY_DISTANCE else (0.5, 0.25))))
     how = Analysis(ious, threshold, resamples, seed, truth is not None, rule, _edges(sizes))
     request = Request(out, how, _count(overlays), note, overwrite, tuple(write or ()), console.say)
     if truth is not None:
         if store is not None or not detections:
-            raise UsageError("--truth goes with --detections FILE, and without a store")
+            raise UsageError("--truth goes with --detections FILE or --predictions PATH, and without a store")
+        _refuse(context, ("split", "device", "patients"), "with --detections, which are of one set of images")
         metrics = evaluate_files(truth, named_paths(detections), request, images)
     else:
         if store is None or not detectors or detections:
             raise UsageError(
-                "give a store and detectors (medaug evaluate real.h5 detector), or --truth and --detections"
+                "give a store and networks (medaug evaluate real.h5 detector), or --truth and --detections or "
+                "--predictions"
             )
-        if _of_whole_images(named_paths(detectors)):
-            with console.bar("evaluate", 1.0) as bar:
-                asked = TaskRequest(
-                    out=out,
-                    split=split,
-                    resamples=resamples,
-                    seed=seed,
-                    note=note,
-                    overwrite=overwrite,
-                    device=device,
-                    progress=lambda name, done, all: bar.to(done / all, name),
-                )
-                found = evaluate_whole_images(store, named_paths(detectors), asked)
-            _show_whole_images(found, out, as_json)
-            return
+        _refuse(context, ("images", "patients"), "with a store, which holds both")
         with console.bar("evaluate", 1.0) as bar:
             metrics = evaluate_store(
                 store, named_paths(detectors), request, split, device, lambda name, done, all: bar.to(done / all, name)
@@ -110,6 +146,20 @@ def evaluate(
     else:
         _show(metrics)
     console.say(f"{out}: metrics.json, table.md, froc.svg, evaluation.html, errors.html, detections, overlays")
+
+
+def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Raise UsageError for an option that was given but would not be used."""
+    from medaug_cli.errors import UsageError
+
+    for option in names:
+        if _given(context, option):
+            raise UsageError(f"--{option} is not used {why}; leave it out")
+
+
+def _given(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _of_whole_images(systems: Mapping[str, Sequence[Path]]) -> bool:
@@ -130,7 +180,7 @@ def _show_whole_images(metrics: "TaskMetrics", out: Path, as_json: bool) -> None
         console.answer({}, False, " ".join(data_note(metrics)))
         for each in tables(metrics, task.measures, task.main)[:2]:
             console.show(each)
-    console.say(f"{out}: metrics.json, table.md, table.csv, evaluation.html")
+    console.say(f"{out}: {', '.join(sorted(each.name for each in out.iterdir() if not each.name.startswith('.')))}")
 
 
 def _count(overlays: str) -> int | None:
@@ -152,7 +202,7 @@ def _edges(sizes: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(size) for size in sizes.split(","))
     except ValueError as error:
-        raise UsageError(f"--sizes {sizes}: numbers are wanted, as in 10,20") from error
+        raise UsageError(f"--sizes {sizes}: expected numbers, as in 10,20") from error
 
 
 def _show_twelve(numbers: dict[str, list[float]], as_json: bool) -> None:

@@ -42,7 +42,7 @@ def evaluate_files(
         category_ids={name: ids for name, (_, ids) in read.items()},
         picture=_reader(data, images),
         sources={name_of(truth): sha256_file(truth)},
-        weights={name: _hash(path) for name, path in paths.items()},
+        weights={name: sha256_below(path) for name, path in paths.items()},
         systems=seed_names(detections),
         size=_size_of(data),
         resampled="patients" if data.names_patients else "images",
@@ -51,7 +51,7 @@ def evaluate_files(
     return publish_evaluation(request, evidence)
 
 
-def _hash(path: Path) -> str:
+def sha256_below(path: Path) -> str:
     """Return the SHA-256 of a file, or of the files of a folder in the order of their names."""
     if path.is_file():
         return sha256_file(path)

@@ -1,9 +1,7 @@
-"""Evaluate classifiers and segmenters on a split of a store: metrics.json, table.md, table.csv and a page."""
+"""Evaluate networks of any task but detection on a split of a store: metrics.json, tables and a page."""
 
-import io
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,21 @@ import numpy as np
 from medaug_cli import __version__
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
-from medaug_cli.evaluation.folder import EVALUATION, METRICS
-from medaug_cli.evaluation.from_store import split_indices
-from medaug_cli.files import publish_text, write_json
+from medaug_cli.evaluation.folder import EVALUATION, METRICS, file_names
+from medaug_cli.files import publish_bytes, publish_text, write_json
 from medaug_cli.results import check_folder, folder_claimed, new_folder
 from medaug_cli.store import Store, open_store
 from medaug_cli.tables import as_csv
-from medaug_cli.tasks.classification import ClassAnswers, Classification
 from medaug_cli.tasks.report import TaskMetrics, data_note, markdown, rows_of, tables
-from medaug_cli.tasks.segmentation import MaskAnswers, Segmentation, is_label, marked
-from medaug_cli.tasks.task import Task, tasks
+from medaug_cli.tasks.task import Figure, Task, tasks
 
 MOST_PICTURES = 24
-CURVE = np.linspace(0, 1, 101)
-BAND_RESAMPLES = 300
 Progress = Callable[[str, int, int], None]  # network, images done, images
 
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """What is asked of an evaluation of classifiers or segmenters."""
+    """What is asked of an evaluation of classifiers, segmenters or a stranger's networks."""
 
     out: Path
     split: str = "test"
@@ -40,7 +33,31 @@ class TaskRequest:
     note: str | None = None
     overwrite: bool = False
     device: str = "auto"
+    pictures: int | None = MOST_PICTURES  # of images, in each figure; None: all
     progress: Progress = lambda name, done, total: None
+
+    def most(self, images: int) -> int:
+        """Return how many images a figure shows at most."""
+        return images if self.pictures is None else self.pictures
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What networks, or anyone's predictions, say of images whose truth is known."""
+
+    task: Task
+    answers: Mapping[str, Any]  # of each network, or of each seed of a system
+    systems: Mapping[str, Sequence[Path]]
+    patients: int
+    images: int
+    data: Mapping[str, str]  # file -> SHA-256
+    weights: Mapping[str, str] = field(default_factory=dict)  # network -> SHA-256
+    counts: Mapping[str, int] = field(default_factory=dict)
+    left_out: int = 0
+    split: str | None = None
+    resampled: str = "patients"
+    figures: Callable[[], list[Figure]] = list
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def kinds_of(folders: Sequence[Path]) -> set[str]:
@@ -50,59 +67,59 @@ def kinds_of(folders: Sequence[Path]) -> set[str]:
 
 
 def evaluate_whole_images(store_path: Path, systems: Mapping[str, Sequence[Path]], request: TaskRequest) -> TaskMetrics:
-    """Measure classifiers or segmenters on a split, and publish the evaluation folder.
+    """Measure networks of one task on a split, and publish the evaluation folder.
 
     Raises BadInput where nothing of the split can be judged, where networks are of several tasks, or where one was
     fitted on images of another form or on a patient of the split.
     """
     folders = [path for paths in systems.values() for path in paths]
     check_folder(request.out, EVALUATION, request.overwrite, [store_path, *folders])
-    kinds = kinds_of(folders)
-    if len(kinds) != 1:
-        raise UsageError(f"these folders hold {' and '.join(sorted(kinds))}; evaluate one kind of network at a time")
-    kind = kinds.pop()
-    task = next(each for each in tasks().values() if each.kind == kind)
+    task = _task_of(folders)
     store = open_store(store_path)
     whole = np.flatnonzero(store.splits == request.split)
-    if isinstance(task, Segmentation) or not len(whole):
-        split_indices(store, request.split)
+    if not len(whole):
+        has = ", ".join(f"{name} {np.sum(store.splits == name)}" for name in np.unique(store.splits)) or "none"
+        raise BadInput(f"{store.path} has no image in the {request.split} split (images: {has})")
     indices = whole[task.usable(store)[whole]]
     if not len(indices):
         raise BadInput(f"nothing can be judged in the {request.split} split: {task.wanting(store)}")
     found, weights = _predicted(task, store, indices, systems, request)
     answers = {name: task.answers(store, indices, each) for name, each in found.items()}
-    members = seed_names(systems)
-    patients = len({store.patients[i] for i in indices})
-    by_system = {name: [answers[each] for each in own] for name, own in members.items()}
-    hashes = {name: [weights[each] for each in own] for name, own in members.items()}
-    rows = rows_of(by_system, patients, request.resamples, request.seed, task.measures, hashes)
-    metrics = TaskMetrics(
-        task=task.name,
-        tool_version=__version__,
-        split=request.split,
+    stems = file_names(found)
+    judged = Judged(
+        task=task,
+        answers=answers,
+        systems=systems,
+        patients=len({store.patients[i] for i in indices}),
         images=len(indices),
-        patients=patients,
+        data={store_path.name: store.hash},
+        weights=weights,
         counts=task.counts(store, indices),
         left_out=len(whole) - len(indices),
-        resamples=request.resamples,
-        seed=request.seed,
-        data={store_path.name: store.hash},
-        note=request.note,
-        rows=rows,
+        split=request.split,
+        figures=lambda: task.figures(store, indices, answers, found, request.most(len(indices))),
+        files=task.files(store, indices, {stems[name]: each for name, each in found.items()}),
     )
-    _publish(request, task, store, indices, metrics, answers, found, [store_path, *folders])
-    return metrics
+    return publish_judged(judged, request, [store_path, *folders])
+
+
+def _task_of(folders: Sequence[Path]) -> Task:
+    kinds = kinds_of(folders)
+    if len(kinds) != 1:
+        raise UsageError(f"these folders hold {' and '.join(sorted(kinds))}; evaluate one kind of network at a time")
+    kind = kinds.pop()
+    return next(task for task in tasks().values() if task.kind == kind)
 
 
 def _predicted(
-    task: Any, store: Store, indices: np.ndarray, systems: Mapping[str, Sequence[Path]], request: TaskRequest
-) -> tuple[dict[str, list[np.ndarray]], dict[str, str]]:
+    task: Task, store: Store, indices: np.ndarray, systems: Mapping[str, Sequence[Path]], request: TaskRequest
+) -> tuple[dict[str, list[Any]], dict[str, str]]:
     """Return each network's answers and the hash of its weights."""
     from medaug_cli.devices import resolve_device
     from medaug_cli.evaluation.predicting import load_for, predicted
 
     device = resolve_device(request.device)
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[Any]] = {}
     weights: dict[str, str] = {}
     for name, folder in seeds_of(systems).items():
         network, metadata = load_for(task, name, folder, store, indices, request.split, device)
@@ -111,163 +128,61 @@ def _predicted(
     return found, weights
 
 
-def _publish(
-    request: TaskRequest,
-    task: Any,
-    store: Store,
-    indices: np.ndarray,
-    metrics: TaskMetrics,
-    answers: Mapping[str, Any],
-    found: Mapping[str, Sequence[np.ndarray]],
-    reads: Sequence[Path],
-) -> None:
-    from jinja2 import Environment, PackageLoader
-
-    shown = tables(metrics, task.measures, task.main)
-    figures = figures_of(task, store, indices, answers, found)
-    environment = Environment(loader=PackageLoader("medaug_cli", "figures"), autoescape=True, trim_blocks=True)
-    page = environment.get_template("task_page.html").render(
-        title=f"{task.name.capitalize()} results",
-        data_note=data_note(metrics),
-        tables=shown,
-        figures=figures,
-        version=__version__,
-    )
+def publish_judged(judged: Judged, request: TaskRequest, reads: Sequence[Path]) -> TaskMetrics:
+    """Measure, draw and write everything into a new folder, and publish it by rename."""
+    metrics = _measured(judged, request)
+    shown = tables(metrics, judged.task.measures, judged.task.main)
+    page = _page(judged, metrics, shown)
     with (
         folder_claimed(request.out, EVALUATION, request.overwrite, reads) as place,
         new_folder(place, EVALUATION) as work,
     ):
         write_json(work / METRICS, metrics.model_dump(mode="json"))  # nulls too: the schema names them
-        publish_text(work / "table.md", markdown(metrics, task.measures, task.main))
+        publish_text(work / "table.md", markdown(metrics, judged.task.measures, judged.task.main))
         publish_text(work / "table.csv", as_csv(shown))
         publish_text(work / "evaluation.html", page)
+        for name, content in judged.files.items():
+            publish_bytes(work / name, content)
+    return metrics
 
 
-def _figure(title: str, note: str, content: bytes, type: str) -> dict[str, str]:
-    kind = "curve" if type == "image/svg+xml" else ""
-    return {"title": title, "note": note, "kind": kind, "type": type, "content": b64encode(content).decode()}
+def _measured(judged: Judged, request: TaskRequest) -> TaskMetrics:
+    members = seed_names(judged.systems)
+    hashes = {name: [judged.weights[each] for each in own if each in judged.weights] for name, own in members.items()}
+    rows = rows_of(
+        {name: [judged.answers[each] for each in own] for name, own in members.items()},
+        judged.patients,
+        request.resamples,
+        request.seed,
+        judged.task.measures,
+        hashes,
+    )
+    return TaskMetrics(
+        task=judged.task.name,
+        tool_version=__version__,
+        split=judged.split,
+        resampled=judged.resampled,  # type: ignore[arg-type]
+        images=judged.images,
+        patients=judged.patients,
+        counts=dict(judged.counts),
+        left_out=judged.left_out,
+        remarks=judged.task.remarks(judged.answers),
+        resamples=request.resamples,
+        seed=request.seed,
+        data=dict(judged.data),
+        note=request.note,
+        rows=rows,
+    )
 
 
-def _png(picture: Any) -> bytes:
-    target = io.BytesIO()
-    picture.save(target, format="PNG", optimize=True)
-    return target.getvalue()
+def _page(judged: Judged, metrics: TaskMetrics, shown: Sequence[Any]) -> str:
+    from jinja2 import Environment, PackageLoader
 
-
-def figures_of(
-    task: Task, store: Store, indices: np.ndarray, answers: Mapping[str, Any], found: Mapping[str, Sequence[Any]]
-) -> list[dict[str, str]]:
-    """Return the pictures of a task, each with title, note and source, of networks by name; none for other tasks."""
-    if isinstance(task, Classification):
-        return _class_figures(store, indices, answers)
-    return _mask_figures(store, indices, answers, found) if isinstance(task, Segmentation) else []
-
-
-def _class_figures(store: Store, indices: np.ndarray, answers: Mapping[str, ClassAnswers]) -> list[dict[str, str]]:
-    from medaug_cli.figures.task_figures import calibration_svg, captioned, confusion_svg, roc_svg
-    from medaug_cli.metrics.classification import confusion
-
-    names, svg = store.class_names, "image/svg+xml"
-    ones = np.ones((1, len(indices)))
-    matrices = {name: confusion(each.images, ones)[0] for name, each in answers.items()}
-    rocs = {
-        label: {name: _roc(each, k) for name, each in answers.items()}
-        for k, label in enumerate(names)
-        if 0 < (store.classes[indices] == k).sum() < len(indices)
-    }
-    found = [_figure("Confusion", "Images: rows are the truth.", confusion_svg(matrices, names).encode(), svg)]
-    if rocs:
-        note = "One class against the rest; bands are 95 % intervals over patients."
-        found.append(_figure("ROC", note, roc_svg(rocs).encode(), svg))
-    curves = {"predicted class": {name: (_calibration(each), None) for name, each in answers.items()}}
-    note = "Of images whose predicted class is given such a probability, the share for which it is right."
-    found.append(_figure("Calibration", note, calibration_svg(curves).encode(), svg))
-    pictures, captions = _mistakes(store, indices, answers)
-    if pictures:
-        note = "Not a random choice: the wrong answers that networks were most sure of."
-        found.append(_figure("Most confident mistakes", note, _png(captioned(pictures, captions)), "image/png"))
-    return found
-
-
-def _roc(answers: ClassAnswers, k: int) -> Any:
-    """Return the curve of a class, and its band over patients."""
-    from medaug_cli.metrics.resampling import bootstrap_weights
-
-    scores, positive = answers.images.probabilities[:, k], answers.images.truth == k
-    order = np.argsort(-scores, kind="stable")
-
-    def curves(weights: np.ndarray) -> np.ndarray:
-        """Return sensitivities (r, 101) at the false positive rates of CURVE."""
-        up, down = (np.cumsum(weights[:, order] * mask[order], 1) for mask in (positive, ~positive))
-        rows = []
-        for hits, wrong in zip(up, down, strict=True):
-            if hits[-1] and wrong[-1]:
-                ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-                x, y = (np.append(0, each[ends] / each[-1]) for each in (wrong, hits))
-                rows.append(np.interp(CURVE, x, y))
-        return np.array(rows)
-
-    units = int(answers.patients.max()) + 1
-    spread = curves(bootstrap_weights(units, BAND_RESAMPLES, 0)[:, answers.patients])
-    low, high = np.quantile(spread, [0.025, 0.975], axis=0) if len(spread) else (CURVE * 0, CURVE * 0 + 1)
-    return (CURVE, curves(np.ones((1, len(scores))))[0]), (CURVE, low, high)
-
-
-def _calibration(answers: ClassAnswers) -> tuple[np.ndarray, np.ndarray]:
-    sure = answers.images.probabilities.max(1)
-    right = answers.images.predicted == answers.images.truth
-    parts = [part for part in np.array_split(np.argsort(sure), min(10, max(1, len(sure) // 8))) if len(part)]
-    return np.array([sure[part].mean() for part in parts]), np.array([right[part].mean() for part in parts])
-
-
-def _mistakes(
-    store: Store, indices: np.ndarray, answers: Mapping[str, ClassAnswers]
-) -> tuple[list[np.ndarray], list[list[str]]]:
-    from medaug_cli.figures.grid import as_picture
-
-    wrong = [
-        (float(each.images.probabilities[k].max()), int(each.images.predicted[k]), name, k)
-        for name, each in answers.items()
-        for k in np.flatnonzero(each.images.predicted != each.images.truth)
-    ]
-    wrong.sort(key=lambda one: (-one[0], one[2], one[3]))
-    pictures, captions = [], []
-    for sure, said, name, k in wrong[:MOST_PICTURES]:
-        i = int(indices[k])
-        pictures.append(as_picture(np.asarray(store.images[i])))
-        truth = store.class_names[int(store.classes[i])]
-        captions.append([f"{store.ids[i]}, {name}", f"{truth}; said {store.class_names[said]} {sure:.2f}"])
-    return pictures, captions
-
-
-def _mask_figures(
-    store: Store, indices: np.ndarray, answers: Mapping[str, MaskAnswers], found: Mapping[str, Sequence[np.ndarray]]
-) -> list[dict[str, str]]:
-    from medaug_cli.figures.task_figures import captioned, outlined, sizes_svg
-    from medaug_cli.metrics.segmentation import dice
-
-    points, scores = {}, []
-    for name, each in answers.items():
-        rows = [row for own in each.rows.values() for row in own if row.true]
-        size = np.array([row.true for row in rows])
-        both, said = np.array([row.both for row in rows]), np.array([row.found for row in rows])
-        points[name] = size, dice(size, said, both)
-        per_image = [
-            np.mean([float(dice(own[k].true, own[k].found, own[k].both)) for own in each.rows.values()])
-            for k in range(len(indices))
-        ]
-        scores.append(per_image)
-    figures = [_figure("Dice and size", "A dot an image with a lesion.", sizes_svg(points).encode(), "image/svg+xml")]
-    order = np.argsort(np.mean(scores, 0), kind="stable")
-    places = np.unique(np.linspace(0, len(order) - 1, MOST_PICTURES).round().astype(int))
-    pictures, captions = [], []
-    for k in order[places]:
-        i = int(indices[k])
-        masks = [marked(store, i, 1), *(is_label(answer[k], 1, store) for answer in found.values())]
-        pictures.append(outlined(np.asarray(store.images[i]), masks))
-        captions.append([store.ids[i], ", ".join(f"{each[k]:.2f}" for each in scores)])
-    colours = zip(("green", "blue", "red", "pink", "light yellow"), found, strict=False)
-    named = ", ".join(f"{colour}: {name}" for colour, name in colours)
-    note = f"From the worst to the best, evenly; yellow: truth, then {named}"
-    figures.append(_figure("Outlines", f"{note}. Numbers are Dice.", _png(captioned(pictures, captions)), "image/png"))
-    return figures
+    environment = Environment(loader=PackageLoader("medaug_cli", "figures"), autoescape=True, trim_blocks=True)
+    return environment.get_template("task_page.html").render(
+        title=f"{judged.task.name.capitalize()} results",
+        data_note=data_note(metrics),
+        tables=shown,
+        figures=judged.figures(),
+        version=__version__,
+    )

@@ -1,5 +1,6 @@
 """Pictures of classification and segmentation: confusion, ROC, calibration, mistakes; sizes and outlines."""
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,11 @@ from medaug_cli.figures.froc import COLOURS
 from medaug_cli.figures.grid import as_picture
 from medaug_cli.tables import printable
 
-CELL, GAP, CAPTION = 192, 8, 34
+CELL, GAP, LINE, LETTERS = 192, 8, 15, 32  # pixels; letters that fit below a picture
 PAPER, INK = (24, 24, 24), (235, 235, 235)
 TRUTH = (255, 196, 0)
-SYSTEMS = ((0, 214, 143), (86, 180, 233), (255, 92, 72), (204, 121, 167), (240, 228, 66))
+SYSTEMS = ((0, 214, 143), (86, 180, 233), (255, 92, 72), (204, 121, 167))
+COLOUR_NAMES = ("yellow", "green", "blue", "red", "pink")  # of the truth, then of systems
 
 
 def confusion_svg(matrices: Mapping[str, np.ndarray], names: Sequence[str]) -> str:
@@ -53,24 +55,44 @@ def calibration_svg(curves: Mapping[str, Mapping[str, tuple[Curve, Band | None]]
     return _panels(curves, ("mean probability", "share that is right"), _diagonal)
 
 
-def sizes_svg(points: Mapping[str, Curve]) -> str:
-    """Draw Dice against the size of the truth in pixels, a point an image with a lesion."""
+def sizes_svg(panels: Mapping[str, Mapping[str, Curve]], words: str) -> str:
+    """Draw Dice against the size of the truth, a panel a label, a point an image, a running mean a system."""
     from matplotlib.figure import Figure
 
     with drawing():
-        figure = Figure(figsize=(5.2, 4.0), layout="constrained")
-        panel = figure.subplots()
-        named = []
-        for i, (name, (size, score)) in enumerate(points.items()):
-            colour = COLOURS[i % len(COLOURS)]
-            drawn = panel.scatter(size, score, s=12, alpha=0.6, color=colour, linewidths=0)
-            named.append((name, drawn))
-        panel.set_xscale("log")
-        panel.set_ylim(-0.03, 1.03)
-        panel.set_xlabel("pixels of the lesion")
-        panel.set_ylabel("Dice")
-        legend(figure, named, loc="outside upper center", ncols=4, frameon=False)
+        figure = Figure(figsize=(4.4 * len(panels) + 0.8, 4.0), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+        named: dict[str, Any] = {}
+        for panel, (label, points) in zip(axes, panels.items(), strict=True):
+            for i, (name, (size, score)) in enumerate(points.items()):
+                colour = COLOURS[i % len(COLOURS)]
+                named[name] = panel.scatter(size, score, s=12, alpha=0.5, color=colour, linewidths=0)
+                panel.plot(*_running_mean(size, score), color=colour, linewidth=1.4)
+            panel.set_xscale("log")
+            for axis in (panel.xaxis.set_major_formatter, panel.xaxis.set_minor_formatter):
+                axis(_plain)
+            panel.set_ylim(-0.03, 1.03)
+            panel.set_xlabel(words)
+            panel.set_title(printable(label))
+        axes[0].set_ylabel("Dice")
+        legend(figure, list(named.items()), loc="outside upper center", ncols=4, frameon=False)
         return as_svg(figure)
+
+
+def _plain(value: float, place: int) -> str:
+    """Return 1, 2 or 5 times a power of ten as it is read; matplotlib's own ticks of a log axis are formulas."""
+    first = value / 10 ** np.floor(np.log10(value)) if value > 0 else 0
+    return f"{value:,.6g}" if round(first, 6) in (1, 2, 5) else ""
+
+
+def _running_mean(size: np.ndarray, score: np.ndarray) -> Curve:
+    """Return the means of a third of the points, smallest first: few points swing, so fewer than nine have none."""
+    window = len(size) // 3
+    if window < 3:
+        return size[:0], score[:0]
+    order, kernel = np.argsort(size, kind="stable"), np.ones(window) / window
+    along = np.exp(np.convolve(np.log(size[order]), kernel, "valid"))
+    return along, np.convolve(score[order], kernel, "valid")
 
 
 def _panels(
@@ -106,37 +128,52 @@ def _diagonal(panel: Any) -> None:
 
 
 def captioned(images: Sequence[np.ndarray], captions: Sequence[Sequence[str]], columns: int = 6) -> Any:
-    """Return a PIL picture of images (h, w, 3) uint8 side by side, each with up to two lines below it."""
+    """Return a PIL picture of images (h, w, 3) uint8 side by side, each with its lines below it."""
     from PIL import Image, ImageDraw
 
-    columns = min(columns, max(1, len(images)))
+    columns, caption = min(columns, max(1, len(images))), 4 + LINE * max(map(len, captions), default=0)
     rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * (CELL + GAP) + GAP, rows * (CELL + CAPTION + GAP) + GAP), PAPER)
+    sheet = Image.new("RGB", (columns * (CELL + GAP) + GAP, rows * (CELL + caption + GAP) + GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
     for place, (image, lines) in enumerate(zip(images, captions, strict=True)):
-        x, y = GAP + place % columns * (CELL + GAP), GAP + place // columns * (CELL + CAPTION + GAP)
+        x, y = GAP + place % columns * (CELL + GAP), GAP + place // columns * (CELL + caption + GAP)
         factor = CELL / max(image.shape[:2])
         size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
         sheet.paste(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), (x, y))
-        for row, line in enumerate(lines[:2]):
-            pen.text((x, y + CELL + 3 + 15 * row), printable(line)[:32], fill=INK)
+        for row, line in enumerate(lines):
+            pen.text((x, y + CELL + 3 + LINE * row), _short(printable(line)), fill=INK)
     return sheet
 
 
-def outlined(image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Return an image (c, *s) as (h, w, 3) uint8 with outlines of masks (*s): the truth, then each system's.
+def _short(line: str) -> str:
+    return line if len(line) <= LETTERS else f"{line[: LETTERS - 3]}..."
 
-    Of a volume it shows the slice in which the truth is largest. It is enlarged first, so that a line hides little.
+
+def png(picture: Any) -> bytes:
+    """Return a PIL picture as PNG."""
+    target = io.BytesIO()
+    picture.save(target, format="PNG", optimize=True)
+    return target.getvalue()
+
+
+def outlined(image: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Return an image (c, *s) as (h, w, 3) uint8 with outlines of label maps (*s): the truth's, then each system's.
+
+    Of a volume it shows the slice in which the truth marks most, or an answer where that marks nothing. It is enlarged
+    first, so that a line hides little.
     """
     from scipy import ndimage
 
     if image.ndim == 4:
-        depth = int(masks[0].reshape(len(masks[0]), -1).sum(1).argmax()) if masks[0].any() else image.shape[1] // 2
-        image, masks = image[:, depth], [mask[depth] for mask in masks]
+        marked = next((each for each in maps if each.any()), maps[0])
+        depth = int((marked > 0).reshape(len(marked), -1).sum(1).argmax()) if marked.any() else image.shape[1] // 2
+        image, maps = image[:, depth], [each[depth] for each in maps]
     picture = as_picture(image)
     times = max(1, -(-CELL // max(picture.shape[:2])))
     picture = picture.repeat(times, 0).repeat(times, 1)
-    for mask, colour in zip(masks, (TRUTH, *SYSTEMS), strict=False):
-        large = mask.repeat(times, 0).repeat(times, 1)
-        picture[large & ~ndimage.binary_erosion(large)] = colour
+    for labels, colour in reversed(list(zip(maps, (TRUTH, *SYSTEMS), strict=False))):  # the truth on top
+        large = labels.repeat(times, 0).repeat(times, 1)
+        for value in np.unique(large[large > 0]):
+            own = large == value
+            picture[own & ~ndimage.binary_erosion(own)] = colour
     return picture

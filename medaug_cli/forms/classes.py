@@ -21,6 +21,14 @@ def read_classes(path: Path, scans: Sequence[Scan], patient_column: str | None =
 
     Raises BadInput for an image in two classes or in none, and for one that is not among the scans.
     """
+    return by_scan(path, named_classes(path, patient_column), ScanNames(scans))
+
+
+def named_classes(path: Path, patient_column: str | None = None) -> dict[str, Annotation]:
+    """Return what a CSV says of images, by the names that it gives them: class, patient and split.
+
+    Raises BadInput for an image in two classes or in none.
+    """
     table = _with_classes(read_table(path, ("image", "class")))
     if patient_column is not None:
         table = with_patients(table, patient_column)
@@ -31,7 +39,7 @@ def read_classes(path: Path, scans: Sequence[Scan], patient_column: str | None =
         tell(found[name], table, row, place, name)
     if not found:
         raise BadInput(f"{path} names no image")
-    return by_scan(path, found, ScanNames(scans))
+    return dict(found)
 
 
 def _with_classes(table: Table) -> Table:

@@ -34,9 +34,18 @@ def label_names(mask: Path) -> Labels | None:
     classes = _classes(above) if mask.parent.name in LABEL_FOLDERS and above.is_file() else None
     instances = _instances(beside) if beside.is_file() else None
     if instances is None:
-        return None if classes is None else {values: name for values, name in classes.items() if values != {0}}
+        return None if classes is None else _without_background(classes)
     names = {value: name for values, name in (classes or {}).items() for value in values}
     return {frozenset([number]): names.get(kind, f"class{kind}") for number, kind in instances.items()}
+
+
+def labels_of_dataset(path: Path) -> Labels:
+    """Return what the values of masks stand for by the `labels` of nnU-Net's dataset.json."""
+    return _without_background(_classes(path))
+
+
+def _without_background(classes: Labels) -> Labels:
+    return {values: name for values, name in classes.items() if values != {0}}
 
 
 def _instances(path: Path) -> dict[int, int] | None:
@@ -64,12 +73,13 @@ def _classes(path: Path) -> Labels:
     return classes
 
 
-def mask_values(path: Path, image: np.ndarray, names: Labels | None = None) -> np.ndarray:
+def mask_values(path: Path, image: np.ndarray, names: Labels | None = None, strict: bool = True) -> np.ndarray:
     """Return the values (*s) int32 of a mask that was read as (c, *s): 0 outside, and where `names` say to ignore it.
 
     Numbers within TOLERANCE of whole ones are rounded. Of colours the strongest channel counts; pictures with soft
     edges, as JPEG leaves them, are cut at half of white. Raises BadInput for what is no mask: numbers between whole
-    ones or below 0, as many grey values as a picture has, white outside, and values that `names` do not name.
+    ones or below 0, as many grey values as a picture has, white outside, and values that `names` do not name. Without
+    `strict`, as for what a network answers, which may mark nearly all, what is white outside is taken too.
     """
     values = image.max(0)
     if values.ndim == 2 and names is None and (path.suffix.lower() in JPEG or _soft_edged(values)):
@@ -85,7 +95,7 @@ def mask_values(path: Path, image: np.ndarray, names: Labels | None = None) -> n
             "whole number for each lesion or class (cut a soft mask at 0.5 first)"
         )
     found = whole.astype(np.int32)
-    _check_levels(path, found, names)
+    _check_levels(path, found, names, strict)
     for value in (value for own, name in (names or {}).items() if name == IGNORED for value in own):
         found[found == value] = 0
     return found
@@ -115,7 +125,7 @@ def _flat_share(values: np.ndarray) -> float:
     return float((left == right)[both].mean()) if both.any() else 1.0
 
 
-def _check_levels(path: Path, values: np.ndarray, names: Labels | None) -> None:
+def _check_levels(path: Path, values: np.ndarray, names: Labels | None, strict: bool) -> None:
     levels = _levels(values)
     if levels[0] < 0:
         raise BadInput(f"the mask {path} holds {levels[0]}; 0 is outside, a lesion or class is a number above it")
@@ -130,6 +140,8 @@ def _check_levels(path: Path, values: np.ndarray, names: Labels | None) -> None:
         raise BadInput(
             f"the mask {path} has {len(levels)} grey values, as a picture has; a mask is 0 outside and has few numbers"
         )
+    if not strict:
+        return
     border = np.concatenate([np.take(values, (0, -1), axis).ravel() for axis in range(values.ndim)])
     if (border > 0).mean() >= WHITE_BORDER:
         raise BadInput(

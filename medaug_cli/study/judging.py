@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.evaluation.whole_images import figures_of
+from medaug_cli.evaluation.whole_images import MOST_PICTURES
 from medaug_cli.files import canonical, parse_json, publish_text, write_json
 from medaug_cli.locks import alone
 from medaug_cli.metrics.resampling import point
@@ -208,9 +208,8 @@ def _answers(options: StudyOptions, judged: Split, part: FractionResult) -> list
     if matched := found_boxes.matched_of(answers):
         return detections(judged.store, judged.indices, matched, IOUS[0])
     found = {name: judged.found(trial) for name, trial in trials.items()}
-    figures = figures_of(options.task, judged.store, judged.indices, answers, found)
-    sources = [f"data:{each['type']};base64,{each['content']}" for each in figures]
-    return [Shown(f"{each['title']}. {each['note']}", source) for each, source in zip(figures, sources, strict=True)]
+    figures = options.task.figures(judged.store, judged.indices, answers, found, MOST_PICTURES)
+    return [Shown(f"{each.title}. {each.note}", each.uri) for each in figures]
 
 
 def _cards(options: StudyOptions, part: FractionResult) -> Iterator[tuple[ArmResult, dict[str, Any]]]:

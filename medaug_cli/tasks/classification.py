@@ -1,5 +1,7 @@
 """Classification: a class a whole image (Han et al., 2.5)."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -10,14 +12,15 @@ from medaug_cli.errors import BadInput
 from medaug_cli.metrics.classification import SPECIFICITY, Classified, by_patient, measures
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.store import Store
-from medaug_cli.tasks.task import Task, patient_numbers
+from medaug_cli.tasks.cases import Cases
+from medaug_cli.tasks.task import Figure, Task
 
 BY_PATIENT = " by patient"
 AT_SPECIFICITY = f"sensitivity at {SPECIFICITY:.0%} specificity"
 MEASURES = (
     Measure("balanced_accuracy", "balanced accuracy", compared=True),
     Measure("accuracy", "accuracy", compared=True),
-    Measure("auc", "AUC, mean over classes", compared=True),
+    Measure("auc", "AUC", compared=True),
     Measure("brier", "Brier score (lower is better)", larger_is_better=False, bounds=(0.0, 2.0), compared=True),
     Measure("calibration_error", "expected calibration error (lower is better)", larger_is_better=False, compared=True),
     Measure("sensitivity", "sensitivity", operating=True),
@@ -105,8 +108,7 @@ class Classification(Task):
 
     def answers(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> ClassAnswers:
         """Return what a classifier says of some images as answers that can be measured."""
-        images = Classified(store.classes[indices], np.stack(found), tuple(store.class_names))
-        return ClassAnswers(images, patient_numbers(store, indices))
+        return class_answers(class_cases(store, indices), found)
 
     def score(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> dict[str, float]:
         """Return the balanced accuracy on validation images; ties are broken by the area under the ROC curve."""
@@ -117,6 +119,75 @@ class Classification(Task):
         return {"score": balanced + 1e-3 * area, "balanced_accuracy": balanced, "auc": area}
 
     def counts(self, store: Store, indices: np.ndarray) -> dict[str, int]:
-        """Return the images of each class."""
-        numbers = np.bincount(store.classes[indices], minlength=len(store.class_names))
-        return dict(zip(store.class_names, numbers.tolist(), strict=True))
+        """Return how many images there are of each class."""
+        return class_counts(class_cases(store, indices))
+
+    def figures(
+        self,
+        store: Store,
+        indices: np.ndarray,
+        answers: Mapping[str, ClassAnswers],
+        found: Mapping[str, Sequence[np.ndarray]],
+        most: int,
+    ) -> list[Figure]:
+        """Return the pictures of some images of a store; see `pictures`."""
+        return self.pictures(class_cases(store, indices), answers, most)
+
+    def pictures(self, cases: Cases, answers: Mapping[str, ClassAnswers], most: int) -> list[Figure]:
+        """Return confusion, ROC curves, calibration and the most confident mistakes."""
+        from medaug_cli.tasks.class_figures import class_figures
+
+        return class_figures(cases, answers, most)
+
+    def files(self, store: Store, indices: np.ndarray, found: Mapping[str, Sequence[np.ndarray]]) -> dict[str, bytes]:
+        """Return the truth and each classifier's probabilities as CSV, which `evaluate --truth --predictions` reads."""
+        cases = class_cases(store, indices)
+        return {"truth.csv": truth_csv(cases)} | {
+            f"predictions/{name}.csv": probabilities_csv(cases, each) for name, each in found.items()
+        }
+
+
+def class_cases(store: Store, indices: np.ndarray) -> Cases:
+    """Return some images of a store with their classes."""
+    return Cases(
+        ids=[store.ids[i] for i in indices],
+        patients=[store.patients[i] for i in indices],
+        names=tuple(store.class_names),
+        truth=store.classes[indices],
+        picture=lambda k: np.asarray(store.images[int(indices[k])]),
+    )
+
+
+def class_answers(cases: Cases, found: Sequence[np.ndarray]) -> ClassAnswers:
+    """Return probabilities (k,) of each image as answers that can be measured."""
+    return ClassAnswers(
+        Classified(np.asarray(cases.truth), np.stack(found).astype(np.float64), cases.names), cases.units
+    )
+
+
+def class_counts(cases: Cases) -> dict[str, int]:
+    """Return how many images there are of each class."""
+    numbers = np.bincount(np.asarray(cases.truth), minlength=len(cases.names))
+    return dict(zip(cases.names, numbers.tolist(), strict=True))
+
+
+def truth_csv(cases: Cases) -> bytes:
+    """Return a row an image: its name, patient and class."""
+    rows = zip(cases.ids, cases.patients, (cases.names[int(k)] for k in cases.truth), strict=True)
+    return _csv(["image", "patient", "class"], rows)
+
+
+def probabilities_csv(cases: Cases, found: Sequence[np.ndarray]) -> bytes:
+    """Return a row an image: its name, and the probability of each class."""
+    return _csv(
+        ["image", *cases.names],
+        ([name, *(repr(float(p)) for p in each)] for name, each in zip(cases.ids, found, strict=True)),
+    )
+
+
+def _csv(header: Sequence[str], rows) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8")

@@ -39,11 +39,13 @@ class TaskMetrics(Strict):
     version: Literal[1] = 1
     task: str
     tool_version: str
-    split: str
+    split: str | None  # None: of files
+    resampled: Literal["patients", "images"] = "patients"  # images, where no patient has several
     images: int
     patients: int
     counts: dict[str, int]  # images of each class, or with each label
     left_out: int = 0  # images of the split that have no truth to judge by
+    remarks: list[str] = []  # what a reader must know of the answers
     resamples: int
     seed: int
     data: dict[str, str] = {}  # file -> SHA-256
@@ -102,15 +104,25 @@ def tables(metrics: TaskMetrics, measures: Mapping[str, Measure], main: Sequence
 def data_note(metrics: TaskMetrics) -> list[str]:
     """Return the sentences that say what was evaluated."""
     counts = ", ".join(f"{label} {count}" for label, count in metrics.counts.items())
+    named = metrics.resampled == "patients"
+    of = f" of {_several(metrics.patients, 'patient')}" if named else ""
     said = [
-        f"Data: {', '.join(metrics.data)}, split {metrics.split}: {metrics.images} images of {metrics.patients} "
-        f"patients ({counts}). For research only."
+        f"Data: {', '.join(metrics.data)}{f', split {metrics.split}' if metrics.split else ''}: "
+        f"{_several(metrics.images, 'image')}{of}{f' ({counts})' if counts else ''}. For research only."
     ]
     if metrics.left_out:
         said.append(f"{metrics.left_out} images of the split have no truth to judge by and are left out.")
     if metrics.patients < 2:
-        said.append("One patient alone gives no interval and no comparison.")
-    return [*said, *([metrics.note] if metrics.note else [])]
+        said.append(f"One {'patient' if named else 'image'} alone gives no interval and no comparison.")
+    if not named:
+        said.append(
+            "No patient is named for several images, so images are resampled as if each were of another patient."
+        )
+    return [*said, *metrics.remarks, *([metrics.note] if metrics.note else [])]
+
+
+def _several(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def markdown(metrics: TaskMetrics, measures: Mapping[str, Measure], main: Sequence[str]) -> str:
@@ -126,7 +138,7 @@ def _values(metrics: TaskMetrics, measures: Mapping[str, Measure], keys: Sequenc
         values = [row.values[key] for row in metrics.rows]
         rows.append([Cell(said.words), *(fixed(each.value, said.digits, each.interval) for each in values)])
     several = [f"{row.name} of {row.seeds}" for row in metrics.rows if row.seeds > 1]
-    notes = [f"In brackets the 95 % interval of {metrics.resamples:,} resamples of patients."]
+    notes = [f"In brackets the 95 % interval of {metrics.resamples:,} resamples of {metrics.resampled}."]
     if several:
         notes.append(f"Means over seeds ({', '.join(several)}); then intervals resample seeds as well.")
     return table(title, ["measure", *(name(row.name) for row in metrics.rows)], rows, notes)
@@ -143,10 +155,12 @@ def _differences(metrics: TaskMetrics, measures: Mapping[str, Measure], keys: Se
                 continue
             ps = [probability(found.p), probability(found.p_holm)]
             rows.append([*cells, found.cell(said.digits), *ps, Cell(found.verdict)])
+    one = metrics.resampled.removesuffix("s")
     notes = (
-        f"The same patients are resampled for both ({metrics.resamples:,} times); p is two-sided, of as many random "
-        "exchanges of the two patient by patient; Holm corrects for the number of systems; a verdict needs p (Holm) "
-        "below 0.05 and an interval without 0. The first measure is the primary one, the others are exploratory.",
+        f"The same {metrics.resampled} are resampled for both ({metrics.resamples:,} times); p is two-sided, of as "
+        f"many random exchanges of the two {one} by {one}; Holm corrects for the number of systems; a verdict needs "
+        "p (Holm) below 0.05 and an interval without 0. The first measure is the primary one, the others are "
+        "exploratory.",
     )
     header = ["system", "measure", "difference", "p", "p (Holm)", "verdict"]
     return table(f"Difference to {metrics.rows[0].name}", header, rows, notes)

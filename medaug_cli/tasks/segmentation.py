@@ -10,7 +10,8 @@ from medaug_cli.errors import BadInput
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.segmentation import Overlap, dice, measures, overlap
 from medaug_cli.store import Store
-from medaug_cli.tasks.task import Task, patient_numbers
+from medaug_cli.tasks.cases import Cases, Each
+from medaug_cli.tasks.task import Figure, Task
 
 ALL = "lesion"  # what a mask without names of its values marks
 
@@ -21,6 +22,7 @@ class MaskAnswers:
 
     rows: dict[str, list[Overlap]]  # label -> (n,)
     patients: np.ndarray  # (n,) int64, from 0
+    unit: str = "pixels"  # of distances
 
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return every number (r,); of several labels also each label's, and the means under the plain names."""
@@ -107,47 +109,104 @@ class Segmentation(Task):
 
     def answers(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> MaskAnswers:
         """Return how label maps (*s) overlap with the masks of some images."""
-        rows: dict[str, list[Overlap]] = {label: [] for label in labels_of(store)}
-        for i, answer in zip(indices, found, strict=True):
-            spacing = store.spacing[i]
-            step = None if np.isnan(spacing).any() else spacing.tolist()
-            for value, each in enumerate(rows.values(), 1):
-                each.append(overlap(marked(store, i, value), is_label(answer, value, store), step))
-        return MaskAnswers(rows, patient_numbers(store, indices))
+        return mask_answers(mask_cases(store, indices), _as_labels(store, found))
 
     def score(self, store: Store, indices: np.ndarray, found: Sequence[np.ndarray]) -> dict[str, float]:
         """Return the mean Dice over validation patients, whose pixels are pooled."""
-        patients = [store.patients[i] for i in indices]
-        scores = []
-        for value in range(1, len(labels_of(store)) + 1):
-            counts: dict[str, np.ndarray] = {}
-            for i, patient, answer in zip(indices, patients, found, strict=True):
-                truth, said = marked(store, i, value), is_label(answer, value, store)
-                add = np.array([truth.sum(), said.sum(), (truth & said).sum()])
-                counts[patient] = counts.get(patient, np.zeros(3)) + add
-            scores.append(np.mean([float(dice(*each)) for each in counts.values()]))
-        return {"score": float(np.mean(scores)), "dice": float(np.mean(scores))}
+        cases = mask_cases(store, indices)
+        counts = np.zeros((3, len(cases.names), cases.patient_count))  # true, found, both
+        for unit, truth, answer in zip(cases.units, cases.truth, _as_labels(store, found), strict=True):
+            for k in range(len(cases.names)):
+                true, said = truth == k + 1, answer == k + 1
+                counts[:, k, unit] += true.sum(), said.sum(), (true & said).sum()
+        score = float(dice(*counts).mean())
+        return {"score": score, "dice": score}
 
     def counts(self, store: Store, indices: np.ndarray) -> dict[str, int]:
-        """Return the images that show each label."""
-        return {
-            label: sum(bool(marked(store, int(i), value).any()) for i in indices)
-            for value, label in enumerate(labels_of(store), 1)
-        }
+        """Return how many images have each label."""
+        return mask_counts(mask_cases(store, indices))
+
+    def remarks(self, answers: Mapping[str, MaskAnswers]) -> list[str]:
+        """Say in which unit distances are, and how many images a rule for empty masks decided."""
+        return mask_remarks(answers)
+
+    def figures(
+        self,
+        store: Store,
+        indices: np.ndarray,
+        answers: Mapping[str, MaskAnswers],
+        found: Mapping[str, Sequence[np.ndarray]],
+        most: int,
+    ) -> list[Figure]:
+        """Return the pictures of some images of a store; see `pictures`."""
+        labels = {name: _as_labels(store, each) for name, each in found.items()}
+        return self.pictures(mask_cases(store, indices), answers, labels, most)
+
+    def pictures(
+        self, cases: Cases, answers: Mapping[str, MaskAnswers], found: Mapping[str, Sequence[np.ndarray]], most: int
+    ) -> list[Figure]:
+        """Return Dice against the size of lesions, and outlines from the worst image to the best."""
+        from medaug_cli.tasks.mask_figures import mask_figures
+
+        return mask_figures(cases, answers, found, most)
 
 
-def labels_of(store: Store) -> list[str]:
-    """Return what the values 1, 2, ... of masks stand for."""
-    return store.info.mask_names or [ALL]
+def mask_cases(store: Store, indices: np.ndarray) -> Cases:
+    """Return some images of a store with their masks; without names of its values all but 0 is one label."""
+    masks = store.masks
+    assert masks is not None
+    spacing = store.spacing[indices]
+    return Cases(
+        ids=[store.ids[i] for i in indices],
+        patients=[store.patients[i] for i in indices],
+        names=tuple(store.info.mask_names or [ALL]),
+        truth=_as_labels(store, Each(len(indices), lambda k: np.asarray(masks[int(indices[k])]))),
+        picture=lambda k: np.asarray(store.images[int(indices[k])]),
+        spacing=[None if np.isnan(each).any() else each.tolist() for each in spacing],
+    )
 
 
-def marked(store: Store, index: int, value: int) -> np.ndarray:
-    """Return where (*s) bool the mask of an image says a label; without names all but 0 is one."""
-    assert store.masks is not None
-    mask = np.asarray(store.masks[index])
-    return mask == value if store.info.mask_names else mask > 0
+def _as_labels(store: Store, maps: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Return label maps as a store tells labels apart: all but 0 is one where it names none."""
+    return maps if store.info.mask_names else Each(len(maps), lambda k: (np.asarray(maps[k]) > 0).astype(np.uint8))
 
 
-def is_label(answer: np.ndarray, value: int, store: Store) -> np.ndarray:
-    """Return where (*s) bool a label map says a label."""
-    return answer == value if store.info.mask_names else answer > 0
+def mask_answers(cases: Cases, found: Sequence[np.ndarray]) -> MaskAnswers:
+    """Return how label maps (*s) overlap with the truth; distances are in mm where the spacing of all is known."""
+    in_mm = bool(cases.spacing) and None not in cases.spacing
+    rows: dict[str, list[Overlap]] = {label: [] for label in cases.names}
+    for k, (truth, answer) in enumerate(zip(cases.truth, found, strict=True)):
+        step = cases.spacing[k] if in_mm else None
+        for value, each in enumerate(rows.values(), 1):
+            each.append(overlap(truth == value, answer == value, step))
+    return MaskAnswers(rows, cases.units, "mm" if in_mm else "pixels")
+
+
+def mask_counts(cases: Cases) -> dict[str, int]:
+    """Return how many images have each label."""
+    counts = dict.fromkeys(cases.names, 0)
+    for truth in cases.truth:
+        for value in np.unique(truth)[np.unique(truth) > 0].tolist():
+            counts[cases.names[value - 1]] += 1
+    return counts
+
+
+def mask_remarks(answers: Mapping[str, MaskAnswers]) -> list[str]:
+    """Say in which unit distances are, and how many images a rule for empty masks decided."""
+    first = next(iter(answers.values()))
+    said = [f"Distances are in {first.unit}{'' if first.unit == 'mm' else ', for not every image names its spacing'}."]
+    for name, each in answers.items():
+        for label, rows in each.rows.items():
+            if parts := _decided(rows):
+                said.append(f"{name}{f', {label}' if len(each.rows) > 1 else ''}: {'; '.join(parts)}.")
+    return said
+
+
+def _decided(rows: Sequence[Overlap]) -> list[str]:
+    """Say how many images each rule for empty masks decided."""
+    counts = {
+        "empty as the truth is (Dice 1)": sum(not row.true and not row.found for row in rows),
+        "missed altogether (Dice 0, no distance)": sum(row.true > 0 and not row.found for row in rows),
+        "marked where nothing is (Dice 0, no distance)": sum(row.found > 0 and not row.true for row in rows),
+    }
+    return [f"{count} image{'' if count == 1 else 's'} {words}" for words, count in counts.items() if count]

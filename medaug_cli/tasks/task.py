@@ -1,7 +1,8 @@
 """What a task answers, so that training, evaluation and study are written once."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -11,6 +12,21 @@ from medaug_cli.errors import UsageError
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.resampling import Answers
 from medaug_cli.store import Store
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture on the page of an evaluation or a study."""
+
+    title: str
+    note: str
+    content: bytes
+    type: str = "image/svg+xml"
+
+    @property
+    def uri(self) -> str:
+        """Return the picture as it stands within a page."""
+        return f"data:{self.type};base64,{b64encode(self.content).decode()}"
 
 
 class Task(Protocol):
@@ -66,6 +82,25 @@ class Task(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """Return the constants behind the measures, for reports."""
+        return {}
+
+    def remarks(self, answers: Mapping[str, Any]) -> list[str]:
+        """Return sentences that a reader must know of the networks' answers."""
+        return []
+
+    def figures(
+        self,
+        store: Store,
+        indices: np.ndarray,
+        answers: Mapping[str, Any],
+        found: Mapping[str, Sequence[Any]],
+        most: int,
+    ) -> list[Figure]:
+        """Return the pictures of a report, at most so many images in each, of the networks' answers."""
+        return []
+
+    def files(self, store: Store, indices: np.ndarray, found: Mapping[str, Sequence[Any]]) -> dict[str, bytes]:
+        """Return what an evaluation keeps of the networks' answers: the place of each file in it, and its content."""
         return {}
 
 

@@ -8,6 +8,7 @@ for result in check_generator(Blobs):
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from medaug_cli import registry
 from medaug_cli.errors import UsageError
 from medaug_cli.testing.checking import CheckFailed, Result
 from medaug_cli.testing.detectors import check_detector
@@ -16,7 +17,7 @@ from medaug_cli.testing.generators import check_generator
 from medaug_cli.testing.readers import check_reader
 from medaug_cli.testing.strippers import check_stripper
 from medaug_cli.testing.trial import TrialRun
-from medaug_cli.testing.whole_images import check_classifier, check_segmenter
+from medaug_cli.testing.whole_images import check_classifier, check_network, check_segmenter
 
 __all__ = [
     "CheckFailed",
@@ -26,6 +27,7 @@ __all__ = [
     "check_classifier",
     "check_detector",
     "check_generator",
+    "check_network",
     "check_plugin",
     "check_reader",
     "check_segmenter",
@@ -46,6 +48,6 @@ def check_plugin(
     report: Callable[[str], None] = lambda name: None,
 ) -> list[Result]:
     """Run the checks of a kind of plugin on a class or the name of an installed one."""
-    if kind not in CHECKS:
-        raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(CHECKS)}")
-    return CHECKS[kind](plugin, settings, report)
+    if kind not in CHECKS and kind not in registry.kinds():
+        raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(registry.kinds())}")
+    return CHECKS[kind](plugin, settings, report) if kind in CHECKS else check_network(kind, plugin, settings, report)

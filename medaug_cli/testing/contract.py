@@ -23,14 +23,6 @@ ODD = {False: {2: (24, 40), 3: (12, 20, 16)}, True: {2: (32, 64), 3: (16, 32, 16
 STEPS, STEPS_IF_SLOW, SLOW = 4, 2, 5.0  # seconds of one step
 LOG_STEPS, LOG_SECONDS = 20, 10.0
 CONDITIONS = ("none", "boxes", "mask", "label")
-METHODS = {
-    "generator": ("fit", "state_dict", "load_state_dict", "sample"),
-    "detector": ("fit", "state_dict", "load_state_dict", "predict"),
-    "classifier": ("fit", "state_dict", "load_state_dict", "predict"),
-    "segmenter": ("fit", "state_dict", "load_state_dict", "predict"),
-    "reader": ("read",),
-    "stripper": ("extract",),
-}
 Use = Callable[[Any, ConstructedExamples], Any]  # draws or detects with a fitted plugin, and checks the result
 
 
@@ -73,10 +65,10 @@ def _loads(subject: Subject) -> str:
     if isinstance(cls, str):
         cls = registry.load(subject.kind, cls)
     require(isinstance(cls, type), f"{cls!r} is no class")
-    missing = [name for name in METHODS[subject.kind] if not callable(getattr(cls, name, None))]
+    missing = [name for name in registry.methods(subject.kind) if not callable(getattr(cls, name, None))]
     require(not missing, f"{cls.__name__} has no method {', '.join(missing)}; see medaug_cli.plugin")
     subject.cls = cls
-    return f"{cls.__module__}.{cls.__qualname__} has {', '.join(METHODS[subject.kind])}"
+    return f"{cls.__module__}.{cls.__qualname__} has {', '.join(registry.methods(subject.kind))}"
 
 
 def _fields(subject: Subject) -> str:

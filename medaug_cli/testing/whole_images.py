@@ -45,6 +45,13 @@ def check_segmenter(
     return _check("segmenter", plugin, settings, report, label_map, _mostly_equal)
 
 
+def check_network(
+    kind: str, plugin: type | str, settings: Mapping[str, Any] | None = None, report: Report = lambda name: None
+) -> list[Result]:
+    """Check a network of a stranger's task, of whose answers no more is known than that there is one an image."""
+    return _check(kind, plugin, settings, report, lambda found, spec: None, _alike)
+
+
 def probabilities(found: Any, spec: ImageSpec) -> None:
     """Fail an answer that is not the probabilities (k,) of the classes."""
     k = len(spec.class_names)
@@ -123,6 +130,13 @@ def _check(
     checks.run("channels", lambda: check_channels(subject, answer))
     checks.run("sizes", lambda: check_odd_size(subject, answer))
     return checks.results
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    first, second = np.asarray(one), np.asarray(other)
+    return first.shape == second.shape and bool(np.allclose(first, second, rtol=CLOSE, atol=CLOSE))
 
 
 def _close(one: np.ndarray, other: np.ndarray) -> bool:

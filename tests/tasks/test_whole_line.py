@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
     for kind in FAST:
         for name, more in (("real", []), ("both", ["--synthetic", place / "synthetic.h5", "--ratio", "1"])):
             invoke(
-                f"train-{kind}", place / "real.h5", "--out", place / f"{kind}-{name}", "--steps", 30, *FAST[kind], *more
+                f"train-{kind}", place / "real.h5", "--out", place / f"{kind}-{name}", "--steps", 12, *FAST[kind], *more
             )
     return place
 
@@ -100,7 +100,7 @@ def test_a_stored_report_keeps_to_its_schema(folder):
 
 
 def test_the_general_command_is_the_same(folder):
-    arguments = ["--steps", 30, *FAST["segmenter"]]
+    arguments = ["--steps", 12, *FAST["segmenter"]]
     invoke("train", folder / "real.h5", "--task", "segmentation", "--out", folder / "general", *arguments)
     one, two = (folder / name / "segmenter.safetensors" for name in ("general", "segmenter-real"))
     assert one.read_bytes() == two.read_bytes()
@@ -115,11 +115,11 @@ def test_resume_ends_in_the_same_weights(folder, monkeypatch):
 
     for kind in FAST:
         out = folder / f"{kind}-resumed"
-        arguments = [f"train-{kind}", folder / "real.h5", "--out", out, "--steps", 30, *FAST[kind]]
+        arguments = [f"train-{kind}", folder / "real.h5", "--out", out, "--steps", 12, *FAST[kind]]
         whole = training.TrainingRun.checkpoint
 
         def stop(run, done, state, force=False, whole=whole):
-            if done == 12:
+            if done == 6:
                 whole(run, done, state, force=True)
                 raise KeyboardInterrupt
             return whole(run, done, state, force)
