@@ -14,6 +14,12 @@ def train_gan(
     out: Annotated[Path, typer.Option(help="Folder for the generator.")] = Path("gan"),
     kimg: Annotated[float | None, typer.Option(help="Train on so many thousand images.", min=0.001)] = None,
     minutes: options.Minutes = None,
+    only: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="Fit it on the images of one class alone.")
+    ] = None,
+    each_class: Annotated[
+        bool, typer.Option("--each-class", help="Fit one generator for each class; kimg or minutes are for all.")
+    ] = False,
     settings: options.Settings = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0,
     seed: options.Seed = 0,
@@ -28,19 +34,21 @@ def train_gan(
 
     Example: medaug train-gan real.h5 --generator boxgan --minutes 30
     """
+    from medaug_cli.errors import UsageError
     from medaug_cli.processes import joined
-    from medaug_cli.runs import RunOptions, train_generator
+    from medaug_cli.runs import RunOptions, train_each_class, train_generator
 
+    if each_class and only is not None:
+        raise UsageError("--class takes one class, and --each-class all of them; give one of the two")
     with joined(device, console.say) as group, console.bar(f"train-gan {generator}", 1.0, shown=group.leads) as bar:
-        folder = train_generator(
-            store, generator,
-            RunOptions(
-                out, options.parse_settings(settings), seed, device, precision, workers, resume, overwrite,
-                checkpoint_seconds, lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)), console.say, group,
-            ),
-            kimg, minutes,
+        run = RunOptions(
+            out, options.parse_settings(settings), seed, device, precision, workers, resume, overwrite,
+            checkpoint_seconds, lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)), console.say, group,
         )  # fmt: skip
+        if each_class:
+            folder = train_each_class(store, generator, run, kimg, minutes)
+        else:
+            folder = train_generator(store, generator, run, kimg, minutes, only=only)
     if group.leads:
-        console.answer(
-            {"generator": str(folder)}, as_json, f"{folder}: the generator, and sample grids in {folder}/samples"
-        )
+        what = "a generator for each class" if each_class else f"the generator, and sample grids in {folder}/samples"
+        console.answer({"generator": str(folder)}, as_json, f"{folder}: {what}")

@@ -10,7 +10,7 @@ import numpy as np
 from medaug_cli.errors import MedaugError, UsageError
 from medaug_cli.plugin import ImageSpec
 from medaug_cli.results import Kind, folder_claimed, new_folder
-from medaug_cli.runs.loading import load_detector, load_generator, save_plugin
+from medaug_cli.runs.loading import load_detector, load_parts, save_joint, save_plugin
 from medaug_cli.runs.metadata import NetworkMetadata
 
 ONNX = "onnx"
@@ -42,16 +42,22 @@ def export_generator(folder: Path, out: Path, overwrite: bool = False) -> dict[s
     training set, no training image, no digest of a patient's id, and nothing that can run code.
     Raises UsageError for a generator whose weights hold training images.
     """
-    plugin, metadata = load_generator(folder)
-    if plugin.capabilities.keeps_images:
+    metadata, parts = load_parts(folder)
+    if any(part.capabilities.keeps_images for part in parts.values()):
         raise UsageError(
             f"{folder}: the weights of {metadata.name} hold the training images, so that nothing of it can be shared "
             "where the scans may not be"
         )
-    described = metadata.model_dump(exclude={"weights"}) | {"training_patients": []}
     with folder_claimed(out, EXPORT, overwrite, [folder]) as place, new_folder(place, EXPORT) as work:
-        save_plugin(work, "generator", plugin, described)
-        files = sorted(each.name for each in work.iterdir())
+        for kind, part in parts.items():
+            name = metadata.parts.get(kind, "")
+            own, _ = load_parts(folder / name)
+            (work / name).mkdir(exist_ok=True)
+            described = own.model_dump(exclude={"weights"}) | {"training_patients": []}
+            save_plugin(work / name, "generator", part, described)
+        if metadata.parts:
+            save_joint(work, metadata.model_copy(update={"training_patients": []}))
+        files = sorted(each.relative_to(work).as_posix() for each in work.rglob("*") if each.is_file())
     return {"out": str(out), "files": files}
 
 

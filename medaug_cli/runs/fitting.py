@@ -12,8 +12,9 @@ import numpy as np
 from medaug_cli import __version__, registry
 from medaug_cli.devices import resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, MedaugError, UsageError
-from medaug_cli.plugin import Capabilities, as_drawn, image_seed, knowledge
+from medaug_cli.plugin import Capabilities, Known, as_drawn, image_seed, knowledge
 from medaug_cli.processes import ALONE, Group
+from medaug_cli.runs.by_class import of_one_class
 from medaug_cli.runs.folder import RunFolder, run_claimed
 from medaug_cli.runs.loading import save_plugin
 from medaug_cli.runs.metadata import Form
@@ -50,51 +51,91 @@ class RunOptions:
 
 
 def train_generator(
-    store_path: Path, name: str, options: RunOptions, kimg: float | None = None, minutes: float | None = None
+    store_path: Path,
+    name: str,
+    options: RunOptions,
+    kimg: float | None = None,
+    minutes: float | None = None,
+    *,
+    only: str | None = None,
 ) -> Path:
-    """Fit a generator on the real training images of a store and publish its folder."""
+    """Fit a generator on the real training images of a store, or on those of `only` one class, and publish its folder.
+
+    `train_each_class` fits one for every class. Raises UsageError for a class that the store does not have.
+    """
     store = open_store(store_path)
     plugin = registry.build("generator", name, options.settings)
-    data = generator_examples(store, knowledge(plugin, store.spec))
+    data = generator_examples(store, known_of(plugin, store, only), only)
     check_capable(name, plugin.capabilities, store)
-    if kimg is None and minutes is None:
-        kimg = plugin.capabilities.default_budget or DEFAULT_KIMG
+    kimg = budget_of(plugin, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)
-    plan = plan_of_run("train-gan", name, plugin, store, options, setup, {"kimg": kimg, "minutes": minutes})
+    extra = {"kimg": kimg, "minutes": minutes} | ({} if only is None else {"class": only})
+    plan = plan_of_run("train-gan", name, plugin, store, options, setup, extra)
     with claimed(plan, options, [store_path]) as folder:
         if not folder.finished:
-            _fit_generator(folder, name, plugin, store, data, options, setup, kimg, minutes)
+            fit_generator(folder.work, Fitted(name, plugin, store, data, options, setup, kimg, minutes, only))
+            options.group.lead(folder.publish)
         return folder.out
 
 
-def _fit_generator(
-    folder: RunFolder, name: str, plugin: Any, store: Store, data: StoreExamples, options: RunOptions, setup: "Setup",
-    kimg: float | None, minutes: float | None,
-) -> None:  # fmt: skip
+def known_of(plugin: Any, store: Store, only: str | None = None) -> frozenset[Known]:
+    """Return what a generator will know of its images, fitted on a store or on `only` one class of it."""
+    return knowledge(plugin, store.spec if only is None else of_one_class(store.spec))
+
+
+def budget_of(plugin: Any, kimg: float | None, minutes: float | None) -> float | None:
+    """Return for how many thousand images to train a generator; None where minutes alone count."""
+    if kimg is None and minutes is None:
+        return plugin.capabilities.default_budget or DEFAULT_KIMG
+    return kimg
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A generator, and what it is fitted on."""
+
+    name: str
+    plugin: Any
+    store: Store
+    data: StoreExamples
+    options: RunOptions
+    setup: "Setup"
+    kimg: float | None
+    minutes: float | None
+    only: str | None = None  # the one class that `data` is of
+
+
+def fit_generator(work: Path, fitted: Fitted) -> None:
+    """Fit a generator in a folder, and write it there."""
+    plugin, store, data, options, setup = fitted.plugin, fitted.store, fitted.data, fitted.options, fitted.setup
+    kimg, minutes = fitted.kimg, fitted.minutes
     budget = Budget(None if kimg is None else kimg * 1000, minutes)
     asked = budget_words(kimg, "thousand images", minutes) if plugin.capabilities.learns else "in one pass"
+    of_class = "" if fitted.only is None else f"{fitted.only} "
     announce(
         options,
         setup,
-        unannotated_words(store, "train"),
-        f"{name} on {len(data)} images of {len(set(data.patients))} training patients, {size_words(store)}, {asked}",
+        unannotated_words(store, "train") if store.annotated[data.parts[0][1]].all() else [],
+        f"{fitted.name} on {len(data)} {of_class}images of {len(set(data.patients))} training patients, "
+        f"{size_words(store)}, {asked}",
     )
     if options.group.leads:
         warn_of_specks(options.announce, store)
     if plugin.capabilities.keeps_images and options.group.leads:
         options.announce("its weights will hold the training images: share them only where you may share the scans")
-    grid = _Grid(folder.work / "samples", plugin, data, options.seed)
+    grid = _Grid(work / "samples", plugin, data, options.seed)
     run = TrainingRun(
-        folder.work, setup.device, setup.precision, options.seed, options.workers, budget,
+        work, setup.device, setup.precision, options.seed, options.workers, budget,
         options.checkpoint_seconds, options.report, grid.draw, group=options.group,
     )  # fmt: skip
     plugin.fit(data, run)
     if plugin.capabilities.learns:
         refuse_broken(plugin)
     options.group.lead(lambda: grid.draw(run.done))
-    described = metadata_of("generator", name, plugin, store, data, options, setup.precision)
+    described = metadata_of("generator", fitted.name, plugin, store, data, options, setup.precision)
     described |= {"condition": plugin.capabilities.condition, "images_shown": run.done}
-    options.group.lead(lambda: finish(folder, "generator", plugin, described))
+    described |= {"draws": [] if fitted.only is None else [fitted.only]}
+    options.group.lead(lambda: save_plugin(work, "generator", plugin, described))
 
 
 @dataclass(frozen=True)

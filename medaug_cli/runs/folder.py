@@ -28,6 +28,7 @@ PLAN = "plan.json"
 BUDGET = ("kimg", "minutes", "steps")  # a run may be continued with more of these
 ELSEWHERE = ("store", "device")  # where the store lies and what computes may change: its content may not
 NAMES = (PLAN, "metrics.jsonl", "checkpoints/*.pt")  # of every run
+OF_GENERATOR = ("generator.json", "generator.safetensors", "samples/*.png")
 
 
 def _made_by(command: str, folder: Path) -> bool:
@@ -45,7 +46,7 @@ def _run_kind(command: str, words: str, *names: str) -> Kind:
 KINDS = {
     kind.command: kind
     for kind in (
-        _run_kind("train-gan", "a generator", "generator.json", "generator.safetensors", "samples/*.png"),
+        _run_kind("train-gan", "a generator", *OF_GENERATOR, *(f"class-*/{name}" for name in (*NAMES, *OF_GENERATOR))),
         _run_kind("train-detector", "a detector", "detector.json", "detector.safetensors", "found-*.npz"),
     )
 }

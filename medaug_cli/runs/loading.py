@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import registry
+from medaug_cli.boxes import safe_id
 from medaug_cli.errors import BadInput
 from medaug_cli.files import publish_bytes, publish_text, read_json, sha256_file
+from medaug_cli.runs.by_class import ByClass, joint_digest, of_one_class
 from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata, PluginMetadata
 from medaug_cli.store import Store, digest_patient
 
@@ -26,10 +28,36 @@ def save_plugin(folder: Path, kind: str, plugin: Any, metadata: dict[str, Any]) 
     publish_text(folder / f"{kind}.json", json.dumps(json.loads(described.model_dump_json()), indent=1) + "\n")
 
 
+def save_joint(folder: Path, metadata: GeneratorMetadata) -> None:
+    """Write the generator.json of generators that lie in folders below, with their weights' SHA-256 as they are."""
+    own = [read_json(folder / name / "generator.json", GeneratorMetadata) for name in metadata.parts.values()]
+    described = metadata.model_copy(update={"weights": joint_digest(each.weights for each in own)})
+    publish_text(folder / "generator.json", json.dumps(json.loads(described.model_dump_json()), indent=1) + "\n")
+
+
 def load_generator(folder: Path, device: str = "cpu") -> tuple[Any, GeneratorMetadata]:
-    """Return a generator ready to sample, and its metadata."""
+    """Return a generator ready to sample, and its metadata; of one fitted by class, all its generators as one."""
+    metadata, parts = load_parts(folder, device)
+    return parts[""] if "" in parts else ByClass(parts, metadata.form.spec()), metadata
+
+
+def load_parts(folder: Path, device: str = "cpu") -> tuple[GeneratorMetadata, dict[str, Any]]:
+    """Return the metadata of a generator and its parts by the kind of image; one that draws all kinds has none, ""."""
     metadata = read_json(_metadata_file(folder, "generator"), GeneratorMetadata)
-    return _load(folder, "generator", metadata, device), metadata
+    if not metadata.parts:
+        return metadata, {metadata.draws[0] if metadata.draws else "": _load(folder, "generator", metadata, device)}
+    parts, weights = {}, []
+    for kind, name in metadata.parts.items():
+        if safe_id(name) != name or name.startswith("."):
+            raise BadInput(f"{folder / 'generator.json'} names the folder {name!r}, which does not lie in {folder}")
+        own, found = load_parts(folder / name, device)
+        if list(found) != [kind]:
+            raise BadInput(f"{folder / name} holds no generator of {kind!r}, as {folder / 'generator.json'} says")
+        parts[kind] = found[kind]
+        weights.append(own.weights)
+    if joint_digest(weights) != metadata.weights:
+        raise BadInput(f"{folder} holds other generators than generator.json describes (SHA-256 differs)")
+    return metadata, parts
 
 
 def load_network(folder: Path, kind: str, device: str = "cpu") -> tuple[Any, NetworkMetadata]:
@@ -89,7 +117,9 @@ def _load(folder: Path, kind: str, metadata: PluginMetadata, device: str) -> Any
         raise BadInput(f"{weights} is damaged or not the one that {kind}.json describes (SHA-256 differs)")
     plugin = registry.build(kind, metadata.name, metadata.settings)
     try:
-        plugin.load_state_dict(load(weights.read_bytes()), metadata.form.spec(), device)
+        spec = metadata.form.spec()
+        alone = isinstance(metadata, GeneratorMetadata) and metadata.draws
+        plugin.load_state_dict(load(weights.read_bytes()), of_one_class(spec) if alone else spec, device)
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{weights} does not fit the installed {kind} {metadata.name!r} ({reason})") from error

@@ -53,6 +53,8 @@ class GeneratorMetadata(PluginMetadata):
 
     condition: Literal["none", "boxes", "mask", "label"]
     images_shown: int
+    draws: list[str] = []  # the kinds of images that it was fitted on alone; empty: on all
+    parts: dict[str, str] = {}  # kind of image -> the folder below of the generator that draws it
 
 
 class SyntheticPart(Strict):

@@ -9,11 +9,13 @@ from medaug_cli.store.examples import (
     training_examples,
     unannotated_words,
 )
+from medaug_cli.store.kinds import NORMAL, kinds, of_kind
 from medaug_cli.store.model import GeneratorOrigin, Record, StoreInfo
 from medaug_cli.store.reading import Store, open_store
 from medaug_cli.store.writing import StoreWriter, already_made, store_claimed
 
 __all__ = [
+    "NORMAL",
     "GeneratorOrigin",
     "Record",
     "Store",
@@ -25,6 +27,8 @@ __all__ = [
     "detector_examples",
     "digest_patient",
     "generator_examples",
+    "kinds",
+    "of_kind",
     "open_store",
     "store_claimed",
     "training_examples",

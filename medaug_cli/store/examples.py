@@ -8,6 +8,7 @@ import numpy as np
 from medaug_cli.boxes import digest_patient
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Condition, Known
+from medaug_cli.store.kinds import of_kind
 from medaug_cli.store.reading import Store, is_real
 
 
@@ -69,10 +70,13 @@ def conditions_in(store: Store, known: Collection[Known] = ("boxes",)) -> np.nda
     return np.flatnonzero(train & (store.annotated if told else store.annotated | (store.classes >= 0)))
 
 
-def generator_examples(store: Store, known: Collection[Known] = ("boxes",)) -> StoreExamples:
+def generator_examples(
+    store: Store, known: Collection[Known] = ("boxes",), only: str | None = None
+) -> StoreExamples:
     """Return the real training images for a generator that knows such things of what it draws.
 
-    Raises BadInput where there are none, or synthetic ones among them, and where there is nothing to tell it.
+    With `only` they are those of one kind (`store.kinds`), of which no class needs to be told. Raises BadInput where
+    there are none, or synthetic ones among them, and where there is nothing to tell; UsageError for an unknown kind.
     """
     if not is_real(store).all():
         name = store.ids[int(np.argmin(is_real(store)))]
@@ -80,11 +84,23 @@ def generator_examples(store: Store, known: Collection[Known] = ("boxes",)) -> S
     train = conditions_in(store, known)
     if not len(train):
         raise BadInput(f"{store.path} has no annotated image in the training split")
+    if only is not None:
+        return _of_one_kind(store, of_kind(store, train, only), only)
     of_class = "class" in known and (store.classes[train] >= 0).any()
     lesions = any(len(store.boxes[i]) for i in train)
     if not lesions and not of_class and not {"boxes", "labels"}.isdisjoint(known):
         raise BadInput(f"{store.path} has no box in its training split: there is nothing to condition on")
     return StoreExamples([(store, train)], [1.0])
+
+
+def _of_one_kind(store: Store, chosen: list[int], name: str) -> StoreExamples:
+    """Return images without their classes, which are all the same."""
+    if not chosen:
+        raise BadInput(f"{store.path} has no training image of the class {name!r}")
+    data = StoreExamples([(store, np.array(chosen))], [1.0])
+    data.spec = replace(data.spec, class_names=())
+    data.classes = np.full(len(chosen), -1, np.int64)
+    return data
 
 
 def detector_examples(

@@ -17,7 +17,7 @@ from medaug_cli.files import name_of, parse_json, sha256_file
 from medaug_cli.locks import alone
 from medaug_cli.pasting import Blending, Hosts
 from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
-from medaug_cli.runs import GeneratorMetadata, load_generator
+from medaug_cli.runs import ByClass, GeneratorMetadata, load_generator
 from medaug_cli.store import (
     GeneratorOrigin,
     Record,
@@ -29,7 +29,7 @@ from medaug_cli.store import (
     store_claimed,
 )
 from medaug_cli.synthesis.into import block_of, hosted, hosts_in, region_of, words
-from medaug_cli.synthesis.like import Templates, left_out, like
+from medaug_cli.synthesis.like import Templates, drawable, left_out, like
 
 BLOCK = 128  # images that are finished together
 
@@ -136,7 +136,7 @@ def prepare(options: SynthesisOptions) -> Work:
     known = knowledge(generator, spec)
     if options.like is not None:
         store = open_store(options.like)
-        chosen = like(store, n, options.classes, spec, known)
+        chosen = like(store, n, options.classes, spec, known, metadata.draws)
         ids = {template.id for template in chosen.every}
         patients = {digest_patient(store.patients[i]) for i in range(len(store)) if store.ids[i] in ids}
         source, digest = options.like, store.hash
@@ -144,6 +144,8 @@ def prepare(options: SynthesisOptions) -> Work:
         source = options.boxes or default_boxes(options.gan)
         boxes = read_boxes(source)
         chosen = Templates([(n, templates(source, boxes, spec, set(metadata.training_patients)))])
+        if isinstance(generator, ByClass):
+            chosen = Templates([(n, drawable(generator, source, chosen.every))])
         patients = {digest_patient(image.patient) for image in boxes.images if image.patient and image.boxes}
         digest = sha256_file(source)
     info = _info(options, n, metadata, known, {name_of(source): digest}, patients)

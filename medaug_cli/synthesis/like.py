@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -9,9 +10,8 @@ from medaug_cli.boxes import scaled
 from medaug_cli.conditions import Template, choose, label_numbers, refuse_stretched, resized
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import ImageSpec, Known
-from medaug_cli.store import Store, conditions_in
-
-NORMAL = "normal"  # an image without a box, where no class is called so
+from medaug_cli.runs import ByClass
+from medaug_cli.store import Store, conditions_in, kinds, of_kind
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,25 @@ class Templates:
         return choose(self.groups[-1][1], seed, index)
 
 
-def like(store: Store, n: int, classes: Mapping[str, int], spec: ImageSpec, known: Collection[Known]) -> Templates:
+def like(
+    store: Store, n: int, classes: Mapping[str, int], spec: ImageSpec, known: Collection[Known],
+    draws: Sequence[str] = (),
+) -> Templates:  # fmt: skip
     """Return what to draw `n` images like the real training images of a store, or so many of each of some classes.
 
-    `known` is what the generator knows of its images. Raises BadInput where the store has no such image or shows what
-    the generator does not know, UsageError for classes that are not there.
+    `known` is what the generator knows of its images, and `draws` the kinds that it was fitted on, if not on all.
+    Raises BadInput where the store has no such image or shows what the generator does not know, UsageError for classes
+    that are not there.
     """
     chosen = conditions_in(store, known)
+    if draws:
+        own = set(draws) & set(kinds(store))
+        chosen = np.array(sorted({i for name in own for i in of_kind(store, chosen, name)}), np.int64)
+        if other := [name for name in classes if name not in draws]:
+            raise UsageError(f"--class {other[0]}: this generator draws {', '.join(draws)} alone")
     if not len(chosen):
-        raise BadInput(f"{store.path} has no annotated real image in its training split to draw images like")
+        of = f" of {' or '.join(draws)}" if draws else ""
+        raise BadInput(f"{store.path} has no annotated real image{of} in its training split to draw images like")
     if store.spec.dims != spec.dims:
         raise BadInput(f"{store.path} holds {store.spec.dims}D images, the generator draws {spec.dims}D images")
     refuse_stretched(store.path, store.ids[chosen[0]], store.spec.spatial, spec)
@@ -52,30 +62,11 @@ def like(store: Store, n: int, classes: Mapping[str, int], spec: ImageSpec, know
     return Templates([(count, [made[i] for i in of_kind(store, chosen, name)]) for name, count in classes.items()])
 
 
-def kinds(store: Store) -> list[str]:
-    """Return what images may be asked for by name: classes, or labels of boxes without any, and normal images."""
-    names = list(store.class_names or store.spec.label_names)
-    return names if NORMAL in names else [*names, NORMAL]
-
-
-def of_kind(store: Store, chosen: np.ndarray, name: str) -> list[int]:
-    """Return the images among `chosen` that are of a class or, without classes, have a box of that label."""
-    if name in store.class_names:
-        return [int(i) for i in chosen if store.classes[i] == store.class_names.index(name)]
-    if name in store.spec.label_names and not store.class_names:
-        label = store.spec.label_names.index(name)
-        return [int(i) for i in chosen if (store.labels[i] == label).any()]
-    return [int(i) for i in chosen if store.annotated[i] and not len(store.boxes[i])]
-
-
 def _asked(
     store: Store, chosen: np.ndarray, classes: Mapping[str, int], known: Collection[Known]
 ) -> Sequence[int] | np.ndarray:
     """Return the images that templates are needed of; refuse classes that are not there or that nobody is told."""
-    names = kinds(store)
     for name in classes:
-        if name not in names:
-            raise UsageError(f"--class {name}: {store.path} has no such class; choose one of {', '.join(names)}")
         if name in store.class_names and "class" not in known:
             raise UsageError(
                 f"--class {name}: this generator is told no class; train one that is, or one for each class "
@@ -133,6 +124,22 @@ def _mask(store: Store, i: int, spec: ImageSpec) -> np.ndarray:
             raise BadInput(f"{store.path}: the mask of image {store.ids[i]} marks {name!r}; the generator knows {said}")
         values[value] = known.index(name) + 1
     return values[mask]
+
+
+def drawable(generator: ByClass, source: Path, templates: Sequence[Template]) -> list[Template]:
+    """Return the templates out of a boxes.json that a generator of some kinds draws.
+
+    Raises UsageError where its kinds are classes, of which a box says nothing, and BadInput where no box is left.
+    """
+    own, spec = set(generator.parts), generator.spec
+    if own <= set(spec.class_names) and len(own) > 1 and not own & set(spec.label_names):
+        raise UsageError("this folder draws each class from a generator of its own: ask for classes by --like REAL.H5")
+    if own <= set(spec.class_names) and len(own) == 1:
+        return list(templates)
+    found = [each for each in templates if own & {spec.label_names[label] for label in each.labels}]
+    if not found:
+        raise BadInput(f"{source} has no box of {' or '.join(generator.parts)}, which this generator draws alone")
+    return found
 
 
 def left_out(store: Store, known: Collection[Known]) -> list[str]:

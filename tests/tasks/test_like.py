@@ -6,23 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import make_records, make_store
+from classed import CLASSES, SMALL, classed, invoke, publish, trained
+from conftest import make_store
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.conditions.moving import owned
-from medaug_cli.store import StoreInfo, StoreWriter, digest_patient, open_store
+from medaug_cli.store import StoreWriter, digest_patient, open_store
 
-CLASSES = ["benign", "malignant", "normal"]
-SMALL = {
-    "copy-paste": [],
-    "duplicate": [],
-    "procedural": [],
-    "boxgan": ["latent=4", "base=32", "max_maps=4", "embedding=2", "batch=2"],
-    "boxgan-mask": ["latent=4", "base=32", "max_maps=4", "embedding=2", "batch=2", "form=mask"],
-    "cpggan": ["latent=4", "base=32", "max_maps=4", "batches=4:4", "condition=mask"],
-    "pggan-class": ["latent=4", "base=32", "max_maps=4", "batches=4:4"],
-}
 KNOWS = {  # generator -> (boxes, masks, classes)
     "copy-paste": (True, True, True),
     "duplicate": (True, True, True),
@@ -32,44 +23,6 @@ KNOWS = {  # generator -> (boxes, masks, classes)
     "cpggan": (True, True, False),
     "pggan-class": (False, False, True),
 }
-
-
-def invoke(*arguments, code=0):
-    result = CliRunner().invoke(app, list(map(str, arguments)))
-    assert result.exit_code == code or (code and result.exception), result.exception or result.output
-    return result.output if not code else str(result.exception)
-
-
-def classed(n=24, size=16):
-    """Return images of six patients: lesions of two classes and, every fourth, a normal image."""
-    for i, record in enumerate(make_records(n, size, masks=True)):
-        normal = i % 4 == 3
-        rng = np.random.default_rng(i)
-        noise = rng.integers(20, 60, record.image.shape).astype(np.uint8)
-        yield replace(
-            record,
-            image=noise if normal else record.image,
-            boxes=record.boxes[: not normal],
-            labels=record.labels[: not normal],
-            mask=record.mask * (not normal),
-            image_class="normal" if normal else CLASSES[(i // 6) % 2],
-            spacing=(0.5, 0.5),
-        )
-
-
-def publish(path, records, **names):
-    info = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], **names)
-    writer = StoreWriter(path, info, {})
-    for unit, record in enumerate(records):
-        writer.add(unit, [record])
-    return writer.publish()
-
-
-def trained(store, name, out):
-    settings = [part for each in SMALL[name] for part in ("--set", each)]
-    plugin = name.removesuffix("-mask")
-    invoke("train-gan", store, "--generator", plugin, "--out", out, "--kimg", 0.008, "--device", "cpu", *settings)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +88,7 @@ def test_parts_and_resume_give_the_same_store(folder, tmp_path, monkeypatch):
     whole = drawn(folder, "boxgan-mask", tmp_path / "whole.h5")
     for part in (1, 0):
         arguments = ["synthesize", "--like", folder / "real.h5", "--gan", folder / "boxgan-mask", "--n", 12]
-        invoke(*arguments, "--out", tmp_path / "p.h5", "--num-parts", 2, "--part-id", part, "--batch", 3)
+        invoke(*arguments, "--out", tmp_path / "p.h5", "--num-parts", 2, "--part-id", part)
     assert open_store(tmp_path / "p.h5").hash == whole.hash
     add = StoreWriter.add
 

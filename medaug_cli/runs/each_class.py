@@ -1,0 +1,162 @@
+"""Fit a generator for each class of images (Frid-Adar et al. 2018 found them better than one told the class)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medaug_cli import registry
+from medaug_cli.boxes import safe_id
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import canonical, parse_json, publish_text, remove
+from medaug_cli.runs.fitting import (
+    Fitted,
+    RunOptions,
+    Setup,
+    budget_of,
+    check_capable,
+    claimed,
+    fit_generator,
+    known_of,
+    metadata_of,
+    plan_of_run,
+)
+from medaug_cli.runs.folder import PLAN, RunFolder
+from medaug_cli.runs.loading import save_joint
+from medaug_cli.runs.metadata import GeneratorMetadata
+from medaug_cli.runs.training import Progress
+from medaug_cli.store import Store, StoreExamples, conditions_in, generator_examples, kinds, of_kind, open_store
+
+
+def train_each_class(
+    store_path: Path, name: str, options: RunOptions, kimg: float | None = None, minutes: float | None = None
+) -> Path:
+    """Fit a generator for each class of a store's real training images, and publish them in one folder.
+
+    The budget is shared among them by their numbers of images. Raises UsageError for a generator that learns nothing.
+    """
+    store = open_store(store_path)
+    plugin = registry.build("generator", name, options.settings)
+    if not plugin.capabilities.learns:
+        raise UsageError(f"--each-class: {name} learns nothing; it draws images of each class from its own already")
+    check_capable(name, plugin.capabilities, store)
+    data = {kind: _examples(store, plugin, kind) for kind in _kinds(store, plugin, options)}
+    kimg = budget_of(plugin, kimg, minutes)
+    setup = Setup.of(options, name, plugin.capabilities)
+    extra = {"kimg": kimg, "minutes": minutes, "each_class": True}
+    plan = plan_of_run("train-gan", name, plugin, store, options, setup, extra)
+    with claimed(plan, options, [store_path]) as folder:
+        if not folder.finished:
+            whole = generator_examples(store, known_of(plugin, store))
+            joint = Fitted(name, plugin, store, whole, options, setup, kimg, minutes)
+            shown = _fit_all(folder, joint, data)
+            options.group.lead(lambda: _publish(folder, joint, data, shown))
+        return folder.out
+
+
+def _kinds(store: Store, plugin: Any, options: RunOptions) -> list[str]:
+    """Return the classes that have training images; say which have none, and how many images are of no class."""
+    train = conditions_in(store, known_of(plugin, store))
+    counts = {kind: len(of_kind(store, train, kind)) for kind in kinds(store)}
+    found = [kind for kind, count in counts.items() if count]
+    if len(found) < 2:
+        raise BadInput(
+            f"{store.path} has training images of {', '.join(found) or 'no class'}; --each-class needs two classes"
+        )
+    if options.group.leads:
+        lacking = [kind for kind in store.class_names if not counts[kind]]
+        unknown = int((store.classes[train] < 0).sum()) if store.class_names else 0
+        if lacking:
+            options.announce(f"no generator for {', '.join(lacking)}: {store.path} has no training image of it")
+        if unknown:
+            options.announce(f"{store.path}: {unknown} training images are of no class and are left out")
+    return found
+
+
+def _examples(store: Store, plugin: Any, kind: str) -> StoreExamples:
+    return generator_examples(store, known_of(plugin, store, kind), kind)
+
+
+def part_name(kind: str) -> str:
+    """Return the folder of the generator of a class."""
+    return f"class-{safe_id(kind)}"[:100]
+
+
+def part_names(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return the folder of each class, each another whatever their names."""
+    names: dict[str, str] = {}
+    for kind in data:
+        name, number = part_name(kind), 2
+        while name.lower() in {taken.lower() for taken in names.values()}:
+            name, number = f"{part_name(kind)}-{number}", number + 1
+        names[kind] = name
+    return names
+
+
+def _fit_all(folder: RunFolder, joint: Fitted, data: Mapping[str, StoreExamples]) -> int:
+    """Fit the generators that are not there yet; return how many images all have been shown."""
+    total, before, shown = sum(map(len, data.values())), 0.0, 0
+    for (kind, examples), name in zip(data.items(), part_names(data).values(), strict=True):
+        share = len(examples) / total
+        part = _part(joint, kind, examples, share, before)
+        work = folder.work / name
+        plan = _plan(part, joint.options.out / name)
+        done = joint.options.group.lead(lambda work=work, plan=plan: _begun(work, plan))
+        if not done:
+            try:
+                fit_generator(work, part)
+            except BadInput as error:
+                raise BadInput(f"--each-class, {kind}: {error}") from error
+        before += share
+        shown += joint.options.group.lead(lambda work=work: int(parse_json(work / "generator.json")["images_shown"]))
+    return shown
+
+
+def _part(joint: Fitted, kind: str, examples: StoreExamples, share: float, before: float) -> Fitted:
+    """Return what the generator of a class is fitted on, with its share of the budget."""
+    report = joint.options.report
+
+    def of_whole(progress: Progress) -> None:
+        report(replace(progress, fraction=before + share * progress.fraction))
+
+    return replace(
+        joint,
+        plugin=registry.build("generator", joint.name, joint.options.settings),
+        data=examples,
+        options=replace(joint.options, report=of_whole),
+        kimg=None if joint.kimg is None else joint.kimg * share,
+        minutes=None if joint.minutes is None else joint.minutes * share,
+        only=kind,
+    )
+
+
+def _plan(part: Fitted, out: Path) -> dict[str, Any]:
+    extra = {"kimg": part.kimg, "minutes": part.minutes, "class": part.only}
+    options = replace(part.options, out=out)
+    return plan_of_run("train-gan", part.name, part.plugin, part.store, options, part.setup, extra)
+
+
+def _begun(work: Path, plan: dict[str, Any]) -> bool:
+    """Make the folder of a part ready to be fitted in; return whether it holds what the plan asks for already."""
+    plain = json.loads(canonical(plan))
+    if (work / "generator.json").is_file():
+        if (work / PLAN).is_file() and parse_json(work / PLAN) == plain:
+            return True
+        remove(work / "generator.json")  # of a smaller budget
+    work.mkdir(exist_ok=True)
+    publish_text(work / PLAN, json.dumps(plan, indent=1))
+    return False
+
+
+def _publish(folder: RunFolder, joint: Fitted, data: Mapping[str, StoreExamples], shown: int) -> None:
+    described = metadata_of(
+        "generator", joint.name, joint.plugin, joint.store, joint.data, joint.options, joint.setup.precision
+    )
+    names = part_names(data)
+    metadata = GeneratorMetadata(
+        **described, weights="", condition=joint.plugin.capabilities.condition, images_shown=shown,
+        draws=list(names), parts=names,
+    )  # fmt: skip
+    save_joint(folder.work, metadata)
+    folder.publish()
