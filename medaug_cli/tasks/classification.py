@@ -68,7 +68,9 @@ class Classification(Task):
     )  # fmt: skip
     operating: ClassVar[str] = "Each class against the rest, the most probable class being the answer"
     measures: ClassVar[Mapping[str, Measure]] = {
-        f"{one.name}{by}": replace(one, name=f"{one.name}{by}", words=f"{one.words}{by}", operating=one.operating and not by)
+        f"{one.name}{by}": replace(
+            one, name=f"{one.name}{by}", words=f"{one.words}{by}", operating=one.operating and not by
+        )
         for by in ("", BY_PATIENT)
         for one in MEASURES
     }
