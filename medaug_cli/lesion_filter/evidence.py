@@ -6,8 +6,9 @@ touch no lesion, so both lie at the same kind of places and differ in what they 
 Legend of shapes: m boxes of an image, f features, c channels, *s spatial axes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,11 +28,20 @@ HEAD = 0.04  # of full brightness, from where a pixel is not background
 
 
 class Evidence(Protocol):
-    """Anything that scores the boxes of an image: larger means more like a lesion."""
+    """Anything that scores the boxes of images: larger means more like a lesion."""
 
-    def scores(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Return a score (m,) for boxes (m, 2*d) of an image (c, *s) in [0, 1]."""
+    def scores(
+        self, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Return for each image (c, *s) in [0, 1] a score (m,) of its boxes (m, 2*d)."""
         ...
+
+
+def scores_of(evidence: Evidence, store: Store, indices: Iterable[int]) -> list[np.ndarray]:
+    """Return the scores of the boxes of images of a store, one image in memory at a time."""
+    chosen = list(indices)
+    images = (store.read([i])[0] for i in chosen)
+    return evidence.scores(images, [store.boxes[i] for i in chosen], [store.labels[i] for i in chosen])
 
 
 @dataclass(frozen=True)
@@ -112,11 +122,16 @@ class RegionEvidence:
 
     trees: Any
 
-    def scores(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Return the share of trees that see a lesion in each box, (m,)."""
-        if not len(boxes):
-            return np.zeros(0)
-        return self.trees.predict_proba(describe(image, boxes))[:, 1]
+    def scores(
+        self, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Return for each image the share of trees that see a lesion in each box, (m,)."""
+        features = [describe(image, own) for image, own in zip(images, boxes, strict=True)]
+        ends = np.cumsum([0, *map(len, features)])
+        if not ends[-1]:
+            return [np.zeros(0) for _ in features]
+        seen = self.trees.predict_proba(np.concatenate(features))[:, 1]  # at once: a call takes longer than its rows
+        return [seen[start:end] for start, end in pairwise(ends)]
 
 
 def fit_regions(store: Store, real_share: float, seed: int) -> tuple[RegionEvidence, Calibration]:
@@ -216,8 +231,13 @@ class DetectorEvidence:
     detector: Any
     least_iou: float = 0.25
 
-    def scores(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Return each box's best detection score, 0 where nothing is detected, (m,)."""
+    def scores(
+        self, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Return for each image the best detection score of each box, 0 where nothing is detected, (m,)."""
+        return [self._of_one(*each) for each in zip(images, boxes, labels, strict=True)]
+
+    def _of_one(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
         found: Detections = next(iter(self.detector.predict([image])))
         return np.array([self._best(box, label, found) for box, label in zip(boxes, labels, strict=True)])
 
@@ -241,8 +261,7 @@ def iou(box: np.ndarray, other: np.ndarray) -> float:
 def calibrate_detector(evidence: DetectorEvidence, store: Store, real_share: float) -> Calibration:
     """Calibrate a detector on the real validation boxes, which it was not fitted on; raise UsageError with too few."""
     validation = store.indices("val", "real")
-    scores = [evidence.scores(store.read([i])[0], store.boxes[i], store.labels[i]) for i in validation]
-    flat = np.concatenate([np.zeros(0), *scores])
+    flat = np.concatenate([np.zeros(0), *scores_of(evidence, store, validation)])
     if len(flat) < LEAST_BOXES:
         raise UsageError(
             f"{store.path} has {len(flat)} validation boxes to calibrate the detector on, {LEAST_BOXES} are needed"

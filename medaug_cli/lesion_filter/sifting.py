@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from medaug_cli.lesion_filter.evidence import (
     Evidence,
     calibrate_detector,
     fit_regions,
+    scores_of,
 )
 from medaug_cli.locks import alone
 from medaug_cli.runs import load_detector
@@ -203,17 +204,20 @@ class _Judge:
     def calibration_text(self) -> str:
         return f"by {self.by}" if self.calibration is None else self.calibration.sentence()
 
-    def verdict(self, synthetic: Store, index: int) -> Verdict:
-        """Judge one image: a person's word first; else it goes where every box of it clearly lacks a lesion."""
-        name, boxes = synthetic.ids[index], synthetic.boxes[index]
-        scores: list[float] = []
-        if self.evidence is not None and len(boxes):
-            values = self.evidence.scores(synthetic.read([index])[0], boxes, synthetic.labels[index])
-            scores = [round(float(value), 4) for value in values]
+    def verdicts(self, synthetic: Store, indices: Sequence[int]) -> list[Verdict]:
+        """Judge images, each alone: a person's word first; else it goes where all its boxes clearly lack a lesion."""
+        scores: dict[int, np.ndarray] = {}
+        boxed = [i for i in indices if len(synthetic.boxes[i])]
+        if self.evidence is not None and boxed:
+            scores = dict(zip(boxed, scores_of(self.evidence, synthetic, boxed), strict=True))
+        return [self._verdict(synthetic, i, [round(float(value), 4) for value in scores.get(i, ())]) for i in indices]
+
+    def _verdict(self, synthetic: Store, index: int, scores: list[float]) -> Verdict:
+        name = synthetic.ids[index]
         if name in self.decisions:
             word = "kept" if self.decisions[name] else "dropped"
             return Verdict(id=name, keep=self.decisions[name], reason=f"{word} by a person", evidence=scores)
-        keep, reason = self._machine(len(boxes), scores)
+        keep, reason = self._machine(len(synthetic.boxes[index]), scores)
         return Verdict(id=name, keep=keep, reason=reason, evidence=scores)
 
     def _machine(self, boxes: int, scores: list[float]) -> tuple[bool, str]:
@@ -258,7 +262,7 @@ def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Jud
     for block in range(-(-len(synthetic) // BLOCK)):
         numbers = range(block * BLOCK, min(len(synthetic), (block + 1) * BLOCK))
         if not writer.has(block):
-            verdicts = [judge.verdict(synthetic, i) for i in numbers]
+            verdicts = judge.verdicts(synthetic, numbers)
             kept = [_record(synthetic, i, v) for i, v in zip(numbers, verdicts, strict=True) if v.keep]
             writer.add(block, kept, {"images": [v.model_dump() for v in verdicts]})
         options.report(len(numbers))

@@ -10,8 +10,10 @@ from heads import COUNT, filtered_folder, heads, sifted, synthetic
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
-from medaug_cli.lesion_filter.evidence import fit_regions
+from medaug_cli.lesion_filter.evidence import fit_regions, scores_of
 from medaug_cli.store import open_store
+
+pytestmark = pytest.mark.usefixtures("few_trees")
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +21,20 @@ def folder(tmp_path_factory):
     return filtered_folder(tmp_path_factory.mktemp("filter"))
 
 
+@pytest.fixture(scope="module")
+def judged(folder):
+    """Return what the filter keeps and its report, with all its trees."""
+    (folder / "judged").mkdir()
+    return sifted(folder, "judged/kept.h5")
+
+
 def shares(report):
     kept = np.array([verdict.keep for verdict in report.images])
     return kept[:COUNT].mean(), kept[COUNT : 2 * COUNT].mean(), kept[2 * COUNT :].mean()
 
 
-def test_boxes_without_a_lesion_go_and_artefacts_stay(folder):
-    store, report = sifted(folder)
+def test_boxes_without_a_lesion_go_and_artefacts_stay(judged):
+    store, report = judged
     with_lesion, without, artificial = shares(report)
     assert with_lesion > 0.8
     assert without < 0.3
@@ -135,7 +144,7 @@ def test_a_verdict_depends_on_its_image_alone(folder):
     evidence, _ = fit_regions(open_store(folder / "real.h5"), 0.05, 0)
     _, report = sifted(folder)
     for i in (0, 50, 100, 50):
-        scores = evidence.scores(store.read([i])[0], store.boxes[i], store.labels[i])
+        [scores] = scores_of(evidence, store, [i])
         assert report.images[i].evidence == [round(float(score), 4) for score in scores]
 
 
