@@ -1,6 +1,6 @@
 """What detectors share: fusion of views, turned boxes, and training that stops when validation has stopped to rise."""
 
-import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from together import start
 
 from medaug_cli.plugin import ImageSpec, UsageError
+from medaug_cli.processes import joined
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
 from medaug_plugins.detection.augment import Amounts, augment
@@ -96,37 +97,30 @@ def test_training_stops_when_validation_has_stopped_to_rise():
         assert run.done == steps
 
 
-TOGETHER = """
-import torch
-from dataclasses import dataclass
-from medaug_cli.plugin import ImageSpec, UsageError
-from medaug_cli.processes import joined
-from medaug_cli.testing.examples import constructed
-from medaug_cli.testing.trial import TrialRun
-from medaug_plugins.yolov3 import YOLOv3
-
 @dataclass
 class Shared(TrialRun):
-    group: object = None
+    """A trial in several processes."""
+
+    group: Any = None
 
     def average(self, tensors):
         self.group.average(tensors)
 
-with joined("cpu") as group:
-    run = Shared(3, group=group)
-    run.rank, run.world = group.rank, group.world
-    detector = YOLOv3(backbone="small", width=4, head_width=16, batch=4, warm_up=1.0)
-    detector.fit(constructed(ImageSpec(1, (32, 32), ("lesion",))), run)
-    own = [v for v in detector.state_dict().values() if v.is_floating_point()]
-    means = [v.clone() for v in own]
-    group.average(means)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(own, means))
-    print("alike")
-"""
+
+def train_together():
+    with joined("cpu") as group:
+        run = Shared(3, rank=group.rank, world=group.world, group=group)
+        detector = YOLOv3(**{**TINY, "batch": 4})
+        detector.fit(constructed(ImageSpec(1, (32, 32), ("lesion",))), run)
+        own = [v for v in detector.state_dict().values() if v.is_floating_point()]
+        means = [v.clone() for v in own]
+        group.average(means)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(own, means, strict=True))
+        print("alike")
 
 
 def test_processes_that_train_together_end_alike():
-    outcomes = start([sys.executable, "-c", TOGETHER], 2)
+    outcomes = start(train_together, 2)
     assert [(code, said.strip()) for code, said, _ in outcomes] == [(0, "alike")] * 2, outcomes
     run = TrialRun(1)
     run.world = 3

@@ -2,34 +2,30 @@
 
 import hashlib
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_records, make_store
+from forking import command
 from safetensors.torch import load_file
 from together import RESUMED, SHARING, penalised_gradients, start
 
 from medaug_cli.errors import UsageError
-from medaug_cli.processes import ALONE, Group, Place, find_place, first_host
+from medaug_cli.processes import ALONE, Group, Place, find_place, first_host, joined
 from medaug_cli.runs import RunOptions, train_generator
 from medaug_cli.testing.trial import TrialRun
-from medaug_plugins.layers import (
-    check_shares,
-)
+from medaug_plugins.layers import check_shares
 
-COMMAND = [sys.executable, "-c", "from medaug_cli.cli import main; main()"]
 SMALL = ["latent=8", "base=64", "max_maps=8", "batches=4:8", "growing=0.8"]
-
-
 
 
 def train(processes: int, folder: Path, *more: object) -> list[tuple[int, str, str]]:
     chosen = [part for pair in SMALL for part in ("--set", pair)]
     common = ["train-gan", folder / "real.h5", "--out", folder / f"gan{processes}", "--device", "cpu", "--json"]
     common += ["--precision", "32", "--checkpoint-seconds", "10000"]
-    return start(COMMAND, processes, *common, *chosen, *more)
+    return start(command([*common, *chosen, *more]), processes)
 
 
 def checkpoint(folder: Path) -> dict:
@@ -71,38 +67,27 @@ def test_the_first_process_alone_writes_and_speaks(runs):
     assert files[0] == files[1]
 
 
-TOGETHER = """
-import sys, torch
-from pathlib import Path
-from medaug_cli.processes import joined
-from medaug_cli.runs import RunOptions, train_generator
-sys.path.insert(0, sys.argv[2])
-from together import RESUMED, SHARING, penalised_gradients
+def train_together(folder: Path) -> None:
+    """Train every sharing generator in the processes of a run, and one of them in two parts."""
+    with joined("cpu") as group:
 
-folder = Path(sys.argv[1])
+        def fit(name: str, out: str, share: float = 1.0, resume: bool = False) -> None:
+            kimg, settings = SHARING[name]
+            options = RunOptions(folder / out, settings, 0, "cpu", "32", resume=resume, group=group)
+            train_generator(folder / "real.h5", name.split("-")[0], options, share * kimg)
 
-def fit(name, out, share=1.0, resume=False):
-    kimg, settings = SHARING[name]
-    options = RunOptions(folder / out, settings, 0, "cpu", "32", resume=resume, group=group)
-    train_generator(folder / "real.h5", name.split("-")[0], options, share * kimg)
-
-with joined("cpu") as group:
-    torch.save(penalised_gradients(group), folder / f"gradients{group.rank}.pt")
-    for name in SHARING:
-        fit(name, f"{name}2")
-    fit(RESUMED, "resumed", 0.5)
-    fit(RESUMED, "resumed", resume=True)
-"""
-
-
-
+        torch.save(penalised_gradients(group), folder / f"gradients{group.rank}.pt")
+        for name in SHARING:
+            fit(name, f"{name}2")
+        fit(RESUMED, "resumed", 0.5)
+        fit(RESUMED, "resumed", resume=True)
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharing")
     make_store(folder / "real.h5", make_records(size=16))
-    outcomes = start([sys.executable, "-c", TOGETHER], 2, folder, Path(__file__).parents[1] / "support")
+    outcomes = start(partial(train_together, folder), 2)
     assert [code for code, *_ in outcomes] == [0, 0], outcomes
     return folder
 
@@ -121,7 +106,7 @@ def test_gradients_of_gradients_find_the_way_through_the_whole_batch(together):
 def test_what_is_of_the_whole_batch_is_shared(together, name):
     """As above: the deviation of groups that lie in both processes, wrong boxes, finding, variety, augmentation.
 
-    After 20 or 40 of Adam's steps of 1e-3 to 4e-3 a tenth of one is allowed, a hundredth to most.
+    After 10 or 20 of Adam's steps of 1e-3 to 4e-3 a tenth of one is allowed, a hundredth to most.
     """
     kimg, settings = SHARING[name]
     options = RunOptions(together / f"{name}1", settings, 0, "cpu", "32")
@@ -155,32 +140,24 @@ def digest(state: object) -> str:
     return found.hexdigest()
 
 
-TALK = """
-import sys, torch
-from medaug_cli.processes import joined
-from medaug_cli.errors import UsageError
-
-with joined("cpu") as group:
-    tensors = [torch.full((2, 3), float(group.rank)), torch.tensor([group.rank + 1.0], dtype=torch.float64)]
-    group.average(tensors)
-    assert torch.equal(tensors[0], torch.full((2, 3), 0.5)) and tensors[1].item() == 1.5
-    assert group.agree(group.rank) == 0 and group.lead(lambda: group.rank) == 0
-    try:
-        group.lead(lambda: int("a"))
-    except Exception as error:
-        assert "invalid literal" in str(error) and (type(error) is ValueError) == group.leads
-    group.check_alike({"seed": 1})
-    try:
-        group.check_alike({"seed": group.rank})
-    except UsageError as error:
-        print(error)
-"""
+def talk() -> None:
+    """Average, agree, fail and compare."""
+    with joined("cpu") as group:
+        tensors = [torch.full((2, 3), float(group.rank)), torch.tensor([group.rank + 1.0], dtype=torch.float64)]
+        group.average(tensors)
+        assert torch.equal(tensors[0], torch.full((2, 3), 0.5))
+        assert tensors[1].item() == 1.5
+        assert group.agree(group.rank) == group.lead(lambda: group.rank) == 0
+        with pytest.raises(Exception, match="invalid literal") as failed:
+            group.lead(lambda: int("a"))
+        assert (failed.type is ValueError) == group.leads
+        group.check_alike({"seed": 1})
+        with pytest.raises(UsageError, match="were started with different options"):
+            group.check_alike({"seed": group.rank})
 
 
 def test_what_processes_tell_each_other():
-    for code, said, wrong in start([sys.executable, "-c", TALK], 2):
-        assert (code, wrong) == (0, "")
-        assert "were started with different options" in said
+    assert start(talk, 2) == [(0, "", "")] * 2
 
 
 def test_a_plugin_that_does_not_share_is_refused_among_several(tmp_path):

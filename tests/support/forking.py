@@ -1,6 +1,8 @@
 """The command line in forks of one process, so that its imports are paid once, killed where a test asks for it."""
 
 import builtins
+import functools
+import gc
 import importlib
 import io
 import os
@@ -12,44 +14,70 @@ import time
 import traceback
 from pathlib import Path
 
-import torch
-
 import medaug_cli
 
-for heavy in ("SimpleITK", "matplotlib.pyplot", "numba", "scipy.stats", "sklearn.ensemble", "sklearn.manifold"):
-    importlib.import_module(heavy)  # once, before the forks
-for module in pkgutil.walk_packages(medaug_cli.__path__, "medaug_cli."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
-torch.zeros(1)
+HEAVY = (
+    "SimpleITK", "torch", "torch._dynamo", "matplotlib.pyplot", "numba", "scipy.stats", "sklearn.ensemble",
+    "sklearn.manifold", "h5py", "jinja2", "safetensors.torch", "PIL.ImageFont", "PIL.JpegImagePlugin", "PIL.features",
+    "medaug_plugins.readers",
+)  # fmt: skip
 
 
-def started(arguments, folder, prepare=lambda: None, said="said.txt"):
-    """Run the command line in a fork of this process, so that its imports are paid once; return the fork.
+@functools.cache
+def _load():
+    """Import what commands import, once before the first fork, and keep it from the garbage collector of forks."""
+    for module in pkgutil.walk_packages(medaug_cli.__path__, "medaug_cli."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for heavy in HEAVY:
+        importlib.import_module(heavy)
+    gc.collect()
+    gc.freeze()
 
-    `prepare` is called in the fork first.
+
+def forked(work, folder, said="said.txt"):
+    """Call a function in a fork of this process, so that its imports are paid once; return the fork.
+
+    It runs in `folder`, reads nothing, and writes into the file `said` there.
     """
+    _load()
     child = os.fork()
     if child:
         return child
+    import torch
+
     null, told = os.open(os.devnull, os.O_RDWR), os.open(folder / said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     for stream, to in ((0, null), (1, told), (2, told)):
         os.dup2(to, stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8") for stream in (1, 2))
     os.chdir(folder)
-    sys.argv = ["medaug", *map(str, arguments)]
     torch.set_num_threads(1)  # threads that the parent may have begun are not in the fork, which would wait for them
-    prepare()
     try:
-        from medaug_cli.cli import main
-
-        main()
+        work()
     except SystemExit as stop:
         os._exit(stop.code or 0)
     except BaseException:
         os.write(2, traceback.format_exc().encode())
         os._exit(99)
     os._exit(0)
+
+
+def command(arguments, prepare=lambda: None):
+    """Return a function that calls `prepare` and runs the command line."""
+
+    def work():
+        sys.argv = ["medaug", *map(str, arguments)]
+        prepare()
+        from medaug_cli.cli import main
+
+        main()
+
+    return work
+
+
+def started(arguments, folder, prepare=lambda: None, said="said.txt"):
+    """Run the command line in a fork of this process, where `prepare` is called first; return the fork."""
+    return forked(command(arguments, prepare), folder, said)
 
 
 def ended(child):

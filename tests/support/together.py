@@ -2,38 +2,49 @@
 
 import os
 import socket
-import subprocess
+import tempfile
+from functools import partial
+from pathlib import Path
 
 import torch
+from forking import ended, forked
 
 from medaug_plugins.layers import EqualizedConv, EqualizedDense, draw_weights, mine, minibatch_deviation, whole
 
 
-def start(program: list[str], processes: int, *arguments: object) -> list[tuple[int, str, str]]:
-    """Run a program in processes as torchrun would start them; return exit code, output and messages of each."""
+def start(work, processes):
+    """Call a function in forks as torchrun would start programs; return exit code, output and messages of each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    quiet = {key: value for key, value in os.environ.items() if not key.startswith("PYTHONWARN")}
-    common = {**quiet, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    started = []
-    for rank in range(processes):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-        command = [*program, *map(str, arguments)]
-        started.append(
-            subprocess.Popen(
-                command, env=common | place, text=True, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        )
-    outcomes = [process.communicate(timeout=300) for process in started]
-    return [(process.returncode, *outcome) for process, outcome in zip(started, outcomes, strict=True)]
+    common = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+
+    def ranked(rank, printed):
+        os.environ.update(common, RANK=str(rank), LOCAL_RANK=str(rank))
+        os.dup2(os.open(printed, os.O_CREAT | os.O_WRONLY), 1)
+        work()
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        forks = [
+            forked(partial(ranked, rank, folder / f"printed{rank}.txt"), folder, f"said{rank}.txt")
+            for rank in range(processes)
+        ]
+        codes = [ended(fork) for fork in forks]
+        told = [
+            [(folder / f"{kind}{rank}.txt").read_text(encoding="utf-8") for kind in ("printed", "said")]
+            for rank in range(processes)
+        ]
+    return [(code, *words) for code, words in zip(codes, told, strict=True)]
+
+
 NETWORKS = {"latent": 8, "base": 64, "max_maps": 8}
 BOXES = {**NETWORKS, "embedding": 4, "batch": 4, "r1_every": 2, "lr": 0.002, "target": 0.6}
 SHARING = {  # thousand images, settings
-    "boxgan": (0.16, BOXES),
-    "boxgan-relativistic": (0.08, {**BOXES, "loss": "relativistic", "crop": 1.0, "reading": 0.5, "anneal": 0}),
-    "inpaint": (0.08, {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}),
-    "regions": (0.08, {**NETWORKS, "side": 16, "batch": 4, "lr": 0.002}),
+    "boxgan": (0.08, BOXES),
+    "boxgan-relativistic": (0.04, {**BOXES, "loss": "relativistic", "crop": 1.0, "reading": 0.5, "anneal": 0}),
+    "inpaint": (0.04, {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}),
+    "regions": (0.04, {**NETWORKS, "side": 16, "batch": 4, "lr": 0.002}),
 }
 RESUMED = "boxgan-relativistic"
 
