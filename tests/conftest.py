@@ -1,6 +1,7 @@
 """Small stores and plugins that many tests share."""
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +45,25 @@ def tiny_plugins(monkeypatch):
         return [*found(group=group), *(entry for entry in TINY if entry.group == group)]
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
+
+
+@pytest.fixture
+def undrawn(monkeypatch, request):
+    """Leave out the drawings of pages, most of a small run's time, but for tests that are marked `drawn`."""
+    if request.node.get_closest_marker("drawn"):
+        return
+
+    def savefig(figure, target, **options):
+        image = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+        target.write(image) if hasattr(target, "write") else Path(target).write_bytes(image)
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+
+
+@pytest.fixture
+def few_trees(monkeypatch):
+    """Let the filter learn with a fifth of its trees."""
+    monkeypatch.setattr("medaug_cli.lesion_filter.evidence.TREES", 60)
 
 
 def make_records(n=24, size=16, seed=0, labels=("lesion",), masks=False, channels=1):

@@ -11,7 +11,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.study import StudyOptions, run_study
 from medaug_cli.study.arms import parse_arms
 
-pytestmark = pytest.mark.usefixtures("tiny_plugins")
+pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn", "few_trees")
 
 
 def options(real, arms=("tiny",), **changed):

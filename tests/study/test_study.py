@@ -19,7 +19,7 @@ from medaug_cli.study.arms import parse_arms
 from medaug_cli.study.subsets import chosen_patients, subset
 from medaug_cli.tasks.detection import Detection, FoundAnswers
 
-pytestmark = pytest.mark.usefixtures("tiny_plugins")
+pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn", "few_trees")
 
 BRIGHT = {"tiny": {"amount": 0.6}}  # lesions that the filter keeps
 
@@ -56,6 +56,7 @@ def test_a_smaller_share_lies_in_every_larger_one(real, tmp_path):
         assert (part.images[ours] == store.images[theirs]).all()
 
 
+@pytest.mark.drawn
 def test_a_study_leaves_numbers_rows_and_a_page(real):
     report = run_study(options(real, fractions=(0.5, 1.0)))
     folder = real.parent / "study"
@@ -125,12 +126,13 @@ def test_every_use_of_synthetic_images_is_an_arm_of_its_own(real):
 
 def test_machines_share_a_study_and_the_last_one_compares(real):
     arms = ("tiny", "tiny+filter", "early-stopped")
-    whole = run_study(options(real, arms, generator_settings=BRIGHT))
+    whole = run_study(options(real, arms, seeds=1, generator_settings=BRIGHT))
     study = real.parent / "study"
     study.rename(real.parent / "whole")
     said = []
     shared = [
-        options(real, arms, generator_settings=BRIGHT, num_parts=2, part_id=i, announce=said.append) for i in range(2)
+        options(real, arms, seeds=1, generator_settings=BRIGHT, num_parts=2, part_id=i, announce=said.append)
+        for i in range(2)
     ]
     assert run_study(shared[1]) is None
     assert "detectors of other parts are not there yet" in said[-1]
