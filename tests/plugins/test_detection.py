@@ -14,9 +14,10 @@ from medaug_cli.plugin import ImageSpec, UsageError
 from medaug_cli.processes import joined
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
-from medaug_plugins.detection.augment import Amounts, augment
+from medaug_plugins.detection.augment import augment
 from medaug_plugins.detection.fusion import fuse
 from medaug_plugins.detection.prediction import predict
+from medaug_plugins.supervised.settings import TrainingSettings
 from medaug_plugins.yolov3 import YOLOv3
 
 SPEC = ImageSpec(1, (32, 64), ("lesion", "cyst"))
@@ -76,8 +77,9 @@ def test_a_turned_box_holds_the_turned_ellipse(seed, degrees):
     y, x = np.mgrid[:64, :96] + 0.5
     image = (((x - 40) / 18) ** 2 + ((y - 36) / 8) ** 2 <= 1).astype(np.float32)[None, None]
     box = [np.array([[22, 28, 58, 44]], np.float32)]
-    amounts = Amounts(True, 0.05, 0.1, 0, 0, 0, True, degrees)
-    moved, (carried,), _ = augment(torch.from_numpy(image), box, [np.array([0])], amounts, np.random.default_rng(seed))
+    settings = TrainingSettings(shift=0.05, zoom=0.1, contrast=0, brightness=0, flip_rows=True, rotate=degrees)
+    batch = torch.from_numpy(image), box, [np.array([0])]
+    moved, (carried,), _ = augment(batch, settings, np.random.default_rng(seed))
     rows, columns = np.nonzero(moved[0, 0].numpy() > 0.5)
     seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert np.abs(carried[0] - seen).max() <= 1.5

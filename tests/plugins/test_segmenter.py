@@ -13,7 +13,8 @@ from medaug_cli.plugin import Condition, ImageSpec, Segmenter
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun, thawed
 from medaug_plugins.segmenter import SegmenterNetwork, label_map, segmentation_losses
-from medaug_plugins.supervised.augment import Amounts, augment
+from medaug_plugins.supervised.augment import augment
+from medaug_plugins.supervised.settings import TrainingSettings
 
 TINY: dict[str, Any] = {"width": 4, "levels": 3, "batch": 6, "warm_up": 1.0, "lr": 0.01, "ema": 0.8}
 SPEC = ImageSpec(1, (32, 32), ("lesion",))
@@ -92,10 +93,10 @@ def test_masks_move_as_images_do(spatial, seed):
     places = np.indices(spatial) - np.array(spatial).reshape(-1, *(1,) * len(spatial)) * rng.uniform(0.35, 0.65)
     mask = torch.from_numpy(((places**2).sum(0) < (min(spatial) / 4) ** 2).astype(np.int64))[None]
     image = mask[:, None].float()
-    amounts = Amounts(flip_rows=True, rotate=40, contrast=0, brightness=0)
-    moved, covered = augment(image, mask, np.ones(1, bool), amounts, rng)
+    settings = TrainingSettings(flip_rows=True, rotate=40, contrast=0, brightness=0)
+    moved, covered = augment(image, mask, np.ones(1, bool), settings, rng)
     assert ((moved[:, 0] > 0.5) == (covered > 0)).float().mean() > 0.97
     assert not torch.equal(covered, mask)
-    same, kept = augment(image, mask, np.zeros(1, bool), amounts, rng)
+    same, kept = augment(image, mask, np.zeros(1, bool), settings, rng)
     assert torch.equal(same, image)
     assert torch.equal(kept, mask)

@@ -14,9 +14,10 @@ from rectangles import SPEC, found_and_false, overlap, rectangles
 from medaug_cli.plugin import BadInput, ImageSpec, MedaugError, UsageError
 from medaug_cli.testing.examples import ConstructedExamples, constructed
 from medaug_cli.testing.trial import TrialRun, thawed
-from medaug_plugins.detection.augment import Amounts, augment, tiled
+from medaug_plugins.detection.augment import augment, tiled
 from medaug_plugins.detection.backbones import STRIDES
 from medaug_plugins.detection.prediction import LEAST_SCORE, best
+from medaug_plugins.supervised.settings import NO_AUGMENTATION, TrainingSettings
 from medaug_plugins.yolov3 import YOLOv3
 from medaug_plugins.yolov3.alignment import Assigned, aligned_losses, assigned
 from medaug_plugins.yolov3.anchors import assign, by_scale, cluster, decode, encode, shape_iou
@@ -27,7 +28,7 @@ TINY: dict[str, Any] = {"backbone": "small", "width": 4, "head_width": 32, "batc
 COCO = np.array(
     [[10, 13], [16, 30], [33, 23], [30, 61], [62, 45], [59, 119], [116, 90], [156, 198], [373, 326]], np.float32
 )
-FIXED = Amounts(flip=False, shift=0, zoom=0, contrast=0, brightness=0)
+FIXED = TrainingSettings(**NO_AUGMENTATION)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def fitted(steps: int = 6, spec: ImageSpec = SPEC, **changed: Any) -> YOLOv3:
 )
 def test_darknet53_has_the_paper_s_parameters(channels, classes, parameters):
     with torch.device("meta"):
-        network = build("darknet53", 16, 512, channels, classes)
+        network = build("darknet53", channels=channels, classes=classes, width=16, head_width=512)
         raw = network(torch.empty(2, channels, 416, 416))
     assert sum(p.numel() for p in network.parameters()) == parameters
     assert [tuple(r.shape) for r in raw] == [(2, 3, 416 // s, 416 // s, 5 + classes) for s in STRIDES]
@@ -71,14 +72,14 @@ def test_darknet53_has_the_paper_s_parameters(channels, classes, parameters):
 @pytest.mark.parametrize("backbone", ["resnet10t", "mobilenetv3_small_050", "darknet17"])
 def test_other_backbones_of_timm_fit(backbone):
     with torch.device("meta"):
-        raw = build(backbone, 16, 64, 1, 2)(torch.empty(1, 1, 64, 64))
+        raw = build(backbone, channels=1, classes=2, width=16, head_width=64)(torch.empty(1, 1, 64, 64))
     assert [tuple(r.shape) for r in raw] == [(1, 3, side, side, 7) for side in (8, 4, 2)]
 
 
 @pytest.mark.parametrize("backbone", ["no_such_backbone", "vit_tiny_patch16_224"])
 def test_an_unfit_backbone_is_named(backbone):
     with pytest.raises(UsageError, match=backbone):
-        build(backbone, 16, 64, 1, 1)
+        build(backbone, channels=1, classes=1, width=16, head_width=64)
 
 
 BOX = st.tuples(*[st.floats(0, 400, width=32)] * 2, *[st.floats(2, 400, width=32)] * 2)
@@ -116,9 +117,9 @@ def test_the_right_answer_costs_nothing_and_a_wrong_cell_does():
         answer[:2], answer[2:4], answer[4] = torch.logit(offset[0]), sides[0], 20
         answer[5:], answer[5 + label] = -20, 20
     for kind in ("paper", "giou"):
-        assert all(float(v) < 1e-3 for v in losses(raw, anchors, boxes, labels, kind).values())
+        assert all(float(v) < 1e-3 for v in losses(raw, anchors, boxes, labels, box_loss=kind).values())
     raw[places[0][2]][0, :, 0, 0, 4] = 20  # three confident cells far from any box
-    assert float(losses(raw, anchors, boxes, labels, "paper")["objectness"]) == pytest.approx(60, rel=1e-3)
+    assert float(losses(raw, anchors, boxes, labels, box_loss="paper")["objectness"]) == pytest.approx(60, rel=1e-3)
 
 
 def test_a_prediction_that_overlaps_a_box_is_no_background():
@@ -133,7 +134,7 @@ def test_a_prediction_that_overlaps_a_box_is_no_background():
     found = decode(raw[0], by_scale(anchors)[0][0], 8)[0, anchor, row, column - 1].numpy()
     assert overlap(found, box[0]) > 0.7
     label = [np.zeros(1, np.int64)]
-    assert float(losses(raw, anchors, [box], label, "paper")["objectness"]) < 1e-3
+    assert float(losses(raw, anchors, [box], label, box_loss="paper")["objectness"]) < 1e-3
 
 
 def learners(found: torch.Tensor, scores: torch.Tensor, centres: torch.Tensor, boxes: torch.Tensor) -> Assigned:
@@ -238,9 +239,9 @@ def test_boxes_move_with_images(seed, flip, shift, zoom):
     image = np.zeros((1, 1, 64, 48), np.float32)
     image[..., 20:36, 14:30] = 1
     box = [np.array([[14, 20, 30, 36]], np.float32)]
-    amounts = Amounts(flip, shift, zoom, contrast=0, brightness=0)
+    settings = TrainingSettings(flip=flip, shift=shift, zoom=zoom, contrast=0, brightness=0)
     rng = np.random.default_rng(seed)
-    moved, (carried,), (labels,) = augment(torch.from_numpy(image), box, [np.array([3])], amounts, rng)
+    moved, (carried,), (labels,) = augment((torch.from_numpy(image), box, [np.array([3])]), settings, rng)
     assert labels.tolist() == [3]
     rows, columns = np.nonzero(moved[0, 0].numpy() > 0.5)
     seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
@@ -251,8 +252,8 @@ def test_boxes_that_leave_the_frame_are_clipped_or_dropped():
     images = torch.rand(64, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     boxes = [np.array([[0, 0, 8, 8], [12, 12, 20, 20]], np.float32)] * 64
     labels = [np.array([0, 1])] * 64
-    amounts = Amounts(shift=0.3, zoom=0)
-    _, carried, kept = augment(images, boxes, labels, amounts, np.random.default_rng(0))
+    settings = TrainingSettings(shift=0.3, zoom=0)
+    _, carried, kept = augment((images, boxes, labels), settings, np.random.default_rng(0))
     assert all(((b >= 0) & (b <= 32)).all() for b in carried)
     areas = np.concatenate([(b[:, 2:] - b[:, :2]).prod(1) for b in carried])
     assert areas.min() >= 0.3 * 64 - 1e-3
@@ -265,7 +266,7 @@ def test_no_augmentation_leaves_images_alone():
     images = torch.rand(4, 2, 32, 64, generator=torch.Generator().manual_seed(0))
     boxes = [np.array([[3, 4, 20, 30]], np.float32), np.zeros((0, 4), np.float32)] * 2
     labels = [np.zeros(len(b), np.int64) for b in boxes]
-    moved, carried, _ = augment(images, boxes, labels, FIXED, np.random.default_rng(0))
+    moved, carried, _ = augment((images, boxes, labels), FIXED, np.random.default_rng(0))
     assert torch.allclose(moved, images, atol=1e-5)
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(carried, boxes, strict=True))
 

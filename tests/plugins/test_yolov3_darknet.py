@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_said(tmp_path):
         with pytest.raises(BadInput, match=name):
             read_weights(mine, tmp_path / name)
     with pytest.raises(UsageError, match="darknet53"):
-        read_weights(build("small", 4, 32, 1, 1), tmp_path / "short")
+        read_weights(build("small", channels=1, classes=1, width=4, head_width=32), tmp_path / "short")
     with pytest.raises(UsageError, match="does not go with"):
         YOLOv3(weights="x", pretrained=True).build(ImageSpec(1, (64, 64), ("lesion",)))
     spec = ImageSpec(1, (64, 64), ("lesion",))

@@ -36,9 +36,14 @@ class ClassifierNetwork(WholeImageNetwork):
     """Tell the class of an image by a network of timm, or by a small one that suits a CPU."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2, 3), channels=(1, 2, 3, 4), condition="label", default_budget=2000, continues=True, shares=True,
+        dims=(2, 3),
+        channels=(1, 2, 3, 4),
+        condition="label",
+        default_budget=2000,
+        continues=True,
+        shares=True,
         variants=VARIANTS,
-    )  # fmt: skip
+    )
     kind: ClassVar[str] = "classifier"
 
     dropout: float = setting(0.2, "share of the features that a training step leaves out", minimum=0, maximum=0.9)

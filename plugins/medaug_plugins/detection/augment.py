@@ -1,76 +1,66 @@
 """Classical augmentation: images and their boxes moved together."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medaug_plugins.supervised.settings import TrainingSettings
+
 LEAST_SHARE = 0.3  # of a box's area that must stay in the frame
 LEAST_SIDE = 1.0  # pixels
 
 
-@dataclass(frozen=True)
-class Amounts:
-    """How far images are changed; 0 leaves them alone."""
-
-    flip: bool = True
-    shift: float = 0.1  # share of a side
-    zoom: float = 0.2
-    contrast: float = 0.2
-    brightness: float = 0.1
-    mosaic: float = 0.0  # share of the images that become a mosaic of four
-    flip_rows: bool = False
-    rotate: float = 0.0  # degrees
+AnnotatedBatch = tuple[Tensor, list[np.ndarray], list[np.ndarray]]  # images (b, c, h, w), their boxes and labels
+Read = Callable[[np.random.Generator, int], AnnotatedBatch]  # draws so many images
 
 
-Marked = tuple[Tensor, list[np.ndarray], list[np.ndarray]]  # images (b, c, h, w), their boxes and labels
-
-
-def changed(
-    batch: Marked, amounts: Amounts, rng: np.random.Generator, more: Callable[[np.random.Generator, int], Marked]
-) -> Marked:
-    """Return a batch as a training step sees it; `more` draws the images that mosaics are made of."""
+def augmented_batch(
+    batch: AnnotatedBatch, settings: TrainingSettings, rng: np.random.Generator, *, read: Read, mosaic: float
+) -> AnnotatedBatch:
+    """Return a batch as a training step sees it; `read` draws what the share `mosaic` of the images is made of."""
     images, boxes, labels = batch
-    for i in np.flatnonzero(rng.random(len(boxes)) < amounts.mosaic):
-        images[i], boxes[i], labels[i] = tiled(*more(rng, 4))
-    return augment(images, boxes, labels, amounts, rng)
+    for i in np.flatnonzero(rng.random(len(boxes)) < mosaic):
+        images[i], boxes[i], labels[i] = tiled(*read(rng, 4))
+    return augment(batch, settings, rng)
 
 
-def shown(
-    images: np.ndarray, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], amounts: Amounts, seed: int
+def preview(
+    images: np.ndarray,
+    boxes: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    *,
+    settings: TrainingSettings,
+    seed: int,
+    mosaic: float = 0.0,
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """Return images (b, c, h, w) in [0, 1], their boxes and labels as a training step might see them."""
     whole = torch.from_numpy(np.ascontiguousarray(images, np.float32))
 
-    def more(rng: np.random.Generator, count: int) -> Marked:
+    def read(rng: np.random.Generator, count: int) -> AnnotatedBatch:
         drawn = rng.choice(len(whole), count)
         return whole[drawn], [boxes[i] for i in drawn], [labels[i] for i in drawn]
 
-    found = changed((whole.clone(), list(boxes), list(labels)), amounts, np.random.default_rng(seed), more)
-    return found[0].numpy(), found[1], found[2]
+    batch = whole.clone(), list(boxes), list(labels)
+    changed, *rest = augmented_batch(batch, settings, np.random.default_rng(seed), read=read, mosaic=mosaic)
+    return changed.numpy(), rest[0], rest[1]
 
 
-def augment(
-    images: Tensor,
-    boxes: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
-    amounts: Amounts,
-    rng: np.random.Generator,
-) -> Marked:
+def augment(batch: AnnotatedBatch, settings: TrainingSettings, rng: np.random.Generator) -> AnnotatedBatch:
     """Return images (b, c, h, w) in [0, 1] flipped, moved, turned, zoomed and toned, with the boxes left in them.
 
     A turned box is that of the ellipse in it, turned: lesions have no corners.
     """
+    images, boxes, labels = batch
     b, _, height, width = images.shape
-    flips = (rng.random(b) < 0.5) & amounts.flip
-    zoom = np.exp(rng.uniform(-1, 1, b) * np.log1p(amounts.zoom))
-    shift = rng.uniform(-amounts.shift, amounts.shift, (b, 2)) * (width, height)
-    tones = 1 + rng.uniform(-amounts.contrast, amounts.contrast, b), rng.uniform(-1, 1, b) * amounts.brightness
-    flips_rows = (rng.random(b) < 0.5) & amounts.flip_rows
-    angle = np.deg2rad(rng.uniform(-1, 1, b) * amounts.rotate)
+    flips = (rng.random(b) < 0.5) & settings.flip
+    zoom = np.exp(rng.uniform(-1, 1, b) * np.log1p(settings.zoom))
+    shift = rng.uniform(-settings.shift, settings.shift, (b, 2)) * (width, height)
+    tones = 1 + rng.uniform(-settings.contrast, settings.contrast, b), rng.uniform(-1, 1, b) * settings.brightness
+    flips_rows = (rng.random(b) < 0.5) & settings.flip_rows
+    angle = np.deg2rad(rng.uniform(-1, 1, b) * settings.rotate)
     # A pixel p of the image comes to lie at matrix @ (p - centre) + centre + shift
     sides = np.stack([np.where(flips, -zoom, zoom), np.where(flips_rows, -zoom, zoom)], 1)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).transpose(2, 0, 1)

@@ -32,9 +32,10 @@ class Backbone(Protocol):
 def block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Return a convolution with batch normalisation and leaky ReLU."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs),
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
         nn.LeakyReLU(LEAK, inplace=True),
-    )  # fmt: skip
+    )
 
 
 class Shortcut(nn.Module):
@@ -91,12 +92,6 @@ class TimmBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.body(x)
-
-
-def source_of(pretrained: bool | str) -> str:
-    """Return "" for no pretrained weights, "true" for timm's, or the file of a setting `pretrained`."""
-    text = str(pretrained or "")
-    return {"False": "", "false": "", "True": "true"}.get(text, text)
 
 
 def timm_features(name: str, channels: int, strides: tuple[int, ...], pretrained: str = "") -> nn.Module:

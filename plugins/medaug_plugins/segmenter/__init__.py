@@ -21,9 +21,14 @@ class SegmenterNetwork(WholeImageNetwork):
     """Outline lesions by a U-Net, trained with Dice and cross-entropy."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2, 3), channels=(1, 2, 3, 4), condition="mask", default_budget=2000, continues=True, shares=True,
+        dims=(2, 3),
+        channels=(1, 2, 3, 4),
+        condition="mask",
+        default_budget=2000,
+        continues=True,
+        shares=True,
         variants=VARIANTS,
-    )  # fmt: skip
+    )
     kind: ClassVar[str] = "segmenter"
 
     levels: int = setting(5, "sizes of network 'small', each half the one before", minimum=2, maximum=7)
@@ -42,7 +47,7 @@ class SegmenterNetwork(WholeImageNetwork):
         """Return cross-entropy and Dice loss; see segmentation_losses."""
         return segmentation_losses(scores, truth)
 
-    def part_weights(self) -> Mapping[str, float]:
+    def loss_weights(self) -> Mapping[str, float]:
         """Return the weight of the Dice loss."""
         return {"dice": self.dice_weight}
 

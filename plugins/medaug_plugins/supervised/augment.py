@@ -3,39 +3,26 @@
 Legend: b images, c channels, *s spatial axes in numpy order, d = len(s).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Amounts:
-    """How far images are changed; 0 leaves them alone."""
-
-    flip: bool = True
-    flip_rows: bool = False
-    shift: float = 0.1  # share of a side
-    zoom: float = 0.2
-    rotate: float = 0.0  # degrees, in the plane of the last two axes
-    contrast: float = 0.2
-    brightness: float = 0.1
+from medaug_plugins.supervised.settings import TrainingSettings
 
 
 def augment(
-    images: Tensor, masks: Tensor | None, chosen: np.ndarray, amounts: Amounts, rng: np.random.Generator
+    images: Tensor, masks: Tensor | None, chosen: np.ndarray, settings: TrainingSettings, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor | None]:
     """Return images (b, c, *s) and masks (b, *s) with the chosen ones (b,) flipped, moved, turned, zoomed and toned.
 
-    What comes in from outside an image is black, and belongs to no lesion.
+    They turn in the plane of the last two axes. What comes in from outside is black, and belongs to no lesion.
     """
     b, d = len(images), images.ndim - 2
     shape = (b,) + (1,) * (images.ndim - 1)
-    theta = torch.from_numpy(_back(b, d, chosen, amounts, rng)).to(images.device)
-    factor = 1 + rng.uniform(-amounts.contrast, amounts.contrast, b) * chosen
-    offset = rng.uniform(-amounts.brightness, amounts.brightness, b) * chosen
+    theta = torch.from_numpy(_back(b, d, chosen, settings, rng)).to(images.device)
+    factor = 1 + rng.uniform(-settings.contrast, settings.contrast, b) * chosen
+    offset = rng.uniform(-settings.brightness, settings.brightness, b) * chosen
     if not chosen.any():
         return images, masks
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
@@ -48,15 +35,15 @@ def augment(
     return toned, sampled[:, 0].to(masks.dtype)
 
 
-def _back(b: int, d: int, chosen: np.ndarray, amounts: Amounts, rng: np.random.Generator) -> np.ndarray:
+def _back(b: int, d: int, chosen: np.ndarray, settings: TrainingSettings, rng: np.random.Generator) -> np.ndarray:
     """Return the affine maps (b, d, d + 1) from a changed image to where its pixels come from, x first, in [-1, 1]."""
-    scale = np.exp(rng.uniform(-1, 1, b) * np.log1p(amounts.zoom))
-    shift = rng.uniform(-2 * amounts.shift, 2 * amounts.shift, (b, d))
-    angle = np.deg2rad(rng.uniform(-1, 1, b) * amounts.rotate)
+    scale = np.exp(rng.uniform(-1, 1, b) * np.log1p(settings.zoom))
+    shift = rng.uniform(-2 * settings.shift, 2 * settings.shift, (b, d))
+    angle = np.deg2rad(rng.uniform(-1, 1, b) * settings.rotate)
     flips = rng.random((b, 2)) < 0.5
     signs = np.ones((b, d))
-    signs[:, 0] = np.where(flips[:, 0] & amounts.flip, -1, 1)
-    signs[:, 1] = np.where(flips[:, 1] & amounts.flip_rows, -1, 1)
+    signs[:, 0] = np.where(flips[:, 0] & settings.flip, -1, 1)
+    signs[:, 1] = np.where(flips[:, 1] & settings.flip_rows, -1, 1)
     turn = np.tile(np.eye(d), (b, 1, 1))
     turn[:, 0, 0], turn[:, 0, 1] = np.cos(angle), -np.sin(angle)
     turn[:, 1, 0], turn[:, 1, 1] = np.sin(angle), np.cos(angle)

@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from medaug_cli.plugin import Run, UsageError
 from medaug_plugins.layers import load_moments, load_weights
+from medaug_plugins.supervised.settings import TrainingSettings
 
 LOG_EVERY = 10  # steps
 
@@ -20,32 +20,23 @@ Losses = Callable[[nn.Module, Any], dict[str, Tensor]]  # network, what `Draw` g
 Predict = Callable[[nn.Module, Iterable[np.ndarray]], Iterator[Any]]
 
 
-@dataclass(frozen=True)
-class Optimization:
-    """The numbers of a training step."""
-
-    batch: int = 16
-    lr: float = 0.001
-    weight_decay: float = 0.0005
-    warm_up: float = 100.0
-    ema: float = 0.998
-    validations: int = 10
-    patience: int = 0  # validations without a better one after which training stops; 0: it never does
-    weights: Mapping[str, float] = field(default_factory=dict)  # of parts of the loss, 1 where none is named
-
-
 def train(
-    network: nn.Module, draw: Draw, losses: Losses, predict: Predict, optimization: Optimization, run: Run, kind: str
+    network: nn.Module,
+    run: Run,
+    *,
+    settings: TrainingSettings,
+    kind: str,
+    draw: Draw,
+    losses: Losses,
+    predict: Predict,
 ) -> nn.Module:
     """Train `network` until the run's budget is spent; return its best average by validation, ready to predict.
 
     `kind` is what messages call the network: a detector, a classifier.
     """
-    if optimization.batch < run.world:
-        raise UsageError(
-            f"--set batch={optimization.batch}: {run.world} processes need a batch of as many images or more"
-        )
-    training = Training(network, draw, losses, predict, optimization, run, kind)
+    if settings.batch < run.world:
+        raise UsageError(f"--set batch={settings.batch}: {run.world} processes need a batch of as many images or more")
+    training = Training(network, run, settings=settings, kind=kind, draw=draw, losses=losses, predict=predict)
     done = training.load_state_dict(run.state) if run.state else 0
     while run.fraction(done) < 1 and not training.settled:
         values = training.step(done)
@@ -76,14 +67,15 @@ class Training:
     def __init__(
         self,
         network: nn.Module,
+        run: Run,
+        *,
+        settings: TrainingSettings,
+        kind: str,
         draw: Draw,
         losses: Losses,
         predict: Predict,
-        optimization: Optimization,
-        run: Run,
-        kind: str,
     ) -> None:
-        self.optimization, self.weights, self.run, self.kind = optimization, optimization.weights, run, kind
+        self.settings, self.weights, self.run, self.kind = settings, settings.loss_weights(), run, kind
         self.draw, self.losses, self.predict = draw, losses, predict
         self.device = torch.device(run.device)
         self.network = network.to(self.device)
@@ -91,15 +83,15 @@ class Training:
         self.best, self.best_score = copy.deepcopy(self.average), -math.inf
         self.validated, self.stale = 0, 0
         fused = self.device.type in ("cpu", "cuda")
-        groups = _groups(self.network, optimization.weight_decay)
-        self.optimiser = torch.optim.AdamW(groups, lr=optimization.lr, fused=fused)
+        groups = _groups(self.network, settings.weight_decay)
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
         pairs = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
         self._pairs = [(mine, now) for mine, now in pairs if mine.is_floating_point()]
 
     @property
     def settled(self) -> bool:
         """Tell whether validation has stopped to rise."""
-        return 0 < self.optimization.patience <= self.stale
+        return 0 < self.settings.patience <= self.stale
 
     def step(self, done: int) -> dict[str, Tensor]:
         """Train one step; return the losses."""
@@ -132,18 +124,18 @@ class Training:
 
     def learning_rate(self, done: int) -> float:
         """Return the step size: a linear warm-up, then half a cosine to zero over the run."""
-        warm = min(1.0, (done + 1) / max(1.0, self.optimization.warm_up))
-        return self.optimization.lr * warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, self.run.fraction(done))))
+        warm = min(1.0, (done + 1) / max(1.0, self.settings.warm_up))
+        return self.settings.lr * warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, self.run.fraction(done))))
 
     @torch.no_grad()
     def _move_average(self, done: int) -> None:
-        decay = min(self.optimization.ema, (1 + done) / (10 + done))
+        decay = min(self.settings.ema, (1 + done) / (10 + done))
         mine, now = zip(*self._pairs, strict=True)
         torch._foreach_lerp_(list(mine), list(now), 1 - decay)
 
     def validate(self, done: int, last: bool = False) -> dict[str, float]:
         """Score the average if a validation is due; keep it if it is the best so far."""
-        due = int(self.run.fraction(done) * self.optimization.validations)
+        due = int(self.run.fraction(done) * self.settings.validations)
         if due <= self.validated and not last:
             return {}
         self.validated = due
@@ -158,10 +150,15 @@ class Training:
     def state_dict(self, done: int) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
         return {
-            "done": done, "validated": self.validated, "stale": self.stale, "best_score": self.best_score,
-            "network": self.network.state_dict(), "average": self.average.state_dict(), "best": self.best.state_dict(),
+            "done": done,
+            "validated": self.validated,
+            "stale": self.stale,
+            "best_score": self.best_score,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best.state_dict(),
             "optimiser": self.optimiser.state_dict()["state"],
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> int:
         """Restore `state_dict`; return the steps done."""

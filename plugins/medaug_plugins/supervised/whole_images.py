@@ -11,26 +11,25 @@ from torch import Tensor, nn
 
 from medaug_cli.plugin import Examples, ImageSpec, MedaugError, Run, setting
 from medaug_plugins.layers import load_weights
-from medaug_plugins.supervised.augment import Amounts, augment
+from medaug_plugins.supervised.augment import augment
 from medaug_plugins.supervised.encoders import SmallEncoder, TimmEncoder, encoder
 from medaug_plugins.supervised.pretrained import source_of
-from medaug_plugins.supervised.training import Optimization, mine, train
+from medaug_plugins.supervised.settings import NO_AUGMENTATION, TrainingSettings
+from medaug_plugins.supervised.training import mine, train
 
 AT_ONCE = 16  # images that are answered together
 LARGE = 64  # pixels a side from which network 'small' halves images at once
 VARIANTS: dict[str, dict[str, Any]] = {
     "scratch": {"network": "tf_efficientnet_lite0", "pretrained": False},  # the next one, but for where it starts
     "pretrained": {"network": "tf_efficientnet_lite0", "pretrained": "imagenet"},
-    "plain": {
-        "flip": False, "flip_rows": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "contrast": 0.0, "brightness": 0.0,
-    },
-}  # fmt: skip
+    "plain": NO_AUGMENTATION,
+}
 
 Batch = tuple[Tensor, Tensor]  # images (b, c, *s), classes (b,) or label maps (b, *s)
 
 
 @dataclass
-class WholeImageNetwork:
+class WholeImageNetwork(TrainingSettings):
     """A classifier or a segmenter without what tells them apart: `build`, `weights`, `truth`, `losses`, `answer`."""
 
     kind: ClassVar[str]
@@ -46,23 +45,11 @@ class WholeImageNetwork:
     )
     frozen: int = setting(2, "how many of the finest pretrained features are not trained further", minimum=0)
     augment: Literal["both", "real"] = setting(
-        "both", "which images classical augmentation changes: real and synthetic ones, or real ones alone",
+        "both",
+        "which images classical augmentation changes: real and synthetic ones, or real ones alone",
         choices=("both", "real"),
-    )  # fmt: skip
-    batch: int = setting(16, "images of a step", minimum=1)
-    lr: float = setting(0.001, "AdamW's step size after the warm-up", minimum=0)
-    weight_decay: float = setting(0.01, "AdamW's weight decay", minimum=0)
-    warm_up: float = setting(100.0, "steps until the full step size", minimum=0)
-    ema: float = setting(0.998, "decay of the moving average, a step", minimum=0, maximum=1)
-    validations: int = setting(10, "how often the validation split chooses the best weights", minimum=1)
-    patience: int = setting(0, "stop after so many validations without a better one; 0: never", minimum=0)
-    flip: bool = setting(True, "augment by left-right flips")
-    flip_rows: bool = setting(False, "augment by top-bottom flips, where up means nothing")
-    shift: float = setting(0.1, "augment by shifts of up to this share of a side", minimum=0, maximum=0.5)
-    zoom: float = setting(0.2, "augment by zooms of up to this share", minimum=0, maximum=2)
+    )
     rotate: float = setting(15.0, "augment by turns of up to so many degrees", minimum=0, maximum=180)
-    contrast: float = setting(0.2, "augment contrast by up to this share", minimum=0, maximum=0.9)
-    brightness: float = setting(0.1, "augment brightness by up to this much of the range", minimum=0, maximum=0.9)
 
     mirror: bool = setting(True, "answer by an image and its mirror image, where flip is on")
 
@@ -97,10 +84,6 @@ class WholeImageNetwork:
         """Return what `predict` yields for each image, of probabilities (b, k) or (b, k, *s)."""
         raise NotImplementedError
 
-    def part_weights(self) -> Mapping[str, float]:
-        """Return the weights of parts of the loss, 1 where none is named."""
-        return {}
-
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the images of `data` until the run's budget is spent; keep the best average by validation.
 
@@ -112,17 +95,13 @@ class WholeImageNetwork:
                 torch.manual_seed(abs(run.seed))
                 self._network = self.build(data.spec)
         network = self._network.to(memory_format=layout(data.spec.dims))
-        amounts = Amounts(
-            flip=self.flip, flip_rows=self.flip_rows, shift=self.shift, zoom=self.zoom, rotate=self.rotate,
-            contrast=self.contrast, brightness=self.brightness,
-        )  # fmt: skip
 
         def draw(rng: np.random.Generator) -> Batch:
             indices = rng.choice(len(data), self.batch, p=weights)
             images = torch.from_numpy(np.ascontiguousarray(data.read(indices), np.float32)).to(run.device)
             truth = torch.from_numpy(self.truth(data, indices.tolist())).to(run.device)
             chosen = np.ones(len(indices), bool) if self.augment == "both" else ~data.synthetic[indices]
-            changed, moved = augment(images, truth if truth.ndim > 1 else None, chosen, amounts, rng)
+            changed, moved = augment(images, truth if truth.ndim > 1 else None, chosen, self, rng)
             ready = changed.contiguous(memory_format=layout(data.spec.dims))
             return mine(ready, run), mine(truth if moved is None else moved, run)
 
@@ -131,11 +110,9 @@ class WholeImageNetwork:
                 scores = network(batch[0])
             return self.losses(scores.float(), batch[1])
 
-        numbers = Optimization(
-            batch=self.batch, lr=self.lr, weight_decay=self.weight_decay, warm_up=self.warm_up, ema=self.ema,
-            validations=self.validations, patience=self.patience, weights=self.part_weights(),
-        )  # fmt: skip
-        self._network = train(network, draw, losses, self._answers, numbers, run, self.kind)
+        self._network = train(
+            network, run, settings=self, kind=self.kind, draw=draw, losses=losses, predict=self._answers
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights, by name."""

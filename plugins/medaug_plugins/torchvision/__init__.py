@@ -18,57 +18,40 @@ from medaug_cli.plugin import (
     ImageSpec,
     MedaugError,
     Run,
-    UsageError,
     image_seed,
     setting,
-)  # fmt: skip
-from medaug_plugins.detection.augment import Amounts, shown
-from medaug_plugins.detection.backbones import STRIDES, source_of
+)
+from medaug_plugins.detection.augment import preview
 from medaug_plugins.detection.prediction import LEAST_SCORE, predict
-from medaug_plugins.detection.training import KIND, Recipe, train
+from medaug_plugins.detection.settings import DetectorSettings
+from medaug_plugins.detection.training import KIND, train
 from medaug_plugins.layers import load_weights
-from medaug_plugins.torchvision.networks import MAKERS, Form
+from medaug_plugins.supervised.pretrained import source_of
+from medaug_plugins.supervised.settings import NO_AUGMENTATION
+from medaug_plugins.torchvision.networks import MAKERS, Architecture
 
 __all__ = ["FCOS", "FasterRCNN", "RetinaNet"]
 
 
 @dataclass
-class _Detector:
+class _Detector(DetectorSettings):
     """A detector of torchvision on a feature pyramid of strides 8, 16 and 32."""
 
     maker: ClassVar[str]
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True, shares=True,
-        variants={
-            "plain": {
-                "flip": False, "flip_rows": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "contrast": 0.0,
-                "brightness": 0.0,
-            },
-        },
-    )  # fmt: skip
+        dims=(2,),
+        channels=(1, 2, 3, 4),
+        default_budget=2000,
+        continues=True,
+        shares=True,
+        variants={"plain": NO_AUGMENTATION},
+    )
 
     backbone: str = setting("resnet18", "a timm backbone with strides 8, 16 and 32, or 'small' for a CPU")
     width: int = setting(16, "feature maps of backbone 'small' at full size", minimum=2)
     pyramid: int = setting(128, "feature maps of the pyramid and its heads, a multiple of 32", minimum=64)
-    pretrained: bool | str = setting(False, "start from timm's weights: true (its cache or hub), or a file of them")
     anchor_scale: float = setting(2.0, "sides of the smallest anchors, in strides; FCOS has none", minimum=0.25)
-    zoom_input: int = setting(1, "enlarge images by this factor first; small lesions like 2", minimum=1, maximum=16)
-    batch: int = setting(16, "images of a step", minimum=1)
     lr: float = setting(0.0005, "AdamW's step size after the warm-up", minimum=0)
-    weight_decay: float = setting(0.01, "AdamW's weight decay", minimum=0)
-    warm_up: float = setting(100.0, "steps until the full step size", minimum=0)
-    ema: float = setting(0.998, "decay of the moving average, a step", minimum=0, maximum=1)
-    validations: int = setting(10, "how often the validation split chooses the best weights", minimum=1)
-    patience: int = setting(0, "stop after so many validations without a better one; 0: never", minimum=0)
-    flip: bool = setting(True, "augment by left-right flips")
-    flip_rows: bool = setting(False, "augment by top-bottom flips, where up means nothing")
-    shift: float = setting(0.1, "augment by shifts of up to this share of a side", minimum=0, maximum=0.5)
-    zoom: float = setting(0.2, "augment by zooms of up to this share", minimum=0, maximum=2)
-    rotate: float = setting(0.0, "augment by turns of up to so many degrees", minimum=0, maximum=180)
-    contrast: float = setting(0.2, "augment contrast by up to this share", minimum=0, maximum=0.9)
-    brightness: float = setting(0.1, "augment brightness by up to this much of the range", minimum=0, maximum=0.9)
-    nms: float = setting(0.45, "overlap from which the weaker of two detections is dropped", minimum=0, maximum=1)
-    test_flips: bool = setting(False, "detect on the image and its flips (those of training), and fuse the boxes")
 
     def __post_init__(self) -> None:
         self._network: nn.Module | None = None
@@ -78,32 +61,26 @@ class _Detector:
 
         Raises UsageError where there is none.
         """
-        if any(side * self.zoom_input % STRIDES[-1] for side in spec.spatial):
-            size = "×".join(map(str, spec.spatial))
-            raise UsageError(
-                f"{self.maker} needs sides that are multiples of 32, not {size}; --set zoom_input=2 doubles them first"
-            )
-        form = Form(
-            self.backbone, self.width, self.pyramid, source_of(self.pretrained) if pretrained else "", spec.channels,
-            (spec.spatial[0] * self.zoom_input, spec.spatial[1] * self.zoom_input), max(1, len(spec.label_names)),
-            self.anchor_scale, self.nms, LEAST_SCORE,
-        )  # fmt: skip
-        return MAKERS[self.maker](form)
-
-    def recipe(self) -> Recipe:
-        """Return the numbers of a training step."""
-        amounts = Amounts(
-            self.flip, self.shift, self.zoom, self.contrast, self.brightness, 0.0, self.flip_rows, self.rotate
+        self.check_sides(spec, self.maker)
+        architecture = Architecture(
+            backbone=self.backbone,
+            width=self.width,
+            pyramid=self.pyramid,
+            pretrained=source_of(self.pretrained) if pretrained else "",
+            channels=spec.channels,
+            spatial=(spec.spatial[0] * self.zoom_input, spec.spatial[1] * self.zoom_input),
+            classes=max(1, len(spec.label_names)),
+            anchor_scale=self.anchor_scale,
+            nms=self.nms,
+            least_score=LEAST_SCORE,
         )
-        return Recipe(
-            self.batch, self.lr, self.weight_decay, self.warm_up, self.ema, self.validations, self.patience, amounts
-        )
+        return MAKERS[self.maker](architecture)
 
     def augmented(
         self, images: np.ndarray, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], seed: int
     ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
         """Return images (b, c, h, w), their boxes and labels as a training step might see them."""
-        return shown(images, boxes, labels, self.recipe().amounts, seed)
+        return preview(images, boxes, labels, settings=self, seed=seed)
 
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the images of `data` until the run's budget is spent; keep the best average by validation.
@@ -131,7 +108,14 @@ class _Detector:
             with lowered:
                 return network(list(images), targets)
 
-        self._network = train(network, loss, lambda net, images: self._detect(net, images, 1), self.recipe(), data, run)
+        self._network = train(
+            network,
+            data,
+            run,
+            settings=self,
+            losses=loss,
+            predict=lambda net, images: self._detect(net, images, 1),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best averaged weights."""
@@ -146,8 +130,7 @@ class _Detector:
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
         """Yield (boxes, scores, labels) an image (c, *s), best first."""
-        views = 1 if not self.test_flips else 4 if self.flip_rows else 2
-        yield from self._detect(self._fitted(), images, views)
+        yield from self._detect(self._fitted(), images, self.views)
 
     def _detect(self, network: nn.Module, images: Iterable[np.ndarray], views: int) -> Iterator[Detections]:
         device = next(network.parameters()).device

@@ -25,7 +25,7 @@ PROPOSALS = 400  # of Faster R-CNN in training, of which a quarter is learnt fro
 
 
 @dataclass(frozen=True)
-class Form:
+class Architecture:
     """What a network is built for."""
 
     backbone: str
@@ -43,54 +43,74 @@ class Form:
 class Features(nn.Module):
     """A backbone and a feature pyramid (Lin et al. 2017): named maps of strides 8, 16 and 32."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        if form.backbone == "small":
-            self.body: nn.Module = SmallBackbone(form.channels, form.width)
+        if architecture.backbone == "small":
+            self.body: nn.Module = SmallBackbone(architecture.channels, architecture.width)
         else:
-            self.body = TimmBackbone(form.backbone, form.channels, form.pretrained)
-        self.pyramid = FeaturePyramidNetwork(self.body.outputs, form.pyramid)  # type: ignore[arg-type]
-        self.out_channels = form.pyramid
+            self.body = TimmBackbone(architecture.backbone, architecture.channels, architecture.pretrained)
+        self.pyramid = FeaturePyramidNetwork(self.body.outputs, architecture.pyramid)  # type: ignore[arg-type]
+        self.out_channels = architecture.pyramid
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         return self.pyramid(OrderedDict((str(i), each) for i, each in enumerate(self.body(x))))
 
 
-def retinanet(form: Form) -> nn.Module:
+def retinanet(architecture: Architecture) -> nn.Module:
     """Return a RetinaNet with nine anchors a place; its heads are normalised, as in torchvision's second version."""
-    sizes = tuple(tuple(stride * form.anchor_scale * octave for octave in OCTAVES) for stride in STRIDES)
+    sizes = tuple(tuple(stride * architecture.anchor_scale * octave for octave in OCTAVES) for stride in STRIDES)
     anchors, norm = _anchors(sizes), partial(nn.GroupNorm, 32)
-    head = RetinaNetHead(form.pyramid, anchors.num_anchors_per_location()[0], form.classes, norm_layer=norm)
+    head = RetinaNetHead(
+        architecture.pyramid, anchors.num_anchors_per_location()[0], architecture.classes, norm_layer=norm
+    )
     return RetinaNet(
-        Features(form), form.classes, anchor_generator=anchors, head=head, score_thresh=form.least_score,
-        nms_thresh=form.nms, detections_per_img=MOST, **_inputs(form),
-    )  # fmt: skip
+        Features(architecture),
+        architecture.classes,
+        anchor_generator=anchors,
+        head=head,
+        score_thresh=architecture.least_score,
+        nms_thresh=architecture.nms,
+        detections_per_img=MOST,
+        **_inputs(architecture),
+    )
 
 
-def fcos(form: Form) -> nn.Module:
+def fcos(architecture: Architecture) -> nn.Module:
     """Return an FCOS."""
     anchors = AnchorGenerator(tuple((stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
     return FCOS(
-        Features(form), form.classes, anchor_generator=anchors, score_thresh=form.least_score, nms_thresh=form.nms,
-        detections_per_img=MOST, **_inputs(form),
-    )  # fmt: skip
+        Features(architecture),
+        architecture.classes,
+        anchor_generator=anchors,
+        score_thresh=architecture.least_score,
+        nms_thresh=architecture.nms,
+        detections_per_img=MOST,
+        **_inputs(architecture),
+    )
 
 
-def fasterrcnn(form: Form) -> nn.Module:
+def fasterrcnn(architecture: Architecture) -> nn.Module:
     """Return a Faster R-CNN that looks at fewer proposals than torchvision's, for images with few lesions.
 
     Its class 0 is the background.
     """
-    sizes = tuple((stride * form.anchor_scale,) for stride in STRIDES)
+    sizes = tuple((stride * architecture.anchor_scale,) for stride in STRIDES)
     names = [str(i) for i in range(len(STRIDES))]
-    wide = 4 * form.pyramid
+    wide = 4 * architecture.pyramid
     return FasterRCNN(
-        Features(form), rpn_anchor_generator=_anchors(sizes),
-        rpn_pre_nms_top_n_train=PROPOSALS, rpn_post_nms_top_n_train=PROPOSALS, box_batch_size_per_image=PROPOSALS // 4,
+        Features(architecture),
+        rpn_anchor_generator=_anchors(sizes),
+        rpn_pre_nms_top_n_train=PROPOSALS,
+        rpn_post_nms_top_n_train=PROPOSALS,
+        box_batch_size_per_image=PROPOSALS // 4,
         box_roi_pool=MultiScaleRoIAlign(names, output_size=7, sampling_ratio=2),
-        box_head=TwoMLPHead(form.pyramid * 7 * 7, wide), box_predictor=_Predictor(wide, form.classes + 1),
-        box_score_thresh=form.least_score, box_nms_thresh=form.nms, box_detections_per_img=MOST, **_inputs(form),
-    )  # fmt: skip
+        box_head=TwoMLPHead(architecture.pyramid * 7 * 7, wide),
+        box_predictor=_Predictor(wide, architecture.classes + 1),
+        box_score_thresh=architecture.least_score,
+        box_nms_thresh=architecture.nms,
+        box_detections_per_img=MOST,
+        **_inputs(architecture),
+    )
 
 
 class _Predictor(nn.Module):
@@ -108,12 +128,18 @@ def _anchors(sizes: tuple[tuple[float, ...], ...]) -> AnchorGenerator:
     return AnchorGenerator(sizes, (RATIOS,) * len(sizes))  # type: ignore[arg-type]
 
 
-def _inputs(form: Form) -> dict[str, Any]:
+def _inputs(architecture: Architecture) -> dict[str, Any]:
     """Return how torchvision is to take images: as large as they are, or enlarged, around zero."""
-    height, width = form.spatial
+    height, width = architecture.spatial
     return {
-        "image_mean": [0.5] * form.channels, "image_std": [0.25] * form.channels, "fixed_size": (width, height),
-    }  # fmt: skip
+        "image_mean": [0.5] * architecture.channels,
+        "image_std": [0.25] * architecture.channels,
+        "fixed_size": (width, height),
+    }
 
 
-MAKERS: dict[str, Callable[[Form], nn.Module]] = {"retinanet": retinanet, "fcos": fcos, "fasterrcnn": fasterrcnn}
+MAKERS: dict[str, Callable[[Architecture], nn.Module]] = {
+    "retinanet": retinanet,
+    "fcos": fcos,
+    "fasterrcnn": fasterrcnn,
+}

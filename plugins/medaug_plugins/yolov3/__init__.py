@@ -22,12 +22,15 @@ from medaug_cli.plugin import (
     UsageError,
     image_seed,
     setting,
-)  # fmt: skip
-from medaug_plugins.detection.augment import Amounts, shown
-from medaug_plugins.detection.backbones import STRIDES, TIMM_LEAK, TimmBackbone, source_of
+)
+from medaug_plugins.detection.augment import preview
+from medaug_plugins.detection.backbones import TIMM_LEAK, TimmBackbone
 from medaug_plugins.detection.prediction import best, predict
-from medaug_plugins.detection.training import KIND, Recipe, train
+from medaug_plugins.detection.settings import DetectorSettings
+from medaug_plugins.detection.training import KIND, train
 from medaug_plugins.layers import load_weights
+from medaug_plugins.supervised.pretrained import source_of
+from medaug_plugins.supervised.settings import NO_AUGMENTATION
 from medaug_plugins.yolov3.alignment import REACH, aligned_losses
 from medaug_plugins.yolov3.anchors import PUBLISHED, by_scale, cluster, decode
 from medaug_plugins.yolov3.cfg import cfg
@@ -39,19 +42,21 @@ __all__ = ["YOLOv3"]
 
 
 @dataclass
-class YOLOv3:
+class YOLOv3(DetectorSettings):
     """Find boxes at three scales with anchors fitted to the training boxes."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), default_budget=2000, continues=True, shares=True, exports=("onnx", "darknet"),
+        dims=(2,),
+        channels=(1, 2, 3, 4),
+        default_budget=2000,
+        continues=True,
+        shares=True,
+        exports=("onnx", "darknet"),
         variants={
-            "plain": {
-                "flip": False, "flip_rows": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "contrast": 0.0,
-                "brightness": 0.0,
-            },
+            "plain": NO_AUGMENTATION,
             "mosaic": {"mosaic": 1 / 6},  # as many lesions a batch as with a second one in half of the images
         },
-    )  # fmt: skip
+    )
 
     backbone: str = setting(
         "darknet53", "a timm backbone with strides 8, 16 and 32, 'small' for a CPU, or 'tiny': all of yolov3-tiny"
@@ -61,37 +66,21 @@ class YOLOv3:
     stem: int = setting(1, "stride of the first convolution of backbone 'small'; 2 halves the work", choices=(1, 2))
     head_width: int = setting(512, "feature maps of the coarsest head; 128 suits a CPU", minimum=8)
     spp: bool = setting(False, "spatial pyramid pooling before the coarsest head (yolov3-spp)")
-    pretrained: bool | str = setting(False, "start from timm's weights: true (its cache or hub), or a file of them")
     weights: str = setting("", "start from a darknet file: a whole .weights, or its beginning (darknet53.conv.74)")
     anchors: Literal["boxes", "coco"] = setting(
         "boxes", "fitted to the training boxes, or the published ones", choices=("boxes", "coco")
     )
-    zoom_input: int = setting(1, "enlarge images by this factor first; small lesions like 2", minimum=1, maximum=16)
-    batch: int = setting(16, "images of a step", minimum=1)
-    lr: float = setting(0.001, "AdamW's step size after the warm-up", minimum=0)
     weight_decay: float = setting(0.0005, "AdamW's weight decay", minimum=0)
-    warm_up: float = setting(100.0, "steps until the full step size", minimum=0)
-    ema: float = setting(0.998, "decay of the moving average, a step", minimum=0, maximum=1)
     box_loss: Literal["paper", "giou"] = setting(
         "paper", "squared errors of the paper, or generalised IoU", choices=("paper", "giou")
     )
     assignment: Literal["paper", "aligned"] = setting(
-        "paper", "a box is learnt by one anchor, or by the ten predictions that suit it best, with complete IoU",
+        "paper",
+        "a box is learnt by one anchor, or by the ten predictions that suit it best, with complete IoU",
         choices=("paper", "aligned"),
-    )  # fmt: skip
+    )
     box_weight: float = setting(1.0, "weight of the box loss", minimum=0)
-    validations: int = setting(10, "how often the validation split chooses the best weights", minimum=1)
-    patience: int = setting(0, "stop after so many validations without a better one; 0: never", minimum=0)
-    flip: bool = setting(True, "augment by left-right flips")
-    flip_rows: bool = setting(False, "augment by top-bottom flips, where up means nothing")
-    shift: float = setting(0.1, "augment by shifts of up to this share of a side", minimum=0, maximum=0.5)
-    zoom: float = setting(0.2, "augment by zooms of up to this share", minimum=0, maximum=2)
-    rotate: float = setting(0.0, "augment by turns of up to so many degrees", minimum=0, maximum=180)
-    contrast: float = setting(0.2, "augment contrast by up to this share", minimum=0, maximum=0.9)
-    brightness: float = setting(0.1, "augment brightness by up to this much of the range", minimum=0, maximum=0.9)
     mosaic: float = setting(0.0, "share of the images that become a mosaic of four", minimum=0, maximum=1)
-    nms: float = setting(0.45, "overlap from which the weaker of two detections is dropped", minimum=0, maximum=1)
-    test_flips: bool = setting(False, "detect on the image and its flips (those of training), and fuse the boxes")
 
     def __post_init__(self) -> None:
         self._network: YOLO | None = None
@@ -102,37 +91,34 @@ class YOLOv3:
 
         Raises UsageError where there is none.
         """
-        if any(side * self.zoom_input % STRIDES[-1] for side in spec.spatial):
-            size = "×".join(map(str, spec.spatial))
-            raise UsageError(
-                f"yolov3 needs sides that are multiples of 32, not {size}; --set zoom_input=2 doubles them first"
-            )
+        self.check_sides(spec, "yolov3")
         source = source_of(self.pretrained)
         if source and (self.weights or self.backbone in ("small", "tiny")):
             raise UsageError("--set pretrained is for timm's backbones, and does not go with --set weights")
         network = build(
-            self.backbone, self.width, self.head_width, spec.channels, max(1, len(spec.label_names)),
-            source if pretrained else "", self.spp, self.depth, self.stem,
-        )  # fmt: skip
+            self.backbone,
+            channels=spec.channels,
+            classes=max(1, len(spec.label_names)),
+            width=self.width,
+            depth=self.depth,
+            stem=self.stem,
+            head_width=self.head_width,
+            spp=self.spp,
+            pretrained=source if pretrained else "",
+        )
         if source and isinstance(network.backbone, TimmBackbone):
             network.backbone.set_leak(TIMM_LEAK)
         return network
 
-    def recipe(self) -> Recipe:
-        """Return the numbers of a training step."""
-        amounts = Amounts(
-            self.flip, self.shift, self.zoom, self.contrast, self.brightness, self.mosaic, self.flip_rows, self.rotate
-        )
-        return Recipe(
-            self.batch, self.lr, self.weight_decay, self.warm_up, self.ema, self.validations, self.patience, amounts,
-            {"box": self.box_weight},
-        )  # fmt: skip
+    def loss_weights(self) -> Mapping[str, float]:
+        """Return the weight of the box loss."""
+        return {"box": self.box_weight}
 
     def augmented(
         self, images: np.ndarray, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], seed: int
     ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
         """Return images (b, c, h, w), their boxes and labels as a training step might see them."""
-        return shown(images, boxes, labels, self.recipe().amounts, seed)
+        return preview(images, boxes, labels, settings=self, seed=seed, mosaic=self.mosaic)
 
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the images of `data` until the run's budget is spent; keep the best average by validation.
@@ -148,7 +134,15 @@ class YOLOv3:
                 raw = network(self._enlarged(images))
             return self._losses([r.float() for r in raw], network.anchors, boxes, labels)  # type: ignore[arg-type]
 
-        best = train(network, loss, lambda net, images: self._detect(net, images, 1), self.recipe(), data, run)  # type: ignore[arg-type]
+        best = train(
+            network,
+            data,
+            run,
+            settings=self,
+            losses=loss,
+            predict=lambda net, images: self._detect(net, images, 1),  # type: ignore[arg-type]
+            mosaic=self.mosaic,
+        )
         assert isinstance(best, YOLO)
         self._network, self._spec = best, data.spec
 
@@ -176,7 +170,7 @@ class YOLOv3:
         boxes = [box * self.zoom_input for box in boxes]
         if self.assignment == "aligned":
             return aligned_losses(raw, anchors, boxes, labels)
-        return losses(raw, anchors, boxes, labels, self.box_loss)
+        return losses(raw, anchors, boxes, labels, box_loss=self.box_loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best averaged weights and the anchors in input pixels."""
@@ -188,14 +182,13 @@ class YOLOv3:
         network = self.build(spec, pretrained=False)
         anchors = state.get("anchors")
         if anchors is None or tuple(anchors.shape) != tuple(network.anchors.shape):
-            raise BadInput(f"these weights are no such YOLOv3: {len(network.anchors)} anchors are wanted")
+            raise BadInput(f"these weights do not fit this yolov3: expected {len(network.anchors)} anchors")
         load_weights(network, state, KIND)
         self._network, self._spec = place(network, torch.device(device)).requires_grad_(False).eval(), spec
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
         """Yield (boxes, scores, labels) an image (c, *s), best first; score = objectness x class."""
-        views = 1 if not self.test_flips else 4 if self.flip_rows else 2
-        yield from self._detect(self._fitted(), images, views)
+        yield from self._detect(self._fitted(), images, self.views)
 
     def _detect(self, network: YOLO, images: Iterable[np.ndarray], views: int) -> Iterator[Detections]:
         def find(group: np.ndarray) -> list[Detections]:

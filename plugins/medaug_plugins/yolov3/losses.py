@@ -14,7 +14,7 @@ IGNORE = 0.7  # a prediction that overlaps a box by more is no background
 
 
 def losses(
-    raw: Sequence[Tensor], anchors: Tensor, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], box_loss: str
+    raw: Sequence[Tensor], anchors: Tensor, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], *, box_loss: str
 ) -> dict[str, Tensor]:
     """Return the losses of places, objectness and classes, each summed over an image and averaged over b.
 

@@ -54,9 +54,13 @@ class Head(nn.Module):
             wide = 2 * width
             pools = [Pyramid(), block(4 * width, width, 1)] if kind == "spp" else []
             self.neck = nn.Sequential(
-                block(inputs, width, 1), block(width, wide, 3), block(wide, width, 1), *pools,
-                block(width, wide, 3), block(wide, width, 1),
-            )  # fmt: skip
+                block(inputs, width, 1),
+                block(width, wide, 3),
+                block(wide, width, 1),
+                *pools,
+                block(width, wide, 3),
+                block(wide, width, 1),
+            )
         last = nn.Conv2d(wide, outputs, 1)
         self.out = nn.Sequential(block(width or inputs, wide, 3), last)
         with torch.no_grad():
@@ -107,10 +111,18 @@ class YOLO(nn.Module):
 
 
 def build(
-    backbone: str, width: int, head_width: int, channels: int, classes: int, pretrained: str = "",
-    spp: bool = False, depth: int = 1, stem: int = 1,
-) -> YOLO:  # fmt: skip
-    """Return a network; raise UsageError for a backbone that there is not."""
+    backbone: str,
+    *,
+    channels: int,
+    classes: int,
+    width: int,
+    depth: int = 1,
+    stem: int = 1,
+    head_width: int,
+    spp: bool = False,
+    pretrained: str = "",
+) -> YOLO:
+    """Return a network; raise UsageError for an unknown backbone."""
     if backbone == "tiny":
         return YOLO(TinyBackbone(channels), classes, [0, 256])
     if backbone == "small":
