@@ -1,14 +1,17 @@
-"""Kill every writing command by SIGKILL at random moments, start pairs at once, and count what was lost or mixed.
+"""Kill every writing command by SIGKILL on its way, start pairs at once, and count what was lost or mixed.
 
     python benchmarks/kills.py --rounds 20
 
-A kill is right if what stands there is nothing, the old result or the new one, and if the same command with --resume
+Most kills fall right before one of the calls that change a file, which a dry run has counted: evenly spread over
+them, so that hardly any comes before the work or after it; the rest at random times. A kill is right if what stands
+there is nothing, the old result or the new one, if every input is as it was, and if the same command with --resume
 (or --overwrite, where a command does not resume) then gives what an uninterrupted one gives. Of a pair of the same
 line the second waits or is refused in a sentence, and the result is of one of the two. The commands run in forks of
-this process with the tests' small plugins: start-up is paid once, so that kills fall into the work.
+this process with the tests' small plugins: start-up is paid once. What differs is named on stderr.
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -20,6 +23,8 @@ import numpy as np
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
+AT_TIMES = 5  # one kill of so many falls at a random time
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -27,20 +32,23 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="Commands; default: all.")
     chosen = parser.parse_args()
     _install_small_plugins()
-    from writing_commands import WRITING
+    from every_writing_command import EVERY
 
-    print("| command | killed | nothing, old or new | resumed as uninterrupted | pairs | refused | of one run |")
+    print("| command | killed at work | nothing, old or new | resumed as uninterrupted | pairs | refused | one run's |")
     print("| --- | --: | --: | --: | --: | --: | --: |")
-    for name in chosen.only or WRITING:
+    for name in chosen.only or EVERY:
         kills, pairs = Counter(), Counter()
         with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-            WRITING[name].prepare(place)
-            count_kills(WRITING[name], place, chosen.rounds, kills)
-            count_pairs(WRITING[name], place, chosen.rounds, pairs)
+            place = Path(folder) / "place"
+            place.mkdir()
+            EVERY[name].prepare(place)
+            _warm_up(EVERY[name], place)
+            rounds = _Rounds(name, EVERY[name], place)
+            rounds.count_kills(chosen.rounds, kills)
+            rounds.count_pairs(chosen.rounds, pairs)
         print(
-            f"| {name} | {kills['killed']} | {kills['whole']} of {chosen.rounds} | {kills['resumed']} of "
-            f"{chosen.rounds} | {chosen.rounds} | {pairs['refused']} | {pairs['one']} |",
+            f"| {name} | {kills['killed']} of {chosen.rounds} | {kills['whole']} | {kills['resumed']} | "
+            f"{chosen.rounds} | {pairs['refused']} | {pairs['one']} |",
             flush=True,
         )
 
@@ -54,50 +62,118 @@ def _install_small_plugins() -> None:
     registry.entry_points = lambda group: [*found(group=group), *(one for one in TINY if one.group == group)]
 
 
-def count_kills(writing, place: Path, rounds: int, found: Counter) -> None:
-    """Kill a new run in even rounds, and one that replaces an old result in odd ones."""
-    from forking import medaug
+def _warm_up(writing, place: Path) -> None:
+    """Run a command in this process, so that its forks find everything loaded, and remove what it wrote."""
+    import contextlib
 
-    whole, lasts = [], 0.0
-    for other in (writing.other, ()):
+    import torch
+    from typer.testing import CliRunner
+
+    from medaug_cli.cli import app
+
+    torch.set_num_threads(1)
+    with contextlib.chdir(place):
+        result = CliRunner().invoke(app, [*writing.command])
+    assert result.exit_code == 0, result.exception or result.output
+    writing.clear(place)
+
+
+class _Rounds:
+    """The rounds of one command in one place, which is laid anew for each."""
+
+    def __init__(self, name: str, writing, place: Path):
+        self.name, self.writing, self.place = name, writing, place
+        self.fresh = shutil.copytree(place, place.with_name("fresh"))
+        self.inputs = _content(place)
         start = time.monotonic()
-        assert medaug([*writing.command, *other, "--overwrite"], place) == 0
-        lasts = time.monotonic() - start
-        whole.append(writing.results(place))
-    old, new = whole
-    for i, moment in enumerate(np.random.default_rng(0).uniform(0, lasts, rounds)):
-        writing.clear(place)
-        replacing = i % 2 == 1
-        if replacing:
-            medaug([*writing.command, *writing.other], place)
-        more = ["--overwrite"] if replacing else []
-        found["killed"] += medaug([*writing.command, *more], place, kill_after=moment) == -9
-        found["whole"] += writing.results(place) in ((old, new) if replacing else (None, new))
-        again = "--overwrite" if replacing else writing.again
-        ended = medaug([*writing.command, again], place) == 0
-        found["resumed"] += ended and writing.results(place) == new and not writing.leftovers(place)
+        self._run()
+        self.lasts = time.monotonic() - start
+        self.new, self.newer = writing.results(place), shutil.copytree(place, place.with_name("newer"))
+        self.old = self.older = None
+        if writing.replaces:
+            self.lay(self.fresh)
+            self._run(*writing.other)
+            self.old, self.older = writing.results(place), shutil.copytree(place, place.with_name("older"))
+
+    def lay(self, state: Path) -> None:
+        """Put what a state held in its place."""
+        shutil.rmtree(self.place)
+        shutil.copytree(state, self.place)
+
+    def _run(self, *more: str) -> None:
+        from forking import medaug
+
+        code = medaug([*self.writing.command, *more], self.place)
+        assert code == 0, (self.place / "said.txt").read_text(encoding="utf-8")
+
+    def count_kills(self, rounds: int, found: Counter) -> None:
+        """Kill a new run in even rounds, and one that replaces an old result in odd ones."""
+        from forking import changes_of, dying, medaug
+
+        plans = [(self.fresh, [], self.writing.again, (None, self.new))]
+        if self.older is not None:
+            plans.append((self.older, ["--overwrite"], "--overwrite", (self.old, self.new)))
+        counts = []
+        for state, more, _, _ in plans:
+            self.lay(state)
+            counts.append(changes_of([*self.writing.command, *more], self.place, inside=True))
+        times = np.random.default_rng(0).uniform(0.1, 0.95, rounds) * self.lasts
+        for i in range(rounds):
+            state, more, again, right = plans[i % len(plans)]
+            self.lay(state)
+            at = int((i + 0.5) / rounds * counts[i % len(plans)])
+            how = {"kill_after": times[i]} if i % AT_TIMES == AT_TIMES - 1 else {"prepare": dying(at, inside=True)}
+            found["killed"] += medaug([*self.writing.command, *more], self.place, **how) == -9
+            there = self.writing.results(self.place)
+            whole = there in right and self._kept()
+            found["whole"] += whole
+            code = medaug([*self.writing.command, *again.split()], self.place)
+            made = self.writing.results(self.place)
+            fine = code == 0 and made == self.new and self._kept() and not self.writing.leftovers(self.place)
+            found["resumed"] += fine
+            if not whole or not fine:
+                self._say(f"round {i}, {how.get('kill_after', f'change {at}')}", code, there, made)
+
+    def count_pairs(self, rounds: int, found: Counter) -> None:
+        """Start the same line twice: as it goes on, or, in odd rounds, two different runs with --overwrite."""
+        from forking import together
+
+        for i in range(rounds):
+            replacing = self.older is not None and (i % 2 == 1 or self.writing.again == "--overwrite")
+            self.lay(self.newer if replacing else self.fresh)
+            more = ["--overwrite"] if replacing else self.writing.again.split()
+            second = [*self.writing.command, *(self.writing.other if replacing else ()), *more]
+            codes, said = together([*self.writing.command, *more], second, self.place)
+            found["refused"] += sum(code != 0 for code in codes)
+            words = [word for code, word in zip(codes, said, strict=True) if code]
+            fine = 0 in codes and all("is being written by another medaug" in word for word in words)
+            there = self.writing.results(self.place)
+            one = fine and there in (self.new, self.old) and self._kept() and not self.writing.leftovers(self.place)
+            found["one"] += one
+            if not one:
+                self._say(f"pair {i}, {words}", codes, there, there)
+
+    def _kept(self) -> bool:
+        there = _content(self.place)
+        return all(there.get(name) == content for name, content in self.inputs.items())
+
+    def _say(self, when: str, code, *states) -> None:
+        for state in states:
+            nearest = min((self.new, self.old or self.new), key=lambda right: len(_differing(state, right)))
+            print(f"{self.name}, {when}: {code}, differs in {_differing(state, nearest)}", file=sys.stderr)
+        said = (self.place / "said.txt").read_text(encoding="utf-8") if (self.place / "said.txt").exists() else ""
+        print(f"  left {self.writing.leftovers(self.place)}; {said[-300:]}", file=sys.stderr, flush=True)
 
 
-def count_pairs(writing, place: Path, rounds: int, found: Counter) -> None:
-    """Start the same line twice: with --resume, or, in odd rounds, two different runs with --overwrite."""
-    from forking import medaug, together
+def _content(place: Path) -> dict:
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*")
+            if path.is_file() and not path.name.startswith("said")}  # fmt: skip
 
-    whole = []
-    for other in ((), writing.other):
-        assert medaug([*writing.command, *other, "--overwrite"], place) == 0
-        whole.append(writing.results(place))
-    for i in range(rounds):
-        writing.clear(place)
-        replacing = i % 2 == 1 or writing.again == "--overwrite"
-        if replacing:
-            medaug(writing.command, place)
-        more = "--overwrite" if replacing else "--resume"
-        second = [*writing.command, *(writing.other if replacing else ()), more]
-        codes, said = together([*writing.command, more], second, place)
-        found["refused"] += sum(code != 0 for code in codes)
-        words = [word for code, word in zip(codes, said, strict=True) if code]
-        fine = 0 in codes and all("is being written by another medaug" in word for word in words)
-        found["one"] += fine and writing.results(place) in whole and not writing.leftovers(place)
+
+def _differing(one, other) -> list[str]:
+    if one is None or other is None:
+        return [] if one is other else ["nothing is there"]
+    return [name for name in {**one, **other} if one.get(name) != other.get(name)]
 
 
 if __name__ == "__main__":

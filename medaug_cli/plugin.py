@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 import numpy as np
 
 from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
-from medaug_cli.plugin_scans import Grid, Reader, ScanFiles, StoredImage
+from medaug_cli.plugin_scans import Grid, Reader, ScanFiles, StoredImage, text_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +56,7 @@ __all__ = [
     "image_seed",
     "knowledge",
     "setting",
+    "text_path",
 ]
 
 API_VERSION = 1

@@ -1,11 +1,30 @@
 """What a reader of scans takes and gives; plugins import it from medaug_cli.plugin."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+
+
+@contextmanager
+def text_path(path: Path) -> Iterator[str]:
+    """Yield a path as text for a library that takes no other, as ITK does, which ends the process at a name of bytes.
+
+    That is `path` itself, or a link to it where it is no text.
+    """
+    whole = str(path)
+    if not any("\udc80" <= letter <= "\udcff" for letter in whole):
+        yield whole
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        ending = "".join(each for each in path.suffixes if each.isascii())
+        link = Path(folder) / f"scan{ending}"
+        link.symlink_to(path.absolute())
+        yield str(link)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.figures.grid import as_picture, save_grid
 from medaug_cli.figures.planes import planes
 from medaug_cli.plugin import Previewed, image_seed
-from medaug_cli.results import check_file
+from medaug_cli.results import check_file, is_picture
 from medaug_cli.runs import check_capable
 from medaug_cli.store import Store
 
@@ -32,7 +32,7 @@ def preview(
     With a detector each has a row of its own: as it is stored, then so many `variants` as that detector's training sees
     it. A cube has a row too, of its three planes. Raises UsageError or BadInput where there is nothing to show.
     """
-    check_file(out, overwrite, [store.path])
+    _check_picture(out, overwrite, [store])
     chosen = _chosen(store, split, images)
     if detector is not None:
         check_capable(detector, registry.capabilities("detector", detector), store)
@@ -56,7 +56,7 @@ def lesion_rows(
 
     A crop is the square around a lesion, a quarter wider than the longer side of its box, at `side` pixels.
     """
-    check_file(out, overwrite, [store.path for store in stores])
+    _check_picture(out, overwrite, stores)
     rows = []
     for store in stores:
         places = [(i, k) for i in _chosen(store, split, 10**9) for k in range(len(store.boxes[i]))]
@@ -70,6 +70,12 @@ def lesion_rows(
     nothing = [np.zeros((0, 4), np.float32)] * len(crops)
     save_grid(out, crops, nothing, columns=least, cell=max(96, side))
     return least
+
+
+def _check_picture(out: Path, overwrite: bool, stores: Sequence[Store]) -> None:
+    check_file(out, overwrite, [store.path for store in stores])
+    if out.exists() and not is_picture(out):
+        raise UsageError(f"{out} exists and is not a picture of medaug store preview; choose another --out")
 
 
 def lesion_crop(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:

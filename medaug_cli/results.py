@@ -15,11 +15,19 @@ from typing import Any
 
 from medaug_cli import __version__
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import parse_json, publish_folder, refuse_existing, restore_folder, temporary_folder
+from medaug_cli.files import (
+    finish_publishing,
+    parse_json,
+    publish_folder,
+    refuse_existing,
+    restore_folder,
+    temporary_folder,
+)
 from medaug_cli.locks import alone
 
 MARK = ".medaug.json"
 PASSED_OVER = (MARK, ".*.tmp", ".*.lock", ".nfs*", ".DS_Store", "Thumbs.db", "desktop.ini")  # nobody's work
+PNG = b"\x89PNG\r\n\x1a\n"
 LONGEST = 240  # bytes of the name of a result: file systems take 255, and names beside it are longer
 
 
@@ -56,6 +64,7 @@ def file_claimed(out: Path, overwrite: bool, reads: Sequence[Path] = ()) -> Iter
     """
     check_file(out, overwrite, reads)
     with alone(out):
+        finish_publishing(out)
         check_file(out, overwrite, reads)
         yield
 
@@ -172,6 +181,18 @@ def refuse_reads(out: Path, reads: Sequence[Path]) -> None:
             if any(os.path.samefile(each, out) for each in (real, *real.parents)):
                 word = "is" if os.path.samefile(real, out) else "holds"
                 raise UsageError(f"{out} {word} {path}, which this command reads; choose another --out")
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether a file is a PNG, as medaug draws them."""
+    with path.open("rb") as file:
+        return file.read(len(PNG)) == PNG
+
+
+def refuse_page(page: Path, report: Path) -> None:
+    """Raise UsageError where a page stands where one would go, but without the report that it would be of."""
+    if page.exists() and not report.exists():
+        raise UsageError(f"{page} exists and is not beside a report of medaug; move it, or choose another --out")
 
 
 class OtherSettings(UsageError):

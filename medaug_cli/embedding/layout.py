@@ -13,11 +13,10 @@ from medaug_cli.embedding.features import reduced
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import name_of, new_files, read_json, write_json
 from medaug_cli.locks import alone
-from medaug_cli.results import check_file, file_claimed
+from medaug_cli.results import check_file, file_claimed, is_picture, refuse_page
 from medaug_cli.store import Store
 
 SHOWN_PAIRS = 6
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Point(Strict):
@@ -62,9 +61,12 @@ def _check_outputs(options: MapOptions, reads: Sequence[Path]) -> None:
     picture, numbers = options.out, report_path(options.out)
     if picture.suffix.lower() == ".json":
         raise UsageError(f"--out {picture}: the numbers go there; choose another name for the picture, as map.png")
+    if picture.suffix.lower() == ".html":
+        raise UsageError(f"--out {picture}: the page goes there; choose another name for the picture, as map.png")
     check_file(numbers, True, reads)
-    if picture.exists() and not picture.read_bytes()[:8] == PNG:
+    if picture.exists() and not is_picture(picture):
         raise UsageError(f"{picture} exists and is not a picture that medaug tsne drew; choose another --out")
+    refuse_page(picture.with_suffix(".html"), numbers)
     if not numbers.exists():
         return
     try:

@@ -83,9 +83,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
     Image.fromarray(np.ascontiguousarray(plain)).save(path, optimize=False)
 
 
-def _pictures(
-    layout: Layout, store: Store, chosen: Sequence[int], out: Path, report: Report
-) -> None:
+def _pictures(layout: Layout, store: Store, chosen: Sequence[int], out: Path, report: Report) -> None:
     """Write images as PNG where the tools of a form look for them, and their annotations beside them."""
     images = []
     for i in chosen:
@@ -107,4 +105,3 @@ def image_boxes(store: Store, i: int, file: str) -> ImageBoxes:
         split=str(store.splits[i]), file=file, spacing=store.spacing_of(i),  # type: ignore[arg-type]
         boxes=[LabelledBox(box=box, label=store.spec.label_names[label]) for box, label in boxes],
     )  # fmt: skip
-

@@ -1,14 +1,15 @@
 """Turn annotations of one form into another, in the pixels of the scans as they are stored."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, safe_id
-from medaug_cli.errors import BadInput
-from medaug_cli.files import new_file
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import new_file, read_text
 from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.catalogue import BOXES, form_of
 from medaug_cli.forms.form import label_names
@@ -38,11 +39,23 @@ def convert(
     made = partial(_boxes, marks, scans, box_mode=box_mode, modality=modality, reading=read, least=least, say=say)
     if form_of(form, BOXES, "--to").suffix:
         with file_claimed(out, overwrite, [marks, scans]):
+            _refuse_other(out)
             write_form(form, boxes := made(), out)
     else:
         with folder_claimed(out, FOLDER, overwrite, [marks, scans]) as place:
             write_form(form, boxes := made(), place)
     return boxes
+
+
+def _refuse_other(out: Path) -> None:
+    """Raise UsageError where a file is there that holds no boxes in any form that is written."""
+    if not out.exists():
+        return
+    with suppress(BadInput):
+        start = read_text(out)[:4096]
+        if '"image' in start or start.startswith("image,"):
+            return
+    raise UsageError(f"{out} exists and does not hold boxes; choose another --out")
 
 
 def _boxes(

@@ -23,6 +23,7 @@ from medaug_cli.lesion_filter.evidence import (
     scores_of,
 )
 from medaug_cli.locks import alone
+from medaug_cli.results import refuse_page
 from medaug_cli.runs import load_detector
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made, open_store, store_claimed
 
@@ -102,6 +103,7 @@ def sift(options: FilterOptions) -> tuple[Store, FilterReport]:
 def _refuse_other_report(options: FilterOptions, synthetic: Store) -> None:
     """Raise UsageError where filter.json tells of another store that is there, or is not to be replaced."""
     path = report_path(options.out)
+    refuse_page(options.out.with_name(PAGE), path)
     if not path.exists():
         return
     try:

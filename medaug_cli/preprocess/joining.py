@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medaug_cli.errors import UsageError
 from medaug_cli.preprocess.report import joined
-from medaug_cli.preprocess.results import beside, read_report, write_beside
+from medaug_cli.preprocess.results import beside, check_outputs, read_report, write_beside
 from medaug_cli.store import Store
 from medaug_cli.store.joining import join_stores
 
@@ -15,6 +15,8 @@ def join_parts(paths: Sequence[Path], out: Path, overwrite: bool = False) -> Sto
     if any(path.resolve().parent == out.resolve().parent for path in paths):
         raise UsageError(f"{out} would stand beside a part, whose boxes.json it would replace; choose another folder")
     with_reports = all(beside(path, "preprocess.json").is_file() for path in paths)
+    if with_reports:
+        check_outputs(out, None, overwrite, resume=False)
 
     def write_joined(parts: list[Store], store: Store, folder: Path) -> None:
         if with_reports:

@@ -26,6 +26,7 @@ from medaug_cli.preprocess.report import (
     notes_in_short,
 )
 from medaug_cli.preprocess.results import check_outputs, complete, read_report, write_beside
+from medaug_cli.preprocess.strip import check_kept_masks
 from medaug_cli.preprocess.summary import Summary, summary_of
 from medaug_cli.preprocess.treatment import treat
 from medaug_cli.scans.reading import Scan
@@ -48,6 +49,7 @@ def preprocess(options: PreprocessOptions) -> Store | None:
         return None
     given = (options.boxes, options.masks, options.scans, options.key, classes_file(options.classes))
     reads = [path for path in given if path is not None]
+    _check_kept_masks(options, plan, reads)
     with store_claimed(options.out, plan.info.command, options.overwrite, reads):
         store = already_made(options.out, plan.info, options.resume, options.overwrite)
         if store is None:
@@ -57,6 +59,16 @@ def preprocess(options: PreprocessOptions) -> Store | None:
             complete(options.out, store)
         _check_strict(options, summary(options.out, store))
         return store
+
+
+def _check_kept_masks(options: PreprocessOptions, plan: Plan, reads: Sequence[Path]) -> None:
+    if options.recipe.keep_masks is not None:
+        check_kept_masks(
+            options.recipe.keep_masks,
+            scans=[plan.scans[unit] for unit in plan.units],
+            reads=[*reads, Path(options.recipe.strip)],
+            again=options.resume or options.overwrite,
+        )
 
 
 def summary(out: Path, store: Store) -> Summary:

@@ -1,5 +1,6 @@
 """Brain extraction of one scan as a recipe asks for it: by a stripper or by given masks, kept, and doubted by slice."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from medaug_cli.files import new_file
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.scans.grids import resampled_back
 from medaug_cli.scans.reading import Pixels, Scan
+from medaug_cli.scans.writing import write_nifti
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,20 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
     )
 
 
+def check_kept_masks(folder: Path, scans: Iterable[Scan], reads: Iterable[Path], again: bool) -> None:
+    """Raise UsageError where brain masks would be written among what is read, or, unless `again`, over other files."""
+    real = Path(os.path.realpath(folder))
+    for path in map(Path, filter(os.path.isdir, reads)):
+        if any(each.exists() and os.path.samefile(each, path) for each in (real, *real.parents)):
+            raise UsageError(f"--keep-masks {folder} lies in {path}, which this command reads; choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--keep-masks {folder} is a file; name a folder")
+    files = (folder / f"{scan.id}{ending}" for scan in scans for ending in (".nii.gz", ".png"))
+    there = None if again else next((file for file in files if file.exists()), None)
+    if there is not None:
+        raise UsageError(f"{there} exists; choose another folder for --keep-masks, or replace it with --overwrite")
+
+
 def without_stripping(stripped: Stripped, image: np.ndarray, reason: str) -> Stripped:
     """Return a slice (c, h, w) whose brain mask cannot be right with its head instead, or refused."""
     head = head_mask(image.mean(0))
@@ -90,11 +106,5 @@ def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path, pixels: Pixels) -> No
         with new_file(folder / f"{scan.id}.png") as temporary:
             Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
         return
-    import SimpleITK as sitk
-
     back = resampled_back(mask, pixels.grid, pixels.stored, pixels.stored_shape)
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{scan.id}.nii.gz"
-    unfinished = folder / f".{scan.id}.tmp.nii.gz"
-    sitk.WriteImage(back, str(unfinished))
-    unfinished.replace(target)
+    write_nifti(back, folder / f"{scan.id}.nii.gz")

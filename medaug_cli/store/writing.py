@@ -13,6 +13,7 @@ from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.files import (
     Outlet,
     canonical,
+    finish_publishing,
     new_file,
     new_files,
     parse_json,
@@ -96,6 +97,7 @@ def store_claimed(path: Path, command: str, overwrite: bool, reads: Sequence[Pat
     """
     check_place(path)
     with alone(path):
+        finish_publishing(path)
         check_store_place(path, command, overwrite or path.exists(), reads)
         yield
 

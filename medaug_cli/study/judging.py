@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medaug_cli import __version__
+from medaug_cli.errors import UsageError
 from medaug_cli.evaluation.whole_images import MOST_PICTURES
-from medaug_cli.files import canonical, parse_json, publish_text, write_json
+from medaug_cli.files import canonical, finish_publishing, new_files, parse_json, publish_text, write_json
 from medaug_cli.locks import alone
 from medaug_cli.metrics.resampling import point
 from medaug_cli.store import Store, open_store
@@ -25,6 +27,7 @@ from medaug_cli.tasks.detection import IOUS, FoundAnswers
 from medaug_cli.tasks.task import measure_of
 
 REPORT, OPENED = "study.json", "opened.json"
+BESIDE = ("study.csv", "differences.csv", "study.html")  # published together with the report
 
 
 def run_study(options: StudyOptions) -> StudyReport | None:
@@ -35,16 +38,30 @@ def run_study(options: StudyOptions) -> StudyReport | None:
     UsageError for a plan that compares nothing, BadInput where a generator or detector has seen a patient that it is
     judged on, or a slice is on both sides of the split.
     """
+    _refuse_others(options.out)
     if not train_all(options):
         return None
     store = open_store(options.store)
     with alone(options.out / REPORT, wait=True):
+        finish_publishing(options.out / REPORT)  # what a killed study had published
         opened = _record_opening(options)
         options.announce(f"comparing on the {options.split} split, opened for {opened} plan{'s' * (opened > 1)} here")
         report = _compare(options, store, opened)
         _publish(options, report, store)
     options.report(1.0, "compared")
     return report
+
+
+def _refuse_others(out: Path) -> None:
+    """Raise UsageError where a file that a study writes is there and is not of a study."""
+    opened = out / OPENED
+    if opened.exists():
+        plans = parse_json(opened)
+        if isinstance(plans, list) and all(isinstance(plan, dict) and "split" in plan for plan in plans):
+            return
+    for path in (opened, *(out / name for name in (REPORT, *BESIDE))):
+        if path.exists():
+            raise UsageError(f"{path} exists and is not of a study; choose another --out")
 
 
 def _record_opening(options: StudyOptions) -> int:
@@ -170,10 +187,12 @@ def _publish(options: StudyOptions, report: StudyReport, store: Store) -> None:
         for arm, facts in _cards(options, part):
             path = options.out / part_name(part.fraction) / f"card {folder_name(arm.arm)}.md"
             publish_text(path, card(report, part, arm, facts))
-    publish_text(options.out / "study.csv", study_rows(report))
-    publish_text(options.out / "differences.csv", difference_rows(report))
-    publish_text(options.out / "study.html", study_html(report, shown))
-    write_json(options.out / REPORT, report.model_dump(mode="json"))  # last: it says that all is done
+    rows, differences, page = BESIDE
+    with new_files(options.out / REPORT) as folder:
+        publish_text(folder / rows, study_rows(report))
+        publish_text(folder / differences, difference_rows(report))
+        publish_text(folder / page, study_html(report, shown))
+        write_json(folder / REPORT, report.model_dump(mode="json"))
 
 
 def _first(options: StudyOptions, part: FractionResult, arm: ArmResult) -> Trial:

@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import medaug_cli
+from medaug_cli.files import Outlet
 
 HEAVY = (
     "SimpleITK", "torch", "torch._dynamo", "matplotlib.pyplot", "numba", "scipy.stats", "sklearn.ensemble",
@@ -117,21 +118,24 @@ def together(first, second, folder):
 CHANGES = ("replace", "rename", "link", "unlink", "remove", "rmdir", "mkdir", "truncate", "ftruncate", "fsync")
 
 
-def dying(call, counter=None):
+def dying(call, counter=None, inside=False):
     """Return what makes a process die right before its change number `call` to the disk; a counter hears of each.
 
-    Changes are what Python asks the system for: renames, removals, new folders, flushes, and files opened to write.
+    Changes are what Python asks the system for: renames, removals, new folders, flushes, and files opened to write;
+    with `inside` also what HDF5 and torch write into a file, piece by piece.
     """
 
     def prepare():
-        seen = [0]
+        seen, here = [0], os.getpid()
 
         def dies(change):
             def changed(*arguments, **options):
+                if os.getpid() != here:
+                    return change(*arguments, **options)
                 if counter is not None:
                     os.write(counter, b".")
                 if seen[0] == call:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(here, signal.SIGKILL)
                 seen[0] += 1
                 return change(*arguments, **options)
 
@@ -139,6 +143,8 @@ def dying(call, counter=None):
 
         for name in CHANGES:
             setattr(os, name, dies(getattr(os, name)))
+        if inside:
+            Outlet.write = dies(Outlet.write)
         opened = io.open
 
         def opens(file, mode="r", *arguments, **options):
@@ -150,10 +156,14 @@ def dying(call, counter=None):
     return prepare
 
 
-def changes_of(arguments, folder):
+def changes_of(arguments, folder, inside=False):
     """Run the command line and return how often it changes the disk."""
-    reading, writing = os.pipe()
-    assert medaug(arguments, folder, prepare=dying(-1, writing)) == 0, (folder / "said.txt").read_text(encoding="utf-8")
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        return len(pipe.read())
+    counting = folder / ".counted"
+    counter = os.open(counting, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)  # a pipe takes 64 kB
+    try:
+        code = medaug(arguments, folder, prepare=dying(-1, counter, inside))
+        assert code == 0, (folder / "said.txt").read_text(encoding="utf-8")
+        return counting.stat().st_size
+    finally:
+        os.close(counter)
+        counting.unlink()

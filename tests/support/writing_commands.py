@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,21 @@ DETECTOR = ("train-detector", "real.h5", "--detector", "tiny", "--steps", "5", *
 DRAWN = ("synthesize", "--n", "60", "--boxes", "boxes.json", "--out", "synthetic.h5")
 
 
+def write_store(place):
+    """Write real.h5 and boxes.json."""
+    make_store(place / "real.h5", n=36)
+
+
+def write_scans(place):
+    """Write a folder of pictures and boxes.csv."""
+    (place / "scans").mkdir()
+    rows = ["image,x_min,y_min,x_max,y_max,label,patient"]
+    for record in make_records(12, size=32):
+        Image.fromarray(np.asarray(record.image[0])).save(place / "scans" / f"{record.id}.png")
+        rows.append(",".join([f"{record.id}.png", *(str(int(x)) for x in record.boxes[0]), "lesion", record.patient]))
+    (place / "boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Writing:
     """A command, the files that must be of one run, and the option that makes another run of it."""
@@ -25,9 +41,10 @@ class Writing:
     files: tuple  # below its folder; empty: every file in it
     other: tuple
     needs: tuple = ()
-    again: str = "--resume"
-    scans: bool = False
+    again: str = "--resume"  # what goes on with a run that was killed; nothing: the same line does
+    given: Callable = write_store  # what the command reads
     folder: bool = True
+    replaces: bool = True  # whether it has --overwrite
 
     @property
     def out(self):
@@ -35,10 +52,7 @@ class Writing:
 
     def prepare(self, place):
         """Put into a folder what the command reads."""
-        if self.scans:
-            _write_scans(place)
-        else:
-            make_store(place / "real.h5", n=36)
+        self.given(place)
         for command in self.needs:
             assert medaug(command, place) == 0, (place / "said.txt").read_text(encoding="utf-8")
 
@@ -49,13 +63,13 @@ class Writing:
         if not out.exists():
             return None
         if not self.folder:
-            return {name: _read(place / name) for name in self.files}
+            return {name: read(place / name) for name in self.files}
         names = self.files or [str(path.relative_to(out)) for path in sorted(out.rglob("*")) if path.is_file()]
-        return {name: _read(out / name) for name in names}
+        return {name: read(out / name) for name in names}
 
     def leftovers(self, place):
         """Return the names of what should not be there after a run that ended well."""
-        patterns = ("*.parts", "**/.*.tmp", ".*.publishing", ".*.replaced", ".*.lock")
+        patterns = ("**/*.parts", "**/.*.tmp", "**/.*.publishing", "**/.*.replaced", "**/.*.lock")
         return sorted(path.name for pattern in patterns for path in place.glob(pattern))
 
     def clear(self, place):
@@ -69,26 +83,24 @@ class Writing:
                 path.unlink(missing_ok=True)
 
 
-def _read(path):
+def read(path):
+    """Return what a file says, but for how long the run took."""
     content = path.read_bytes() if path.exists() else None
-    if path.name == "plan.json" and content:
+    if content is None or path.suffix == ".pt":
+        return None if content is None else "a checkpoint"
+    if path.name == "plan.json":
         return json.loads(content)
+    if path.name == "metrics.jsonl":
+        return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in
+                content.splitlines()]  # fmt: skip
     return content
-
-
-def _write_scans(place):
-    (place / "scans").mkdir()
-    rows = ["image,x_min,y_min,x_max,y_max,label,patient"]
-    for record in make_records(12, size=32):
-        Image.fromarray(np.asarray(record.image[0])).save(place / "scans" / f"{record.id}.png")
-        rows.append(",".join([f"{record.id}.png", *(str(int(x)) for x in record.boxes[0]), "lesion", record.patient]))
-    (place / "boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 WRITING = {
     "preprocess": Writing(
         ("preprocess", "scans", "--boxes", "boxes.csv", "--size", "16", "--strip", "none", "--out", "real.h5"),
-        ("real.h5", "boxes.json", "preprocess.json", "preprocess.html"), ("--seed", "3"), scans=True, folder=False,
+        ("real.h5", "boxes.json", "preprocess.json", "preprocess.html"), ("--seed", "3"), given=write_scans,
+        folder=False,
     ),
     "train-gan": Writing(GAN, ("plan.json", "generator.json", "generator.safetensors"), ("--seed", "3")),
     "train-detector": Writing(DETECTOR, ("plan.json", "detector.json", "detector.safetensors"), ("--seed", "3")),
@@ -107,7 +119,7 @@ WRITING = {
         again="--overwrite",
     ),
     "tsne": Writing(
-        ("tsne", "real.h5", "synthetic.h5", "--perplexity", "5", "--out", "tsne.png"), ("tsne.png", "tsne.json"),
+        ("tsne", "real.h5", "synthetic.h5", "--perplexity", "5", "--out", "tsne.png"), ("tsne.png", "tsne.json", "tsne.html"),
         ("--seed", "3"), (GAN, DRAWN), again="--overwrite", folder=False,
     ),
 }  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.plugin import BadInput
+from medaug_cli.plugin import BadInput, text_path
 from medaug_plugins.readers.dicom_headers import Slice
 
 
@@ -20,7 +20,8 @@ def read_slice(each: Slice) -> np.ndarray:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     kind = sitk.sitkVectorFloat32 if each.meaning == "RGB" else sitk.sitkFloat32
     try:
-        image = sitk.ReadImage(str(each.path), kind, imageIO="GDCMImageIO")
+        with text_path(each.path) as name:
+            image = sitk.ReadImage(name, kind, imageIO="GDCMImageIO")
     except RuntimeError as error:
         raise BadInput(f"{each.path} cannot be read, it is truncated or damaged") from error
     values = sitk.GetArrayFromImage(image)

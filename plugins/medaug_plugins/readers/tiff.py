@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medaug_cli.plugin import BadInput
+from medaug_cli.plugin import BadInput, text_path
 from medaug_plugins.readers.volumes import damaged
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -131,7 +131,8 @@ def read_with_itk(path: Path) -> np.ndarray:
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    values: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    with text_path(path) as name:
+        values: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(name))
     return values
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from medaug_cli.plugin import BadInput, Grid, StoredImage
+from medaug_cli.plugin import BadInput, Grid, StoredImage, text_path
 
 CHUNK = 1 << 20
 FLAT = 1e-3  # volume that three axes of length one span, below which they lie in one plane
@@ -40,11 +40,12 @@ def with_header_of_itk(path: Path, voxels: bytearray, kind: np.dtype, header: Pa
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(header or path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise damaged(path, error) from error
+    with text_path(header or path) as name:
+        reader.SetFileName(name)
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise damaged(path, error) from error
     if reader.GetNumberOfComponents() != 1:
         raise BadInput(f"{path} has {reader.GetNumberOfComponents()} channels; give one file a channel")
     d, shape = reader.GetDimension(), reader.GetSize()[::-1]
