@@ -37,20 +37,27 @@ def main() -> None:
     print("| command | killed at work | nothing, old or new | resumed as uninterrupted | pairs | refused | one run's |")
     print("| --- | --: | --: | --: | --: | --: | --: |")
     for name in chosen.only or EVERY:
-        kills, pairs = Counter(), Counter()
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder) / "place"
-            place.mkdir()
-            EVERY[name].prepare(place)
-            _warm_up(EVERY[name], place)
-            rounds = _Rounds(name, EVERY[name], place)
-            rounds.count_kills(chosen.rounds, kills)
-            rounds.count_pairs(chosen.rounds, pairs)
-        print(
-            f"| {name} | {kills['killed']} of {chosen.rounds} | {kills['whole']} | {kills['resumed']} | "
-            f"{chosen.rounds} | {pairs['refused']} | {pairs['one']} |",
-            flush=True,
-        )
+        try:
+            print(_row(name, EVERY[name], chosen.rounds), flush=True)
+        except AssertionError as error:
+            print(f"{name} does not run: {error}", file=sys.stderr, flush=True)
+
+
+def _row(name: str, writing, rounds: int) -> str:
+    """Try one command; return its row of the table."""
+    kills, pairs = Counter(), Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "place"
+        place.mkdir()
+        writing.prepare(place)
+        _warm_up(writing, place)
+        tried = _Rounds(name, writing, place)
+        tried.count_kills(rounds, kills)
+        tried.count_pairs(rounds, pairs)
+    return (
+        f"| {name} | {kills['killed']} of {rounds} | {kills['whole']} | {kills['resumed']} | "
+        f"{rounds} | {pairs['refused']} | {pairs['one']} |"
+    )
 
 
 def _install_small_plugins() -> None:

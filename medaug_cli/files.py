@@ -4,7 +4,6 @@ import ctypes
 import errno
 import glob
 import hashlib
-import io
 import json
 import os
 import platform
@@ -13,7 +12,6 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -46,12 +44,24 @@ def new_file(path: Path) -> Iterator[Path]:
     remove_stale(path)
     temporary = _temporary(path)
     try:
-        yield temporary
+        with _named(path):
+            yield temporary
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let errors of the system that name no file, as those of writing into an open one, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _temporary(path: Path) -> Path:
@@ -119,7 +129,8 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     remove(work)
     work.mkdir()
     try:
-        yield work
+        with _named(path):
+            yield work
     finally:
         remove(work)
 
@@ -155,65 +166,6 @@ def finish_publishing(path: Path) -> None:
 
 def _publishing(path: Path) -> Path:
     return path.with_name(f".{path.name}.publishing")
-
-
-class Outlet(io.RawIOBase):
-    """A file for a library that ends in disorder where it cannot write: it goes on, and the error comes afterwards.
-
-    HDF5 and torch's archives are of that kind. Use as a context manager around all that the library does.
-    """
-
-    def __init__(self, path: Path, mode: str = "w+b"):
-        self._file = io.FileIO(path, mode)
-        self._path = path
-        self._error: OSError | None = None
-
-    def write(self, content: Any) -> int:
-        left, end = memoryview(content).cast("B"), self.tell() + memoryview(content).nbytes
-        try:
-            while left and self._error is None:
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            self._error = error
-        self._file.seek(end)
-        return memoryview(content).nbytes
-
-    def readinto(self, buffer: Any) -> int:
-        found = self._file.readinto(buffer)
-        return found if self._error is None else memoryview(buffer).nbytes
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return self._file.truncate(size)
-        except OSError as error:
-            self._error = self._error or error
-            return size if size is not None else self.tell()
-
-    def flush(self) -> None:
-        pass  # nothing is buffered
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        super().__exit__(kind, error, trace)
-        if self._error is not None:
-            raise OSError(self._error.errno, self._error.strerror, str(self._path)) from self._error
 
 
 def publish_bytes(path: Path, content: bytes) -> None:

@@ -122,7 +122,11 @@ class _Lock:
             if granted is False or _same(handle, self.file):
                 break
             os.close(handle)  # its holder removed it while this process opened it
-        holder = self._holder(handle, granted)
+        try:
+            holder = self._holder(handle, granted)
+        except OSError:
+            os.close(handle)
+            raise
         if holder is not None:
             os.close(handle)
             return holder
@@ -137,8 +141,12 @@ class _Lock:
             return str(holder or "one that has just begun")
         if holder is not None and holder != this and self._alive(holder, this, granted):
             return str(holder)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(vars(this)).encode(), 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(vars(this)).encode(), 0)
+        except OSError:  # a full disk; where the system grants locks, nothing needs to stand in them
+            if granted is None:
+                raise
         if granted is None:  # two processes may both have come so far: the last to write has it
             os.fsync(handle)
             time.sleep(SETTLED)

@@ -13,7 +13,8 @@ import numpy as np
 
 from medaug_cli.devices import Precision, autocast
 from medaug_cli.errors import BadInput, MedaugError
-from medaug_cli.files import Outlet, new_file, publish_text
+from medaug_cli.files import new_file, publish_text
+from medaug_cli.outlet import Outlet
 from medaug_cli.plugin import Detections
 from medaug_cli.processes import ALONE, Group
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.files import (
-    Outlet,
     canonical,
     finish_publishing,
     new_file,
@@ -22,6 +21,7 @@ from medaug_cli.files import (
     remove_stale,
 )
 from medaug_cli.locks import alone
+from medaug_cli.outlet import Outlet
 from medaug_cli.results import Kind, OtherSettings, changes, check_file, check_place, refuse_stranger
 from medaug_cli.store.model import OPTIONAL_COLUMNS, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
 from medaug_cli.store.reading import NUMBER_COLUMNS, STORE_VERSION, Store, content_hash, open_store
@@ -360,6 +360,7 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch], used_labels: 
         masks = None if first.masks is None else file.create_dataset("masks", (n, *first.masks.shape[1:]), "uint8")
         start = 0
         for batch in batches:
+            outlet.check()
             stop = start + len(batch.images)
             images[start:stop] = batch.images
             if masks is not None:

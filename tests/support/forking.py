@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 
 import medaug_cli
-from medaug_cli.files import Outlet
+from medaug_cli.outlet import Outlet
 
 HEAVY = (
     "SimpleITK", "torch", "torch._dynamo", "matplotlib.pyplot", "numba", "scipy.stats", "sklearn.ensemble",

@@ -44,6 +44,7 @@ class Writing:
     again: str = "--resume"  # what goes on with a run that was killed; nothing: the same line does
     given: Callable = write_store  # what the command reads
     folder: bool = True
+    beside: tuple = ()  # what else it writes
     replaces: bool = True  # whether it has --overwrite
 
     @property
@@ -74,7 +75,7 @@ class Writing:
 
     def clear(self, place):
         """Remove what the command has written."""
-        names = [self.out, f"{self.out}.parts", *(() if self.folder else self.files)]
+        names = [self.out, f"{self.out}.parts", *self.beside, *(() if self.folder else self.files)]
         for name in names:
             path = place / name
             if path.is_dir():
@@ -119,7 +120,7 @@ WRITING = {
         again="--overwrite",
     ),
     "tsne": Writing(
-        ("tsne", "real.h5", "synthetic.h5", "--perplexity", "5", "--out", "tsne.png"), ("tsne.png", "tsne.json", "tsne.html"),
-        ("--seed", "3"), (GAN, DRAWN), again="--overwrite", folder=False,
+        ("tsne", "real.h5", "synthetic.h5", "--perplexity", "5", "--out", "tsne.png"),
+        ("tsne.png", "tsne.json", "tsne.html"), ("--seed", "3"), (GAN, DRAWN), again="--overwrite", folder=False,
     ),
 }  # fmt: skip
