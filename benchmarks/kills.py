@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="Commands; default: all.")
     chosen = parser.parse_args()
     _install_small_plugins()
+    _repeat_secrets()
     from every_writing_command import EVERY
 
     print("| command | killed at work | nothing, old or new | resumed as uninterrupted | pairs | refused | one run's |")
@@ -67,6 +68,16 @@ def _install_small_plugins() -> None:
 
     found = registry.entry_points
     registry.entry_points = lambda group: [*found(group=group), *(one for one in TINY if one.group == group)]
+
+
+def _repeat_secrets() -> None:
+    """Let what is drawn from the system's entropy, as the salts of a reader study, be the same in every fork."""
+    import random
+    import secrets
+
+    drawn = random.Random(0)
+    secrets.token_hex = lambda size=32: drawn.randbytes(size).hex()
+    secrets.randbits = drawn.getrandbits
 
 
 def _warm_up(writing, place: Path) -> None:
@@ -124,7 +135,7 @@ class _Rounds:
         for state, more, _, _ in plans:
             self.lay(state)
             counts.append(changes_of([*self.writing.command, *more], self.place, inside=True))
-        times = np.random.default_rng(0).uniform(0.1, 0.95, rounds) * self.lasts
+        times = np.random.default_rng(0).uniform(0.05, 0.7, rounds) * self.lasts
         for i in range(rounds):
             state, more, again, right = plans[i % len(plans)]
             self.lay(state)

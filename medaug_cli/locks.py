@@ -45,7 +45,7 @@ def alone(path: Path, wait: bool = False) -> Iterator[None]:
     made = _make_folders(file.parent)
     lock = _Lock(file)
     try:
-        while (holder := lock.take()) is not None:
+        while (holder := _taken(lock, path)) is not None:
             if not wait:
                 raise MedaugError(
                     f"{path} is being written by another medaug ({holder}); wait until it has ended, or choose "
@@ -64,10 +64,36 @@ def alone(path: Path, wait: bool = False) -> Iterator[None]:
                 folder.rmdir()  # where nothing was written into it
 
 
+def _taken(lock: "_Lock", path: Path) -> str | None:
+    try:
+        return lock.take()
+    except OSError as error:  # as in a folder that may not be written
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def lock_file(path: Path) -> Path:
     """Return the lock of a file or folder, beside the place that it really has."""
     real = Path(os.path.realpath(path))
     return real.with_name(f".{real.name}.lock")
+
+
+def remove_dead_locks(folder: Path) -> None:
+    """Remove the locks that killed processes of this machine left below a folder."""
+    for file in map(Path, map(os.path.realpath, folder.rglob(".*.lock"))):
+        if not _held.get((os.getpid(), str(file))):
+            with suppress(OSError):
+                _remove_dead(file)
+
+
+def _remove_dead(file: Path) -> None:
+    handle = os.open(file, os.O_RDWR)
+    try:
+        if _lock(handle) and _same(handle, file):
+            holder = _Holder.parse(os.pread(handle, 4096, 0))
+            if holder is None or (holder.machine == _machine() and not process_runs(holder.process)):
+                file.unlink()
+    finally:
+        os.close(handle)
 
 
 def _make_folders(folder: Path) -> list[Path]:

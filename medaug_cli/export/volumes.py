@@ -18,7 +18,7 @@ from medaug_cli.forms.monai import WRITTEN
 from medaug_cli.plugin import Grid
 from medaug_cli.scans.grids import as_image
 from medaug_cli.scans.way_back import placed_grid
-from medaug_cli.scans.writing import write_nifti
+from medaug_cli.scans.writing import write_volume
 from medaug_cli.store import Store
 
 Report = Callable[[int], None]
@@ -120,14 +120,14 @@ def _write(path: Path, store: Store, i: int, image: np.ndarray) -> None:
     plain = np.moveaxis(image, 0, -1) if several else image[0]
     grid = None if store.spec.dims == 2 else placed_grid(store.details[i], spacing) or Grid(_three(spacing))
     if grid is not None and not several:
-        write_nifti(as_image(plain, grid), path)
+        write_volume(as_image(plain, grid), path)
         return
     written = sitk.GetImageFromArray(np.ascontiguousarray(plain), isVector=several)
     written.SetSpacing(spacing)
     if grid is not None:
         written.SetOrigin(grid.origin)
         written.SetDirection(grid.direction)
-    write_nifti(written, path)
+    write_volume(written, path)
 
 
 def _three(spacing: Sequence[float]) -> tuple[float, float, float]:

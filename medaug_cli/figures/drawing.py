@@ -1,6 +1,7 @@
 """What every drawing of matplotlib shares: names are shown as they are, and equal drawings have equal bytes."""
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +16,18 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def quiet_matplotlib() -> Any:
+    """Import matplotlib, without its words on where its caches are where there is no home to write to."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    import matplotlib
+
+    return matplotlib
+
+
 @contextmanager
 def drawing(size: float = 9) -> Iterator[None]:
     """Draw in medaug's style, with letters of `size` points, while the block runs."""
-    import matplotlib
-
+    matplotlib = quiet_matplotlib()
     with matplotlib.rc_context({**STYLE, "font.size": size}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of a name; SVG keeps its letters
         yield

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medaug_cli.figures.drawing import quiet_matplotlib
 from medaug_cli.figures.grid import as_picture, flat_boxes
 
 CELL, GAP, TITLE, LEGEND = 400, 8, 22, 26
@@ -191,7 +192,6 @@ def _legend(pen, y: int) -> None:
 @functools.cache
 def _font(size: int = 12):
     """Return matplotlib's own font, which has more letters than Pillow's."""
-    from matplotlib import get_data_path
     from PIL import ImageFont
 
-    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+    return ImageFont.truetype(f"{quiet_matplotlib().get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

@@ -15,7 +15,7 @@ from medaug_cli.files import new_file
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.scans.grids import resampled_back
 from medaug_cli.scans.reading import Pixels, Scan
-from medaug_cli.scans.writing import write_nifti
+from medaug_cli.scans.writing import write_volume
 
 
 @dataclass(frozen=True)
@@ -107,4 +107,4 @@ def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path, pixels: Pixels) -> No
             Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
         return
     back = resampled_back(mask, pixels.grid, pixels.stored, pixels.stored_shape)
-    write_nifti(back, folder / f"{scan.id}.nii.gz")
+    write_volume(back, folder / f"{scan.id}.nii.gz")

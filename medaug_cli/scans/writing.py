@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 
-def write_nifti(image: "sitk.Image", path: Path) -> None:
+def write_volume(image: "sitk.Image", path: Path) -> None:
     """Publish an image as .nii.gz; raise MedaugError unless what is read back is what was written."""
     with temporary_folder(path) as folder:
         unfinished = folder / path.name

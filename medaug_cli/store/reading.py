@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -175,6 +176,8 @@ def open_store(path: Path) -> Store:
         with h5py.File(path, "r", locking=False) as file:
             return _open(path, file)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        if getattr(error, "errno", None):  # of the system, not of what the file holds
+            raise BadInput(f"{path} cannot be read now ({os.strerror(error.errno)})") from error
         reason = " ".join(str(error).split())[:200]
         raise BadInput(
             f"{path} cannot be read as a store, it is truncated, damaged or something else ({reason})"

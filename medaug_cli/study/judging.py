@@ -11,7 +11,7 @@ from medaug_cli import __version__
 from medaug_cli.errors import UsageError
 from medaug_cli.evaluation.whole_images import MOST_PICTURES
 from medaug_cli.files import canonical, finish_publishing, new_files, parse_json, publish_text, write_json
-from medaug_cli.locks import alone
+from medaug_cli.locks import alone, remove_dead_locks
 from medaug_cli.metrics.resampling import point
 from medaug_cli.store import Store, open_store
 from medaug_cli.study import found_boxes
@@ -48,6 +48,7 @@ def run_study(options: StudyOptions) -> StudyReport | None:
         options.announce(f"comparing on the {options.split} split, opened for {opened} plan{'s' * (opened > 1)} here")
         report = _compare(options, store, opened)
         _publish(options, report, store)
+        remove_dead_locks(options.out)
     options.report(1.0, "compared")
     return report
 

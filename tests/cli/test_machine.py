@@ -1,13 +1,20 @@
 """What a machine does to a program: each fault becomes one sentence, and leaves nothing behind."""
 
+import ctypes
 import errno
+import fcntl
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 import pytest
-from forking import medaug
+from conftest import make_store
+from forking import changes_of, dying, medaug
 from writing_commands import WRITING
+
+import medaug_cli.files
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 COMMANDS = ("preprocess", "train-gan", "train-detector", "synthesize", "filter", "store export", "export")
@@ -90,6 +97,102 @@ def test_closed_streams_change_no_file(streams, tmp_path):
     writing.clear(tmp_path)
     assert medaug(writing.command, tmp_path, prepare=closed(*streams)) == 0
     assert writing.results(tmp_path) == whole
+
+
+def without_locks():
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    fcntl.lockf = refuse
+
+
+def without_exchange():
+    medaug_cli.files._exchange = lambda one, other: False
+
+
+def without_flushed_folders():
+    def refuse(handle):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    os.fsync = refuse
+
+
+@pytest.mark.parametrize("lacking", [without_locks, without_exchange, without_flushed_folders])
+def test_a_file_system_that_lacks_something_is_written_to(lacking, tmp_path):
+    writing = WRITING["store export"]
+    writing.prepare(tmp_path)
+    assert medaug(writing.command, tmp_path, prepare=lacking) == 0
+    old = writing.results(tmp_path)
+    assert medaug([*writing.command, *writing.other, "--overwrite"], tmp_path, prepare=lacking) == 0
+    assert writing.results(tmp_path) != old
+    assert writing.leftovers(tmp_path) == []
+
+
+def test_a_kill_between_two_renames_loses_no_folder(tmp_path):
+    writing = WRITING["store export"]
+    writing.prepare(tmp_path)
+    assert medaug(writing.command, tmp_path) == 0
+    old = writing.results(tmp_path)
+    seen = []
+    for at in range(changes_of([*writing.command, "--overwrite"], tmp_path) + 4):
+
+        def before(at=at):
+            without_exchange()
+            dying(at, names=("replace",))()
+
+        ended = medaug([*writing.command, "--overwrite"], tmp_path, prepare=before) == 0
+        seen.append((tmp_path / "exported").exists())
+        assert writing.results(tmp_path) == old
+        if ended:
+            break
+    assert ended
+    assert not all(seen)  # there was a moment without it, which is made good
+    assert writing.leftovers(tmp_path) == []
+
+
+def without_rights():
+    """Let root be held to the rights of files, as everybody else is."""
+    system = ctypes.CDLL(None, use_errno=True)
+    version, rights = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert system.capget(version, rights) == 0
+    rights[0] &= ~0b1110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+    assert system.capset(version, rights) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux's rights")
+@pytest.mark.parametrize("name", ["store export", "filter", "train-gan"])
+def test_a_folder_that_may_not_be_written_is_named_by_the_result(name, tmp_path):
+    writing = WRITING[name]
+    writing.prepare(tmp_path)
+    (tmp_path / "said.txt").touch()
+    was = everything(tmp_path)
+    tmp_path.chmod(0o555)
+    try:
+        assert medaug(writing.command, tmp_path, prepare=without_rights) == 1
+    finally:
+        tmp_path.chmod(0o755)
+    said = (tmp_path / "said.txt").read_text(encoding="utf-8").strip().splitlines()[-1]
+    assert said == f"medaug: {writing.out} cannot be written (Permission denied); nothing that existed is changed"
+    assert everything(tmp_path) == was
+
+
+def test_a_store_is_not_called_damaged_where_no_handle_is_left(tmp_path):
+    make_store(tmp_path / "real.h5")
+
+    def before():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")), 1024))
+
+    assert medaug(("store", "info", "real.h5"), tmp_path, prepare=before) in (1, 3)
+    said = (tmp_path / "said.txt").read_text(encoding="utf-8").strip().splitlines()[-1]
+    assert "Too many open files" in said
+    assert "damaged" not in said
+
+
+def test_no_home_is_no_matter_for_pictures():
+    homeless = {"HOME": "/dev/null/none", "PATH": os.environ["PATH"]}
+    code = "from medaug_cli.figures.drawing import quiet_matplotlib as quiet; quiet()"
+    done = subprocess.run([sys.executable, "-c", code], env=homeless, capture_output=True, text=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 INFINITE = (

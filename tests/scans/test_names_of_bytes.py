@@ -13,7 +13,7 @@ from PIL import Image
 from medaug_cli.errors import MedaugError
 from medaug_cli.scans.reading import read_pixels
 from medaug_cli.scans.survey import find_scans
-from medaug_cli.scans.writing import write_nifti
+from medaug_cli.scans.writing import write_volume
 
 ODD = os.fsdecode(b"caf\xe9")
 
@@ -55,7 +55,7 @@ def volume(side=40):
 
 
 def test_a_volume_is_written_where_the_name_is_no_text(odd):
-    write_nifti(volume(8), odd / "a.nii.gz")
+    write_volume(volume(8), odd / "a.nii.gz")
     assert [path.name for path in odd.iterdir()] == ["a.nii.gz"]
     (scan,) = find_scans(odd)
     assert read_pixels(scan).image.shape[1:] == (8, 8, 8)
@@ -66,11 +66,11 @@ def test_a_volume_for_which_there_is_no_room_is_an_error(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
     try:
         with pytest.raises(MedaugError, match=r"a\.nii\.gz cannot be written"):
-            write_nifti(volume(), tmp_path / "a.nii.gz")
-        write_nifti(volume(8), tmp_path / "small.nii.gz")
+            write_volume(volume(), tmp_path / "a.nii.gz")
+        write_volume(volume(8), tmp_path / "small.nii.gz")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert [path.name for path in tmp_path.iterdir()] == ["small.nii.gz"]
     with pytest.raises(MedaugError, match="cannot be written"):
-        write_nifti(volume(8), tmp_path / "a.no-volume")
+        write_volume(volume(8), tmp_path / "a.no-volume")

@@ -75,16 +75,16 @@ def test_what_cannot_be_written_is_read_again_as_it_was(tmp_path):
 
 
 def test_hdf5_ends_well_where_nothing_can_be_written(tmp_path):
-    def work():
-        limited(0)
-        with (
-            pytest.raises(OSError, match="too large"),
-            Outlet(tmp_path / "a.h5") as outlet,
-            h5py.File(outlet, "w") as file,
-        ):
+    def write():
+        with Outlet(tmp_path / "a.h5") as outlet, h5py.File(outlet, "w") as file:
             for i in range(30):
                 text = np.array([f"{i} {k}" * 40 for k in range(40)], object)
                 file.create_dataset(f"text{i}", data=text, dtype=h5py.string_dtype())
             assert file["text3"][7] == b"3 7" * 40
+
+    def work():
+        limited(0)
+        with pytest.raises(OSError, match="too large"):
+            write()
 
     in_a_fork(work)

@@ -165,7 +165,10 @@ EVERY = WRITING | {
         ("export", "detector", "--out", "onnx"), (), (), ((*ONNX, "--out", "detector"),), again="--overwrite",
         given=write_large_store,
     ),
-    "study": Writing(STUDY, (), (), again="", replaces=False),
+    "study": Writing(
+        STUDY, ("study.json", "study.csv", "differences.csv", "study.html"), (), again="", replaces=False,
+        report="study.json",
+    ),
     "turing make": Writing(
         ("turing", "make", "real.h5", "synthetic.h5", "--n", "8", "--practice", "2", "--split", "all", "--out",
          "readers"), (), SEED, (GAN, DRAWN), again="--overwrite",

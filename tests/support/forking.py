@@ -118,11 +118,11 @@ def together(first, second, folder):
 CHANGES = ("replace", "rename", "link", "unlink", "remove", "rmdir", "mkdir", "truncate", "ftruncate", "fsync")
 
 
-def dying(call, counter=None, inside=False):
+def dying(call, counter=None, inside=False, names=CHANGES):
     """Return what makes a process die right before its change number `call` to the disk; a counter hears of each.
 
     Changes are what Python asks the system for: renames, removals, new folders, flushes, and files opened to write;
-    with `inside` also what HDF5 and torch write into a file, piece by piece.
+    with `inside` also what HDF5 and torch write into a file, piece by piece, and with `names` those of `os` alone.
     """
 
     def prepare():
@@ -141,8 +141,10 @@ def dying(call, counter=None, inside=False):
 
             return changed
 
-        for name in CHANGES:
+        for name in names:
             setattr(os, name, dies(getattr(os, name)))
+        if names != CHANGES:
+            return
         if inside:
             Outlet.write = dies(Outlet.write)
         opened = io.open

@@ -45,6 +45,7 @@ class Writing:
     given: Callable = write_store  # what the command reads
     folder: bool = True
     beside: tuple = ()  # what else it writes
+    report: str = ""  # a file in its folder that is published with others, when all is done
     replaces: bool = True  # whether it has --overwrite
 
     @property
@@ -61,7 +62,9 @@ class Writing:
         """Return the content of the files that belong together, as a reader of medaug finds them; None without any."""
         out = place / self.out
         (restore_folder if self.folder else finish_publishing)(out)
-        if not out.exists():
+        if self.report:
+            finish_publishing(out / self.report)
+        if not (out / self.report).exists():
             return None
         if not self.folder:
             return {name: read(place / name) for name in self.files}
