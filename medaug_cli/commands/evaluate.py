@@ -33,18 +33,24 @@ def evaluate(
     ] = None,
     detections: Annotated[
         list[str] | None,
-        typer.Option(help="Detections: COCO JSON, CSV or a YOLO folder, or NAME=FILE; repeat; NAME=A,B: seeds of one."),
+        typer.Option(
+            metavar="FILE",
+            help="Detections: COCO JSON, CSV or a YOLO folder, or NAME=FILE; repeat; NAME=A,B: seeds of one.",
+        ),
     ] = None,
     predictions: Annotated[
         list[str] | None,
-        typer.Option(help="CSV (image, a column a class) or folder of masks, or NAME=PATH; repeat; NAME=A,B: seeds."),
+        typer.Option(
+            metavar="PATH",
+            help="CSV (image, a column a class) or folder of masks, or NAME=PATH; repeat; NAME=A,B: seeds.",
+        ),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures, to see them (with --truth).")] = None,
     patients: Annotated[
         Path | None, typer.Option(help="CSV (image, patient) that tells whose images are (with --predictions).")
     ] = None,
     iou: Annotated[
-        list[float] | None, typer.Option(help="IoU of a hit; repeat for more.  [default: 0.5 and 0.25]")
+        list[float] | None, typer.Option(metavar="IOU", help="IoU of a hit; repeat for more.  [default: 0.5 and 0.25]")
     ] = None,
     rule: Annotated[str, typer.Option(help="What a hit is: coco, voc, luna or center.")] = "coco",
     sizes: Annotated[
@@ -56,7 +62,8 @@ def evaluate(
         str, typer.Option(help="How many images to show with boxes, outlines or mistakes, or all.")
     ] = "12",
     write: Annotated[
-        list[str] | None, typer.Option(help="Also write detections as csv or yolo; repeat for both.")
+        list[str] | None,
+        typer.Option(metavar="csv|yolo", help="Also write detections as csv or yolo; repeat for both."),
     ] = None,
     coco_only: Annotated[
         bool, typer.Option("--coco-only", help="Print COCO's twelve numbers alone; write nothing (with --truth).")

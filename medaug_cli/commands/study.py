@@ -17,9 +17,10 @@ def study(
     arm: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="ARM",
             help="A generator, with /each-class, @RATIO, +filter, +only or +pretrain behind its name; early-stopped; a "
             "variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind any of them changes the network; repeat. "
-            "real-only is there."
+            "real-only is there.",
         ),
     ] = None,
     task: Annotated[
@@ -32,7 +33,8 @@ def study(
         "study"
     ),
     fraction: Annotated[
-        list[float] | None, typer.Option(help="Share of the training patients; repeat for more.  [default: 1]")
+        list[float] | None,
+        typer.Option(metavar="SHARE", help="Share of the training patients; repeat for more.  [default: 1]"),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
     n: Annotated[int | None, typer.Option(help="Synthetic images; default: the ratio times the real ones.")] = None,

@@ -14,7 +14,8 @@ def train(
     store: options.StoreArgument,
     task: Annotated[str, typer.Option(help="What to train for: detection, classification, segmentation, or another.")],
     synthetic: Annotated[
-        list[Path] | None, typer.Option(help="A store of synthetic images to train on as well; repeat for more.")
+        list[Path] | None,
+        typer.Option(metavar="STORE", help="A store of synthetic images to train on as well; repeat for more."),
     ] = None,
     ratio: Annotated[
         float | None, typer.Option(help="Synthetic images drawn for one real image; default: as many as there are.")
