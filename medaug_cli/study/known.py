@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medaug_cli import registry
 from medaug_cli.errors import MedaugError, UsageError
-from medaug_cli.plugin import knowledge
-from medaug_cli.store import Store
+from medaug_cli.plugin import Known, knowledge
+from medaug_cli.runs.fitting import known_of
+from medaug_cli.store import Store, conditions_in, kinds, of_kind
 
 if TYPE_CHECKING:
     from medaug_cli.study.running import StudyOptions
@@ -21,12 +22,8 @@ def refuse_unknowing(options: "StudyOptions", store: Store) -> None:
     for arm in options.arms:
         if arm.generator is None:
             continue
-        if arm.each_class:
-            _check_classes(arm.name, store)
-            if need == "class":
-                continue
-        settings = options.generator_settings.get(arm.generator, {})
-        known: frozenset[str] = knowledge(registry.build("generator", arm.generator, settings), store.spec)
+        plugin = registry.build("generator", arm.generator, options.generator_settings.get(arm.generator, {}))
+        known = _known_of_each(arm.name, plugin, store) if arm.each_class else knowledge(plugin, store.spec)
         if need and need not in known:
             ways = " or ".join(f"--gan-set {arm.generator}.{setting}" for setting in _ways(arm.generator, need, store))
             hint = f"; {ways} makes it know them" if ways else ""
@@ -36,9 +33,16 @@ def refuse_unknowing(options: "StudyOptions", store: Store) -> None:
             )
 
 
-def _check_classes(name: str, store: Store) -> None:
-    if len(store.class_names) < 2:
-        raise UsageError(f"--arm {name}: {store.path} has {len(store.class_names)} classes; expected two or more")
+def _known_of_each(name: str, plugin: Any, store: Store) -> set[Known]:
+    """Return what generators know that are fitted on a class each; raise UsageError where there are not two classes."""
+    train = conditions_in(store, knowledge(plugin, store.spec))
+    found = [kind for kind in kinds(store) if of_kind(store, train, kind)]
+    if len(found) < 2:
+        raise UsageError(
+            f"--arm {name}: {store.path} has training images of {', '.join(found) or 'no class'}; expected two classes"
+        )
+    named: set[Known] = {"class"} if set(found) <= set(store.class_names) else set()
+    return {*known_of(plugin, store, found[0]), *named}
 
 
 def _ways(generator: str, need: str, store: Store) -> Iterator[str]:

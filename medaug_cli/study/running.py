@@ -11,7 +11,7 @@ from medaug_cli.errors import UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
 from medaug_cli.locks import alone
 from medaug_cli.results import OtherSettings
-from medaug_cli.runs import RunOptions, check_capable, train_generator, train_network
+from medaug_cli.runs import RunOptions, check_capable, train_each_class, train_generator, train_network
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.arms import Arm, folder_name, refuse_twins
 from medaug_cli.study.kept import refuse_other_settings
@@ -247,10 +247,11 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
         place / "gan", options.generator_settings.get(generator, {}), trial.seed, options.device, options.precision,
         resume=True, checkpoint_seconds=options.checkpoint_seconds,
     )  # fmt: skip
-    gan = train_generator(store.path, generator, run, options.kimg)
+    fit = train_each_class if trial.arm.each_class else train_generator
+    gan = fit(store.path, generator, run, options.kimg)
     n = drawn_images(options, trial, store)
     drawn = place / f"drawn-{n}.h5"
-    by_boxes = options.task.needs == "boxes"
+    by_boxes = options.task.needs == "boxes" and not trial.arm.each_class  # boxes alone name no class of an image
     synthesize(
         SynthesisOptions(
             n,

@@ -101,6 +101,26 @@ def test_generated_images_carry_what_the_task_learns_from(real, task):
     assert [arm.arm for arm in report.fractions[0].arms] == ["real-only", "duplicate", "copy-paste@0.5~augment=real"]
 
 
+def test_generators_of_a_class_each_race_the_one_of_all(real):
+    report = run_study(options(real, "detection", ("tiny", "tiny/each-class"), seeds=1))
+    folder = real.parent / "study/patients100/seed0/synthetic"
+    both = [json.loads((folder / f"{name}/gan/plan.json").read_text("utf-8")) for name in ("tiny", "tiny, each-class")]
+    assert [plan["kimg"] for plan in both] == [0.02, 0.02]
+    assert both[1]["each_class"]
+    drawn = open_store(folder / "tiny, each-class/drawn-40.h5")
+    assert set(drawn.classes.tolist()) == {0, 1}
+    [pair] = report.fractions[0].pairs
+    assert (pair.arm, pair.against, pair.changed) == ("tiny/each-class", "tiny", "a generator for each class")
+    assert sum(arm.chosen for arm in report.fractions[0].arms[1:]) == 1
+    assert run_study(options(real, "detection", ("tiny", "tiny/each-class"), seeds=1)) == report
+
+
+def test_one_class_has_no_generator_each(tmp_path):
+    path = write(tmp_path / "real.h5", records(classes=("bright",)), ("bright",))
+    with pytest.raises(UsageError, match="training images of bright; expected two classes"):
+        run_study(options(path, "detection", ["tiny/each-class"]))
+
+
 def test_a_worse_arm_of_a_measure_that_is_to_be_small_is_called_worse(real):
     report = run_study(options(real, "counting", ("~over=-1",), seeds=1))
     own = report.fractions[0].arms[1].against_real_only["error"]
