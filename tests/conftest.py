@@ -28,12 +28,14 @@ TINY = (
 
 def pytest_addoption(parser):
     parser.addoption("--seed-offset", type=int, default=0, help="add this to the seed of every test that learns")
+    parser.addoption("--seeds", type=int, default=1, help="run every test that learns with so many seeds")
 
 
-@pytest.fixture
-def training_seed(request):
-    """Return the seed of a test that learns; its margins must hold for any."""
-    return request.config.getoption("--seed-offset")
+def pytest_generate_tests(metafunc):
+    """Give a test that learns its seeds as `training_seed`; its margins must hold for any."""
+    if "training_seed" in metafunc.fixturenames:
+        first, count = map(metafunc.config.getoption, ("--seed-offset", "--seeds"))
+        metafunc.parametrize("training_seed", range(first, first + count), ids="seed {}".format)
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def undrawn(monkeypatch, request):
         return
 
     def savefig(figure, target, **options):
-        image = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+        image = b"<svg xmlns='http://www.w3.org/2000/svg'/>" if options["format"] == "svg" else b"\x89PNG\r\n\x1a\n"
         target.write(image) if hasattr(target, "write") else Path(target).write_bytes(image)
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)

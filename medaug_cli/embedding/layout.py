@@ -17,6 +17,7 @@ from medaug_cli.results import check_file, file_claimed, is_picture, refuse_page
 from medaug_cli.store import Store
 
 SHOWN_PAIRS = 6
+ITERATIONS = 1000  # of t-SNE
 
 
 class Point(Strict):
@@ -152,7 +153,7 @@ def layout(features: np.ndarray, dims: int, perplexity: float, seed: int) -> tup
     from sklearn.manifold import TSNE, trustworthiness
 
     used = float(min(perplexity, max(2.0, (len(features) - 1) / 4)))
-    method = TSNE(dims, perplexity=used, init="pca", random_state=seed, max_iter=1000)
+    method = TSNE(dims, perplexity=used, init="pca", random_state=seed, max_iter=ITERATIONS)
     places = method.fit_transform(features.astype(np.float32))
     return places, used, float(trustworthiness(features, places, n_neighbors=min(5, len(features) // 2 - 1)))
 

@@ -14,7 +14,7 @@ from writing_commands import write_scans
 from medaug_cli.cli import app
 from medaug_cli.errors import MedaugError
 
-pytestmark = pytest.mark.usefixtures("tiny_plugins")
+pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn")
 FAST = ("--device", "cpu", "--precision", "32")
 GAN = ("train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.01", *FAST)
 DETECTOR = ("train-detector", "real.h5", "--detector", "tiny", "--steps", "2", *FAST)

@@ -27,7 +27,7 @@ from medaug_cli.metrics.operating import Froc
 from medaug_cli.metrics.report import Metrics
 from medaug_cli.runs import RunOptions, train_detector
 
-pytestmark = pytest.mark.usefixtures("tiny_plugins")
+pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn")
 FAST = ("--resamples", "100", "--overlays", "2")
 FILES = [
     ".medaug.json", "detections", "errors.html", "evaluation.html", "froc.csv", "froc.svg", "metrics.json", "overlays",
@@ -159,6 +159,7 @@ def test_two_detectors_are_compared_on_the_same_patients(detector, evaluate):
     assert "one=detector" not in (detector.parent / "evaluation/table.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.drawn
 def test_the_same_command_writes_the_same_bytes(detector, evaluate):
     evaluate("real.h5", "detector", "--out", "one")
     evaluate("real.h5", "detector", "--out", "two")
@@ -380,6 +381,7 @@ def pictures_of(files):
         Image.fromarray(grey).save(files / f"{i}.png")
 
 
+@pytest.mark.drawn
 def test_pictures_curves_and_page_can_be_opened(files, evaluate):
     pictures_of(files)
     code, _, said = evaluate(
@@ -749,6 +751,7 @@ def test_other_files_of_detections_that_cannot_be_read(files, evaluate, case):
 NASTY = ("found[v2]", "[/]", "[bold]x", "_baseline", "$T_{1$", "$x$", ":smile:", "<b>b", "a&b", "{% x %}", "%s", "\\n")
 
 
+@pytest.mark.drawn
 def test_names_are_shown_as_they_are(files, evaluate):
     named = [f"{name}=good.json" for name in NASTY]
     pairs = [part for each in named for part in ("--detections", each)]

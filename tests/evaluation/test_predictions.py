@@ -14,6 +14,7 @@ from medaug_cli.metrics.segmentation import dice
 
 NAMES = ["benign", "malignant", "normal"]
 ROWS = 12
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def evaluate(*arguments, code=0):

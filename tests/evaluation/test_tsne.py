@@ -19,9 +19,16 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.runs import RunOptions, train_detector
 from medaug_cli.store import GeneratorOrigin, StoreInfo, StoreWriter
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SIZE = 16
 ORIGIN = GeneratorOrigin(name="g", version="1", hash="h", training_store="t", training_patients=[])
 INFO = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], generators=[ORIGIN])
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    """Lay maps out in the fewest iterations: no number that is tested depends on their places."""
+    monkeypatch.setattr("medaug_cli.embedding.layout.ITERATIONS", 250)
 
 
 def write(path, records):
@@ -32,9 +39,10 @@ def write(path, records):
     return writer.publish()
 
 
-@pytest.fixture
-def stores(tmp_path):
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
     """Publish 90 real images and synthetic stores with planted defects; return their folder."""
+    tmp_path = tmp_path_factory.mktemp("map")
     make_store(tmp_path / "real.h5", n=90, seed=1)
     train = [record for record in make_records(90, seed=1) if record.split == "train"]
     write(tmp_path / "good.h5", make_records(60, seed=2))
@@ -89,12 +97,14 @@ def test_the_nearest_training_image_of_a_copy_is_its_original(stores):
         assert originals[int(pair.synthetic[1:])] == pair.real
 
 
+@pytest.mark.drawn
 def test_the_same_seed_gives_the_same_numbers_and_picture(stores):
     first, picture = compared(stores, "good"), (stores / "map.png").read_bytes()
     assert compared(stores, "good") == first
     assert (stores / "map.png").read_bytes() == picture
 
 
+@pytest.mark.drawn
 def test_the_picture_and_its_numbers_are_written(stores):
     report = compared(stores, "good", "flat", dims=3)
     said = json.loads((stores / "map.json").read_text(encoding="utf-8"))

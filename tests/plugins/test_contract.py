@@ -25,6 +25,7 @@ QUICK = {  # settings that suit a test; a plugin that is not listed is checked a
     ("detector", "fcos"): {"backbone": "small", "width": 4, "pyramid": 64, "batch": 2},
     ("detector", "fasterrcnn"): {"backbone": "small", "width": 4, "pyramid": 64, "batch": 2},
 }
+QUICK["generator", "inpaint"] = {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}
 QUICK["classifier", "classifier"] = {"width": 4, "batch": 4}
 QUICK["segmenter", "segmenter"] = {"width": 4, "batch": 4, "levels": 3}
 INSTALLED = [(kind, name) for kind in registry.GROUPS for name in registry.names(kind)]

@@ -16,7 +16,7 @@ from medaug_cli.study.answers import packed, unpacked
 from medaug_cli.study.arms import one_thing_apart, parse_arms
 from medaug_cli.tasks.task import task_named
 
-pytestmark = pytest.mark.usefixtures("tiny_plugins")
+pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn")
 
 NAMES = ("bright", "dark")
 
