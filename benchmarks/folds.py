@@ -19,22 +19,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from medaug_cli.figures.task_figures import captioned, confusion_svg, outlined
 from medaug_cli.files import write_json
-from medaug_cli.metrics.classification import confusion
-from medaug_cli.metrics.segmentation import dice
 from medaug_cli.runs import RunOptions, load_network
 from medaug_cli.runs.networks import train_network
 from medaug_cli.store import Store, open_store
 from medaug_cli.store.folds import Folds, fold_store, kept_folds
 from medaug_cli.tasks.classification import Classification
 from medaug_cli.tasks.report import TaskRow, rows_of
-from medaug_cli.tasks.segmentation import Segmentation, is_label, labels_of, marked
+from medaug_cli.tasks.segmentation import Segmentation
 from medaug_cli.tasks.task import measure_of
 
 TASKS: dict[str, Any] = {"classification": Classification(), "segmentation": Segmentation()}
 RESAMPLES = 2000
 PICTURES = 12
+FORMATS = {"image/svg+xml": "svg", "image/png": "png"}
 
 
 def run_fold(task: Any, store: Store, folds: Folds, fold: int, place: Path, options: dict[str, Any]) -> None:
@@ -71,27 +69,15 @@ def measured(task: Any, store: Store, places: Sequence[Path]) -> Any:
     return task.answers(store, *pooled(task, store, places))
 
 
-def save_picture(task: Any, store: Store, done: dict[str, list[Path]], folder: Path) -> None:
-    """Draw the confusion of classes, or outlines of images evenly from the worst answered to the best."""
-    target = folder / f"{store.path.stem}-{task.name}"
+def save_figures(task: Any, store: Store, done: dict[str, list[Path]], folder: Path) -> None:
+    """Write the pictures that an evaluation of the pooled answers shows: confusion, outlines and others."""
     found = {name: pooled(task, store, places) for name, places in done.items()}
     indices = next(iter(found.values()))[0]
     answers = {name: task.answers(store, *each) for name, each in found.items()}
-    if isinstance(task, Classification):
-        ones = np.ones((1, len(indices)))
-        matrices = {name: confusion(each.images, ones)[0] for name, each in answers.items()}
-        target.with_suffix(".svg").write_text(confusion_svg(matrices, store.class_names), encoding="utf-8")
-        return
-    (label,) = labels_of(store)
-    scores = [[float(dice(row.true, row.found, row.both)) for row in each.rows[label]] for each in answers.values()]
-    shown = [k for k in np.argsort(np.mean(scores, 0), kind="stable") if marked(store, indices[k], 1).any()]
-    places = np.array(shown)[np.linspace(0, len(shown) - 1, PICTURES).round().astype(int)]
-    images, captions = [], []
-    for k in places:
-        masks = [marked(store, indices[k], 1), *(is_label(each[k], 1, store) for _, each in found.values())]
-        images.append(outlined(np.asarray(store.images[indices[k]]), masks))
-        captions.append([store.ids[indices[k]], ", ".join(f"{each[k]:.2f}" for each in scores)])
-    captioned(images, captions).save(target.with_suffix(".png"), optimize=True)
+    said = {name: each for name, (_, each) in found.items()}
+    for figure in task.figures(store, indices, answers, said, PICTURES):
+        name = f"{store.path.stem}-{figure.title.lower().replace(' ', '-')}"
+        (folder / f"{name}.{FORMATS[figure.type]}").write_bytes(figure.content)
 
 
 def finished(work: Path, task: Any, count: int) -> dict[str, list[Path]]:
@@ -144,7 +130,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", type=int, nargs="+", metavar="FOLD", help="folds to train; default: all")
-    parser.add_argument("--pictures", type=Path, help="a folder for the confusion and the outlines of what is done")
+    parser.add_argument("--pictures", type=Path, help="a folder for the figures of what is done")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     store = open_store(asked.store)
@@ -161,7 +147,7 @@ def main() -> None:
         if done:
             print("\n".join(table(TASKS[name], store, done)), flush=True)
         if done and asked.pictures:
-            save_picture(TASKS[name], store, done, asked.pictures)
+            save_figures(TASKS[name], store, done, asked.pictures)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """U-Net (Ronneberger et al. 2015) in two or three dimensions, on an encoder whose features are given."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from medaug_plugins.supervised.encoders import CONVOLUTION, SmallEncoder, TimmEncoder, block
 
 LEAST_MAPS = 8
+RARE = 0.05  # share of the background's pixels that a label is taken for before training
 
 
 class UNet(nn.Module):
@@ -22,6 +25,8 @@ class UNet(nn.Module):
             coarse = max(LEAST_MAPS, fine)
         self.joins = nn.ModuleList(joins)
         self.head = CONVOLUTION[dims](coarse, labels, 1)
+        with torch.no_grad():  # most pixels are background: begin there (Lin et al. 2017, section 3.3)
+            self.head.bias.copy_(torch.tensor([0.0] + [math.log(RARE)] * (labels - 1)))
 
     def forward(self, images: Tensor) -> Tensor:
         *fine, x = self.body(images)
