@@ -48,10 +48,10 @@ def _keep(path: Path, found: Sequence[Any]) -> None:
         np.savez_compressed(file, **packed(found))
 
 
-def packed(found: Sequence[Any]) -> dict[str, np.ndarray]:
+def packed(found: Sequence[Any]) -> dict[str, Any]:
     """Return answers, an array or a tuple of arrays an image, as few arrays by name."""
     tuples = [each if isinstance(each, tuple) else (each,) for each in found]
-    kept: dict[str, np.ndarray] = {"single": np.array(not isinstance(found[0], tuple))}
+    kept: dict[str, Any] = {"single": np.array(not isinstance(found[0], tuple))}
     for place, parts in enumerate(zip(*tuples, strict=True)):
         arrays = [np.asarray(part) for part in parts]
         if len({array.shape for array in arrays}) == 1:

@@ -203,14 +203,14 @@ def _first(options: StudyOptions, part: FractionResult, arm: ArmResult) -> Trial
 def _shown(options: StudyOptions, judged: Split, part: FractionResult) -> list[Shown]:
     """Return the pictures of one share of the patients: images, nearest pairs, answers."""
     real = open_store(options.out / part_name(part.fraction) / "real.h5")
-    train = training_images(real, options.task)
-    found = [row("Real training images, chosen by seed", real, train, options.seed)]
+    train, masks = training_images(real, options.task), options.task.needs == "mask"
+    found = [row("Real training images, chosen by seed", real, train, options.seed, masks)]
     for arm in part.arms:
         trial = _first(options, part, arm)
         if trial.arm.generator is None or not arm.chosen:
             continue
         drawn = open_store(synthetic_store(options, trial, real))
-        found.append(row(f"{arm.arm}, chosen by seed", drawn, np.arange(len(drawn)), options.seed))
+        found.append(row(f"{arm.arm}, chosen by seed", drawn, np.arange(len(drawn)), options.seed, masks))
         if arm.learnt and arm.similarity:
             title = f"{arm.arm}: the images nearest to a training image (by pixels), above those images"
             found.append(nearest_pairs(title, drawn, real, arm.similarity[0].nearest))

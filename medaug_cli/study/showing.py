@@ -10,6 +10,7 @@ import numpy as np
 
 from medaug_cli.evaluation.pictures import overlays
 from medaug_cli.figures.grid import draw_grid
+from medaug_cli.figures.task_figures import outlined
 from medaug_cli.metrics.operating import Matched
 from medaug_cli.store import Store
 
@@ -27,13 +28,17 @@ class Shown:
     source: str  # data: URI
 
 
-def row(title: str, store: Store, indices: np.ndarray, seed: int) -> Shown:
-    """Return some images of a store, chosen by seed and not by eye, with their boxes."""
+def row(title: str, store: Store, indices: np.ndarray, seed: int, masks: bool = False) -> Shown:
+    """Return some images of a store, chosen by seed and not by eye, with their boxes, or with the outlines of masks."""
     chosen = np.random.default_rng(seed).permutation(indices)[:SHOWN]
     images = [np.asarray(store.images[i]) for i in chosen]
     if (store.classes[chosen] >= 0).any():
         title += f" ({', '.join(store.class_names[k] if k >= 0 else 'unknown' for k in store.classes[chosen])})"
-    return Shown(title, _source(draw_grid(images, [store.boxes[i] for i in chosen], SHOWN, CELL)))
+    boxes = [store.boxes[i] for i in chosen]
+    if masks and store.masks is not None:
+        pictures = [outlined(image, [np.asarray(store.masks[i])]) for image, i in zip(images, chosen, strict=True)]
+        images, boxes = [np.moveaxis(each, -1, 0) for each in pictures], [each[:0] for each in boxes]
+    return Shown(title, _source(draw_grid(images, boxes, SHOWN, CELL)))
 
 
 def nearest_pairs(title: str, synthetic: Store, real: Store, pairs: list[tuple[str, str]]) -> Shown:
