@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import make_records
+from tiny import CountAnswers, Counting
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.errors import UsageError
 from medaug_cli.store import StoreInfo, StoreWriter, open_store
 from medaug_cli.study import StudyOptions, run_study, task_of
+from medaug_cli.study.analysis import Comparison, claim
 from medaug_cli.study.answers import packed, unpacked
 from medaug_cli.study.arms import one_thing_apart, parse_arms
 from medaug_cli.tasks.task import task_named
@@ -121,11 +123,14 @@ def test_one_class_has_no_generator_each(tmp_path):
         run_study(options(path, "detection", ["tiny/each-class"]))
 
 
-def test_a_worse_arm_of_a_measure_that_is_to_be_small_is_called_worse(real):
-    report = run_study(options(real, "counting", ("~over=-1",), seeds=1))
-    own = report.fractions[0].arms[1].against_real_only["error"]
-    assert own.difference > 0
-    assert own.verdict in ("worse", "inconclusive")
+def test_a_measure_that_is_to_be_small_gets_the_verdict_the_other_way_round():
+    patients, rng = np.arange(24), np.random.default_rng(0)
+    errors = {name: rng.normal(size, 0.5, 24) for name, size in (("real-only", 5), ("worse", 8), ("better", 3))}
+    arms = {name: [CountAnswers(each, patients)] for name, each in errors.items()}
+    found = {arm.arm: arm for arm in Comparison(arms, 24, Counting.measures, 200, 0).results(["worse", "better"])}
+    for name in ("worse", "better"):
+        assert found[name].against_real_only["error"].verdict == name
+    assert claim([*found.values()], "error", largest=False).arm == "better"
 
 
 @pytest.mark.parametrize(
