@@ -14,7 +14,9 @@ from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
 from medaug_plugins.hosts import MARGIN, Bank
 from medaug_plugins.inpaint import Inpaint
-from medaug_plugins.inpaint.patches import Square, cut, put_back, shares, square_around
+from medaug_plugins.inpaint.networks import Architecture
+from medaug_plugins.inpaint.patches import Square, Told, cut, put_back, square_around, told_maps
+from medaug_plugins.inpaint.settings import Settings
 from medaug_plugins.inpaint.training import Batch, Lesions, hole, painted
 
 SMALL = {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}
@@ -129,7 +131,7 @@ def test_what_is_cut_and_put_back_is_what_was_there():
 
 
 def test_paint_shows_in_the_box_and_not_beyond(data):
-    lesions = Lesions(Bank.read(data), 16, TrialRun(1))
+    lesions = Lesions(Bank.read(data), Architecture(Settings(patch=16), 1), TrialRun(1))
     batch = lesions.places(np.random.default_rng(0), 6)
     assert batch.patches.shape == (6, 1, 16, 16)
     drawn = painted(batch, torch.full_like(batch.patches, 3.0))
@@ -140,7 +142,7 @@ def test_paint_shows_in_the_box_and_not_beyond(data):
 
 
 def test_lesion_free_places_are_of_other_slices(data):
-    lesions = Lesions(Bank.read(data), 16, TrialRun(1))
+    lesions = Lesions(Bank.read(data), Architecture(Settings(patch=16), 1), TrialRun(1))
     for image, which in lesions.every:
         chosen = {lesions._host(image, which, turn) for turn in range(4)}
         assert image not in chosen or len(lesions.bank) == 1
@@ -158,12 +160,25 @@ def test_it_learns_to_paint_lesions_as_light_as_real_ones(training_seed):
             inside = drawn.image[0, box[1] : box[3], box[0] : box[2]].mean()
             standing_out.append(inside - np.median(drawn.image))
     assert np.median(standing_out) > 0.25  # real ones: 0.6
-    again = shares([np.array([4, 4, 9, 9], np.float32)], 16)
-    assert again.shape == (1, 2, 16, 16)
+
+
+def test_masks_and_classes_are_told_in_the_patch():
+    box, mask = np.array([8, 8, 16, 16], np.float32), np.zeros((32, 32), np.uint8)
+    mask[8:16, 8:12] = 2
+    squares = [square_around(box)] * 2
+    told = told_maps(
+        boxes=[box, box], squares=squares, told=[Told(mask, 1), Told()], pixels=16, by_mask=True, classes=2
+    ).numpy()
+    assert told.shape == (2, 4, 16, 16)
+    assert told[0, 1, 4:12, 4:8].min() == 1
+    assert told[0, 1].sum() == 32
+    assert told[0, 2:].mean((1, 2)).tolist() == [0, 1]
+    assert told[1, 2:].max() == 0
+    assert 32 < told[1, 1].sum() < 64  # an ellipse in the box
 
 
 def test_patches_in_training_are_of_the_wanted_range(data):
-    real = Lesions(Bank.read(data), 16, TrialRun(1)).real(np.random.default_rng(1), 8)
+    real = Lesions(Bank.read(data), Architecture(Settings(patch=16), 1), TrialRun(1)).real(np.random.default_rng(1), 8)
     assert isinstance(real, Batch)
     assert real.patches.min() >= -1
     assert real.patches.max() <= 1

@@ -16,6 +16,9 @@ SMALL = {
     "procedural": [],
     "boxgan": ["latent=4", "base=32", "max_maps=4", "embedding=2", "batch=2"],
     "boxgan-mask": ["latent=4", "base=32", "max_maps=4", "embedding=2", "batch=2", "form=mask"],
+    "inpaint": ["patch=16", "latent=4", "width=4", "max_maps=4", "batch=2"],
+    "inpaint-mask": ["patch=16", "latent=4", "width=4", "max_maps=4", "batch=2", "form=mask"],
+    "regions-mask": ["side=16", "latent=4", "base=32", "max_maps=4", "batch=2", "form=mask"],
     "cpggan": ["latent=4", "base=32", "max_maps=4", "batches=4:4", "condition=mask"],
     "pggan-class": ["latent=4", "base=32", "max_maps=4", "batches=4:4"],
 }

@@ -20,6 +20,9 @@ KNOWS = {  # generator -> (boxes, masks, classes)
     "procedural": (True, True, True),
     "boxgan": (True, False, True),
     "boxgan-mask": (True, True, True),
+    "inpaint": (True, False, True),
+    "inpaint-mask": (True, True, True),
+    "regions-mask": (True, True, True),
     "cpggan": (True, True, False),
     "pggan-class": (False, False, True),
 }

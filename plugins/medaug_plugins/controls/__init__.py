@@ -67,7 +67,8 @@ class _FromReal:
             labels = np.asarray(condition.labels, np.int64)
             rng = np.random.default_rng(seed)
             if not len(boxes):
-                yield without_lesion(condition, self._normal(bank, condition.image_class, rng), bank)
+                normal = self._normal(bank, condition.image_class, rng)
+                yield without_lesion(condition, normal, masked=bank.masks is not None)
                 continue
             if not len(bank):
                 raise BadInput("boxes are asked for, and no training image had a lesion")

@@ -3,7 +3,7 @@
 A generator that keeps a `Bank` keeps training images: share its folder only where you may share the scans.
 """
 
-from medaug_plugins.hosts.asking import Asked, filled, on_host, without_lesion
+from medaug_plugins.hosts.asking import Asked, filled, on_host, outline, with_outlines, without_lesion
 from medaug_plugins.hosts.bank import Bank, aligned
 from medaug_plugins.hosts.fading import MARGIN, faded, surroundings, window
 from medaug_plugins.hosts.healing import healed, lesion_free, toned
@@ -18,8 +18,10 @@ __all__ = [
     "healed",
     "lesion_free",
     "on_host",
+    "outline",
     "surroundings",
     "toned",
     "window",
+    "with_outlines",
     "without_lesion",
 ]

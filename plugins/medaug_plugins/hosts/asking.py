@@ -26,11 +26,32 @@ def on_host(asked: Asked, image: np.ndarray, mask: np.ndarray | None, bank: Bank
     return Drawn(image, boxes, np.concatenate([asked.labels, bank.labels[host]]), mask, asked.image_class)
 
 
-def without_lesion(condition: Condition, image: np.ndarray, bank: Bank) -> Drawn:
-    """Return an image without a lesion."""
-    mask = None if bank.masks is None else np.zeros(condition.spatial, np.uint8)
+def without_lesion(condition: Condition, image: np.ndarray, masked: bool) -> Drawn:
+    """Return an image without a lesion; `masked` where such images have masks."""
+    mask = np.zeros(condition.spatial, np.uint8) if masked else None
     image = np.clip(image, 0, 1).astype(np.float32)
     return Drawn(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), mask, condition.image_class)
+
+
+def outline(condition: Condition, box: np.ndarray) -> np.ndarray | None:
+    """Return the part (h, w) of the asked mask that lies in a box; None where no mask is asked for, or none there."""
+    if condition.mask is None:
+        return None
+    own = np.zeros(condition.spatial, np.uint8)
+    inside = window(box, *condition.spatial)
+    own[inside] = np.asarray(condition.mask)[inside]
+    return own if own.any() else None
+
+
+def with_outlines(condition: Condition, bank: Bank, host: int) -> np.ndarray:
+    """Return the mask (h, w) of the host's own lesions, which must be known, and the asked ones."""
+    assert bank.masks is not None
+    mask = bank.masks[host].copy()
+    for box in condition.boxes:
+        own = outline(condition, box)
+        own = filled(box, condition.spatial, 1) if own is None else own
+        mask = np.where(own > 0, own, mask)
+    return mask
 
 
 def filled(box: np.ndarray, spatial: tuple[int, ...], value: int) -> np.ndarray:

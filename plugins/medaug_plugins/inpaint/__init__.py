@@ -18,13 +18,14 @@ from medaug_cli.plugin import (
     Drawn,
     Examples,
     ImageSpec,
+    Known,
     MedaugError,
     Run,
     UsageError,
 )
-from medaug_plugins.hosts import Bank, lesion_free
+from medaug_plugins.hosts import Asked, Bank, lesion_free, on_host, outline, with_outlines, without_lesion
 from medaug_plugins.inpaint.networks import Architecture, Painter
-from medaug_plugins.inpaint.patches import Square, cut, put_back, shares, square_around
+from medaug_plugins.inpaint.patches import Told, cut, put_back, square_around, told_maps
 from medaug_plugins.inpaint.settings import Settings
 from medaug_plugins.inpaint.training import KIND, Batch, Lesions, Training, hole
 from medaug_plugins.layers import check_shares, load_weights, place, train
@@ -50,7 +51,12 @@ class Inpaint(Settings):
         """Return the sizes of the networks; raise UsageError for a patch that is no power of two."""
         if self.patch & (self.patch - 1):
             raise UsageError(f"--set patch={self.patch}: a power of two from 16 is wanted")
-        return Architecture(self, spec.channels)
+        return Architecture(self, spec.channels, len(spec.class_names) if self.classes else 0)
+
+    def knows(self, spec: ImageSpec) -> frozenset[Known]:
+        """Return what it knows of its images: boxes, and as it is told them masks and classes."""
+        told: set[Known] = {"mask"} if self.form == "mask" and spec.masks else set()
+        return frozenset({"boxes"} | told | ({"class"} if self.classes and spec.class_names else set()))
 
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the lesions of `data` until the run's budget of patches is spent."""
@@ -58,8 +64,8 @@ class Inpaint(Settings):
             raise UsageError("inpaint trains at --precision 32 or bf16; its gradient penalty overflows in 16")
         check_shares(self.batch, run)
         self._bank = Bank.read(data)
-        lesions = Lesions(self._bank, self.patch, run)
-        training = Training(self.architecture(data.spec), lesions, run)
+        size = self.architecture(data.spec)
+        training = Training(size, Lesions(self._bank, size, run), run)
         self._painter = training.average
         train(training, self.batch, run)
 
@@ -91,50 +97,65 @@ class Inpaint(Settings):
             if tuple(condition.spatial) != bank.images.shape[2:]:
                 raise BadInput(f"these images are of {bank.images.shape[2:]}, not {tuple(condition.spatial)}")
         rngs = [np.random.default_rng(seed) for seed in seeds]
-        asked = [np.asarray(c.boxes, np.float32).reshape(-1, 4) for c in conditions]
-        labels = [np.asarray(c.labels, np.int64) for c in conditions]
-        hosts = [
-            bank.host(boxes, names, rng) if len(boxes) else -1
-            for boxes, names, rng in zip(asked, labels, rngs, strict=True)
+        asked = [
+            Asked(np.asarray(c.boxes, np.float32).reshape(-1, 4), np.asarray(c.labels, np.int64), self._class(c))
+            for c in conditions
         ]
-        squares = [[square_around(box) for box in boxes] for boxes in asked]
-        paint = iter(self._paint(painter, bank, hosts, asked, squares, seeds))
-        for host, boxes, names, around, rng in zip(hosts, asked, labels, squares, rngs, strict=True):
+        hosts = [
+            bank.host(one.boxes, one.labels, rng, one.image_class) if len(one.boxes) else -1
+            for one, rng in zip(asked, rngs, strict=True)
+        ]
+        paint = iter(self._paint(painter, bank, hosts, conditions, seeds))
+        for host, one, condition, rng in zip(hosts, asked, conditions, rngs, strict=True):
             if host < 0:
-                yield np.clip(lesion_free(bank, rng), 0, 1).astype(np.float32)
+                yield without_lesion(condition, lesion_free(bank, rng, one.image_class), self._masked(condition, bank))
                 continue
             image = bank.image(host)
-            for box, square in zip(boxes, around, strict=True):
-                image = put_back(image, next(paint), square, box)
-            own, theirs = bank.boxes[host], bank.labels[host]
-            yield Drawn(np.clip(image, 0, 1), np.concatenate([boxes, own]), np.concatenate([names, theirs]))
+            for box in one.boxes:
+                image = put_back(image, next(paint), square_around(box), box)
+            mask = with_outlines(condition, bank, host) if self._masked(condition, bank) else None
+            yield on_host(one, np.clip(image, 0, 1), mask, bank, host)
+
+    def _class(self, condition: Condition) -> int:
+        return condition.image_class if self.classes else -1
 
     @torch.no_grad()
     def _paint(
-        self, painter: Painter, bank: Bank, hosts: list[int], asked: list[np.ndarray], squares: list[list[Square]],
-        seeds: list[int],
-    ) -> np.ndarray:  # fmt: skip
+        self, painter: Painter, bank: Bank, hosts: list[int], conditions: list[Condition], seeds: list[int]
+    ) -> np.ndarray:
         """Return a painted patch (b, c, p, p) in [0, 1] for every asked box of every image, in order."""
         device, size = next(painter.parameters()).device, painter.size
         flat = [
-            (host, box, sq)
-            for host, bs, sqs in zip(hosts, asked, squares, strict=True)
-            for box, sq in zip(bs, sqs, strict=True)
+            (host, box, Told(outline(condition, box) if self.form == "mask" else None, self._class(condition)))
+            for host, condition in zip(hosts, conditions, strict=True)
+            for box in np.asarray(condition.boxes, np.float32).reshape(-1, 4)
         ]
         if not flat:
             return np.zeros((0, size.channels, size.patch, size.patch), np.float32)
-        patches = cut([bank.image(host) for host, _, _ in flat], [square for _, _, square in flat], size.patch)
-        where = shares([square.inside(box[None], size.patch)[0] for _, box, square in flat], size.patch)
+        squares = [square_around(box) for _, box, _ in flat]
+        patches = cut([bank.image(host) for host, _, _ in flat], squares, size.patch)
+        where = told_maps(
+            boxes=[box for _, box, _ in flat],
+            squares=squares,
+            told=[one for _, _, one in flat],
+            pixels=size.patch,
+            by_mask=self.form == "mask",
+            classes=size.classes,
+        )
         around = Batch((patches * 2 - 1).to(device), where.to(device))
         latents, noise = [], []
-        for seed, boxes in zip(seeds, asked, strict=True):
+        for seed, condition in zip(seeds, conditions, strict=True):
             rng = torch.Generator().manual_seed(seed)
-            for _ in boxes:
+            for _ in range(len(condition.boxes)):
                 latents.append(torch.randn(1, size.latent, generator=rng))
                 noise.append(torch.randn(1, 1, size.patch, size.patch, generator=rng))
         with torch.autocast(device.type, enabled=False):
             paint = painter(hole(around), around.where, torch.cat(latents).to(device), torch.cat(noise).to(device))
         return ((paint + 1) / 2).clamp(0, 1).cpu().contiguous().numpy()
+
+    def _masked(self, condition: Condition, bank: Bank) -> bool:
+        """Tell whether the mask of an image is known: those of its host and of what is put into it."""
+        return self.form == "mask" and bank.masks is not None and condition.mask is not None
 
     def _fitted(self) -> tuple[Painter, Bank]:
         if self._painter is None or self._bank is None:

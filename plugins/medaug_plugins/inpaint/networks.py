@@ -23,6 +23,7 @@ class Architecture:
 
     settings: Settings  # whose patch is a power of two, 16 or more
     channels: int
+    classes: int = 0  # of images, that are told
 
     @property
     def patch(self) -> int:
@@ -71,7 +72,7 @@ class Painter(nn.Module):
         super().__init__()
         self.size, maps = size, size.maps
         self.mapping = nn.ModuleList(EqualizedDense(size.latent, size.latent) for _ in range(2))
-        self.enter = EqualizedConv(size.channels + 2, maps[0], 3)
+        self.enter = EqualizedConv(size.channels + 2 + size.classes, maps[0], 3)
         self.down = nn.ModuleList(EqualizedConv(a, b, 4) for a, b in itertools.pairwise(maps))
         self.middle = FiLMConv(maps[-1], maps[-1], size.latent)
         self.up = nn.ModuleList(
@@ -80,7 +81,10 @@ class Painter(nn.Module):
         self.leave = EqualizedConv(maps[0], size.channels, 3, gain=1.0)
 
     def forward(self, around: Tensor, where: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
-        """Paint (b, c, p, p) from patches with a hole, (share, box map) (b, 2, p, p), latents (b, z) and noise."""
+        """Paint (b, c, p, p) from patches with a hole, latents (b, z), noise, and what is told (b, 2 + k, p, p).
+
+        That is how much of the paint shows, the map of the lesion, and a plane for each of k classes.
+        """
         style = pixel_norm(latents)
         for dense in self.mapping:
             style = activate(dense(style))
@@ -97,22 +101,22 @@ class Painter(nn.Module):
 
 
 class Judge(nn.Module):
-    """Score patches together with the map of their box."""
+    """Score patches together with the map of their lesion and their class."""
 
     def __init__(self, size: Architecture, run: Run | None = None) -> None:
         super().__init__()
         self.run = run  # whose processes share each batch
         maps = size.maps
-        self.enter = EqualizedConv(size.channels + 1, maps[0], 3)
+        self.enter = EqualizedConv(size.channels + 1 + size.classes, maps[0], 3)
         self.down = nn.ModuleList(EqualizedConv(a, b, 4) for a, b in itertools.pairwise(maps))
         self.more = nn.ModuleList(EqualizedConv(b, b, 3) for b in maps[1:])
         self.last = EqualizedConv(maps[-1] + 1, maps[-1], 4)
         self.dense = EqualizedDense(maps[-1] * (COARSEST // 2) ** 2, maps[-1])
         self.score = EqualizedDense(maps[-1], 1, gain=1.0)
 
-    def forward(self, patches: Tensor, boxes: Tensor) -> Tensor:
-        """Score patches (b, c, p, p) with box maps (b, 1, p, p): (b,)."""
-        x = activate(self.enter(torch.cat([patches, boxes], 1)))
+    def forward(self, patches: Tensor, told: Tensor) -> Tensor:
+        """Score patches (b, c, p, p) with the map of their lesion and planes of classes (b, 1 + k, p, p): (b,)."""
+        x = activate(self.enter(torch.cat([patches, told], 1)))
         for down, more in zip(self.down, self.more, strict=True):
             x = activate(down(x))
             x = (x + activate(more(x))) * 0.5**0.5

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medaug_cli.plugin import box_map
 from medaug_plugins.hosts import faded
+from medaug_plugins.layers import ellipses
 
 AROUND = 2.0  # sides of a square, of its box's longer one
 LEAST = 16.0  # pixels of a square's side
@@ -63,10 +64,41 @@ def cut(images: Sequence[np.ndarray], squares: Sequence[Square], pixels: int) ->
     return torch.cat(patches)
 
 
-def shares(boxes: Sequence[np.ndarray], pixels: int) -> Tensor:
-    """Return, for a box (4,) of each patch, how much of what is painted shows, and the box's map: (b, 2, p, p)."""
-    drawn = [np.stack([faded(box, pixels, pixels), box_map(box[None], (pixels, pixels))]) for box in boxes]
+@dataclass(frozen=True)
+class Told:
+    """What the networks are told of a lesion besides its box."""
+
+    outline: np.ndarray | None = None  # (h, w), where masks are told; an ellipse stands for one that is not known
+    image_class: int = -1
+
+
+def told_maps(
+    boxes: Sequence[np.ndarray],
+    squares: Sequence[Square],
+    told: Sequence[Told],
+    pixels: int,
+    by_mask: bool,
+    classes: int,
+) -> Tensor:
+    """Return, for a box (4,) of each slice, what is told of it in its patch: (b, 2 + classes, p, p).
+
+    That is how much of what is painted shows, the map of the box or `by_mask` of the lesion, and planes of classes.
+    """
+    drawn = []
+    for box, square, one in zip(boxes, squares, told, strict=True):
+        inside = square.inside(box[None], pixels)
+        lesion = _outlined(inside, square, one, pixels) if by_mask else box_map(inside, (pixels, pixels))
+        planes = np.zeros((classes, pixels, pixels), np.float32)
+        if 0 <= one.image_class < classes:
+            planes[one.image_class] = 1
+        drawn.append(np.stack([faded(inside[0], pixels, pixels), lesion, *planes]))
     return torch.from_numpy(np.stack(drawn))
+
+
+def _outlined(inside: np.ndarray, square: Square, told: Told, pixels: int) -> np.ndarray:
+    if told.outline is None:
+        return ellipses(inside, (pixels, pixels))
+    return cut([(told.outline > 0).astype(np.float32)[None]], [square], pixels)[0, 0].numpy()
 
 
 def put_back(image: np.ndarray, patch: np.ndarray, square: Square, box: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Everything that can be set of Inpaint; networks and training take it whole."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from medaug_cli.plugin import setting
 
@@ -10,6 +11,10 @@ class Settings:
     """The hyperparameters of Inpaint."""
 
     patch: int = setting(64, "pixels of a patch's side, a power of two", minimum=16, maximum=512)
+    form: Literal["boxes", "mask"] = setting(
+        "boxes", "tell the networks boxes, or masks (ellipses where there are none)", choices=("boxes", "mask")
+    )
+    classes: bool = setting(True, "tell the networks the class of an image, where the store names classes")
     latent: int = setting(32, "numbers in a latent vector", minimum=1)
     width: int = setting(24, "feature maps of the finest level", minimum=4)
     max_maps: int = setting(96, "most feature maps of a level", minimum=4)

@@ -15,7 +15,7 @@ from torch import Tensor
 from medaug_cli.plugin import Run, image_seed
 from medaug_plugins.hosts import Bank
 from medaug_plugins.inpaint.networks import Architecture, Judge, Painter
-from medaug_plugins.inpaint.patches import cut, shares, square_around
+from medaug_plugins.inpaint.patches import Told, cut, square_around, told_maps
 from medaug_plugins.layers import (
     StepRandomness,
     draw_weights,
@@ -34,7 +34,7 @@ HOSTS = 4  # lesion-free places that are known for each lesion
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches (b, c, p, p) in [-1, 1] and, of each, (share, box map) (b, 2, p, p)."""
+    """Patches (b, c, p, p) in [-1, 1] and, of each, what is told of it (b, 2 + k, p, p); see `told_maps`."""
 
     patches: Tensor
     where: Tensor
@@ -46,21 +46,20 @@ class Lesions:
     They are drawn for a whole batch; a process gets its share of it.
     """
 
-    def __init__(self, bank: Bank, pixels: int, run: Run) -> None:
-        self.bank, self.pixels, self.run = bank, pixels, run
+    def __init__(self, bank: Bank, size: Architecture, run: Run) -> None:
+        self.bank, self.size, self.pixels, self.run = bank, size, size.patch, run
         self.every = [(i, k) for i, boxes in enumerate(bank.boxes) for k in range(len(boxes))]
         self._hosts: dict[tuple[int, int], int] = {}
 
     def real(self, rng: np.random.Generator, count: int) -> Batch:
         """Return patches of real lesions."""
-        return self._batch(rng, [(i, self.bank.boxes[i][k]) for i, k in self._drawn(rng, count)])
+        return self._batch(rng, [(i, (i, k)) for i, k in self._drawn(rng, count)])
 
     def places(self, rng: np.random.Generator, count: int) -> Batch:
         """Return patches to paint into: half around real lesions, half where other slices have none."""
         drawn = self._drawn(rng, count)
         chosen = [
-            (i if turn % 2 else self._host(i, k, int(rng.integers(HOSTS))), self.bank.boxes[i][k])
-            for turn, (i, k) in enumerate(drawn)
+            (i if turn % 2 else self._host(i, k, int(rng.integers(HOSTS))), (i, k)) for turn, (i, k) in enumerate(drawn)
         ]
         return self._batch(rng, chosen)
 
@@ -73,15 +72,30 @@ class Lesions:
         if key not in self._hosts:
             rng = np.random.default_rng([image, which, turn])
             box, label = self.bank.boxes[image][which], self.bank.labels[image][which]
-            self._hosts[key] = self.bank.host(box[None], np.array([label]), rng)
+            self._hosts[key] = self.bank.host(box[None], np.array([label]), rng, self._class(image))
         return self._hosts[key]
 
-    def _batch(self, rng: np.random.Generator, chosen: list[tuple[int, np.ndarray]]) -> Batch:
-        squares = mine([square_around(box, rng) for _, box in chosen], self.run)
+    def _class(self, image: int) -> int:
+        return -1 if self.bank.classes is None or not self.size.classes else int(self.bank.classes[image])
+
+    def _told(self, lesion: tuple[int, int]) -> Told:
+        by_mask = self.size.settings.form == "mask"
+        return Told(self.bank.mask(*lesion) if by_mask else None, self._class(lesion[0]))
+
+    def _batch(self, rng: np.random.Generator, chosen: list[tuple[int, tuple[int, int]]]) -> Batch:
+        """Return patches around the places of lesions (image, box), in the images before these."""
+        squares = mine([square_around(self.bank.boxes[i][k], rng) for _, (i, k) in chosen], self.run)
         chosen = mine(chosen, self.run)
         patches = cut([self.bank.image(i) for i, _ in chosen], squares, self.pixels)
-        boxes = [square.inside(box[None], self.pixels)[0] for square, (_, box) in zip(squares, chosen, strict=True)]
-        return Batch((patches * 2 - 1).to(self.run.device), shares(boxes, self.pixels).to(self.run.device))
+        where = told_maps(
+            boxes=[self.bank.boxes[i][k] for _, (i, k) in chosen],
+            squares=squares,
+            told=[self._told(lesion) for _, lesion in chosen],
+            pixels=self.pixels,
+            by_mask=self.size.settings.form == "mask",
+            classes=self.size.classes,
+        )
+        return Batch((patches * 2 - 1).to(self.run.device), where.to(self.run.device))
 
 
 def painted(around: Batch, paint: Tensor) -> Tensor:
@@ -122,9 +136,7 @@ class Training:
         with self.run.autocast():
             paint = self.painter(hole(around), around.where, latents, noise)
         drawn = painted(around, paint)
-        losses = self._judge_step(rng, real, around, drawn.detach()) | self._painter_step(
-            rng, real, around, drawn
-        )
+        losses = self._judge_step(rng, real, around, drawn.detach()) | self._painter_step(rng, real, around, drawn)
         self.steps += 1
         half_life = min(self.settings.ema_kimg * 1000, self.settings.ema_ramp * (done + count))
         move_average(self.average, self.painter, count, half_life)
@@ -166,7 +178,7 @@ class Training:
 
     def _contrast(self, patches: Tensor, where: Tensor) -> Tensor:
         """Return how the mean in the box less the mean around it is spread over the whole batch, and its size: (2,)."""
-        box = where[:, 1:]
+        box = where[:, 1:2]
         inside = (patches * box).sum((1, 2, 3)) / box.sum((1, 2, 3)).clamp(min=1)
         outside = (patches * (1 - box)).sum((1, 2, 3)) / (1 - box).sum((1, 2, 3)).clamp(min=1)
         difference = whole(inside - outside, self.run)

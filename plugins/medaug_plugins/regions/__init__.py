@@ -16,6 +16,7 @@ from medaug_cli.plugin import (
     Drawn,
     Examples,
     ImageSpec,
+    Known,
     MedaugError,
     Run,
     UsageError,
@@ -23,7 +24,16 @@ from medaug_cli.plugin import (
     setting,
 )
 from medaug_plugins.boxgan import BoxGAN
-from medaug_plugins.hosts import MARGIN, Bank, lesion_free
+from medaug_plugins.hosts import (
+    MARGIN,
+    Asked,
+    Bank,
+    lesion_free,
+    on_host,
+    outline,
+    with_outlines,
+    without_lesion,
+)
 from medaug_plugins.regions.pasting import cut, put
 
 __all__ = ["Regions"]
@@ -35,14 +45,17 @@ class Crops:
     """The regions around every box of a bank, each with its label: what the GAN of regions is fitted on."""
 
     def __init__(self, bank: Bank, spec: ImageSpec, side: int) -> None:
-        self.spec = ImageSpec(spec.channels, (side, side), spec.label_names)
+        self.spec = of_regions(spec, side)
         places = [(i, k) for i, boxes in enumerate(bank.boxes) for k in range(len(boxes))]
         self.images = np.stack([cut(bank.image(i), bank.boxes[i][k], MARGIN, side) for i, k in places])
         self.boxes: Sequence[np.ndarray] = [middle(side)] * len(places)
         self.labels: Sequence[np.ndarray] = [bank.labels[i][k : k + 1] for i, k in places]
         self.patients: Sequence[str] = [str(bank.patients[i]) for i, _ in places]
         self.weights = np.full(len(places), 1 / len(places))
-        self.classes, self.synthetic = np.full(len(places), -1, np.int64), np.zeros(len(places), bool)
+        self.masks = [region_mask(bank.mask(i, k), bank.boxes[i][k], side) for i, k in places]
+        unknown = np.full(len(bank), -1, np.int64)
+        self.classes = (unknown if bank.classes is None else bank.classes)[[i for i, _ in places]]
+        self.synthetic = np.zeros(len(places), bool)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,8 +65,21 @@ class Crops:
         return self.images[np.asarray(indices)]
 
     def condition(self, index: int) -> Condition:
-        """Return the box in the middle and its label."""
-        return Condition(self.spec.spatial, self.boxes[index], self.labels[index])
+        """Return the box in the middle and its label, and the mask and the class where they are known."""
+        mask, image_class = self.masks[index], int(self.classes[index])
+        return Condition(self.spec.spatial, self.boxes[index], self.labels[index], mask, image_class)
+
+
+def of_regions(spec: ImageSpec, side: int) -> ImageSpec:
+    """Return the form of regions of this side out of images of a form."""
+    return ImageSpec(spec.channels, (side, side), spec.label_names, class_names=spec.class_names)
+
+
+def region_mask(mask: np.ndarray | None, box: np.ndarray, side: int) -> np.ndarray | None:
+    """Return the mask (s, s) uint8 of a lesion in the region around its box; None where it is not known."""
+    if mask is None:
+        return None
+    return (cut((mask > 0).astype(np.float32)[None], box, MARGIN, side)[0] >= 0.5).astype(np.uint8)
 
 
 def middle(side: int) -> np.ndarray:
@@ -73,6 +99,10 @@ class Regions:
     blending: Literal["poisson", "soft"] = setting(
         "poisson", "keep a region's gradients, or fade it in over its margin", choices=("poisson", "soft")
     )
+    form: Literal["boxes", "mask"] = setting(
+        "boxes", "tell the networks the label alone, or the lesion's mask (an ellipse where there is none) too",
+        choices=("boxes", "mask"),
+    )  # fmt: skip
     latent: int = setting(64, "numbers in a latent vector", minimum=1)
     base: int = setting(512, "feature maps at a size s are base / s * 2", minimum=1)
     max_maps: int = setting(64, "most feature maps of a level", minimum=1)
@@ -87,8 +117,13 @@ class Regions:
         self._bank: Bank | None = None
         self._gan = BoxGAN(
             latent=self.latent, base=self.base, max_maps=self.max_maps, batch=self.batch, lr=self.lr, gamma=self.gamma,
-            variety=self.variety, mismatch=0.0, jitter=0.0, shift=0.05, classes=False,
+            variety=self.variety, mismatch=0.0, jitter=0.0, shift=0.05, form=self.form,
         )  # fmt: skip
+
+    def knows(self, spec: ImageSpec) -> frozenset[Known]:
+        """Return what it knows of its images: boxes, and as its regions are told them masks and classes."""
+        told: set[Known] = {"mask"} if self.form == "mask" and spec.masks else set()
+        return frozenset({"boxes"} | told | ({"class"} if spec.class_names else set()))
 
     def fit(self, data: Examples, run: Run) -> None:
         """Fit the GAN on the regions around the boxes of `data`, and keep its slices."""
@@ -106,7 +141,7 @@ class Regions:
         weights = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
         slices = {name: value for name, value in state.items() if not name.startswith(PREFIX)}
         self._bank = Bank.from_state(slices, spec)
-        self._gan.load_state_dict(weights, ImageSpec(spec.channels, (self.side, self.side), spec.label_names), device)
+        self._gan.load_state_dict(weights, of_regions(spec, self.side), device)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
         """Yield one slice (c, h, w) in [0, 1] a condition, with the boxes of its own lesions too."""
@@ -117,21 +152,36 @@ class Regions:
             rng = np.random.default_rng(seed)
             boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 4)
             if not len(boxes):
-                yield np.clip(lesion_free(bank, rng), 0, 1).astype(np.float32)
+                yield without_lesion(
+                    condition, lesion_free(bank, rng, condition.image_class), self._masked(condition, bank)
+                )
                 continue
             labels = np.asarray(condition.labels, np.int64)
-            host = bank.host(boxes, labels, rng)
+            host = bank.host(boxes, labels, rng, condition.image_class)
             image = bank.image(host)
-            for box, region in zip(boxes, self._draw(labels, seed), strict=True):
+            for box, region in zip(boxes, self._draw(condition, seed), strict=True):
                 image = put(image, box, region, MARGIN, self.blending == "poisson")
             image = np.clip(image, 0, 1).astype(np.float32)
-            every = np.concatenate([boxes, bank.boxes[host]]), np.concatenate([labels, bank.labels[host]])
-            yield Drawn(image, *every)
+            mask = with_outlines(condition, bank, host) if self._masked(condition, bank) else None
+            yield on_host(Asked(boxes, labels, condition.image_class), image, mask, bank, host)
 
-    def _draw(self, labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-        """Yield one region (c, s, s) a label."""
-        asked = [Condition((self.side, self.side), middle(self.side), np.array([label])) for label in labels]
+    def _draw(self, condition: Condition, seed: int) -> Iterator[np.ndarray]:
+        """Yield one region (c, s, s) an asked lesion."""
+        asked = [
+            Condition(
+                (self.side, self.side),
+                middle(self.side),
+                np.array([label], np.int64),
+                region_mask(outline(condition, box), box, self.side),
+                condition.image_class,
+            )
+            for box, label in zip(condition.boxes, condition.labels, strict=True)
+        ]
         return self._gan.sample(asked, [image_seed(seed, k) for k in range(len(asked))])
+
+    def _masked(self, condition: Condition, bank: Bank) -> bool:
+        """Tell whether the mask of an image is known: those of its host and of what is put into it."""
+        return self.form == "mask" and bank.masks is not None and condition.mask is not None
 
     def _kept(self) -> Bank:
         if self._bank is None:
