@@ -51,7 +51,6 @@ def _row(name: str, writing, rounds: int) -> str:
         place = Path(folder) / "place"
         place.mkdir()
         writing.prepare(place)
-        _warm_up(writing, place)
         tried = _Rounds(name, writing, place)
         tried.count_kills(rounds, kills)
         tried.count_pairs(rounds, pairs)
@@ -81,7 +80,7 @@ def _repeat_secrets() -> None:
 
 
 def _warm_up(writing, place: Path) -> None:
-    """Run a command in this process, so that its forks find everything loaded, and remove what it wrote."""
+    """Run a command in this process, so that its forks find everything loaded."""
     import contextlib
 
     import torch
@@ -93,7 +92,6 @@ def _warm_up(writing, place: Path) -> None:
     with contextlib.chdir(place):
         result = CliRunner().invoke(app, [*writing.command])
     assert result.exit_code == 0, result.exception or result.output
-    writing.clear(place)
 
 
 class _Rounds:
@@ -103,6 +101,8 @@ class _Rounds:
         self.name, self.writing, self.place = name, writing, place
         self.fresh = shutil.copytree(place, place.with_name("fresh"))
         self.inputs = _content(place)
+        _warm_up(writing, place)
+        self.lay(self.fresh)
         start = time.monotonic()
         self._run()
         self.lasts = time.monotonic() - start
