@@ -44,7 +44,7 @@ def new_file(path: Path) -> Iterator[Path]:
     remove_stale(path)
     temporary = _temporary(path)
     try:
-        with _named(path):
+        with named(path):
             yield temporary
         sync(temporary)
         os.replace(temporary, path)
@@ -54,7 +54,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Let errors of the system that name no file, as those of writing into an open one, name `path`."""
     try:
         yield
@@ -129,7 +129,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     remove(work)
     work.mkdir()
     try:
-        with _named(path):
+        with named(path):
             yield work
     finally:
         remove(work)

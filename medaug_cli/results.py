@@ -27,6 +27,7 @@ from medaug_cli.locks import alone
 
 MARK = ".medaug.json"
 PASSED_OVER = (MARK, ".*.tmp", ".*.lock", ".nfs*", ".DS_Store", "Thumbs.db", "desktop.ini")  # nobody's work
+UNFINISHED = ".parts"
 PNG = b"\x89PNG\r\n\x1a\n"
 LONGEST = 240  # bytes of the name of a result: file systems take 255, and names beside it are longer
 
@@ -161,6 +162,8 @@ def check_place(out: Path) -> None:
     real = Path(os.path.realpath(out))
     if real in (here := Path(os.path.realpath(".")), *here.parents):
         raise UsageError(f"{out} exists; choose another --out")
+    if real.name.endswith(UNFINISHED):
+        raise UsageError(f"--out {out}: unfinished work of medaug has such names; choose another one")
     if len(os.fsencode(real.name)) > LONGEST:
         raise UsageError(f"--out {real.name[:20]}...: the name is too long; choose one of at most {LONGEST} bytes")
     try:

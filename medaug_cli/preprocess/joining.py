@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medaug_cli.errors import UsageError
+from medaug_cli.locks import alone
 from medaug_cli.preprocess.report import joined
 from medaug_cli.preprocess.results import beside, check_outputs, read_report, write_beside
 from medaug_cli.store import Store
@@ -15,11 +16,13 @@ def join_parts(paths: Sequence[Path], out: Path, overwrite: bool = False) -> Sto
     if any(path.resolve().parent == out.resolve().parent for path in paths):
         raise UsageError(f"{out} would stand beside a part, whose boxes.json it would replace; choose another folder")
     with_reports = all(beside(path, "preprocess.json").is_file() for path in paths)
-    if with_reports:
-        check_outputs(out, None, overwrite, resume=False)
 
     def write_joined(parts: list[Store], store: Store, folder: Path) -> None:
-        if with_reports:
-            write_beside(store, folder, joined([read_report(part.path, part) for part in parts]))
+        write_beside(store, folder, joined([read_report(part.path, part) for part in parts]))
 
-    return join_stores(paths, out, overwrite, write_joined)
+    if not with_reports:
+        return join_stores(paths, out, overwrite)
+    check_outputs(out, None, overwrite, resume=False)
+    with alone(beside(out, "boxes.json")):  # of one store in a folder
+        check_outputs(out, None, overwrite, resume=False)
+        return join_stores(paths, out, overwrite, write_joined)

@@ -11,6 +11,7 @@ from medaug_cli import __version__
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import canonical
 from medaug_cli.forms.annotations import Annotation
+from medaug_cli.locks import alone
 from medaug_cli.preprocess.classes import classes_file
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.preprocess.plan import Plan, PreprocessOptions, plan_of
@@ -25,7 +26,14 @@ from medaug_cli.preprocess.report import (
     SliceReport,
     notes_in_short,
 )
-from medaug_cli.preprocess.results import check_outputs, complete, read_report, write_beside
+from medaug_cli.preprocess.results import (
+    beside,
+    check_name,
+    check_outputs,
+    complete,
+    read_report,
+    write_beside,
+)
 from medaug_cli.preprocess.strip import check_kept_masks
 from medaug_cli.preprocess.summary import Summary, summary_of
 from medaug_cli.preprocess.treatment import treat
@@ -50,7 +58,11 @@ def preprocess(options: PreprocessOptions) -> Store | None:
     given = (options.boxes, options.masks, options.scans, options.key, classes_file(options.classes))
     reads = [path for path in given if path is not None]
     _check_kept_masks(options, plan, reads)
-    with store_claimed(options.out, plan.info.command, options.overwrite, reads):
+    check_name(options.out)
+    with (
+        store_claimed(options.out, plan.info.command, options.overwrite, reads),
+        alone(beside(options.out, "boxes.json")),  # of one store in a folder
+    ):
         store = already_made(options.out, plan.info, options.resume, options.overwrite)
         if store is None:
             check_outputs(options.out, options.boxes, options.overwrite, options.resume)

@@ -11,6 +11,7 @@ from medaug_cli.preprocess.report import PreprocessReport, page
 from medaug_cli.results import refuse_page
 from medaug_cli.store import Store, open_store
 
+BESIDE = ("boxes.json", "preprocess.json", "preprocess.html")
 ELSEWHERE = "move it, or choose another folder for --out"
 
 
@@ -24,6 +25,7 @@ def check_outputs(out: Path, boxes: Path | None, overwrite: bool, resume: bool) 
 
     What stands beside another store, or is of somebody else, is never replaced.
     """
+    check_name(out)
     refuse_existing(out, overwrite)
     target = beside(out, "boxes.json")
     if boxes is not None and target.exists() and target.resolve() == boxes.resolve():
@@ -32,6 +34,12 @@ def check_outputs(out: Path, boxes: Path | None, overwrite: bool, resume: bool) 
         )
     check_beside(out)
     refuse_existing(target, overwrite or resume)
+
+
+def check_name(out: Path) -> None:
+    """Raise UsageError where a store would have the name of a file that goes beside it."""
+    if out.name in BESIDE:
+        raise UsageError(f"--out {out}: the files beside a store have these names; choose another one, as real.h5")
 
 
 def check_beside(out: Path) -> None:

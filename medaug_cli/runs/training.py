@@ -13,7 +13,7 @@ import numpy as np
 
 from medaug_cli.devices import Precision, autocast
 from medaug_cli.errors import BadInput, MedaugError
-from medaug_cli.files import new_file, publish_text
+from medaug_cli.files import named, new_file, publish_text
 from medaug_cli.outlet import Outlet
 from medaug_cli.plugin import Detections
 from medaug_cli.processes import ALONE, Group
@@ -107,7 +107,8 @@ class TrainingRun:
         if not self.group.leads:
             return
         line = json.dumps({"done": done, "seconds": round(self.seconds(), 2), **plain})
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        log = self.folder / "metrics.jsonl"
+        with named(log), log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         self._report(Progress(done, min(1.0, self.fraction(done)), self.seconds(), plain))
 

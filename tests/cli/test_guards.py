@@ -7,12 +7,14 @@ import shutil
 
 import pytest
 from conftest import make_store
-from forking import medaug
+from forking import medaug, together
 from typer.testing import CliRunner
 from writing_commands import write_scans
 
+from medaug_cli.boxes import read_boxes
 from medaug_cli.cli import app
 from medaug_cli.errors import MedaugError
+from medaug_cli.store import open_store
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn")
 FAST = ("--device", "cpu", "--precision", "32")
@@ -95,6 +97,7 @@ def test_a_folder_of_somebody_is_kept(place, command):
     refused([*FOLDERS[command], "--out", "..", "--overwrite"], place, ".. exists; choose another --out")
     refused([*FOLDERS[command], "--out", "real.h5/x"], place, "is a file")
     refused([*FOLDERS[command], "--out", "x" * 250], place, "too long")
+    refused([*FOLDERS[command], "--out", "x.parts"], place, "choose another one")
     (place / "linked").symlink_to(place / "thesis")
     refused([*FOLDERS[command], "--out", "linked", "--overwrite"], place, "exists and is not")
 
@@ -215,6 +218,20 @@ def test_a_file_of_somebody_beside_a_store_is_kept(name, text, more, scanned):
     (scanned / "mine").mkdir()
     (scanned / "mine" / name).write_text(text, encoding="utf-8")
     refused([*PREPROCESS, "--out", "mine/real.h5", *more], scanned, f"{name} exists and ")
+
+
+@pytest.mark.parametrize("name", ["boxes.json", "preprocess.json", "preprocess.html"])
+def test_a_store_has_no_name_of_what_stands_beside_it(scanned, name):
+    refused([*PREPROCESS, "--out", f"new/{name}"], scanned, "choose another one, as real.h5")
+
+
+def test_two_stores_at_once_do_not_mix_their_boxes(scanned):
+    lines = [[*PREPROCESS, "--seed", seed, "--out", f"both/{seed}.h5"] for seed in range(2)]
+    codes, said = together(*lines, scanned)
+    assert sorted(codes)[0] == 0
+    assert sorted(codes)[1] in (1, 2), said
+    (store,) = (scanned / "both").glob("*.h5")
+    assert read_boxes(scanned / "both/boxes.json").store == open_store(store).hash
 
 
 def test_parts_are_joined_over_nothing_of_somebody(scanned):
