@@ -198,6 +198,13 @@ def refuse_page(page: Path, report: Path) -> None:
         raise UsageError(f"{page} exists and is not beside a report of medaug; move it, or choose another --out")
 
 
+def refuse_inside(option: str, out: Path, folder: Path) -> None:
+    """Raise UsageError where `out` is, or lies in, a folder that a command reads: its results would be read later."""
+    real = Path(os.path.realpath(out))
+    if folder.is_dir() and any(each.exists() and os.path.samefile(each, folder) for each in (real, *real.parents)):
+        raise UsageError(f"{option} {out} lies in {folder}, which this command reads; choose another folder")
+
+
 class OtherSettings(UsageError):
     """A result was made, or begun, with other settings than are asked for."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.scans.way_back import scan_mask, stored_slice
+from medaug_cli.scans.writing import write_volume
 from medaug_cli.store import Store
 
 DIGITS = 6  # of a probability
@@ -55,11 +56,9 @@ def write_masks(store: Store, answers: Sequence[np.ndarray], names: Sequence[str
 
             Image.fromarray(mask).save(out / f"{stems[file]}.png", format="PNG")
         else:
-            import SimpleITK as sitk
-
             from medaug_cli.scans.grids import as_image
 
-            sitk.WriteImage(as_image(mask, grid), str(out / f"{stems[file]}.nii.gz"))
+            write_volume(as_image(mask, grid), out / f"{stems[file]}.nii.gz")
     labels = {name: value for value, name in enumerate(names, 1)}
     (out / "labels.json").write_text(json.dumps({"background": 0, **labels}, indent=1) + "\n", encoding="utf-8")
     return marked

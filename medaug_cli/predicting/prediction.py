@@ -11,7 +11,7 @@ from medaug_cli.errors import BadInput, MedaugError
 from medaug_cli.predicting.answers import write_classes, write_masks
 from medaug_cli.predicting.prepared import recipe_of
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
-from medaug_cli.results import Kind, folder_claimed, new_folder
+from medaug_cli.results import Kind, folder_claimed, new_folder, refuse_inside
 from medaug_cli.runs import load_network
 from medaug_cli.runs.metadata import NetworkMetadata
 from medaug_cli.scans.reading import PLAIN, Reading
@@ -59,6 +59,7 @@ def predict(options: PredictOptions) -> Prediction:
     Raises BadInput for a network that cannot take whole scans, UsageError for an unknown form.
     """
     check_form(options.form)
+    refuse_inside("--out", options.out, options.scans)
     kind = kind_of(options.network)
     network, metadata = load_network(options.network, kind, resolve_device(options.device))
     recipe = recipe_of(options.network, metadata.prepared, options.strip)

@@ -1,6 +1,5 @@
 """Brain extraction of one scan as a recipe asks for it: by a stripper or by given masks, kept, and doubted by slice."""
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from medaug_cli.brain.head import head_mask
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_file
 from medaug_cli.preprocess.recipe import Recipe
+from medaug_cli.results import refuse_inside
 from medaug_cli.scans.grids import resampled_back
 from medaug_cli.scans.reading import Pixels, Scan
 from medaug_cli.scans.writing import write_volume
@@ -68,10 +68,8 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
 
 def check_kept_masks(folder: Path, scans: Iterable[Scan], reads: Iterable[Path], again: bool) -> None:
     """Raise UsageError where brain masks would be written among what is read, or, unless `again`, over other files."""
-    real = Path(os.path.realpath(folder))
-    for path in map(Path, filter(os.path.isdir, reads)):
-        if any(each.exists() and os.path.samefile(each, path) for each in (real, *real.parents)):
-            raise UsageError(f"--keep-masks {folder} lies in {path}, which this command reads; choose another folder")
+    for path in reads:
+        refuse_inside("--keep-masks", folder, path)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--keep-masks {folder} is a file; name a folder")
     files = (folder / f"{scan.id}{ending}" for scan in scans for ending in (".nii.gz", ".png"))

@@ -262,6 +262,10 @@ def test_brain_masks_go_over_no_file_that_is_there(scanned):
     (scanned / "inside").symlink_to(scanned / "scans")
     refused([*PREPROCESS, "--out", "two/real.h5", "--keep-masks", "inside/masks"], scanned, "which this command reads")
     refused([*PREPROCESS, "--out", "two/real.h5", "--keep-masks", "boxes.csv"], scanned, "boxes.csv is a file")
+    for out in ("scans", "scans/found", "inside/found", "made/../scans/a/b"):
+        refused(
+            ["predict", "network", "scans", "--out", out, "--overwrite"], scanned, "lies in scans, which this command"
+        )
 
 
 def test_files_of_other_kinds_are_kept(scanned):
