@@ -87,16 +87,16 @@ def moved(
     owners = owned(mask, boxes)
     if rng.random() < 0.5:
         mask, owners, boxes = mask[..., ::-1], owners[..., ::-1], mirrored(boxes, mask.shape[-1])
-    move = Move.drawn(owners, rng)
+    move, joint = Move.drawn(owners, rng), _joint(owners, boxes)
     for share in ATTEMPTS:
-        there = _moved(mask, owners, boxes, move, jitter * share)
+        there = _moved(mask, owners, joint, boxes, move, jitter * share)
         if there is not None:
             return there
-    return np.ascontiguousarray(mask), _boxes(owners, boxes).astype(np.float32)
+    return np.ascontiguousarray(mask), _boxes(owners, joint, boxes).astype(np.float32)
 
 
 def _moved(
-    mask: np.ndarray, owners: np.ndarray, boxes: np.ndarray, move: Move, jitter: float
+    mask: np.ndarray, owners: np.ndarray, joint: list[list[int]], boxes: np.ndarray, move: Move, jitter: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the moved mask and boxes; None where a lesion is lost, or most of it."""
     sources = move.sources(mask.shape, jitter)
@@ -108,7 +108,7 @@ def _moved(
     least = np.where(before > 0, np.maximum(1, LEAST_SHARE * before * (1 + move.zoom * jitter) ** mask.ndim), 0)
     if (after < least).any():
         return None
-    found = _boxes(taken, np.array([move.box(box, jitter) for box in boxes]).reshape(boxes.shape))
+    found = _boxes(taken, joint, np.array([move.box(box, jitter) for box in boxes]).reshape(boxes.shape))
     size = np.tile(mask.shape[::-1], 2)
     d, cut = mask.ndim, np.clip(found, 0, size)
     kept, whole = cut[:, d:] - cut[:, :d], found[:, d:] - found[:, :d]
@@ -145,13 +145,35 @@ def mirrored(boxes: np.ndarray, width: int) -> np.ndarray:
     return turned
 
 
-def _boxes(owners: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def _joint(owners: np.ndarray, boxes: np.ndarray) -> list[list[int]]:
+    """Return whose pixels each box is drawn around: its own, and those within it where its own do not fill it.
+
+    So it is where one label is a part of another, as the core of a tumour is.
+    """
+    d, count = owners.ndim, len(boxes)
+    bounds = {k: _bounds(owners, [k]) for k in range(1, count + 2) if (owners == k).any()}
+    found = []
+    for k, box in enumerate(boxes, 1):
+        inside = {j: (own[:d] >= box[:d] - 1).all() and (own[d:] <= box[d:] + 1).all() for j, own in bounds.items()}
+        within = [j for j, held in inside.items() if held and j != k]
+        far = {tuple(ids): np.abs(_bounds(owners, ids) - box).max() for ids in ([k], [k, *within]) if k in bounds}
+        found.append(list(min(far, key=lambda ids: far[ids], default=(k,))))
+    return found
+
+
+def _boxes(owners: np.ndarray, joint: list[list[int]], boxes: np.ndarray) -> np.ndarray:
     """Return boxes (m, 2*d), those that own pixels as tight as these lie."""
     found = boxes.copy()
-    for k in range(len(boxes)):
-        if len(at := _places(owners, k + 1)):
-            found[k] = [*at.min(0)[::-1], *(at.max(0) + 1)[::-1]]
+    for k, ids in enumerate(joint):
+        if (owners == k + 1).any():
+            found[k] = _bounds(owners, ids)
     return found
+
+
+def _bounds(owners: np.ndarray, ids: list[int]) -> np.ndarray:
+    """Return the box (2*d,) around the pixels of some numbers, x first."""
+    at = np.argwhere(np.isin(owners, ids))
+    return np.array([*at.min(0)[::-1], *(at.max(0) + 1)[::-1]], float)
 
 
 def _places(owners: np.ndarray, number: int) -> np.ndarray:

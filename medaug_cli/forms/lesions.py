@@ -14,6 +14,7 @@ from medaug_cli.scans.mask_grids import read_mask
 from medaug_cli.scans.masks import Labels, joined_parts, labelled_components, mask_values, sizes_below
 from medaug_cli.scans.reading import Pixels, Scan
 
+LESION = "lesion"  # what a mask without names marks
 GRAZE = 0.1  # of a slice; less is rounding
 
 
@@ -39,9 +40,24 @@ class Lesions:
         """Return, in words, what was put right."""
         return [str(note) for note in self.notes if not note.lost]
 
-    def mask(self, z: int | None) -> np.ndarray | None:
-        """Return the mask (*s) bool of all of it (None) or (h, w) of slice z, where there is one."""
-        return None if self.values is None else (self.values if z is None else self.values[z]) > 0
+    def marks(self, names: Sequence[str], z: int | None = None) -> np.ndarray | None:
+        """Return what the mask marks (*s) uint8, of all of it or of slice z, where there is one.
+
+        0 is outside, 1, 2, ... are `names`; without names all that is marked is 1. Of a value that has several names,
+        as nnU-Net's regions lie in one another, the narrowest counts.
+        """
+        if self.values is None:
+            return None
+        values = self.values if z is None else self.values[z]
+        if not names:
+            return (values > 0).astype(np.uint8)
+        if self.names is None:
+            return ((values > 0) * (names.index(LESION) + 1)).astype(np.uint8)
+        marked = np.zeros(values.shape, np.uint8)
+        for own, name in sorted(self.names.items(), key=lambda one: -len(one[0])):
+            if name in names:
+                marked[np.isin(values, list(own))] = names.index(name) + 1
+        return marked
 
     def whole(self, least: int) -> tuple[np.ndarray, list[str]]:
         """Return the boxes (m, 2*d) and labels of all of it; components of `least` pixels or voxels count."""

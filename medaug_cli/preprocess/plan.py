@@ -11,6 +11,7 @@ from medaug_cli.brain.files import masks_folder, with_brain_masks
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import sha256_file
 from medaug_cli.forms.annotations import Annotation, Note, sentences
+from medaug_cli.forms.lesions import LESION
 from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotations, with_masks
 from medaug_cli.preprocess.classes import (
     FOLDERS,
@@ -279,7 +280,8 @@ def _completed(options: PreprocessOptions, annotated: Sequence[Scan], annotation
     """Settle what the first scan decides: channels, and whether the store holds masks."""
     channels = len(_readable(options, annotated).image)
     masks = any(annotation.mask is not None for annotation in annotations.values())
-    return replace(options.recipe, channels=3 if channels == 3 else 1, with_masks=masks)
+    names = () if options.recipe.label else _mask_names(annotations)
+    return replace(options.recipe, channels=3 if channels == 3 else 1, with_masks=masks, mask_names=names)
 
 
 def _readable(options: PreprocessOptions, annotated: Sequence[Scan]) -> Pixels:
@@ -303,9 +305,16 @@ def _label_names(annotations: dict[str, Annotation]) -> set[str]:
     return named | {"lesion"} if plain or not named else named
 
 
+def _mask_names(annotations: dict[str, Annotation]) -> tuple[str, ...]:
+    """Return what the values of stored masks stand for; nothing where they mark one thing alone."""
+    labels = [one.mask_labels for one in annotations.values() if one.mask is not None]
+    names = {name for own in labels for name in ([LESION] if own is None else own.values())} - {IGNORED}
+    return tuple(sorted(names)) if len(names) > 1 else ()
+
+
 def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_names: list[str]) -> StoreInfo:
     choices = ("region_mm", "normal_regions", "volume", "volume_mm", "window")
-    left_out = {"keep_masks", "seed", *(name for name in choices if not getattr(recipe, name))}
+    left_out = {"keep_masks", "seed", "mask_names", *(name for name in choices if not getattr(recipe, name))}
     settings = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     settings["percentiles"] = list(recipe.percentiles)
     inputs = {}
@@ -327,6 +336,7 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_na
         seed=options.seed,
         label_names=names,
         class_names=class_names,
+        mask_names=list(recipe.mask_names),
         inputs=inputs,
         settings=settings | own,
     )

@@ -34,6 +34,7 @@ class Recipe:
     channels: int = 1
     bits: int = 8
     with_masks: bool = False
+    mask_names: tuple[str, ...] = ()  # of the values 1, 2, ... of stored masks, where they mark several things
     keep_masks: Path | None = None
     region_mm: float = 0.0  # width of a square or cube of `size` pixels around each lesion; 0: no regions
     normal_regions: float = 0.0  # regions without a lesion for each with one

@@ -1,5 +1,6 @@
 """A picture, slice, region or volume as a record of a store: placed, in bits, with its boxes and its report."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +87,8 @@ def record_of(
 ) -> Record:
     """Return the record of an image (c, *s) from 0 to 1 with the boxes (m, 2*d) that are kept; count them.
 
-    `lesion` (*s) becomes its mask, where the recipe wants one; `spacing` is mm between the scan's pixels or voxels.
+    `lesion` (*s) uint8, 0 outside, becomes its mask, where the recipe wants one; `spacing` is mm between the scan's
+    pixels or voxels.
     """
     moved = placement.boxes(boxes)
     d = moved.shape[1] // 2
@@ -96,8 +98,8 @@ def record_of(
     kind: Any = np.uint16 if recipe.bits == 16 else np.uint8
     mask = None
     if recipe.with_masks:
-        full = np.zeros(image.shape[1:], bool) if lesion is None else lesion
-        mask = (cut(full[None].astype(np.float32), "area")[0] >= 0.5).astype(np.uint8)
+        full = np.zeros(image.shape[1:], np.uint8) if lesion is None else lesion
+        mask = cut_mask(full, lambda share: cut(share, "area"), len(recipe.mask_names))
     if (np.array(report.box_sizes) < 1).any():
         doubt(report, "a lesion is less than a pixel wide at this size")
     return Record(
@@ -112,6 +114,19 @@ def record_of(
         annotated=report.annotated,
         details={"file": report.file, "placement": placement.details(), "strip": report.strip, **steps},
     )
+
+
+def cut_mask(marks: np.ndarray, cut: Callable[[np.ndarray], np.ndarray], names: int) -> np.ndarray:
+    """Return marks (*s) uint8 as they are in a crop: where half of a pixel is marked, by what marks most of it.
+
+    `cut` takes the share (1, *s) of each pixel that is marked to that in the crop; there are marks from 1 to `names`,
+    or 1 alone where there are no names.
+    """
+    marked = cut((marks > 0)[None].astype(np.float32))[0] >= 0.5
+    if names < 2:
+        return marked.astype(np.uint8)
+    shares = np.stack([cut((marks == value)[None].astype(np.float32))[0] for value in range(1, names + 1)])
+    return np.where(marked, shares.argmax(0) + 1, 0).astype(np.uint8)
 
 
 def placed_spacing(spacing: tuple[float, ...], placement: Placement) -> tuple[float, ...]:

@@ -98,7 +98,7 @@ def _add_record(
     labels: list[str],
     details: dict[str, Any],
 ) -> None:
-    recipe, values = treated.recipe, treated.lesions.values
+    recipe = treated.recipe
     if treated.spacing is not None:
         details = details | {"spacing": [recipe.region_mm / recipe.size] * len(placement.source)}
     outcome.records.append(
@@ -106,7 +106,7 @@ def _add_record(
             report,
             recipe,
             image=treated.image,
-            lesion=None if values is None else values > 0,
+            lesion=treated.lesions.marks(recipe.mask_names),
             boxes=boxes,
             labels=labels,
             placement=placement,

@@ -88,7 +88,7 @@ def _slice(treated: Treated, z: int | None, stripped: Stripped, placement: Place
         report,
         recipe,
         image=image,
-        lesion=lesions.mask(z),
+        lesion=lesions.marks(recipe.mask_names, z),
         boxes=boxes[kept],
         labels=[label for label, ok in zip(labels, kept, strict=True) if ok],
         placement=placement,

@@ -163,7 +163,7 @@ def test_boxes_with_a_mask(tmp_path, name):
     files(tmp_path, {"m.csv": f"image,x_min,y_min,x_max,y_max,label\na.png,{rows}\n"})
     found = lesions(tmp_path, "m.csv", masks="masks", least=10)
     assert [(tuple(box), label) for box, label in zip(found.boxes.tolist(), found.labels, strict=True)] == expected
-    assert found.mask(None).sum() == sum((box[2] - box[0]) * (box[3] - box[1]) for _, box in spots)
+    assert found.marks(()).sum() == sum((box[2] - box[0]) * (box[3] - box[1]) for _, box in spots)
     text = " ".join(map(str, found.notes))
     assert bool(text) == bool(said)
     assert re.search(said, text)

@@ -1,6 +1,7 @@
 """Folders of scans and masks through `preprocess` and `boxes`: right boxes, labels and words, nothing lost."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,34 @@ def test_names_and_regions_come_from_dataset_json(tmp_path, palette):
     both = (FIRST[0], FIRST[1], TOUCHING[2], TOUCHING[3])
     assert found == {"c_0000": sorted([(both, "whole"), (TOUCHING, "core"), (SECOND, "cyst")])}
     assert store.spec.label_names == ("core", "cyst", "whole")
+    assert store.info.mask_names == ["core", "cyst", "whole"]
+    assert np.array_equal(store.masks[0], marked({FIRST: 3, TOUCHING: 1, SECOND: 2}))  # of both names the narrower
+
+
+@pytest.mark.parametrize("size", [SIDE, 16])
+def test_masks_of_several_labels_keep_their_values_when_they_are_resized(tmp_path, size):
+    save_scan(tmp_path / "imagesTr/c_0000.png", FIRST, SECOND)
+    save_scan(tmp_path / "imagesTr/d_0000.png")
+    save(tmp_path / "labelsTr/c.png", marked({FIRST: 1, (8, 6, 12, 14): 4, SECOND: 7}))
+    save(tmp_path / "labelsTr/d.png", marked({}))
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "oedema": 1, "core": 4, "cyst": 7}}), encoding="utf-8"
+    )
+    recipe = Recipe(size=size, strip="none", denoising="none", least_area=1)
+    options = PreprocessOptions(
+        tmp_path / "imagesTr", tmp_path / "out/real.h5", masks=tmp_path / "labelsTr", split="1,0,0", recipe=recipe,
+        workers=1,
+    )  # fmt: skip
+    store = preprocess(options)
+    assert store.info.mask_names == ["core", "cyst", "oedema"]
+    values, counts = np.unique(store.masks[0], return_counts=True)
+    scale = (SIDE // size) ** 2
+    assert values.tolist() == [0, 1, 2, 3]
+    assert counts[1:].tolist() == [32 // scale, 48 // scale, 32 // scale]
+    assert not store.masks[1].any()
+    plain = preprocess(replace(options, out=tmp_path / "one/real.h5", recipe=replace(recipe, label="lesion")))
+    assert plain.info.mask_names == []
+    assert np.array_equal(plain.masks[0], store.masks[0] > 0)
 
 
 @pytest.mark.parametrize("named", [False, True])

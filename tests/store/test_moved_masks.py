@@ -113,6 +113,16 @@ def test_pixels_belong_to_the_box_that_holds_most_of_them():
     assert (owned(there, found.astype(float)) > 0).sum() == there.sum()
 
 
+def test_the_box_of_a_whole_holds_its_core():
+    mask = np.zeros((48, 48), np.uint8)
+    mask[10:30, 10:24] = 1
+    mask[12:28, 18:30] = 2  # it reaches beyond what else is marked
+    boxes = np.array([[10, 10, 30, 30], [18, 12, 30, 28]], np.float32)  # of the whole, of the core
+    for seed in range(10):
+        there, found = moved(mask, boxes, 0.15, np.random.default_rng(seed))
+        assert found.tolist() == [bounds(there > 0), bounds(there == 2)]
+
+
 def test_a_template_is_used_as_it_is_without_jitter_and_where_nothing_is_marked():
     mask = np.zeros((16, 16), np.uint8)
     spec = ImageSpec(1, (16, 16), ("lesion",))
