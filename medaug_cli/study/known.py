@@ -9,6 +9,7 @@ from medaug_cli.errors import MedaugError, UsageError
 from medaug_cli.plugin import Known, knowledge
 from medaug_cli.runs.fitting import known_of
 from medaug_cli.store import Store, conditions_in, kinds, of_kind
+from medaug_cli.study.arms import EACH_CLASS
 
 if TYPE_CHECKING:
     from medaug_cli.study.running import StudyOptions
@@ -25,8 +26,10 @@ def refuse_unknowing(options: "StudyOptions", store: Store) -> None:
         plugin = registry.build("generator", arm.generator, options.generator_settings.get(arm.generator, {}))
         known = _known_of_each(arm.name, plugin, store) if arm.each_class else knowledge(plugin, store.spec)
         if need and need not in known:
-            ways = " or ".join(f"--gan-set {arm.generator}.{setting}" for setting in _ways(arm.generator, need, store))
-            hint = f"; {ways} makes it know them" if ways else ""
+            ways = [f"--gan-set {arm.generator}.{setting}" for setting in _ways(arm.generator, need, store)]
+            if need == "class" and plugin.capabilities.learns and len(store.class_names) > 1:
+                ways.append(f"--arm {arm.generator}{EACH_CLASS}")
+            hint = f"; {' or '.join(ways)} makes it know them" if ways else ""
             raise UsageError(
                 f"--arm {arm.name}: {arm.generator} does not know the {LEARNT_FROM[need]} of what it draws on this "
                 f"store, and a {options.task.kind} learns from {LEARNT_FROM[need]}{hint}"

@@ -203,7 +203,7 @@ def test_stores_that_cannot_be_studied_are_named(tmp_path, chosen, task, words):
         (["duplicate/each-class"], "duplicate learns nothing"),
         (["tiny/every-class"], "/each-class, @RATIO"),
         (["tiny"], "tiny does not know the classes of what it draws"),
-        (["cpggan"], "cpggan does not know the classes"),
+        (["cpggan"], "cpggan does not know the classes .*; --arm cpggan/each-class makes it know them"),
         (["~strict", "~over=0.3"], "trained exactly as real-only~strict is"),
         (["~over=0.2"], "trained exactly as real-only is"),
     ],
