@@ -95,9 +95,16 @@ def _compare(options: StudyOptions, store: Store, opened: int) -> StudyReport:
         patients=judged.patients,
         task=task.name,
         counts=counts,
-        remarks=check_measurable(options, store),
+        remarks=check_measurable(options, store) + _undefined(options, fractions),
         fractions=fractions,
     )
+
+
+def _undefined(options: StudyOptions, fractions: Sequence[FractionResult]) -> list[str]:
+    """Say which numbers are missing, for they cannot be had of every network."""
+    every = [name for name, measure in options.task.measures.items() if measure.compared]
+    lacking = [name for name in every if any(name not in part.arms[0].mean for part in fractions)]
+    return [f"{options.task.measures[name].words} is not available: not every network has it" for name in lacking]
 
 
 def _fraction(options: StudyOptions, judged: Split, chosen_on: Split | None, fraction: float) -> FractionResult:
