@@ -67,6 +67,15 @@ def test_several_labels_are_told_apart():
     assert answers.max() <= 2
 
 
+def test_pixels_are_marked_from_the_threshold_on():
+    shares = torch.tensor([[0.9, 0.06, 0.04], [0.6, 0.1, 0.3], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
+    shares = shares.T[None, :, :, None]  # (1, 3, 4, 1)
+    for threshold, expected in [(0.35, [0, 2, 1, 2]), (0.5, [0, 0, 0, 2]), (0.0, [1, 2, 1, 2])]:
+        answer = SegmenterNetwork(threshold=threshold).answer(shares)
+        assert answer.dtype == torch.uint8
+        assert answer.flatten().tolist() == expected
+
+
 def test_images_without_masks_are_refused():
     data = constructed(SPEC)
     data.condition = lambda index: Condition(SPEC.spatial, data.boxes[index], data.labels[index])
