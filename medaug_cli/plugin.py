@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 import numpy as np
 
+from medaug_cli.blending import DARK, MARGIN, blended, faded, window
 from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
 from medaug_cli.plugin_scans import Grid, Reader, ScanFiles, StoredImage, text_path
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "DARK",
+    "MARGIN",
     "BadInput",
     "Capabilities",
     "Classifier",
@@ -52,11 +55,14 @@ __all__ = [
     "UsageError",
     "as_drawn",
     "as_extracted",
+    "blended",
     "box_map",
+    "faded",
     "image_seed",
     "knowledge",
     "setting",
     "text_path",
+    "window",
 ]
 
 API_VERSION = 1

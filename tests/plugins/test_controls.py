@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medaug_cli.plugin import BadInput, Condition, ImageSpec
+from medaug_cli.plugin import MARGIN, BadInput, Condition, ImageSpec, faded
 from medaug_cli.registry import build
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
 from medaug_plugins.controls import CopyPaste, Duplicate, Procedural
 from medaug_plugins.controls.lesions import pasted
-from medaug_plugins.hosts import MARGIN, Bank, aligned, faded, healed
+from medaug_plugins.hosts import Bank, aligned, healed
 
 CONTROLS = (Duplicate, CopyPaste, Procedural)
 
@@ -148,7 +148,7 @@ def test_a_pasted_lesion_keeps_its_shape_and_takes_its_surroundings_brightness()
 @given(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(2, 14), st.integers(2, 14)))
 def test_what_fades_is_whole_in_its_box_and_gone_beyond(corner):
     x, y, w, h = corner
-    share = faded(np.array([x, y, x + w, y + h], np.float32), 64, 64)
+    share = faded(np.array([x, y, x + w, y + h], np.float32), (64, 64))
     assert share[y : y + h, x : x + w].min() == 1
     assert share[beyond([(x, y, x + w, y + h)], (64, 64), MARGIN)].max(initial=0) == 0
     assert ((share >= 0) & (share <= 1)).all()

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medaug_cli.plugin import BadInput, Condition, Drawn, ImageSpec, MedaugError, UsageError
+from medaug_cli.plugin import MARGIN, BadInput, Condition, Drawn, ImageSpec, MedaugError, UsageError
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun
-from medaug_plugins.hosts import MARGIN, Bank
+from medaug_plugins.hosts import Bank
 from medaug_plugins.inpaint import Inpaint
 from medaug_plugins.inpaint.networks import Architecture
 from medaug_plugins.inpaint.patches import Square, Told, cut, put_back, square_around, told_maps
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused(data, fitted):
 def test_a_box_lies_in_its_patch_where_it_lies_in_the_slice(x, y, w, h, pixels, mirrored):
     box = np.array([x, y, x + w, y + h], np.float32)
     square = square_around(box)
-    square = Square(square.x, square.y, square.side, mirrored)
+    square = Square(square.centre, square.side, mirrored)
     inside = square.inside(box[None], pixels)[0]
     scale = pixels / square.side
     assert inside[2:] - inside[:2] == pytest.approx((box[2:] - box[:2]) * scale, rel=1e-4)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy.ndimage import laplace
 from slices import ShortRun, Slices
 
-from medaug_cli.plugin import Condition, UsageError, image_seed
-from medaug_plugins.hosts import MARGIN, window
+from medaug_cli.blending import membrane
+from medaug_cli.plugin import MARGIN, Condition, UsageError, image_seed, window
 from medaug_plugins.regions import Regions
-from medaug_plugins.regions.pasting import cut, membrane, put
+from medaug_plugins.regions.pasting import cut, put
 
 SMALL = {"side": 16, "latent": 8, "base": 64, "max_maps": 8, "batch": 4}
 
@@ -38,7 +38,7 @@ def test_beyond_the_margin_a_slice_stays_bit_for_bit(poisson, x, y, w, h):
     result = put(host, box, region, MARGIN, poisson)
     beyond = np.ones(host.shape[1:], bool)
     grow = max(MARGIN, 1.5 / min(w, h))  # at least a pixel
-    beyond[window(box, 48, 48, grow)] = False
+    beyond[window(box, (48, 48), grow)] = False
     assert np.array_equal(result[:, beyond], host[:, beyond])
     assert result.dtype == np.float32
     assert np.isfinite(result).all()
@@ -59,7 +59,7 @@ def test_poisson_blending_leaves_no_seam():
     pattern[:, 12:20, 12:20] = 0.3
     result = put(host, box, pattern + cut(host, box, MARGIN, 32) + 0.2, MARGIN, poisson=True)
     steps = np.abs(np.diff(result - host, axis=2))[0]
-    rows, columns = window(box, 64, 64, MARGIN)
+    rows, columns = window(box, (64, 64), MARGIN)
     assert steps[rows, columns.start - 1].max() < 0.03
     assert (result - host)[0, 30:34, 30:34].mean() > 0.15
 
@@ -86,7 +86,7 @@ def test_it_draws_lesions_into_slices_of_its_own(blending):
     drawn = list(plugin.sample(asked, [image_seed(1, i) for i in range(3)]))
     for each, condition in zip(drawn, asked, strict=True):
         untouched = np.ones((32, 32), bool)
-        untouched[window(condition.boxes[0], 32, 32, 0.6)] = False
+        untouched[window(condition.boxes[0], (32, 32), 0.6)] = False
         assert sum(np.array_equal(each.image[:, untouched], own[:, untouched]) for own in data.images) == 1
         assert len(each.boxes) == 2
     again = Regions(**SMALL, blending=blending)

@@ -27,8 +27,16 @@ from medaug_plugins.hosts import Asked, Bank, aligned, filled, lesion_free, on_h
 __all__ = ["CopyPaste", "Duplicate", "Procedural"]
 
 CAPABILITIES = Capabilities(
-    dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=0.001, learns=False, keeps_images=True
+    dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", default_budget=0.001, learns=False, keeps_images=True
 )
+
+
+def mirrored(boxes: np.ndarray, width: int) -> np.ndarray:
+    """Return boxes (m, 2*d) as they lie in an image that is mirrored left to right."""
+    d = boxes.shape[1] // 2
+    turned = boxes.copy()
+    turned[:, 0], turned[:, d] = width - boxes[:, d], width - boxes[:, 0]
+    return turned
 
 
 class _FromReal:
@@ -58,12 +66,12 @@ class _FromReal:
         self._bank = Bank.from_state(state, spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
-        """Yield one image (c, h, w) in [0, 1] a condition, with the boxes of the host's own lesions."""
+        """Yield one image (c, *s) in [0, 1] a condition, with the boxes of the host's own lesions."""
         bank = self._kept()
         for condition, seed in zip(conditions, seeds, strict=True):
             if tuple(condition.spatial) != bank.images.shape[2:]:
                 raise BadInput(f"these images are of {bank.images.shape[2:]}, not {tuple(condition.spatial)}")
-            boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 4)
+            boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
             labels = np.asarray(condition.labels, np.int64)
             rng = np.random.default_rng(seed)
             if not len(boxes):
@@ -102,7 +110,7 @@ class _PutIn(_FromReal):
     def _put(
         self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, image_class: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image with a lesion in a box, and the mask (h, w) uint8 of that lesion."""
+        """Return the image with a lesion in a box, and the mask (*s) uint8 of that lesion."""
         raise NotImplementedError
 
 
@@ -120,8 +128,7 @@ class Duplicate(_FromReal):
 
     def _draw(self, bank: Bank, asked: Asked, rng: np.random.Generator) -> Drawn:
         boxes, labels = asked.boxes, asked.labels
-        mirror = np.array([boxes[:, 2], boxes[:, 1], boxes[:, 0], boxes[:, 3]]).T
-        mirror[:, [0, 2]] = bank.images.shape[3] - mirror[:, [0, 2]]
+        mirror = mirrored(boxes, bank.images.shape[-1])
         straight = bank.nearest(boxes, labels, 1, asked.image_class)[0]
         turned = bank.nearest(mirror, labels, 1, asked.image_class)[0]
         if bank.difference(straight, boxes, labels) <= bank.difference(turned, mirror, labels):
@@ -140,7 +147,7 @@ class Duplicate(_FromReal):
 
 @dataclass
 class CopyPaste(_PutIn):
-    """Put real lesions into real slices of other patients, softly blended (Yang et al. 2021, TumorCP)."""
+    """Put real lesions into real images of other patients, softly blended (Yang et al. 2021, TumorCP)."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     flip: bool = setting(True, "mirror half of the pasted lesions")
@@ -151,12 +158,11 @@ class CopyPaste(_PutIn):
         donor, which = bank.donor(box, label, rng, image_class)
         lesion, values, lesion_box = bank.image(donor), bank.values(donor, which), bank.boxes[donor][which]
         if self.flip and rng.random() < 0.5:
-            width = lesion.shape[-1]
+            lesion_box = mirrored(lesion_box[None], lesion.shape[-1])[0]
             lesion = np.ascontiguousarray(lesion[..., ::-1])
             values = None if values is None else np.ascontiguousarray(values[..., ::-1])
-            lesion_box = np.array([width - lesion_box[2], lesion_box[1], width - lesion_box[0], lesion_box[3]])
         mask = None if values is None else (values > 0).astype(np.float32)
-        outline = filled(box, image.shape[-2:], bank.value_of(label))
+        outline = filled(box, image.shape[1:], bank.value_of(label))
         if values is not None:
             own = carried_values(values, lesion_box, box)
             outline = own if own.any() else outline
@@ -165,7 +171,7 @@ class CopyPaste(_PutIn):
 
 @dataclass
 class Procedural(_PutIn):
-    """Put textured, blurred ellipsoids into real slices (Hu et al. 2023, SynTumor)."""
+    """Put textured, blurred ellipsoids into real images (Hu et al. 2023, SynTumor)."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     contrast: float = setting(0.15, "most that a lesion is lighter or darker, of the full range", minimum=0, maximum=1)

@@ -1,19 +1,17 @@
-"""Real training slices that lesions are put into, for every generator that does so.
+"""Real training images that lesions are put into, for every generator that does so.
 
 A generator that keeps a `Bank` keeps training images: share its folder only where you may share the scans.
 """
 
 from medaug_plugins.hosts.asking import Asked, filled, on_host, outline, with_outlines, without_lesion
 from medaug_plugins.hosts.bank import Bank, aligned
-from medaug_plugins.hosts.fading import MARGIN, faded, surroundings, window
+from medaug_plugins.hosts.fading import surroundings
 from medaug_plugins.hosts.healing import healed, lesion_free, toned
 
 __all__ = [
-    "MARGIN",
     "Asked",
     "Bank",
     "aligned",
-    "faded",
     "filled",
     "healed",
     "lesion_free",
@@ -21,7 +19,6 @@ __all__ = [
     "outline",
     "surroundings",
     "toned",
-    "window",
     "with_outlines",
     "without_lesion",
 ]

@@ -1,4 +1,4 @@
-"""What is asked of a generator that puts lesions into slices, and what it answers.
+"""What is asked of a generator that puts lesions into images, and what it answers.
 
 Legend as in `bank`.
 """
@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medaug_cli.plugin import Condition, Drawn
+from medaug_cli.plugin import Condition, Drawn, window
 from medaug_plugins.hosts.bank import Bank
-from medaug_plugins.hosts.fading import window
 
 
 class Asked(NamedTuple):
     """The lesions and the class of one image."""
 
-    boxes: np.ndarray  # (m, 4) float32
+    boxes: np.ndarray  # (m, 2*d) float32
     labels: np.ndarray  # (m,) int64
     image_class: int = -1
 
@@ -29,22 +28,22 @@ def on_host(asked: Asked, image: np.ndarray, mask: np.ndarray | None, bank: Bank
 def without_lesion(condition: Condition, image: np.ndarray, masked: bool) -> Drawn:
     """Return an image without a lesion; `masked` where such images have masks."""
     mask = np.zeros(condition.spatial, np.uint8) if masked else None
-    image = np.clip(image, 0, 1).astype(np.float32)
-    return Drawn(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), mask, condition.image_class)
+    image, nothing = np.clip(image, 0, 1).astype(np.float32), np.zeros((0, 2 * len(condition.spatial)), np.float32)
+    return Drawn(image, nothing, np.zeros(0, np.int64), mask, condition.image_class)
 
 
 def outline(condition: Condition, box: np.ndarray) -> np.ndarray | None:
-    """Return the part (h, w) of the asked mask that lies in a box; None where no mask is asked for, or none there."""
+    """Return the part (*s) of the asked mask that lies in a box; None where no mask is asked for, or none there."""
     if condition.mask is None:
         return None
     own = np.zeros(condition.spatial, np.uint8)
-    inside = window(box, *condition.spatial)
+    inside = window(box, condition.spatial)
     own[inside] = np.asarray(condition.mask)[inside]
     return own if own.any() else None
 
 
 def with_outlines(condition: Condition, bank: Bank, host: int) -> np.ndarray:
-    """Return the mask (h, w) of the host's own lesions, which must be known, and the asked ones."""
+    """Return the mask (*s) of the host's own lesions, which must be known, and the asked ones."""
     assert bank.masks is not None
     mask = bank.masks[host].copy()
     for box in condition.boxes:
@@ -55,7 +54,7 @@ def with_outlines(condition: Condition, bank: Bank, host: int) -> np.ndarray:
 
 
 def filled(box: np.ndarray, spatial: tuple[int, ...], value: int) -> np.ndarray:
-    """Return a mask (h, w) uint8 of a whole box: of a lesion whose outline nobody knows."""
+    """Return a mask (*s) uint8 of a whole box: of a lesion whose outline nobody knows."""
     mask = np.zeros(spatial, np.uint8)
-    mask[window(box, *spatial)] = value
+    mask[window(box, spatial)] = value
     return mask

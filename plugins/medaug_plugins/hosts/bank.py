@@ -1,9 +1,10 @@
 """The real training images that lesions are drawn from and put into, and which of them suits an asked box.
 
-Legend: n images, m boxes of an image, c channels, h and w pixels of the sides. Boxes are half-open pixel corners
-(x_min, y_min, x_max, y_max). Pixels lie in [0, 1].
+Legend: n images, m boxes of an image, c channels, *s spatial axes in numpy order, d of them. Boxes are half-open pixel
+corners (m, 2*d), x first. Pixels lie in [0, 1].
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import binary_fill_holes
 
-from medaug_cli.plugin import BadInput, Examples, ImageSpec
-from medaug_plugins.hosts.fading import DARK, window
+from medaug_cli.plugin import DARK, BadInput, Examples, ImageSpec, window
 
 CHUNK = 64
 FIELDS = ("images", "boxes", "labels", "counts", "patients")
@@ -26,20 +26,21 @@ ALIKE = 0.3  # of the images that a lesion fits into, those most like the one th
 FEWEST_HOSTS = 5
 RESIZED = 1.4  # most that a lesion's sides are stretched or shrunk, while there are enough of them
 FEWEST_DONORS = 10
+COARSE = {2: 16, 3: 8}  # dimensions -> pixels of a side at which looks are compared
 MOST_NORMALS = 64  # images without a lesion that are kept, or as many as there are with one
 
 
 @dataclass
 class Bank:
-    """Images (n, c, h, w), uint8 where that is exact, with boxes (m, 4), labels (m,) and the patient of each."""
+    """Images (n, c, *s), uint8 where that is exact, with boxes (m, 2*d), labels (m,) and the patient of each."""
 
     images: np.ndarray
     boxes: list[np.ndarray]
     labels: list[np.ndarray]
     patients: np.ndarray  # (n,) int64, equal for images of one patient
-    masks: np.ndarray | None = None  # (n, h, w) uint8
+    masks: np.ndarray | None = None  # (n, *s) uint8
     classes: np.ndarray | None = None  # (n,) int64, where the store names classes
-    normals: np.ndarray | None = None  # (k, c, h, w), images without a box
+    normals: np.ndarray | None = None  # (k, c, *s), images without a box
     normal_classes: np.ndarray | None = None  # (k,) int64
 
     @classmethod
@@ -69,7 +70,7 @@ class Bank:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the images, their boxes and what else is known of them as arrays."""
-        nothing = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
+        nothing = [np.zeros((0, 2 * (self.images.ndim - 2)), np.float32)], [np.zeros(0, np.int64)]
         boxes, labels = (self.boxes, self.labels) if len(self) else nothing
         state = {
             "images": self.images, "boxes": np.concatenate(boxes), "labels": np.concatenate(labels),
@@ -85,7 +86,7 @@ class Bank:
             raise BadInput(f"these weights lack {', '.join(sorted(missing))}: they are of another generator")
         images, boxes, labels, counts, patients = (np.asarray(state[name]) for name in FIELDS)
         form = (spec.channels, *spec.spatial)
-        if images.ndim != 4 or images.shape[1:] != form:
+        if images.shape[1:] != form:
             raise BadInput(f"these weights hold images of {images.shape[1:]}, expected {form}")
         if not len(counts) == len(images) == len(patients) or not counts.sum() == len(boxes) == len(labels):
             raise BadInput("these weights hold boxes that do not fit their images")
@@ -98,11 +99,11 @@ class Bank:
         return len(self.images)
 
     def image(self, index: int) -> np.ndarray:
-        """Return an image (c, h, w) float32."""
+        """Return an image (c, *s) float32."""
         return _as_float(self.images[index])
 
     def normal(self, image_class: int, rng: np.random.Generator) -> np.ndarray | None:
-        """Return an image (c, h, w) float32 without a lesion, of a class where one is asked for; None without any."""
+        """Return an image (c, *s) float32 without a lesion, of a class where one is asked for; None without any."""
         if self.normals is None:
             return None
         chosen = np.arange(len(self.normals))
@@ -120,7 +121,7 @@ class Bank:
         return alike
 
     def values(self, index: int, which: int) -> np.ndarray | None:
-        """Return the mask (h, w) uint8 of one lesion of an image with its values; None where nothing is marked."""
+        """Return the mask (*s) uint8 of one lesion of an image with its values; None where nothing is marked."""
         shape = self.mask(index, which)
         return None if shape is None or self.masks is None else np.where(shape > 0, self.masks[index], 0)
 
@@ -138,12 +139,12 @@ class Bank:
         return {label: int(count.argmax()) for label, count in counts.items()}
 
     def mask(self, index: int, which: int) -> np.ndarray | None:
-        """Return the mask (h, w) float32 of one lesion of an image: what of the image's mask lies in its box."""
+        """Return the mask (*s) float32 of one lesion of an image: what of the image's mask lies in its box."""
         if self.masks is None:
             return None
         own = np.zeros(self.masks.shape[1:], np.float32)
-        rows, columns = window(self.boxes[index][which], *self.masks.shape[1:3])
-        own[rows, columns] = self.masks[index][rows, columns] > 0
+        inside = window(self.boxes[index][which], own.shape)
+        own[inside] = self.masks[index][inside] > 0
         return own if own.any() else None
 
     def nearest(self, boxes: np.ndarray, labels: np.ndarray, count: int, image_class: int = -1) -> list[int]:
@@ -188,44 +189,49 @@ class Bank:
     def donor(self, box: np.ndarray, label: int, rng: np.random.Generator, image_class: int = -1) -> tuple[int, int]:
         """Return (image, box) of a lesion of a label, in an image of a class, whose sides are like an asked box's."""
         lesions = self.lesions(label, image_class)
-        sides = np.array([self.boxes[i][k][2:] - self.boxes[i][k][:2] for i, k in lesions])
-        difference = np.abs(np.log(np.maximum(sides, 1e-3) / np.maximum(box[2:] - box[:2], 1e-3))).max(1)
+        d = len(box) // 2
+        sides = np.array([self.boxes[i][k][d:] - self.boxes[i][k][:d] for i, k in lesions])
+        difference = np.abs(np.log(np.maximum(sides, 1e-3) / np.maximum(box[d:] - box[:d], 1e-3))).max(1)
         count = max(int((difference <= np.log(RESIZED)).sum()), min(FEWEST_DONORS, len(lesions)))
         return lesions[np.argsort(difference, kind="stable")[int(rng.integers(count))]]
 
     def _inside(self, box: np.ndarray) -> np.ndarray:
         """Return the share of a box that lies in the head of each image, (n,)."""
-        rows, columns = window(box, self.images.shape[2], self.images.shape[3])
-        sums, area = self._heads, (rows.stop - rows.start) * (columns.stop - columns.start)
-        within = sums[:, rows.stop, columns.stop] - sums[:, rows.start, columns.stop]
-        return (within - sums[:, rows.stop, columns.start] + sums[:, rows.start, columns.start]) / area
+        spans, within = window(box, self.images.shape[2:]), np.zeros(len(self), np.int64)
+        for corner in itertools.product((False, True), repeat=len(spans)):
+            place = tuple(span.start if low else span.stop for span, low in zip(spans, corner, strict=True))
+            within += (-1) ** sum(corner) * self._heads[:, *place]
+        return np.asarray(within / np.prod([span.stop - span.start for span in spans]))
 
     def _covered(self, box: np.ndarray) -> np.ndarray:
         """Return the largest share of a box that a lesion of each image covers, (n,)."""
-        own = np.concatenate(self.boxes)
-        sides = np.minimum(own[:, 2:], box[2:]) - np.maximum(own[:, :2], box[:2])
-        share = np.clip(sides, 0, None).prod(1) / max(float((box[2:] - box[:2]).prod()), 1e-6)
+        own, d = np.concatenate(self.boxes), len(box) // 2
+        sides = np.minimum(own[:, d:], box[d:]) - np.maximum(own[:, :d], box[:d])
+        share = np.clip(sides, 0, None).prod(1) / max(float((box[d:] - box[:d]).prod()), 1e-6)
         starts = np.cumsum([0, *(len(boxes) for boxes in self.boxes[:-1])])
         return np.maximum.reduceat(share, starts)
 
     @cached_property
     def _heads(self) -> np.ndarray:
-        """Return summed-area tables (n, h + 1, w + 1) of what is head."""
+        """Return summed-area tables (n, *(s + 1)) of what is head."""
         heads = np.stack([binary_fill_holes(self.image(i).mean(0) > DARK) for i in range(len(self))])
-        sums = heads.astype(np.int32).cumsum(1, dtype=np.int32).cumsum(2, dtype=np.int32)
-        return np.pad(sums, ((0, 0), (1, 0), (1, 0)))
+        sums = heads.astype(np.int32)
+        for axis in range(1, sums.ndim):
+            sums = sums.cumsum(axis, dtype=np.int32)
+        return np.pad(sums, [(0, 0)] + [(1, 0)] * (sums.ndim - 1))
 
     @cached_property
     def _looks(self) -> np.ndarray:
         """Return what each image looks like from afar: coarse pixels, of mean 0 and length 1, (n, k)."""
         images = np.stack([self.image(i).mean(0) for i in range(len(self))])
-        coarse = F.adaptive_avg_pool2d(torch.from_numpy(images)[:, None], 16).flatten(1).numpy()
+        pool = F.adaptive_avg_pool2d if images.ndim == 3 else F.adaptive_avg_pool3d
+        coarse = pool(torch.from_numpy(images)[:, None], COARSE[images.ndim - 1]).flatten(1).numpy()
         coarse = coarse - coarse.mean(1, keepdims=True)
         return coarse / np.maximum(np.linalg.norm(coarse, axis=1, keepdims=True), 1e-6)
 
 
 def _read(data: Examples, chosen: list[int]) -> np.ndarray:
-    """Return some images (n, c, h, w), as uint8 where that is exact."""
+    """Return some images (n, c, *s), as uint8 where that is exact."""
     if not chosen:
         return np.zeros((0, data.spec.channels, *data.spec.spatial), np.uint8)
     images = np.concatenate([data.read(np.array(chosen[at : at + CHUNK])) for at in range(0, len(chosen), CHUNK)])
@@ -238,7 +244,7 @@ def _as_float(image: np.ndarray) -> np.ndarray:
 
 
 def aligned(image: np.ndarray, own: np.ndarray, asked: np.ndarray, values: bool = False) -> np.ndarray:
-    """Move an image (c, h, w) so that its boxes (m, 4) come to lie on asked ones (k, 4), each axis on its own.
+    """Move an image (c, *s) so that its boxes (m, 2*d) come to lie on asked ones (k, 2*d), each axis on its own.
 
     The axes are shifted and zoomed by least squares over the corners of each asked box and its nearest own one: exact
     for one box. What comes in from outside prolongs the border. With `values` it is a mask, whose values stay and
@@ -246,22 +252,21 @@ def aligned(image: np.ndarray, own: np.ndarray, asked: np.ndarray, values: bool 
     """
     if not len(own) or not len(asked):
         return image
-    height, width = image.shape[-2:]
+    sizes, d = image.shape[:0:-1], image.ndim - 1  # x first
     partner = np.array([own[np.abs(own - box).sum(1).argmin()] for box in asked])
-    rows = []
-    for axis, length in ((0, width), (1, height)):
-        target = np.concatenate([asked[:, axis], asked[:, axis + 2]])
-        source = np.concatenate([partner[:, axis], partner[:, axis + 2]])
+    move, identity = np.zeros((d, d + 1)), np.eye(d, d + 1)
+    for axis, length in enumerate(sizes):
+        target = np.concatenate([asked[:, axis], asked[:, axis + d]])
+        source = np.concatenate([partner[:, axis], partner[:, axis + d]])
         spread = target - target.mean()
         zoom = float((spread * (source - source.mean())).sum() / max(float((spread**2).sum()), 1e-6))
         zoom = float(np.clip(zoom, 0.25, 4))
         offset = float(source.mean() - zoom * target.mean())  # source = zoom * target + offset
-        rows.append((zoom, (2 * offset + zoom * length - length) / length))
-    (zoom_x, shift_x), (zoom_y, shift_y) = rows
-    if np.allclose((zoom_x, zoom_y, shift_x, shift_y), (1, 1, 0, 0), atol=1e-6):
+        move[axis, axis], move[axis, d] = zoom, (2 * offset + zoom * length - length) / length
+    if np.allclose(move, identity, atol=1e-6):
         return image
-    move = torch.tensor([[[zoom_x, 0, shift_x], [0, zoom_y, shift_y]]], dtype=torch.float32)
-    grid = F.affine_grid(move, [1, 1, height, width], align_corners=False)
+    places = torch.tensor(move[None], dtype=torch.float32)
+    grid = F.affine_grid(places, [1, 1, *image.shape[1:]], align_corners=False)
     mode, padding = ("nearest", "zeros") if values else ("bilinear", "border")
     pixels = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
     return F.grid_sample(pixels, grid, mode=mode, padding_mode=padding, align_corners=False)[0].numpy()

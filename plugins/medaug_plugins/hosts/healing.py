@@ -1,13 +1,12 @@
-"""Take a lesion out of a slice.
+"""Take a lesion out of an image.
 
 Legend as in `bank`.
 """
 
 import numpy as np
 
-from medaug_cli.plugin import BadInput
+from medaug_cli.plugin import BadInput, window
 from medaug_plugins.hosts.bank import Bank
-from medaug_plugins.hosts.fading import window
 
 CONTRAST, BRIGHTNESS = 0.1, 0.03  # largest changes of a repeated image's tones
 
@@ -16,7 +15,7 @@ def lesion_free(
     bank: Bank, rng: np.random.Generator, image_class: int = -1, contrast: float = CONTRAST,
     brightness: float = BRIGHTNESS,
 ) -> np.ndarray:  # fmt: skip
-    """Return a training image (c, h, w) without a lesion, of a class where one is asked for.
+    """Return a training image (c, *s) without a lesion, of a class where one is asked for.
 
     It is mirrored half the time and has other tones; where there is none, another's lesions are healed.
     """
@@ -34,24 +33,34 @@ def lesion_free(
 
 
 def toned(image: np.ndarray, rng: np.random.Generator, contrast: float, brightness: float) -> np.ndarray:
-    """Return an image (c, h, w) with other contrast and brightness."""
+    """Return an image (c, *s) with other contrast and brightness."""
     factor, offset = 1 + contrast * rng.uniform(-1, 1), brightness * rng.uniform(-1, 1)
     return (image - image.mean()) * factor + image.mean() + offset
 
 
 def healed(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Fill a box of an image (c, h, w) smoothly from its border: a bilinearly blended Coons patch (Coons 1967)."""
-    height, width = image.shape[-2:]
-    rows, columns = window(box, height, width, 0.1)
-    top, bottom = max(rows.start - 1, 0), min(rows.stop, height - 1)
-    left, right = max(columns.start - 1, 0), min(columns.stop, width - 1)
-    patch = image[:, top : bottom + 1, left : right + 1]
-    v, u = (np.linspace(0, 1, n, dtype=np.float32) for n in patch.shape[1:])
-    v, u = v[:, None], u[None]
-    across = (1 - v) * patch[:, :1] + v * patch[:, -1:]
-    along = (1 - u) * patch[:, :, :1] + u * patch[:, :, -1:]
-    corners = (1 - v) * ((1 - u) * patch[:, :1, :1] + u * patch[:, :1, -1:])
-    corners = corners + v * ((1 - u) * patch[:, -1:, :1] + u * patch[:, -1:, -1:])
+    """Fill a box of an image (c, *s) smoothly from its border: a blended Coons patch (Coons 1967), of any dimension.
+
+    What no axis can say is left: the difference from a straight line between the ends, along each axis in turn.
+    """
+    spans = window(box, image.shape[1:], 0.1)
+    place = tuple(
+        slice(max(span.start - 1, 0), min(span.stop, length - 1) + 1)
+        for span, length in zip(spans, image.shape[1:], strict=True)
+    )
+    patch = image[:, *place]
+    left = patch
+    for axis in range(1, image.ndim):
+        left = left - _between_ends(left, axis)
     filled = image.copy()
-    filled[:, top : bottom + 1, left : right + 1] = across + along - corners
+    filled[:, *place] = patch - left
     return filled
+
+
+def _between_ends(patch: np.ndarray, axis: int) -> np.ndarray:
+    """Return straight lines from the first to the last entry along an axis."""
+    shape = [1] * patch.ndim
+    shape[axis] = patch.shape[axis]
+    share = np.linspace(0, 1, patch.shape[axis], dtype=np.float32).reshape(shape)
+    first, last = (np.take(patch, [end], axis) for end in (0, -1))
+    return np.asarray((1 - share) * first + share * last)

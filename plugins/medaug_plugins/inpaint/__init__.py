@@ -1,4 +1,4 @@
-"""Paint lesions into real training slices: a small conditional GAN that sees what surrounds a box.
+"""Paint lesions into real training images: a small conditional GAN that sees what surrounds a box.
 
 Its folder holds the training images: share it only where you may share the scans.
 """
@@ -37,10 +37,10 @@ BANK = "bank."
 
 @dataclass
 class Inpaint(Settings):
-    """Paint a lesion into each asked box of a real slice of another patient; the rest of the slice stays as it is."""
+    """Paint a lesion into each asked box of a real image of another patient; the rest of that stays as it is."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
+        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
     )
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class Inpaint(Settings):
         """Return the sizes of the networks; raise UsageError for a patch that is no power of two."""
         if self.patch & (self.patch - 1):
             raise UsageError(f"--set patch={self.patch}: a power of two from 16 is wanted")
-        return Architecture(self, spec.channels, len(spec.class_names) if self.classes else 0)
+        return Architecture(self, spec.channels, len(spec.class_names) if self.classes else 0, spec.dims)
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
         """Return what it knows of its images: boxes, and as it is told them masks and classes."""
@@ -80,11 +80,11 @@ class Inpaint(Settings):
         kept = {name.removeprefix(BANK): value for name, value in state.items() if name.startswith(BANK)}
         painter = Painter(self.architecture(spec)).requires_grad_(False)
         load_weights(painter, {name: value for name, value in state.items() if not name.startswith(BANK)}, KIND)
-        place(painter, device)
+        place(painter, device, spec.dims)
         self._painter, self._bank = painter, Bank.from_state(kept, spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
-        """Yield one image (c, h, w) in [0, 1] a condition, with the boxes of the host's own lesions."""
+        """Yield one image (c, *s) in [0, 1] a condition, with the boxes of the host's own lesions."""
         painter, bank = self._fitted()
         pairs = zip(conditions, seeds, strict=True)
         while batch := list(islice(pairs, self.sample_batch)):
@@ -98,8 +98,8 @@ class Inpaint(Settings):
                 raise BadInput(f"these images are of {bank.images.shape[2:]}, not {tuple(condition.spatial)}")
         rngs = [np.random.default_rng(seed) for seed in seeds]
         asked = [
-            Asked(np.asarray(c.boxes, np.float32).reshape(-1, 4), np.asarray(c.labels, np.int64), self._class(c))
-            for c in conditions
+            Asked(_boxes(condition), np.asarray(condition.labels, np.int64), self._class(condition))
+            for condition in conditions
         ]
         hosts = [
             bank.host(one.boxes, one.labels, rng, one.image_class) if len(one.boxes) else -1
@@ -123,15 +123,15 @@ class Inpaint(Settings):
     def _paint(
         self, painter: Painter, bank: Bank, hosts: list[int], conditions: list[Condition], seeds: list[int]
     ) -> np.ndarray:
-        """Return a painted patch (b, c, p, p) in [0, 1] for every asked box of every image, in order."""
+        """Return a painted patch (b, c, p, ...) in [0, 1] for every asked box of every image, in order."""
         device, size = next(painter.parameters()).device, painter.size
         flat = [
             (host, box, Told(outline(condition, box) if self.form == "mask" else None, self._class(condition)))
             for host, condition in zip(hosts, conditions, strict=True)
-            for box in np.asarray(condition.boxes, np.float32).reshape(-1, 4)
+            for box in _boxes(condition)
         ]
         if not flat:
-            return np.zeros((0, size.channels, size.patch, size.patch), np.float32)
+            return np.zeros((0, size.channels, *size.shape), np.float32)
         squares = [square_around(box) for _, box, _ in flat]
         patches = cut([bank.image(host) for host, _, _ in flat], squares, size.patch)
         where = told_maps(
@@ -148,7 +148,7 @@ class Inpaint(Settings):
             rng = torch.Generator().manual_seed(seed)
             for _ in range(len(condition.boxes)):
                 latents.append(torch.randn(1, size.latent, generator=rng))
-                noise.append(torch.randn(1, 1, size.patch, size.patch, generator=rng))
+                noise.append(torch.randn(1, 1, *size.shape, generator=rng))
         with torch.autocast(device.type, enabled=False):
             paint = painter(hole(around), around.where, torch.cat(latents).to(device), torch.cat(noise).to(device))
         return ((paint + 1) / 2).clamp(0, 1).cpu().contiguous().numpy()
@@ -161,3 +161,8 @@ class Inpaint(Settings):
         if self._painter is None or self._bank is None:
             raise MedaugError("this inpaint is neither fitted nor loaded")
         return self._painter, self._bank
+
+
+def _boxes(condition: Condition) -> np.ndarray:
+    """Return the asked boxes, (m, 2*d) float32."""
+    return np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))

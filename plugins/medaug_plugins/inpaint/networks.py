@@ -1,18 +1,26 @@
 """The networks of Inpaint: one paints into a hole of a patch, one judges painted patches.
 
-Legend: b patches, c image channels, f feature maps, z latent numbers, p pixels of a side. Images lie in [-1, 1].
+Legend: b patches, c image channels, f feature maps, z latent numbers, p pixels of a side, of which there are two or
+three. Images lie in [-1, 1].
 """
 
 import itertools
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medaug_cli.plugin import Run
 from medaug_plugins.inpaint.settings import Settings
-from medaug_plugins.layers import EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
+from medaug_plugins.layers import (
+    EqualizedConv,
+    EqualizedDense,
+    activate,
+    averaged,
+    double,
+    minibatch_deviation,
+    pixel_norm,
+)
 
 COARSEST = 8  # pixels of the innermost level
 
@@ -24,6 +32,12 @@ class Architecture:
     settings: Settings  # whose patch is a power of two, 16 or more
     channels: int
     classes: int = 0  # of images, that are told
+    dims: int = 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the spatial shape of a patch."""
+        return (self.settings.patch,) * self.dims
 
     @property
     def patch(self) -> int:
@@ -40,25 +54,22 @@ class Architecture:
         return [min(self.settings.width << level, self.settings.max_maps) for level in range(levels)]
 
 
-def double(x: Tensor) -> Tensor:
-    """Double both sides, bilinearly: a transposed convolution would draw checkerboards."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
 class FiLMConv(nn.Module):
     """Convolve, add noise of learned strength, normalise, then scale and shift by the latent (FiLM)."""
 
-    def __init__(self, inputs: int, outputs: int, latent: int, noisy: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, latent: int, noisy: bool = True, dims: int = 2) -> None:
         super().__init__()
-        self.conv = EqualizedConv(inputs, outputs, 3)
+        self.conv = EqualizedConv(inputs, outputs, 3, dims=dims)
         self.film = EqualizedDense(latent, 2 * outputs, gain=0.5)
         self.grain = nn.Parameter(torch.empty(outputs)) if noisy else None
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
         x = self.conv(x)
         if self.grain is not None:
-            x = torch.addcmul(x, noise.to(x.dtype), self.grain.reshape(-1, 1, 1).to(x.dtype))
-        scale, shift = self.film(style).to(x.dtype)[..., None, None].chunk(2, 1)
+            grain = self.grain.reshape(-1, *[1] * (x.ndim - 2))
+            x = torch.addcmul(x, noise.to(x.dtype), grain.to(x.dtype))
+        styled = self.film(style).to(x.dtype)
+        scale, shift = styled.reshape(*styled.shape, *[1] * (x.ndim - 2)).chunk(2, 1)
         return torch.addcmul(shift, pixel_norm(activate(x)), 1 + scale)
 
 
@@ -70,18 +81,19 @@ class Painter(nn.Module):
 
     def __init__(self, size: Architecture) -> None:
         super().__init__()
-        self.size, maps = size, size.maps
+        self.size, maps, dims = size, size.maps, size.dims
         self.mapping = nn.ModuleList(EqualizedDense(size.latent, size.latent) for _ in range(2))
-        self.enter = EqualizedConv(size.channels + 2 + size.classes, maps[0], 3)
-        self.down = nn.ModuleList(EqualizedConv(a, b, 4) for a, b in itertools.pairwise(maps))
-        self.middle = FiLMConv(maps[-1], maps[-1], size.latent)
+        self.enter = EqualizedConv(size.channels + 2 + size.classes, maps[0], 3, dims=dims)
+        self.down = nn.ModuleList(EqualizedConv(a, b, 4, dims=dims) for a, b in itertools.pairwise(maps))
+        self.middle = FiLMConv(maps[-1], maps[-1], size.latent, dims=dims)
         self.up = nn.ModuleList(
-            FiLMConv(maps[i + 1] + maps[i], maps[i], size.latent, noisy=i > 0) for i in reversed(range(len(maps) - 1))
+            FiLMConv(maps[i + 1] + maps[i], maps[i], size.latent, noisy=i > 0, dims=dims)
+            for i in reversed(range(len(maps) - 1))
         )
-        self.leave = EqualizedConv(maps[0], size.channels, 3, gain=1.0)
+        self.leave = EqualizedConv(maps[0], size.channels, 3, gain=1.0, dims=dims)
 
     def forward(self, around: Tensor, where: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
-        """Paint (b, c, p, p) from patches with a hole, latents (b, z), noise, and what is told (b, 2 + k, p, p).
+        """Paint (b, c, p, ...) from patches with a hole, latents (b, z), noise, and what is told (b, 2 + k, p, ...).
 
         That is how much of the paint shows, the map of the lesion, and a plane for each of k classes.
         """
@@ -93,7 +105,7 @@ class Painter(nn.Module):
         for down in self.down:
             x = activate(down(x))
             seen.append(x)
-            noises.append(F.avg_pool2d(noises[-1], 2) * 2)  # white noise of variance one at every level
+            noises.append(averaged(noises[-1]) * 2 ** (x.ndim / 2 - 1))  # white noise of variance one at every level
         x = self.middle(x, style, noises[-1])
         for level, up in zip(reversed(range(len(seen) - 1)), self.up, strict=True):
             x = up(torch.cat([double(x), seen[level]], 1), style, noises[level])
@@ -106,16 +118,16 @@ class Judge(nn.Module):
     def __init__(self, size: Architecture, run: Run | None = None) -> None:
         super().__init__()
         self.run = run  # whose processes share each batch
-        maps = size.maps
-        self.enter = EqualizedConv(size.channels + 1 + size.classes, maps[0], 3)
-        self.down = nn.ModuleList(EqualizedConv(a, b, 4) for a, b in itertools.pairwise(maps))
-        self.more = nn.ModuleList(EqualizedConv(b, b, 3) for b in maps[1:])
-        self.last = EqualizedConv(maps[-1] + 1, maps[-1], 4)
-        self.dense = EqualizedDense(maps[-1] * (COARSEST // 2) ** 2, maps[-1])
+        maps, dims = size.maps, size.dims
+        self.enter = EqualizedConv(size.channels + 1 + size.classes, maps[0], 3, dims=dims)
+        self.down = nn.ModuleList(EqualizedConv(a, b, 4, dims=dims) for a, b in itertools.pairwise(maps))
+        self.more = nn.ModuleList(EqualizedConv(b, b, 3, dims=dims) for b in maps[1:])
+        self.last = EqualizedConv(maps[-1] + 1, maps[-1], 4, dims=dims)
+        self.dense = EqualizedDense(maps[-1] * (COARSEST // 2) ** dims, maps[-1])
         self.score = EqualizedDense(maps[-1], 1, gain=1.0)
 
     def forward(self, patches: Tensor, told: Tensor) -> Tensor:
-        """Score patches (b, c, p, p) with the map of their lesion and planes of classes (b, 1 + k, p, p): (b,)."""
+        """Score patches (b, c, p, ...) with maps of their lesion and planes of classes (b, 1 + k, p, ...): (b,)."""
         x = activate(self.enter(torch.cat([patches, told], 1)))
         for down, more in zip(self.down, self.more, strict=True):
             x = activate(down(x))

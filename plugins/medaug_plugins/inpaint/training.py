@@ -19,6 +19,7 @@ from medaug_plugins.inpaint.patches import Told, cut, square_around, told_maps
 from medaug_plugins.layers import (
     StepRandomness,
     draw_weights,
+    laid_out,
     load_moments,
     load_weights,
     mine,
@@ -34,7 +35,7 @@ HOSTS = 4  # lesion-free places that are known for each lesion
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches (b, c, p, p) in [-1, 1] and, of each, what is told of it (b, 2 + k, p, p); see `told_maps`."""
+    """Patches (b, c, p, ...) in [-1, 1] and, of each, what is told of it (b, 2 + k, p, ...); see `told_maps`."""
 
     patches: Tensor
     where: Tensor
@@ -99,7 +100,7 @@ class Lesions:
 
 
 def painted(around: Batch, paint: Tensor) -> Tensor:
-    """Fade paint (b, c, p, p) into the patches around it."""
+    """Fade paint (b, c, p, ...) into the patches around it."""
     share = around.where[:, :1]
     return around.patches * (1 - share) + paint * share
 
@@ -120,7 +121,7 @@ class Training:
             draw_weights(network, rng)
         self.average.load_state_dict(self.painter.state_dict())
         for network in (self.painter, self.judge, self.average):
-            place(network, run.device)
+            place(network, run.device, size.dims)
         adam: dict[str, Any] = {"lr": self.settings.lr, "betas": (0.0, 0.99), "eps": 1e-8}
         self.painter_optimiser = torch.optim.Adam(self.painter.parameters(), **adam)
         self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), **adam)
@@ -131,7 +132,7 @@ class Training:
         count = self.settings.batch
         real, around = self.lesions.real(rng.numpy, count), self.lesions.places(rng.numpy, count)
         latents = torch.randn(count, self.size.latent, generator=rng.torch)
-        noise = torch.randn(count, 1, self.size.patch, self.size.patch, generator=rng.torch)
+        noise = torch.randn(count, 1, *self.size.shape, generator=rng.torch)
         latents, noise = (mine(x, self.run).to(rng.device) for x in (latents, noise))
         with self.run.autocast():
             paint = self.painter(hole(around), around.where, latents, noise)
@@ -167,20 +168,20 @@ class Training:
 
     def _score(self, patches: Tensor, batch: Batch) -> Tensor:
         with self.run.autocast():
-            return self.judge(patches.contiguous(memory_format=torch.channels_last), batch.where[:, 1:])
+            return self.judge(laid_out(patches), batch.where[:, 1:])
 
     def _toned(self, patches: Tensor, rng: StepRandomness) -> Tensor:
         """Change contrast and brightness of patches, differentiably (Zhao et al. 2020)."""
         numbers = mine(torch.rand(self.settings.batch, 2, generator=rng.torch) * 2 - 1, self.run).to(patches.device)
-        factor, offset = (numbers[:, i].reshape(-1, 1, 1, 1) for i in range(2))
-        mean = patches.mean((1, 2, 3), keepdim=True)
+        factor, offset = (numbers[:, i].reshape(-1, *[1] * (patches.ndim - 1)) for i in range(2))
+        mean = patches.mean(tuple(range(1, patches.ndim)), keepdim=True)
         return (patches - mean) * (1 + factor * self.settings.contrast) + mean + 2 * offset * self.settings.brightness
 
     def _contrast(self, patches: Tensor, where: Tensor) -> Tensor:
         """Return how the mean in the box less the mean around it is spread over the whole batch, and its size: (2,)."""
-        box = where[:, 1:2]
-        inside = (patches * box).sum((1, 2, 3)) / box.sum((1, 2, 3)).clamp(min=1)
-        outside = (patches * (1 - box)).sum((1, 2, 3)) / (1 - box).sum((1, 2, 3)).clamp(min=1)
+        box, axes = where[:, 1:2], tuple(range(1, patches.ndim))
+        inside = (patches * box).sum(axes) / box.sum(axes).clamp(min=1)
+        outside = (patches * (1 - box)).sum(axes) / (1 - box).sum(axes).clamp(min=1)
         difference = whole(inside - outside, self.run)
         return torch.stack([difference.std(), difference.abs().mean()])
 

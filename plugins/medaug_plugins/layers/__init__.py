@@ -12,9 +12,11 @@ from medaug_plugins.layers.layers import (
     pixel_norm,
 )
 from medaug_plugins.layers.optimizer import ScaledAdam
+from medaug_plugins.layers.resampling import averaged, double, sampled
 from medaug_plugins.layers.sharing import check_shares, mine, whole
 from medaug_plugins.layers.training import (
     StepRandomness,
+    laid_out,
     load_moments,
     load_weights,
     move_average,
@@ -31,9 +33,12 @@ __all__ = [
     "ScaledAdam",
     "StepRandomness",
     "activate",
+    "averaged",
     "check_shares",
+    "double",
     "draw_weights",
     "ellipses",
+    "laid_out",
     "load_moments",
     "load_weights",
     "mine",
@@ -42,6 +47,7 @@ __all__ = [
     "optimizer_step",
     "pixel_norm",
     "place",
+    "sampled",
     "soft_boxes",
     "train",
     "whole",

@@ -72,6 +72,11 @@ def place(network: nn.Module, device: str, dims: int = 2) -> None:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def laid_out(images: Tensor) -> Tensor:
+    """Return images (b, c, *s) as a network that was placed takes them: pictures with their channels last."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images.contiguous()
+
+
 def load_weights(network: nn.Module, state: Mapping[str, Any], kind: str) -> None:
     """Copy weights into a network; raise BadInput naming the first that does not fit a network of this kind."""
     own = network.state_dict()

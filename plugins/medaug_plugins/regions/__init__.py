@@ -1,6 +1,6 @@
-"""Generate regions of interest alone and put them into real training slices.
+"""Generate regions of interest alone and put them into real training images.
 
-Its folder holds the training slices: share it only where you may share the scans.
+Its folder holds the training images: share it only where you may share the scans.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from medaug_cli.plugin import (
+    MARGIN,
     BadInput,
     Capabilities,
     Condition,
@@ -24,16 +25,7 @@ from medaug_cli.plugin import (
     setting,
 )
 from medaug_plugins.boxgan import BoxGAN
-from medaug_plugins.hosts import (
-    MARGIN,
-    Asked,
-    Bank,
-    lesion_free,
-    on_host,
-    outline,
-    with_outlines,
-    without_lesion,
-)
+from medaug_plugins.hosts import Asked, Bank, lesion_free, on_host, outline, with_outlines, without_lesion
 from medaug_plugins.regions.pasting import cut, put
 
 __all__ = ["Regions"]
@@ -48,7 +40,7 @@ class Crops:
         self.spec = of_regions(spec, side)
         places = [(i, k) for i, boxes in enumerate(bank.boxes) for k in range(len(boxes))]
         self.images = np.stack([cut(bank.image(i), bank.boxes[i][k], MARGIN, side) for i, k in places])
-        self.boxes: Sequence[np.ndarray] = [middle(side)] * len(places)
+        self.boxes: Sequence[np.ndarray] = [middle(side, spec.dims)] * len(places)
         self.labels: Sequence[np.ndarray] = [bank.labels[i][k : k + 1] for i, k in places]
         self.patients: Sequence[str] = [str(bank.patients[i]) for i, _ in places]
         self.weights = np.full(len(places), 1 / len(places))
@@ -61,7 +53,7 @@ class Crops:
         return len(self.images)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return regions (b, c, s, s)."""
+        """Return regions (b, c, p, ...)."""
         return self.images[np.asarray(indices)]
 
     def condition(self, index: int) -> Condition:
@@ -72,24 +64,24 @@ class Crops:
 
 def of_regions(spec: ImageSpec, side: int) -> ImageSpec:
     """Return the form of regions of this side out of images of a form."""
-    return ImageSpec(spec.channels, (side, side), spec.label_names, class_names=spec.class_names)
+    return ImageSpec(spec.channels, (side,) * spec.dims, spec.label_names, class_names=spec.class_names)
 
 
 def region_mask(mask: np.ndarray | None, box: np.ndarray, side: int) -> np.ndarray | None:
-    """Return the mask (s, s) uint8 of a lesion in the region around its box; None where it is not known."""
+    """Return the mask (p, ...) uint8 of a lesion in the region around its box; None where it is not known."""
     if mask is None:
         return None
     return (cut((mask > 0).astype(np.float32)[None], box, MARGIN, side)[0] >= 0.5).astype(np.uint8)
 
 
-def middle(side: int) -> np.ndarray:
-    """Return the box (1, 4) of a region of this side."""
-    return np.array([[MARGIN, MARGIN, 1 + MARGIN, 1 + MARGIN]], np.float32) * side / (1 + 2 * MARGIN)
+def middle(side: int, dims: int) -> np.ndarray:
+    """Return the box (1, 2*d) of a region of this side."""
+    return np.array([[MARGIN] * dims + [1 + MARGIN] * dims], np.float32) * side / (1 + 2 * MARGIN)
 
 
 @dataclass
 class Regions:
-    """Draw regions around lesions with a small BoxGAN conditioned on their label, and put them into real slices."""
+    """Draw regions around lesions with a small BoxGAN conditioned on their label, and put them into real images."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
@@ -126,14 +118,14 @@ class Regions:
         return frozenset({"boxes"} | told | ({"class"} if spec.class_names else set()))
 
     def fit(self, data: Examples, run: Run) -> None:
-        """Fit the GAN on the regions around the boxes of `data`, and keep its slices."""
+        """Fit the GAN on the regions around the boxes of `data`, and keep its images."""
         if len(data) == 0:
             raise BadInput("there is no training image to fit regions on")
         self._bank = Bank.read(data)
         self._gan.fit(Crops(self._bank, data.spec, self.side), run)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the averaged generator of regions, and the training slices with their boxes."""
+        """Return the averaged generator of regions, and the training images with their boxes."""
         return {PREFIX + name: value for name, value in self._gan.state_dict().items()} | self._kept().state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None:
@@ -144,13 +136,13 @@ class Regions:
         self._gan.load_state_dict(weights, of_regions(spec, self.side), device)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
-        """Yield one slice (c, h, w) in [0, 1] a condition, with the boxes of its own lesions too."""
+        """Yield one image (c, *s) in [0, 1] a condition, with the boxes of its own lesions too."""
         bank = self._kept()
         for condition, seed in zip(conditions, seeds, strict=True):
             if tuple(condition.spatial) != bank.images.shape[2:]:
                 raise BadInput(f"these images are of {bank.images.shape[2:]}, not {tuple(condition.spatial)}")
             rng = np.random.default_rng(seed)
-            boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 4)
+            boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
             if not len(boxes):
                 yield without_lesion(
                     condition, lesion_free(bank, rng, condition.image_class), self._masked(condition, bank)
@@ -166,11 +158,12 @@ class Regions:
             yield on_host(Asked(boxes, labels, condition.image_class), image, mask, bank, host)
 
     def _draw(self, condition: Condition, seed: int) -> Iterator[np.ndarray]:
-        """Yield one region (c, s, s) an asked lesion."""
+        """Yield one region (c, p, ...) an asked lesion."""
+        dims = len(condition.spatial)
         asked = [
             Condition(
-                (self.side, self.side),
-                middle(self.side),
+                (self.side,) * dims,
+                middle(self.side, dims),
                 np.array([label], np.int64),
                 region_mask(outline(condition, box), box, self.side),
                 condition.image_class,
