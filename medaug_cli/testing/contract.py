@@ -216,6 +216,21 @@ def check_channels(subject: Subject, use: Use) -> str:
     return f"it also takes images of {most} channels"
 
 
+def check_other_dims(subject: Subject, use: Use) -> str:
+    """Check every other dimension that the plugin says it takes, with one step of training, saved and loaded."""
+    tried = subject.spec().dims
+    others = [dims for dims in subject.cls.capabilities.dims if dims != tried]
+    for dims in others:
+        spec = subject.spec(spatial=(SIDE[dims],) * dims)
+        data = constructed(spec, seed=1)
+        plugin, _ = fit(replace(subject, budget=1), data)
+        use(plugin, data)
+        use(reloaded(subject, plugin, spec), data)
+    if not others:
+        return f"it takes {tried}D images alone"
+    return f"it also takes {' and '.join(f'{dims}D' for dims in others)} images"
+
+
 def check_odd_size(subject: Subject, use: Use) -> str:
     """Check that images of unequal sides are taken, or refused in a sentence."""
     able, dims = subject.cls.capabilities, subject.spec().dims

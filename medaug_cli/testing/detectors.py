@@ -14,6 +14,7 @@ from medaug_cli.testing.contract import (
     check_continues,
     check_fit,
     check_odd_size,
+    check_other_dims,
     check_resume,
     check_variants,
     check_wrong_weights,
@@ -55,6 +56,7 @@ def check_detector(
     checks.run("augmented", lambda: _augmented(trained, data))
     checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
     checks.run("channels", lambda: check_channels(subject, detect))
+    checks.run("dimensions", lambda: check_other_dims(subject, detect))
     checks.run("sizes", lambda: check_odd_size(subject, detect))
     return checks.results
 

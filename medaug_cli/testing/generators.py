@@ -13,6 +13,7 @@ from medaug_cli.testing.contract import (
     check_class,
     check_fit,
     check_odd_size,
+    check_other_dims,
     check_resume,
     check_wrong_weights,
     reloaded,
@@ -53,6 +54,7 @@ def check_generator(
         checks.run("conditions", lambda: _conditions(subject, trained, data))
     checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
     checks.run("channels", lambda: check_channels(subject, draw))
+    checks.run("dimensions", lambda: check_other_dims(subject, draw))
     checks.run("sizes", lambda: check_odd_size(subject, draw))
     return checks.results
 

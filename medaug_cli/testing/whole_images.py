@@ -14,6 +14,7 @@ from medaug_cli.testing.contract import (
     check_continues,
     check_fit,
     check_odd_size,
+    check_other_dims,
     check_resume,
     check_variants,
     check_wrong_weights,
@@ -128,6 +129,7 @@ def _check(
     checks.run("variants", lambda: check_variants(subject))
     checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
     checks.run("channels", lambda: check_channels(subject, answer))
+    checks.run("dimensions", lambda: check_other_dims(subject, answer))
     checks.run("sizes", lambda: check_odd_size(subject, answer))
     return checks.results
 

@@ -33,7 +33,7 @@ class BoxGAN(Settings):
     """Draw lesions into boxes after minutes of training: a direct GAN that must let its boxes be found."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, default_budget=15.0, shares=True
+        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, default_budget=15.0, shares=True
     )
 
     def __post_init__(self) -> None:
@@ -47,11 +47,11 @@ class BoxGAN(Settings):
 
     def architecture(self, spec: ImageSpec) -> Architecture:
         """Return the sizes of the networks for images of this form; raise UsageError where there are none."""
-        if len(spec.spatial) != 2 or min(spec.spatial) < 16 or any(side & (side - 1) for side in spec.spatial):
+        if min(spec.spatial) < 16 or any(side & (side - 1) for side in spec.spatial):
             size = "×".join(map(str, spec.spatial))
             raise UsageError(
-                f"boxgan needs 2D images with sides that are powers of two, 16 or more, not {size}; "
-                "see preprocess --size"
+                f"boxgan needs images with sides that are powers of two, 16 or more, not {size}; "
+                f"see preprocess {'--size' if spec.dims == 2 else '--regions'}"
             )
         return Architecture(self, spec)
 
@@ -80,7 +80,7 @@ class BoxGAN(Settings):
         """Restore `state_dict` for images of this form; raise BadInput where it does not fit."""
         network = Generator(self.architecture(spec)).requires_grad_(False)
         load_weights(network, state, KIND)
-        place(network, device)
+        place(network, device, spec.dims)
         self._average = network
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray]:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medaug_plugins.layers import laid_out
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -22,16 +24,19 @@ class Augmentation:
     zoom: float  # most, in doublings
     intensity: float = 0.0  # most of the full range
     contrast: float = 0.0
+    dims: int = 2
 
     def draw_moves(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw affine maps (count, 2, 3) from places in the result to places in the image, in [-1, 1]."""
-        shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * 2 * self.shift
+        """Draw affine maps (count, d, d + 1) from places in the result to places in the image, in [-1, 1]."""
+        shift = (torch.rand(count, self.dims, generator=generator) * 2 - 1) * 2 * self.shift
         zoom = (torch.rand(count, generator=generator) * 2 - 1) * self.zoom
         shift = shift * self._chosen(count, generator)[:, None]
         scale = torch.exp2(zoom * self._chosen(count, generator, self.share / 4))
         mirror = 1 - 2 * (torch.rand(count, generator=generator) < 0.5 * self.flip).float()
-        moves = torch.zeros(count, 2, 3)
-        moves[:, 0, 0], moves[:, 1, 1], moves[:, :, 2] = scale * mirror, scale, shift
+        moves = torch.zeros(count, self.dims, self.dims + 1)
+        for axis in range(self.dims):  # x first: left and right alone are mirrored
+            moves[:, axis, axis] = scale if axis else scale * mirror
+        moves[:, :, -1] = shift
         return moves
 
     def draw_tones(self, count: int, generator: torch.Generator) -> Tensor:
@@ -46,22 +51,22 @@ class Augmentation:
 
 
 def move(pixels: Tensor, moves: Tensor) -> Tensor:
-    """Move images, conditions or both of them (b, n, *s) by affine maps (b, 2, 3); borders are prolonged."""
+    """Move images, conditions or both of them (b, n, *s) by affine maps (b, d, d + 1); borders are prolonged."""
     shape = [len(pixels), 1, *pixels.shape[2:]]
     grid = F.affine_grid(moves.to(pixels.device, torch.float32), shape, align_corners=False)
     return F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
 
 
 def in_whole_pixels(moves: Tensor, spatial: tuple[int, ...]) -> Tensor:
-    """Round the shifts of affine maps (b, 2, 3) to pixels of images of (height, width)."""
+    """Round the shifts of affine maps (b, d, d + 1) to pixels of images (*s)."""
     pixel = 2 / torch.tensor(spatial[::-1], dtype=moves.dtype, device=moves.device)
-    return torch.cat([moves[..., :2], (torch.round(moves[..., 2] / pixel) * pixel)[..., None]], 2)
+    return torch.cat([moves[..., :-1], (torch.round(moves[..., -1] / pixel) * pixel)[..., None]], 2)
 
 
 def tone(images: Tensor, tones: Tensor) -> Tensor:
     """Change contrast around the mean of each image (b, c, *s), and add an offset, by (b, 2)."""
-    factor, offset = tones.to(images.device)[:, :, None, None, None].unbind(1)
-    mean = images.mean((1, 2, 3), keepdim=True)
+    factor, offset = tones.to(images.device).reshape(len(tones), 2, *[1] * (images.ndim - 1)).unbind(1)
+    mean = images.mean(tuple(range(1, images.ndim)), keepdim=True)
     return (images - mean) * factor + mean + offset
 
 
@@ -69,5 +74,4 @@ def change(images: Tensor, conditions: Tensor, moves: Tensor, tones: Tensor) -> 
     """Return images (b, c, *s) and conditions (b, k, *s) changed together."""
     moved = move(torch.cat([images, conditions], 1), in_whole_pixels(moves, tuple(images.shape[2:])))
     images, conditions = moved.split([images.shape[1], conditions.shape[1]], 1)
-    images = tone(images, tones).contiguous(memory_format=torch.channels_last)
-    return images, conditions.contiguous()
+    return laid_out(tone(images, tones)), conditions.contiguous()

@@ -16,7 +16,7 @@ LEAST_HALO = 1 / 16  # standard deviation of the smallest halo, of the image's s
 
 
 def halo(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
-    """Draw a soft spot around the centre of every box: (m, 4) -> (*s) float32, 1 at a centre."""
+    """Draw a soft spot around the centre of every box: (m, 2*d) -> (*s) float32, 1 at a centre."""
     drawn = np.zeros(spatial, np.float32)
     d = len(spatial)
     for box in np.asarray(boxes, np.float32).reshape(-1, 2 * d):
@@ -36,7 +36,7 @@ def lesion_maps(spec: ImageSpec, form: Form) -> int:
 
 
 def shape(condition: Condition, boxes: np.ndarray, form: Form) -> np.ndarray:
-    """Draw boxes (m, 4) as they are, as soft spots, or as the mask in them (as ellipses where there is none)."""
+    """Draw boxes (m, 2*d) as they are, as soft spots, or as the mask in them (as ellipses where there is none)."""
     if form == "boxes":
         return box_map(boxes, condition.spatial)
     if form == "soft":

@@ -1,10 +1,11 @@
 """The networks of BoxGAN: a direct generator of latent and boxes, a discriminator that also finds boxes.
 
 Legend: b images, c image channels, k condition channels (one a label, one a class, then the halo), f feature maps,
-z latent numbers, e numbers of an embedding, s pixels of a side. Images lie in [-1, 1], conditions in [0, 1].
-Level 0 is the 4x4 one, level i has the size start * 2**i.
+z latent numbers, e numbers of an embedding, *s spatial axes, two or three. Images lie in [-1, 1], conditions in [0, 1].
+Level 0 is that of 4 pixels a side, level i has the size start * 2**i.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,8 +17,19 @@ from torch import Tensor, nn
 from medaug_cli.plugin import ImageSpec, Run
 from medaug_plugins.boxgan.dataset import lesion_maps
 from medaug_plugins.boxgan.settings import Settings
-from medaug_plugins.layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
+from medaug_plugins.layers import (
+    RELU_GAIN,
+    EqualizedConv,
+    EqualizedDense,
+    activate,
+    averaged,
+    double,
+    laid_out,
+    minibatch_deviation,
+    pixel_norm,
+)
 
+POOLED = {2: "brhw,behw->bre", 3: "brdhw,bedhw->bre"}  # dimensions -> how crops are pooled over regions
 PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
 BOXED = 16  # largest side at which the generator sees boxes; above, the halo alone: edges would be drawn as they are
 REFINED = 16  # largest side at which the generator convolves twice
@@ -35,6 +47,10 @@ class Architecture:
     @property
     def spatial(self) -> tuple[int, ...]:
         return self.spec.spatial
+
+    @property
+    def dims(self) -> int:
+        return len(self.spec.spatial)
 
     @property
     def labels(self) -> int:
@@ -67,21 +83,11 @@ class Architecture:
         return min(self.levels, side.bit_length() - 3)
 
 
-def double(x: Tensor) -> Tensor:
-    """Double both sides, bilinearly."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def halve(x: Tensor) -> Tensor:
-    """Halve both sides by averaging."""
-    return F.avg_pool2d(x, 2)
-
-
 def pyramid(condition: Tensor, levels: int) -> list[Tensor]:
-    """Return a condition (b, k, s, s) at every level, the 4x4 one first."""
+    """Return a condition (b, k, *s) at every level, the coarsest first."""
     steps = [condition]
     for _ in range(levels):
-        steps.append(halve(steps[-1]))
+        steps.append(averaged(steps[-1]))
     return steps[::-1]
 
 
@@ -95,7 +101,7 @@ class FiLMConv(nn.Module):
     def __init__(self, size: Architecture, inputs: int, outputs: int, boxed: bool = True) -> None:
         super().__init__()
         self.seen = size.conditions if boxed else 1
-        self.conv = EqualizedConv(inputs + self.seen, outputs, 3)
+        self.conv = EqualizedConv(inputs + self.seen, outputs, 3, dims=size.dims)
         self.film = EqualizedDense(size.settings.latent, 2 * outputs, gain=0.5)
         self.grain = nn.Parameter(torch.empty(outputs)) if size.settings.noise else None  # the name stands in weights
 
@@ -103,8 +109,10 @@ class FiLMConv(nn.Module):
         x = self.conv(torch.cat([x, condition[:, -self.seen :].to(x.dtype)], 1))
         noise_strength = self.grain
         if noise_strength is not None:
-            x = torch.addcmul(x, noise.to(x.dtype), noise_strength.reshape(-1, 1, 1).to(x.dtype))
-        scale, shift = self.film(style).to(x.dtype)[..., None, None].chunk(2, 1)  # (b, f, 1, 1) each
+            strength = noise_strength.reshape(-1, *[1] * (x.ndim - 2))
+            x = torch.addcmul(x, noise.to(x.dtype), strength.to(x.dtype))
+        styled = self.film(style).to(x.dtype)
+        scale, shift = styled.reshape(*styled.shape, *[1] * (x.ndim - 2)).chunk(2, 1)  # (b, f, 1, ...) each
         return torch.addcmul(shift, pixel_norm(activate(x)), 1 + scale)
 
 
@@ -122,7 +130,7 @@ class Generator(nn.Module):
         self.rising = nn.ModuleList(FiLMConv(size, maps[i], maps[i + 1], i < boxed) for i in range(size.levels))
         refined = maps[1 : size.level_of(REFINED) + 1]
         self.refining = nn.ModuleList(FiLMConv(size, f, f) for f in refined)
-        self.to_image = EqualizedConv(maps[-1], size.spec.channels, 3, gain=1.0)
+        self.to_image = EqualizedConv(maps[-1], size.spec.channels, 3, gain=1.0, dims=size.dims)
 
     def forward(self, latents: Tensor, noise: Tensor, condition: Tensor) -> Tensor:
         """Return images (b, c, *s) from latents (b, z), noise (b, 1, *s) and conditions (b, k, *s)."""
@@ -132,7 +140,7 @@ class Generator(nn.Module):
         for dense in self.mapping:
             style = activate(dense(style))
         x = self.dense(pixel_norm(latents)).reshape(len(latents), -1, *self.size.start)
-        x = pixel_norm(activate(x.contiguous(memory_format=torch.channels_last)))
+        x = pixel_norm(activate(laid_out(x)))
         x = self.first(x, conditions[0], style, noises[0])
         for level, rise in enumerate(self.rising, 1):
             x = rise(double(x), conditions[level], style, noises[level])
@@ -141,50 +149,62 @@ class Generator(nn.Module):
         return self.to_image(x).float()
 
     def _noises(self, noise: Tensor) -> list[Tensor]:
-        """Return white noise of variance one at every level: sums of 2x2 independent numbers, halved."""
+        """Return white noise of variance one at every level: scaled sums of 2 independent numbers along each axis."""
         steps = [noise]
         for _ in range(self.size.levels):
-            steps.append(halve(steps[-1]) * 2)
+            steps.append(averaged(steps[-1]) * 2 ** (self.size.dims / 2))
         return steps[::-1]
 
 
 def regions(boxes: Tensor) -> Tensor:
-    """Return what the pyramid of a crop pools over, (b, 6, s, s), each summing to one, from box maps (b, 1, s, s).
+    """Return what the pyramid of a crop pools over, (b, 2**d + 2, *s), each summing to one, from box maps (b, 1, *s).
 
-    The boxes, their quarters and the ring around them: crops of any size need no resizing (He et al. 2014).
+    The boxes, their quarters (eighths in 3D) and the ring around them: crops of any size need no resizing (He et al.
+    2014).
     """
-    rows, columns = (torch.arange(side, device=boxes.device, dtype=boxes.dtype) for side in boxes.shape[2:])
-    total = boxes.sum((2, 3), keepdim=True) + 1e-6
-    below = (rows[:, None] - (boxes * rows[:, None]).sum((2, 3), keepdim=True) / total + 0.5).clamp(0, 1)
-    right = (columns - (boxes * columns).sum((2, 3), keepdim=True) / total + 0.5).clamp(0, 1)
-    ring = F.max_pool2d(boxes, 5, 1, 2) - boxes
-    quarters = [boxes * a * b for a in (below, 1 - below) for b in (right, 1 - right)]
+    d = boxes.ndim - 2
+    axes = tuple(range(2, boxes.ndim))
+    total = boxes.sum(axes, keepdim=True) + 1e-6
+    halves = []
+    for axis in axes:
+        at = torch.arange(boxes.shape[axis], device=boxes.device, dtype=boxes.dtype)
+        at = at.reshape(-1, *[1] * (boxes.ndim - 1 - axis))
+        beyond = (at - (boxes * at).sum(axes, keepdim=True) / total + 0.5).clamp(0, 1)
+        halves.append((beyond, 1 - beyond))
+    pool = F.max_pool2d if d == 2 else F.max_pool3d
+    ring = pool(boxes, 5, 1, 2) - boxes
+    quarters = []
+    for chosen in itertools.product(*halves):
+        quarter = boxes
+        for half in chosen:
+            quarter = quarter * half
+        quarters.append(quarter)
     parts = torch.cat([boxes, *quarters, ring], 1)
-    return parts / (parts.sum((2, 3), keepdim=True) + 1e-6)
+    return parts / (parts.sum(axes, keepdim=True) + 1e-6)
 
 
 class Seen(NamedTuple):
     """What the discriminator says of images without their boxes."""
 
     score: Tensor  # (b,)
-    features: list[Tensor]  # (b, e, s, s) at each projected level
-    crops: list[Tensor]  # (b, e, s, s) at each cropped level
-    found: Tensor  # (b, labels, s, s), logits of the box maps
+    features: list[Tensor]  # (b, e, *s) at each projected level
+    crops: list[Tensor]  # (b, e, *s) at each cropped level
+    found: Tensor  # (b, labels, *s), logits of the box maps
     latents: Tensor  # (b, z), the latent vectors that it reads out of drawn images
 
 
 class Shrinking(nn.Module):
     """Halve and convolve, beside a shortcut (He et al. 2016)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, dims: int = 2) -> None:
         super().__init__()
-        self.first = EqualizedConv(inputs, outputs, 4)
-        self.second = EqualizedConv(outputs, outputs, 3)
-        self.shortcut = EqualizedConv(inputs, outputs, 1, gain=1.0, bias=False)
+        self.first = EqualizedConv(inputs, outputs, 4, dims=dims)
+        self.second = EqualizedConv(outputs, outputs, 3, dims=dims)
+        self.shortcut = EqualizedConv(inputs, outputs, 1, gain=1.0, bias=False, dims=dims)
 
     def forward(self, x: Tensor) -> Tensor:
         main = activate(self.second(activate(self.first(x))))
-        return (main + self.shortcut(halve(x))) * math.sqrt(0.5)
+        return (main + self.shortcut(averaged(x))) * math.sqrt(0.5)
 
 
 class Discriminator(nn.Module):
@@ -196,30 +216,32 @@ class Discriminator(nn.Module):
     def __init__(self, size: Architecture, run: Run | None = None) -> None:
         super().__init__()
         self.size, self.run = size, run  # the processes of the run share each batch
-        maps = [size.maps(level) for level in range(size.levels + 1)]
+        maps, dims = [size.maps(level) for level in range(size.levels + 1)], size.dims
         top = size.levels - 1  # the first convolution halves the image
         self.projected = sorted({min(top, size.level_of(side)) for side in PROJECTED})
         self.found_level = min(top, size.level_of(FOUND_AT))
         coarse = self.found_level - 1
-        self.from_image = EqualizedConv(size.spec.channels, maps[top], 4)
-        self.blocks = nn.ModuleList(Shrinking(maps[i + 1], maps[i]) for i in range(top))
+        self.from_image = EqualizedConv(size.spec.channels, maps[top], 4, dims=dims)
+        self.blocks = nn.ModuleList(Shrinking(maps[i + 1], maps[i], dims) for i in range(top))
         self.features = nn.ModuleList(
-            EqualizedConv(maps[i], size.settings.embedding, 1, gain=1.0) for i in self.projected
+            EqualizedConv(maps[i], size.settings.embedding, 1, gain=1.0, dims=dims) for i in self.projected
         )
         self.embeddings = nn.ModuleList(
-            EqualizedConv(size.conditions, size.settings.embedding, 3, gain=1.0) for _ in self.projected
+            EqualizedConv(size.conditions, size.settings.embedding, 3, gain=1.0, dims=dims) for _ in self.projected
         )
-        self.coarse = EqualizedConv(maps[coarse], maps[self.found_level], 3)
-        self.fine = EqualizedConv(2 * maps[self.found_level], maps[self.found_level], 3)
-        self.find = EqualizedConv(maps[self.found_level], size.labels, 1, gain=1.0)
-        self.conv = EqualizedConv(maps[0] + 1, maps[0], 3)
+        self.coarse = EqualizedConv(maps[coarse], maps[self.found_level], 3, dims=dims)
+        self.fine = EqualizedConv(2 * maps[self.found_level], maps[self.found_level], 3, dims=dims)
+        self.find = EqualizedConv(maps[self.found_level], size.labels, 1, gain=1.0, dims=dims)
+        self.conv = EqualizedConv(maps[0] + 1, maps[0], 3, dims=dims)
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), maps[0])
         self.score = EqualizedDense(maps[0], 1, gain=1.0)
         self.read = EqualizedDense(maps[0], size.settings.latent, gain=1.0)
         self.cropped = sorted({min(top, size.level_of(side)) for side in CROPPED}) if size.settings.crop else []
         if self.cropped:
-            self.crops = nn.ModuleList(EqualizedConv(maps[i], size.settings.embedding, 1) for i in self.cropped)
-            self.crop_dense = EqualizedDense(len(self.cropped) * 6 * size.settings.embedding, maps[0])
+            self.crops = nn.ModuleList(
+                EqualizedConv(maps[i], size.settings.embedding, 1, dims=dims) for i in self.cropped
+            )
+            self.crop_dense = EqualizedDense(len(self.cropped) * (2**dims + 2) * size.settings.embedding, maps[0])
             self.crop_score = EqualizedDense(maps[0], 1, gain=1.0)
 
     def forward(self, image: Tensor) -> Seen:
@@ -258,7 +280,7 @@ class Discriminator(nn.Module):
         boxes = pyramid(condition[:, : self.size.labels].amax(1, keepdim=True), self.size.levels)
         with torch.autocast(condition.device.type, enabled=False):
             pooled = [
-                torch.einsum("brhw,behw->bre", regions(boxes[level]), crop).flatten(1)
+                torch.einsum(POOLED[self.size.dims], regions(boxes[level]), crop).flatten(1)
                 for crop, level in zip(seen.crops, self.cropped, strict=True)
             ]
             return self.crop_score(activate(self.crop_dense(torch.cat(pooled, 1)))).squeeze(1)

@@ -17,6 +17,7 @@ from medaug_plugins.boxgan.augment import Augmentation, change, move
 from medaug_plugins.boxgan.dataset import RealImages
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, Seen
 from medaug_plugins.layers import (
+    averaged,
     draw_weights,
     load_moments,
     load_weights,
@@ -58,22 +59,23 @@ def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
 
 
 def localisation_loss(found: Tensor, condition: Tensor) -> Tensor:
-    """Return cross-entropy + 1 - Dice of found boxes: logits (b, n, s, s), condition (b, k, *s) with k > n."""
+    """Return cross-entropy + 1 - Dice of found boxes: logits (b, n, *s), condition (b, k, *s) with k > n."""
     factor = condition.shape[-1] // found.shape[-1]
-    asked = F.avg_pool2d(condition[:, : found.shape[1]], factor)
+    asked = averaged(condition[:, : found.shape[1]], factor)
     found = found.float()
     entropy = F.binary_cross_entropy_with_logits(found, asked)
     share = torch.sigmoid(found)
-    overlap, total = (share * asked).sum((2, 3)), (share + asked).sum((2, 3))
-    present = (asked.amax((2, 3)) > 0).float()  # an absent label has no Dice
+    axes = tuple(range(2, found.ndim))
+    overlap, total = (share * asked).sum(axes), (share + asked).sum(axes)
+    present = (asked.amax(axes) > 0).float()  # an absent label has no Dice
     dice = (2 * overlap + 1) / (total + 1)
     return entropy * 4 + ((1 - dice) * present).sum() / present.sum().clamp(min=1)
 
 
 def spread(images: Tensor) -> Tensor:
-    """Return each coarse pixel's standard deviation over a batch, (c, s, s)."""
-    factor = max(1, min(images.shape[-2:]) // SPREAD_SIDE)
-    return torch.sqrt(F.avg_pool2d(images.float(), factor).var(0) + 1e-6)
+    """Return each coarse pixel's standard deviation over a batch, (c, *s)."""
+    factor = max(1, min(images.shape[2:]) // SPREAD_SIDE)
+    return torch.sqrt(averaged(images.float(), factor).var(0) + 1e-6)
 
 
 class Drawn(NamedTuple):
@@ -93,9 +95,9 @@ class Training:
         self.generator, self.discriminator = Generator(size), Discriminator(size, run)
         for network in (self.generator, self.discriminator):
             draw_weights(network, rng)
-            place(network, run.device)
+            place(network, run.device, size.dims)
         self.average = Generator(size).requires_grad_(False)
-        place(self.average, run.device)
+        place(self.average, run.device, size.dims)
         self.average.load_state_dict(self.generator.state_dict())
         adam: dict[str, Any] = {"lr": self.settings.lr, "betas": (0.0, 0.99), "eps": 1e-8, "fused": True}
         self.generator_optimiser = Adam(self.generator.parameters(), **adam)
@@ -147,6 +149,7 @@ class Training:
             zoom=settings.zoom,
             intensity=settings.intensity,
             contrast=settings.contrast,
+            dims=self.size.dims,
         )
         moves, tones = augmentation.draw_moves(count, rng.torch), augmentation.draw_tones(count, rng.torch)
         return change(images, conditions, mine(moves, self.run), mine(tones, self.run))
@@ -154,7 +157,9 @@ class Training:
     def _draw(self, rng: StepRandomness) -> Drawn:
         condition = self.data.conditions(self._indices(rng))
         settings = self.settings
-        jitter = Augmentation(share=JITTERED, flip=settings.flip, shift=settings.jitter, zoom=settings.jitter)
+        jitter = Augmentation(
+            share=JITTERED, flip=settings.flip, shift=settings.jitter, zoom=settings.jitter, dims=self.size.dims
+        )
         condition = move(condition, mine(jitter.draw_moves(self.settings.batch, rng.torch), self.run))
         latents, noise = (mine(x, self.run).to(rng.device) for x in rng.noise(self.size, self.settings.batch))
         with self.run.autocast():

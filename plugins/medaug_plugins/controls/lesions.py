@@ -41,11 +41,11 @@ def pasted(
 
 def carried_values(values: np.ndarray, donor_box: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Return the mask (*s) uint8 of a lesion in `donor_box` with its values, as it lies when it is put into `box`."""
-    spatial = values.shape
-    places = [np.floor(at).astype(int) for at in _sources(donor_box, box, spatial)][::-1]  # numpy's order
-    own = values[np.ix_(*(np.clip(at, 0, side - 1) for at, side in zip(places, spatial, strict=True)))]
-    inside = np.ix_(*((at >= 0) & (at < side) for at, side in zip(places, spatial, strict=True)))
-    return np.where(np.logical_and.reduce(np.broadcast_arrays(*inside)), own, 0).astype(np.uint8)
+    places = [np.floor(at).astype(int) for at in _sources(donor_box, box, values.shape)][::-1]  # numpy's order
+    own = values[np.ix_(*(np.clip(at, 0, side - 1) for at, side in zip(places, values.shape, strict=True)))]
+    for axis, (at, side) in enumerate(zip(places, values.shape, strict=True)):
+        np.moveaxis(own, axis, 0)[(at < 0) | (at >= side)] = 0
+    return own.astype(np.uint8)
 
 
 def _sources(donor_box: np.ndarray, box: np.ndarray, spatial: tuple[int, ...]) -> list[np.ndarray]:

@@ -84,7 +84,7 @@ class Regions:
     """Draw regions around lesions with a small BoxGAN conditioned on their label, and put them into real images."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        dims=(2,), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
+        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
     )
 
     side: int = setting(32, "pixels of a region's side, a power of two", minimum=16)
