@@ -438,18 +438,18 @@ def test_each_step_draws_reals_and_noise_anew(monkeypatch):
 # The plugin
 
 
-@pytest.mark.parametrize(("stop", "precision"), [(104, "32"), (280, "32"), (104, "bf16"), (280, "16")])
+@pytest.mark.parametrize(("stop", "precision"), [(48, "32"), (112, "32"), (48, "bf16"), (112, "16")])
 def test_a_resumed_run_equals_an_uninterrupted_one(stop, precision):
     """It stops within a fade, or at full size."""
-    whole = ShortRun(400, precision=precision)
+    whole = ShortRun(160, precision=precision)
     CPGGAN(**SMALL).fit(Slices(), whole)
-    first = ShortRun(400, stop, precision=precision)
+    first = ShortRun(160, stop, precision=precision)
     CPGGAN(**SMALL).fit(Slices(), first)
     assert first.state["done"] == stop
-    second = ShortRun(400, state=first.state, precision=precision)
+    second = ShortRun(160, state=first.state, precision=precision)
     resumed = CPGGAN(**SMALL)
     resumed.fit(Slices(), second)
-    assert whole.state["done"] == second.state["done"] == 400
+    assert whole.state["done"] == second.state["done"] == 160
     assert same(whole.state, second.state)
     assert same({k: v for k, v in resumed.state_dict().items() if k != "lod"}, whole.state["average"])
 
