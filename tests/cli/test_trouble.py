@@ -4,90 +4,73 @@ import errno
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forking import ended, medaug, started
 
-MEDAUG = str(Path(sys.executable).with_name("medaug"))
-SUPPORT = Path(__file__).parents[1] / "support"
+pytestmark = pytest.mark.usefixtures("tiny_plugins")
+TRAIN = ["train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--device", "cpu", "--out", "gan"]
+DRAW = ["synthesize", "--n", "400", "--device", "cpu", "--out", "first.h5"]
 
 
-def run_in_child(code, folder, limit=None):
-    """Run the command line in a new process after `code`, with files of at most `limit` bytes."""
+def said(folder):
+    return (folder / "said.txt").read_text(encoding="utf-8")
+
+
+def full(limit):
+    """Return what lets no file grow beyond so many bytes."""
 
     def before():
-        if limit is not None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    script = f"import sys\nsys.path.insert(0, {str(SUPPORT)!r})\n{code}"
-    return subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, encoding="utf-8", preexec_fn=before
-    )
-
-
-TINY = """
-from importlib.metadata import EntryPoint
-from medaug_cli import registry
-registry.entry_points = lambda group: [
-    e for e in (EntryPoint("tiny", "tiny:TinyGenerator", "medaug.generators"),) if e.group == group]
-from medaug_cli.cli import main
-"""
-TRAIN = "sys.argv = 'medaug train-gan real.h5 --generator tiny --kimg 0.02 --device cpu --out gan'.split()\nmain()\n"
-DRAW = "sys.argv = 'medaug synthesize --n 2000 --device cpu {more}'.split()\nmain()\n"
+    return before
 
 
 def test_a_full_disk(real):
     folder = real.parent
-    assert run_in_child(TINY + TRAIN, folder).returncode == 0
-    assert run_in_child(TINY + DRAW.format(more="--out first.h5"), folder).returncode == 0
+    assert medaug(TRAIN, folder) == 0
+    assert medaug(DRAW, folder) == 0
     before = (folder / "first.h5").read_bytes()
-    done = run_in_child(TINY + DRAW.format(more="--out first.h5 --overwrite --seed 1"), folder, limit=30_000)
-    assert done.returncode == 1, done.stderr
-    assert "cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr
+    other = [*DRAW, "--overwrite", "--seed", "1"]
+    assert medaug(other, folder, prepare=full(30_000)) == 1
+    assert "cannot be written" in said(folder)
+    assert "Traceback" not in said(folder)
     assert (folder / "first.h5").read_bytes() == before
-    again = run_in_child(TINY + DRAW.format(more="--out first.h5 --overwrite --seed 1"), folder)
-    assert again.returncode == 0
+    assert medaug(other, folder) == 0
     assert not list(folder.glob("*.parts"))
     assert not list(folder.glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_a_folder_that_cannot_be_written(real, number):
+    def refuse(self, *arguments, **options):
+        raise OSError(number, os.strerror(number), str(self))
+
+    def before():
+        Path.mkdir = refuse
+
     folder = real.parent
-    refuse = (
-        "from pathlib import Path\n"
-        f"def refuse(self, *a, **k): raise OSError({number}, {os.strerror(number)!r}, str(self))\n"
-        "Path.mkdir = refuse\n"
-    )
-    done = run_in_child(TINY + refuse + TRAIN, folder)
-    assert done.returncode == 1, done.stderr
-    assert os.strerror(number) in done.stderr
-    assert "gan.parts" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert {path.name for path in folder.iterdir()} == {"real.h5", "boxes.json"}
+    assert medaug(TRAIN, folder, prepare=before) == 1
+    assert os.strerror(number) in said(folder)
+    assert "gan.parts" in said(folder)
+    assert "Traceback" not in said(folder)
+    assert {path.name for path in folder.iterdir()} == {"real.h5", "boxes.json", "said.txt"}
 
 
 def test_ctrl_c_and_going_on(real):
     folder = real.parent
-    train = TRAIN.replace("--kimg 0.02", "--kimg 0.4 --set pause=0.02 --checkpoint-seconds 0.05")
-    script = f"import sys\nsys.path.insert(0, {str(SUPPORT)!r})\n{TINY}{train}"
-    child = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=folder, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    )
+    slow = [*TRAIN, "--kimg", "0.4", "--set", "pause=0.02", "--checkpoint-seconds", "0.05"]
+    child = started(slow, folder)
     deadline = time.monotonic() + 60
     while not list(folder.glob("gan.parts/checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 130, said
-    assert said.strip().splitlines()[-1].startswith("medaug: interrupted")
-    assert "Traceback" not in said
+    os.kill(child, signal.SIGINT)
+    assert ended(child) == 130, said(folder)
+    assert said(folder).strip().splitlines()[-1].startswith("medaug: interrupted")
+    assert "Traceback" not in said(folder)
     assert not (folder / "gan").exists()
-    resumed = run_in_child(TINY + train.replace("--out gan", "--out gan --resume"), folder)
-    assert resumed.returncode == 0, resumed.stderr
+    assert medaug([*slow, "--resume"], folder) == 0, said(folder)
     assert (folder / "gan/generator.json").exists()
