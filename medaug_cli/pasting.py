@@ -20,6 +20,7 @@ from medaug_cli.store.reading import is_real
 
 Blending = Literal["poisson", "soft"]
 INSIDE = 0.9  # of a lesion that must lie in the body, as a share of the most that anywhere does
+TRIES = 1000  # places in an image, beside its boxes, that are looked at for one where no mask reaches
 PLACES = 32  # in an image that are looked at for one that is like the lesion's surroundings
 
 
@@ -100,14 +101,15 @@ class Hosts:
             return None
         shares = share_in(rough, sides[::-1])
         centres = rough.centres(shares >= max(INSIDE * float(shares.max()), 1e-6))
+        middles = (centres + rng.uniform(-0.5, 0.5, centres.shape) * rough.step)[:, ::-1]
+        lows = np.clip(middles - sides / 2, 0, size - sides)
+        lows = rng.permutation(lows[_free(lows, sides, boxes)])[:TRIES]
         seen = level(region.image, around(region.image, region.box, MARGIN))
         found = list[tuple[float, np.ndarray]]()
-        for turn in rng.permutation(len(centres)):
-            centre = (centres[turn] + rng.uniform(-0.5, 0.5, len(size)) * rough.step)[::-1]
-            low = np.clip(centre - sides / 2, 0, size - sides)
+        for low in lows:
             box = np.concatenate([low, low + sides])
             around_it = window(box, record.image.shape[1:], MARGIN)
-            if _meets(box, boxes) or (record.mask is not None and np.any(record.mask[around_it])):
+            if record.mask is not None and np.any(record.mask[around_it]):
                 continue
             found.append((self._unlike(record, box, seen), box))
             if len(found) == PLACES:
@@ -160,11 +162,12 @@ def _extent(box: np.ndarray) -> np.ndarray:
     return np.asarray(box[d:] - box[:d], np.float64)
 
 
-def _meets(box: np.ndarray, others: Sequence[np.ndarray]) -> bool:
-    """Tell whether a box, grown by the margin, touches another."""
-    d, more = len(box) // 2, MARGIN * _extent(box)
-    low, high = box[:d] - more, box[d:] + more
-    return any(bool(((low < other[d:]) & (high > other[:d])).all()) for other in others)
+def _free(lows: np.ndarray, sides: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """Return which boxes (n,) of these low corners (n, d) and sides (d,), grown by the margin, meet none of others."""
+    d, free, more = len(sides), np.ones(len(lows), bool), MARGIN * sides
+    for other in others:
+        free &= ((lows + sides + more <= other[:d]) | (lows - more >= other[d:])).any(1)
+    return free
 
 
 def _near(box: np.ndarray, spatial: Sequence[int]) -> tuple[slice, ...]:

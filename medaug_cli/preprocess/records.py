@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.blending import window
 from medaug_cli.forms.lesions import Lesions
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.preprocess.recipe import Recipe
@@ -99,7 +100,7 @@ def record_of(
     mask = None
     if recipe.with_masks:
         full = np.zeros(image.shape[1:], np.uint8) if lesion is None else lesion
-        mask = cut_mask(full, lambda share: cut(share, "area"), len(recipe.mask_names))
+        mask = cut_mask(full, lambda share: cut(share, "area"), len(recipe.mask_names), moved)
     if (np.array(report.box_sizes) < 1).any():
         doubt(report, "a lesion is less than a pixel wide at this size")
     return Record(
@@ -116,17 +117,31 @@ def record_of(
     )
 
 
-def cut_mask(marks: np.ndarray, cut: Callable[[np.ndarray], np.ndarray], names: int) -> np.ndarray:
+def cut_mask(marks: np.ndarray, cut: Callable[[np.ndarray], np.ndarray], names: int, boxes: np.ndarray) -> np.ndarray:
     """Return marks (*s) uint8 as they are in a crop: where half of a pixel is marked, by what marks most of it.
 
     `cut` takes the share (1, *s) of each pixel that is marked to that in the crop; there are marks from 1 to `names`,
-    or 1 alone where there are no names.
+    or 1 alone where there are no names. Of a lesion in `boxes` (m, 2*d) that is too small its fullest pixel is marked.
     """
-    marked = cut((marks > 0)[None].astype(np.float32))[0] >= 0.5
+    marked = _marked(cut((marks > 0)[None].astype(np.float32))[0], boxes)
     if names < 2:
         return marked.astype(np.uint8)
     shares = np.stack([cut((marks == value)[None].astype(np.float32))[0] for value in range(1, names + 1)])
     return np.where(marked, shares.argmax(0) + 1, 0).astype(np.uint8)
+
+
+def _marked(share: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return the pixels (*s) bool half of which are marked; of a lesion too small for that, its fullest pixel.
+
+    `boxes` (m, 2*d) say where lesions are: none that has a box is lost from the mask.
+    """
+    marked = share >= 0.5
+    for box in boxes:
+        place = window(box, share.shape)
+        part = share[place]
+        if part.any() and not marked[place].any():
+            marked[place] |= part == part.max()
+    return marked
 
 
 def placed_spacing(spacing: tuple[float, ...], placement: Placement) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from medaug_cli.scans.placement import Placement, around
 from medaug_cli.scans.room import body, share_in
 
 ROUND = 8  # mm to which the width of a region that would hold a lesion is rounded up
+MOST_TRIES = 1000  # places in a scan that are looked at, beside the boxes, for one where no mask reaches
 LEAST_BODY = 0.5  # of a region without a lesion that is body, as a share of the most that any region of its scan is
 
 
@@ -122,23 +123,28 @@ def _lesion_free(treated: Treated, boxes: np.ndarray, count: int, rng: np.random
     sides = _sides(treated)
     shares = share_in(rough, sides)
     centres = rough.centres(shares >= max(LEAST_BODY * float(shares.max()), 1e-6))
+    centres = centres + rng.uniform(-0.5, 0.5, centres.shape) * rough.step
+    centres = rng.permutation(centres[_free(centres, sides, boxes)])
     values = treated.lesions.values
     found: list[Placement] = []
-    for turn in rng.permutation(len(centres)):
-        centre = centres[turn] + rng.uniform(-0.5, 0.5, len(sides)) * rough.step
-        placement = _placed(treated, centre)
-        reached = len(boxes) and (carried(boxes, placement)[0] > 0).any()
-        near = any((np.abs(centre - _centre(other)) < sides / 2).all() for other in found)
-        if reached or near or (values is not None and values[_inside(placement)].any()):
-            continue
-        found.append(placement)
-        if len(found) == count:
-            break
+    tries = 0
+    while len(centres) and len(found) < count and tries < MOST_TRIES:
+        placement, centre = _placed(treated, centres[0]), centres[0]
+        tries += 1
+        taken = values is None or not values[_inside(placement)].any()
+        found += [placement] * taken
+        apart = (np.abs(centres - centre) >= sides / 2).any(1) if taken else np.arange(len(centres)) > 0
+        centres = centres[apart]
     return found
 
 
-def _centre(placement: Placement) -> np.ndarray:
-    return (np.array(placement.low) + np.array(placement.high)) / 2
+def _free(centres: np.ndarray, sides: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return which regions (n,) of `sides` (d,) around centres (n, d), in numpy axis order, meet none of the boxes."""
+    d, free = len(sides), np.ones(len(centres), bool)
+    for box in boxes:
+        low, high = box[:d][::-1], box[d:][::-1]
+        free &= ((centres + sides / 2 <= low) | (centres - sides / 2 >= high)).any(1)
+    return free
 
 
 def _inside(placement: Placement) -> tuple[slice, ...]:

@@ -59,6 +59,16 @@ def test_voxels_are_cubes_and_boxes_come_back(tmp_path, mm, spacing):
     assert store.masks[0].sum() * spacing**3 == pytest.approx(150, rel=0.6)
 
 
+def test_a_lesion_smaller_than_half_a_voxel_stays_in_the_mask(tmp_path):
+    small = ((12, 20, 18), (14, 21, 19))
+    scene(tmp_path, "a", LESION, small)
+    store = made_of_masks(tmp_path, replace(PLAIN, volume=(8, 12, 12), volume_mm=3.4, least_area=1))
+    assert len(store.boxes[0]) == 2
+    for box in store.boxes[0]:
+        inner = tuple(slice(int(a), int(np.ceil(b))) for a, b in zip(box[2::-1], box[:2:-1], strict=True))
+        assert store.masks[0][inner].any()
+
+
 def test_a_lesion_beyond_the_frame_is_listed(tmp_path):
     scene(tmp_path, "a", LESION, ((18, 30, 25), (22, 36, 31)))
     store = made_of_masks(tmp_path, replace(PLAIN, volume=(12, 16, 16), volume_mm=1.0))
