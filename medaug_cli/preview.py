@@ -21,6 +21,8 @@ class Shown(NamedTuple):
 
     images: list[np.ndarray]  # (c, *s)
     boxes: list[np.ndarray]
+    masks: Sequence[np.ndarray] = ()  # (*s)
+    captions: Sequence[str] = ()
 
 
 def preview(
@@ -33,20 +35,33 @@ def preview(
     it. A cube has a row too, of its three planes. Raises UsageError or BadInput where there is nothing to show.
     """
     _check_picture(out, overwrite, [store])
-    chosen = _chosen(store, split, images)
+    chosen = _chosen(store, split, images, classes=detector is None)
     if detector is not None:
         check_capable(detector, registry.capabilities("detector", detector), store)
         shown = _augmented(store, chosen, detector, settings or {}, variants, seed)
     elif settings:
         raise UsageError("--set gives settings to the detector of --augment; name one")
     else:
-        shown = Shown([store.images[i] for i in chosen], [store.boxes[i] for i in chosen])
-        if store.spec.dims == 3:
-            flat = [plane for image, boxes in zip(*shown, strict=True) for plane in planes(image, boxes)]
-            shown = Shown([picture for picture, _ in flat], [boxes for _, boxes in flat])
+        shown = _as_stored(store, chosen)
     columns = 3 if store.spec.dims == 3 else 1 + variants if detector else None
-    save_grid(out, *shown, columns=columns, cell=192)
+    save_grid(
+        out, shown.images, shown.boxes, columns=columns, cell=192, masks=shown.masks or None,
+        captions=shown.captions or None,
+    )  # fmt: skip
     return len(chosen)
+
+
+def _as_stored(store: Store, chosen: np.ndarray) -> Shown:
+    """Return images with their boxes, the outlines of their masks, and their classes; of cubes three planes each."""
+    images, boxes = [store.images[i] for i in chosen], [store.boxes[i] for i in chosen]
+    masks = [] if store.masks is None else [np.asarray(store.masks[i]) for i in chosen]
+    classes = [store.class_names[k] if k >= 0 else "" for k in store.classes[chosen]] if store.class_names else []
+    if store.spec.dims == 2:
+        return Shown(images, boxes, masks, classes)
+    flat = [plane for image, own in zip(images, boxes, strict=True) for plane in planes(image, own)]
+    marked = [plane[0] for mask in masks for plane, _ in planes(mask[None], np.zeros((0, 6)))]
+    captions = [name for name in classes for _ in range(3)]
+    return Shown([picture for picture, _ in flat], [own for _, own in flat], marked, captions)
 
 
 def lesion_rows(
@@ -96,11 +111,13 @@ def lesion_crop(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
     return np.moveaxis(np.asarray(part), -1, 0)
 
 
-def _chosen(store: Store, split: str, images: int) -> np.ndarray:
-    """Return the images to show, evenly spread over those of a split that have a box."""
-    found = [i for i in store.indices(split) if len(store.boxes[i])]
+def _chosen(store: Store, split: str, images: int, classes: bool = False) -> np.ndarray:
+    """Return the images to show, evenly spread over those of a split that have a box, or one of `classes`."""
+    every = store.indices(split, unannotated=True)
+    found = [i for i in every if (store.annotated[i] and len(store.boxes[i])) or (classes and store.classes[i] >= 0)]
     if not found:
-        raise BadInput(f"{store.path} has no image with a box in the split {split!r}")
+        what = "a box or a class" if classes and store.class_names else "a box"
+        raise BadInput(f"{store.path} has no image with {what} in the split {split!r}")
     return np.array(found)[np.linspace(0, len(found) - 1, min(images, len(found))).round().astype(int)]
 
 

@@ -20,6 +20,7 @@ def summary(store: Store) -> dict[str, Any]:
         "spatial": list(store.spec.spatial),
         "bits": store.images.dtype.itemsize * 8,
         "masks": store.masks is not None,
+        "mask_names": list(store.spec.mask_names),
         "boxes": int(counts.sum()),
         "images_without_boxes": int(((counts == 0) & store.annotated).sum()),
         "unannotated": int((~store.annotated).sum()),
@@ -57,7 +58,8 @@ def sentences(found: dict[str, Any]) -> str:
     lines = [
         f"{found['store']}: {found['images']} images of {'x'.join(map(str, found['spatial']))} pixels, "
         f"{found['channels']} channel{'s' if found['channels'] > 1 else ''}, {found['bits']} bits"
-        + (", with masks" if found["masks"] else ""),
+        + (", with masks" if found["masks"] else "")
+        + (f" of {', '.join(found['mask_names'])}" if found["mask_names"] else ""),
         f"boxes: {found['boxes']} ({labels}); {found['images_without_boxes']} images are normal, without one",
     ]
     if found["images_by_class"]:

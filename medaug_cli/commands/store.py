@@ -84,7 +84,7 @@ def preview(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw images with their boxes, of cubes three planes, and what classical augmentation makes of them.
+    """Draw images with boxes, masks and classes, of cubes three planes, and what classical augmentation makes of them.
 
     Example: medaug store preview real.h5 --crops 32 --beside synthetic.h5
     """
@@ -109,10 +109,10 @@ def preview(
 @app.command()
 def export(
     file: File,
-    form: Annotated[str, typer.Option("--format", help="coco, yolo, voc or csv; nifti, nnunet or monai.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; default: real-coco for real.h5 as COCO.")
-    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="coco, yolo, voc or csv; nifti, nnunet or monai; or folders, one a class.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: real-coco for real.h5 as COCO.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; default: all.")] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,

@@ -1,16 +1,18 @@
-"""Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV, NIfTI, or for nnU-Net or MONAI.
+"""Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV, NIfTI, for nnU-Net or MONAI, or by class.
 
 Images keep their bits. COCO's boxes are x, y, width, height in pixels; YOLO's are centre and size
-as shares of the image; NIfTI comes with a boxes.json, and is what nnU-Net and MONAI get.
+as shares of the image; NIfTI comes with a boxes.json, and is what nnU-Net and MONAI get. Masks and classes go along.
 """
 
+import csv
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.boxes import SPLITS, ImageBoxes, LabelledBox
+from medaug_cli.boxes import SPLITS, ImageBoxes, LabelledBox, safe_id
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.export.volumes import WRITERS
 from medaug_cli.forms.catalogue import LAYOUTS
@@ -19,6 +21,7 @@ from medaug_cli.results import Kind, folder_claimed, new_folder
 from medaug_cli.store import Store
 
 Report = Callable[[int], None]
+BY_CLASS = "folders"
 EXPORT = Kind("store export", "an export of a store")
 PNG_FORMS = {(1, "uint8"), (1, "uint16"), (3, "uint8"), (4, "uint8")}
 
@@ -35,27 +38,44 @@ def export_store(
 
     Raises UsageError for an unknown form or split, BadInput where the form cannot hold the images.
     """
-    if form not in (*LAYOUTS, *WRITERS):
-        raise UsageError(f"--format {form}: the choices are {', '.join((*LAYOUTS, *WRITERS))}")
+    forms = (*LAYOUTS, *WRITERS, BY_CLASS)
+    if form not in forms:
+        raise UsageError(f"--format {form}: the choices are {', '.join(forms)}")
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: the choices are {', '.join(SPLITS)}")
     chosen = store.indices(split, unannotated=takes_unannotated(form))
+    if form == BY_CLASS:
+        chosen = chosen[store.classes[chosen] >= 0]
     if not len(chosen):
-        raise BadInput(f"{store.path} has no image" + (f" in the split {split}" if split else ""))
+        raise BadInput(_nothing(store, form, split))
     _check_ids(store)
-    if form in LAYOUTS:
+    if form not in WRITERS:
         _check_png(store, form)
     with folder_claimed(out, EXPORT, overwrite, [store.path]) as place, new_folder(place, EXPORT) as work:
         if form in WRITERS:
             WRITERS[form](store, chosen.tolist(), work, image_boxes, report)
+        elif form == BY_CLASS:
+            _by_class(store, chosen.tolist(), work, report)
         else:
             _pictures(LAYOUTS[form], store, chosen.tolist(), work, report)
+            _masks(store, chosen.tolist(), work)
+        _classes(store, chosen.tolist(), work)
     return len(chosen)
+
+
+def _nothing(store: Store, form: str, split: str | None) -> str:
+    """Say why there is nothing to write."""
+    where = f" in the split {split}" if split else ""
+    if form == BY_CLASS:
+        return f"{store.path} has no image of a known class{where} (preprocess --classes)"
+    if len(store.indices(split, unannotated=True)):
+        return f"{store.path} has no image{where} in which lesions were looked for; choose --format {BY_CLASS} or nifti"
+    return f"{store.path} has no image{where}"
 
 
 def takes_unannotated(form: str) -> bool:
     """Tell whether a form keeps images that nobody annotated: where others take no box, or no mask, for no lesion."""
-    return form == "nifti"
+    return form in ("nifti", BY_CLASS)
 
 
 def _check_ids(store: Store) -> None:
@@ -94,6 +114,51 @@ def _pictures(layout: Layout, store: Store, chosen: Sequence[int], out: Path, re
         images.append(image)
         report(1)
     layout.write(images, store.spec.label_names, out, dict(zip(store.ids, map(str, store.sources), strict=True)))
+
+
+def _by_class(store: Store, chosen: Sequence[int], out: Path, report: Report) -> None:
+    """Write SPLIT/CLASS/ID.png, as most tools for classification read it."""
+    folders = [safe_id(name) for name in store.class_names]
+    twice = next((name for name in folders if [each.lower() for each in folders].count(name.lower()) > 1), None)
+    if twice is not None:
+        raise BadInput(f"{store.path}: two classes would both lie in the folder {twice}; choose another --format")
+    for i in chosen:
+        path = out / str(store.splits[i]) / folders[store.classes[i]] / f"{store.ids[i]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, store.images[i])
+        report(1)
+
+
+def _masks(store: Store, chosen: Sequence[int], out: Path) -> None:
+    """Write the masks of pictures: masks/ID.png, white on black, or label maps with a dataset.json that names them.
+
+    Those lie in labelsTr, where `preprocess --masks` reads the names, as nnU-Net does.
+    """
+    if store.masks is None:
+        return
+    names = store.spec.mask_names
+    folder = out / ("labelsTr" if names else "masks")
+    folder.mkdir()
+    for i in chosen:
+        mask = np.asarray(store.masks[i])
+        write_png(folder / f"{store.ids[i]}.png", (mask if names else (mask > 0) * np.uint8(255))[None])
+    if names:
+        labels = {"background": 0} | {name: value for value, name in enumerate(names, 1)}
+        text = json.dumps({"labels": labels}, indent=1, ensure_ascii=False)
+        (out / "dataset.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _classes(store: Store, chosen: Sequence[int], out: Path) -> None:
+    """Write classes.csv, where the store names classes: a row an image, as `preprocess --classes` reads it."""
+    known = [i for i in chosen if store.classes[i] >= 0]
+    if not known:
+        return
+    with (out / "classes.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["image", "class", "patient", "split", "source"])
+        for i in known:
+            name = store.class_names[store.classes[i]]
+            rows.writerow([store.ids[i], name, store.patients[i], store.splits[i], store.sources[i]])
 
 
 def image_boxes(store: Store, i: int, file: str) -> ImageBoxes:

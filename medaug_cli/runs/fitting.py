@@ -141,6 +141,7 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
 @dataclass(frozen=True)
 class Setup:
     """Where and how precisely a run computes."""
+
     device: str
     precision: Any
 
@@ -177,7 +178,7 @@ class _Grid:
 
     def __init__(self, folder: Path, plugin: Any, data: StoreExamples, seed: int):
         chosen = np.random.default_rng(seed).permutation(len(data))[:GRID]
-        self.folder, self.plugin = folder, plugin
+        self.folder, self.plugin, self.known = folder, plugin, knowledge(plugin, data.spec)
         self.conditions = [data.condition(int(i)) for i in chosen]
         self.seeds = [image_seed(seed, i) for i in range(len(self.conditions))]
 
@@ -185,9 +186,15 @@ class _Grid:
         from medaug_cli.figures.grid import save_grid
 
         self.folder.mkdir(exist_ok=True)
-        drawn = map(as_drawn, self.plugin.sample(self.conditions, self.seeds), self.conditions)
-        images, boxes = zip(*((each.image, each.boxes) for each in drawn), strict=True)
-        save_grid(self.folder / f"{done:010d}.png", images, boxes)
+        images = self.plugin.sample(self.conditions, self.seeds)
+        drawn = [as_drawn(*pair, self.known) for pair in zip(images, self.conditions, strict=True)]
+        masks = [each.mask for each in drawn]
+        save_grid(
+            self.folder / f"{done:010d}.png",
+            [each.image for each in drawn],
+            [each.boxes for each in drawn],
+            masks=None if any(mask is None for mask in masks) else masks,
+        )
 
 
 def warn_of_specks(announce: Callable[[str], None], store: Store) -> None:
