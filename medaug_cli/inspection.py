@@ -141,12 +141,12 @@ def describe(kind: str, cls: type) -> dict[str, Any]:
     """Return a plugin class in words: its summary, capabilities and settings."""
     summary = (cls.__doc__ or "").strip().splitlines() or [""]
     able = {key: value for key, value in asdict(cls.capabilities).items() if value is not None}  # type: ignore[attr-defined]
-    if kind == "stripper":
-        able = {"dims": able["dims"]}
+    if kind in ("reader", "stripper"):
+        able = {key: able[key] for key in ("dims", "channels") if kind == "reader" or key == "dims"}
     return {
         "kind": kind,
         "summary": summary[0],
-        "capabilities": able if kind == "generator" else {k: v for k, v in able.items() if k != "condition"},
+        "capabilities": able,
         "settings": [_setting(field, get_type_hints(cls)[field.name]) for field in fields(cls) if field.init],
     }
 

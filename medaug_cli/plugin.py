@@ -38,12 +38,14 @@ __all__ = [
     "Extracted",
     "Featured",
     "Generator",
+    "GeneratorCapabilities",
     "Grid",
     "ImageSpec",
     "Knowing",
     "Known",
     "MedaugError",
     "MissingPlugin",
+    "NetworkCapabilities",
     "Plane",
     "Previewed",
     "Reader",
@@ -75,19 +77,34 @@ Detections = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (m, 2*d), scores
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a plugin can work on; the core refuses anything else before `fit` is called."""
+    """What any plugin can work on; the core refuses anything else before it calls it.
+
+    Readers and strippers say no more than `dims` and `channels`.
+    """
 
     dims: tuple[int, ...] = (2,)
     channels: tuple[int, ...] = (1, 3)
-    condition: ConditionKind = "boxes"  # generators only
     power_of_two: bool = False  # every spatial axis must be a power of two
-    default_budget: float | None = None  # kimg of a generator, optimiser steps of a detector
-    learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
+    default_budget: float | None = None  # kimg of a generator, optimizer steps of a network
     shares: bool = False  # `fit` shares each batch among the processes of a run (`run.rank`, `run.world`)
+
+
+@dataclass(frozen=True)
+class GeneratorCapabilities(Capabilities):
+    """What a generator can draw, and how it learns."""
+
+    condition: ConditionKind = "boxes"
+    learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
+    keeps_images: bool = False  # its weights hold training images: they are never exported to be shared
+
+
+@dataclass(frozen=True)
+class NetworkCapabilities(Capabilities):
+    """What a detector, a classifier or a segmenter can do."""
+
     continues: bool = False  # `fit` after `load_state_dict` goes on from those weights
-    keeps_images: bool = False  # a generator's weights hold training images: they are never exported to be shared
-    exports: tuple[str, ...] = ()  # forms of a detector: "onnx" by `graph()`, any other by `files(form)`
-    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # a detector's arms in a study: settings
+    exports: tuple[str, ...] = ()  # forms: "onnx" by `graph()`, any other by `files(form)`
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arms of a study -> settings
 
 
 @dataclass(frozen=True)
@@ -206,7 +223,7 @@ class Run(Protocol):
 class Generator(Protocol):
     """A dataclass whose fields are hyperparameters; nothing is inherited."""
 
-    capabilities: ClassVar[Capabilities]
+    capabilities: ClassVar[GeneratorCapabilities]
 
     def fit(self, data: Examples, run: Run) -> None: ...
 
@@ -240,7 +257,7 @@ class Knowing(Protocol):
 class Detector(Protocol):
     """A dataclass whose fields are hyperparameters; nothing is inherited."""
 
-    capabilities: ClassVar[Capabilities]
+    capabilities: ClassVar[NetworkCapabilities]
 
     def fit(self, data: Examples, run: Run) -> None: ...
 
@@ -292,7 +309,7 @@ class ExportedFiles(Protocol):
 class Classifier(Protocol):
     """A dataclass whose fields are hyperparameters; nothing is inherited."""
 
-    capabilities: ClassVar[Capabilities]
+    capabilities: ClassVar[NetworkCapabilities]
 
     def fit(self, data: Examples, run: Run) -> None: ...
 
@@ -318,7 +335,7 @@ class Featured(Protocol):
 class Segmenter(Protocol):
     """A dataclass whose fields are hyperparameters; nothing is inherited."""
 
-    capabilities: ClassVar[Capabilities]
+    capabilities: ClassVar[NetworkCapabilities]
 
     def fit(self, data: Examples, run: Run) -> None: ...
 

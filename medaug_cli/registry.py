@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from medaug_cli.errors import MedaugError, MissingPlugin, UsageError
 
 if TYPE_CHECKING:
-    from medaug_cli.plugin import Capabilities
+    from medaug_cli.plugin import Capabilities, GeneratorCapabilities, NetworkCapabilities
 
 GROUPS = {
     "generator": "medaug.generators", "detector": "medaug.detectors", "classifier": "medaug.classifiers",
@@ -167,7 +167,7 @@ def find(kind: str, name: str) -> Plugin:
 
 def load(kind: str, name: str) -> type:
     """Import a plugin and return its class; raise MissingPlugin with the reason if it does not load."""
-    from medaug_cli.plugin import API_VERSION, Capabilities  # brings numpy, which a mere listing need not wait for
+    from medaug_cli.plugin import API_VERSION  # brings numpy, which a mere listing need not wait for
 
     plugin = find(kind, name)
     whose = f"the {kind} {name!r} of {plugin.distribution}"
@@ -179,19 +179,43 @@ def load(kind: str, name: str) -> type:
         raise MissingPlugin(f"{whose} does not load ({reason})") from error
     if not (isinstance(cls, type) and is_dataclass(cls) and hasattr(cls, "capabilities")):
         raise MissingPlugin(f"{whose} is no dataclass with capabilities")
-    if kind != "reader" and not isinstance(cls.capabilities, Capabilities):
-        raise MissingPlugin(f"{whose} has capabilities of the type {type(cls.capabilities).__name__}")
     missing = [method for method in methods(kind) if not callable(getattr(cls, method, None))]
     if missing:
         raise MissingPlugin(f"{whose} has no method {' and no method '.join(missing)}")
+    if kind != "reader":
+        told = capabilities_of_kind(kind, cls.capabilities)
+        if told is None:
+            raise MissingPlugin(f"{whose} has capabilities of the type {type(cls.capabilities).__name__}")
+        cls.capabilities = told
     wanted = getattr(cls, "api_version", API_VERSION)
     if wanted != API_VERSION:
         raise MissingPlugin(f"{whose} is made for plugin API {wanted}, this medaug has {API_VERSION}")
     return cls
 
 
+def capabilities_of_kind(kind: str, told: object) -> "Capabilities | None":
+    """Return capabilities with all that a kind of plugin says; None where they are of another kind or none at all."""
+    from medaug_cli.plugin import Capabilities, GeneratorCapabilities, NetworkCapabilities
+
+    networks = dict.fromkeys(("detector", "classifier", "segmenter"), NetworkCapabilities)
+    own = {"generator": GeneratorCapabilities, **networks}.get(kind, Capabilities)
+    if isinstance(told, own):
+        return told
+    return own(**vars(told)) if type(told) is Capabilities else None
+
+
 def capabilities(kind: str, name: str) -> "Capabilities":
     """Return what an installed plugin can work on."""
+    return load(kind, name).capabilities  # type: ignore[attr-defined]
+
+
+def generator_capabilities(name: str) -> "GeneratorCapabilities":
+    """Return what an installed generator can do."""
+    return load("generator", name).capabilities  # type: ignore[attr-defined]
+
+
+def network_capabilities(kind: str, name: str) -> "NetworkCapabilities":
+    """Return what an installed detector, classifier or segmenter can do."""
     return load(kind, name).capabilities  # type: ignore[attr-defined]
 
 

@@ -1,12 +1,11 @@
 """A generator plugin for medaug in about thirty lines: smooth backgrounds like the data's, a blob in each box."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 
-from medaug_cli.plugin import BadInput, Capabilities, setting
+from medaug_cli.plugin import BadInput, GeneratorCapabilities, setting
 
 
 @dataclass
@@ -15,7 +14,7 @@ class Blobs:
 
     brightness: float = setting(0.3, help="How much brighter a blob is", minimum=0.0, maximum=1.0)
     waves: int = setting(5, help="Plane waves that make up a background", minimum=1)
-    capabilities: ClassVar[Capabilities] = Capabilities(dims=(2,), channels=(1, 2, 3, 4), default_budget=1.0)
+    capabilities = GeneratorCapabilities(dims=(2,), channels=(1, 2, 3, 4), default_budget=1.0)
 
     def fit(self, data, run):
         done = run.state["done"] if run.state else 0

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
-from medaug_cli.plugin import BadInput, Capabilities, image_seed, setting
+from medaug_cli.plugin import BadInput, NetworkCapabilities, image_seed, setting
 
 
 @dataclass
@@ -20,7 +20,7 @@ class SSDLite:
 
     batch: int = setting(8, help="Images of a step", minimum=2)
     lr: float = setting(0.01, help="Step size", minimum=0.0)
-    capabilities: ClassVar[Capabilities] = Capabilities(dims=(2,), channels=(1, 3), default_budget=2000)
+    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(dims=(2,), channels=(1, 3), default_budget=2000)
 
     def build(self, spec):
         return ssdlite320_mobilenet_v3_large(

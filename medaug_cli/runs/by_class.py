@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.errors import UsageError
-from medaug_cli.plugin import Capabilities, Condition, Drawn, ImageSpec, Known, as_drawn, knowledge
+from medaug_cli.plugin import Condition, Drawn, GeneratorCapabilities, ImageSpec, Known, as_drawn, knowledge
 from medaug_cli.store import NORMAL
 
 
@@ -31,7 +31,7 @@ class ByClass:
     spec: ImageSpec  # with all classes of the store
 
     @property
-    def capabilities(self) -> Capabilities:
+    def capabilities(self) -> GeneratorCapabilities:
         """Return what the parts, which are of one plugin, can do."""
         return next(iter(self.parts.values())).capabilities
 

@@ -12,7 +12,7 @@ import numpy as np
 from medaug_cli import __version__, registry
 from medaug_cli.devices import resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, MedaugError, UsageError
-from medaug_cli.plugin import Capabilities, Known, as_drawn, image_seed, knowledge
+from medaug_cli.plugin import Capabilities, GeneratorCapabilities, Known, as_drawn, image_seed, knowledge
 from medaug_cli.processes import ALONE, Group
 from medaug_cli.runs.by_class import of_one_class
 from medaug_cli.runs.folder import RunFolder, run_claimed
@@ -222,7 +222,7 @@ def check_capable(name: str, able: Capabilities, store: Store) -> None:
     if able.power_of_two and any(length & (length - 1) for length in spec.spatial):
         size = size_words(store)
         raise BadInput(f"{store.path} holds images of {size}; {name} needs powers of two (preprocess --size)")
-    if able.condition == "mask" and store.masks is None:
+    if isinstance(able, GeneratorCapabilities) and able.condition == "mask" and store.masks is None:
         raise BadInput(f"{store.path} holds no masks, and {name} is conditioned on them (preprocess --masks)")
 
 

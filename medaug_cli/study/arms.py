@@ -46,7 +46,7 @@ class Arm:
     @property
     def learnt(self) -> bool:
         """Tell whether its images come from a generator that learns, and not from a control."""
-        return self.generator is not None and registry.capabilities("generator", self.generator).learns
+        return self.generator is not None and registry.generator_capabilities(self.generator).learns
 
     @property
     def rivals(self) -> bool:
@@ -82,7 +82,7 @@ def parse_arm(text: str, network: str, kind: str = "detector", settings: Mapping
     `settings` are those of the study's network. Raises UsageError for a form that there is not, MissingPlugin for a
     generator that is not installed.
     """
-    variants = registry.capabilities(kind, network).variants
+    variants = registry.network_capabilities(kind, network).variants
     head, *changes = text.split("~")
     if head in variants and head not in (BASELINE, EARLY):
         head, changes = BASELINE, [head, *changes]
@@ -101,7 +101,7 @@ def parse_arm(text: str, network: str, kind: str = "detector", settings: Mapping
             "behind its name in this order, and then ~KEY=VALUE"
         )
     registry.find("generator", found["generator"])
-    if found["each"] and not registry.capabilities("generator", found["generator"]).learns:
+    if found["each"] and not registry.generator_capabilities(found["generator"]).learns:
         raise UsageError(
             f"--arm {text}: {found['generator']} learns nothing and draws from real images of the class that is asked "
             "for, so one for each class would draw the same"
@@ -124,7 +124,7 @@ def _changed(
     """Return the settings that an arm's network has and the study's has not, as the plugin understands them."""
     if not changes:
         return ()
-    variants = registry.capabilities(kind, network).variants
+    variants = registry.network_capabilities(kind, network).variants
     asked: dict[str, Any] = {}
     for change in changes:
         key, equals, value = change.partition("=")

@@ -180,7 +180,7 @@ def _check(options: StudyOptions) -> None:
     if options.out.exists() and not options.out.is_dir():
         raise UsageError(f"{options.out} is a file; choose another --out")
     refuse_twins(options.arms, options.ratio)
-    able = registry.capabilities(options.task.kind, options.network).continues
+    able = registry.network_capabilities(options.task.kind, options.network).continues
     fine_tuned = next((arm.name for arm in options.arms if arm.use == "pretrain"), None)
     if fine_tuned and not able:
         raise UsageError(f"--arm {fine_tuned}: {options.network} cannot go on from weights that were trained before")

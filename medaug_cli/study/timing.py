@@ -27,7 +27,7 @@ def estimate(options: "StudyOptions", store: Store, networks: float, generators:
     seconds = networks * budget * _pace(plugin, data, 1, options.device)
     for name in sorted(set(generators)):
         plain = name.removesuffix(EACH_CLASS)
-        able = registry.capabilities("generator", plain)
+        able = registry.generator_capabilities(plain)
         if able.learns:
             plugin = registry.build("generator", plain, options.generator_settings.get(plain, {}))
             images = 1000 * (options.kimg or able.default_budget or 200)

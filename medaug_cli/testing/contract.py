@@ -11,7 +11,7 @@ import numpy as np
 
 from medaug_cli import registry
 from medaug_cli.errors import MedaugError
-from medaug_cli.plugin import Capabilities, ImageSpec
+from medaug_cli.plugin import GeneratorCapabilities, ImageSpec
 from medaug_cli.testing.checking import CheckFailed, Checks, require
 from medaug_cli.testing.examples import ConstructedExamples, constructed
 from medaug_cli.testing.trial import TrialRun, thawed
@@ -85,16 +85,19 @@ def _fields(subject: Subject) -> str:
 
 
 def _capabilities(subject: Subject) -> str:
-    able = getattr(subject.cls, "capabilities", None)
-    if not isinstance(able, Capabilities):
-        raise CheckFailed("`capabilities` is no medaug_cli.plugin.Capabilities")
+    told = getattr(subject.cls, "capabilities", None)
+    able = registry.capabilities_of_kind(subject.kind, told)
+    if able is None:
+        raise CheckFailed(f"capabilities is {type(told).__name__}; see medaug_cli.plugin for those of a {subject.kind}")
+    subject.cls.capabilities = able
     require(
         able.dims and set(able.dims) <= set(SIDE), f"capabilities.dims is {able.dims}; a tuple of 2 and 3 is wanted"
     )
     positive = able.channels and all(isinstance(c, int) and c > 0 for c in able.channels)
     require(positive, f"capabilities.channels is {able.channels}; a tuple of positive numbers is wanted")
-    known = ", ".join(CONDITIONS)
-    require(able.condition in CONDITIONS, f"capabilities.condition is {able.condition!r}; the choices are {known}")
+    if isinstance(able, GeneratorCapabilities):
+        known = ", ".join(CONDITIONS)
+        require(able.condition in CONDITIONS, f"capabilities.condition is {able.condition!r}; the choices are {known}")
     budget = able.default_budget
     require(budget is None or budget > 0, f"capabilities.default_budget is {budget}; a positive number is wanted")
     dims, channels = " or ".join(f"{d}D" for d in able.dims), ", ".join(map(str, able.channels))
@@ -157,7 +160,7 @@ def _logs_later(subject: Subject, data: ConstructedExamples) -> bool:
 
 def _keeps_budget(run: TrialRun, plugin: Any) -> None:
     require(run.first, "fit never tells how far it is: call run.fraction(done), run.log and run.checkpoint")
-    if not plugin.capabilities.learns:
+    if isinstance(plugin.capabilities, GeneratorCapabilities) and not plugin.capabilities.learns:
         return
     share = max(run.done, run.asked) / run.budget
     require(share >= 1, f"fit stops after {share:.0%} of what was asked for; go on while run.fraction(done) < 1")

@@ -54,6 +54,7 @@ def brought(monkeypatch, tmp_path):
 
 
 TINY = """from dataclasses import dataclass
+from medaug_cli.plugin import NetworkCapabilities
 from tiny import TinyGenerator
 
 @dataclass
@@ -73,6 +74,7 @@ LISTED = [
     ("print('hello')\nclass G: pass", "{module}:G", "G", "no dataclass with capabilities"),
     ("G = 3", "{module}:G", "R", "no dataclass with capabilities"),
     (TINY + "    capabilities = 'all'", "{module}:G", "G", "capabilities of the type str"),
+    (TINY + "    capabilities = NetworkCapabilities()", "{module}:G", "G", "of the type NetworkCapabilities"),
     (TINY + "    sample = None", "{module}:G", "G", "has no method sample"),
     (TINY + "    pass", "{module}:G", "D", "has no method predict"),
     (TINY + "    api_version = 99", "{module}:G", "G", "made for plugin API 99"),

@@ -10,7 +10,7 @@ from tiny import TinyDetector, TinyGenerator
 
 from medaug_cli import registry
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.plugin import Capabilities, setting
+from medaug_cli.plugin import Capabilities, GeneratorCapabilities, setting
 from medaug_cli.testing import check_detector, check_generator, check_plugin
 
 GROWING = {"base": 64, "latent": 16, "max_maps": 16, "batches": "4:4"}
@@ -113,7 +113,7 @@ class FourD(TinyGenerator):
 
 @dataclass
 class OddCondition(TinyGenerator):
-    capabilities: ClassVar[Capabilities] = Capabilities(condition="words")
+    capabilities: ClassVar[Capabilities] = GeneratorCapabilities(condition="words")
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from medaug_cli.metrics.measures import Measure
-from medaug_cli.plugin import Capabilities, box_map, setting
+from medaug_cli.plugin import GeneratorCapabilities, NetworkCapabilities, box_map, setting
 from medaug_cli.tasks.task import Task, patient_numbers
 
 
@@ -16,7 +16,9 @@ class TinyGenerator:
 
     pause: float = setting(0.0, help="Seconds a step")
     amount: float = setting(0.3, help="Brightness of the box", minimum=0.0, maximum=1.0)
-    capabilities: ClassVar[Capabilities] = Capabilities(dims=(2, 3), channels=(1, 2, 3), default_budget=0.05)
+    capabilities: ClassVar[GeneratorCapabilities] = GeneratorCapabilities(
+        dims=(2, 3), channels=(1, 2, 3), default_budget=0.05
+    )
 
     def fit(self, data, run):
         import time
@@ -59,7 +61,7 @@ class TinyDetector:
 
     batch: int = setting(4, help="Images a step")
     pause: float = setting(0.0, help="Seconds a step")
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
         dims=(2,), channels=(1, 2, 3), default_budget=5, continues=True, variants={"quick": {"pause": 0.001}}
     )
 
@@ -103,7 +105,7 @@ class _Level:
     batch: int = setting(4, help="Images a step")
     over: float = setting(0.2, help="How much lighter than the mean a lesion is")
     augment: str = setting("both", help="It changes no image")
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
         dims=(2,), channels=(1, 2, 3), default_budget=5, continues=True, variants={"strict": {"over": 0.3}}
     )
 

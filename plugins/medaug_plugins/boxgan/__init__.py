@@ -10,9 +10,9 @@ import torch
 
 from medaug_cli.plugin import (
     BadInput,
-    Capabilities,
     Condition,
     Examples,
+    GeneratorCapabilities,
     ImageSpec,
     Known,
     MedaugError,
@@ -32,7 +32,7 @@ __all__ = ["BoxGAN"]
 class BoxGAN(Settings):
     """Draw lesions into boxes after minutes of training: a direct GAN that must let its boxes be found."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[GeneratorCapabilities] = GeneratorCapabilities(
         dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, default_budget=15.0, shares=True
     )
 

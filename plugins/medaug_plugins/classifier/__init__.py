@@ -8,7 +8,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medaug_cli.plugin import BadInput, Capabilities, Examples, ImageSpec, setting
+from medaug_cli.plugin import BadInput, Examples, ImageSpec, NetworkCapabilities, setting
 from medaug_plugins.supervised.whole_images import VARIANTS, WholeImageNetwork, each
 
 __all__ = ["ClassifierNetwork"]
@@ -35,10 +35,9 @@ class Network(nn.Module):
 class ClassifierNetwork(WholeImageNetwork):
     """Tell the class of an image by a network of timm, or by a small one that suits a CPU."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
         dims=(2, 3),
         channels=(1, 2, 3, 4),
-        condition="label",
         default_budget=2000,
         continues=True,
         shares=True,

@@ -11,10 +11,10 @@ import numpy as np
 
 from medaug_cli.plugin import (
     BadInput,
-    Capabilities,
     Condition,
     Drawn,
     Examples,
+    GeneratorCapabilities,
     ImageSpec,
     Known,
     MedaugError,
@@ -26,7 +26,7 @@ from medaug_plugins.hosts import Asked, Bank, aligned, filled, lesion_free, on_h
 
 __all__ = ["CopyPaste", "Duplicate", "Procedural"]
 
-CAPABILITIES = Capabilities(
+CAPABILITIES = GeneratorCapabilities(
     dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", default_budget=0.001, learns=False, keeps_images=True
 )
 
@@ -118,7 +118,7 @@ class _PutIn(_FromReal):
 class Duplicate(_FromReal):
     """Repeat real training images, moved so that their lesions lie in the asked boxes, with other tones."""
 
-    capabilities: ClassVar[Capabilities] = CAPABILITIES
+    capabilities: ClassVar[GeneratorCapabilities] = CAPABILITIES
     _needs_lesions: ClassVar[bool] = False
     contrast: float = setting(0.1, "largest change of contrast", minimum=0, maximum=1)
     brightness: float = setting(0.03, "largest change of brightness, of the full range", minimum=0, maximum=1)
@@ -149,7 +149,7 @@ class Duplicate(_FromReal):
 class CopyPaste(_PutIn):
     """Put real lesions into real images of other patients, softly blended (Yang et al. 2021, TumorCP)."""
 
-    capabilities: ClassVar[Capabilities] = CAPABILITIES
+    capabilities: ClassVar[GeneratorCapabilities] = CAPABILITIES
     flip: bool = setting(True, "mirror half of the pasted lesions")
 
     def _put(
@@ -173,7 +173,7 @@ class CopyPaste(_PutIn):
 class Procedural(_PutIn):
     """Put textured, blurred ellipsoids into real images (Hu et al. 2023, SynTumor)."""
 
-    capabilities: ClassVar[Capabilities] = CAPABILITIES
+    capabilities: ClassVar[GeneratorCapabilities] = CAPABILITIES
     contrast: float = setting(0.15, "most that a lesion is lighter or darker, of the full range", minimum=0, maximum=1)
     sharp: float = setting(2.0, "steepness of a lesion's edge", minimum=0.5)
 

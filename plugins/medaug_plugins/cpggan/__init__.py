@@ -10,10 +10,10 @@ import torch
 
 from medaug_cli.plugin import (
     BadInput,
-    Capabilities,
     Condition,
     Drawn,
     Examples,
+    GeneratorCapabilities,
     ImageSpec,
     Known,
     MedaugError,
@@ -38,7 +38,7 @@ LOG_EVERY = 10  # steps
 class CPGGAN(Settings):
     """Grow a generator from 4x4 to the full size, conditioned on box maps at every scale."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[GeneratorCapabilities] = GeneratorCapabilities(
         dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, shares=True
     )
 
@@ -162,7 +162,7 @@ def _unplaced(image: np.ndarray) -> Drawn:
 class PGGAN(CPGGAN):
     """Grow a generator from 4x4 to the full size without a condition (Karras et al. 2018)."""
 
-    capabilities: ClassVar[Capabilities] = replace(CPGGAN.capabilities, condition="none")
+    capabilities: ClassVar[GeneratorCapabilities] = replace(CPGGAN.capabilities, condition="none")
     condition: Literal["none"] = setting("none", "condition: nothing", choices=("none",))
 
 
@@ -173,7 +173,7 @@ class ClassPGGAN(CPGGAN):
     Where the store names no classes, or with condition=label, it is one for each label that the image's lesions have.
     """
 
-    capabilities: ClassVar[Capabilities] = replace(CPGGAN.capabilities, condition="label")
+    capabilities: ClassVar[GeneratorCapabilities] = replace(CPGGAN.capabilities, condition="label")
     condition: Literal["class", "label"] = setting(
         "class", "condition: the class of the image, or the labels of its lesions", choices=("class", "label")
     )

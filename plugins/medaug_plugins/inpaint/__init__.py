@@ -13,10 +13,10 @@ import torch
 
 from medaug_cli.plugin import (
     BadInput,
-    Capabilities,
     Condition,
     Drawn,
     Examples,
+    GeneratorCapabilities,
     ImageSpec,
     Known,
     MedaugError,
@@ -39,7 +39,7 @@ BANK = "bank."
 class Inpaint(Settings):
     """Paint a lesion into each asked box of a real image of another patient; the rest of that stays as it is."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[GeneratorCapabilities] = GeneratorCapabilities(
         dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
     )
 

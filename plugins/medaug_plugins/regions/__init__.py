@@ -12,10 +12,10 @@ import numpy as np
 from medaug_cli.plugin import (
     MARGIN,
     BadInput,
-    Capabilities,
     Condition,
     Drawn,
     Examples,
+    GeneratorCapabilities,
     ImageSpec,
     Known,
     MedaugError,
@@ -83,7 +83,7 @@ def middle(side: int, dims: int) -> np.ndarray:
 class Regions:
     """Draw regions around lesions with a small BoxGAN conditioned on their label, and put them into real images."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[GeneratorCapabilities] = GeneratorCapabilities(
         dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", default_budget=20.0, shares=True, keeps_images=True
     )
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medaug_cli.plugin import BadInput, Capabilities, Examples, ImageSpec, setting
+from medaug_cli.plugin import BadInput, Examples, ImageSpec, NetworkCapabilities, setting
 from medaug_plugins.segmenter.networks import UNet
 from medaug_plugins.supervised.whole_images import VARIANTS, WholeImageNetwork
 
@@ -20,10 +20,9 @@ __all__ = ["SegmenterNetwork"]
 class SegmenterNetwork(WholeImageNetwork):
     """Outline lesions by a U-Net, trained with Dice and cross-entropy."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
         dims=(2, 3),
         channels=(1, 2, 3, 4),
-        condition="mask",
         default_budget=2000,
         continues=True,
         shares=True,

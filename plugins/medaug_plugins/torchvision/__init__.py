@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from medaug_cli.plugin import (
     BadInput,
-    Capabilities,
     Detections,
     Examples,
     ImageSpec,
     MedaugError,
+    NetworkCapabilities,
     Run,
     image_seed,
     setting,
@@ -38,7 +38,7 @@ class _Detector(DetectorSettings):
     """A detector of torchvision on a feature pyramid of strides 8, 16 and 32."""
 
     maker: ClassVar[str]
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
         dims=(2,),
         channels=(1, 2, 3, 4),
         default_budget=2000,

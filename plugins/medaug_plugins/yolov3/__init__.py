@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from medaug_cli.plugin import (
     BadInput,
-    Capabilities,
     Detections,
     Examples,
     ImageSpec,
     MedaugError,
+    NetworkCapabilities,
     Run,
     UsageError,
     image_seed,
@@ -45,7 +45,7 @@ __all__ = ["YOLOv3"]
 class YOLOv3(DetectorSettings):
     """Find boxes at three scales with anchors fitted to the training boxes."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
         dims=(2,),
         channels=(1, 2, 3, 4),
         default_budget=2000,
