@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from medaug_cli.blending import MARGIN, around, blended, level, window
+from medaug_cli.blending import MARGIN, blended, window
 from medaug_cli.errors import BadInput
 from medaug_cli.scans.placement import Order, Placement
 from medaug_cli.scans.room import Body, body, share_in
@@ -21,7 +21,7 @@ from medaug_cli.store.reading import is_real
 Blending = Literal["poisson", "soft"]
 INSIDE = 0.9  # of a lesion that must lie in the body, as a share of the most that anywhere does
 TRIES = 1000  # places in an image, beside its boxes, that are looked at for one where no mask reaches
-PLACES = 32  # in an image that are looked at for one that is like the lesion's surroundings
+PLACES = 128  # in an image that are looked at for one that is like the lesion's surroundings
 
 
 @dataclass(frozen=True)
@@ -101,27 +101,18 @@ class Hosts:
             return None
         shares = share_in(rough, sides[::-1])
         centres = rough.centres(shares >= max(INSIDE * float(shares.max()), 1e-6))
-        middles = (centres + rng.uniform(-0.5, 0.5, centres.shape) * rough.step)[:, ::-1]
-        lows = np.clip(middles - sides / 2, 0, size - sides)
+        lows = _lows(centres, rough, sides=sides, size=size, rng=rng)
         lows = rng.permutation(lows[_free(lows, sides, boxes)])[:TRIES]
-        seen = level(region.image, around(region.image, region.box, MARGIN))
-        found = list[tuple[float, np.ndarray]]()
+        unlike, found = _Unlikeness(region), list[tuple[float, np.ndarray]]()
         for low in lows:
             box = np.concatenate([low, low + sides])
             around_it = window(box, record.image.shape[1:], MARGIN)
             if record.mask is not None and np.any(record.mask[around_it]):
                 continue
-            found.append((self._unlike(record, box, seen), box))
+            found.append((unlike.at(record.image, box), box))
             if len(found) == PLACES:
                 break
         return min(found, key=lambda one: one[0])[1] if found else None
-
-    def _unlike(self, record: Record, box: np.ndarray, seen: tuple[np.ndarray, np.ndarray]) -> float:
-        """Return how much mean and spread around a box of an image differ from those around a drawn lesion."""
-        inner = _near(box, record.image.shape[1:])
-        there = _scaled(record.image[:, *inner])
-        found = level(there, around(there, _within(box, inner), MARGIN))
-        return float(sum(np.abs(one - other).sum() for one, other in zip(found, seen, strict=True)))
 
     def _put(self, record: Record, region: Region, box: np.ndarray) -> None:
         """Draw the lesion of a region into a box of an image and of its mask."""
@@ -160,6 +151,49 @@ def _sides(region: Region, factor: np.ndarray) -> np.ndarray:
 def _extent(box: np.ndarray) -> np.ndarray:
     d = len(box) // 2
     return np.asarray(box[d:] - box[:d], np.float64)
+
+
+def _lows(
+    centres: np.ndarray, rough: Body, *, sides: np.ndarray, size: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return low corners (n, d), x first and whole pixels, of boxes somewhere in the cells around centres (n, d).
+
+    Their margins lie in the image, where it is large enough for that.
+    """
+    middles = (centres + rng.uniform(-0.5, 0.5, centres.shape) * rough.step)[:, ::-1]
+    more = np.ceil(MARGIN * sides + 1)
+    more = np.where(size - sides - 2 * more >= 0, more, 0)
+    return np.clip(np.floor(middles - sides / 2), more, np.floor(size - sides - more))
+
+
+class _Unlikeness:
+    """How far from what surrounds a drawn lesion a place of an image is; resampled once for places that are alike."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.known: dict[tuple[float, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def at(self, image: np.ndarray, box: np.ndarray) -> float:
+        """Return the mean difference around a box of an image, and that of its inside from around the lesion."""
+        inner = _near(box, image.shape[1:])
+        own = _within(box, inner)
+        key = (*own.tolist(), *(float(span.stop - span.start) for span in inner))
+        if key not in self.known:
+            self.known[key] = self._drawn(box, inner)
+        drawn, ring, inside = self.known[key]
+        there = _scaled(image[:, *inner])
+        level = drawn[:, ring].mean(1)
+        seam = np.abs(there[:, ring] - drawn[:, ring]).mean()
+        return float(seam + np.abs(there[:, inside].mean(1) - level).mean())
+
+    def _drawn(self, box: np.ndarray, inner: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the region as it lies in a window (c, *s), and what of that is around the box and in it (*s)."""
+        drawn = _carried(self.region.image, self.region.box, box, inner, "linear")
+        own, ring, inside = _within(box, inner), np.zeros(drawn.shape[1:], bool), np.zeros(drawn.shape[1:], bool)
+        inside[window(own, inside.shape)] = True
+        ring[window(own, ring.shape, MARGIN)] = True
+        ring &= ~inside
+        return drawn, ring if ring.any() else inside, inside
 
 
 def _free(lows: np.ndarray, sides: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from support.tiny_scans import BOX, PLAIN, made, mask, picture, reported, rows, summed, volume
 from typer.testing import CliRunner
 
@@ -193,3 +194,37 @@ def test_what_makes_no_sense_is_refused(tmp_path, arguments, words):
     assert isinstance(done.exception, UsageError | BadInput)
     assert words in str(done.exception)
     assert not (tmp_path / "o.h5").exists()
+
+
+def shifted(folder, name, *, origin=(0.0, 0.0, 0.0), shape=(24, 40, 36)):
+    """Write a mask that marks a corner, where its header says."""
+    labels = np.zeros(shape, np.uint8)
+    labels[3:8, 3:8, 3:8] = 1
+    image = sitk.GetImageFromArray(labels)
+    image.SetOrigin(origin)
+    sitk.WriteImage(image, str(folder / f"masks/{name}.nii.gz"))
+
+
+@pytest.mark.parametrize("recipe", [WHOLE, REGIONS])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"origin": (500.0, 0.0, 0.0), "shape": (12, 20, 18)}, "does not overlap its scan a.nii.gz"),
+        ({"origin": (4.0, 0.0, 0.0)}, "a.nii.gz"),
+    ],
+)
+def test_a_mask_of_another_grid_is_refused_by_name_and_leaves_nothing(tmp_path, recipe, how, words):
+    scene(tmp_path, "a", LESION)
+    shifted(tmp_path, "a", **how)
+    with pytest.raises(BadInput, match=words) as caught:
+        made_of_masks(tmp_path, recipe)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "out").glob("*.h5*"))
+
+
+@pytest.mark.parametrize("recipe", [WHOLE, REGIONS])
+def test_flat_boxes_of_a_volume_are_refused(tmp_path, recipe):
+    scene(tmp_path, "a", LESION)
+    boxes = rows(tmp_path, ["a.nii.gz,10,12,15,18"])
+    with pytest.raises(BadInput, match=r"a\.nii\.gz is a volume, but its annotation has flat boxes"):
+        made(tmp_path, recipe, boxes=boxes, split=ALL)
