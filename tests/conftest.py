@@ -1,5 +1,6 @@
 """Small stores and plugins that many tests share."""
 
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -38,15 +39,24 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("training_seed", range(first, first + count), ids="seed {}".format)
 
 
-@pytest.fixture
-def tiny_plugins(monkeypatch):
-    """Install the tiny generator and detector for this process."""
+@contextmanager
+def tiny_installed():
+    """Install the tiny plugins for this process."""
     found = registry.entry_points
 
     def entry_points(group):
         return [*found(group=group), *(entry for entry in TINY if entry.group == group)]
 
-    monkeypatch.setattr(registry, "entry_points", entry_points)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "entry_points", entry_points)
+        yield
+
+
+@pytest.fixture
+def tiny_plugins():
+    """Install the tiny plugins for a test."""
+    with tiny_installed():
+        yield
 
 
 @pytest.fixture

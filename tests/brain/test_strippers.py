@@ -1,8 +1,6 @@
 """Strippers as plugins: a stranger's through the whole command line, its faults, and published networks' layouts."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,14 +49,10 @@ def test_a_strangers_stripper_is_listed_checked_and_used(tmp_path):
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(tmp_path / f"scans/{name}.png")
     rows = "".join(f"{name},{name},60,80,90,110\n" for name in "abc")
     (tmp_path / "boxes.csv").write_text("image,patient,x_min,y_min,x_max,y_max\n" + rows, encoding="utf-8")
-    code = "from medaug_cli.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "preprocess", "scans", "--boxes", "boxes.csv", "--size", "64", "--split", "1,0,0",
-         "--strip", "threshold", "--set", "level=60", "--keep-masks", "kept"],
-        cwd=tmp_path, env={"PYTHONPATH": str(site), "PATH": "", "OMP_NUM_THREADS": "1"}, capture_output=True,
-        text=True, encoding="utf-8",
+    run_plugins(
+        tmp_path, "preprocess", "scans", "--boxes", "boxes.csv", "--size", "64", "--split", "1,0,0", "--strip",
+        "threshold", "--set", "level=60", "--keep-masks", "kept", plugins=[site],
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "preprocess.json").read_text(encoding="utf-8"))
     assert {each["strip"] for each in report["slices"]} == {"threshold"}
     kept = np.asarray(Image.open(tmp_path / "kept/a.png")) > 0

@@ -1,12 +1,14 @@
 """Bad input through the command line: one clear sentence, the documented code, nothing half-written."""
 
 import json
+import shutil
 import signal
 import sys
 
+import inside
 import numpy as np
 import pytest
-from conftest import make_records, make_store
+from conftest import make_records, make_store, tiny_installed
 from PIL import Image
 
 from medaug_cli.cli import main
@@ -33,18 +35,28 @@ def medaug(monkeypatch, capsys):
         signal.signal(number, handler)
 
 
-@pytest.fixture
-def trained(real, medaug, monkeypatch):
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
     """Return a folder with real.h5, boxes.json, gan/, detector/ and synthetic.h5."""
-    monkeypatch.chdir(real.parent)
-    for line in (
-        "train-gan real.h5 --generator tiny --kimg 0.02 --device cpu",
-        "synthesize --n 30",
-        "train-detector real.h5 --detector tiny --steps 4 --device cpu",
-    ):
-        code, _, said = medaug(*line.split())
-        assert code == 0, said
-    return real.parent
+    folder = tmp_path_factory.mktemp("project")
+    make_store(folder / "real.h5")
+    with tiny_installed():
+        for line in (
+            "train-gan real.h5 --generator tiny --kimg 0.02 --device cpu",
+            "synthesize --n 30",
+            "train-detector real.h5 --detector tiny --steps 4 --device cpu",
+        ):
+            assert inside.medaug(line.split(), folder) == 0, (folder / "said.txt").read_text(encoding="utf-8")
+    (folder / "said.txt").unlink()
+    return folder
+
+
+@pytest.fixture
+def trained(project, tmp_path, monkeypatch):
+    """Go to a copy of the project that a test may damage."""
+    shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
 
 
 def everything(folder):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -32,30 +31,11 @@ COCO = Path(__file__).parents[1] / "data/coco-example"
 TWELVE = ["evaluate", "--coco-only", "--truth", str(COCO / "truth.json"), "--detections", str(COCO / "detections.json")]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plugins"], TWELVE])
-def test_starting_imports_nothing_heavy(arguments):
-    code = STARTED.format(arguments=arguments, heavy=HEAVY)
+def test_coco_numbers_import_nothing_heavy():
+    code = STARTED.format(arguments=TWELVE, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
     assert done.stderr.strip().splitlines()[-1] == "LOADED"
     assert done.stdout.strip()
-
-
-def test_help_takes_little_processor_time():
-    def seconds():
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([MEDAUG, "--help"], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    bare = min(_bare_python() for _ in range(3))
-    assert min(seconds() for _ in range(3)) < 40 * bare  # python alone takes about 0.015 s; the bound is about 0.6 s
-
-
-def _bare_python():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -6,14 +6,16 @@ import os
 import shutil
 
 import pytest
-from conftest import make_store
-from forking import medaug, together
+from conftest import make_store, tiny_installed
+from forking import together
+from inside import medaug
 from typer.testing import CliRunner
 from writing_commands import write_scans
 
 from medaug_cli.boxes import read_boxes
 from medaug_cli.cli import app
 from medaug_cli.errors import MedaugError
+from medaug_cli.runs import RunOptions, train_detector, train_generator
 from medaug_cli.store import open_store
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn")
@@ -35,21 +37,11 @@ FOLDERS = {
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """Return a folder with a store, a generator, a detector and files in COCO format."""
-    from importlib.metadata import EntryPoint
-
-    from medaug_cli import registry
-    from medaug_cli.runs import RunOptions, train_detector, train_generator
-
-    folder, found = tmp_path_factory.mktemp("project"), registry.entry_points
-    own = [EntryPoint("tiny", f"tiny:Tiny{kind.title()}", f"medaug.{kind}s") for kind in ("generator", "detector")]
-    registry.entry_points = lambda group: [*found(group=group), *(one for one in own if one.group == group)]
-    try:
-        make_store(folder / "real.h5")
-        fast = {"device": "cpu", "precision": "32"}
+    folder, fast = tmp_path_factory.mktemp("project"), {"device": "cpu", "precision": "32"}
+    make_store(folder / "real.h5")
+    with tiny_installed():
         train_generator(folder / "real.h5", "tiny", RunOptions(folder / "gan", **fast), kimg=0.01)
         train_detector(folder / "real.h5", "tiny", RunOptions(folder / "det", **fast), steps=2)
-    finally:
-        registry.entry_points = found
     image = {"id": 1, "width": 16, "height": 16, "file_name": "1.png"}
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 5, 5], "area": 25, "iscrowd": 0}
     truth = {"images": [image], "categories": [{"id": 1, "name": "lesion"}], "annotations": [box]}

@@ -11,9 +11,9 @@ from writing_commands import WRITING
 from medaug_cli.cli import app
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
-BETWEEN = 2  # moments at which a command is stopped on its way; benchmarks/kills.py tries others
-LAST = 3  # calls that change a file, before a command ends: it publishes there
-ROUNDS = 2  # of two commands at once
+BETWEEN = 1  # moments at which a command is stopped on its way; benchmarks/kills.py tries others
+LAST = 2  # calls that change a file, before a command ends: it publishes there
+ROUNDS = 1  # of two commands at once
 SLOW_TO_RUN = {"tsne"}  # seconds each: benchmarks/kills.py has it
 
 

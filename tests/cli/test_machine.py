@@ -5,10 +5,12 @@ import errno
 import fcntl
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 
+import inside
 import pytest
 from conftest import make_store
 from forking import changes_of, dying, medaug
@@ -69,11 +71,25 @@ FAULTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Return a function that puts into a folder what a command reads, made once."""
+    made = {}
+
+    def put(name, place):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("prepared")
+            WRITING[name].prepare(made[name])
+        shutil.copytree(made[name], place, dirs_exist_ok=True)
+
+    return put
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_fault_of_the_disk_is_one_sentence(name, fault, tmp_path):
+def test_a_fault_of_the_disk_is_one_sentence(name, fault, tmp_path, prepared):
     writing, (before, word) = WRITING[name], FAULTS[fault]
-    writing.prepare(tmp_path)
+    prepared(name, tmp_path)
     was = everything(tmp_path)
     code = medaug(writing.command, tmp_path, prepare=before)
     left = [path for path in everything(tmp_path) - was if not path.startswith(f"{writing.out}.parts")]
@@ -89,9 +105,9 @@ def test_a_fault_of_the_disk_is_one_sentence(name, fault, tmp_path):
 
 
 @pytest.mark.parametrize("streams", [(1,), (0, 1), (0, 1, 2), (2,)])
-def test_closed_streams_change_no_file(streams, tmp_path):
+def test_closed_streams_change_no_file(streams, tmp_path, prepared):
     writing = WRITING["synthesize"]
-    writing.prepare(tmp_path)
+    prepared("synthesize", tmp_path)
     assert medaug(writing.command, tmp_path) == 0
     whole = writing.results(tmp_path)
     writing.clear(tmp_path)
@@ -118,9 +134,9 @@ def without_flushed_folders():
 
 
 @pytest.mark.parametrize("lacking", [without_locks, without_exchange, without_flushed_folders])
-def test_a_file_system_that_lacks_something_is_written_to(lacking, tmp_path):
+def test_a_file_system_that_lacks_something_is_written_to(lacking, tmp_path, prepared):
     writing = WRITING["store export"]
-    writing.prepare(tmp_path)
+    prepared("store export", tmp_path)
     assert medaug(writing.command, tmp_path, prepare=lacking) == 0
     old = writing.results(tmp_path)
     assert medaug([*writing.command, *writing.other, "--overwrite"], tmp_path, prepare=lacking) == 0
@@ -161,9 +177,9 @@ def without_rights():
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux's rights")
 @pytest.mark.parametrize("name", ["store export", "filter", "train-gan"])
-def test_a_folder_that_may_not_be_written_is_named_by_the_result(name, tmp_path):
+def test_a_folder_that_may_not_be_written_is_named_by_the_result(name, tmp_path, prepared):
     writing = WRITING[name]
-    writing.prepare(tmp_path)
+    prepared(name, tmp_path)
     (tmp_path / "said.txt").touch()
     was = everything(tmp_path)
     tmp_path.chmod(0o555)
@@ -209,7 +225,7 @@ INFINITE = (
 @pytest.mark.parametrize("line", INFINITE)
 def test_an_option_takes_no_infinite_number(line, real):
     was = everything(real.parent)
-    assert medaug(line.split(), real.parent) == 2
+    assert inside.medaug(line.split(), real.parent) == 2
     said = (real.parent / "said.txt").read_text(encoding="utf-8")
     assert "finite number" in said or "Input should be" in said
     assert "Traceback" not in said

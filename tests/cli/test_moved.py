@@ -5,20 +5,24 @@ import shutil
 
 import pytest
 from conftest import make_store
-from forking import medaug
+from inside import medaug
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 FAST = ("--device", "cpu", "--precision", "32")
 GAN = ("train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.01", *FAST)
 
 
+@pytest.fixture
 def older():
-    import medaug_cli.lesion_filter.sifting
-    import medaug_cli.runs.fitting
-    import medaug_cli.synthesis
+    """Return a function that runs the command line of an older version."""
 
-    for module in (medaug_cli.lesion_filter.sifting, medaug_cli.runs.fitting, medaug_cli.synthesis):
-        module.__version__ = "0.0.9"
+    def run(line, folder):
+        with pytest.MonkeyPatch.context() as patch:
+            for module in ("lesion_filter.sifting", "runs.fitting", "synthesis.drawing"):
+                patch.setattr(f"medaug_cli.{module}.__version__", "0.0.9")
+            return medaug(line, folder)
+
+    return run
 
 
 def test_a_moved_project_goes_on(tmp_path):
@@ -49,11 +53,11 @@ def test_a_copied_project_leaves_the_original_alone(form, tmp_path):
     assert "--boxes" in (new / "said.txt").read_text(encoding="utf-8")
 
 
-def test_what_an_older_version_finished_is_recognised(tmp_path):
+def test_what_an_older_version_finished_is_recognised(tmp_path, older):
     make_store(tmp_path / "real.h5")
     lines = (GAN, ("synthesize", "--n", "4"), ("filter", "synthetic.h5", "--by", "none"))
     for line in lines:
-        assert medaug(line, tmp_path, prepare=older) == 0
+        assert older(line, tmp_path) == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")}
     for line in lines:
         assert medaug([*line, "--resume"], tmp_path) == 0, (tmp_path / "said.txt").read_text(encoding="utf-8")

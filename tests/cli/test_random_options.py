@@ -17,7 +17,7 @@ from medaug_cli.errors import MedaugError
 from medaug_cli.runs import RunOptions, train_detector, train_generator
 
 LINES = int(os.environ.get("MEDAUG_RANDOM_LINES", "8"))  # a command
-SECONDS = 5  # after which a line is stopped
+SECONDS = 2  # after which a line is stopped
 GOOD = ("real.h5", "detector", "scans", "gan")  # so that some lines come further than their first argument
 NUMBERS = ("0", "1", "-1", "2.5", "nan", "inf", "-inf", "1e308", "1000000000000", "0x10", "1,2", "0.5,0.5", "")
 WORDS = (

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import make_records, make_store
+from conftest import make_records, make_store, tiny_installed
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.study import StudyOptions, run_study
@@ -25,16 +25,9 @@ def options(real, arms=("tiny",), **changed):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Return the store of a finished study, of a generator that learns, plain and as a second ratio."""
-    from medaug_cli import registry  # the fixture of one test cannot serve a module
-
-    found, folder = registry.entry_points, tmp_path_factory.mktemp("kept")
-    from conftest import TINY
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            registry, "entry_points", lambda group: [*found(group=group), *(e for e in TINY if e.group == group)]
-        )
-        make_store(folder / "real.h5")
+    folder = tmp_path_factory.mktemp("kept")
+    make_store(folder / "real.h5")
+    with tiny_installed():
         run_study(options(folder / "real.h5", ("tiny", "tiny@2", "tiny+pretrain")))
     return folder / "real.h5"
 
