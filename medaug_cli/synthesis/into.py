@@ -54,9 +54,11 @@ def block_of(store: Store, most: int) -> int:
 
 
 def region_of(drawn: Drawn, template: Template, hosts: Hosts, spec: ImageSpec) -> Region:
-    """Return the lesion nearest to the middle of a drawn region."""
+    """Return the lesion nearest to the middle of a drawn region; raise BadInput where it shows none."""
     d = spec.dims
     boxes = np.asarray(drawn.boxes, np.float32)
+    if not len(boxes):
+        raise BadInput(f"the region that was drawn like {template.id} shows no lesion to put into an image")
     away = np.abs((boxes[:, :d] + boxes[:, d:]) / 2 - np.array(spec.spatial[::-1]) / 2).max(1)
     chosen = int(away.argmin())
     name = spec.label_names[int(drawn.labels[chosen])]
