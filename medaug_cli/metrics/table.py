@@ -82,13 +82,20 @@ def _table_1(metrics: Metrics, ious: list[str]) -> Table:
         ]  # fmt: skip
         rows.append(cells)
     notes = (
-        f"{_form(metrics)}: all detections with a score of at least {metrics.threshold:g}. In brackets the 95 % "
-        f"interval of {metrics.resamples:,} resamples of {metrics.resampled}. mAP: {metrics.ap_rule}. "
+        f"{_form(metrics)}: all detections with a score of at least {metrics.threshold:g}. {_brackets(metrics)}"
+        f"mAP: {metrics.ap_rule}. "
         f"Matching rule: {metrics.rule}. A detection finds {RULES[metrics.rule]}.{_seeds(metrics)}",
         "These are different operating points: a detector that raises more false positives finds more. "
         "Compare detectors by the next tables.",
     )  # fmt: skip
     return table(f"Score at least {metrics.threshold:g} (the form of the paper's Table 1)", header, rows, notes)
+
+
+def _brackets(metrics: Metrics) -> str:
+    """Say what stands in brackets, where anything does."""
+    if not any(found for row in metrics.rows for at in row.iou.values() for found in at.interval.values()):
+        return ""
+    return f"In brackets the 95 % interval of {metrics.resamples:,} resamples of {metrics.resampled}. "
 
 
 def _form(metrics: Metrics) -> str:

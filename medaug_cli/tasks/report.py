@@ -138,7 +138,9 @@ def _values(metrics: TaskMetrics, measures: Mapping[str, Measure], keys: Sequenc
         values = [row.values[key] for row in metrics.rows]
         rows.append([Cell(said.words), *(fixed(each.value, said.digits, each.interval) for each in values)])
     several = [f"{row.name} of {row.seeds}" for row in metrics.rows if row.seeds > 1]
-    notes = [f"In brackets the 95 % interval of {metrics.resamples:,} resamples of {metrics.resampled}."]
+    notes = []
+    if any(row.values[key].interval for row in metrics.rows for key in keys):
+        notes.append(f"In brackets the 95 % interval of {metrics.resamples:,} resamples of {metrics.resampled}.")
     if several:
         notes.append(f"Means over seeds ({', '.join(several)}); then intervals resample seeds as well.")
     return table(title, ["measure", *(name(row.name) for row in metrics.rows)], rows, notes)

@@ -706,6 +706,8 @@ def test_one_patient_gives_no_interval(files, evaluate, case):
     assert all(found["rows"][1]["against_first"]["0.5"][key] is None for key in without)
     assert bool(found["remarks"]) == bool(without)
     assert (poor["fps_per_slice"] is None) == (case == "one patient")
+    page = (files / "evaluation/table.md").read_text(encoding="utf-8")
+    assert ("In brackets" in page) == (case != "one patient")
 
 
 @pytest.mark.parametrize("form", ["csv", "yolo"])

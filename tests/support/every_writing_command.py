@@ -111,11 +111,6 @@ STUDY = ("study", "real.h5", "--arm", "tiny", "--detector", "tiny", "--steps", "
 PARTS = ("synthesize", "--n", "130", "--boxes", "boxes.json", "--num-parts", "2", "--out", "synthetic.h5")
 
 EVERY = WRITING | {
-    "preprocess, masks kept": Writing(
-        ("preprocess", "scans", "--boxes", "boxes.csv", "--size", "16", "--strip", "auto", "--keep-masks", "masks",
-         "--out", "real.h5"), ("real.h5", "boxes.json", "preprocess.json", "preprocess.html"), SEED,
-        given=write_scans, folder=False, beside=("masks",),
-    ),
     "boxes to coco": Writing(
         ("boxes", "boxes.csv", "--scans", "scans", "--to", "coco", "--out", "coco.json"), ("coco.json",), (),
         again="--overwrite", given=write_scans, folder=False,

@@ -44,7 +44,6 @@ class Writing:
     again: str = "--resume"  # what goes on with a run that was killed; nothing: the same line does
     given: Callable = write_store  # what the command reads
     folder: bool = True
-    beside: tuple = ()  # what else it writes
     report: str = ""  # a file in its folder that is published with others, when all is done
     replaces: bool = True  # whether it has --overwrite
 
@@ -78,7 +77,7 @@ class Writing:
 
     def clear(self, place):
         """Remove what the command has written."""
-        names = [self.out, f"{self.out}.parts", *self.beside, *(() if self.folder else self.files)]
+        names = [self.out, f"{self.out}.parts", *(() if self.folder else self.files)]
         for name in names:
             path = place / name
             if path.is_dir():
