@@ -79,10 +79,16 @@ def lock_file(path: Path) -> Path:
 
 def remove_dead_locks(folder: Path) -> None:
     """Remove the locks that killed processes of this machine left below a folder."""
-    for file in map(Path, map(os.path.realpath, folder.rglob(".*.lock"))):
-        if not _held.get((os.getpid(), str(file))):
-            with suppress(OSError):
-                _remove_dead(file)
+    for file in folder.rglob(".*.lock"):
+        remove_dead_lock(file.with_name(file.name[1:].removesuffix(".lock")))
+
+
+def remove_dead_lock(path: Path) -> None:
+    """Remove the lock of a file or folder that a killed process of this machine left."""
+    file = lock_file(path)
+    if file.exists() and not _held.get((os.getpid(), str(file))):
+        with suppress(OSError):
+            _remove_dead(file)
 
 
 def _remove_dead(file: Path) -> None:

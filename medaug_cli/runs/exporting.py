@@ -79,7 +79,7 @@ def _onnx(plugin: Any, metadata: NetworkMetadata, work: Path) -> dict[str, Any]:
     graph = plugin.graph()
     _written(graph, spec, path)
     onnx.checker.check_model(onnx.load(path))
-    far = _differences(graph, spec, onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
+    far = _differences(graph, spec, onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]))
     beyond = [f"{name} by {value:.3g}" for name, value in far.items() if not value <= CLOSE[name]]
     if beyond:
         raise MedaugError(f"ONNX Runtime gives other results than the detector ({', '.join(beyond)}); none is written")

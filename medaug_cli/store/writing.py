@@ -20,7 +20,7 @@ from medaug_cli.files import (
     remove_folder,
     remove_stale,
 )
-from medaug_cli.locks import alone
+from medaug_cli.locks import alone, remove_dead_lock
 from medaug_cli.outlet import Outlet
 from medaug_cli.results import Kind, OtherSettings, changes, check_file, check_place, refuse_stranger
 from medaug_cli.store.model import OPTIONAL_COLUMNS, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
@@ -65,6 +65,7 @@ def already_made(path: Path, info: StoreInfo, resume: bool, overwrite: bool) -> 
         refuse_stranger(parts_folder(path), PARTS)
         remove_folder(parts_folder(path), path)
     remove_stale(path)
+    remove_dead_lock(path)
     return store
 
 

@@ -1,5 +1,6 @@
 """Make a reader study: a page a reader, and the key."""
 
+import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,11 @@ def make_study(options: StudyOptions) -> Key:
     return key
 
 
+def _seen_from(out: Path, store: Path) -> str:
+    """Return where a store lies as seen from the study's folder, so that both may be moved, or copied, together."""
+    return os.fsencode(os.path.relpath(os.path.realpath(store), os.path.realpath(out))).decode("utf-8", "replace")
+
+
 def _check_alike(stores: Sequence[Store]) -> None:
     first = stores[0]
     for store in stores[1:]:
@@ -122,7 +128,7 @@ def _planned(options: StudyOptions, stores: Sequence[Store]) -> tuple[Key, list[
         classes=classes,
         asks_class=len(classes) > 1 if options.asks_class is None else options.asks_class,
         asks_lesion=options.asks_lesion and any(len(stores[one.store].boxes[one.index]) for one in shown),
-        stores=[KeyStore(path=str(store.path.resolve()), hash=store.hash) for store in stores],
+        stores=[KeyStore(path=_seen_from(options.out, store.path), hash=store.hash) for store in stores],
         images=images,
         readers=readers,
     )

@@ -4,6 +4,7 @@ import csv
 import io
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,9 +13,10 @@ import numpy as np
 from medaug_cli.boxes import Strict
 from medaug_cli.errors import MedaugError
 from medaug_cli.tables import DASH, Cell, Table, fixed, name, probability, table
-from medaug_cli.turing.documents import Key
+from medaug_cli.turing.documents import Key, KeyStore
 
 if TYPE_CHECKING:
+    from medaug_cli.store import Store
     from medaug_cli.turing.scoring import Judged
 
 Interval = tuple[float, float]
@@ -192,8 +194,10 @@ def rows_csv(key: Key, judged: "Sequence[Judged]") -> str:
     return text.getvalue()
 
 
-def page(key: Key, report: TuringReport, judged: "Sequence[Judged]", say: Callable[[str], None]) -> str:
-    """Return the HTML page, with pictures where the stores of the key are still there."""
+def page(
+    key: Key, folder: Path, report: TuringReport, judged: "Sequence[Judged]", say: Callable[[str], None]
+) -> str:  # fmt: skip
+    """Return the HTML page, with pictures where the stores of the key, which lies in `folder`, are still there."""
     from jinja2 import Environment, PackageLoader
 
     groups = [
@@ -204,11 +208,11 @@ def page(key: Key, report: TuringReport, judged: "Sequence[Judged]", say: Callab
     environment = Environment(loader=PackageLoader("medaug_cli", "figures"), autoescape=True, trim_blocks=True)
     figures = []
     for title, ids in groups:
-        content = _pictures(key, ids[:PICTURES], say) if ids else None
+        content = _pictures(key, folder, ids[:PICTURES], say) if ids else None
         if content is not None:
             more = f", {PICTURES} of them here" if len(ids) > PICTURES else ""
             note = f"{len(ids)} image{'s' if len(ids) > 1 else ''}{more}"
-            figures.append({"title": title, "note": note, "kind": "", "type": "image/png", "content": content})
+            figures.append({"title": title, "note": note, "type": "image/png", "uri": f"data:image/png;base64,{content}"})
     return environment.get_template("task_page.html").render(
         title=f"{report.title} – the answers",
         data_note=sentences(report),
@@ -219,21 +223,29 @@ def page(key: Key, report: TuringReport, judged: "Sequence[Judged]", say: Callab
     )
 
 
-def _pictures(key: Key, ids: Sequence[str], say: Callable[[str], None]) -> str | None:
+def _found(place: KeyStore, folder: Path) -> "Store | None":
+    """Return a store that images were shown from: where it was as seen from the key's folder, or beside that folder."""
+    from medaug_cli.store import open_store
+
+    there, beside = Path(place.path), folder.parent / Path(place.path).name
+    for path in (beside, there) if there.is_absolute() else (folder / there, beside):
+        with suppress(MedaugError):
+            store = open_store(path)
+            if store.hash == place.hash:
+                return store
+    return None
+
+
+def _pictures(key: Key, folder: Path, ids: Sequence[str], say: Callable[[str], None]) -> str | None:
     from medaug_cli.figures.grid import as_picture
     from medaug_cli.figures.task_figures import captioned
-    from medaug_cli.store import open_store
 
     shown, captions = [], []
     for image in (one for one in key.images if one.id in set(ids)):
         place = key.stores[image.store]
-        try:
-            store = open_store(Path(place.path))
-        except MedaugError:
-            say(f"{place.path} is not there any more: the page has no pictures")
-            return None
-        if store.hash != place.hash or image.id not in store.ids:
-            say(f"{place.path} is not the store that was shown: the page has no pictures")
+        store = _found(place, folder)
+        if store is None or image.id not in store.ids:
+            say(f"{Path(place.path).name} is not where it was, or is another store now: the page has no pictures")
             return None
         shown.append(as_picture(np.asarray(store.images[store.ids.index(image.id)])))
         captions.append([image.id, image.image_class])

@@ -66,7 +66,7 @@ def score_study(options: ScoreOptions) -> TuringReport:
     ):
         write_json(work / "turing.json", report.model_dump(mode="json"))  # nulls too: the schema names them
         publish_text(work / "turing.csv", rows_csv(key, judged))
-        publish_text(work / "turing.html", page(key, report, judged, options.say))
+        publish_text(work / "turing.html", page(key, options.key.resolve().parent, report, judged, options.say))
     return report
 
 

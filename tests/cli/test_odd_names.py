@@ -21,11 +21,12 @@ def test_names_that_are_no_text(tmp_path):
     fast = ("--device", "cpu", "--precision", "32")
     for line in (
         ("train-gan", f"{odd}.h5", "--generator", "tiny", "--kimg", "0.01", "--out", odd, *fast),
-        ("synthesize", "--n", "4", "--gan", odd, "--out", f"drawn-{odd}.h5"),
+        ("synthesize", "--n", "16", "--gan", odd, "--out", f"drawn-{odd}.h5"),
         ("filter", f"drawn-{odd}.h5", "--by", "none", "--out", f"kept-{odd}.h5"),
         ("train-detector", f"{odd}.h5", "--detector", "tiny", "--steps", "2", "--out", f"d-{odd}", *fast),
         ("evaluate", f"{odd}.h5", f"d-{odd}", "--resamples", "100", "--overlays", "1", "--out", f"e-{odd}"),
         ("store", "export", f"{odd}.h5", "--format", "coco", "--out", f"x-{odd}"),
         ("store", "info", f"{odd}.h5", "--json"),
+        ("turing", "make", f"{odd}.h5", f"drawn-{odd}.h5", "--n", "4", "--split", "all", "--out", f"t-{odd}"),
     ):
         assert medaug(line, tmp_path) == 0, (tmp_path / "said.txt").read_text(encoding="utf-8")

@@ -1,7 +1,9 @@
 """Reader studies: balanced, blind, and scored as the readers' skill is."""
 
 import json
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,6 +205,27 @@ def test_the_page_of_a_score_shows_who_was_fooled(made):
     assert text.count("data:image/png") == 2
     assert len((folder / "fooled" / "turing.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 44
     assert report.with_evidence is None or report.with_evidence.images == 20
+
+
+def test_a_study_that_is_copied_shows_its_own_images(made, tmp_path):
+    folder, key = made
+    assert [store.path for store in key.stores] == ["../real.h5", "../synthetic.h5"]
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    (copied / "synthetic.h5").unlink()  # the original's is not shown in its place
+    scored(copied, key, {"reader-1": -50.0}, "copied")
+    assert (copied / "copied/turing.html").read_text(encoding="utf-8").count("data:image/png") == 1
+
+
+def test_a_key_of_before_finds_its_stores(made, tmp_path):
+    folder, key = made
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    shutil.rmtree(copied / "study")
+    before = [each.model_copy(update={"path": str(folder / "gone" / Path(each.path).name)}) for each in key.stores]
+    (copied / "study").mkdir()
+    key = key.model_copy(update={"stores": before})
+    (copied / "study/key.json").write_text(key.model_dump_json(), encoding="utf-8")
+    scored(copied, key, {"reader-1": -50.0}, "before")
+    assert (copied / "before/turing.html").read_text(encoding="utf-8").count("data:image/png") == 2
 
 
 def test_evidence_of_the_filter_is_compared_with_what_readers_say(made):
