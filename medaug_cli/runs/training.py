@@ -113,7 +113,7 @@ class TrainingRun:
         self._report(Progress(done, min(1.0, self.fraction(done)), self.seconds(), plain))
 
     def checkpoint(self, done: int, state: Callable[[], dict[str, Any]], force: bool = False) -> bool:
-        """Write a checkpoint if one is due and keep the last two; then let the pictures be drawn."""
+        """Let the pictures be drawn and write a checkpoint if one is due; keep the last two."""
         self.done = done
         if not self.group.agree(force or time.monotonic() - self._last >= self._every):
             return False
@@ -138,6 +138,7 @@ class TrainingRun:
     def _write(self, done: int, state: Callable[[], dict[str, Any]]) -> None:
         import torch
 
+        self._on_checkpoint(done)  # first: a run that is killed in between draws them again
         folder = self.folder / "checkpoints"
         folder.mkdir(exist_ok=True)
         with new_file(folder / f"{done:010d}.pt") as temporary:
@@ -149,7 +150,6 @@ class TrainingRun:
         own = [path for path in numbered if path.name <= here.name]
         for old in {*numbered} - {*own[-KEEP:]}:  # older ones, and newer ones that could not be gone on from
             old.unlink()
-        self._on_checkpoint(done)
 
     def _restore(self) -> tuple[int, float, Mapping[str, Any] | None]:
         """Return images or steps, seconds and state of the newest checkpoint that is whole, and forget what was

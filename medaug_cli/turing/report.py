@@ -13,7 +13,7 @@ import numpy as np
 from medaug_cli.boxes import Strict
 from medaug_cli.errors import MedaugError
 from medaug_cli.tables import DASH, Cell, Table, fixed, name, probability, table
-from medaug_cli.turing.documents import Key, KeyStore
+from medaug_cli.turing.documents import Key, KeyImage, KeyStore
 
 if TYPE_CHECKING:
     from medaug_cli.store import Store
@@ -201,18 +201,20 @@ def page(
     from jinja2 import Environment, PackageLoader
 
     groups = [
-        ("Synthetic, and taken for real by every reader", report.fooled_all),
-        ("Synthetic, and seen through by every reader", report.fooled_none),
-        ("Real, and taken for synthetic by every reader", report.real_taken_for_synthetic),
+        ("Synthetic, and taken for real by every reader", "synthetic", report.fooled_all),
+        ("Synthetic, and seen through by every reader", "synthetic", report.fooled_none),
+        ("Real, and taken for synthetic by every reader", "real", report.real_taken_for_synthetic),
     ]
     environment = Environment(loader=PackageLoader("medaug_cli", "figures"), autoescape=True, trim_blocks=True)
     figures = []
-    for title, ids in groups:
-        content = _pictures(key, folder, ids[:PICTURES], say) if ids else None
+    for title, kind, ids in groups:
+        shown = [one for one in key.images if one.kind == kind and one.id in set(ids[:PICTURES])]
+        content = _pictures(key, folder, shown, say) if shown else None
         if content is not None:
             more = f", {PICTURES} of them here" if len(ids) > PICTURES else ""
             note = f"{len(ids)} image{'s' if len(ids) > 1 else ''}{more}"
-            figures.append({"title": title, "note": note, "type": "image/png", "uri": f"data:image/png;base64,{content}"})
+            uri = f"data:image/png;base64,{content}"
+            figures.append({"title": title, "note": note, "type": "image/png", "uri": uri})
     return environment.get_template("task_page.html").render(
         title=f"{report.title} – the answers",
         data_note=sentences(report),
@@ -236,12 +238,12 @@ def _found(place: KeyStore, folder: Path) -> "Store | None":
     return None
 
 
-def _pictures(key: Key, folder: Path, ids: Sequence[str], say: Callable[[str], None]) -> str | None:
+def _pictures(key: Key, folder: Path, images: Sequence[KeyImage], say: Callable[[str], None]) -> str | None:
     from medaug_cli.figures.grid import as_picture
     from medaug_cli.figures.task_figures import captioned
 
     shown, captions = [], []
-    for image in (one for one in key.images if one.id in set(ids)):
+    for image in images:
         place = key.stores[image.store]
         store = _found(place, folder)
         if store is None or image.id not in store.ids:
