@@ -71,6 +71,7 @@ API_VERSION = 1
 
 ConditionKind = Literal["none", "boxes", "mask", "label"]
 Known = Literal["boxes", "labels", "mask", "class"]  # of an image that is drawn; labels: which lesions, not where
+BOXES: tuple[Known, ...] = ("boxes",)
 Plane = Literal["axial", "coronal", "sagittal"]
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (m, 2*d), scores (m,), labels (m,)
 
@@ -392,7 +393,7 @@ def knowledge(generator: Generator, spec: ImageSpec) -> frozenset[Known]:
     return frozenset(told.get(generator.capabilities.condition, ()))
 
 
-def as_drawn(image: np.ndarray | Drawn, condition: Condition, known: Collection[Known] = ("boxes",)) -> Drawn:
+def as_drawn(image: np.ndarray | Drawn, condition: Condition, known: Collection[Known] = BOXES) -> Drawn:
     """Return what a generator yielded with what is `known` to be in it: what was asked for, where it names nothing."""
     asked_class = condition.image_class if "class" in known else -1
     if isinstance(image, Drawn):

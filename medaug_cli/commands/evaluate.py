@@ -131,12 +131,12 @@ def evaluate(
         return
     ious = tuple(dict.fromkeys(iou or ((ANY_IOU,) if rule in BY_DISTANCE else (0.5, 0.25))))
     how = Analysis(ious, threshold, resamples, seed, truth is not None, rule, _edges(sizes))
-    request = Request(out, how, _count(overlays), note, overwrite, tuple(write or ()), console.say)
+    boxes = Request(out, how, _count(overlays), note, overwrite, tuple(write or ()), console.say)
     if truth is not None:
         if store is not None or not detections:
             raise UsageError("--truth goes with --detections FILE or --predictions PATH, and without a store")
         _refuse(context, ("split", "device", "patients"), "with --detections, which are of one set of images")
-        metrics = evaluate_files(truth, named_paths(detections), request, images)
+        metrics = evaluate_files(truth, named_paths(detections), boxes, images)
     else:
         if store is None or not detectors or detections:
             raise UsageError(
@@ -146,7 +146,7 @@ def evaluate(
         _refuse(context, ("images", "patients"), "with a store, which holds both")
         with console.bar("evaluate", 1.0) as bar:
             metrics = evaluate_store(
-                store, named_paths(detectors), request, split, device, lambda name, done, all: bar.to(done / all, name)
+                store, named_paths(detectors), boxes, split, device, lambda name, done, all: bar.to(done / all, name)
             )
     if as_json:
         console.answer(plain(metrics), True, "")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 
 class InGroups(TyperGroup):
@@ -11,12 +11,11 @@ class InGroups(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section a group, wrapped and never cut."""
         width = max(map(len, self.commands))
-        for panel in dict.fromkeys(command.rich_help_panel for command in self.commands.values()):
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            assert isinstance(command, TyperCommand | TyperGroup)
+            row = (name.ljust(width), command.get_short_help_str(limit=1000))
+            panels.setdefault(str(command.rich_help_panel), []).append(row)
+        for panel, rows in panels.items():
             with formatter.section(panel):
-                formatter.write_dl(
-                    [
-                        (name.ljust(width), command.get_short_help_str(limit=1000))
-                        for name, command in self.commands.items()
-                        if command.rich_help_panel == panel
-                    ]
-                )
+                formatter.write_dl(rows)

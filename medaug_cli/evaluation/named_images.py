@@ -39,7 +39,8 @@ def read_patients(path: Path, ids: Sequence[str]) -> dict[str, str]:
     table = read_table(path, ("image", "patient"))
     if "patient" not in table.columns:
         table = with_patients(table, "patient")  # which says what columns there are
-    names, found = ImageNames(ids), {}
+    names = ImageNames(ids)
+    found: dict[int, Annotation] = {}
     for place, name, _, row in named_rows(table):
         index = names.find(name)
         if index is not None:

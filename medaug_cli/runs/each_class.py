@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,14 @@ def _fit_all(folder: RunFolder, joint: Fitted, data: Mapping[str, StoreExamples]
         part = _part(joint, kind, examples, share, before)
         work = folder.work / name
         plan = _plan(part, joint.options.out / name)
-        done = joint.options.group.lead(lambda work=work, plan=plan: _begun(work, plan))
+        done = joint.options.group.lead(partial(_begun, work, plan))
         if not done:
             try:
                 fit_generator(work, part)
             except BadInput as error:
                 raise BadInput(f"--each-class, {kind}: {error}") from error
         before += share
-        shown += joint.options.group.lead(lambda work=work: int(parse_json(work / "generator.json")["images_shown"]))
+        shown += joint.options.group.lead(partial(_images_shown, work))
     return shown
 
 
@@ -160,3 +161,7 @@ def _publish(folder: RunFolder, joint: Fitted, data: Mapping[str, StoreExamples]
     )  # fmt: skip
     save_joint(folder.work, metadata)
     folder.publish()
+
+
+def _images_shown(work: Path) -> int:
+    return int(parse_json(work / "generator.json")["images_shown"])

@@ -7,7 +7,7 @@ import numpy as np
 
 from medaug_cli.boxes import digest_patient
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.plugin import Condition, Known
+from medaug_cli.plugin import BOXES, Condition, Known
 from medaug_cli.store.kinds import of_kind
 from medaug_cli.store.reading import Store, is_real
 
@@ -59,7 +59,7 @@ def _classes_as(names: Sequence[str], store: Store) -> np.ndarray:
     return np.array([*own, -1], np.int64)[store.classes]
 
 
-def conditions_in(store: Store, known: Collection[Known] = ("boxes",)) -> np.ndarray:
+def conditions_in(store: Store, known: Collection[Known] = BOXES) -> np.ndarray:
     """Return the real training images that a generator with such knowledge learns from, or draws images like.
 
     They are annotated ones. Where it is told no lesion, or there is none to be told, images of a class will do.
@@ -71,7 +71,7 @@ def conditions_in(store: Store, known: Collection[Known] = ("boxes",)) -> np.nda
 
 
 def generator_examples(
-    store: Store, known: Collection[Known] = ("boxes",), only: str | None = None
+    store: Store, known: Collection[Known] = BOXES, only: str | None = None
 ) -> StoreExamples:
     """Return the real training images for a generator that knows such things of what it draws.
 

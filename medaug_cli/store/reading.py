@@ -176,7 +176,7 @@ def open_store(path: Path) -> Store:
         with h5py.File(path, "r", locking=False) as file:
             return _open(path, file)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        if getattr(error, "errno", None):  # of the system, not of what the file holds
+        if isinstance(error, OSError) and error.errno:  # of the system, not of what the file holds
             raise BadInput(f"{path} cannot be read now ({os.strerror(error.errno)})") from error
         reason = " ".join(str(error).split())[:200]
         raise BadInput(

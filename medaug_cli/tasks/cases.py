@@ -33,7 +33,7 @@ class Cases:
     ids: Sequence[str]
     patients: Sequence[str]
     names: tuple[str, ...]  # of classes, or of the labels 1, 2, ... of masks
-    truth: Sequence[Any]  # an index into `names` each, or a label map (*s)
+    truth: Sequence[Any] | np.ndarray  # an index into `names` each, or a label map (*s)
     picture: Callable[[int], np.ndarray | None] = lambda index: None  # -> (c, *s)
     spacing: Sequence[Sequence[float] | None] = ()  # mm in numpy axis order, where it is known
 

@@ -47,8 +47,12 @@ class _FromReal:
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
         """Return what it knows of its images: all that the real ones tell."""
-        named: set[Known] = {"class"} if spec.class_names else set()
-        return frozenset({"boxes"} | named | ({"mask"} if spec.masks else set()))
+        told: set[Known] = {"boxes"}
+        if spec.class_names:
+            told.add("class")
+        if spec.masks:
+            told.add("mask")
+        return frozenset(told)
 
     def fit(self, data: Examples, run: Run) -> None:
         """Keep the training images."""
@@ -134,7 +138,8 @@ class Duplicate(_FromReal):
         if bank.difference(straight, boxes, labels) <= bank.difference(turned, mirror, labels):
             image, mask = self._moved(bank, straight, boxes)
         else:
-            image, mask = (part if part is None else part[..., ::-1] for part in self._moved(bank, turned, mirror))
+            image, mask = self._moved(bank, turned, mirror)
+            image, mask = image[..., ::-1], None if mask is None else mask[..., ::-1]
         image = toned(image, rng, self.contrast, self.brightness)
         return Drawn(image, boxes, labels, mask, asked.image_class)
 

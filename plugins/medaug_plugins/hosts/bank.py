@@ -92,7 +92,7 @@ class Bank:
             raise BadInput("these weights hold boxes that do not fit their images")
         stops = np.cumsum(counts)[:-1]
         parts = (np.split(boxes, stops), np.split(labels, stops)) if len(images) else ([], [])
-        known = {name: np.asarray(state[name]) for name in OPTIONAL if name in state}
+        known: dict[str, Any] = {name: np.asarray(state[name]) for name in OPTIONAL if name in state}
         return cls(images, *parts, patients, **known)
 
     def __len__(self) -> int:

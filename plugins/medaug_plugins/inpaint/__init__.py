@@ -55,8 +55,12 @@ class Inpaint(Settings):
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
         """Return what it knows of its images: boxes, and as it is told them masks and classes."""
-        told: set[Known] = {"mask"} if self.form == "mask" and spec.masks else set()
-        return frozenset({"boxes"} | told | ({"class"} if self.classes and spec.class_names else set()))
+        told: set[Known] = {"boxes"}
+        if self.form == "mask" and spec.masks:
+            told.add("mask")
+        if self.classes and spec.class_names:
+            told.add("class")
+        return frozenset(told)
 
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the lesions of `data` until the run's budget of patches is spent."""

@@ -114,8 +114,12 @@ class Regions:
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
         """Return what it knows of its images: boxes, and as its regions are told them masks and classes."""
-        told: set[Known] = {"mask"} if self.form == "mask" and spec.masks else set()
-        return frozenset({"boxes"} | told | ({"class"} if spec.class_names else set()))
+        told: set[Known] = {"boxes"}
+        if self.form == "mask" and spec.masks:
+            told.add("mask")
+        if spec.class_names:
+            told.add("class")
+        return frozenset(told)
 
     def fit(self, data: Examples, run: Run) -> None:
         """Fit the GAN on the regions around the boxes of `data`, and keep its images."""

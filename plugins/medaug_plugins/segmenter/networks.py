@@ -26,6 +26,7 @@ class UNet(nn.Module):
         self.joins = nn.ModuleList(joins)
         self.head = CONVOLUTION[dims](coarse, labels, 1)
         with torch.no_grad():  # most pixels are background: begin there (Lin et al. 2017, section 3.3)
+            assert self.head.bias is not None
             self.head.bias.copy_(torch.tensor([0.0] + [math.log(RARE)] * (labels - 1)))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class WholeImageNetwork(TrainingSettings):
         """Build the network for images of this form and fill it."""
         network = self.build(spec, pretrained=False)
         load_weights(network, state, self.kind)
-        self._network = network.to(device, memory_format=layout(spec.dims)).eval()
+        self._network = network.to(device).to(memory_format=layout(spec.dims)).eval()
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the answer on each image (c, *s)."""
