@@ -198,7 +198,7 @@ def capabilities_of_kind(kind: str, told: object) -> "Capabilities | None":
     from medaug_cli.plugin import Capabilities, GeneratorCapabilities, NetworkCapabilities
 
     networks = dict.fromkeys(("detector", "classifier", "segmenter"), NetworkCapabilities)
-    own = {"generator": GeneratorCapabilities, **networks}.get(kind, Capabilities)
+    own: type[Capabilities] = {"generator": GeneratorCapabilities, **networks}.get(kind, Capabilities)
     if isinstance(told, own):
         return told
     return own(**vars(told)) if type(told) is Capabilities else None

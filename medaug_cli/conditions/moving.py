@@ -156,8 +156,9 @@ def _joint(owners: np.ndarray, boxes: np.ndarray) -> list[list[int]]:
     for k, box in enumerate(boxes, 1):
         inside = {j: (own[:d] >= box[:d] - 1).all() and (own[d:] <= box[d:] + 1).all() for j, own in bounds.items()}
         within = [j for j, held in inside.items() if held and j != k]
-        far = {tuple(ids): np.abs(_bounds(owners, ids) - box).max() for ids in ([k], [k, *within]) if k in bounds}
-        found.append(list(min(far, key=lambda ids: far[ids], default=(k,))))
+        candidates: list[tuple[int, ...]] = [(k,), (k, *within)] if k in bounds else []
+        far = [float(np.abs(_bounds(owners, list(ids)) - box).max()) for ids in candidates]
+        found.append(list(candidates[int(np.argmin(far))]) if far else [k])
     return found
 
 

@@ -51,7 +51,8 @@ def draw_grid(
     pen = ImageDraw.Draw(sheet)
     for place, (image, image_boxes) in enumerate(zip(images, boxes, strict=True)):
         x, y = 2 + (place % columns) * (cell + 2), 2 + (place // columns) * (cell + 2)
-        mask = None if masks is None or masks[place] is None else flattened(masks[place][None], image_boxes)[0][0]
+        own = None if masks is None else masks[place]
+        mask = None if own is None else flattened(own[None], image_boxes)[0][0]
         image, image_boxes = flattened(image, image_boxes)
         picture = as_picture(image)
         height, width = picture.shape[:2]
