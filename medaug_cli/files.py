@@ -44,24 +44,27 @@ def new_file(path: Path) -> Iterator[Path]:
     remove_stale(path)
     temporary = _temporary(path)
     try:
-        with named(path):
+        with named(path, temporary):
             yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Let errors of the system that name no file, as those of writing into an open one, name `path`."""
+def named(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let errors of the system name `path` where they name no file, or its temporary one."""
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(path)
+        if temporary is not None and name.startswith(str(temporary)):
+            name = f"{path}{name.removeprefix(str(temporary))}"
+        elif error.errno is None or error.filename is not None:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno, error.strerror, name) from error
 
 
 def _temporary(path: Path) -> Path:
@@ -129,7 +132,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     remove(work)
     work.mkdir()
     try:
-        with named(path):
+        with named(path, work):
             yield work
     finally:
         remove(work)

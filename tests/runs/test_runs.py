@@ -87,6 +87,17 @@ def test_a_checkpoint_can_run_no_code(tmp_path):
     assert not (tmp_path / "written").exists()
 
 
+def test_pictures_are_drawn_before_the_checkpoint_that_a_killed_run_goes_on_from(tmp_path):
+    def draw(done):
+        seen.append((done, [int(path.stem) for path in sorted(tmp_path.glob("checkpoints/*.pt"))]))
+
+    seen = []
+    run = TrainingRun(tmp_path, "cpu", "32", 0, 0, Budget(100), checkpoint_seconds=0, on_checkpoint=draw)
+    for done in (4, 8):
+        run.checkpoint(done, dict)
+    assert seen == [(4, []), (8, [4])]
+
+
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     run = TrainingRun(tmp_path, "cpu", "32", 0, 0, Budget(1))
     with pytest.raises(MedaugError, match="loss_g"):

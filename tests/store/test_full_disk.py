@@ -1,14 +1,17 @@
 """A store for which there is no room at any moment is an error of the system: HDF5 neither crashes nor loses it."""
 
+import errno
 import os
 import resource
 import signal
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from conftest import make_records, make_store
 
+from medaug_cli.files import new_file, temporary_folder
 from medaug_cli.outlet import LARGEST_KEPT, Outlet
 from medaug_cli.store import open_store
 
@@ -88,3 +91,20 @@ def test_hdf5_ends_well_where_nothing_can_be_written(tmp_path):
             write()
 
     in_a_fork(work)
+
+
+@pytest.mark.parametrize("making", [new_file, temporary_folder])
+def test_an_error_names_the_result_and_not_its_temporary_file(making, tmp_path):
+    place = tmp_path / "made"
+    for raised, named in (
+        (lambda work: OSError(errno.ENOSPC, "full"), place),
+        (lambda work: OSError(errno.ENOSPC, "full", str(work)), place),
+        (lambda work: OSError(errno.ENOSPC, "full", str(work / "a.png")), place / "a.png"),
+        (lambda work: OSError(errno.EIO, "error", "/other"), "/other"),
+        (lambda work: OSError(errno.EIO, "error", 7), 7),
+        (lambda work: OSError("of no number"), None),
+    ):
+        with pytest.raises(OSError, match=r"\w") as error, making(place) as work:
+            raise raised(work)
+        assert error.value.filename == (str(named) if isinstance(named, Path) else named)
+    assert list(tmp_path.iterdir()) == []
