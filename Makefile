@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-lowest lint bench schemas clean
+.PHONY: demo test test-learning test-lowest lint bench schemas clean
 
 demo: $(READY)
 	PATH="$(BIN):$$PATH" sh examples/demo.sh demo
 
-# Tests that learn must pass from any seed: `pytest -k learn --seeds 10 --seed-offset 1` tries ten others.
 test: $(READY)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# The tests that learn, from ten other seeds, with more threads, and with the kernels of other processors.
+test-learning: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/plugins --seeds 10 --seed-offset 1
+	for threads in 2 4; do OMP_NUM_THREADS=$$threads $(BIN)/python -m pytest tests/plugins --seeds 2 || exit 1; done
+	for kernels in default avx2; do ATEN_CPU_CAPABILITY=$$kernels $(BIN)/python -m pytest tests/plugins --seeds 2 || exit 1; done
 
 # The suite with the lowest versions that pyproject.toml accepts, in an environment of its own.
 test-lowest:

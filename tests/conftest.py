@@ -29,7 +29,7 @@ TINY = (
 
 def pytest_addoption(parser):
     parser.addoption("--seed-offset", type=int, default=0, help="add this to the seed of every test that learns")
-    parser.addoption("--seeds", type=int, default=1, help="run every test that learns with so many seeds")
+    parser.addoption("--seeds", type=int, default=1, help="run the tests that learn alone, with so many seeds each")
 
 
 def pytest_generate_tests(metafunc):
@@ -37,6 +37,13 @@ def pytest_generate_tests(metafunc):
     if "training_seed" in metafunc.fixturenames:
         first, count = map(metafunc.config.getoption, ("--seed-offset", "--seeds"))
         metafunc.parametrize("training_seed", range(first, first + count), ids="seed {}".format)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the tests that learn where more than one seed is tried."""
+    if config.getoption("--seeds") > 1:
+        config.hook.pytest_deselected(items=[item for item in items if "training_seed" not in item.fixturenames])
+        items[:] = [item for item in items if "training_seed" in item.fixturenames]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from medaug_cli.errors import MedaugError
 from medaug_cli.runs import RunOptions, train_detector, train_generator
 
 LINES = int(os.environ.get("MEDAUG_RANDOM_LINES", "8"))  # a command
-SECONDS = 2  # after which a line is stopped
+LIMITS = {signal.ITIMER_REAL: 5, signal.ITIMER_PROF: 1}  # seconds, and those of the processor, to stop a line after
 GOOD = ("real.h5", "detector", "scans", "gan")  # so that some lines come further than their first argument
 NUMBERS = ("0", "1", "-1", "2.5", "nan", "inf", "-inf", "1e308", "1000000000000", "0x10", "1,2", "0.5,0.5", "")
 WORDS = (
@@ -92,6 +92,12 @@ def random_line(command, parameters, files, rng):
     return line
 
 
+def limit(seconds):
+    """Start timers, or stop those of 0 seconds."""
+    for timer, value in seconds.items():
+        signal.setitimer(timer, value)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_random_lines_end_in_an_answer_or_a_sentence(command, files, place, monkeypatch):
     rng = np.random.default_rng(zlib.crc32(command.encode()))
@@ -100,15 +106,15 @@ def test_random_lines_end_in_an_answer_or_a_sentence(command, files, place, monk
     def stop(number, frame):
         raise TooLong
 
-    before = signal.signal(signal.SIGALRM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGALRM, signal.SIGPROF)}
     try:
         for i in range(LINES):
             line = random_line(command, COMMANDS[command], files, rng)
             out = [] if "--out" in line or not any("--out" in p.opts for p in COMMANDS[command]) else ["--out", f"o{i}"]
             try:
-                signal.alarm(SECONDS)
+                limit(LIMITS)
                 result = CliRunner().invoke(app, [*line, *out])
-                signal.alarm(0)
+                limit(dict.fromkeys(LIMITS, 0))
             except TooLong:
                 continue
             error = result.exception
@@ -118,5 +124,6 @@ def test_random_lines_end_in_an_answer_or_a_sentence(command, files, place, monk
             if isinstance(error, MedaugError):
                 assert len(str(error)) > 10, line
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        limit(dict.fromkeys(LIMITS, 0))
+        for number, handler in before.items():
+            signal.signal(number, handler)
