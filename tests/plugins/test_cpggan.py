@@ -2,8 +2,7 @@
 
 import shutil
 import zipfile
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from conftest import make_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from slices import ShortRun
 
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, as_drawn, image_seed
 from medaug_cli.runs import GeneratorMetadata, RunOptions, load_generator, train_generator
@@ -76,43 +76,6 @@ class Slices:
         return Condition(self.spatial, self.boxes[index], self.labels[index])
 
 
-@dataclass
-class ShortRun:
-    """A run of `images`; it stops early after `stop` of them and remembers its last state."""
-
-    images: int
-    stop: int | None = None
-    state: Any = None
-    precision: str = "32"
-    device: str = "cpu"
-    seed: int = 3
-    workers: int = 0
-    rank: int = 0
-    world: int = 1
-    logged: list[dict[str, float]] = field(default_factory=list)
-
-    def fraction(self, done: int) -> float:
-        return 1.0 if self.stop is not None and done >= self.stop else done / self.images
-
-    def autocast(self) -> AbstractContextManager:
-        kinds = {"bf16": torch.bfloat16, "16": torch.float16}
-        return torch.autocast("cpu", kinds[self.precision]) if self.precision in kinds else nullcontext()
-
-    def average(self, tensors: Any) -> None:
-        pass
-
-    def log(self, done: int, **values: float) -> None:
-        self.logged.append({"done": done, **values})
-
-    def checkpoint(self, done: int, state: Any, force: bool = False) -> bool:
-        if force:
-            self.state = state()
-        return force
-
-    def validate(self, predict: Any) -> dict[str, float]:
-        return {}
-
-
 def build(network: type, size: Architecture, seed: int = 0) -> Any:
     made = network(size)
     draw_weights(made, torch.Generator().manual_seed(seed))
@@ -155,7 +118,7 @@ def test_parameter_counts(side, channels, condition, generator, discriminator):
 
 
 def test_feature_maps_of_each_level():
-    size = Architecture(1, (1024, 1024))
+    size = Architecture(Settings(), 1, (1024, 1024))
     assert [size.maps(level) for level in range(size.levels + 1)] == [512, 512, 512, 512, 256, 128, 64, 32, 16]
 
 
@@ -168,11 +131,11 @@ def test_weights_are_scaled_and_biases_are_not():
     assert torch.equal(conv(torch.zeros(1, 5, 4, 4)), torch.full((1, 7, 4, 4), 3.0))
     x = noise(2, 6)
     assert torch.allclose(dense(x), x @ dense.weight.T / np.sqrt(6) + 3)
-    assert build(Generator, Architecture(1, (16, 16), latent=32)).dense.scale == pytest.approx(0.0625)
+    assert build(Generator, Architecture(Settings(latent=32), 1, (16, 16))).dense.scale == pytest.approx(0.0625)
 
 
 def test_weights_are_drawn_from_the_standard_normal():
-    network = build(Generator, Architecture(1, (16, 16)))
+    network = build(Generator, Architecture(Settings(), 1, (16, 16)))
     weights = torch.cat([p.flatten() for p in network.parameters() if p.ndim > 1])
     assert abs(weights.mean()) < 1e-3
     assert abs(weights.std() - 1) < 1e-3
@@ -180,7 +143,7 @@ def test_weights_are_drawn_from_the_standard_normal():
 
 
 def test_gains_are_those_of_the_paper():
-    size = Architecture(1, (16, 16), 8, 64, 8)
+    size = Architecture(Settings(latent=8, base=64, max_maps=8), 1, (16, 16))
     generator, discriminator = build(Generator, size), build(Discriminator, size)
     assert all(conv.scale == pytest.approx(1 / np.sqrt(size.maps(k))) for k, conv in enumerate(generator.to_image))
     assert generator.conv.scale == pytest.approx(np.sqrt(2 / (9 * 9)))  # 8 feature maps and the box map
@@ -190,7 +153,7 @@ def test_gains_are_those_of_the_paper():
 
 
 def test_the_latent_is_normed_and_the_image_is_linear():
-    size = Architecture(1, (16, 16), 8, 64, 8)
+    size = Architecture(Settings(latent=8, base=64, max_maps=8), 1, (16, 16))
     generator, latents, told = build(Generator, size), noise(2, 8), torch.zeros(2, 1, 16, 16)
     image = generator(latents, told, 2)
     assert torch.allclose(generator(latents * 7, told, 2), image, atol=1e-4)
@@ -199,7 +162,7 @@ def test_the_latent_is_normed_and_the_image_is_linear():
 
 
 def test_only_the_smallest_level_sees_the_deviation_of_a_batch():
-    size = Architecture(1, (16, 16), 8, 64, 8)
+    size = Architecture(Settings(latent=8, base=64, max_maps=8), 1, (16, 16))
     discriminator = build(Discriminator, size)
     assert discriminator.conv.weight.shape[1] == size.maps(0) + 1
     discriminator.conv.weight.data[:, -1] = 0
@@ -214,7 +177,7 @@ def test_pixel_norm_gives_unit_mean_square():
 
 def test_pixel_norm_follows_the_activation():
     """Signs tell the order: after leaky ReLU and PixelNorm the mean square is one, before it is not."""
-    block = build(Generator, Architecture(1, (16, 16), 8, 64, 8)).blocks[0]
+    block = build(Generator, Architecture(Settings(latent=8, base=64, max_maps=8), 1, (16, 16))).blocks[0]
     out = block(noise(2, 8, 4, 4), torch.zeros(2, 1, 8, 8))
     assert torch.allclose(out.square().mean(1), torch.ones(2, 8, 8), atol=1e-5)
 
@@ -237,7 +200,7 @@ def test_minibatch_deviation_takes_any_batch(batch):
 @pytest.mark.parametrize("spatial", [(16, 16), (16, 32), (16, 16, 16)])
 @pytest.mark.parametrize("level", [1, 2])
 def test_a_fade_begins_as_the_level_below(spatial, level):
-    size = Architecture(1, spatial, 8, 64, 8)
+    size = Architecture(Settings(latent=8, base=64, max_maps=8), 1, spatial)
     times = size.levels - level
     box_map = shrink((noise(4, 1, *spatial) > 1).float(), times)
     latents, image = noise(4, 8), noise(4, 1, *box_map.shape[2:], seed=2)
@@ -256,14 +219,14 @@ def test_shrink_is_average_pooling_with_both_derivatives(spatial):
 
 
 def test_a_fade_is_linear_in_the_generator():
-    size = Architecture(1, (8, 8), 8, 64, 8)
+    size = Architecture(Settings(latent=8, base=64, max_maps=8), 1, (8, 8))
     generator, latents, box_map = build(Generator, size), noise(2, 8), torch.zeros(2, 1, 8, 8)
     old, new, mixed = (generator(latents, box_map, 1, fade) for fade in (1.0, 0.0, 0.25))
     assert torch.allclose(mixed, 0.25 * old + 0.75 * new, atol=1e-6)
 
 
 def test_the_box_map_enters_every_scale():
-    size = Architecture(1, (16, 16), 8, 64, 8)
+    size = Architecture(Settings(latent=8, base=64, max_maps=8), 1, (16, 16))
     latents, zeros = noise(2, 8), torch.zeros(2, 1, 16, 16)
     for level in range(3):
         generator = build(Generator, size)
@@ -341,8 +304,8 @@ def test_penalty_takes_the_gradient_of_the_image_alone():
 
 def make_training(run: ShortRun | None = None, data: Slices | None = None, **recipe: Any) -> Training:
     data, run = data or Slices(), run or ShortRun(1000)
-    size = Architecture(1, data.spatial, 8, 64, 8)
-    return Training(size, Settings(**recipe), RealImages(data, size.levels, "cpu"), run)
+    size = Architecture(Settings(**{"latent": 8, "base": 64, "max_maps": 8} | recipe), 1, data.spatial)
+    return Training(size, RealImages(data, size.levels, "cpu"), run)
 
 
 def test_losses_are_those_of_the_paper():

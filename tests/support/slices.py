@@ -63,7 +63,8 @@ class ShortRun:
         return 1.0 if self.stop is not None and done >= self.stop else done / self.images
 
     def autocast(self) -> AbstractContextManager:
-        return torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        kinds = {"bf16": torch.bfloat16, "16": torch.float16}
+        return torch.autocast("cpu", kinds[self.precision]) if self.precision in kinds else nullcontext()
 
     def average(self, tensors: Any) -> None:
         """Do nothing: one process."""

@@ -64,15 +64,8 @@ class CPGGAN(Settings):
         if min(spec.spatial) < 4 or any(side & (side - 1) for side in spec.spatial):
             size = "×".join(map(str, spec.spatial))
             raise UsageError(f"cpggan needs sides that are powers of two, 4 or more, not {size}; see preprocess --size")
-        condition_channels = channels(resolved(self.condition, spec), spec)
-        return Architecture(
-            spec.channels,
-            spec.spatial,
-            latent=self.latent,
-            base=self.base,
-            max_maps=self.max_maps,
-            conditions=condition_channels,
-        )
+        conditions = channels(resolved(self.condition, spec), spec)
+        return Architecture(self, spec.channels, spec.spatial, conditions=conditions)
 
     def scheduled_lod(self, schedule: Schedule, run: Run, done: int) -> float:
         """Return the level of detail that the schedule asks for; a run that is prolonged never goes back."""
@@ -103,7 +96,7 @@ class CPGGAN(Settings):
         if len(data) == 0:
             raise BadInput("there is no training image to fit cpggan on")
         size, self._form = self.architecture(data.spec), resolved(self.condition, data.spec)
-        return Training(size, self, RealImages(data, size.levels, run.device, self._form), run)
+        return Training(size, RealImages(data, size.levels, run.device, self._form), run)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator and the level of detail that it has reached."""

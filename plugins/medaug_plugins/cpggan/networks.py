@@ -14,23 +14,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medaug_cli.plugin import Run
+from medaug_plugins.cpggan.settings import Settings
 from medaug_plugins.layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes that both networks share."""
+    """The settings and the form of the images, and the sizes of both networks that follow from them."""
 
+    settings: Settings
     channels: int
     spatial: tuple[int, ...]  # powers of two, none below 4
-    latent: int = 512
-    base: int = 8192
-    max_maps: int = 512
     conditions: int = 1  # channels of the condition map, none for a plain PGGAN
 
     @property
     def dims(self) -> int:
+        """Return the number of spatial axes."""
         return len(self.spatial)
+
+    @property
+    def latent(self) -> int:
+        """Return the length of a latent vector."""
+        return self.settings.latent
 
     @property
     def levels(self) -> int:
@@ -39,11 +44,12 @@ class Architecture:
 
     @property
     def start(self) -> tuple[int, ...]:
+        """Return the spatial shape of level 0, its shortest side 4."""
         return tuple(side >> self.levels for side in self.spatial)
 
     def maps(self, level: int) -> int:
         """Return the number of feature maps of a level (Karras et al. 2018, A.1)."""
-        return max(1, min(self.base >> (level + 1), self.max_maps))
+        return max(1, min(self.settings.base >> (level + 1), self.settings.max_maps))
 
 
 def double(x: Tensor) -> Tensor:
@@ -159,7 +165,7 @@ class Discriminator(nn.Module):
         self.from_image = nn.ModuleList(EqualizedConv(inputs, f, 1, dims=dims) for f in maps)
         self.blocks = nn.ModuleList(DiscriminatorBlock(dims, maps[k + 1], maps[k]) for k in range(size.levels))
         self.conv = EqualizedConv(maps[0] + 1, maps[0], 3, dims=dims)
-        last = max(1, min(size.base, size.max_maps))
+        last = max(1, min(size.settings.base, size.settings.max_maps))
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), last)
         self.score = EqualizedDense(last, 1, gain=1.0)
 

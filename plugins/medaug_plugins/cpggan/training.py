@@ -12,7 +12,6 @@ from medaug_plugins import layers
 from medaug_plugins.cpggan.dataset import RealImages
 from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generator
 from medaug_plugins.cpggan.schedule import Stage, phase
-from medaug_plugins.cpggan.settings import Settings
 from medaug_plugins.layers import ScaledAdam, draw_weights, load_weights, mine, place
 
 KIND = "CPGGAN"
@@ -55,8 +54,8 @@ class StepRandomness(layers.StepRandomness):
 class Training:
     """Both networks, the moving average of the generator, their optimisers, and a step of all of them."""
 
-    def __init__(self, size: Architecture, settings: Settings, data: RealImages, run: Run) -> None:
-        self.size, self.settings, self.data, self.run = size, settings, data, run
+    def __init__(self, size: Architecture, data: RealImages, run: Run) -> None:
+        self.size, self.settings, self.data, self.run = size, size.settings, data, run
         rng = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
         self.generator, self.discriminator = Generator(size), Discriminator(size, run)
         for network in (self.generator, self.discriminator):
@@ -67,8 +66,8 @@ class Training:
         self.average.load_state_dict(self.generator.state_dict())
         self.lod, self.steps = float(size.levels), 0
         self.optimizers = {
-            "generator": ScaledAdam(self.generator, run, settings.lr),
-            "discriminator": ScaledAdam(self.discriminator, run, settings.lr),
+            "generator": ScaledAdam(self.generator, run, size.settings.lr),
+            "discriminator": ScaledAdam(self.discriminator, run, size.settings.lr),
         }
 
     def step(self, done: int, stage: Stage) -> tuple[int, dict[str, Tensor]]:
@@ -121,11 +120,16 @@ class Training:
         with torch.no_grad():
             fake = self._fake(latents, maps)
         real_scores, fake_scores = critic(real), critic(fake)
+        # Swapped labels now and then, in the preset "companion".
         sign = -1.0 if rng.happens(settings.label_flips) else 1.0
+        # Distance: the critic's estimate of how far drawn images are from real ones (Arjovsky et al. 2017, WGAN).
         distance = (real_scores - fake_scores).mean()
+        # Drift: the distance leaves the scores' level open; real ones are held near zero (Karras et al. 2018, A.1).
         drift = real_scores.square().mean()
         loss = -sign * distance + settings.drift * drift
         losses = {"loss_d": loss.detach(), "distance": distance.detach()}
+        # Gradient penalty: keeps the critic's slope near one between real and drawn images, without which the distance
+        # is none (Gulrajani et al. 2017, WGAN-GP, 4); lazily, that much heavier (as R1 in StyleGAN2, B).
         if self.steps % settings.gp_every == 0:
             shares = mine(rng.shares(batch, self.size.dims), self.run).to(real.device)
             penalty = gradient_penalty(critic, real, fake, shares, optimizer.scale()).mean()

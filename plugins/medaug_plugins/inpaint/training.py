@@ -147,10 +147,12 @@ class Training:
         penalised = self.settings.gamma > 0 and self.steps % self.settings.r1_every == 0
         seen = self._toned(real.patches, rng).requires_grad_(penalised)
         scores, drawn_scores = self._score(seen, real), self._score(self._toned(drawn, rng), around)
+        # The game: non-saturating (Goodfellow et al. 2014); patches of both kinds are toned alike, so that the judge
+        # cannot tell them apart by brightness alone (Zhao et al. 2020, DiffAugment).
         loss = F.softplus(drawn_scores).mean() + F.softplus(-scores).mean()
         losses = {"loss_d": loss.detach(), "score_real": scores.detach().mean()}
         losses["score_drawn"] = drawn_scores.detach().mean()
-        if penalised:
+        if penalised:  # R1 (Mescheder et al. 2018, 4.1), lazily: every few steps, that much heavier (StyleGAN2, B)
             (gradient,) = torch.autograd.grad(scores.sum(), seen, create_graph=True)
             penalty = gradient.float().square().flatten(1).sum(1).mean()
             loss = loss + self.settings.gamma / 2 * self.settings.r1_every * penalty
@@ -161,6 +163,8 @@ class Training:
     def _painter_step(self, rng: StepRandomness, real: Batch, around: Batch, drawn: Tensor) -> dict[str, Tensor]:
         self.judge.requires_grad_(False)
         game = F.softplus(-self._score(self._toned(drawn, rng), around)).mean()
+        # Variety: over a batch, painted lesions must stand out from what is around them as much, and as variously, as
+        # real ones do, so that they are neither faint nor all alike.
         missing = F.relu(self._contrast(real.patches, real.where) - self._contrast(drawn, around.where)).mean()
         optimizer_step(self.painter_optimiser, game + self.settings.variety * missing, self.run)
         self.judge.requires_grad_(True)

@@ -49,9 +49,11 @@ def aligned_losses(
         return {"box": nothing, "objectness": objectness, "class": nothing}
     image, prediction, box, target = assigned(found.detach(), scores, centres, asked, names, real)
     truth[image, prediction] = target
+    # Places: complete IoU (Zheng et al. 2020), weighted by the target, as classes are (TOOD).
     apart = complete_box_iou_loss(found[image, prediction], asked[image, box])
     classes = F.one_hot(names[image, box], numbers.shape[-1] - 5).to(numbers.dtype)
     named = F.binary_cross_entropy_with_logits(numbers[image, prediction, 5:], classes, reduction="none")
+    # Objectness: all predictions learn their target, which is 0 for those that learn no box.
     objectness = F.binary_cross_entropy_with_logits(numbers[..., 4], truth, reduction="sum")
     weight = 1 / target.sum().clamp(min=1.0)
     box_loss, class_loss = (apart * target).sum(), (named.sum(1) * target).sum()

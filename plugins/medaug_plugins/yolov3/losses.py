@@ -10,7 +10,7 @@ from torchvision.ops import generalized_box_iou_loss
 
 from medaug_plugins.yolov3.anchors import assign, by_scale, decode, encode
 
-IGNORE = 0.7  # a prediction that overlaps a box by more is no background
+IGNORE = 0.7  # a prediction that overlaps a box by more is not background; the paper has 0.5, yolov3.cfg 0.7
 
 
 def losses(
@@ -34,10 +34,14 @@ def losses(
         target = torch.from_numpy(all_boxes[mine]).to(numbers.device)
         answer = numbers[place[0], place[1], place[2], place[3]]  # (n, 5 + k)
         area = numbers.shape[2] * numbers.shape[3] * stride**2
+        # Places: of the one anchor that fits a box best, and of no other (2.1).
         total["box"] = total["box"] + _places(answer, target, shapes[place[1]], place, stride, area, box_loss)
         classes = F.one_hot(torch.from_numpy(all_labels[mine]).to(numbers.device), numbers.shape[-1] - 5)
+        # Classes: independent logistic ones, so that labels may overlap (2.2).
         named = F.binary_cross_entropy_with_logits(answer[:, 5:], classes.to(answer.dtype), reduction="sum")
         total["class"] = total["class"] + named
+        # Objectness: 1 where an anchor has a box, else 0; a prediction that overlaps a box well without being the one
+        # that learns it counts nothing (2.1).
         truth = torch.zeros_like(numbers[..., 4])
         truth[place[0], place[1], place[2], place[3]] = 1
         counted = ~_overlapping(decode(numbers.detach(), shapes, stride), boxes) | (truth > 0)
