@@ -123,10 +123,10 @@ def cut_mask(marks: np.ndarray, cut: Callable[[np.ndarray], np.ndarray], names: 
     `cut` takes the share (1, *s) of each pixel that is marked to that in the crop; there are marks from 1 to `names`,
     or 1 alone where there are no names. Of a lesion in `boxes` (m, 2*d) that is too small its fullest pixel is marked.
     """
-    marked = _marked(cut((marks > 0)[None].astype(np.float32))[0], boxes)
+    marked = _marked(cut((marks > 0)[None])[0], boxes)  # a crop alone becomes floats
     if names < 2:
         return marked.astype(np.uint8)
-    shares = np.stack([cut((marks == value)[None].astype(np.float32))[0] for value in range(1, names + 1)])
+    shares = np.stack([cut((marks == value)[None])[0] for value in range(1, names + 1)])
     return np.where(marked, shares.argmax(0) + 1, 0).astype(np.uint8)
 
 
