@@ -281,7 +281,7 @@ def readable(path: Path) -> None:
     if not path.exists():
         raise BadInput(f"{path} does not exist")
     if not path.is_file():
-        raise BadInput(f"{path} is a folder, a file is wanted")
+        raise BadInput(f"{path} is a folder; expected a file")
 
 
 def read_text(path: Path, limit: int = MAX_JSON_BYTES) -> str:

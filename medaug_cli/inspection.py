@@ -258,7 +258,7 @@ def diagnosis(folder: Path) -> dict[str, Any]:
     facts, needed, plugins = machine(folder), dependencies(), plugin_states(load=True)
     problems = [f"torch cannot be imported ({facts['torch_error']})"] if facts["torch"] is None else []
     problems += [
-        f"{need['name']} {need['wants']} is wanted, "
+        f"{need['name']} {need['wants']} is required; "
         + (f"{need['version']} is installed" if need["version"] else "it is not installed")
         for need in needed
         if not need["ok"]

@@ -178,7 +178,7 @@ def load(kind: str, name: str) -> type:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise MissingPlugin(f"{whose} does not load ({reason})") from error
     if not (isinstance(cls, type) and is_dataclass(cls) and hasattr(cls, "capabilities")):
-        raise MissingPlugin(f"{whose} is no dataclass with capabilities")
+        raise MissingPlugin(f"{whose} is not a dataclass with capabilities")
     missing = [method for method in methods(kind) if not callable(getattr(cls, method, None))]
     if missing:
         raise MissingPlugin(f"{whose} has no method {' and no method '.join(missing)}")

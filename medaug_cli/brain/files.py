@@ -21,7 +21,7 @@ def masks_folder(strip: str) -> Path | None:
 def with_brain_masks(folder: Path, scans: Sequence[Scan], say: Say = lambda sentence: None) -> list[Scan]:
     """Return scans with the brain masks that a folder holds for them; raise BadInput where one has two."""
     if not folder.is_dir():
-        raise BadInput(f"{folder} is no folder of brain masks")
+        raise BadInput(f"{folder} is not a folder of brain masks")
     found = pair_masks(folder, scans, say, brain=True)
     for what, files in (("of no scan", found.unclaimed), ("in no format that is read", found.unread)):
         if files:

@@ -39,7 +39,7 @@ def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"--set {pair}: KEY=VALUE is wanted, as in --set latent=128")
+            raise UsageError(f"--set {pair}: expected KEY=VALUE, as in --set latent=128")
         settings[key.strip()] = value.strip()
     return settings
 
@@ -66,7 +66,7 @@ def parse_spacing(text: str | None) -> tuple[float, ...] | None:
     except ValueError:
         steps = ()
     if not 1 <= len(steps) <= 3 or not all(0 < step < 1000 for step in steps):
-        raise UsageError(f"--spacing {text}: one to three numbers in mm are wanted, as in 0.5,0.5,6")
+        raise UsageError(f"--spacing {text}: expected one to three numbers in mm, as in 0.5,0.5,6")
     return steps[::-1]
 
 

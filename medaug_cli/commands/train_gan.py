@@ -12,7 +12,7 @@ def train_gan(
     store: options.StoreArgument,
     generator: Annotated[str, typer.Option(help="Name of a generator plugin (medaug plugins).")] = "cpggan",
     out: Annotated[Path, typer.Option(help="Folder for the generator.")] = Path("gan"),
-    kimg: Annotated[float | None, typer.Option(help="Train on so many thousand images.", min=0.001)] = None,
+    kimg: Annotated[float | None, typer.Option(help="Train on this many thousand images.", min=0.001)] = None,
     minutes: options.Minutes = None,
     only: Annotated[
         str | None, typer.Option("--class", metavar="NAME", help="Fit it on the images of one class alone.")

@@ -26,7 +26,7 @@ def named_paths(arguments: Sequence[str]) -> dict[str, list[Path]]:
             )
         paths = [rest] if Path(rest).exists() else rest.split(",")
         if not name or not all(paths):
-            raise UsageError(f"{argument}: NAME=PATH is wanted, NAME=PATH,PATH for the seeds of one system, or a path")
+            raise UsageError(f"{argument}: expected NAME=PATH, NAME=PATH,PATH for the seeds of one system, or a path")
         named[name] = [Path(path) for path in paths]
     return named
 

@@ -115,7 +115,8 @@ def _class_columns(table: Table, names: Sequence[str]) -> list[int]:
     ]  # fmt: skip
     if others:
         raise BadInput(
-            f"{table.place} gives probabilities of {others[0]!r}, which is no class of the truth ({', '.join(names)})"
+            f"{table.place} gives probabilities of {others[0]!r}, which is not a class of the truth "
+            f"({', '.join(names)})"
         )
     return columns
 

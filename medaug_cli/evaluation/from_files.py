@@ -29,7 +29,7 @@ def evaluate_files(
     if data.truth.crowd.all():
         raise BadInput(f"{truth} annotates no box (crowd regions do not count), so there is nothing to find")
     if images is not None and not images.is_dir():
-        raise BadInput(f"{images} is no folder of images")
+        raise BadInput(f"{images} is not a folder of images")
     paths = seeds_of(detections)
     read = {name: read_found(path, data) for name, path in paths.items()}
     remarks = [said for name, path in paths.items() if (said := unknown_categories(truth, data, path, *read[name]))]

@@ -44,7 +44,7 @@ def evaluate_predictions(
         if not path.exists():
             raise BadInput(f"{path} does not exist")
     if images is not None and not images.is_dir():
-        raise BadInput(f"{images} is no folder of images")
+        raise BadInput(f"{images} is not a folder of images")
     judge = _judged_classes if truth.is_file() and truth.suffix.lower() in TABLES else _judged_masks
     judged = judge(truth, predictions, request, split, images, patients)
     return publish_judged(judged, request, reads)

@@ -86,7 +86,7 @@ def read_mask_predictions(path: Path, truth: MaskSet) -> MaskSet:
             raise BadInput(f"{path} is a folder, but the truth is the one mask {truth.path}")
         return MaskSet(path, dict.fromkeys(truth.files, path), truth.labels, trusted=False)
     if not path.is_dir():
-        raise BadInput(f"{path} is no folder; the truth is the folder {truth.path}")
+        raise BadInput(f"{path} is not a folder; the truth is the folder {truth.path}")
     files = _named_files(path)
     for name, file in files.items():
         if name not in truth.files:

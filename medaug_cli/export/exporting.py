@@ -82,7 +82,7 @@ def _check_ids(store: Store) -> None:
     """Refuse an id that would be no plain file name."""
     for name in store.ids:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", name):
-            raise BadInput(f"{store.path}: the image id {name!r} is no plain name; nothing is exported")
+            raise BadInput(f"{store.path}: the image id {name!r} is not a plain name; nothing is exported")
 
 
 def _check_png(store: Store, form: str) -> None:

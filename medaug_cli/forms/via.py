@@ -51,7 +51,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
                 try:
                     box = _box(place, region["shape_attributes"])
                 except (KeyError, TypeError) as error:
-                    raise BadInput(f"{place}: no shape that is known ({error})") from error
+                    raise BadInput(f"{place}: unknown shape ({error})") from error
                 add_box(item, box, _label(region.get("region_attributes") or {}), place)
     return found
 

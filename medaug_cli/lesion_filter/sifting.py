@@ -145,7 +145,7 @@ def _check(options: FilterOptions, synthetic: Store) -> None:
     if options.out.name in (REPORT, PAGE):
         raise UsageError(f"--out {options.out}: the report and the page have these names; choose another one")
     if not 0 <= options.real_share <= 0.5:
-        raise UsageError(f"--real-share {options.real_share}: a share from 0 to 0.5 is wanted")
+        raise UsageError(f"--real-share {options.real_share}: expected a share from 0 to 0.5")
 
 
 def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
@@ -159,7 +159,7 @@ def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
         if name not in known:
             raise BadInput(f"{path}, line {line}: {synthetic.path} holds no image {name!r}")
         if word not in YES | NO:
-            raise BadInput(f"{path}, line {line}: keep is {word!r}, yes or no is wanted")
+            raise BadInput(f"{path}, line {line}: keep is {word!r}; expected yes or no")
         found[name] = word in YES
     return found
 

@@ -61,7 +61,7 @@ def found_boxes(detections: Sequence[Detections], dims: int = 2, names: Sequence
             where = names[i] if names else f"number {i}"
             raise BadInput(
                 f"image {where} has {len(boxes)} boxes, {len(scores)} scores and {len(labels)} labels; "
-                "one of each is wanted"
+                "expected one of each"
             )
     images = _image_of([scores for _, scores, _ in detections])
     corners = _stacked([boxes for boxes, _, _ in detections], dims)
@@ -71,7 +71,7 @@ def found_boxes(detections: Sequence[Detections], dims: int = 2, names: Sequence
         row = int(np.argmax(bad))
         where = names[images[row]] if names else f"number {images[row]}"
         raise BadInput(
-            f"a detection on image {where} is no box with a score: box {corners[row].tolist()}, score {scores[row]}"
+            f"a detection on image {where} is not a box with a score: box {corners[row].tolist()}, score {scores[row]}"
         )
     labels_flat = _flat([labels for _, _, labels in detections], np.int64)
     return FoundBoxes(images, labels_flat, corners, _volumes(corners), scores)

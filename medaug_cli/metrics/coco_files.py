@@ -141,7 +141,7 @@ def _spacing(path: Path, images: Sequence[CocoImage], dims: int) -> np.ndarray |
         return None
     wrong = next((image for image in images if len(image["spacing"]) != dims), None)
     if wrong is not None:
-        raise BadInput(f"{path}: image {wrong['id']}: spacing has {len(wrong['spacing'])} numbers, {dims} are wanted")
+        raise BadInput(f"{path}: image {wrong['id']}: spacing has {len(wrong['spacing'])} numbers, expected {dims}")
     return np.array([image["spacing"] for image in images], np.float64)
 
 

@@ -40,7 +40,7 @@ def data_note(metrics: Metrics) -> list[str]:
         )
     if metrics.crowds:
         sentences.append(
-            f"{metrics.crowds} crowd regions are no single lesions: they are not to be found, "
+            f"{metrics.crowds} crowd regions are not single lesions: a detector need not find them, "
             "and detections on them are false positives."
         )
     sentences.append(

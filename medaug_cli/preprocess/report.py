@@ -97,7 +97,7 @@ class PreprocessReport(Strict):
             if states[state]:
                 said.append(f"{states[state]} {self.kind}s or files {words}.")
         if self.left_out:
-            said.append(f"{len(self.left_out)} files are no scan to be used, or damaged; they are listed below.")
+            said.append(f"{len(self.left_out)} files are not scans to be used, or damaged; they are listed below.")
         return said
 
     def notes(self) -> list[tuple[str, str]]:

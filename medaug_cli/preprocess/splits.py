@@ -118,7 +118,7 @@ def parse_shares(text: str) -> tuple[float, float, float] | None:
         return None
     if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6 or shares[0] == 0:
         raise UsageError(
-            f"--split {text}: three shares of train, val and test that sum to 1 are wanted, as in 0.7,0.1,0.2"
+            f"--split {text}: expected three shares of train, val and test that sum to 1, as in 0.7,0.1,0.2"
         )
     return shares[0], shares[1], shares[2]
 

@@ -183,7 +183,7 @@ def read_stored(
     """
     reader = readers().get(name or reader_of(files[0]) or "")
     if reader is None:
-        raise BadInput(f"{files[0]} is no scan that is known; the choices are {', '.join(suffixes())}")
+        raise BadInput(f"{files[0]}: unknown scan format; choose one of {', '.join(suffixes())}")
     if reading.max_pixels is not None and hasattr(reader, "max_pixels"):
         reader = replace(reader, max_pixels=reading.max_pixels)
     try:

@@ -152,7 +152,7 @@ def _by_reader(files: Iterable[Path], chosen: str | None, say: Say) -> dict[str,
             by_reader[name].append(path)
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(6))
-        say(f"{sum(others.values())} files are no scans and are left out ({kinds})")
+        say(f"{sum(others.values())} files are not scans and are left out ({kinds})")
     return dict(sorted(by_reader.items()))
 
 

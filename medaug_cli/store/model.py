@@ -133,7 +133,7 @@ def _check_boxes(path: Path, columns: Columns, spatial: tuple[int, ...], label_c
     ):
         raise BadInput(f"{path}: the table of boxes does not fit the number of images")
     if boxes.shape[1:] != (2 * d,) or len(columns.box_labels) != len(boxes):
-        raise BadInput(f"{path}: the table of boxes has the shape {boxes.shape}, (boxes, {2 * d}) is wanted")
+        raise BadInput(f"{path}: the table of boxes has the shape {boxes.shape}; expected (boxes, {2 * d})")
     size = np.array(spatial[::-1], np.float32)
     bad = ~(np.isfinite(boxes).all(1) & (boxes[:, :d] >= 0).all(1) & (boxes[:, d:] <= size).all(1))
     bad |= ~(boxes[:, d:] > boxes[:, :d]).all(1)

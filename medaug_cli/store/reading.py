@@ -191,7 +191,7 @@ def _open(path: Path, file: Any) -> Store:
     datasets = {name: _trusted(path, file, name) for name in file}
     missing = ({"images", *TEXT_COLUMNS, *NUMBER_COLUMNS}) - set(datasets)
     if missing:
-        raise BadInput(f"{path} lacks {', '.join(sorted(missing))}: it is no whole store")
+        raise BadInput(f"{path} lacks {', '.join(sorted(missing))}: it is not a whole store")
     info = validated(path, StoreInfo, _json(path, file.attrs.get("info", "")))
     images = _mapped(path, datasets["images"], ("uint8", "uint16"))
     masks = _mapped(path, datasets["masks"], ("uint8",)) if "masks" in datasets else None
@@ -229,7 +229,7 @@ def _trusted(path: Path, file: Any, name: str) -> Any:
 def _mapped(path: Path, dataset: Any, kinds: tuple[str, ...]) -> np.ndarray:
     if str(dataset.dtype) not in kinds or dataset.ndim < 3:
         raise BadInput(
-            f"{path}: {dataset.name} is {dataset.dtype} of shape {dataset.shape}; {' or '.join(kinds)} is wanted"
+            f"{path}: {dataset.name} is {dataset.dtype} of shape {dataset.shape}; expected {' or '.join(kinds)}"
         )
     offset = dataset.id.get_offset()
     if offset is None or dataset.size == 0:
@@ -249,7 +249,7 @@ def _columns(path: Path, datasets: dict[str, Any], n: int) -> Columns:
         values[name] = list(datasets[name].asstr()[()]) if n else []
     for name, kind in NUMBER_COLUMNS.items():
         if str(datasets[name].dtype) != kind:
-            raise BadInput(f"{path}: {name} is {datasets[name].dtype}, {kind} is wanted")
+            raise BadInput(f"{path}: {name} is {datasets[name].dtype}; expected {kind}")
         values[name] = datasets[name][()]
     for name, (kind, _) in OPTIONAL_COLUMNS.items():
         if name in datasets:

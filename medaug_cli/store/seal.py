@@ -31,7 +31,7 @@ def check_seal(path: Path) -> None:
     if head.startswith(HDF5):
         raise BadInput(f"{path} is an HDF5 file, but no medaug store")
     if not head.startswith(MARK):
-        raise BadInput(f"{path} is no store: it is truncated, damaged or something else")
+        raise BadInput(f"{path} is not a store: it is truncated, damaged or something else")
     try:
         digest, left_out, _ = head[len(MARK) :].decode().split("\n")
         whole = digest == _digest(path, left_out)

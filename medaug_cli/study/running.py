@@ -168,9 +168,9 @@ def _check(options: StudyOptions) -> None:
     if not options.fractions or not all(0 < fraction <= 1 for fraction in options.fractions):
         raise UsageError("--fraction is a share of the training patients, above 0 and at most 1")
     if options.seeds < 1:
-        raise UsageError(f"--seeds {options.seeds}: at least one is wanted")
+        raise UsageError(f"--seeds {options.seeds}: expected one or more")
     if options.ratio <= 0:
-        raise UsageError(f"--ratio {options.ratio:g}: a positive number of synthetic images a real one is wanted")
+        raise UsageError(f"--ratio {options.ratio:g}: expected a positive number of synthetic images for each real one")
     if options.split not in ("val", "test"):
         raise UsageError(f"--split {options.split}: a study is judged on val or test")
     if not 0 <= options.part_id < options.num_parts:

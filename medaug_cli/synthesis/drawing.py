@@ -260,7 +260,7 @@ def _check(options: SynthesisOptions) -> int:
     if n < 1 or any(count < 1 for count in options.classes.values()):
         raise UsageError("--n, or --class NAME=N, must ask for at least one image")
     if not 0 <= options.jitter < 1:
-        raise UsageError(f"--jitter {options.jitter}: a share from 0 to 1 is wanted")
+        raise UsageError(f"--jitter {options.jitter}: expected a share from 0 to 1")
     if not 0 <= options.part_id < options.num_parts:
         raise UsageError(
             f"--part-id {options.part_id}: with --num-parts {options.num_parts} it is 0 to {options.num_parts - 1}"
@@ -340,8 +340,8 @@ def _shown(i: int, condition: Condition, image: np.ndarray | Drawn, work: Work) 
     pixels = drawn.image
     if pixels.shape != (spec.channels, *spec.spatial) or not np.isfinite(pixels).all():
         raise BadInput(
-            f"the generator {work.metadata.name} drew image {i} of shape {pixels.shape} or with values that are no "
-            f"numbers; finite values of shape {(spec.channels, *spec.spatial)} are wanted"
+            f"the generator {work.metadata.name} drew image {i} of shape {pixels.shape} or with values that are not "
+            f"numbers; expected finite values of shape {(spec.channels, *spec.spatial)}"
         )
     return drawn
 

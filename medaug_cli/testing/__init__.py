@@ -49,5 +49,5 @@ def check_plugin(
 ) -> list[Result]:
     """Run the checks of a kind of plugin on a class or the name of an installed one."""
     if kind not in CHECKS and kind not in registry.kinds():
-        raise UsageError(f"{kind!r} is no kind of plugin; the kinds are {', '.join(registry.kinds())}")
+        raise UsageError(f"{kind!r} is not a kind of plugin; choose one of {', '.join(registry.kinds())}")
     return CHECKS[kind](plugin, settings, report) if kind in CHECKS else check_network(kind, plugin, settings, report)

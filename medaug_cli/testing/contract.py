@@ -64,7 +64,7 @@ def _loads(subject: Subject) -> str:
     cls: Any = subject.plugin
     if isinstance(cls, str):
         cls = registry.load(subject.kind, cls)
-    require(isinstance(cls, type), f"{cls!r} is no class")
+    require(isinstance(cls, type), f"{cls!r} is not a class")
     missing = [name for name in registry.methods(subject.kind) if not callable(getattr(cls, name, None))]
     require(not missing, f"{cls.__name__} has no method {', '.join(missing)}; see medaug_cli.plugin")
     subject.cls = cls
@@ -73,7 +73,7 @@ def _loads(subject: Subject) -> str:
 
 def _fields(subject: Subject) -> str:
     cls = subject.cls
-    require(is_dataclass(cls), f"{cls.__name__} is no dataclass; put @dataclass before the class")
+    require(is_dataclass(cls), f"{cls.__name__} is not a dataclass; put @dataclass before the class")
     hints = get_type_hints(cls)
     own = [field for field in fields(cls) if field.init]
     for field in own:
@@ -91,15 +91,15 @@ def _capabilities(subject: Subject) -> str:
         raise CheckFailed(f"capabilities is {type(told).__name__}; see medaug_cli.plugin for those of a {subject.kind}")
     subject.cls.capabilities = able
     require(
-        able.dims and set(able.dims) <= set(SIDE), f"capabilities.dims is {able.dims}; a tuple of 2 and 3 is wanted"
+        able.dims and set(able.dims) <= set(SIDE), f"capabilities.dims is {able.dims}; expected a tuple of 2 and 3"
     )
     positive = able.channels and all(isinstance(c, int) and c > 0 for c in able.channels)
-    require(positive, f"capabilities.channels is {able.channels}; a tuple of positive numbers is wanted")
+    require(positive, f"capabilities.channels is {able.channels}; expected a tuple of positive numbers")
     if isinstance(able, GeneratorCapabilities):
         known = ", ".join(CONDITIONS)
         require(able.condition in CONDITIONS, f"capabilities.condition is {able.condition!r}; the choices are {known}")
     budget = able.default_budget
-    require(budget is None or budget > 0, f"capabilities.default_budget is {budget}; a positive number is wanted")
+    require(budget is None or budget > 0, f"capabilities.default_budget is {budget}; expected a positive number")
     dims, channels = " or ".join(f"{d}D" for d in able.dims), ", ".join(map(str, able.channels))
     return f"{dims} images of {channels} channels"
 
@@ -178,7 +178,7 @@ def weights(plugin: Any) -> dict[str, Any]:
     tensors = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in state.items()}
     for name, tensor in tensors.items():
         finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
-        require(finite, f"state_dict holds values that are no finite numbers in {name!r}")
+        require(finite, f"state_dict holds values that are not finite numbers in {name!r}")
     return tensors
 
 
@@ -286,7 +286,7 @@ def taken(found: Iterator, n: int, method: str) -> list[Any]:
     """Return the `n` results of an iterator; fail if there are more or fewer."""
     results = list(islice(found, n + 1))
     count = f"more than {n}" if len(results) > n else str(len(results))
-    require(len(results) == n, f"{method} yields {count} results for {n} inputs; one each is wanted")
+    require(len(results) == n, f"{method} yields {count} results for {n} inputs; expected one each")
     return results
 
 

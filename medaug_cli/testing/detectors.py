@@ -88,12 +88,12 @@ def well_formed(found: Any, spec: ImageSpec) -> None:
     boxes, scores, labels = found
     m, d = len(boxes), spec.dims
     require(
-        boxes.shape == (m, 2 * d), f"predict yields boxes of shape {boxes.shape}; (m, {2 * d}) is wanted, also for 0"
+        boxes.shape == (m, 2 * d), f"predict yields boxes of shape {boxes.shape}; expected (m, {2 * d}), also for 0"
     )
     shapes = scores.shape == labels.shape == (m,)
-    require(shapes, f"predict yields {m} boxes with scores {scores.shape} and labels {labels.shape}; ({m},) is wanted")
+    require(shapes, f"predict yields {m} boxes with scores {scores.shape} and labels {labels.shape}; expected ({m},)")
     require(boxes.dtype.kind == scores.dtype.kind == "f", "predict must yield boxes and scores as floats")
-    require(labels.dtype.kind in "iu", f"predict yields labels as {labels.dtype}; integers are wanted")
+    require(labels.dtype.kind in "iu", f"predict yields labels as {labels.dtype}; expected integers")
     require(np.isfinite(boxes).all() and np.isfinite(scores).all(), "predict yields numbers that are not finite")
     size = np.array(spec.spatial[::-1], np.float64)
     inside = (boxes[:, :d] >= 0).all() and (boxes[:, d:] <= size + 1e-3).all()

@@ -83,7 +83,7 @@ def _sampled(plugin: Any, conditions: Sequence[Condition], seeds: Sequence[int],
 def _well_named(drawn: Drawn, condition: Condition, spec: ImageSpec, told: bool) -> None:
     boxes, labels, d = np.asarray(drawn.boxes), np.asarray(drawn.labels), spec.dims
     shaped = boxes.ndim == 2 and boxes.shape[1] == 2 * d and len(boxes) == len(labels)
-    require(shaped, f"Drawn names boxes {boxes.shape} and {len(labels)} labels; (m, {2 * d}) and m are wanted")
+    require(shaped, f"Drawn names boxes {boxes.shape} and {len(labels)} labels; expected (m, {2 * d}) and m")
     within = (boxes[:, :d] >= 0).all() and (boxes[:, d:] <= spec.spatial[::-1]).all()
     require(bool(within), "Drawn names a box beyond the image")
     known = labels.size == 0 or (labels.min() >= 0 and labels.max() < len(spec.label_names))
@@ -93,13 +93,13 @@ def _well_named(drawn: Drawn, condition: Condition, spec: ImageSpec, told: bool)
 
 
 def _well_formed(image: Any, spec: ImageSpec) -> None:
-    require(isinstance(image, np.ndarray), f"sample yields {type(image).__name__}; numpy arrays are wanted")
+    require(isinstance(image, np.ndarray), f"sample yields {type(image).__name__}; expected numpy arrays")
     wanted = (spec.channels, *spec.spatial)
-    require(image.shape == wanted, f"sample yields an image of shape {image.shape}; {wanted} is wanted")
-    require(image.dtype == np.float32, f"sample yields {image.dtype}; float32 is wanted")
-    require(np.isfinite(image).all(), "sample yields values that are no finite numbers")
+    require(image.shape == wanted, f"sample yields an image of shape {image.shape}; expected {wanted}")
+    require(image.dtype == np.float32, f"sample yields {image.dtype}; expected float32")
+    require(np.isfinite(image).all(), "sample yields values that are not finite numbers")
     inside = image.min() >= 0 and image.max() <= 1
-    require(inside, f"sample yields values from {image.min():.3g} to {image.max():.3g}; 0 to 1 is wanted")
+    require(inside, f"sample yields values from {image.min():.3g} to {image.max():.3g}; expected 0 to 1")
 
 
 def _images(plugin: Any, data: ConstructedExamples) -> str:

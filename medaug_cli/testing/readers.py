@@ -39,7 +39,7 @@ def _suffixes(cls: Any) -> str:
     fine = isinstance(suffixes, tuple) and all(
         isinstance(one, str) and one == one.lower() and one.startswith(".") and len(one) > 1 for one in suffixes
     )
-    require(fine, f"suffixes is {suffixes!r}; a tuple of small letters with their dot is wanted, as in ('.npy',)")
+    require(fine, f"suffixes is {suffixes!r}; expected a tuple of lower-case suffixes with their dot, as in ('.npy',)")
     claims = callable(getattr(cls, "claims", None))
     require(suffixes or claims, "it has neither suffixes nor a method `claims`, so it would never be asked")
     return ", ".join(suffixes)
@@ -72,7 +72,7 @@ def _example(subject: Subject, path: Path) -> str:
     dims = found.image.ndim - 1
     able = subject.cls.capabilities
     require(dims in able.dims and len(found.image) in able.channels, f"it gave the shape {found.image.shape}")
-    require(found.image.dtype == np.float32, f"it gave {found.image.dtype}, float32 is wanted")
+    require(found.image.dtype == np.float32, f"it gave {found.image.dtype}; expected float32")
     require(dims == 2 or isinstance(found.grid, Grid), "a volume needs a grid")
     return "x".join(map(str, found.image.shape))
 

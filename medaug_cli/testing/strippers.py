@@ -49,10 +49,10 @@ def head(dims: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, tuple[float,
 
 def _extract(subject: Subject, image: np.ndarray, spacing: tuple[float, ...] | None) -> Extracted:
     found = as_extracted(subject.make().extract(image, spacing, None))
-    require(isinstance(found.mask, np.ndarray), f"extract returns {type(found.mask).__name__}; a mask is wanted")
+    require(isinstance(found.mask, np.ndarray), f"extract returns {type(found.mask).__name__}; expected a mask")
     require(found.mask.shape == image.shape, f"extract returns a mask of shape {found.mask.shape} for {image.shape}")
     wrong = [name for name, value in found.measures.items() if not np.isfinite(float(value))]
-    require(not wrong, f"the measure {', '.join(wrong)} is no finite number")
+    require(not wrong, f"the measure {', '.join(wrong)} is not a finite number")
     return found
 
 

@@ -65,7 +65,7 @@ class TrialRun:
         self.logged += 1
         for name, value in values.items():
             if not math.isfinite(float(value)):
-                raise CheckFailed(f"fit logs {name} = {value} after {done}; a run stops at what is no finite number")
+                raise CheckFailed(f"fit logs {name} = {value} after {done}; a run stops at what is not a finite number")
 
     def checkpoint(self, done: int, state: Callable[[], dict[str, Any]], force: bool = False) -> bool:
         """Write the state as the core does where half of the budget is used, and wherever `force` asks for it."""
@@ -99,7 +99,7 @@ def frozen(state: dict[str, Any]) -> bytes:
     import torch
 
     if not isinstance(state, dict):
-        raise CheckFailed(f"the state given to run.checkpoint is a {type(state).__name__}; a dict is wanted")
+        raise CheckFailed(f"the state given to run.checkpoint is a {type(state).__name__}; expected a dict")
     buffer = io.BytesIO()
     try:
         torch.save({"state": state}, buffer)

@@ -87,7 +87,7 @@ def balanced(
     both = [group for group in groups if (group, "real") in cells and (group, "synthetic") in cells]
     if not both:
         counts = ", ".join(f"{len(own)} {kind} of {group}" for (group, kind), own in sorted(cells.items())) or "none"
-        raise BadInput(f"there is no class of which both real and synthetic images are at hand (images: {counts})")
+        raise BadInput(f"no class has both real and synthetic images (images: {counts})")
     each = n // (2 * len(both))
     if not each:
         raise UsageError(f"--n {n}: expected at least {2 * len(both)}, two images of each of {len(both)} classes")

@@ -259,7 +259,7 @@ def test_deepbet_runs_the_two_networks_and_finds_its_way_back(tmp_path, monkeypa
     assert 2 * (mask & (image > 0)).sum() / (mask.sum() + (image > 0).sum()) > 0.97
     (tmp_path / "model.pt").write_bytes(b"no network")
     deepbet._network.cache_clear()
-    with pytest.raises(BadInput, match="no network of deepbet"):
+    with pytest.raises(BadInput, match="not a network of deepbet"):
         stripper.extract(image, None, None)
 
 

@@ -172,7 +172,7 @@ def test_check_of_an_unknown_name_or_kind(tiny_plugins):
     error = run(plugins_app, "check", "tin").exception
     assert isinstance(error, MissingPlugin)
     assert "did you mean 'tiny'" in str(error)
-    assert "no kind of plugin" in str(run(plugins_app, "check", "tiny", "--kind", "painter").exception)
+    assert "not a kind of plugin" in str(run(plugins_app, "check", "tiny", "--kind", "painter").exception)
 
 
 def test_doctor_tells_what_is_there(monkeypatch, tiny_plugins, tmp_path):
@@ -203,8 +203,8 @@ def test_doctor_names_what_is_wrong(monkeypatch):
     done = run(doctor_app, "--json")
     assert done.exit_code == 1
     problems = json.loads(done.stdout)["problems"]
-    assert problems[0].startswith("numpy >=999 is wanted, 2")
-    assert problems[1] == "nowhere-at-all >=1 is wanted, it is not installed"
+    assert problems[0].startswith("numpy >=999 is required; 2")
+    assert problems[1] == "nowhere-at-all >=1 is required; it is not installed"
     assert "No module named 'nowhere_at_all'" in problems[2]
     assert "PROBLEM: numpy" in run(doctor_app).stdout
 

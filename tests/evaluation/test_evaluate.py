@@ -527,7 +527,7 @@ BAD = {
         f / "truth.json", lambda v: [a.update(iscrowd=1) for a in v["annotations"]])),
     "no image": (COCO, 3, "lists no image", lambda f: change(
         f / "truth.json", lambda v: v.update(images=[], annotations=[]))),
-    "a folder of images that is none": ((*COCO, "--images", "truth.json"), 3, "no folder of images", None),
+    "a folder of images that is none": ((*COCO, "--images", "truth.json"), 3, "not a folder of images", None),
     "a broken picture": ((*COCO, "--images", "."), 3, "5.png cannot be read", lambda f: [
         (f / f"{i}.png").write_text("no picture", encoding="utf-8") for i in range(6)]),
     "no detections named": (("--truth", "truth.json"), 2, "--truth goes with --detections", None),
@@ -537,14 +537,14 @@ BAD = {
     "a name twice": ((*COCO, "--detections", "good.json"), 2, "two detectors are called 'good'", None),
     "a rule that is none": ((*COCO, "--rule", "pascal"), 2, "--rule pascal: coco, voc, luna, center", None),
     "an IoU where none is asked for": ((*COCO, "--rule", "luna", "--iou", "0.5"), 2, "asks for no IoU", None),
-    "sizes that are none": ((*COCO, "--sizes", "ten"), 2, "--sizes ten: numbers are wanted", None),
+    "sizes that are none": ((*COCO, "--sizes", "ten"), 2, "--sizes ten: expected numbers", None),
     "sizes that fall": ((*COCO, "--sizes", "20,10"), 2, "--sizes must be above 0 and rise", None),
     "a form that is none": ((*COCO, "--write", "voc"), 2, "--write voc: the choices are coco, yolo, csv", None),
     "a seed that is missing": ((*COCO[:3], "two=good.json,no.json"), 3, "no.json does not exist", None),
     "a seed without a path": ((*COCO[:3], "two=good.json,"), 2, "NAME=PATH,PATH for the seeds", None),
     "YOLO without a size": ((*COCO, "--write", "yolo"), 3, "names no width and height", lambda f: change(
         f / "truth.json", lambda v: v["images"][0].pop("width"))),
-    "spacing of three": (COCO, 3, "spacing has 3 numbers, 2 are wanted", lambda f: change(
+    "spacing of three": (COCO, 3, "spacing has 3 numbers, expected 2", lambda f: change(
         f / "truth.json", lambda v: [i.update(spacing=[1, 1, 1]) for i in v["images"]])),
     "numbers alone of a store": (("real.h5", "detector", "--coco-only"), 2, "--coco-only goes with --truth", None),
     "IoU of 0": ((*COCO, "--iou", "0"), 2, "--iou must be above 0", None),

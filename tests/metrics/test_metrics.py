@@ -289,7 +289,7 @@ def test_the_three_ways_to_map_agree(scene):
 def test_detections_that_are_no_boxes_are_refused(box, score):
     good = (np.array([UNIT]), np.array([0.5]), np.array([0]))
     bad = (np.array([UNIT, box]), np.array([0.5, score]), np.array([0, 0]))
-    with pytest.raises(BadInput, match="image scan-7 is no box with a score"):
+    with pytest.raises(BadInput, match="image scan-7 is not a box with a score"):
         found_boxes([good, bad], names=["scan-6", "scan-7"])
 
 

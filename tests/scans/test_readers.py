@@ -77,7 +77,7 @@ def test_a_header_may_not_point_elsewhere(tmp_path):
     path = written(tmp_path / "in", "plain.mhd")
     (tmp_path / "in/plain.raw").rename(tmp_path / "plain.raw")
     path.write_text(path.read_text(encoding="utf-8").replace("plain.raw", "../plain.raw"), encoding="utf-8")
-    with pytest.raises(BadInput, match="no single file beside it"):
+    with pytest.raises(BadInput, match="not a single file beside it"):
         read_scan(path)
 
 
@@ -199,7 +199,7 @@ def test_what_is_no_scan_is_counted(tmp_path):
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     said = []
     find_scans(tmp_path, said.append)
-    assert said == ["1 files are no scans and are left out (1 .txt)"]
+    assert said == ["1 files are not scans and are left out (1 .txt)"]
 
 
 STRANGER = '''

@@ -110,7 +110,7 @@ class CPGGAN(Settings):
         size = self.architecture(spec)
         lod = float(state["lod"]) if "lod" in state and state["lod"].numel() == 1 else -1.0
         if not 0 <= lod <= size.levels:
-            raise BadInput(f"these weights are no CPGGAN of this image size: lod must be 0 to {size.levels}")
+            raise BadInput(f"these are not weights of a CPGGAN of this image size: lod must be 0 to {size.levels}")
         network = Generator(size).requires_grad_(False)
         load_weights(network, {name: value for name, value in state.items() if name != "lod"}, KIND)
         place(network, device, size.dims)

@@ -50,7 +50,7 @@ class Inpaint(Settings):
     def architecture(self, spec: ImageSpec) -> Architecture:
         """Return the sizes of the networks; raise UsageError for a patch that is no power of two."""
         if self.patch & (self.patch - 1):
-            raise UsageError(f"--set patch={self.patch}: a power of two from 16 is wanted")
+            raise UsageError(f"--set patch={self.patch}: expected a power of two from 16 on")
         return Architecture(self, spec.channels, len(spec.class_names) if self.classes else 0, spec.dims)
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:

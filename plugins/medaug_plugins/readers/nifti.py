@@ -121,18 +121,18 @@ def _header(path: Path, file: BinaryIO) -> _Header:
     begun = file.read(4)
     order = next((order for order in "<>" if len(begun) == 4 and struct.unpack(f"{order}i", begun)[0] in HEADERS), "")
     if not order:
-        raise damaged(path, "it is no NIfTI file")
+        raise damaged(path, "it is not a NIfTI file")
     size = struct.unpack(f"{order}i", begun)[0]
     header = begun + file.read(size - 4)
     magic, place = HEADERS[size]
     if len(header) < size or header[place : place + len(magic)] != magic:
-        raise damaged(path, "its header is no NIfTI header of a single file")
+        raise damaged(path, "its header is not that of a single NIfTI file")
     fields = {
         name: struct.unpack_from(order + form, header, place) for name, (place, form) in FIELDS[size].items()
     }  # fmt: skip
     (axes, *shape), (coded, bits), (start,) = fields["dim"], fields["datatype"], fields["vox_offset"]
     if coded not in KINDS or bits != 8 * np.dtype(KINDS[coded]).itemsize:
-        raise damaged(path, f"its voxels have the type {coded} in {bits} bits, which is no type of grey values")
+        raise damaged(path, f"its voxels have the type {coded} in {bits} bits, which is not a type of grey values")
     if not 1 <= axes <= 7 or not all(1 <= side <= SIDE for side in shape[:axes]):
         raise damaged(path, f"its shape {shape} of {axes} axes is none")
     if not all(math.isfinite(width) and 0 < abs(width) < REACH for width in fields["pixdim"][1 : min(axes, 3) + 1]):

@@ -67,14 +67,14 @@ def beside(path: Path, name: str) -> Path:
     """Return a data file in a header's own folder; raise BadInput where it is not one file there."""
     data = path.parent / name
     if Path(name).name != name or not data.is_file():
-        raise BadInput(f"{path} has its voxels in {name!r}, which is no single file beside it")
+        raise BadInput(f"{path} has its voxels in {name!r}, which is not a single file beside it")
     return data
 
 
 def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
     """Read a header up to its empty line: field -> value."""
     if not file.readline(16).startswith(b"NRRD000"):
-        raise damaged(path, "it is no NRRD file")
+        raise damaged(path, "it is not an NRRD file")
     fields: dict[str, str] = {}
     for _ in range(LINES):
         line = file.readline(4096)

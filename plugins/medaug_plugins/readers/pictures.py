@@ -126,7 +126,7 @@ def _check_bmp(path: Path, content: bytes) -> None:
         raise damaged(path, "its length is not what its header says")
     greys = [bytes(range(256))] * 3
     if palette and [content[14 + head + i : start : 4] for i in range(3)] != greys:
-        raise BadInput(f"{path} is a BMP with a palette that is no ramp of greys; save it as PNG")
+        raise BadInput(f"{path} is a BMP with a palette that is not a ramp of greys; save it as PNG")
 
 
 def _coded_end(content: bytes, place: int) -> int:

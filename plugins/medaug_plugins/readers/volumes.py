@@ -75,7 +75,7 @@ def squeezed(path: Path, values: np.ndarray) -> np.ndarray:
     while values.ndim > 3 and len(values) == 1:
         values = values[0]
     if values.ndim != 3:
-        raise BadInput(f"{path} is no volume of one channel (its size is {size}); give one file a volume")
+        raise BadInput(f"{path} is not a volume of one channel (its size is {size}); give one file a volume")
     return values
 
 

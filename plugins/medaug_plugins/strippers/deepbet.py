@@ -84,4 +84,4 @@ def _network(path: Path) -> torch.jit.ScriptModule:
             warnings.simplefilter("ignore", FutureWarning)  # that TorchScript will go some day
             return torch.jit.load(path, map_location="cpu").eval()
     except RuntimeError as error:
-        raise BadInput(f"{path} is no network of deepbet ({str(error).splitlines()[0][:160]})") from error
+        raise BadInput(f"{path} is not a network of deepbet ({str(error).splitlines()[0][:160]})") from error

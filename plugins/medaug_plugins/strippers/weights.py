@@ -19,7 +19,7 @@ def find_weights(path: str, names: Sequence[str], distribution: str, tool: str) 
         place = Path(path).expanduser()
         found = [place] if place.is_file() else [place / name for name in names if (place / name).is_file()]
         if not found:
-            raise MissingPlugin(f"{path} holds no weights of {tool}; a folder with {' or '.join(names)} is wanted")
+            raise MissingPlugin(f"{path} holds no weights of {tool}; expected a folder with {' or '.join(names)}")
         return found
     found = [place for name in names for place in _shipped(distribution, name)]
     if not found:

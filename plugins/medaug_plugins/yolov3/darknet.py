@@ -100,7 +100,7 @@ def _numbers(path: Path) -> np.ndarray:
         raise BadInput(f"{path} cannot be read as darknet weights ({error})") from error
     start = 12 + (8 if major * 10 + minor >= 2 and max(major, minor) < 1000 else 4)
     if not 0 <= major < 1000 or len(content) < start or (len(content) - start) % 4:
-        raise BadInput(f"{path} is no darknet weight file: its header says version {major}.{minor}")
+        raise BadInput(f"{path} is not a darknet weight file: its header says version {major}.{minor}")
     return np.frombuffer(content, "<f4", offset=start).astype(np.float32)
 
 
