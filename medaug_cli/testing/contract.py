@@ -47,7 +47,9 @@ class Subject:
         """Return the form of the images: the first dimension and channels that the plugin is capable of."""
         able = self.cls.capabilities
         dims = 2 if 2 in able.dims else able.dims[0]
-        return ImageSpec(channels or able.channels[0], spatial or (SIDE[dims],) * dims, LABELS, CLASSES)
+        return ImageSpec(
+            channels or able.channels[0], spatial or (SIDE[dims],) * dims, LABELS, class_names=CLASSES, masks=True
+        )
 
 
 def check_class(checks: Checks, subject: Subject) -> bool:

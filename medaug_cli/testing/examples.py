@@ -28,11 +28,11 @@ class ConstructedExamples:
         return self.images[np.asarray(indices, np.int64)].copy()
 
     def condition(self, index: int) -> Condition:
-        """Return the boxes, labels and mask of one image."""
+        """Return the boxes, labels, mask and class of one image."""
         mask = np.zeros(self.spec.spatial, np.uint8)
         for box in self.boxes[index]:
             mask[inside(box)] = 1
-        return Condition(self.spec.spatial, self.boxes[index], self.labels[index], mask)
+        return Condition(self.spec.spatial, self.boxes[index], self.labels[index], mask, int(self.classes[index]))
 
 
 def inside(box: np.ndarray) -> tuple[slice, ...]:

@@ -1,11 +1,12 @@
 """The contract of a generator."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 
-from medaug_cli.plugin import Condition, Drawn, ImageSpec, image_seed
+from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
 from medaug_cli.testing.checking import Checks, Result, require
 from medaug_cli.testing.contract import (
     Subject,
@@ -21,7 +22,7 @@ from medaug_cli.testing.contract import (
     upset_random_state,
     weights,
 )
-from medaug_cli.testing.examples import ConstructedExamples, constructed
+from medaug_cli.testing.examples import ConstructedExamples, constructed, inside
 
 CLOSE = 0.5 / 255  # rounding of a network that sees another batch
 ALIKE = 0.99  # correlation from which an image in the weights is a training image
@@ -52,6 +53,8 @@ def check_generator(
         checks.run("batches", lambda: _batches(trained, data))
         checks.run("seeds", lambda: _seeds(trained, data))
         checks.run("conditions", lambda: _conditions(subject, trained, data))
+        checks.run("knowledge", lambda: _knowledge(trained, data))
+        checks.run("classes", lambda: _classes(trained, data))
     checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
     checks.run("channels", lambda: check_channels(subject, draw))
     checks.run("dimensions", lambda: check_other_dims(subject, draw))
@@ -88,8 +91,19 @@ def _well_named(drawn: Drawn, condition: Condition, spec: ImageSpec, told: bool)
     require(bool(within), "Drawn names a box beyond the image")
     known = labels.size == 0 or (labels.min() >= 0 and labels.max() < len(spec.label_names))
     require(bool(known), f"Drawn names a label outside 0 to {len(spec.label_names) - 1}")
+    if drawn.mask is not None:
+        _well_marked(np.asarray(drawn.mask), spec)
+    named = -1 <= drawn.image_class < len(spec.class_names)
+    require(named, f"Drawn names the class {drawn.image_class}, which is not in -1 to {len(spec.class_names) - 1}")
     asked = all(any(np.allclose(box, own) for own in boxes) for box in condition.boxes)
     require(asked or not told, "Drawn does not name a box that was asked for")
+
+
+def _well_marked(mask: np.ndarray, spec: ImageSpec) -> None:
+    require(mask.shape == spec.spatial, f"Drawn holds a mask of shape {mask.shape}; expected {spec.spatial}")
+    require(mask.dtype == np.uint8, f"Drawn holds a mask of {mask.dtype}; expected uint8")
+    most = len(spec.mask_names)
+    require(not most or mask.max() <= most, f"Drawn holds a mask with the value {mask.max()}; the labels end at {most}")
 
 
 def _well_formed(image: Any, spec: ImageSpec) -> None:
@@ -166,6 +180,39 @@ def _conditions(subject: Subject, plugin: Any, data: ConstructedExamples) -> str
     same = sum(np.array_equal(a, b) for a, b in zip(draw(plugin, data), moved, strict=True))
     require(not same, f"{same} of {len(moved)} images stay the same with other boxes, though condition is {kind!r}")
     return "other boxes give another image"
+
+
+def _knowledge(plugin: Any, data: ConstructedExamples) -> str:
+    """Check that an image comes with all that its generator says it knows, and with nothing else."""
+    known, conditions = knowledge(plugin, data.spec), chosen(data)
+    unknown = set(known) - set(get_args(Known))
+    require(not unknown, f"knows names {', '.join(map(str, unknown))}; the choices are {', '.join(get_args(Known))}")
+    yielded = taken(plugin.sample(iter(conditions), iter(SEEDS)), len(SEEDS), "sample")
+    for image, condition in zip(yielded, conditions, strict=True):
+        drawn = as_drawn(image, condition, known)
+        require("mask" not in known or drawn.mask is not None, "it says that it knows masks, and an image has none")
+        require("mask" in known or drawn.mask is None, "an image has a mask, and knows does not name it")
+        bare = [box for box in drawn.boxes if drawn.mask is not None and not drawn.mask[inside(box)].any()]
+        require(not bare, "the mask of an image marks nothing in the box of a lesion")
+        marked = drawn.mask is not None and bool(drawn.mask.any())
+        require(not marked or len(drawn.boxes), "the mask of an image without a box marks something")
+        asked = condition.image_class if "class" in known else -1
+        require(drawn.image_class == asked, f"an image is of the class {drawn.image_class}, {asked} was asked for")
+    listed = ", ".join(name for name in get_args(Known) if name in known)
+    return f"its images come with {listed or 'nothing that is asked for'}"
+
+
+def _classes(plugin: Any, data: ConstructedExamples) -> str:
+    if "class" not in knowledge(plugin, data.spec):
+        return "no class is told to it"
+    pairs = [(one, seed) for one, seed in zip(chosen(data), SEEDS, strict=True) if len(one.boxes)]
+    conditions, seeds = [one for one, _ in pairs], [seed for _, seed in pairs]
+    count = len(data.spec.class_names)
+    others = [replace(one, image_class=(one.image_class + 1) % count) for one in conditions]
+    drawn = zip(*(_sampled(plugin, each, seeds, data.spec) for each in (conditions, others)), strict=True)
+    same = sum(np.array_equal(a, b) for a, b in drawn)
+    require(not same, f"{same} of {len(seeds)} images stay the same for another class, though it says it knows classes")
+    return "another class gives another image"
 
 
 def _apart(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
