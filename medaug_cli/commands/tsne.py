@@ -30,6 +30,9 @@ def tsne(
     detector: Annotated[
         Path | None, typer.Option(help="A detector trained on real images: are the lesions where they were asked for?")
     ] = None,
+    segmenter: Annotated[
+        Path | None, typer.Option(help="A segmenter trained on real images: is what is asked for where its mask is?")
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -43,7 +46,7 @@ def tsne(
 
     asked = MapOptions(
         real=real, synthetic=synthetic, out=out, dims=3 if dims == "3" else 2, perplexity=perplexity,
-        features=features, region=region, most=most, seed=seed, detector=detector, device=device,
+        features=features, region=region, most=most, seed=seed, detector=detector, segmenter=segmenter, device=device,
         overwrite=overwrite, announce=console.say, colour=colour,
     )  # fmt: skip
     report = draw_map(asked)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from medaug_cli.boxes import Strict
 from medaug_cli.embedding.features import BUILT_IN, describe, extractor, scaled
 from medaug_cli.embedding.fidelity import Fidelity, Judge, calibrated
+from medaug_cli.embedding.obedience import Obedience, Outliner
 from medaug_cli.embedding.statistics import (
     Memorisation,
     kernel_distance,
@@ -41,6 +42,7 @@ class RealReference(Strict):
     images: int
     held_out: int
     fidelity: Fidelity | None = None  # of the held-out images, where a detector is given
+    obedience: Obedience | None = None  # of the held-out images, where a segmenter is given
 
 
 class NearestPair(Strict):
@@ -70,6 +72,7 @@ class SetNumbers(Strict):
     suspicious_by: dict[str, float] = {}  # features -> share
     nearest: list[NearestPair]  # there
     fidelity: Fidelity | None = None  # where a detector is given
+    obedience: Obedience | None = None  # where a segmenter is given
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class MapOptions:
     most: int = 1500  # images of each set
     seed: int = 0
     detector: Path | None = None  # trained on real images: judges whether lesions are where they were asked for
+    segmenter: Path | None = None  # trained on real images: judges whether what is asked for is where its mask is
     device: str = "auto"
     overwrite: bool = False
     announce: Callable[[str], None] = lambda sentence: None
@@ -124,9 +128,13 @@ def compare_sets(options: MapOptions) -> tuple[RealReference | None, list[SetNum
 
 def numbers_of(sets: Sets, options: MapOptions) -> tuple[RealReference | None, list[SetNumbers]]:
     """Return the numbers of described sets."""
-    judge = None if options.detector is None else _judge(sets, options)
-    reference = None if sets.held_out is None else _reference(sets.real, sets.held_out, judge, options.seed)
-    return reference, [_numbers(each, sets, judge, options.seed) for each in sets.synthetic]
+    judges = _Judges(
+        None if options.detector is None else _judge(sets, options),
+        None if options.segmenter is None else _outliner(sets, options),
+        options.seed,
+    )
+    reference = None if sets.held_out is None else _reference(sets.real, sets.held_out, judges)
+    return reference, [_numbers(each, sets, judges) for each in sets.synthetic]
 
 
 def described(options: MapOptions) -> Sets:
@@ -159,8 +167,9 @@ def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageS
         raise UsageError(f"{options.real} has {len(train)} real training images, {LEAST} are needed for a comparison")
     first = ImageSet("real", real, _some(train, options))
     held_out = ImageSet(HELD_OUT, real, _some(unseen, options)) if len(unseen) >= LEAST else None
-    if options.detector is not None and held_out is None:
-        raise UsageError(f"--detector needs {LEAST} real images of held-out patients, {real.path} has {len(unseen)}")
+    for name in ("detector", "segmenter"):
+        if getattr(options, name) is not None and held_out is None:
+            raise UsageError(f"--{name} needs {LEAST} real images of held-out patients, {real.path} has {len(unseen)}")
     synthetic: list[ImageSet] = []
     for path in options.synthetic:
         synthetic.append(_synthetic(path, real, options, {"real", *(each.name for each in synthetic)}))
@@ -224,23 +233,60 @@ def _labels(each: ImageSet) -> list[np.ndarray]:
     return [each.store.labels[i] for i in each.indices]
 
 
-def _judged(each: ImageSet, judge: Judge | None, seed: int) -> Fidelity | None:
-    return None if judge is None else judge.fidelity(_images(each), _boxes(each), _labels(each), seed)
+def _outliner(sets: Sets, options: MapOptions) -> Outliner:
+    from medaug_cli.devices import resolve_device
+    from medaug_cli.runs import check_network, load_network
+
+    real, held_out, folder = sets.real.store, sets.held_out, options.segmenter
+    assert folder is not None and held_out is not None  # noqa: PT018 (as `_chosen` has made sure)
+    segmenter, metadata = load_network(folder, "segmenter", resolve_device(options.device))
+    check_network(f"segmenter {folder.name}", metadata, real, held_out.indices, "validation or test")
+    if metadata.synthetic:
+        raise BadInput(
+            f"--segmenter {folder} was trained on synthetic images too; one that saw real ones alone can judge"
+        )
+    for store in (real, *(each.store for each in sets.synthetic)):
+        if store.masks is None:
+            raise BadInput(f"{store.path} holds no masks, which --segmenter compares with what it finds")
+        if list(store.info.mask_names) != list(metadata.form.mask_names):
+            words = [", ".join(names) or "one thing" for names in (metadata.form.mask_names, store.info.mask_names)]
+            raise BadInput(f"--segmenter {folder} marks {words[0]}, the masks of {store.path} {words[1]}")
+    return Outliner(segmenter, max(1, len(metadata.form.mask_names)))
 
 
-def _reference(real: ImageSet, held_out: ImageSet, judge: Judge | None, seed: int) -> RealReference:
+@dataclass(frozen=True)
+class _Judges:
+    """What was trained on real images to judge whether a set shows what was asked for."""
+
+    detector: Judge | None
+    segmenter: Outliner | None
+    seed: int
+
+    def of(self, each: ImageSet) -> dict[str, Any]:
+        """Return fidelity and obedience of a set, None where nobody judges it."""
+        fidelity = obedience = None
+        if self.detector is not None:
+            fidelity = self.detector.fidelity(_images(each), _boxes(each), _labels(each), self.seed)
+        if self.segmenter is not None:
+            masks = [] if each.store.masks is None else [np.asarray(each.store.masks[i]) for i in each.indices]
+            obedience = self.segmenter.obedience(_images(each), masks, self.seed)
+        return {"fidelity": fidelity, "obedience": obedience}
+
+
+def _reference(real: ImageSet, held_out: ImageSet, judges: _Judges) -> RealReference:
+    seed = judges.seed
     kid, error = kernel_distance(real.features, held_out.features, seed)
     near = manifolds(real.features, held_out.features)
     return RealReference(
         one_nn_accuracy=one_nn_accuracy(real.features, held_out.features, seed), kid=kid, kid_error=error,
         precision=near.precision, recall=near.recall, density=near.density, coverage=near.coverage,
         spread=pixel_spread(held_out.store.read(held_out.indices)), images=len(real.indices),
-        held_out=len(held_out.indices), fidelity=_judged(held_out, judge, seed),
+        held_out=len(held_out.indices), **judges.of(held_out),
     )  # fmt: skip
 
 
-def _numbers(each: ImageSet, sets: Sets, judge: Judge | None, seed: int) -> SetNumbers:
-    real, held_out = sets.real, sets.held_out
+def _numbers(each: ImageSet, sets: Sets, judges: _Judges) -> SetNumbers:
+    real, held_out, seed = sets.real, sets.held_out, judges.seed
     kid, error = kernel_distance(real.features, each.features, seed)
     near = manifolds(real.features, each.features)
     copied = {name: _copied(own, name, real, held_out or real) for name, own in each.spaces.items()}
@@ -253,7 +299,7 @@ def _numbers(each: ImageSet, sets: Sets, judge: Judge | None, seed: int) -> SetN
         memorisation_ratio=None if held_out is None else worst.ratio,
         suspicious=None if held_out is None else worst.suspicious,
         suspicious_by={} if held_out is None else {name: found.suspicious for name, found in copied.items()},
-        nearest=_pairs(each, real, worst), fidelity=_judged(each, judge, seed),
+        nearest=_pairs(each, real, worst), **judges.of(each),
     )  # fmt: skip
 
 

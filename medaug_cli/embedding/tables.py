@@ -2,6 +2,7 @@
 
 from medaug_cli.embedding.comparison import HELD_OUT, RealReference, SetNumbers
 from medaug_cli.embedding.layout import MapReport
+from medaug_cli.embedding.obedience import Obedience
 from medaug_cli.tables import Cell, Table, fixed, table
 
 
@@ -16,6 +17,8 @@ def numbers_table(report: MapReport) -> Table:
         f"({each.fidelity.shuffled:.2f} with the boxes of other images)"
         for name, each in rows if each.fidelity is not None
     ]  # fmt: skip
+    best = report.reference.obedience if report.reference is not None else None
+    notes += [_obedience(name, each.obedience, best) for name, each in rows if each.obedience is not None]
     notes.append(
         "1-NN: how often a nearest neighbour tells the two apart (0.5: not at all). Copies: images nearer to a "
         "training image than 99 % of held-out real images are, in the features that see most (1 % is expected). "
@@ -23,6 +26,16 @@ def numbers_table(report: MapReport) -> Table:
     )
     title = f"Against the real training images, features {report.features}"
     return table(title, header, [[Cell(name), *_row(each)] for name, each in rows], notes)
+
+
+def _obedience(name: str, own: Obedience, best: Obedience | None) -> str:
+    share = (
+        "" if best is None or best is own or not best.dice else f", {own.dice / best.dice:.0%} of held-out real ones"
+    )
+    return (
+        f"{name}: Dice {own.dice:.2f} of {own.images} masks with what the segmenter finds{share} "
+        f"({own.shuffled:.2f} with the masks of other images)"
+    )
 
 
 def _row(each: RealReference | SetNumbers) -> list[Cell]:

@@ -26,6 +26,7 @@ from medaug_cli.testing.examples import ConstructedExamples, constructed, inside
 
 CLOSE = 0.5 / 255  # rounding of a network that sees another batch
 ALIKE = 0.99  # correlation from which an image in the weights is a training image
+IMAGES = 24  # so that there are several lesions of each label in each class
 SEEDS = [image_seed(7, i) for i in range(6)]
 
 
@@ -40,7 +41,7 @@ def check_generator(
     checks, subject = Checks(report), Subject("generator", plugin, settings or {})
     if not check_class(checks, subject):
         return checks.results
-    data = constructed(subject.spec())
+    data = constructed(subject.spec(), IMAGES)
     fitted = check_fit(checks, subject, data, draw)
     if fitted is None:
         return checks.results
