@@ -133,8 +133,10 @@ def _default(kind: str) -> str:
 def _show(report: "StudyReport") -> None:
     from medaug_cli.study.page import measures
     from medaug_cli.study.tables import compared, pairs
+    from medaug_cli.tasks.task import task_named
 
-    names = measures(report)
+    main = task_named(report.task).main
+    names = [name for name in measures(report) if name in main]
     for part in report.fractions:
         for name in names:
             console.show(compared(report, part, name, seeds=False))

@@ -197,6 +197,10 @@ def _words(facet: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     if facet == "each class":
         return "a generator for each class"
     if facet != "settings":
-        return f"{facet} {other[facet]} against {one[facet]}"
+        return f"{facet} {_plain(other[facet])} against {_plain(one[facet])}"
     keys = dict.fromkeys(key for key, _ in (*one[facet], *other[facet]))
     return ", ".join(key for key in keys if dict(one[facet]).get(key, ...) != dict(other[facet]).get(key, ...))
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -114,6 +114,7 @@ def _fraction(options: StudyOptions, judged: Split, chosen_on: Split | None, fra
     learnt, rivals = ([arm.name for arm in options.arms if getattr(arm, what)] for what in ("learnt", "rivals"))
     arms = measured.results(learnt, rivals)
     part = open_store(options.out / part_name(fraction) / "real.h5")
+    seen: set[Path] = set()
     for result, arm in zip(arms, options.arms, strict=True):
         options.report(0.99, f"{part_name(fraction)}, {arm.name}")
         if isinstance(answers[arm.name][0], FoundAnswers):
@@ -121,8 +122,10 @@ def _fraction(options: StudyOptions, judged: Split, chosen_on: Split | None, fra
             result.sizes = found_boxes.sizes(answers[arm.name])
         if chosen_on is not None:
             result.validation = _on_validation(options, chosen_on, trials[arm.name])
-        if arm.generator:
-            result.similarity = pictures(part, synthetic_store(options, trials[arm.name][0], part), options.seed)
+        drawn = synthetic_store(options, trials[arm.name][0], part) if arm.generator else None
+        if drawn is not None and not (arm.changed and drawn in seen):  # another network, the same images
+            result.similarity = pictures(part, drawn, options.seed)
+            seen.add(drawn)
     _choose(options, arms)
     train = training_images(part, options.task)
     return FractionResult(
@@ -214,7 +217,7 @@ def _shown(options: StudyOptions, judged: Split, part: FractionResult) -> list[S
     found = [row("Real training images, chosen by seed", real, train, options.seed, masks)]
     for arm in part.arms:
         trial = _first(options, part, arm)
-        if trial.arm.generator is None or not arm.chosen:
+        if trial.arm.generator is None or not arm.chosen or trial.arm.changed:
             continue
         drawn = open_store(synthetic_store(options, trial, real))
         found.append(row(f"{arm.arm}, chosen by seed", drawn, np.arange(len(drawn)), options.seed, masks))

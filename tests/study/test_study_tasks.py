@@ -224,7 +224,7 @@ def test_arms_that_differ_in_one_thing_are_compared():
     arms = parse_arms(names, "tiny", "classifier")
     found = {(later.name, earlier.name): words for later, earlier, words in one_thing_apart(arms, 1.0)}
     assert found == {
-        ("tiny@2", "tiny"): "ratio 2.0 against 1.0",
+        ("tiny@2", "tiny"): "ratio 2 against 1",
         ("tiny/each-class", "tiny"): "a generator for each class",
         ("tiny~strict", "tiny"): "over",
         ("tiny~strict", "real-only~strict"): "synthetic images",
