@@ -20,6 +20,7 @@ from medaug_cli.store.reading import is_real
 
 Blending = Literal["poisson", "soft"]
 INSIDE = 0.9  # of a lesion that must lie in the body, as a share of the most that anywhere does
+MOST_HOSTS = 64  # images in which room for a lesion is looked for
 TRIES = 1000  # places in an image, beside its boxes, that are looked at for one where no mask reaches
 PLACES = 128  # in an image that are looked at for one that is like the lesion's surroundings
 
@@ -33,6 +34,10 @@ class Region:
     label: str
     mask: np.ndarray | None = None  # (*r)
     spacing: Sequence[float] | None = None  # mm between pixels in numpy axis order
+
+
+class NoRoom(BadInput):
+    """No image has room for some lesions."""
 
 
 class Hosts:
@@ -52,8 +57,8 @@ class Hosts:
     def with_lesions(self, regions: Sequence[Region], seed: int, number: int) -> Record:
         """Return an image, of no id or source yet, that shows the lesions of the regions beside its own.
 
-        Image `number` has its turn in a shuffled order; where there is no room, the next one is taken. Raises BadInput
-        where no image has room.
+        Image `number` has its turn in a shuffled order; where there is no room, the next one is taken. Raises NoRoom
+        where none of MOST_HOSTS has room.
         """
         for index in self._in_turn(seed, number):
             record = self._filled(index, regions, np.random.default_rng([seed, number, 3]))
@@ -61,15 +66,16 @@ class Hosts:
                 return record
         sides = max((_sides(region, self._factor(self.chosen[0], region)) for region in regions), key=np.prod)
         lesion, size = ("x".join(f"{side:.0f}" for side in each) for each in (sides, self.store.spec.spatial[::-1]))
-        raise BadInput(
-            f"none of the {len(self.chosen)} training images of {self.store.path}, {size} pixels each, has room for a "
-            f"lesion of {lesion} pixels in its body and on no other lesion"
+        count = min(MOST_HOSTS, len(self.chosen))
+        raise NoRoom(
+            f"none of the {count} training images of {self.store.path}, {size} pixels each, has room for a lesion of "
+            f"{lesion} pixels in its body and on no other lesion"
         )
 
     def _in_turn(self, seed: int, number: int) -> Iterator[int]:
         turn, place = divmod(number, len(self.chosen))
         order = np.random.default_rng([seed, turn, 4]).permutation(self.chosen)
-        yield from (int(i) for i in np.roll(order, -place))
+        yield from (int(i) for i in np.roll(order, -place)[:MOST_HOSTS])
 
     def _filled(self, index: int, regions: Sequence[Region], rng: np.random.Generator) -> Record | None:
         """Return image `index` with lesions, None where there is no room for them."""

@@ -15,7 +15,7 @@ from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import name_of, parse_json, sha256_file
 from medaug_cli.locks import alone
-from medaug_cli.pasting import Blending, Hosts
+from medaug_cli.pasting import Blending, Hosts, NoRoom
 from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
 from medaug_cli.runs import ByClass, GeneratorMetadata, load_generator
 from medaug_cli.store import (
@@ -32,6 +32,7 @@ from medaug_cli.synthesis.into import block_of, hosted, hosts_in, region_of, wor
 from medaug_cli.synthesis.like import Templates, drawable, left_out, like
 
 BLOCK = 128  # images that are finished together
+ATTEMPTS = 4  # to put lesions into an image; others are drawn where there is no room for some
 
 
 @dataclass(frozen=True)
@@ -296,24 +297,44 @@ def _info(
 
 
 def _draw(work: Work, block: int) -> Iterator[Record]:
-    options, spec, seed = work.options, work.spec, work.options.seed
-    start, stop = block * work.block * work.draws, min(work.n, (block + 1) * work.block) * work.draws
-    numbers = range(start, stop)
+    """Yield the images of a block."""
+    images = range(block * work.block, min(work.n, (block + 1) * work.block))
+    drawn = _drawn(work, range(images.start * work.draws, images.stop * work.draws))
+    if work.hosts is None:
+        for i, (template, seed, shown) in zip(images, drawn, strict=True):
+            yield _record(i, template, shown, seed, work)
+        return
+    regions = list(drawn)
+    for place, i in enumerate(images):
+        yield _with_lesions(work, work.hosts, i, regions[place * work.draws : (place + 1) * work.draws])
+
+
+def _drawn(work: Work, numbers: Sequence[int]) -> Iterator[tuple[Template, int, Drawn]]:
+    """Yield what is drawn for each number, the template that it is drawn like, and its seed."""
+    options, seed = work.options, work.options.seed
     chosen = [work.templates.of(i, seed) for i in numbers]
-    conditions = [condition_of(t, spec, options.jitter, seed, i) for t, i in zip(chosen, numbers, strict=True)]
+    conditions = [condition_of(t, work.spec, options.jitter, seed, i) for t, i in zip(chosen, numbers, strict=True)]
     seeds = [image_seed(seed, i) for i in numbers]
     images = _in_batches(work.generator, work.metadata.name, conditions, seeds, options.batch)
-    shown = (_shown(i, condition, image, work) for i, condition, image in zip(numbers, conditions, images, strict=True))
-    if work.hosts is None:
-        for i, template, own_seed, drawn in zip(numbers, chosen, seeds, shown, strict=True):
-            yield _record(i, template, drawn, own_seed, work)
-        return
-    regions = [region_of(drawn, one, work.hosts, spec) for one, drawn in zip(chosen, shown, strict=True)]
-    for at in range(0, len(numbers), work.draws):
-        few = slice(at, at + work.draws)
-        i = numbers[at] // work.draws
-        record = hosted(work.hosts, regions[few], [one.id for one in chosen[few]], seed, i)
-        yield _named(record, i, seeds[at], work)
+    for i, template, own_seed, condition, image in zip(numbers, chosen, seeds, conditions, images, strict=True):
+        yield template, own_seed, _shown(i, condition, image, work)
+
+
+def _with_lesions(work: Work, hosts: Hosts, i: int, drawn: Sequence[tuple[Template, int, Drawn]]) -> Record:
+    """Return image i with the lesions of drawn regions; of others where there is no room for these."""
+    seed = drawn[0][1]
+    for attempt in range(1, ATTEMPTS + 1):
+        regions = [region_of(shown, template, hosts, work.spec) for template, _, shown in drawn]
+        try:
+            record = hosted(hosts, regions, [template.id for template, _, _ in drawn], work.options.seed, i)
+            return _named(record, i, seed, work)
+        except NoRoom as error:
+            if attempt == ATTEMPTS:
+                raise
+            work.options.announce(f"image {i}: {error}; another is drawn")
+        again = (work.n * attempt + i) * work.draws
+        drawn = list(_drawn(work, range(again, again + work.draws)))
+    raise AssertionError
 
 
 def _in_batches(

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.pasting import NoRoom
 from medaug_cli.runs import RunOptions, train_generator
 from medaug_cli.store import Record, StoreInfo, StoreWriter, digest_patient, open_store, training_examples
 from medaug_cli.synthesis import SynthesisOptions, drawing, rehearse, synthesize
@@ -99,6 +100,25 @@ def test_blocks_parts_and_more_lesions(tmp_path, monkeypatch):
     assert run(tmp_path, "joined.h5", resume=True, num_parts=1).hash == first.hash
     with pytest.raises(UsageError, match="other settings"):
         run(tmp_path, "joined.h5", resume=True, blending="soft")
+
+
+def test_a_lesion_without_room_gives_way_to_another(tmp_path, monkeypatch):
+    trained(tmp_path, 2)
+    whole(tmp_path / "whole.h5", 2)
+    tried, put = [], drawing.hosted
+
+    def hosted(hosts, regions, ids, seed, number):
+        tried.append(ids)
+        if len(tried) == 2:
+            raise NoRoom("no room")
+        return put(hosts, regions, ids, seed, number)
+
+    monkeypatch.setattr(drawing, "hosted", hosted)
+    said = []
+    store = run(tmp_path, n=3, announce=said.append)
+    assert len(tried) == 4
+    assert "image 1: no room; another is drawn" in said
+    assert [details["condition"] for details in store.details] == [tried[0][0], tried[2][0], tried[3][0]]
 
 
 def test_what_is_taken_for_granted_is_said(tmp_path):
