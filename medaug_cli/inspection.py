@@ -137,6 +137,22 @@ def chosen_kinds(name: str, kind: str | None = None) -> list[str]:
     return kinds
 
 
+def describe_generator(folder: Path) -> dict[str, Any]:
+    """Return what a trained generator's folder holds: what it was fitted on, draws, and knows of its images."""
+    from medaug_cli.plugin import knowledge
+    from medaug_cli.runs import load_generator
+
+    generator, metadata = load_generator(folder)
+    form = metadata.form.spec()
+    return {
+        "folder": str(folder), "generator": metadata.name, "spatial": list(form.spatial), "channels": form.channels,
+        "training_images": metadata.training_images, "images_shown": metadata.images_shown,
+        "knows": sorted(knowledge(generator, form)), "labels": list(form.label_names),
+        "classes": list(form.class_names), "masks_of": list(form.mask_names), "draws": list(metadata.draws),
+        "folders": dict(metadata.parts), "settings": metadata.settings,
+    }  # fmt: skip
+
+
 def describe(kind: str, cls: type) -> dict[str, Any]:
     """Return a plugin class in words: its summary, capabilities and settings."""
     summary = (cls.__doc__ or "").strip().splitlines() or [""]

@@ -1,7 +1,8 @@
 """`medaug plugins`: what is installed, what it can be told, and whether it keeps the contract."""
 
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -71,14 +72,23 @@ def check(
 
 @app.command()
 @console.answering
-def show(name: Name, kind: Kind = None, as_json: options.AsJson = False) -> None:
-    """Show what a plugin takes, what it can do, and each of its settings.
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed plugin, or a generator's folder.")],
+    kind: Kind = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what a plugin takes, what it can do, and each of its settings; or what a trained generator draws.
 
     Example: medaug plugins show yolov3
     """
     from medaug_cli import registry
-    from medaug_cli.inspection import chosen_kinds, describe
+    from medaug_cli.inspection import chosen_kinds, describe, describe_generator
 
+    if (Path(name) / "generator.json").is_file():
+        found = describe_generator(Path(name))
+        text = "\n".join(f"{key}: {_words(value)}" for key, value in found.items() if value)
+        console.answer(found, as_json, text)
+        return
     described = [describe(each, registry.load(each, name)) for each in chosen_kinds(name, kind)]
     lines = []
     for one in described:
@@ -89,3 +99,9 @@ def show(name: Name, kind: Kind = None, as_json: options.AsJson = False) -> None
             for setting in one["settings"]
         ]
     console.answer({"plugin": name, "kinds": described}, as_json, "\n".join(lines))
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -95,7 +95,10 @@ class Segmentation(Task):
             raise BadInput(f"{real.path} has no mask in its training split that marks anything")
         for store in synthetic:
             if store.masks is None:
-                raise BadInput(f"{store.path} holds no masks: its generator did not say what it drew where")
+                raise BadInput(
+                    f"{store.path} holds no masks: its generator did not say what it drew where; draw images by "
+                    "synthesize --like and a generator that knows them (as boxgan with form=mask)"
+                )
             if store.info.mask_names != real.info.mask_names:
                 raise BadInput(
                     f"the masks of {store.path} stand for {', '.join(store.info.mask_names) or ALL}, those of "

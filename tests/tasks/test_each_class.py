@@ -48,6 +48,9 @@ def test_a_folder_holds_a_generator_for_each_class(folder, tmp_path):
         own = json.loads((gan / part / "generator.json").read_text(encoding="utf-8"))
         assert own["draws"] == [name]
         assert own["training_images"] == Counter(real.classes[train].tolist())[CLASSES.index(name)]
+    shown = json.loads(invoke("plugins", "show", gan, "--json"))
+    assert (shown["draws"], shown["knows"], shown["folders"]) == (CLASSES, ["boxes", "class"], told["parts"])
+    assert "draws: benign, malignant, normal" in invoke("plugins", "show", gan)
     store = draw(folder, "gan", tmp_path / "s.h5", "--n", 12)
     number = {id: i for i, id in enumerate(real.ids)}
     assert store.classes.tolist() == [real.classes[number[each["condition"]]] for each in store.details]

@@ -154,6 +154,42 @@ def test_images_of_held_out_patients_and_of_other_stores_are_refused(folder, tmp
     )
 
 
+NETWORKS = {
+    "classifier": ["width=4", "batch=4"],
+    "segmenter": ["width=4", "levels=3", "batch=4"],
+}
+TRAINED = {  # network, generator of the synthetic images -> why they are refused, nothing where they are not
+    ("classifier", "pggan-class"): "",
+    ("segmenter", "boxgan-mask"): "",
+    ("classifier", "cpggan"): "holds images without a class",
+    ("segmenter", "boxgan"): "a generator that knows them (as boxgan with form=mask)",
+}
+
+
+@pytest.mark.parametrize(("network", "name"), TRAINED)
+def test_networks_are_trained_on_images_that_show_what_they_need(folder, tmp_path, network, name):
+    drawn(folder, name, tmp_path / "s.h5")
+    out, settings = tmp_path / "network", [part for each in NETWORKS[network] for part in ("--set", each)]
+    words = TRAINED[network, name]
+    said = invoke(
+        f"train-{network}", folder / "real.h5", "--synthetic", tmp_path / "s.h5", "--out", out, "--steps", 1,
+        *settings, code=3 if words else 0,
+    )  # fmt: skip
+    assert words in said
+    assert out.exists() != bool(words)
+
+
+def test_images_made_like_patients_that_are_held_out_train_nothing(folder, tmp_path):
+    drawn(folder, "copy-paste", tmp_path / "s.h5")
+    other = [replace(record, split="test" if record.patient == "p0" else record.split) for record in classed()]
+    publish(tmp_path / "real.h5", other, class_names=CLASSES)
+    said = invoke(
+        "train-classifier", tmp_path / "real.h5", "--synthetic", tmp_path / "s.h5", "--out", tmp_path / "no",
+        "--steps", 1, code=3,
+    )  # fmt: skip
+    assert "holds out for validation or test" in said
+
+
 def test_without_classes_labels_and_normal_images_are_asked_for(tmp_path):
     records = [replace(record, image_class=None) for record in classed()]
     publish(tmp_path / "real.h5", records)
