@@ -287,12 +287,13 @@ class Previewed(Protocol):
 
 @runtime_checkable
 class ExportedGraph(Protocol):
-    """A detector whose `capabilities.exports` names "onnx"."""
+    """A network whose `capabilities.exports` names "onnx"."""
 
     def graph(self) -> "Module":
-        """Return a module from images (b, c, *s) to boxes (b, n, 2*d) and scores (b, n, k).
+        """Return a module from images (b, c, *s) to what the network says of them.
 
-        It ends before the suppression that the setting `nms` describes.
+        Of a detector these are boxes (b, n, 2*d) and scores (b, n, k), before the suppression that the setting `nms`
+        describes; of a classifier probabilities (b, k), of a segmenter (b, 1 + labels, *s), the background's first.
         """
         ...
 

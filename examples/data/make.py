@@ -1,9 +1,9 @@
-"""Make the slices of this folder from a copy of the data set with images/NNNN.jpg and slices.csv.
+"""Make the slices of this folder from a copy of the data set with images/NNNN.jpg, masks/NNNN.png and slices.csv.
 
 Usage: python examples/data/make.py FOLDER
 
 Patients are chosen by seed within each split of slices.csv; every slice of a chosen patient is kept,
-halved to 256x256 pixels by averaging, and stored as JPEG of quality 88.
+halved to 256x256 pixels by averaging, and stored as JPEG of quality 88; its tumour's mask as PNG.
 """
 
 import csv
@@ -32,22 +32,28 @@ def chosen(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def main(source: Path) -> None:
-    """Write images/ and boxes.json beside this script."""
+    """Write images/, masks/, boxes.json and classes.csv beside this script."""
     with (source / "slices.csv").open(encoding="utf-8", newline="") as file:
         rows = chosen(list(csv.DictReader(file)))
-    (HERE / "images").mkdir(exist_ok=True)
+    for name in ("images", "masks"):
+        (HERE / name).mkdir(exist_ok=True)
     images = []
     for row in rows:
         picture = Image.open(source / "images" / f"{row['image']}.jpg").convert("L")
         scale = SIZE / picture.width
         name = f"images/{row['image']}.jpg"
         picture.resize((SIZE, SIZE), Image.Resampling.BOX).save(HERE / name, quality=88, optimize=True)
+        mask = Image.open(source / "masks" / f"{row['image']}.png").convert("L")
+        half = np.asarray(mask.resize((SIZE, SIZE), Image.Resampling.BOX)) >= 128
+        Image.fromarray((half * 255).astype(np.uint8)).save(HERE / "masks" / f"{row['image']}.png", optimize=True)
         box = [float(row[side]) * scale for side in ("x_min", "y_min", "x_max", "y_max")]
         images.append(ImageBoxes(
             id=row["image"], file=name, width=SIZE, height=SIZE, patient=row["patient"], split=row["split"],
             boxes=[LabelledBox(box=box, label=row["label"])],
         ))  # fmt: skip
     write_boxes(HERE / "boxes.json", BoxesFile(version=1, images=images))
+    lines = ["image,class", *(f"{row['image']},{row['label']}" for row in rows)]
+    (HERE / "classes.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`medaug export`: hand on what was trained, a detector to other programs, a generator to other people."""
+"""`medaug export`: hand on what was trained, a network to other programs, a generator to other people."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,28 +9,28 @@ from medaug_cli.commands import console, options
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of train-detector or train-gan.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of train-gan or of any other training.")],
     form: Annotated[
-        str | None, typer.Option("--format", help="Of a detector: onnx (the default), or a form of its own (darknet).")
+        str | None, typer.Option("--format", help="Of a network: onnx (the default), or a form of its own (darknet).")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: FOLDER-FORMAT, FOLDER-shared.")] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a detector as ONNX or as darknet's files, or what may be shared of a generator: no discriminator, no scan.
+    """Write a network as ONNX, or as darknet's files; or what may be shared of a generator: no discriminator, no scan.
 
     Example: medaug export detector --format onnx
     """
     from medaug_cli.errors import UsageError
-    from medaug_cli.runs import export_detector, export_generator
+    from medaug_cli.runs import export_generator, export_network
 
     if (folder / "generator.json").is_file():
         if form is not None:
-            raise UsageError(f"--format {form} is a detector's, and {folder} holds a generator")
+            raise UsageError(f"--format {form} is for detectors and other networks; {folder} holds a generator")
         said = export_generator(folder, out or _beside(folder, "shared"), overwrite)
     else:
         form = form or "onnx"
-        said = export_detector(folder, form, out or _beside(folder, form), overwrite)
+        said = export_network(folder, form, out or _beside(folder, form), overwrite)
     text = f"{said['out']}: {', '.join(said['files'])}"
     if "differences" in said:
         text += "; ONNX Runtime agrees within " + " and ".join(f"{v:.2g} ({k})" for k, v in said["differences"].items())

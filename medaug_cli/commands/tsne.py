@@ -20,8 +20,12 @@ def tsne(
     dims: Annotated[Literal["2", "3"], typer.Option(help="Dimensions of the map.")] = "2",
     perplexity: Annotated[float, typer.Option(help="Perplexity of t-SNE (100 in Han et al.).", min=2)] = 30.0,
     features: Annotated[
-        str, typer.Option(help="pixels, texture, network (of random weights), timm:NAME, or an installed extractor.")
-    ] = "pixels",
+        list[str] | None,
+        typer.Option(
+            help="pixels, texture, network (of random weights), timm:NAME, an installed extractor, or a folder of "
+            "train-classifier, of which several may be named.  [default: pixels]"
+        ),
+    ] = None,
     region: Annotated[Literal["image", "box"], typer.Option(help="Compare whole images or lesions.")] = "image",
     colour: Annotated[
         Literal["set", "class", "patient", "source"], typer.Option(help="What the colour of a dot says.")
@@ -44,14 +48,15 @@ def tsne(
     """
     from medaug_cli.embedding import MapOptions, draw_map
 
+    names = features or ["pixels"]
     asked = MapOptions(
         real=real, synthetic=synthetic, out=out, dims=3 if dims == "3" else 2, perplexity=perplexity,
-        features=features, region=region, most=most, seed=seed, detector=detector, segmenter=segmenter, device=device,
-        overwrite=overwrite, announce=console.say, colour=colour,
+        features=names[0], more_features=names[1:], region=region, most=most, seed=seed, detector=detector,
+        segmenter=segmenter, device=device, overwrite=overwrite, announce=console.say, colour=colour,
     )  # fmt: skip
     report = draw_map(asked)
     if as_json:
-        console.answer(report.model_dump(mode="json", exclude={"points"}), True, "")
+        console.answer(report.model_dump(mode="json", exclude={"points", "panels"}), True, "")
         return
     _show(report)
     console.say(f"{out}, {out.with_suffix('.json')}, and {out.with_suffix('.html')}, where dots show their images")

@@ -94,6 +94,7 @@ class MapOptions:
     overwrite: bool = False
     announce: Callable[[str], None] = lambda sentence: None
     colour: Literal["set", "class", "patient", "source"] = "set"
+    more_features: Sequence[str] = ()  # further classifiers, each with a map of its own beside the first
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,11 @@ def described(options: MapOptions) -> Sets:
         for i, each in enumerate(every)
     ]  # fmt: skip
     return Sets(done[0], None if held_out is None else done[1], done[len(done) - len(synthetic) :])
+
+
+def other_features(sets: Sequence[ImageSet], name: str, options: MapOptions) -> np.ndarray:
+    """Return the features (n, k) of all images of some sets by another extractor."""
+    return np.concatenate(_features(sets, name, options)[:-1])
 
 
 def _features(sets: Sequence[ImageSet], name: str, options: MapOptions) -> list[np.ndarray]:

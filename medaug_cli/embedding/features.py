@@ -1,10 +1,11 @@
-"""What images look like in numbers: pixels, a random network, a timm model or a third party's extractor.
+"""What images look like in numbers: pixels, a random network, a timm model, a trained classifier, or a third party's.
 
 Legend of shapes: n images, b of a batch, c channels, *s spatial axes, k features.
 """
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ Extractor = Callable[[np.ndarray], np.ndarray]  # images (b, c, *s) in [0, 1] ->
 
 def feature_names() -> list[str]:
     """Return the names that `--features` takes; `timm:NAME` stands for any model of timm."""
-    return [*BUILT_IN, "timm:NAME", *sorted(_installed())]
+    return [*BUILT_IN, "timm:NAME", "a folder of train-classifier", *sorted(_installed())]
 
 
 def extractor(name: str) -> Extractor:
@@ -33,12 +34,38 @@ def extractor(name: str) -> Extractor:
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"))
     found = _installed().get(name)
+    if found is None and Path(name).is_dir():
+        return _classifier(Path(name))
     if found is None:
         raise UsageError(f"--features {name}: the choices are {', '.join(feature_names())}")
     try:
         return found.load()
     except Exception as error:  # whatever a third party's import raises
         raise MissingPlugin(f"the features {name!r} do not load ({type(error).__name__}: {error})") from error
+
+
+def is_classifier(name: str) -> bool:
+    """Tell whether features are those of a trained classifier, so that it is its map that is drawn."""
+    return name not in BUILT_IN and Path(name, "classifier.json").is_file()
+
+
+def _classifier(folder: Path) -> Extractor:
+    """Return the last layer of a trained classifier before its class scores (Han et al., 2.5)."""
+    from medaug_cli.plugin import Featured
+    from medaug_cli.runs import load_network
+
+    network, metadata = load_network(folder, "classifier")
+    if not isinstance(network, Featured):
+        raise UsageError(f"--features {folder}: a {metadata.name} does not show its features")
+    form = (metadata.form.channels, *metadata.form.spatial)
+
+    def extract(images: np.ndarray) -> np.ndarray:
+        if images.shape[1:] != form:
+            sizes = ["x".join(map(str, each)) for each in (form, images.shape[1:])]
+            raise UsageError(f"--features {folder}: it was trained on images of {sizes[0]}, these are {sizes[1]}")
+        return np.stack(list(network.features(iter(images))))
+
+    return extract
 
 
 def _installed() -> dict[str, Any]:

@@ -8,8 +8,17 @@ import numpy as np
 
 from medaug_cli import __version__
 from medaug_cli.boxes import Strict
-from medaug_cli.embedding.comparison import ImageSet, MapOptions, RealReference, SetNumbers, Sets, described, numbers_of
-from medaug_cli.embedding.features import reduced
+from medaug_cli.embedding.comparison import (
+    ImageSet,
+    MapOptions,
+    RealReference,
+    SetNumbers,
+    Sets,
+    described,
+    numbers_of,
+    other_features,
+)
+from medaug_cli.embedding.features import is_classifier, reduced
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import name_of, new_files, read_json, write_json
 from medaug_cli.locks import alone
@@ -28,6 +37,15 @@ class Point(Strict):
     at: list[float]
 
 
+class Panel(Strict):
+    """The map of one classifier: of the real images alone, or with the synthetic ones (Han et al., 2.5)."""
+
+    features: str
+    synthetic: bool
+    trustworthiness: float
+    points: list[Point]
+
+
 class MapReport(Strict):
     """tsne.json."""
 
@@ -41,15 +59,24 @@ class MapReport(Strict):
     reference: RealReference | None  # None without real images of held-out patients
     sets: list[SetNumbers]
     points: list[Point]
+    panels: list[Panel] = []  # where the features are a classifier's: without and with synthetic images, side by side
     picture: str | None = None  # name of the file that these numbers are of
 
 
 def draw_map(options: MapOptions) -> MapReport:
     """Publish the picture and its JSON; raise UsageError or BadInput where sets cannot be compared."""
+    odd = next((name for name in (options.features, *options.more_features) if not is_classifier(name)), None)
+    if options.more_features and odd is not None:
+        raise UsageError(f"--features {odd}: several maps are drawn of trained classifiers alone, one of each folder")
     reads = [options.real, *options.synthetic, *([] if options.detector is None else [options.detector])]
     with file_claimed(options.out, options.overwrite, reads), alone(report_path(options.out)):
         _check_outputs(options, reads)
         return _drawn(options)
+
+
+def shown_features(options: MapOptions) -> str:
+    """Return what features are called: a classifier's by the name of its folder."""
+    return f"classifier {name_of(Path(options.features))}" if is_classifier(options.features) else options.features
 
 
 def report_path(out: Path) -> Path:
@@ -82,12 +109,14 @@ def _check_outputs(options: MapOptions, reads: Sequence[Path]) -> None:
 
 
 def _drawn(options: MapOptions) -> MapReport:
-    options.announce(f"features {options.features} of {options.real} and {', '.join(map(str, options.synthetic))}")
+    others = ", ".join(map(str, options.synthetic))
+    options.announce(f"features {shown_features(options)} of {options.real} and {others}")
     sets = described(options)
     points = reduced(np.concatenate([each.features for each in sets.shown]), options.seed)
     options.announce(f"t-SNE of {len(points)} images to {options.dims} dimensions")
     places, perplexity, trust = layout(points, options.dims, options.perplexity, options.seed)
     report = _report(options, sets, places, perplexity, trust)
+    report.panels = _panels(options, sets, report)
     from medaug_cli.embedding.tables import numbers_table
     from medaug_cli.figures.scatter import save_scatter
 
@@ -137,7 +166,7 @@ def _page(
     from medaug_cli.figures.map_page import map_html
 
     return map_html(
-        f"t-SNE of {options.features}",
+        f"t-SNE of {shown_features(options)}",
         f"{len(places):,} images, perplexity {report.perplexity:g}, trustworthiness {report.trustworthiness:.2f}. "
         "Near dots look alike; distances between groups mean little.",
         places,
@@ -158,6 +187,34 @@ def layout(features: np.ndarray, dims: int, perplexity: float, seed: int) -> tup
     return places, used, float(trustworthiness(features, places, n_neighbors=min(5, len(features) // 2 - 1)))
 
 
+def _panels(options: MapOptions, sets: Sets, report: MapReport) -> list[Panel]:
+    """Return two maps of each classifier, of the real images and of all; of the first, the latter is the map itself."""
+    panels: list[Panel] = []
+    if not is_classifier(options.features):
+        return panels
+    real = len(sets.real.indices)
+    for name in (options.features, *options.more_features):
+        whole = None if name == options.features else other_features(sets.shown, name, options)
+        own = sets.real.features if whole is None else whole[:real]
+        for synthetic, features in ((False, own), (True, whole)):
+            called = name_of(Path(name))
+            if features is None:
+                panels.append(
+                    Panel(features=called, synthetic=True, trustworthiness=report.trustworthiness, points=report.points)
+                )
+                continue
+            options.announce(f"t-SNE of {len(features)} images in the features of {called}")
+            places, _, trust = layout(
+                reduced(features, options.seed), options.dims, options.perplexity, options.seed
+            )
+            points = [
+                Point(set=point.set, id=point.id, at=[round(float(v), 3) for v in at])
+                for point, at in zip(report.points, places, strict=False)
+            ]
+            panels.append(Panel(features=called, synthetic=synthetic, trustworthiness=trust, points=points))
+    return panels
+
+
 def _report(options: MapOptions, sets: Sets, places: np.ndarray, perplexity: float, trust: float) -> MapReport:
     reference, numbers = numbers_of(sets, options)
     names = [(each.name, each.store.ids[i]) for each in sets.shown for i in each.indices]
@@ -166,7 +223,7 @@ def _report(options: MapOptions, sets: Sets, places: np.ndarray, perplexity: flo
         for (name, id), at in zip(names, places, strict=True)
     ]
     return MapReport(
-        tool_version=__version__, features=options.features, region=options.region, perplexity=perplexity,
+        tool_version=__version__, features=shown_features(options), region=options.region, perplexity=perplexity,
         trustworthiness=trust, real={name_of(options.real): sets.real.store.hash}, reference=reference, sets=numbers,
         points=points, picture=name_of(options.out),
     )  # fmt: skip

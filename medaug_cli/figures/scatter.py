@@ -9,7 +9,7 @@ import numpy as np
 from medaug_cli.figures.drawing import drawing, legend
 from medaug_cli.figures.grid import as_picture
 from medaug_cli.files import new_file
-from medaug_cli.tables import Table
+from medaug_cli.tables import Table, printable
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 MARKERS = ("o", "^", "s", "D", "v", "P")
@@ -46,26 +46,51 @@ def _figure(
 ) -> Any:
     from matplotlib.figure import Figure
 
-    places: Mapping[str, np.ndarray] = _by_set(report)
-    dims = len(report.points[0].at)
-    figure = Figure(figsize=(11, 7.2 + len(pairs)), dpi=110, layout="constrained")
-    grid = figure.add_gridspec(1 + len(pairs), 2, width_ratios=(3, 1.25), height_ratios=(7.2, *[1.0] * len(pairs)))
-    axes: Any = figure.add_subplot(grid[0, 0], projection="3d" if dims == 3 else None)
-    named = _dots(axes, places) if groups is None else _grouped_dots(axes, report, groups)
-    if len(named) <= LEGEND:
-        legend(axes, named, loc="best", frameon=True)
+    rows = max(1, len(report.panels) // 2)
+    height = 7.2 if rows == 1 else 4.6 * rows
+    figure = Figure(figsize=(11, height + len(pairs)), dpi=110, layout="constrained")
+    grid = figure.add_gridspec(1 + len(pairs), 2, width_ratios=(3, 1.25), height_ratios=(height, *[1.0] * len(pairs)))
+    caption = "\n".join(_sentences(numbers))
+    if report.panels:
+        _panels(figure, grid[0, 0], report, groups, caption)
+    else:
+        axes = _map(figure, grid[0, 0], report.points, groups)
+        axes.set_title(
+            f"t-SNE of {printable(report.features)}, perplexity {report.perplexity:g}, "
+            f"trustworthiness {report.trustworthiness:.2f}"
+        )
+        axes.set_xlabel(caption, fontsize=8.5, loc="left")
+    _thumbnails(figure, grid[0, 1], examples, list(_by_set(report.points)))
+    for row, (name, own) in enumerate(pairs.items(), 1):
+        _show_pairs(figure, grid[row, :], name, own, COLOURS[row % len(COLOURS)])
+    return figure
+
+
+def _panels(figure: Any, place: Any, report: Any, groups: Sequence[str] | None, caption: str) -> None:
+    """Draw a row a classifier: on the left the real images alone, on the right the synthetic ones among them."""
+    grid = place.subgridspec(len(report.panels) // 2, 2, wspace=0.05)
+    for k, panel in enumerate(report.panels):
+        own = None if groups is None else groups[: len(panel.points)]
+        axes = _map(figure, grid[k // 2, k % 2], panel.points, own, named=k == 1)
+        which = "real and synthetic" if panel.synthetic else "real alone"
+        trust = f"trustworthiness {panel.trustworthiness:.2f}"
+        axes.set_title(f"{printable(panel.features)}, {which} ({trust})", fontsize=9)
+        if k == len(report.panels) - 2:
+            axes.set_xlabel(caption, fontsize=7, loc="left")
+
+
+def _map(figure: Any, place: Any, points: Sequence[Any], groups: Sequence[str] | None, named: bool = True) -> Any:
+    """Draw points as dots, coloured by their sets or `groups`; `named` with a legend. Return the axes."""
+    dims = len(points[0].at)
+    axes: Any = figure.add_subplot(place, projection="3d" if dims == 3 else None)
+    drawn = _dots(axes, _by_set(points)) if groups is None else _grouped_dots(axes, points, groups)
+    if named and len(drawn) <= LEGEND:
+        legend(axes, drawn, loc="best", frameon=True)
     axes.set_xticks([])
     axes.set_yticks([])
     if dims == 3:
         axes.set_zticks([])
-    axes.set_title(
-        f"t-SNE of {report.features}, perplexity {report.perplexity:g}, trustworthiness {report.trustworthiness:.2f}"
-    )
-    axes.set_xlabel("\n".join(_sentences(numbers)), fontsize=8.5, loc="left")
-    _thumbnails(figure, grid[0, 1], examples, list(places))
-    for row, (name, own) in enumerate(pairs.items(), 1):
-        _show_pairs(figure, grid[row, :], name, own, COLOURS[row % len(COLOURS)])
-    return figure
+    return axes
 
 
 def _dots(axes: Any, places: Mapping[str, np.ndarray]) -> list[tuple[str, Any]]:
@@ -77,20 +102,18 @@ def _dots(axes: Any, places: Mapping[str, np.ndarray]) -> list[tuple[str, Any]]:
     return named
 
 
-def _grouped_dots(axes: Any, report: Any, groups: Sequence[str]) -> list[tuple[str, Any]]:
+def _grouped_dots(axes: Any, points: Sequence[Any], groups: Sequence[str]) -> list[tuple[str, Any]]:
     """Draw a colour a group and a marker a set."""
     from matplotlib import colormaps
 
-    names, sets = sorted(set(groups)), list(dict.fromkeys(point.set for point in report.points))
+    names, sets = sorted(set(groups)), list(dict.fromkeys(point.set for point in points))
     wheel = colormaps["hsv"]
-    at = np.array([point.at for point in report.points])
+    at = np.array([point.at for point in points])
     named = []
     for k, name in enumerate(names):
         colour = COLOURS[k] if len(names) <= len(COLOURS) else wheel(k / len(names))
         for number, own in enumerate(sets):
-            mine = [
-                i for i, point in enumerate(report.points) if groups[i] == name and point.set == own
-            ]
+            mine = [i for i, point in enumerate(points) if groups[i] == name and point.set == own]
             if mine:
                 marker = MARKERS[number % len(MARKERS)]
                 drawn = axes.scatter(*at[mine].T, s=16, alpha=0.6, color=colour, marker=marker, linewidths=0)
@@ -98,9 +121,9 @@ def _grouped_dots(axes: Any, report: Any, groups: Sequence[str]) -> list[tuple[s
     return named
 
 
-def _by_set(report: Any) -> dict[str, np.ndarray]:
+def _by_set(points: Sequence[Any]) -> dict[str, np.ndarray]:
     found: dict[str, list[list[float]]] = {}
-    for point in report.points:
+    for point in points:
         found.setdefault(point.set, []).append(point.at)
     return {name: np.array(at) for name, at in found.items()}
 

@@ -2,7 +2,7 @@
 
 from medaug_cli.runs.by_class import ByClass
 from medaug_cli.runs.each_class import train_each_class
-from medaug_cli.runs.exporting import export_detector, export_generator
+from medaug_cli.runs.exporting import export_generator, export_network
 from medaug_cli.runs.fitting import Budget, Progress, RunOptions, check_capable, train_generator
 from medaug_cli.runs.loading import check_detector, check_network, load_detector, load_generator, load_network
 from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata
@@ -18,8 +18,8 @@ __all__ = [
     "check_capable",
     "check_detector",
     "check_network",
-    "export_detector",
     "export_generator",
+    "export_network",
     "load_detector",
     "load_generator",
     "load_network",

@@ -1,5 +1,8 @@
 """Segmentation measures against SimpleITK and by hand, empty masks included."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -34,6 +37,29 @@ def test_against_simpleitk(seed):
     components = sitk.GetArrayFromImage(sitk.ConnectedComponent(images[0], True))
     assert row.lesions == components.max()
     assert row.lesions_found == len(set(components[answer].tolist()) - {0})
+
+
+GOLDEN = json.loads(Path(__file__).with_name("monai.json").read_text(encoding="utf-8"))["cases"]
+
+
+def filled(shape, boxes):
+    mask = np.zeros(shape, bool)
+    for box in boxes:
+        mask[tuple(slice(low, high) for low, high in zip(box[: len(shape)], box[len(shape) :], strict=True))] = True
+    return mask
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=[case["name"] for case in GOLDEN])
+def test_against_monai(case):
+    row = overlap(*(filled(case["shape"], case[key]) for key in ("truth", "answer")), case["spacing"])
+    assert float(dice(row.true, row.found, row.both)) == pytest.approx(case["dice"], abs=1e-6)
+    expected = [np.nan if case[key] is None else case[key] for key in ("hausdorff95", "surface_distance")]
+    found = [row.hausdorff95, row.surface_distance]
+    if row.true and row.found:
+        assert found == pytest.approx(expected, rel=1e-5)
+    else:  # MONAI takes one empty mask for infinitely far, or for no number; here it has no distance
+        assert np.isnan(found).all()
+        assert case["dice"] == float(not row.true and not row.found)
 
 
 def by_points(truth, answer, spacing):

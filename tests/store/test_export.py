@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.errors import UsageError
-from medaug_cli.runs import RunOptions, export_detector, load_detector, train_detector, train_generator
+from medaug_cli.runs import RunOptions, export_network, load_detector, train_detector, train_generator
 from medaug_cli.store import digest_patient, open_store
 
 SMALL = {"backbone": "small", "width": 4, "head_width": 16, "batch": 2}
@@ -47,7 +47,7 @@ def test_darknet_files_of_a_trained_detector(tmp_path):
     from darknet_cfg import Darknet
 
     folder = trained(tmp_path, backbone="tiny", batch=2, assignment="aligned", zoom_input=2)
-    said = export_detector(folder, "darknet", tmp_path / "out")
+    said = export_network(folder, "darknet", tmp_path / "out")
     assert said["files"] == ["detector.cfg", "detector.weights"]
     text = (tmp_path / "out" / "detector.cfg").read_text(encoding="utf-8")
     other = Darknet(text)
@@ -55,7 +55,7 @@ def test_darknet_files_of_a_trained_detector(tmp_path):
     assert "width=64\nheight=64\nchannels=1" in text
     assert text.count("scale_x_y=2.0") == text.count("classes=2") == 2
     with pytest.raises(UsageError, match="overwrite"):
-        export_detector(folder, "darknet", tmp_path / "out")
+        export_network(folder, "darknet", tmp_path / "out")
 
 
 def invoke(*arguments):
@@ -95,15 +95,15 @@ def test_a_generator_that_holds_training_images_is_not_shared(tmp_path):
         assert f"the weights of {name} hold the training images" in str(done.exception)
         assert not (tmp_path / f"{name}-shared").exists()
     wrong = invoke("export", tmp_path / "inpaint", "--format", "onnx")
-    assert "--format onnx is a detector's" in str(wrong.exception)
+    assert "--format onnx is for detectors" in str(wrong.exception)
 
 
 def test_a_form_that_there_is_not_is_said(tmp_path, tiny_plugins):
     with pytest.raises(UsageError, match="tflite: a yolov3 has no such form; its choices are onnx, darknet"):
-        export_detector(trained(tmp_path, **SMALL), "tflite", tmp_path / "out")
+        export_network(trained(tmp_path, **SMALL), "tflite", tmp_path / "out")
     with pytest.raises(UsageError, match="darknet53 or backbone=tiny"):
-        export_detector(tmp_path / "detector", "darknet", tmp_path / "out")
+        export_network(tmp_path / "detector", "darknet", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     train_detector(tmp_path / "real.h5", "tiny", RunOptions(tmp_path / "other"), steps=1)
     with pytest.raises(UsageError, match="a tiny has no such form; its choices are none"):
-        export_detector(tmp_path / "other", "onnx", tmp_path / "out")
+        export_network(tmp_path / "other", "onnx", tmp_path / "out")

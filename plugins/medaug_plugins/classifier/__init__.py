@@ -41,6 +41,7 @@ class ClassifierNetwork(WholeImageNetwork):
         default_budget=2000,
         continues=True,
         shares=True,
+        exports=("onnx",),
         variants=VARIANTS,
     )
     kind: ClassVar[str] = "classifier"

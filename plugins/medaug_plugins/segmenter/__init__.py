@@ -26,6 +26,7 @@ class SegmenterNetwork(WholeImageNetwork):
         default_budget=2000,
         continues=True,
         shares=True,
+        exports=("onnx",),
         variants=VARIANTS,
     )
     kind: ClassVar[str] = "segmenter"
