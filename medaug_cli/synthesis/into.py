@@ -12,6 +12,7 @@ from medaug_cli.pasting import Blending, Hosts, Region
 from medaug_cli.plugin import Drawn, ImageSpec, Known
 from medaug_cli.store import Record, Store, open_store
 
+COARSE = 1.5  # times as wide as a whole image's pixel, from which a region's is said to be coarse
 BYTES = 64 << 20  # of whole images that are finished together
 
 
@@ -42,9 +43,20 @@ def words(hosts: Hosts, known: Collection[Known], templates: Sequence[Template])
     said = [f"lesions are put into {count} training images of {store.path}, by {hosts.blending} blending"]
     if np.isnan(store.spacing[hosts.chosen]).any() or any(template.spacing is None for template in templates):
         said.append("not every image says how wide its pixels are: there a region's pixel becomes one pixel")
+    elif (times := _coarser(store.spacing[hosts.chosen], templates)) > COARSE:
+        said.append(
+            f"a region's pixel is up to {times:.1f} times as wide as one of these images: new lesions are as much "
+            "blurred; more pixels for --regions, or a smaller --region-mm, would show them sharper"
+        )
     if store.masks is not None and "mask" not in known:
         said.append("the generator draws no masks: the mask of a new lesion is the ellipse or ellipsoid in its box")
     return said
+
+
+def _coarser(spacing: np.ndarray, templates: Sequence[Template]) -> float:
+    """Return how many times wider than a pixel of some images, of this spacing (n, d), that of a region is at most."""
+    widest = np.max([template.spacing for template in templates if template.spacing is not None], axis=0)
+    return float((widest / spacing.min(0)).max())
 
 
 def block_of(store: Store, most: int) -> int:

@@ -135,6 +135,16 @@ def test_what_is_taken_for_granted_is_said(tmp_path):
     assert run(tmp_path, n=2).spec.label_names == ("met",)
 
 
+def test_regions_that_are_coarser_are_said(tmp_path):
+    trained(tmp_path, 2, (2.0, 2.0))
+    whole(tmp_path / "whole.h5", 2, spacing=(1.0, 0.8))
+    said = []
+    rehearse(SynthesisOptions(2, tmp_path / "gan", tmp_path / "x.h5", into=tmp_path / "whole.h5", announce=said.append))
+    assert any(
+        "up to 2.5 times as wide as one of these images: new lesions are as much blurred" in line for line in said
+    )
+
+
 def test_the_command_line(tmp_path, monkeypatch):
     trained(tmp_path, 2)
     whole(tmp_path / "whole.h5", 2, masks=False)
