@@ -265,9 +265,18 @@ def name_of(path: Path) -> str:
     return os.fsencode(path.name).decode("utf-8", "replace")
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise BadInput where the system does not let `path` be read, as it may at another time."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read now ({error.strerror or error})") from error
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hex digits."""
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -286,11 +295,12 @@ def readable(path: Path) -> None:
 
 def read_text(path: Path, limit: int = MAX_JSON_BYTES) -> str:
     """Read a UTF-8 text file of at most `limit` bytes; raise BadInput that says why it cannot be."""
-    readable(path)
-    if path.stat().st_size > limit:
-        raise BadInput(f"{path} has {path.stat().st_size} bytes, more than the {limit} that are read")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with reading(path):
+            readable(path)
+            if (size := path.stat().st_size) > limit:
+                raise BadInput(f"{path} has {size} bytes, more than the {limit} that are read")
+            return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text (byte {error.start})") from error
 

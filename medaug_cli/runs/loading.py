@@ -9,7 +9,7 @@ import numpy as np
 from medaug_cli import registry
 from medaug_cli.boxes import safe_id
 from medaug_cli.errors import BadInput
-from medaug_cli.files import publish_bytes, publish_text, read_json, sha256_file
+from medaug_cli.files import publish_bytes, publish_text, read_json, reading, sha256_file
 from medaug_cli.runs.by_class import ByClass, joint_digest, of_one_class
 from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata, PluginMetadata
 from medaug_cli.store import Store, digest_patient
@@ -101,7 +101,9 @@ def check_network(name: str, metadata: NetworkMetadata, store: Store, indices: n
 def _metadata_file(folder: Path, kind: str) -> Path:
     if not folder.exists() and (unfinished := folder.with_name(f"{folder.name}.parts")).exists():
         raise BadInput(f"{folder} is not finished, its training stands in {unfinished}; go on with it by --resume")
-    if not (folder / f"{kind}.json").is_file():
+    with reading(folder):
+        there = (folder / f"{kind}.json").is_file()
+    if not there:
         raise BadInput(f"{folder} holds no trained {kind} ({kind}.json is missing)")
     return folder / f"{kind}.json"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.errors import BadInput
-from medaug_cli.files import canonical, finish_publishing, validated
+from medaug_cli.files import canonical, finish_publishing, reading, validated
 from medaug_cli.plugin import Condition, ImageSpec
 from medaug_cli.store.model import OPTIONAL_COLUMNS, REAL, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
 from medaug_cli.store.seal import check_seal
@@ -166,12 +166,13 @@ def open_store(path: Path) -> Store:
     """Open a store; raise BadInput if it is no store, is damaged, or reaches outside its own file."""
     import h5py
 
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder; expected a store (.h5)")
-    finish_publishing(path)
-    if not path.exists():
-        raise BadInput(f"{path} does not exist")
-    check_seal(path)
+    with reading(path):
+        if path.is_dir():
+            raise BadInput(f"{path} is a folder; expected a store (.h5)")
+        finish_publishing(path)
+        if not path.exists():
+            raise BadInput(f"{path} does not exist")
+        check_seal(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
             return _open(path, file)

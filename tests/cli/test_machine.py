@@ -192,6 +192,23 @@ def test_a_folder_that_may_not_be_written_is_named_by_the_result(name, tmp_path,
     assert everything(tmp_path) == was
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux's rights")
+def test_what_may_not_be_read_is_not_called_unwritable(tmp_path):
+    make_store(tmp_path / "real.h5")
+    assert medaug(WRITING["train-gan"].command, tmp_path) == 0
+    for name in ("boxes.json", "gan/generator.json", "gan/generator.safetensors", "gan/plan.json", "gan"):
+        rights = (tmp_path / name).stat().st_mode
+        (tmp_path / name).chmod(0)
+        line = ("synthesize", "--n", "4", *(("--boxes", "boxes.json") if name == "boxes.json" else ()))
+        assert medaug(line, tmp_path, prepare=without_rights) in (1, 2, 3)
+        (tmp_path / name).chmod(rights)
+        said = (tmp_path / "said.txt").read_text(encoding="utf-8").strip().splitlines()[-1]
+        assert said.startswith("medaug: ")
+        assert f"{name} cannot be read" in said or name == "gan"
+        assert "be written" not in said
+        assert "Permission denied" in said
+
+
 def test_a_store_is_not_called_damaged_where_no_handle_is_left(tmp_path):
     make_store(tmp_path / "real.h5")
 
