@@ -42,10 +42,20 @@ class Move:
             warp=rng.uniform(-1, 1, (d, *nodes)),
         )
 
-    def sources(self, spatial: tuple[int, ...], jitter: float) -> np.ndarray:
-        """Return the pixel (d, *s) that each pixel of the moved mask is taken from, as whole numbers."""
-        at = np.indices(spatial) + 0.5  # (d, *s)
-        column = (len(spatial), *[1] * len(spatial))
+    def frame(self, owners: np.ndarray, jitter: float) -> tuple[slice, ...]:
+        """Return the part of an image that lesions can be moved into."""
+        at = np.argwhere(owners > 0)
+        half = (at.max(0) + 1 - at.min(0)) / 2
+        reach = (1 + jitter) * half + jitter * (np.hypot(*half[-2:]) + (1 + WARP) * self.sides) + 2
+        low = np.maximum(0, np.floor(self.centre - reach)).astype(int)
+        high = np.minimum(owners.shape, np.ceil(self.centre + reach)).astype(int)
+        return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+
+    def sources(self, frame: tuple[slice, ...], jitter: float) -> np.ndarray:
+        """Return the pixel (d, *s) that each pixel of a part of the moved mask is taken from, as whole numbers."""
+        column = (len(frame), *[1] * len(frame))
+        shape = [part.stop - part.start for part in frame]
+        at = np.indices(shape) + 0.5 + np.reshape([part.start for part in frame], column)  # (d, *s)
         offset = at - (self.centre + self.shift * self.sides * jitter).reshape(column)
         turned = np.tensordot(self._rotation(-jitter), offset, 1) / (1 + self.zoom * jitter)
         source = turned + self.centre.reshape(column) + self._displacement(at) * (jitter * WARP)
@@ -99,10 +109,12 @@ def _moved(
     mask: np.ndarray, owners: np.ndarray, joint: list[list[int]], boxes: np.ndarray, move: Move, jitter: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the moved mask and boxes; None where a lesion is lost, or most of it."""
-    sources = move.sources(mask.shape, jitter)
+    frame = move.frame(owners, jitter)
+    sources = move.sources(frame, jitter)
     inside = np.logical_and.reduce([(s >= 0) & (s < n) for s, n in zip(sources, mask.shape, strict=True)])
     at = tuple(np.where(inside, one, 0) for one in sources)
-    taken = np.where(inside, owners[at], 0)
+    taken, there = np.zeros_like(owners), np.zeros_like(mask)
+    taken[frame], there[frame] = np.where(inside, owners[at], 0), np.where(inside, mask[at], 0)
     count = len(boxes) + 2
     before, after = (np.bincount(one.ravel(), minlength=count)[1:] for one in (owners, taken))
     least = np.where(before > 0, np.maximum(1, LEAST_SHARE * before * (1 + move.zoom * jitter) ** mask.ndim), 0)
@@ -114,7 +126,7 @@ def _moved(
     kept, whole = cut[:, d:] - cut[:, :d], found[:, d:] - found[:, :d]
     if (kept.prod(1) < LEAST_SHARE * whole.prod(1)).any():
         return None
-    return np.where(inside, mask[at], 0).astype(mask.dtype), cut.astype(np.float32)
+    return there, cut.astype(np.float32)
 
 
 def owned(mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -128,12 +140,14 @@ def owned(mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     d = mask.ndim
     areas = (boxes[:, d:] - boxes[:, :d]).prod(1)
     for value in np.unique(mask[mask > 0]):
-        parts, count = ndimage.label(mask == value, np.ones((3,) * d))
-        for part in range(1, count + 1):
-            at = _places(parts, part)[:, ::-1] + 0.5  # (pixels, d), x first
+        parts, _ = ndimage.label(mask == value, np.ones((3,) * d))
+        for part, where in enumerate(ndimage.find_objects(parts), 1):
+            own = parts[where] == part
+            corner = np.array([side.start for side in where])
+            at = (np.argwhere(own) + corner)[:, ::-1] + 0.5  # (pixels, d), x first
             held = ((at >= boxes[:, None, :d]) & (at < boxes[:, None, d:])).all(2).sum(1)  # (m,)
             best = min(range(len(boxes)), key=lambda k: (-held[k], areas[k]), default=len(boxes))
-            owners[parts == part] = best + 1 if len(boxes) and held[best] else len(boxes) + 1
+            owners[where][own] = best + 1 if len(boxes) and held[best] else len(boxes) + 1
     return owners
 
 

@@ -186,4 +186,5 @@ class Procedural(_PutIn):
         self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, image_class: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         drawn, share = procedural(image, box, rng, self.contrast, self.sharp)
-        return drawn, ((share > 0.5) * bank.value_of(label)).astype(np.uint8)
+        outline = ((share > 0.5) * bank.value_of(label)).astype(np.uint8)
+        return drawn, outline if outline.any() else filled(box, image.shape[-2:], bank.value_of(label))

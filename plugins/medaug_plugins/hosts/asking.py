@@ -46,9 +46,9 @@ def with_outlines(condition: Condition, bank: Bank, host: int) -> np.ndarray:
     """Return the mask (*s) of the host's own lesions, which must be known, and the asked ones."""
     assert bank.masks is not None
     mask = bank.masks[host].copy()
-    for box in condition.boxes:
+    for box, label in zip(condition.boxes, condition.labels, strict=True):
         own = outline(condition, box)
-        own = filled(box, condition.spatial, 1) if own is None else own
+        own = filled(box, condition.spatial, bank.value_of(int(label))) if own is None else own
         mask = np.where(own > 0, own, mask)
     return mask
 
