@@ -32,7 +32,7 @@ def test_against_scikit_learn(seed):
     weights = rng.integers(0, 4, (2, len(answers.truth))).astype(float)
     weights[0] = 1
     found = measures(answers, weights)
-    for row, weight in enumerate(weights):
+    for row, weight in [*enumerate(weights)][seed // 2 % 2 :: 2]:  # one of the two: they are measured together
         taken = weight > 0
         truth, guess, w = answers.truth[taken], answers.predicted[taken], weight[taken]
         if not len(truth):

@@ -40,7 +40,7 @@ def test_every_kind_of_error_once():
     assert broken(data, found, rule="center").errors is None
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(scenes(least_boxes=1))
 def test_errors_add_up(scene):
     data, [found] = scene
