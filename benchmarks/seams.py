@@ -2,9 +2,10 @@
 
 python benchmarks/seams.py cubes.h5 volumes.h5 [--n 96]
 
-Real regions, repeated as they are, are put into whole images of other patients by `synthesize --into`; what is seen is
-how grey values and edges run from a lesion's box outwards, in shells. 0.5 is no seam at all; beside it stands what the
-same trees find between two halves of the real lesions.
+Real regions, repeated as they are, are put into whole images by `synthesize --into`, and compared with the same lesions
+where they really are: both stores must be of the same scans. What is seen is how grey values and edges run from a
+lesion's box outwards, in shells. 0.5 is no seam at all; beside it stands what the same trees find between two halves of
+the real lesions.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from medaug_cli.runs import RunOptions, train_generator
 from medaug_cli.store import Store, open_store
 from medaug_cli.synthesis import SynthesisOptions, synthesize
 
-SHELLS = ((-0.25, 0.0), (0.0, 0.125), (0.125, 0.25), (0.25, 0.4), (0.4, 0.6))  # of a box's sides, from its edge out
+SHELLS = ((0.0, 0.125), (0.125, 0.25), (0.25, 0.4), (0.4, 0.6))  # of a box's sides, from its edge outwards
 FOLDS, TREES = 5, 300
 
 
@@ -86,8 +87,10 @@ def main() -> None:
             pasted = described(store, [(i, len(boxes) - 1) for i, boxes in enumerate(store.boxes)])
             homes = {name: hosts.patients[i] for i, name in enumerate(hosts.ids)}
             groups = np.array([homes[details["host"]] for details in store.details])
-            found = auc(own, pasted, np.concatenate([patients, groups]))
-            print(f"| {blending} | {len(own)} | {len(pasted)} | {found:.2f} |", flush=True)
+            used = {str(details["condition"]) for details in store.details}
+            same = np.array([any(name.startswith(hosts.ids[i]) for name in used) for i, _ in real])
+            found = auc(own[same], pasted, np.concatenate([patients[same], groups]))
+            print(f"| {blending} | {same.sum()} | {len(pasted)} | {found:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
