@@ -44,7 +44,10 @@ def plugin_states(load: bool = False) -> list[PluginState]:
     _missing_import.cache_clear()  # something may have been installed since
     listed = [state for kind in registry.kinds() for state in _states(kind, load)]
     broken = registry.unreadable()
-    return listed + [PluginState("unknown", "?", name, "?", "", "does not load", why) for name, why in broken.items()]
+    return listed + [
+        PluginState("unknown", "?", distribution=name, version="?", place="", state="does not load", reason=why)
+        for name, why in broken.items()
+    ]
 
 
 def _states(kind: str, load: bool) -> list[PluginState]:
@@ -67,8 +70,14 @@ def _state(plugin: registry.Plugin, clash: bool, load: bool) -> PluginState:
     except MissingPlugin as error:
         state, reason = ("name clash" if clash else "does not load"), str(error)
     return PluginState(
-        plugin.kind, plugin.name, plugin.distribution, plugin.version, plugin.entry.value, state, reason
-    )  # fmt: skip
+        plugin.kind,
+        plugin.name,
+        distribution=plugin.distribution,
+        version=plugin.version,
+        place=plugin.entry.value,
+        state=state,
+        reason=reason,
+    )
 
 
 @cache

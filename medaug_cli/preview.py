@@ -38,7 +38,7 @@ def preview(
     chosen = _chosen(store, split, images, classes=detector is None)
     if detector is not None:
         check_capable(detector, registry.capabilities("detector", detector), store)
-        shown = _augmented(store, chosen, detector, settings or {}, variants, seed)
+        shown = _augmented(store, chosen, detector=detector, settings=settings or {}, variants=variants, seed=seed)
     elif settings:
         raise UsageError("--set gives settings to the detector of --augment; name one")
     else:

@@ -57,7 +57,7 @@ def brain3d(image: np.ndarray, spacing: Spacing) -> Extracted:
     best, best_score = nothing.mask, -np.inf
     measures = nothing.measures
     for region, level, tissue in _candidates(grey, depth, contrast, step):
-        score, found = _plausibility(grey, depth, region, tissue, level, step)
+        score, found = _plausibility(grey, depth, region=region, tissue=tissue, level=level, spacing=step)
         if score > best_score:
             best, best_score, measures = region, score, found
     if best is nothing.mask:

@@ -164,7 +164,7 @@ def _slice_by_slice(
     first = next(iter(doubts), 0)
     reason = f"{len(doubts)} of {lit} slices keep their head (slice {first}: {doubts[first]})" if doubts else ""
     reason = reason or ("" if lit else "every slice is blank")
-    return BrainMask(np.stack(masks), name, bool(reason), reason, measures, doubts)
+    return BrainMask(np.stack(masks), name, doubtful=bool(reason), reason=reason, measures=measures, doubts=doubts)
 
 
 def _judged(image: np.ndarray, found: Extracted, name: str, spacing: tuple[float, ...] | None) -> BrainMask:

@@ -28,8 +28,16 @@ def detect(
 
     with console.bar("detect", 1.0) as bar:
         count = detect(
-            store, detector, out, form, threshold, split, scans, device, overwrite,
-            lambda done, all: bar.to(done / all),
-        )  # fmt: skip
+            store,
+            detector,
+            out=out,
+            form=form,
+            threshold=threshold,
+            split=split,
+            scans=scans,
+            device=device,
+            overwrite=overwrite,
+            report=lambda done, all: bar.to(done / all),
+        )
     result = {"out": str(out), "format": form, "threshold": threshold, "detections": count}
     console.answer(result, as_json, f"{out}: {count} detections as {form}")

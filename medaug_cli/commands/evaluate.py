@@ -121,7 +121,9 @@ def evaluate(
                     raise UsageError("--predictions goes with --truth, and without a store or --detections")
                 _refuse(context, ("device",), "with --predictions, which no network makes here")
                 chosen = split if _given(context, "split") else None
-                found = evaluate_predictions(truth, named_paths(predictions), request, chosen, images, patients)
+                found = evaluate_predictions(
+                    truth, named_paths(predictions), request=request, split=chosen, images=images, patients=patients
+                )
             else:
                 if store is None or truth is not None or detections:
                     raise UsageError("networks are evaluated on a store, without --truth and --detections")
@@ -130,8 +132,12 @@ def evaluate(
         _show_whole_images(found, out, as_json)
         return
     ious = tuple(dict.fromkeys(iou or ((ANY_IOU,) if rule in BY_DISTANCE else (0.5, 0.25))))
-    how = Analysis(ious, threshold, resamples, seed, truth is not None, rule, _edges(sizes))
-    boxes = Request(out, how, _count(overlays), note, overwrite, tuple(write or ()), console.say)
+    how = Analysis(
+        ious, threshold, resamples=resamples, seed=seed, coco=truth is not None, rule=rule, sizes=_edges(sizes)
+    )
+    boxes = Request(
+        out, how, overlays=_count(overlays), note=note, overwrite=overwrite, write=tuple(write or ()), say=console.say
+    )
     if truth is not None:
         if store is not None or not detections:
             raise UsageError("--truth goes with --detections FILE or --predictions PATH, and without a store")
@@ -146,7 +152,12 @@ def evaluate(
         _refuse(context, ("images", "patients"), "with a store, which holds both")
         with console.bar("evaluate", 1.0) as bar:
             metrics = evaluate_store(
-                store, named_paths(detectors), boxes, split, device, lambda name, done, all: bar.to(done / all, name)
+                store,
+                named_paths(detectors),
+                request=boxes,
+                split=split,
+                device=device,
+                progress=lambda name, done, all: bar.to(done / all, name),
             )
     if as_json:
         console.answer(plain(metrics), True, "")

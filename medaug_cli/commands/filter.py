@@ -41,10 +41,23 @@ def filter(
     from medaug_cli.store import open_store
 
     with console.bar("filter", len(open_store(synthetic))) as bar:
-        store, report = sift(FilterOptions(
-            synthetic, out, by, detector, real, decisions, real_share, seed, device, resume, overwrite, bar.by,
-            console.say,
-        ))  # fmt: skip
+        store, report = sift(
+            FilterOptions(
+                synthetic,
+                out,
+                by=by,
+                detector=detector,
+                real=real,
+                decisions=decisions,
+                real_share=real_share,
+                seed=seed,
+                device=device,
+                resume=resume,
+                overwrite=overwrite,
+                report=bar.by,
+                announce=console.say,
+            )
+        )
     dropped = len(report.images) - len(store)
     result = {"store": str(out), "images": len(store), "dropped": dropped, "threshold": report.threshold}
     page = out.with_name("filter.html")

@@ -97,11 +97,19 @@ def preview(
         raise UsageError("--beside goes with --crops")
     if crops is not None:
         stores = [open_store(path) for path in (file, *(beside or ()))]
-        shown = lesion_rows(stores, out, crops, split, images or 12, overwrite)
+        shown = lesion_rows(stores, out, side=crops, split=split, count=images or 12, overwrite=overwrite)
         console.answer({"out": str(out), "lesions": shown}, as_json, f"{out}: {shown} lesions of each store")
         return
     shown = draw(
-        open_store(file), out, augment, options.parse_settings(settings), split, images or 6, variants, seed, overwrite
+        open_store(file),
+        out,
+        detector=augment,
+        settings=options.parse_settings(settings),
+        split=split,
+        images=images or 6,
+        variants=variants,
+        seed=seed,
+        overwrite=overwrite,
     )
     console.answer({"out": str(out), "images": shown}, as_json, f"{out}: {shown} images of the {split} split")
 
@@ -130,6 +138,6 @@ def export(
         for words in unannotated_words(store, split):
             console.say(words)
     with console.bar("export", len(store)) as bar:
-        images = export_store(store, form, out, split, overwrite, bar.by)
+        images = export_store(store, form, out=out, split=split, overwrite=overwrite, report=bar.by)
     result = {"out": str(out), "format": form, "images": images}
     console.answer(result, as_json, f"{out}: {images} images as {form}")

@@ -42,9 +42,19 @@ def train_gan(
         raise UsageError("--class takes one class, and --each-class all of them; give one of the two")
     with joined(device, console.say) as group, console.bar(f"train-gan {generator}", 1.0, shown=group.leads) as bar:
         run = RunOptions(
-            out, options.parse_settings(settings), seed, device, precision, workers, resume, overwrite,
-            checkpoint_seconds, lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)), console.say, group,
-        )  # fmt: skip
+            out,
+            options.parse_settings(settings),
+            seed=seed,
+            device=device,
+            precision=precision,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            checkpoint_seconds=checkpoint_seconds,
+            report=lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)),
+            announce=console.say,
+            group=group,
+        )
         if each_class:
             folder = train_each_class(store, generator, run, kimg, minutes)
         else:

@@ -99,7 +99,7 @@ def moved(
         mask, owners, boxes = mask[..., ::-1], owners[..., ::-1], mirrored(boxes, mask.shape[-1])
     move, joint = Move.drawn(owners, rng), _joint(owners, boxes)
     for share in ATTEMPTS:
-        there = _moved(mask, owners, joint, boxes, move, jitter * share)
+        there = _moved(mask, owners, joint=joint, boxes=boxes, move=move, jitter=jitter * share)
         if there is not None:
             return there
     return np.ascontiguousarray(mask), _boxes(owners, joint, boxes).astype(np.float32)

@@ -112,9 +112,15 @@ def found_in(store: Store, i: int, answer: tuple[np.ndarray, np.ndarray, np.ndar
     d = moved.shape[1] // 2
     inside = (moved[:, d:] > moved[:, :d]).all(1)
     return Found(
-        store.ids[i], details["file"], stored_slice(details), scan_size(details), moved[inside], scores[inside],
-        labels[inside], stored_grid(details),
-    )  # fmt: skip
+        store.ids[i],
+        details["file"],
+        slice=stored_slice(details),
+        size=scan_size(details),
+        boxes=moved[inside],
+        scores=scores[inside],
+        labels=labels[inside],
+        grid=stored_grid(details),
+    )
 
 
 def _finds(found: Sequence[Found], names: Sequence[str]) -> Finds:
@@ -148,7 +154,7 @@ def write_found(found: Sequence[Found], names: Sequence[str], form: str, out: Pa
         from medaug_cli.detecting.structured import write_reports
 
         assert source.scans is not None
-        write_reports(found, names, out, source.scans, source.detector, source.weights)
+        write_reports(found, names, out=out, scans=source.scans, detector=source.detector, weights=source.weights)
         return
     write = DETECTIONS[form].write_detections
     assert write is not None

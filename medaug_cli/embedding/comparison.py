@@ -145,10 +145,16 @@ def described(options: MapOptions) -> Sets:
     names = [options.features, *BUILT_IN] if real.store.spec.dims == 2 else [options.features, "pixels", "texture"]
     found = {name: _features(every, name, options) for name in dict.fromkeys(names)}
     done = [
-        ImageSet(each.name, each.store, each.indices, found[options.features][i], {n: f[i] for n, f in found.items()},
-                 {n: f[-1] for n, f in found.items()} if each is real else {})
+        ImageSet(
+            each.name,
+            each.store,
+            indices=each.indices,
+            features=found[options.features][i],
+            spaces={n: f[i] for n, f in found.items()},
+            mirrored={n: f[-1] for n, f in found.items()} if each is real else {},
+        )
         for i, each in enumerate(every)
-    ]  # fmt: skip
+    ]
     return Sets(done[0], None if held_out is None else done[1], done[len(done) - len(synthetic) :])
 
 

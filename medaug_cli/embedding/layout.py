@@ -126,10 +126,10 @@ def _drawn(options: MapOptions) -> MapReport:
         save_scatter(
             picture,
             report,
-            numbers_table(report),
-            _examples(sets.shown, places),
-            _pairs(sets, report),
-            None if options.colour == "set" else groups[options.colour],
+            numbers=numbers_table(report),
+            examples=_examples(sets.shown, places),
+            pairs=_pairs(sets, report),
+            groups=None if options.colour == "set" else groups[options.colour],
         )
         write_json(report_path(picture), report.model_dump(mode="json"))  # nulls too: the schema names them
         page = _page(options, sets.shown, report, places, groups)
@@ -169,11 +169,11 @@ def _page(
         f"t-SNE of {shown_features(options)}",
         f"{len(places):,} images, perplexity {report.perplexity:g}, trustworthiness {report.trustworthiness:.2f}. "
         "Near dots look alike; distances between groups mean little.",
-        places,
-        [point.id for point in report.points],
-        groups,
-        options.colour,
-        (each.store.images[i] for each in shown for i in each.indices),
+        places=places,
+        ids=[point.id for point in report.points],
+        groups=groups,
+        by=options.colour,
+        images=(each.store.images[i] for each in shown for i in each.indices),
     )
 
 

@@ -93,11 +93,29 @@ def _collect(gallery: Gallery, detector: str, matched: Matched, iou: float) -> i
         label = data.label_names[truth.labels[i]]
         near = "" if score is None else "found too loosely" if touched[i] else "seen below the score"
         card = ("missed", near, label, score, float(sizes[i]))
-        shown += _add(gallery, detector, int(truth.images[i]), truth.boxes[i], ("truth", i), card, found, seen)
+        shown += _add(
+            gallery,
+            detector,
+            image=int(truth.images[i]),
+            box=truth.boxes[i],
+            which=("truth", i),
+            card=card,
+            found=found,
+            seen=seen,
+        )
     for i in false[:MOST].tolist():
         label = data.label_names[found.labels[i]] if found.labels[i] < len(data.label_names) else "other"
         card = ("false alarm", errors[i], label, float(found.scores[i]), float(_side(data, found, i)))
-        shown += _add(gallery, detector, int(found.images[i]), found.boxes[i], ("found", i), card, found, seen)
+        shown += _add(
+            gallery,
+            detector,
+            image=int(found.images[i]),
+            box=found.boxes[i],
+            which=("found", i),
+            card=card,
+            found=found,
+            seen=seen,
+        )
     return len(missed) + len(false) - shown
 
 
@@ -132,13 +150,23 @@ def _add(
     picture = gallery.picture(image, depth)
     if picture is None:
         return False
-    boxes, focus = _outlines(gallery, image, depth, which, found, seen)
+    boxes, focus = _outlines(gallery, image, depth=depth, which=which, found=found, seen=seen)
     gallery.scenes.append(Scene(picture, boxes))
     kind, error, label, score, size = card
-    gallery.mistakes.append(Mistake(
-        kind, error, detector, data.image_names[image], data.patients[image], label, score, size,
-        len(gallery.scenes) - 1, focus,
-    ))  # fmt: skip
+    gallery.mistakes.append(
+        Mistake(
+            kind,
+            error,
+            detector=detector,
+            image=data.image_names[image],
+            patient=data.patients[image],
+            label=label,
+            score=score,
+            size=size,
+            scene=len(gallery.scenes) - 1,
+            focus=focus,
+        )
+    )
     return True
 
 
@@ -160,4 +188,4 @@ def _outlines(
 
 def _outline(box: np.ndarray, scale: np.ndarray, kind: str, words: str) -> Outline:
     x0, y0, x1, y1 = (round(float(v), 2) for v in flat_boxes(box[None])[0] * scale)
-    return Outline(x0, y0, round(x1 - x0, 2), round(y1 - y0, 2), kind, words)
+    return Outline(x0, y0, width=round(x1 - x0, 2), height=round(y1 - y0, 2), kind=kind, words=words)

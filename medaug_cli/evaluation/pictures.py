@@ -57,7 +57,9 @@ def overlays(
         drawn += 1
         own = truth.images == index
         views = [
-            _view(name, thresholds[i], boxes, seen, i, index, own, data.label_names)
+            _view(
+                name, thresholds[i], found=boxes, seen=seen, which=i, index=index, own=own, label_names=data.label_names
+            )
             for i, (name, boxes) in enumerate(found.items())
         ]
         captions = [data.label_names[label] for label in truth.labels[own]] if len(data.label_names) > 1 else []
@@ -101,9 +103,14 @@ def _view(
     at = "no detection" if threshold is None else f"score ≥ {threshold:.3g}"
     only_here = mine & ~others.all(0) if len(others) else np.zeros_like(mine)
     return View(
-        f"{name} ({at})", found.boxes[hit], _captions(found, hit, label_names),
-        found.boxes[false], _captions(found, false, label_names), mine, only_here,
-    )  # fmt: skip
+        f"{name} ({at})",
+        found.boxes[hit],
+        hit_captions=_captions(found, hit, label_names),
+        false=found.boxes[false],
+        false_captions=_captions(found, false, label_names),
+        found=mine,
+        only_here=only_here,
+    )
 
 
 def _captions(found: FoundBoxes, rows: np.ndarray, label_names: Sequence[str]) -> list[str]:

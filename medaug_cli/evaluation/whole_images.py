@@ -122,9 +122,11 @@ def _predicted(
     found: dict[str, list[Any]] = {}
     weights: dict[str, str] = {}
     for name, folder in seeds_of(systems).items():
-        network, metadata = load_for(task, name, folder, store, indices, request.split, device)
+        network, metadata = load_for(
+            task, name, folder=folder, store=store, indices=indices, split=request.split, device=device
+        )
         weights[name] = metadata.weights
-        found[name] = predicted(task, name, network, store, indices, request.progress)
+        found[name] = predicted(task, name, network=network, store=store, indices=indices, progress=request.progress)
     return found, weights
 
 
@@ -152,10 +154,10 @@ def _measured(judged: Judged, request: TaskRequest) -> TaskMetrics:
     rows = rows_of(
         {name: [judged.answers[each] for each in own] for name, own in members.items()},
         judged.patients,
-        request.resamples,
-        request.seed,
-        judged.task.measures,
-        hashes,
+        resamples=request.resamples,
+        seed=request.seed,
+        measures=judged.task.measures,
+        weights=hashes,
     )
     return TaskMetrics(
         task=judged.task.name,

@@ -94,4 +94,6 @@ def save_grid(
     """Publish a grid as PNG; see draw_grid."""
     with new_file(path) as temporary:
         # training waits for every grid: a third of the time of level 6 for a file that is a twentieth larger
-        draw_grid(images, boxes, columns, cell, masks, captions).save(temporary, format="PNG", compress_level=3)
+        draw_grid(images, boxes, columns=columns, cell=cell, masks=masks, captions=captions).save(
+            temporary, format="PNG", compress_level=3
+        )

@@ -82,10 +82,13 @@ def _on_slice(view: View, depth: int, here: np.ndarray) -> View:
     hits, false = crosses(view.hits, depth), crosses(view.false, depth)
     return View(
         view.title,
-        view.hits[hits], [view.hit_captions[i] for i in np.flatnonzero(hits).tolist()],
-        view.false[false], [view.false_captions[i] for i in np.flatnonzero(false).tolist()],
-        view.found[here], view.only_here[here],
-    )  # fmt: skip
+        view.hits[hits],
+        hit_captions=[view.hit_captions[i] for i in np.flatnonzero(hits).tolist()],
+        false=view.false[false],
+        false_captions=[view.false_captions[i] for i in np.flatnonzero(false).tolist()],
+        found=view.found[here],
+        only_here=view.only_here[here],
+    )
 
 
 def windowed(image: np.ndarray) -> np.ndarray:

@@ -300,9 +300,13 @@ def _publish_page(options: FilterOptions, synthetic: Store, report: FilterReport
     def cards() -> Iterator[Card]:
         for i, verdict in enumerate(report.images):
             yield Card(
-                verdict.id, np.asarray(synthetic.images[i]), synthetic.boxes[i], verdict.keep, verdict.reason,
-                max(verdict.evidence, default=None),
-            )  # fmt: skip
+                verdict.id,
+                np.asarray(synthetic.images[i]),
+                boxes=synthetic.boxes[i],
+                keep=verdict.keep,
+                reason=verdict.reason,
+                evidence=max(verdict.evidence, default=None),
+            )
 
     page = filter_html(cards(), report.calibration, report.threshold, name_of(options.synthetic), name_of(options.out))
     publish_text(folder / PAGE, page)

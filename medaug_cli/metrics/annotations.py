@@ -51,7 +51,14 @@ def true_boxes(boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], dims: 
     """Flatten n of (m, 2*d) corner boxes and n of (m,) labels."""
     corners = _stacked(boxes, dims)
     volumes = _volumes(corners)
-    return TrueBoxes(_image_of(boxes), _flat(labels, np.int64), corners, volumes, volumes, np.zeros(len(corners), bool))
+    return TrueBoxes(
+        _image_of(boxes),
+        _flat(labels, np.int64),
+        boxes=corners,
+        volumes=volumes,
+        areas=volumes,
+        crowd=np.zeros(len(corners), bool),
+    )
 
 
 def found_boxes(detections: Sequence[Detections], dims: int = 2, names: Sequence[str] = ()) -> FoundBoxes:

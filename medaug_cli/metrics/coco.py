@@ -36,7 +36,9 @@ def twelve_numbers(data: Annotated, found: FoundBoxes, loops: ModuleType | None 
     loops = loops or compiled_loops()
     classes = len(data.label_names)
     found = of_classes(found, classes)
-    matched = match_boxes(data.truth, found, len(data), classes, IOUS, AREAS, cap=int(CAPS[-1]), loops=loops)
+    matched = match_boxes(
+        data.truth, found, images=len(data), classes=classes, ious=IOUS, areas=AREAS, cap=int(CAPS[-1]), loops=loops
+    )
     low, high = (np.array(side) for side in zip(*AREAS, strict=True))
     boxes = loops.count_boxes(data.truth.labels, data.truth.areas, data.truth.crowd, low, high, classes)
     precision = loops.precision_at_recall(matched.outcome, matched.by_class, matched.class_begins, boxes, RECALLS)

@@ -129,10 +129,19 @@ def read_truth(path: Path) -> CocoAnnotated:
     areas = np.where(np.isnan(rows.values), volumes, rows.values)
     names = tuple(image.get("file_name", str(image["id"])) for image in images)
     patients = tuple(str(image.get("patient", f"image {image['id']}")) for image in images)
-    truth = TrueBoxes(where, labels, boxes, volumes, areas, rows.crowd)
+    truth = TrueBoxes(where, labels, boxes=boxes, volumes=volumes, areas=areas, crowd=rows.crowd)
     label_names = tuple(category["name"] for category in categories)
     spacing = _spacing(path, images, dims)
-    return CocoAnnotated(names, patients, label_names, truth, dims, spacing, images=images, category_ids=category_ids)
+    return CocoAnnotated(
+        names,
+        patients,
+        label_names=label_names,
+        truth=truth,
+        dims=dims,
+        spacing=spacing,
+        images=images,
+        category_ids=category_ids,
+    )
 
 
 def _spacing(path: Path, images: Sequence[CocoImage], dims: int) -> np.ndarray | None:

@@ -39,9 +39,13 @@ def rows_of(content: Sequence[Any], value: str) -> Rows:
     boxes = np.array([row["bbox"] for row in content], np.float64).reshape(len(content), -1 if content else 4)
     ids = np.array([row["id"] for row in content if "id" in row], np.int64)
     return Rows(
-        column("image_id", 0, np.int64), column("category_id", 0, np.int64), boxes,
-        column(value, np.nan, np.float64), ids, column("iscrowd", 0, bool),
-    )  # fmt: skip
+        column("image_id", 0, np.int64),
+        column("category_id", 0, np.int64),
+        boxes=boxes,
+        values=column(value, np.nan, np.float64),
+        ids=ids,
+        crowd=column("iscrowd", 0, bool),
+    )
 
 
 class RowReader:

@@ -93,7 +93,15 @@ def match_boxes(
     row[order] = everything
     by_class, class_begins = loops.counting_sort(by_score, found.labels, classes)
     ranks = everything - np.repeat(begins[:-1], np.diff(begins))
-    return Outcomes(order, ranks, outcome, partners, row[by_score], row[by_class], class_begins)
+    return Outcomes(
+        order,
+        ranks,
+        outcome=outcome,
+        partners=partners,
+        by_score=row[by_score],
+        by_class=row[by_class],
+        class_begins=class_begins,
+    )
 
 
 def _share_out(work: Callable[[int, int], None], begins: np.ndarray) -> None:

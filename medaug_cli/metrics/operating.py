@@ -154,10 +154,16 @@ def match_detections(
     outcome = matched.outcome[matched.by_score, 0]  # (n, t)
     ignored = outcome == IGNORED
     scored = Scored(
-        found.scores[order], found.labels[order], cohort.patient_of[found.images[order]],
-        outcome == TRUE_POSITIVE, tuple(ious), ignored if ignored.any() else None,
-    )  # fmt: skip
-    return Matched(data, cohort, found, scored, order, matched.partners[matched.by_score], rule)
+        found.scores[order],
+        found.labels[order],
+        units=cohort.patient_of[found.images[order]],
+        hit=outcome == TRUE_POSITIVE,
+        ious=tuple(ious),
+        ignored=ignored if ignored.any() else None,
+    )
+    return Matched(
+        data, cohort, found=found, scored=scored, order=order, partners=matched.partners[matched.by_score], rule=rule
+    )
 
 
 @dataclass(frozen=True)

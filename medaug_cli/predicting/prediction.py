@@ -89,7 +89,7 @@ def predict(options: PredictOptions) -> Prediction:
             options.report((1 + len(answers) / len(store)) / 2, f"{len(answers)} of {len(store)} images")
         if len(answers) != len(store):
             raise MedaugError(f"{kind} {metadata.name} answered on {len(answers)} of {len(store)} images")
-        found = _write(options, kind, metadata, store, answers, work)
+        found = _write(options, kind, metadata=metadata, store=store, answers=answers, out=work)
     return Prediction(kind, len({details["file"] for details in store.details}), len(store), found)
 
 

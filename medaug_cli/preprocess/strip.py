@@ -62,7 +62,15 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
         raise BadInput(f"{scan.path}: brain extraction is doubtful ({found.reason}); choose --on-fail crop or skip")
     refused = found.doubtful and not found.doubts and recipe.on_fail == "skip"
     return Stripped(
-        found.mask, found.name, found.doubtful, found.reason, measures, refused, found.doubts, recipe.on_fail, notes
+        found.mask,
+        found.name,
+        doubtful=found.doubtful,
+        reason=found.reason,
+        measures=measures,
+        refused=refused,
+        doubts=found.doubts,
+        on_fail=recipe.on_fail,
+        notes=notes,
     )
 
 

@@ -46,11 +46,13 @@ def train_each_class(
     kimg = budget_of(plugin, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)
     extra = {"kimg": kimg, "minutes": minutes, "each_class": True}
-    plan = plan_of_run("train-gan", name, plugin, store, options, setup, extra)
+    plan = plan_of_run("train-gan", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra)
     with claimed(plan, options, [store_path]) as folder:
         if not folder.finished:
             whole = generator_examples(store, known_of(plugin, store))
-            joint = Fitted(name, plugin, store, whole, options, setup, kimg, minutes)
+            joint = Fitted(
+                name, plugin, store=store, data=whole, options=options, setup=setup, kimg=kimg, minutes=minutes
+            )
             shown = _fit_all(folder, joint, data)
             options.group.lead(lambda: _publish(folder, joint, data, shown))
         return folder.out
@@ -135,7 +137,9 @@ def _part(joint: Fitted, kind: str, examples: StoreExamples, share: float, befor
 def _plan(part: Fitted, out: Path) -> dict[str, Any]:
     extra = {"kimg": part.kimg, "minutes": part.minutes, "class": part.only}
     options = replace(part.options, out=out)
-    return plan_of_run("train-gan", part.name, part.plugin, part.store, options, part.setup, extra)
+    return plan_of_run(
+        "train-gan", part.name, plugin=part.plugin, store=part.store, options=options, setup=part.setup, extra=extra
+    )
 
 
 def _begun(work: Path, plan: dict[str, Any]) -> bool:
@@ -152,7 +156,13 @@ def _begun(work: Path, plan: dict[str, Any]) -> bool:
 
 def _publish(folder: RunFolder, joint: Fitted, data: Mapping[str, StoreExamples], shown: int) -> None:
     described = metadata_of(
-        "generator", joint.name, joint.plugin, joint.store, joint.data, joint.options, joint.setup.precision
+        "generator",
+        joint.name,
+        plugin=joint.plugin,
+        store=joint.store,
+        data=joint.data,
+        options=joint.options,
+        precision=joint.setup.precision,
     )
     names = part_names(data)
     metadata = GeneratorMetadata(

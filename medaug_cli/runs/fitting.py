@@ -70,10 +70,23 @@ def train_generator(
     kimg = budget_of(plugin, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)
     extra = {"kimg": kimg, "minutes": minutes} | ({} if only is None else {"class": only})
-    plan = plan_of_run("train-gan", name, plugin, store, options, setup, extra)
+    plan = plan_of_run("train-gan", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra)
     with claimed(plan, options, [store_path]) as folder:
         if not folder.finished:
-            fit_generator(folder.work, Fitted(name, plugin, store, data, options, setup, kimg, minutes, only))
+            fit_generator(
+                folder.work,
+                Fitted(
+                    name,
+                    plugin,
+                    store=store,
+                    data=data,
+                    options=options,
+                    setup=setup,
+                    kimg=kimg,
+                    minutes=minutes,
+                    only=only,
+                ),
+            )
             options.group.lead(folder.publish)
         return folder.out
 
@@ -125,14 +138,24 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
         options.announce("its weights will hold the training images: share them only where you may share the scans")
     grid = _Grid(work / "samples", plugin, data, options.seed)
     run = TrainingRun(
-        work, setup.device, setup.precision, options.seed, options.workers, budget,
-        options.checkpoint_seconds, options.report, grid.draw, group=options.group,
-    )  # fmt: skip
+        work,
+        setup.device,
+        precision=setup.precision,
+        seed=options.seed,
+        workers=options.workers,
+        budget=budget,
+        checkpoint_seconds=options.checkpoint_seconds,
+        report=options.report,
+        on_checkpoint=grid.draw,
+        group=options.group,
+    )
     plugin.fit(data, run)
     if plugin.capabilities.learns:
         refuse_broken(plugin)
     options.group.lead(lambda: grid.draw(run.done))
-    described = metadata_of("generator", fitted.name, plugin, store, data, options, setup.precision)
+    described = metadata_of(
+        "generator", fitted.name, plugin=plugin, store=store, data=data, options=options, precision=setup.precision
+    )
     described |= {"condition": plugin.capabilities.condition, "images_shown": run.done}
     described |= {"draws": [] if fitted.only is None else [fitted.only]}
     options.group.lead(lambda: save_plugin(work, "generator", plugin, described))

@@ -63,7 +63,11 @@ def train_network(
     task.check(store, others)
     data = training_examples(store, others, usable, ratio, synthetic_only)
     setup = Setup.of(options, name, plugin.capabilities)
-    before = None if start is None else _continued(plugin, name, task.kind, start, store, setup.device)
+    before = (
+        None
+        if start is None
+        else _continued(plugin, name, kind=task.kind, start=start, store=store, device=setup.device)
+    )
     check_capable(name, plugin.capabilities, store)
     real = int((usable & (store.splits == "train")).sum())
     steps = _steps(plugin, real, steps, epochs, minutes)
@@ -77,11 +81,24 @@ def train_network(
         extra["synthetic_only"] = True
     if before is not None:
         extra["start"] = before.weights
-    plan = plan_of_run(f"train-{task.kind}", name, plugin, store, options, setup, extra)
+    plan = plan_of_run(
+        f"train-{task.kind}", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra
+    )
     with claimed(plan, options, [store_path, *synthetic, *([] if start is None else [start])]) as folder:
         if not folder.finished:
-            fitted_on = _Fitted(task, store, others, ratio, synthetic_only, before)
-            _fit_network(folder, name, plugin, data, options, setup, fitted_on, Budget(steps, minutes))
+            fitted_on = _Fitted(
+                task, store, synthetic=others, ratio=ratio, synthetic_only=synthetic_only, before=before
+            )
+            _fit_network(
+                folder,
+                name,
+                plugin=plugin,
+                data=data,
+                options=options,
+                setup=setup,
+                on=fitted_on,
+                budget=Budget(steps, minutes),
+            )
         return folder.out
 
 
@@ -149,12 +166,22 @@ def _fit_network(
             patience = " and patience stops nothing" if getattr(plugin, "patience", 0) else ""
             options.announce(f"{reason}: the weights of the last step are kept{patience}")
     run = TrainingRun(
-        folder.work, setup.device, setup.precision, options.seed, options.workers, budget,
-        options.checkpoint_seconds, options.report, score=scorer.score, group=options.group,
-    )  # fmt: skip
+        folder.work,
+        setup.device,
+        precision=setup.precision,
+        seed=options.seed,
+        workers=options.workers,
+        budget=budget,
+        checkpoint_seconds=options.checkpoint_seconds,
+        report=options.report,
+        score=scorer.score,
+        group=options.group,
+    )
     plugin.fit(data, run)
     refuse_broken(plugin)
-    described = metadata_of(on.task.kind, name, plugin, store, data, options, setup.precision)
+    described = metadata_of(
+        on.task.kind, name, plugin=plugin, store=store, data=data, options=options, precision=setup.precision
+    )
     parts = [{"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others]
     described |= {"steps": run.done, "synthetic": parts, "ratio": on.ratio, "validation": scorer.best}
     described |= {"synthetic_only": on.synthetic_only, "prepared": dict(store.info.settings)}
@@ -165,9 +192,7 @@ def _fit_network(
     options.group.lead(lambda: finish(folder, on.task.kind, plugin, described))
 
 
-def _continued(
-    plugin: Any, name: str, kind: str, start: Path, store: Store, device: str
-) -> NetworkMetadata:
+def _continued(plugin: Any, name: str, kind: str, start: Path, store: Store, device: str) -> NetworkMetadata:
     """Load the weights of the network in `start` into `plugin`; raise where they do not fit it or the store."""
     from safetensors.torch import load
 
@@ -213,5 +238,3 @@ def _steps(plugin: Any, real: int, steps: int | None, epochs: float | None, minu
     if steps is None and minutes is None:
         return int(plugin.capabilities.default_budget or DEFAULT_STEPS)
     return steps
-
-

@@ -86,7 +86,9 @@ def _named(file: Path, root: Path) -> Named:
 def _named_scan(scan: Scan) -> Named:
     relative = PurePosixPath(scan.name)
     channels = not scan.files and scan.path.parent.name in CHANNEL_FOLDERS
-    return Named(relative.parent.parts, relative.name, scan.volume, scan.relative, channels, scan.id)
+    return Named(
+        relative.parent.parts, relative.name, volume=scan.volume, shown=scan.relative, channels=channels, key=scan.id
+    )
 
 
 def _place(file: Path) -> Path:

@@ -173,10 +173,20 @@ def _grouped(name: str, files: Sequence[Path], root: Path, say: Say) -> tuple[li
         elif one.picture:
             pictures.append(one)
         else:
-            scans.append(Scan(
-                one.name, one.files[0], one.name, volume, one.files, one.patient, name, one.private, one.name,
-                one.identity,
-            ))  # fmt: skip
+            scans.append(
+                Scan(
+                    one.name,
+                    one.files[0],
+                    relative=one.name,
+                    volume=volume,
+                    files=one.files,
+                    patient=one.patient,
+                    reader=name,
+                    private=one.private,
+                    shown=one.name,
+                    identity=one.identity,
+                )
+            )
     paths = [one.files[0] for one in pictures]
     plain = _single_files(name, paths, root, volume=False)
     scans += [

@@ -200,7 +200,7 @@ def _open(path: Path, file: Any) -> Store:
     if masks is not None and masks.shape != (len(images), *images.shape[2:]):
         raise BadInput(f"{path}: masks of shape {masks.shape} do not fit images of shape {images.shape}")
     check_rules(path, columns, tuple(images.shape[2:]), info)
-    return Store(path, info, columns, images, masks, str(file.attrs.get("hash", "")))
+    return Store(path, info, columns=columns, images=images, masks=masks, hash=str(file.attrs.get("hash", "")))
 
 
 def _json(path: Path, text: Any) -> Any:

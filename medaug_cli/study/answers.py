@@ -29,7 +29,9 @@ class Split:
         folder, task = trained_folder(self.options, trial), self.options.task
         device = resolve_device(self.options.device)
         name = trial.arm.name
-        network, metadata = load_for(task, name, folder, self.store, self.indices, self.split, device)
+        network, metadata = load_for(
+            task, name, folder=folder, store=self.store, indices=self.indices, split=self.split, device=device
+        )
         path = folder / f"found-{self.split}-{metadata.weights[:12]}-{self.store.hash[:12]}.npz"
         if not path.exists():
             _keep(path, predicted(task, name, network, self.store, self.indices))

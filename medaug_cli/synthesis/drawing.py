@@ -137,7 +137,7 @@ def prepare(options: SynthesisOptions) -> Work:
     known = knowledge(generator, spec)
     if options.like is not None:
         store = open_store(options.like)
-        chosen = like(store, n, options.classes, spec, known, metadata.draws)
+        chosen = like(store, n, classes=options.classes, spec=spec, known=known, draws=metadata.draws)
         ids = {template.id for template in chosen.every}
         patients = {digest_patient(store.patients[i]) for i in range(len(store)) if store.ids[i] in ids}
         source, digest = options.like, store.hash
@@ -149,8 +149,10 @@ def prepare(options: SynthesisOptions) -> Work:
             chosen = Templates([(n, drawable(generator, source, chosen.every))])
         patients = {digest_patient(image.patient) for image in boxes.images if image.patient and image.boxes}
         digest = sha256_file(source)
-    info = _info(options, n, metadata, known, {name_of(source): digest}, patients)
-    work = Work(options, n, generator, metadata, known, chosen, source, info)
+    info = _info(options, n, metadata=metadata, known=known, inputs={name_of(source): digest}, patients=patients)
+    work = Work(
+        options, n, generator=generator, metadata=metadata, known=known, templates=chosen, source=source, info=info
+    )
     return work if options.into is None else _with_hosts(work, options.into)
 
 

@@ -89,7 +89,7 @@ def _template(store: Store, i: int, spec: ImageSpec, known: Collection[Known]) -
     spacing = None if np.isnan(step).any() else resized(step, own.spatial, spec.spatial)
     mask = _mask(store, i, spec) if "mask" in known and store.masks is not None else None
     image_class = _class_number(store, i, spec) if "class" in known else -1
-    return Template(store.ids[i], boxes, labels, spacing, mask, image_class)
+    return Template(store.ids[i], boxes, labels=labels, spacing=spacing, mask=mask, image_class=image_class)
 
 
 def _class_number(store: Store, i: int, spec: ImageSpec) -> int:

@@ -36,21 +36,21 @@ def check_classifier(
     plugin: type | str, settings: Mapping[str, Any] | None = None, report: Report = lambda name: None
 ) -> list[Result]:
     """Check a classifier, a class or the name of an installed one, on small constructed images; see check_detector."""
-    return _check("classifier", plugin, settings, report, probabilities, _close)
+    return _check("classifier", plugin, settings=settings, report=report, well_formed=probabilities, alike=_close)
 
 
 def check_segmenter(
     plugin: type | str, settings: Mapping[str, Any] | None = None, report: Report = lambda name: None
 ) -> list[Result]:
     """Check a segmenter, a class or the name of an installed one, on small constructed images; see check_detector."""
-    return _check("segmenter", plugin, settings, report, label_map, _mostly_equal)
+    return _check("segmenter", plugin, settings=settings, report=report, well_formed=label_map, alike=_mostly_equal)
 
 
 def check_network(
     kind: str, plugin: type | str, settings: Mapping[str, Any] | None = None, report: Report = lambda name: None
 ) -> list[Result]:
     """Check a network of a stranger's task, of whose answers no more is known than that there is one an image."""
-    return _check(kind, plugin, settings, report, lambda found, spec: None, _alike)
+    return _check(kind, plugin, settings=settings, report=report, well_formed=lambda found, spec: None, alike=_alike)
 
 
 def probabilities(found: Any, spec: ImageSpec) -> None:

@@ -79,7 +79,9 @@ def make_study(options: StudyOptions) -> Key:
     ):
         write_json(work / KEY, key)
         for one in key.readers:
-            (work / f"{one.name}.html").write_text(_page(key, one.name, stores, places, pictures, cells), "utf-8")
+            (work / f"{one.name}.html").write_text(
+                _page(key, one.name, stores=stores, places=places, pictures=pictures, cells=cells), "utf-8"
+            )
     return key
 
 
@@ -114,7 +116,7 @@ def _planned(options: StudyOptions, stores: Sequence[Store]) -> tuple[Key, list[
     questions = len(shown) // 2 if options.pairs else len(shown)
     repeats = round(options.repeats * questions)
     readers = [
-        reader(f"reader-{number}", images, len(shown), repeats, options.pairs, rng)
+        reader(f"reader-{number}", images, shown=len(shown), repeats=repeats, pairs=options.pairs, rng=rng)
         for number in range(1, options.readers + 1)
     ]
     key = Key(

@@ -108,7 +108,9 @@ def _read_volume(known: list[Slice]) -> StoredImage:
 
 
 def _left_out(path: Path, root: Path, reason: str, damaged: bool = False, private: bool = False) -> ScanFiles:
-    return ScanFiles(path.relative_to(root).as_posix(), (path,), None, reason, damaged, private)
+    return ScanFiles(
+        path.relative_to(root).as_posix(), (path,), patient=None, left_out=reason, damaged=damaged, private=private
+    )
 
 
 def _sorted_out(files: Sequence[Path], root: Path) -> tuple[list[Slice], list[ScanFiles]]:

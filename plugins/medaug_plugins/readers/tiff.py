@@ -99,7 +99,7 @@ def grey_tiff(path: Path, tags: Tags, order: str, parts: list[bytes]) -> np.ndar
             return None
         values = read_with_itk(path)
     else:
-        values = _from_strips(path, tags, order, parts, kind, bits)
+        values = _from_strips(path, tags, order=order, parts=parts, kind=kind, bits=bits)
         if predictor == 2:
             values = np.cumsum(values, axis=1, dtype=values.dtype.newbyteorder("="))
     return _lit(values, kind, bits, white_is_zero=number(tags, MEANING, 1) == 0)

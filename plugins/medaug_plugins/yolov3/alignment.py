@@ -47,7 +47,9 @@ def aligned_losses(
         nothing = numbers.new_zeros(())
         objectness = F.binary_cross_entropy_with_logits(numbers[..., 4], truth, reduction="sum")
         return {"box": nothing, "objectness": objectness, "class": nothing}
-    image, prediction, box, target = assigned(found.detach(), scores, centres, asked, names, real)
+    image, prediction, box, target = assigned(
+        found.detach(), scores, centres=centres, boxes=asked, labels=names, real=real
+    )
     truth[image, prediction] = target
     # Places: complete IoU (Zheng et al. 2020), weighted by the target, as classes are (TOOD).
     apart = complete_box_iou_loss(found[image, prediction], asked[image, box])

@@ -35,7 +35,9 @@ def losses(
         answer = numbers[place[0], place[1], place[2], place[3]]  # (n, 5 + k)
         area = numbers.shape[2] * numbers.shape[3] * stride**2
         # Places: of the one anchor that fits a box best, and of no other (2.1).
-        total["box"] = total["box"] + _places(answer, target, shapes[place[1]], place, stride, area, box_loss)
+        total["box"] = total["box"] + _places(
+            answer, target, anchors=shapes[place[1]], place=place, stride=stride, area=area, box_loss=box_loss
+        )
         classes = F.one_hot(torch.from_numpy(all_labels[mine]).to(numbers.device), numbers.shape[-1] - 5)
         # Classes: independent logistic ones, so that labels may overlap (2.2).
         named = F.binary_cross_entropy_with_logits(answer[:, 5:], classes.to(answer.dtype), reduction="sum")
