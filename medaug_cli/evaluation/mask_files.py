@@ -136,7 +136,8 @@ def read_cases(
     value that the truth does not have. `pictures` gives the image behind a mask of such a name and size.
     """
     ids = list(truth.files)
-    shapes, spacing = [], []
+    shapes: list[tuple[int, ...]] = []
+    spacing: list[list[float] | None] = []
     for name in ids:
         own = truth.read(name)
         truth.values.update(np.unique(own.values[own.values > 0]).tolist())

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -187,7 +187,7 @@ def probabilities_csv(cases: Cases, found: Sequence[np.ndarray]) -> bytes:
     )
 
 
-def _csv(header: Sequence[str], rows) -> bytes:
+def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
