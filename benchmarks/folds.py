@@ -75,6 +75,7 @@ def save_figures(task: Any, store: Store, done: dict[str, list[Path]], folder: P
     indices = next(iter(found.values()))[0]
     answers = {name: task.answers(store, *each) for name, each in found.items()}
     said = {name: each for name, (_, each) in found.items()}
+    folder.mkdir(parents=True, exist_ok=True)
     for figure in task.figures(store, indices, answers, said, PICTURES):
         name = f"{store.path.stem}-{figure.title.lower().replace(' ', '-')}"
         (folder / f"{name}.{FORMATS[figure.type]}").write_bytes(figure.content)
