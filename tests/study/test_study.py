@@ -214,7 +214,7 @@ def test_arms_are_named_by_their_generator():
     assert (arm.generator, arm.ratio, arm.filtered, arm.use) == ("tiny", 0.5, True, "pretrain")
     assert parse_arm("tiny+only", "tiny").use == "only"
     assert parse_arm("early-stopped", "yolov3").steps == 0.5
-    assert parse_arm("mosaic", "yolov3").changed == (("mosaic", True),)
+    assert parse_arm("mosaic", "yolov3").changed == (("mosaic", 1 / 6),)
     assert parse_arm("boxgan@2", "yolov3").family == parse_arm("boxgan+filter", "yolov3").family == "boxgan"
     assert parse_arm("copy-paste", "yolov3").learnt is False
     with pytest.raises(MissingPlugin, match="boxgan"):
