@@ -89,6 +89,7 @@ def test_a_folder_holds_the_painter_and_the_slices_and_no_judge(fitted):
     names = set(fitted.state_dict())
     assert {name for name in names if name.startswith("bank.")} == {
         "bank.images", "bank.boxes", "bank.labels", "bank.counts", "bank.patients", "bank.masks",
+        "bank.normals",
     }  # fmt: skip
     assert {name for name in names if not name.startswith("bank.")} == set(fitted._painter.state_dict())
 

@@ -168,8 +168,10 @@ def test_a_network_that_cannot_answer_is_refused_in_a_sentence(tmp_path, network
 
 
 def test_a_folder_without_a_network_is_refused(tmp_path):
+    for name in ("network", "scans"):
+        (tmp_path / name).mkdir()
     with pytest.raises(Exception, match="holds no trained detector, classifier or segmenter"):
-        predict(PredictOptions(tmp_path, tmp_path, tmp_path / "out"))
+        predict(PredictOptions(tmp_path / "network", tmp_path / "scans", tmp_path / "out"))
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
