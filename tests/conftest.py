@@ -46,24 +46,28 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if "training_seed" in item.fixturenames]
 
 
-@contextmanager
-def tiny_installed():
-    """Install the tiny plugins for this process."""
+def install_tiny(patch):
+    """Install the tiny plugins until a MonkeyPatch is undone."""
     found = registry.entry_points
 
     def entry_points(group):
         return [*found(group=group), *(entry for entry in TINY if entry.group == group)]
 
+    patch.setattr(registry, "entry_points", entry_points)
+
+
+@contextmanager
+def tiny_installed():
+    """Install the tiny plugins while the block runs, for a fixture that outlives a test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "entry_points", entry_points)
+        install_tiny(patch)
         yield
 
 
 @pytest.fixture
-def tiny_plugins():
-    """Install the tiny plugins for a test."""
-    with tiny_installed():
-        yield
+def tiny_plugins(monkeypatch):
+    """Install the tiny plugins for a test, by its own `monkeypatch`: what it patches after is undone before."""
+    install_tiny(monkeypatch)
 
 
 @pytest.fixture

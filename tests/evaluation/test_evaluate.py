@@ -531,8 +531,8 @@ BAD = {
     "a broken picture": ((*COCO, "--images", "."), 3, "5.png cannot be read", lambda f: [
         (f / f"{i}.png").write_text("no picture", encoding="utf-8") for i in range(6)]),
     "no detections named": (("--truth", "truth.json"), 2, "--truth goes with --detections", None),
-    "nothing named": ((), 2, "give a store and detectors", None),
-    "detections without truth": (("--detections", "good.json"), 2, "give a store and detectors", None),
+    "nothing named": ((), 2, "give a store and networks", None),
+    "detections without truth": (("--detections", "good.json"), 2, "give a store and networks", None),
     "both ways at once": (("real.h5", "detector", *COCO), 2, "without a store", None),
     "a name twice": ((*COCO, "--detections", "good.json"), 2, "two detectors are called 'good'", None),
     "a rule that is none": ((*COCO, "--rule", "pascal"), 2, "--rule pascal: coco, voc, luna, center", None),

@@ -232,7 +232,7 @@ def test_parts_resume_and_damaged_volumes_work_as_for_slices(tmp_path):
     ("options", "words"),
     [
         (["--region-mm", "40"], "--regions"),
-        (["--regions", "20"], "--regions 20: a power of two"),
+        (["--regions", "20"], "--regions 20: expected a power of two"),
         (["--regions", "16", "--fit", "stretch"], "--fit and --slices"),
         (["--regions", "16", "--slices", "lesions"], "--fit and --slices"),
     ],
@@ -246,7 +246,8 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(tmp_path, options, words):
 def test_flat_plugins_refuse_cubes(tmp_path):
     volume(tmp_path)
     store = cubes(tmp_path)
-    for arguments in (["train-detector", "--detector", "yolov3"], ["study", "--arm", "duplicate"]):
+    study = ["study", "--task", "detection", "--arm", "duplicate"]
+    for arguments in (["train-detector", "--detector", "yolov3"], study):
         with pytest.raises(BadInput, match=r"holds 3D images; \w+ takes 2D"):
             invoke(arguments[0], store.path, *arguments[1:], "--out", tmp_path / "x")
 

@@ -109,7 +109,7 @@ def test_stores_of_two_sites_join_and_a_patient_in_two_splits_is_refused(scans, 
     assert both.info.command == "store join"
     assert len(both) == sum(len(open_store(tmp_path / site / "real.h5")) for site in "ab")
     with pytest.raises(BadInput, match="stands twice"):
-        join_parts([tmp_path / "a/real.h5", tmp_path / "a/real.h5"], tmp_path / "twice.h5")
+        join_parts([tmp_path / "a/real.h5", tmp_path / "a/real.h5"], tmp_path / "twice/real.h5")
 
 
 def test_workers_make_the_same_store(scans, whole, tmp_path):
