@@ -29,7 +29,7 @@ def fitted(data, budget, seed=0, state=None, **settings):
 @pytest.mark.parametrize("spatial", [(32, 32), (16, 16, 16)])
 def test_it_learns_the_outlines_it_sees(spatial, training_seed):
     data = constructed(replace(SPEC, spatial=spatial), seed=training_seed)
-    plugin, _ = fitted(data, budget=30, seed=training_seed)
+    plugin, _ = fitted(data, budget=90, seed=training_seed)
     answers = np.stack(list(plugin.predict(data.images))) > 0
     truth = np.stack([label_map(data, i) for i in range(len(data))]) > 0
     assert dice(truth.sum(), answers.sum(), (truth & answers).sum()) > 0.6
