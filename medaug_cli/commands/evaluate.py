@@ -23,7 +23,7 @@ def evaluate(
     detectors: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="DETECTOR...", help="Folders with a trained network each, or NAME=FOLDER; NAME=A,B: seeds of one."
+            metavar="NETWORK...", help="Folders with a trained network each, or NAME=FOLDER; NAME=A,B: seeds of one."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",

@@ -36,6 +36,14 @@ def test_it_learns_the_outlines_it_sees(spatial, training_seed):
     assert torch.is_grad_enabled()
 
 
+def test_it_can_be_fitted_further():
+    data = constructed(SPEC)
+    plugin, _ = fitted(data, budget=2)
+    before = {name: value.clone() for name, value in plugin.state_dict().items()}
+    plugin.fit(data, TrialRun(2, seed=1))
+    assert any(not torch.equal(value, before[name]) for name, value in plugin.state_dict().items())
+
+
 def test_it_keeps_the_protocol():
     assert isinstance(SegmenterNetwork(), Segmenter)
 

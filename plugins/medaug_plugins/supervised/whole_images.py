@@ -110,9 +110,10 @@ class WholeImageNetwork(TrainingSettings):
                 scores = network(batch[0])
             return self.losses(scores.float(), batch[1])
 
-        self._network = train(
-            network, run, settings=self, kind=self.kind, draw=draw, losses=losses, predict=self._answers
-        )
+        best = train(network, run, settings=self, kind=self.kind, draw=draw, losses=losses, predict=self._answers)
+        for parameter, own in zip(best.parameters(), network.parameters(), strict=True):
+            parameter.requires_grad_(own.requires_grad)  # an average is not trained; another `fit` goes on from it
+        self._network = best
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights, by name."""
