@@ -1,15 +1,19 @@
 """`medaug evaluate`: measure detectors, classifiers, segmenters, or anyone's answers in files, with intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.errors import UsageError
 from medaug_cli.tables import Cell, fixed, name, table
 
 if TYPE_CHECKING:
+    from medaug_cli.evaluation.folder import Request
+    from medaug_cli.evaluation.whole_images import TaskRequest
     from medaug_cli.metrics.report import Metrics
     from medaug_cli.tasks.report import TaskMetrics
 
@@ -17,64 +21,70 @@ if TYPE_CHECKING:
 DETECTIONS = ("iou", "rule", "sizes", "threshold", "write")  # options of detections alone
 
 
-def evaluate(
-    context: typer.Context,
-    store: Annotated[Path | None, typer.Argument(metavar="REAL.H5", help="A store made by preprocess.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What `medaug evaluate` is asked for, in the order of its help."""
+
+    context: typer.Context
+    store: Annotated[Path | None, typer.Argument(metavar="REAL.H5", help="A store made by preprocess.")] = None
     detectors: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="NETWORK...", help="Folders with a trained network each, or NAME=FOLDER; NAME=A,B: seeds of one."
         ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    ] = None
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test"
     truth: Annotated[
         Path | None,
         typer.Option(help="In place of a store: COCO annotations, a CSV (image, class, patient) or a folder of masks."),
-    ] = None,
+    ] = None
     detections: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE",
             help="Detections: COCO JSON, CSV or a YOLO folder, or NAME=FILE; repeat; NAME=A,B: seeds of one.",
         ),
-    ] = None,
+    ] = None
     predictions: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH",
             help="CSV (image, a column a class) or folder of masks, or NAME=PATH; repeat; NAME=A,B: seeds.",
         ),
-    ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, to see them (with --truth).")] = None,
+    ] = None
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, to see them (with --truth).")] = None
     patients: Annotated[
         Path | None, typer.Option(help="CSV (image, patient) that tells whose images are (with --predictions).")
-    ] = None,
+    ] = None
     iou: Annotated[
         list[float] | None, typer.Option(metavar="IOU", help="IoU of a hit; repeat for more.  [default: 0.5 and 0.25]")
-    ] = None,
-    rule: Annotated[str, typer.Option(help="What a hit is: coco, voc, luna or center.")] = "coco",
+    ] = None
+    rule: Annotated[str, typer.Option(help="What a hit is: coco, voc, luna or center.")] = "coco"
     sizes: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Lesion sizes to tell apart, in pixels, or mm where known.")
-    ] = None,
-    threshold: Annotated[float, typer.Option(help="Score from which Table 1 counts a detection.")] = 0.001,
-    resamples: Annotated[int, typer.Option(help="Resamples of the patients behind each interval.", min=100)] = 2000,
-    overlays: Annotated[
-        str, typer.Option(help="How many images to show with boxes, outlines or mistakes, or all.")
-    ] = "12",
+    ] = None
+    threshold: Annotated[float, typer.Option(help="Score from which Table 1 counts a detection.")] = 0.001
+    resamples: Annotated[int, typer.Option(help="Resamples of the patients behind each interval.", min=100)] = 2000
+    overlays: Annotated[str, typer.Option(help="How many images to show with boxes, outlines or mistakes, or all.")] = (
+        "12"
+    )
     write: Annotated[
         list[str] | None,
         typer.Option(metavar="csv|yolo", help="Also write detections as csv or yolo; repeat for both."),
-    ] = None,
+    ] = None
     coco_only: Annotated[
         bool, typer.Option("--coco-only", help="Print COCO's twelve numbers alone; write nothing (with --truth).")
-    ] = False,
-    note: Annotated[str | None, typer.Option(help="A sentence on the data, printed with every table.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("evaluation"),
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
-    as_json: options.AsJson = False,
-) -> None:
+    ] = False
+    note: Annotated[str | None, typer.Option(help="A sentence on the data, printed with every table.")] = None
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("evaluation")
+    seed: options.Seed = 0
+    device: options.Device = "auto"
+    overwrite: options.Overwrite = False
+    as_json: options.AsJson = False
+
+
+@options.taken_as(Choices)
+def evaluate(chosen: Choices) -> None:
     """Measure networks on a split, or anyone's answers in files, and compare them with the first.
 
     The folders say what they are: detectors, classifiers or segmenters. Without a store: --truth with --detections
@@ -82,109 +92,162 @@ def evaluate(
 
     Example: medaug evaluate real.h5 real-only with-synthetic --split test --out evaluation
     """
-    from medaug_cli.errors import UsageError
+    if chosen.coco_only:
+        _evaluate_coco_only(chosen)
+    elif chosen.predictions or (chosen.detectors and _of_whole_images(chosen.detectors)):
+        _evaluate_whole_images(chosen)
+    else:
+        _evaluate_detections(chosen)
+
+
+def _evaluate_coco_only(chosen: Choices) -> None:
     from medaug_cli.evaluation.arguments import named_paths
+    from medaug_cli.evaluation.coco_only import twelve_of_files
 
-    if coco_only:
-        from medaug_cli.evaluation.coco_only import twelve_of_files
+    if chosen.truth is None or not chosen.detections or chosen.store is not None:
+        raise UsageError("--coco-only goes with --truth and --detections")
+    numbers = twelve_of_files(chosen.truth, named_paths(chosen.detections), console.say)
+    _show_twelve(numbers, chosen.as_json)
 
-        if truth is None or not detections or store is not None:
-            raise UsageError("--coco-only goes with --truth and --detections")
-        _show_twelve(twelve_of_files(truth, named_paths(detections), console.say), as_json)
-        return
-    from medaug_cli.evaluation.folder import Request
-    from medaug_cli.evaluation.folder import as_json as plain
-    from medaug_cli.evaluation.from_files import evaluate_files
+
+def _evaluate_whole_images(chosen: Choices) -> None:
+    """Measure classifiers or segmenters, or anyone's probabilities or masks."""
+    _refuse(chosen, DETECTIONS, "for classes or masks: it is for detections")
+    with console.bar("evaluate", 1.0) as bar:
+        request = _task_request(chosen, bar)
+        metrics = _of_predictions(chosen, request) if chosen.predictions else _of_networks(chosen, request)
+    _show_whole_images(metrics, chosen.out, chosen.as_json)
+
+
+def _task_request(chosen: Choices, bar: console.Bar) -> "TaskRequest":
+    from medaug_cli.evaluation.whole_images import TaskRequest
+
+    shown = {"pictures": _count(chosen.overlays)} if _given(chosen, "overlays") else {}
+    return TaskRequest(
+        out=chosen.out,
+        split=chosen.split,
+        resamples=chosen.resamples,
+        seed=chosen.seed,
+        note=chosen.note,
+        overwrite=chosen.overwrite,
+        device=chosen.device,
+        progress=lambda name, done, all: bar.to(done / all, name),
+        **shown,
+    )
+
+
+def _of_predictions(chosen: Choices, request: "TaskRequest") -> "TaskMetrics":
+    from medaug_cli.evaluation.arguments import named_paths
     from medaug_cli.evaluation.from_predictions import evaluate_predictions
-    from medaug_cli.evaluation.from_store import evaluate_store
-    from medaug_cli.evaluation.whole_images import TaskRequest, evaluate_whole_images
+
+    if chosen.truth is None or chosen.store is not None or chosen.detections:
+        raise UsageError("--predictions goes with --truth, and without a store or --detections")
+    _refuse(chosen, ("device",), "with --predictions, which no network makes here")
+    return evaluate_predictions(
+        chosen.truth,
+        named_paths(chosen.predictions or ()),
+        request=request,
+        split=chosen.split if _given(chosen, "split") else None,
+        images=chosen.images,
+        patients=chosen.patients,
+    )
+
+
+def _of_networks(chosen: Choices, request: "TaskRequest") -> "TaskMetrics":
+    from medaug_cli.evaluation.arguments import named_paths
+    from medaug_cli.evaluation.whole_images import evaluate_whole_images
+
+    if chosen.store is None or chosen.truth is not None or chosen.detections:
+        raise UsageError("networks are evaluated on a store, without --truth and --detections")
+    _refuse(chosen, ("images", "patients"), "with a store, which holds both")
+    return evaluate_whole_images(chosen.store, named_paths(chosen.detectors or ()), request)
+
+
+def _evaluate_detections(chosen: Choices) -> None:
+    """Measure detectors on a store, or anyone's detections in files."""
+    from medaug_cli.evaluation.folder import as_json
+
+    request = _box_request(chosen)
+    metrics = _of_files(chosen, request) if chosen.truth is not None else _of_detectors(chosen, request)
+    if chosen.as_json:
+        console.answer(as_json(metrics), True, "")
+    else:
+        _show(metrics)
+    console.say(f"{chosen.out}: metrics.json, table.md, froc.svg, evaluation.html, errors.html, detections, overlays")
+
+
+def _box_request(chosen: Choices) -> "Request":
+    from medaug_cli.evaluation.folder import Request
     from medaug_cli.metrics.matching import BY_DISTANCE
     from medaug_cli.metrics.report import ANY_IOU, Analysis
 
-    if predictions or (detectors and _of_whole_images(named_paths(detectors))):
-        _refuse(context, DETECTIONS, "for classes or masks: it is for detections")
-        shown = {"pictures": _count(overlays)} if _given(context, "overlays") else {}
-        with console.bar("evaluate", 1.0) as bar:
-            request = TaskRequest(
-                out=out,
-                split=split,
-                resamples=resamples,
-                seed=seed,
-                note=note,
-                overwrite=overwrite,
-                device=device,
-                progress=lambda name, done, all: bar.to(done / all, name),
-                **shown,
-            )
-            if predictions:
-                if truth is None or store is not None or detections:
-                    raise UsageError("--predictions goes with --truth, and without a store or --detections")
-                _refuse(context, ("device",), "with --predictions, which no network makes here")
-                chosen = split if _given(context, "split") else None
-                found = evaluate_predictions(
-                    truth, named_paths(predictions), request=request, split=chosen, images=images, patients=patients
-                )
-            else:
-                if store is None or truth is not None or detections:
-                    raise UsageError("networks are evaluated on a store, without --truth and --detections")
-                _refuse(context, ("images", "patients"), "with a store, which holds both")
-                found = evaluate_whole_images(store, named_paths(detectors or ()), request)
-        _show_whole_images(found, out, as_json)
-        return
-    ious = tuple(dict.fromkeys(iou or ((ANY_IOU,) if rule in BY_DISTANCE else (0.5, 0.25))))
-    how = Analysis(
-        ious, threshold, resamples=resamples, seed=seed, coco=truth is not None, rule=rule, sizes=_edges(sizes)
+    return Request(
+        out=chosen.out,
+        how=Analysis(
+            ious=tuple(dict.fromkeys(chosen.iou or ((ANY_IOU,) if chosen.rule in BY_DISTANCE else (0.5, 0.25)))),
+            threshold=chosen.threshold,
+            resamples=chosen.resamples,
+            seed=chosen.seed,
+            coco=chosen.truth is not None,
+            rule=chosen.rule,
+            sizes=_edges(chosen.sizes),
+        ),
+        overlays=_count(chosen.overlays),
+        note=chosen.note,
+        overwrite=chosen.overwrite,
+        write=tuple(chosen.write or ()),
+        say=console.say,
     )
-    boxes = Request(
-        out, how, overlays=_count(overlays), note=note, overwrite=overwrite, write=tuple(write or ()), say=console.say
-    )
-    if truth is not None:
-        if store is not None or not detections:
-            raise UsageError("--truth goes with --detections FILE or --predictions PATH, and without a store")
-        _refuse(context, ("split", "device", "patients"), "with --detections, which are of one set of images")
-        metrics = evaluate_files(truth, named_paths(detections), boxes, images)
-    else:
-        if store is None or not detectors or detections:
-            raise UsageError(
-                "give a store and networks (medaug evaluate real.h5 detector), or --truth and --detections or "
-                "--predictions"
-            )
-        _refuse(context, ("images", "patients"), "with a store, which holds both")
-        with console.bar("evaluate", 1.0) as bar:
-            metrics = evaluate_store(
-                store,
-                named_paths(detectors),
-                request=boxes,
-                split=split,
-                device=device,
-                progress=lambda name, done, all: bar.to(done / all, name),
-            )
-    if as_json:
-        console.answer(plain(metrics), True, "")
-    else:
-        _show(metrics)
-    console.say(f"{out}: metrics.json, table.md, froc.svg, evaluation.html, errors.html, detections, overlays")
 
 
-def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
+def _of_files(chosen: Choices, request: "Request") -> "Metrics":
+    from medaug_cli.evaluation.arguments import named_paths
+    from medaug_cli.evaluation.from_files import evaluate_files
+
+    if chosen.truth is None or chosen.store is not None or not chosen.detections:
+        raise UsageError("--truth goes with --detections FILE or --predictions PATH, and without a store")
+    _refuse(chosen, ("split", "device", "patients"), "with --detections, which are of one set of images")
+    return evaluate_files(chosen.truth, named_paths(chosen.detections), request, chosen.images)
+
+
+def _of_detectors(chosen: Choices, request: "Request") -> "Metrics":
+    from medaug_cli.evaluation.arguments import named_paths
+    from medaug_cli.evaluation.from_store import evaluate_store
+
+    if chosen.store is None or not chosen.detectors or chosen.detections:
+        raise UsageError(
+            "give a store and networks (medaug evaluate real.h5 detector), or --truth and --detections or --predictions"
+        )
+    _refuse(chosen, ("images", "patients"), "with a store, which holds both")
+    with console.bar("evaluate", 1.0) as bar:
+        return evaluate_store(
+            chosen.store,
+            named_paths(chosen.detectors),
+            request=request,
+            split=chosen.split,
+            device=chosen.device,
+            progress=lambda name, done, all: bar.to(done / all, name),
+        )
+
+
+def _refuse(chosen: Choices, names: Sequence[str], why: str) -> None:
     """Raise UsageError for an option that was given but would not be used."""
-    from medaug_cli.errors import UsageError
-
     for option in names:
-        if _given(context, option):
+        if _given(chosen, option):
             raise UsageError(f"--{option} is not used {why}; leave it out")
 
 
-def _given(context: typer.Context, option: str) -> bool:
-    source = context.get_parameter_source(option)
+def _given(chosen: Choices, option: str) -> bool:
+    source = chosen.context.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _of_whole_images(systems: Mapping[str, Sequence[Path]]) -> bool:
+def _of_whole_images(networks: Sequence[str]) -> bool:
     """Tell whether folders hold classifiers or segmenters rather than detectors."""
+    from medaug_cli.evaluation.arguments import named_paths
     from medaug_cli.evaluation.whole_images import kinds_of
 
-    return bool(kinds_of([path for paths in systems.values() for path in paths]) - {"detector"})
+    return bool(kinds_of([path for paths in named_paths(networks).values() for path in paths]) - {"detector"})
 
 
 def _show_whole_images(metrics: "TaskMetrics", out: Path, as_json: bool) -> None:
@@ -203,8 +266,6 @@ def _show_whole_images(metrics: "TaskMetrics", out: Path, as_json: bool) -> None
 
 def _count(overlays: str) -> int | None:
     """Return how many overlays are asked for, None for all."""
-    from medaug_cli.errors import UsageError
-
     if overlays == "all":
         return None
     if not overlays.isdecimal():
@@ -213,8 +274,6 @@ def _count(overlays: str) -> int | None:
 
 
 def _edges(sizes: str | None) -> tuple[float, ...] | None:
-    from medaug_cli.errors import UsageError
-
     if sizes is None:
         return None
     try:

@@ -1,12 +1,16 @@
 """Options that several commands share, each declared once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from medaug_cli.errors import UsageError
+
+Choices = TypeVar("Choices")
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -31,6 +35,25 @@ Settings = Annotated[
 ]
 Minutes = Annotated[float | None, typer.Option(help="Train for so many minutes.", min=0.001)]
 StoreArgument = Annotated[Path, typer.Argument(metavar="REAL.H5", help="A store made by preprocess.")]
+
+
+def taken_as(choices: type[Choices]) -> Callable[[Callable[[Choices], None]], Callable[..., None]]:
+    """Give a command the fields of a dataclass as its options, and it one object with what was chosen.
+
+    A field is written as a parameter of a Typer command is: Annotated with its option, and with its default.
+    """
+
+    def decorate(command: Callable[[Choices], None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**chosen: Any) -> None:
+            command(choices(**chosen))
+
+        taken = signature(choices)
+        run.__signature__ = taken.replace(return_annotation=None)  # type: ignore[attr-defined]
+        run.__annotations__ = {name: each.annotation for name, each in taken.parameters.items()}
+        return run
+
+    return decorate
 
 
 def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:

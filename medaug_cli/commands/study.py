@@ -1,5 +1,7 @@
 """`medaug study`: does it help on these data?"""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,11 +11,14 @@ from medaug_cli.commands import console, options
 from medaug_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from medaug_cli.study import StudyReport
+    from medaug_cli.study import StudyOptions, StudyReport
 
 
-def study(
-    store: options.StoreArgument,
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What `medaug study` is asked for, in the order of its help."""
+
+    store: options.StoreArgument
     arm: Annotated[
         list[str] | None,
         typer.Option(
@@ -22,93 +27,61 @@ def study(
             "variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind any of them changes the network; repeat. "
             "real-only is there.",
         ),
-    ] = None,
+    ] = None
     task: Annotated[
         str | None,
         typer.Option(
             help="detection, classification, segmentation, or another; default: the one that the store is for."
         ),
-    ] = None,
+    ] = None
     out: Annotated[Path, typer.Option(help="Folder for everything; finished steps in it are not repeated.")] = Path(
         "study"
-    ),
+    )
     fraction: Annotated[
         list[float] | None,
         typer.Option(metavar="SHARE", help="Share of the training patients; repeat for more.  [default: 1]"),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
-    n: Annotated[int | None, typer.Option(help="Synthetic images; default: the ratio times the real ones.")] = None,
-    ratio: Annotated[float, typer.Option(help="Synthetic images drawn for one real image.")] = 1.0,
-    jitter: Annotated[float, typer.Option(help="How far boxes are changed.", min=0)] = 0.1,
+    ] = None
+    seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3
+    n: Annotated[int | None, typer.Option(help="Synthetic images; default: the ratio times the real ones.")] = None
+    ratio: Annotated[float, typer.Option(help="Synthetic images drawn for one real image.")] = 1.0
+    jitter: Annotated[float, typer.Option(help="How far boxes are changed.", min=0)] = 0.1
     network: Annotated[
         str | None,
         typer.Option(help="Name of a plugin of that task (medaug plugins); default: yolov3, or its only one."),
-    ] = None,
+    ] = None
     detector: Annotated[
         str | None, typer.Option(help="Name of a detector plugin: --task detection --network NAME in one.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps of every network.", min=1)] = None,
-    settings: options.Settings = None,
-    kimg: Annotated[float | None, typer.Option(help="Thousand images shown to each generator.")] = None,
+    ] = None
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps of every network.", min=1)] = None
+    settings: options.Settings = None
+    kimg: Annotated[float | None, typer.Option(help="Thousand images shown to each generator.")] = None
     gan_settings: Annotated[
         list[str] | None,
         typer.Option("--gan-set", metavar="GENERATOR.KEY=VALUE", help="A setting of a generator; repeat for more."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="val while you try things out, test once at the end.")] = "test",
-    resamples: Annotated[int, typer.Option(help="Resamples behind each interval.", min=100)] = 2000,
-    num_parts: Annotated[int, typer.Option(help="Machines that share the work in one folder.", min=1)] = 1,
-    part_id: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0)] = 0,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    dry_run: options.DryRun = False,
-    as_json: options.AsJson = False,
-) -> None:
+    ] = None
+    split: Annotated[str, typer.Option(help="val while you try things out, test once at the end.")] = "test"
+    resamples: Annotated[int, typer.Option(help="Resamples behind each interval.", min=100)] = 2000
+    num_parts: Annotated[int, typer.Option(help="Machines that share the work in one folder.", min=1)] = 1
+    part_id: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0)] = 0
+    seed: options.Seed = 0
+    device: options.Device = "auto"
+    precision: options.Precision = "auto"
+    dry_run: options.DryRun = False
+    as_json: options.AsJson = False
+
+
+@options.taken_as(Choices)
+def study(chosen: Choices) -> None:
     """Train networks with and without each generator's images, and say which arm is better than real images alone.
 
     Example: medaug study real.h5 --arm copy-paste --arm boxgan --fraction 0.25 --fraction 1 --out study
     """
-    from medaug_cli.study import StudyOptions, run_study, task_of
-    from medaug_cli.study.arms import parse_arms
+    from medaug_cli.study import run_study
 
-    if detector is not None and (network is not None or task not in (None, "detection")):
-        raise UsageError("--detector is --task detection --network in one; leave it out beside --task and --network")
-    chosen = task_of(store, "detection" if detector is not None else task)
-    name = detector or network or _default(chosen.kind)
-    generator_settings: dict[str, dict[str, Any]] = {}
-    for key, value in options.parse_settings(gan_settings).items():
-        generator, _, setting = key.partition(".")
-        generator_settings.setdefault(generator, {})[setting] = value
-    network_settings = options.parse_settings(settings)
+    wanted = _options(chosen)
     with console.bar("study", 1.0) as bar:
-        report = run_study(
-            StudyOptions(
-                store=store,
-                arms=parse_arms(arm or [], name, chosen.kind, network_settings),
-                out=out,
-                task=chosen,
-                network=name,
-                network_settings=network_settings,
-                fractions=tuple(dict.fromkeys(fraction or (1.0,))),
-                seeds=seeds,
-                n=n,
-                ratio=ratio,
-                jitter=jitter,
-                generator_settings=generator_settings,
-                steps=steps,
-                kimg=kimg,
-                split=split,
-                resamples=resamples,
-                seed=seed,
-                device=device,
-                precision=precision,
-                num_parts=num_parts,
-                part_id=part_id,
-                dry_run=dry_run,
-                announce=console.say,
-                report=bar.to,
-            )
-        )
+        report = run_study(replace(wanted, report=bar.to))
+    out, as_json = chosen.out, chosen.as_json
     if report is None:
         console.answer({"study": None}, as_json, f"{out}: no comparison yet")
     elif as_json:
@@ -116,6 +89,52 @@ def study(
     else:
         _show(report)
         console.say(f"{out}: study.html, study.json, study.csv")
+
+
+def _options(chosen: Choices) -> "StudyOptions":
+    from medaug_cli.study import StudyOptions, task_of
+    from medaug_cli.study.arms import parse_arms
+
+    detector = chosen.detector
+    if detector is not None and (chosen.network is not None or chosen.task not in (None, "detection")):
+        raise UsageError("--detector is --task detection --network in one; leave it out beside --task and --network")
+    task = task_of(chosen.store, "detection" if detector is not None else chosen.task)
+    network = detector or chosen.network or _default(task.kind)
+    network_settings = options.parse_settings(chosen.settings)
+    return StudyOptions(
+        store=chosen.store,
+        arms=parse_arms(chosen.arm or [], network, task.kind, network_settings),
+        out=chosen.out,
+        task=task,
+        network=network,
+        network_settings=network_settings,
+        fractions=tuple(dict.fromkeys(chosen.fraction or (1.0,))),
+        seeds=chosen.seeds,
+        n=chosen.n,
+        ratio=chosen.ratio,
+        jitter=chosen.jitter,
+        generator_settings=_settings_of_generators(chosen.gan_settings),
+        steps=chosen.steps,
+        kimg=chosen.kimg,
+        split=chosen.split,
+        resamples=chosen.resamples,
+        seed=chosen.seed,
+        device=chosen.device,
+        precision=chosen.precision,
+        num_parts=chosen.num_parts,
+        part_id=chosen.part_id,
+        dry_run=chosen.dry_run,
+        announce=console.say,
+    )
+
+
+def _settings_of_generators(pairs: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+    """Turn ["boxgan.width=8"] into {"boxgan": {"width": "8"}}."""
+    settings: dict[str, dict[str, Any]] = {}
+    for key, value in options.parse_settings(pairs).items():
+        generator, _, setting = key.partition(".")
+        settings.setdefault(generator, {})[setting] = value
+    return settings
 
 
 def _default(kind: str) -> str:

@@ -1,81 +1,112 @@
 """`medaug synthesize`: draw images for boxes, or like those of a store."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from medaug_cli.synthesis import SynthesisOptions
 
 
-def synthesize(
-    n: Annotated[int | None, typer.Option("--n", help="How many images.", min=1)] = None,
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What `medaug synthesize` is asked for, in the order of its help."""
+
+    n: Annotated[int | None, typer.Option("--n", help="How many images.", min=1)] = None
     boxes: Annotated[
         Path | None, typer.Option(help="boxes.json to draw conditions from; default: beside the training store.")
-    ] = None,
+    ] = None
     like: Annotated[
         Path | None,
         typer.Option(metavar="REAL.H5", help="A store in place of boxes: like its training images, with all it knows."),
-    ] = None,
+    ] = None
     classes: Annotated[
         list[str] | None,
         typer.Option(
             "--class", metavar="NAME=N", help="With --like: so many images of a class, or normal ones; repeat for more."
         ),
-    ] = None,
+    ] = None
     into: Annotated[
         Path | None,
         typer.Option(metavar="STORE", help="Put the lesions of drawn regions into whole images of a store."),
-    ] = None,
-    lesions: Annotated[int, typer.Option(help="With --into: new lesions in each image.", min=1)] = 1,
+    ] = None
+    lesions: Annotated[int, typer.Option(help="With --into: new lesions in each image.", min=1)] = 1
     blending: Annotated[
         Literal["poisson", "soft"], typer.Option(help="With --into: keep a lesion's gradients, or fade it in.")
-    ] = "poisson",
-    gan: Annotated[Path, typer.Option(help="Folder of the generator.")] = Path("gan"),
-    out: Annotated[Path, typer.Option(help="The store to write.")] = Path("synthetic.h5"),
+    ] = "poisson"
+    gan: Annotated[Path, typer.Option(help="Folder of the generator.")] = Path("gan")
+    out: Annotated[Path, typer.Option(help="The store to write.")] = Path("synthetic.h5")
     jitter: Annotated[
         float, typer.Option(help="Flip, and shift and zoom each box, or move a mask, by up to this share.")
-    ] = 0.1,
-    num_parts: Annotated[int, typer.Option(help="Share the work among so many processes.", min=1)] = 1,
-    part_id: Annotated[int, typer.Option(help="Which share this process draws, from 0.", min=0)] = 0,
-    batch: Annotated[
-        int, typer.Option(help="Images drawn at once; changes speed and memory, not pictures.", min=1)
-    ] = 32,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    dry_run: options.DryRun = False,
-    resume: options.Resume = False,
-    overwrite: options.Overwrite = False,
-    as_json: options.AsJson = False,
-) -> None:
+    ] = 0.1
+    num_parts: Annotated[int, typer.Option(help="Share the work among so many processes.", min=1)] = 1
+    part_id: Annotated[int, typer.Option(help="Which share this process draws, from 0.", min=0)] = 0
+    batch: Annotated[int, typer.Option(help="Images drawn at once; changes speed and memory, not pictures.", min=1)] = (
+        32
+    )
+    seed: options.Seed = 0
+    device: options.Device = "auto"
+    dry_run: options.DryRun = False
+    resume: options.Resume = False
+    overwrite: options.Overwrite = False
+    as_json: options.AsJson = False
+
+
+@options.taken_as(Choices)
+def synthesize(chosen: Choices) -> None:
     """Draw synthetic images for given or slightly changed boxes, masks and classes.
 
     Example: medaug synthesize --n 4000 --boxes boxes.json
     """
-    from medaug_cli.errors import UsageError
-    from medaug_cli.synthesis import SynthesisOptions, rehearse
+    from medaug_cli.synthesis import rehearse
     from medaug_cli.synthesis import synthesize as draw
 
-    asked = options.parse_counts(classes)
-    if n is None and not asked:
+    asked = options.parse_counts(chosen.classes)
+    if chosen.n is None and not asked:
         raise UsageError("say how many images to draw by --n, or by --class NAME=N with --like")
-    with console.bar("synthesize", -(-(n or sum(asked.values())) // num_parts)) as bar:
-        choices = SynthesisOptions(
-            n=n, gan=gan, out=out, boxes=boxes, like=like, classes=asked, into=into, lesions=lesions,
-            blending=blending, jitter=jitter, seed=seed, device=device,
-            batch=batch, num_parts=num_parts, part_id=part_id, resume=resume, overwrite=overwrite,
-            report=bar.by, announce=console.say,
-        )  # fmt: skip
-        if dry_run:
-            console.answer(rehearse(choices), as_json, f"{out}: nothing is drawn yet")
+    out, part, parts = chosen.out, chosen.part_id, chosen.num_parts
+    with console.bar("synthesize", -(-(chosen.n or sum(asked.values())) // parts)) as bar:
+        wanted = _options(chosen, asked, bar)
+        if chosen.dry_run:
+            console.answer(rehearse(wanted), chosen.as_json, f"{out}: nothing is drawn yet")
             return
-        store = draw(choices)
+        store = draw(wanted)
     if store is None:
-        console.answer(
-            {"store": None, "part": part_id, "of": num_parts},
-            as_json,
-            f"part {part_id} of {num_parts} is drawn; {out} appears with the last part",
-        )
+        still = f"part {part} of {parts} is drawn; {out} appears with the last part"
+        console.answer({"store": None, "part": part, "of": parts}, chosen.as_json, still)
     else:
         result = {"store": str(out), "images": len(store), "hash": store.hash}
-        console.answer(result, as_json, f"{out}: {len(store)} images of {', '.join(sorted(set(store.sources)))}")
+        told = f"{out}: {len(store)} images of {', '.join(sorted(set(store.sources)))}"
+        console.answer(result, chosen.as_json, told)
+
+
+def _options(chosen: Choices, classes: Mapping[str, int], bar: console.Bar) -> "SynthesisOptions":
+    from medaug_cli.synthesis import SynthesisOptions
+
+    return SynthesisOptions(
+        n=chosen.n,
+        gan=chosen.gan,
+        out=chosen.out,
+        boxes=chosen.boxes,
+        like=chosen.like,
+        classes=classes,
+        into=chosen.into,
+        lesions=chosen.lesions,
+        blending=chosen.blending,
+        jitter=chosen.jitter,
+        seed=chosen.seed,
+        device=chosen.device,
+        batch=chosen.batch,
+        num_parts=chosen.num_parts,
+        part_id=chosen.part_id,
+        resume=chosen.resume,
+        overwrite=chosen.overwrite,
+        report=bar.by,
+        announce=console.say,
+    )

@@ -1,92 +1,114 @@
 """`medaug train`, and for one task `train-detector`, `train-classifier` and `train-segmenter`: fit a network."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from medaug_cli.processes import Group
+    from medaug_cli.runs import RunOptions
 
 
-def train(
-    store: options.StoreArgument,
-    task: Annotated[str, typer.Option(help="What to train for: detection, classification, segmentation, or another.")],
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What `medaug train` is asked for, in the order of its help."""
+
+    store: options.StoreArgument
+    task: Annotated[str, typer.Option(help="What to train for: detection, classification, segmentation, or another.")]
     synthetic: Annotated[
         list[Path] | None,
         typer.Option(metavar="STORE", help="A store of synthetic images to train on as well; repeat for more."),
-    ] = None,
+    ] = None
     ratio: Annotated[
         float | None, typer.Option(help="Synthetic images drawn for one real image; default: as many as there are.")
-    ] = None,
+    ] = None
     synthetic_only: Annotated[
         bool, typer.Option("--synthetic-only", help="Train on --synthetic alone; validation stays real.")
-    ] = False,
-    start: Annotated[Path | None, typer.Option(help="A network to train further, as after --synthetic-only.")] = None,
+    ] = False
+    start: Annotated[Path | None, typer.Option(help="A network to train further, as after --synthetic-only.")] = None
     network: Annotated[
         str | None, typer.Option(help="Name of a plugin of that task (medaug plugins); default: its only one.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the network.  [default: its kind]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over as many images as are real.", min=0.01)] = None,
-    minutes: options.Minutes = None,
-    settings: options.Settings = None,
-    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    workers: options.Workers = 0,
-    resume: options.Resume = False,
-    overwrite: options.Overwrite = False,
-    as_json: options.AsJson = False,
-) -> None:
+    ] = None
+    out: Annotated[Path | None, typer.Option(help="Folder for the network.  [default: its kind]")] = None
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None
+    epochs: Annotated[float | None, typer.Option(help="Passes over as many images as are real.", min=0.01)] = None
+    minutes: options.Minutes = None
+    settings: options.Settings = None
+    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0
+    seed: options.Seed = 0
+    device: options.Device = "auto"
+    precision: options.Precision = "auto"
+    workers: options.Workers = 0
+    resume: options.Resume = False
+    overwrite: options.Overwrite = False
+    as_json: options.AsJson = False
+
+
+@options.taken_as(Choices)
+def train(chosen: Choices) -> None:
     """Fit a network of any installed task, which --task names.
 
     Example: medaug train real.h5 --task segmentation --network segmenter --out real-only
     """
-    from medaug_cli import registry
-    from medaug_cli.errors import UsageError
     from medaug_cli.processes import joined
-    from medaug_cli.runs import RunOptions, train_network
+    from medaug_cli.runs import train_network
     from medaug_cli.tasks.task import task_named
 
-    chosen = task_named(task)
-    names = registry.names(chosen.kind)
-    if network is None and len(names) != 1:
-        raise UsageError(f"--network: choose one of {', '.join(names) or 'none, for none is installed'}")
-    plugin = network or names[0]
-    title = f"train-{chosen.kind} {plugin}"
-    with joined(device, console.say) as group, console.bar(title, 1.0, shown=group.leads) as bar:
-        run = RunOptions(
-            out=out or Path(chosen.kind),
-            settings=options.parse_settings(settings),
-            seed=seed,
-            device=device,
-            precision=precision,
-            workers=workers,
-            resume=resume,
-            overwrite=overwrite,
-            checkpoint_seconds=checkpoint_seconds,
-            report=lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)),
-            announce=console.say,
-            group=group,
-        )
+    task = task_named(chosen.task)
+    plugin = chosen.network or _only(task.kind)
+    title = f"train-{task.kind} {plugin}"
+    with joined(chosen.device, console.say) as group, console.bar(title, 1.0, shown=group.leads) as bar:
         folder = train_network(
-            chosen,
-            store,
+            task,
+            chosen.store,
             plugin,
-            run,
-            synthetic=synthetic or (),
-            ratio=ratio,
-            steps=steps,
-            epochs=epochs,
-            minutes=minutes,
-            synthetic_only=synthetic_only,
-            start=start,
+            _run_options(chosen, chosen.out or Path(task.kind), group, bar),
+            synthetic=chosen.synthetic or (),
+            ratio=chosen.ratio,
+            steps=chosen.steps,
+            epochs=chosen.epochs,
+            minutes=chosen.minutes,
+            synthetic_only=chosen.synthetic_only,
+            start=chosen.start,
         )
     if group.leads:
-        console.answer({chosen.kind: str(folder)}, as_json, f"{folder}: the {chosen.kind}")
+        console.answer({task.kind: str(folder)}, chosen.as_json, f"{folder}: the {task.kind}")
+
+
+def _only(kind: str) -> str:
+    """Return the only plugin of a kind; raise UsageError where there are several."""
+    from medaug_cli import registry
+
+    names = registry.names(kind)
+    if len(names) != 1:
+        raise UsageError(f"--network: choose one of {', '.join(names) or 'none, for none is installed'}")
+    return names[0]
+
+
+def _run_options(chosen: Choices, out: Path, group: "Group", bar: console.Bar) -> "RunOptions":
+    from medaug_cli.runs import RunOptions
+
+    return RunOptions(
+        out=out,
+        settings=options.parse_settings(chosen.settings),
+        seed=chosen.seed,
+        device=chosen.device,
+        precision=chosen.precision,
+        workers=chosen.workers,
+        resume=chosen.resume,
+        overwrite=chosen.overwrite,
+        checkpoint_seconds=chosen.checkpoint_seconds,
+        report=lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)),
+        announce=console.say,
+        group=group,
+    )
 
 
 def for_task(task: str, kind: str, plugin: str) -> Callable[..., None]:
