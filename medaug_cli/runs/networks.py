@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,32 +103,7 @@ def train_network(
         return folder.out
 
 
-def train_detector(
-    store_path: Path,
-    name: str,
-    options: RunOptions,
-    synthetic: Sequence[Path] = (),
-    ratio: float | None = None,
-    steps: int | None = None,
-    epochs: float | None = None,
-    minutes: float | None = None,
-    synthetic_only: bool = False,
-    start: Path | None = None,
-) -> Path:
-    """Fit a detector; see `train_network`."""
-    return train_network(
-        Detection(),
-        store_path,
-        name,
-        options,
-        synthetic=synthetic,
-        ratio=ratio,
-        steps=steps,
-        epochs=epochs,
-        minutes=minutes,
-        synthetic_only=synthetic_only,
-        start=start,
-    )
+train_detector = partial(train_network, Detection())
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,9 @@ def test_a_detector_is_not_trained_on_boxes_of_patients_that_are_held_out(gan, r
     write_boxes(tmp_path / "own.json", BoxesFile(version=1, images=[image("a", "train", "p5")]))
     drawn = run(gan, "s.h5", n=2, boxes=tmp_path / "own.json")
     with pytest.raises(BadInput, match=r"on 1 patients that .* holds out"):
-        train_detector(real, "tiny", RunOptions(tmp_path / "d", device="cpu", precision="32"), [drawn.path], steps=2)
+        train_detector(
+            real, "tiny", RunOptions(tmp_path / "d", device="cpu", precision="32"), synthetic=[drawn.path], steps=2
+        )
 
 
 def test_boxes_below_a_pixel_are_said(gan, tmp_path):
