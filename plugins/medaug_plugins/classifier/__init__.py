@@ -8,8 +8,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medaug_cli.plugin import BadInput, Examples, ImageSpec, NetworkCapabilities, setting
-from medaug_plugins.supervised.whole_images import VARIANTS, WholeImageNetwork, each
+from medaug_cli.plugin import BadInput, Examples, ImageSpec, setting
+from medaug_plugins.supervised.whole_images import WholeImageNetwork, each
 
 __all__ = ["ClassifierNetwork"]
 
@@ -35,15 +35,6 @@ class Network(nn.Module):
 class ClassifierNetwork(WholeImageNetwork):
     """Tell the class of an image by a network of timm, or by a small one that suits a CPU."""
 
-    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
-        dims=(2, 3),
-        channels=(1, 2, 3, 4),
-        default_budget=2000,
-        continues=True,
-        shares=True,
-        exports=("onnx",),
-        variants=VARIANTS,
-    )
     kind: ClassVar[str] = "classifier"
 
     dropout: float = setting(0.2, "share of the features that a training step leaves out", minimum=0, maximum=0.9)

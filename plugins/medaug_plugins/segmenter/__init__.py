@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medaug_cli.plugin import BadInput, Examples, ImageSpec, NetworkCapabilities, setting
+from medaug_cli.plugin import BadInput, Examples, ImageSpec, setting
 from medaug_plugins.segmenter.networks import UNet
-from medaug_plugins.supervised.whole_images import VARIANTS, WholeImageNetwork
+from medaug_plugins.supervised.whole_images import WholeImageNetwork
 
 __all__ = ["SegmenterNetwork"]
 
@@ -20,15 +20,6 @@ __all__ = ["SegmenterNetwork"]
 class SegmenterNetwork(WholeImageNetwork):
     """Outline lesions by a U-Net, trained with Dice and cross-entropy."""
 
-    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
-        dims=(2, 3),
-        channels=(1, 2, 3, 4),
-        default_budget=2000,
-        continues=True,
-        shares=True,
-        exports=("onnx",),
-        variants=VARIANTS,
-    )
     kind: ClassVar[str] = "segmenter"
 
     batch: int = setting(8, "images of a step", minimum=1)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medaug_cli.plugin import Examples, ImageSpec, MedaugError, Run, setting
+from medaug_cli.plugin import Examples, ImageSpec, MedaugError, NetworkCapabilities, Run, setting
 from medaug_plugins.layers import load_weights
 from medaug_plugins.supervised.augment import augment
 from medaug_plugins.supervised.encoders import SmallEncoder, TimmEncoder, encoder
@@ -32,6 +32,15 @@ Batch = tuple[Tensor, Tensor]  # images (b, c, *s), classes (b,) or label maps (
 class WholeImageNetwork(TrainingSettings):
     """A classifier or a segmenter without what tells them apart: `build`, `weights`, `truth`, `losses`, `answer`."""
 
+    capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
+        dims=(2, 3),
+        channels=(1, 2, 3, 4),
+        default_budget=2000,
+        continues=True,
+        shares=True,
+        exports=("onnx",),
+        variants=VARIANTS,
+    )
     kind: ClassVar[str]
 
     network: str = setting("small", "a network of timm, or 'small', which suits a CPU and takes volumes too")
