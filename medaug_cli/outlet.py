@@ -31,6 +31,7 @@ class Outlet(io.RawIOBase):
             raise OSError(self._error.errno, self._error.strerror, str(self._path)) from self._error
 
     def write(self, content: Any) -> int:
+        """Write bytes, or from the first error on keep them; return how many, always all."""
         left, end = memoryview(content).cast("B"), self.tell() + memoryview(content).nbytes
         try:
             while left and self._error is None:
@@ -45,6 +46,7 @@ class Outlet(io.RawIOBase):
         return memoryview(content).nbytes
 
     def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the file, and from what could not be written to it; return how many bytes."""
         if self._error is None:
             return self._file.readinto(buffer)
         start, into = self.tell(), memoryview(buffer).cast("B")
@@ -63,14 +65,17 @@ class Outlet(io.RawIOBase):
         return page
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to an offset; the end is where a whole file would end."""
         if whence == os.SEEK_END:
             return self._file.seek(offset + self._end)
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
+        """Return the offset."""
         return self._file.tell()
 
     def truncate(self, size: int | None = None) -> int:
+        """Cut the file, or keep the error; return its size."""
         self._end = self.tell() if size is None else size
         try:
             return self._file.truncate(size)
@@ -79,15 +84,18 @@ class Outlet(io.RawIOBase):
             return self._end
 
     def flush(self) -> None:
-        pass  # nothing is buffered
+        """Do nothing, for nothing is buffered."""
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def writable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def __exit__(

@@ -121,6 +121,7 @@ class ImageSpec:
 
     @property
     def dims(self) -> int:
+        """Return how many axes an image has: 2 or 3."""
         return len(self.spatial)
 
 
@@ -220,19 +221,31 @@ class Run(Protocol):
         ...
 
 
+class Fitted(Protocol):
+    """What every fitted plugin has: it is a dataclass whose fields are hyperparameters, and inherits nothing."""
+
+    def fit(self, data: Examples, run: Run) -> None:
+        """Learn from the examples until the run's budget is spent; a resumed run goes on from its checkpoint."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return name -> tensor of all that it needs once it is fitted."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None:
+        """Take up what `state_dict` returned, for images of this form; raise BadInput where it does not fit."""
+        ...
+
+
 @runtime_checkable
-class Generator(Protocol):
-    """A dataclass whose fields are hyperparameters; nothing is inherited."""
+class Generator(Fitted, Protocol):
+    """Draws images for conditions."""
 
     capabilities: ClassVar[GeneratorCapabilities]
-
-    def fit(self, data: Examples, run: Run) -> None: ...
 
     def state_dict(self) -> dict[str, Any]:
         """Return name -> tensor of what `sample` needs and no more: no discriminator, no training image."""
         ...
-
-    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None: ...
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
         """Yield one image (c, *s) float32 in [0, 1] a condition; each depends on its own seed alone.
@@ -255,16 +268,10 @@ class Knowing(Protocol):
 
 
 @runtime_checkable
-class Detector(Protocol):
-    """A dataclass whose fields are hyperparameters; nothing is inherited."""
+class Detector(Fitted, Protocol):
+    """Finds lesions in images."""
 
     capabilities: ClassVar[NetworkCapabilities]
-
-    def fit(self, data: Examples, run: Run) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None: ...
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Detections]:
         """Yield (boxes, scores, labels) an image (c, *s) float32 in [0, 1], best score first.
@@ -308,16 +315,10 @@ class ExportedFiles(Protocol):
 
 
 @runtime_checkable
-class Classifier(Protocol):
-    """A dataclass whose fields are hyperparameters; nothing is inherited."""
+class Classifier(Fitted, Protocol):
+    """Tells the class of an image."""
 
     capabilities: ClassVar[NetworkCapabilities]
-
-    def fit(self, data: Examples, run: Run) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None: ...
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the probabilities (k,) of `spec.class_names` of each image (c, *s) float32 in [0, 1]; they sum to 1."""
@@ -334,16 +335,10 @@ class Featured(Protocol):
 
 
 @runtime_checkable
-class Segmenter(Protocol):
-    """A dataclass whose fields are hyperparameters; nothing is inherited."""
+class Segmenter(Fitted, Protocol):
+    """Outlines lesions."""
 
     capabilities: ClassVar[NetworkCapabilities]
-
-    def fit(self, data: Examples, run: Run) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None: ...
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the label map (*s) uint8 of each image (c, *s) float32 in [0, 1]: 0 outside, then `spec.mask_names`."""

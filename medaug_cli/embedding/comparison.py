@@ -119,6 +119,7 @@ class Sets:
 
     @property
     def shown(self) -> list[ImageSet]:
+        """Return the sets that the map shows, the real one first."""
         return [self.real, *self.synthetic]
 
 

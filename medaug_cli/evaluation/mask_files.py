@@ -37,6 +37,7 @@ class MaskFile:
 
     @property
     def size(self) -> str:
+        """Return the sides as a person writes them: "64x64"."""
         return "x".join(map(str, self.values.shape))
 
 
@@ -187,7 +188,7 @@ def _numbered(truth: MaskSet, predictions: Mapping[str, MaskSet]) -> tuple[dict[
             known = ", ".join(map(str, sorted(truth.values))) or "nothing"
             raise BadInput(
                 f"{each.path} marks the value {strange[0]}, which no mask of {truth.path} has (it has {known}); name "
-                f"all labels in {truth.path / DATASET}, as {{\"labels\": {{\"background\": 0, \"lesion\": 1}}}}"
+                f'all labels in {truth.path / DATASET}, as {{"labels": {{"background": 0, "lesion": 1}}}}'
             )
     return {value: k for k, value in enumerate(sorted(truth.values), 1)}, tuple(map(str, sorted(truth.values)))
 

@@ -24,6 +24,7 @@ class File:
 
     @property
     def suffix(self) -> str:
+        """Return the suffix, with both parts of one such as .nii.gz."""
         return suffix_of(self.path)
 
     @property

@@ -41,6 +41,8 @@ Box = Typed[list[Number], AfterValidator(_box)]
 
 @with_config(ConfigDict(extra="ignore"))
 class CocoImage(TypedDict):
+    """An image of a COCO file."""
+
     id: int
     file_name: NotRequired[str]
     width: NotRequired[int]
@@ -53,12 +55,16 @@ class CocoImage(TypedDict):
 
 @with_config(ConfigDict(extra="ignore"))
 class CocoCategory(TypedDict):
+    """A kind of lesion of a COCO file."""
+
     id: int
     name: str
 
 
 @with_config(ConfigDict(extra="ignore"))
 class CocoAnnotation(TypedDict):
+    """A box of a COCO file: x, y, width, height in pixels."""
+
     image_id: int
     category_id: int
     bbox: Box
@@ -69,6 +75,8 @@ class CocoAnnotation(TypedDict):
 
 @with_config(ConfigDict(extra="ignore"))
 class CocoTruth(TypedDict):
+    """A file of COCO annotations, as far as it is read."""
+
     images: list[CocoImage]
     categories: list[CocoCategory]
     annotations: list[CocoAnnotation]
@@ -76,6 +84,8 @@ class CocoTruth(TypedDict):
 
 @with_config(ConfigDict(extra="ignore"))
 class CocoDetection(TypedDict):
+    """An entry of a file of COCO results."""
+
     image_id: int
     category_id: int
     bbox: Box
@@ -105,6 +115,7 @@ class CocoAnnotated(Annotated):
 
     @property
     def image_ids(self) -> list[int]:
+        """Return COCO's id of each image."""
         return [image["id"] for image in self.images]
 
     @property

@@ -35,10 +35,12 @@ class Cohort:
 
     @property
     def box_total(self) -> int:
+        """Return how many boxes all patients have together."""
         return int(self.boxes.sum())
 
     @property
     def slice_total(self) -> int:
+        """Return how many slices all patients have together."""
         return int(self.slices.sum())
 
 

@@ -170,6 +170,7 @@ class Setup:
 
     @classmethod
     def of(cls, options: RunOptions, name: str, able: Capabilities) -> "Setup":
+        """Return the setup that the options ask for; raise UsageError where plugin or machine cannot give it."""
         if options.group.world > 1 and not able.shares:
             raise UsageError(f"{name} trains in one process, {options.group.world} were started; start one")
         device = resolve_device(options.device, options.group.local)

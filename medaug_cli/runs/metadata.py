@@ -20,6 +20,7 @@ class Form(Strict):
     masks: bool = False
 
     def spec(self) -> ImageSpec:
+        """Return the form as plugins are given it."""
         return ImageSpec(
             self.channels,
             tuple(self.spatial),

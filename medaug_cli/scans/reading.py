@@ -58,6 +58,7 @@ class Scan:
 
     @property
     def all_files(self) -> tuple[Path, ...]:
+        """Return the files that hold it: all of a series, or its only one."""
         return self.files or (self.path,)
 
     @property
@@ -263,5 +264,3 @@ def _check_there(path: Path) -> None:
     tool = next((tool for start, tool in POINTERS.items() if begun.startswith(start)), None)
     if tool:
         raise BadInput(f"{path} is a pointer to its content, which was never fetched; fetch it, as `{tool}` does")
-
-

@@ -66,6 +66,7 @@ class Trial:
 
     @property
     def folder(self) -> str:
+        """Return the folder of its share of patients and its seed, within the study's."""
         return f"{part_name(self.fraction)}/seed{self.seed}"
 
     @property

@@ -118,6 +118,7 @@ class Work:
 
     @property
     def spec(self) -> ImageSpec:
+        """Return the form of the images."""
         return self.metadata.form.spec()
 
     def summary(self) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Cases:
 
     @property
     def patient_count(self) -> int:
+        """Return how many patients there are."""
         return len(set(self.patients))
 
     @property

@@ -46,18 +46,22 @@ class Architecture:
 
     @property
     def spatial(self) -> tuple[int, ...]:
+        """Return the sides of an image."""
         return self.spec.spatial
 
     @property
     def dims(self) -> int:
+        """Return how many axes an image has."""
         return len(self.spec.spatial)
 
     @property
     def labels(self) -> int:
+        """Return how many maps tell where lesions are."""
         return lesion_maps(self.spec, self.settings.form)
 
     @property
     def classes(self) -> int:
+        """Return how many classes of images are told apart, 0 where none are."""
         return len(self.spec.class_names) if self.settings.classes else 0
 
     @property
@@ -67,6 +71,7 @@ class Architecture:
 
     @property
     def start(self) -> tuple[int, ...]:
+        """Return the sides of the coarsest features."""
         return tuple(side >> self.levels for side in self.spatial)
 
     @property

@@ -71,6 +71,7 @@ class Shrink(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of the larger image: each pixel's share of its block's."""
         (gradient,) = gradients
         share = gradient / ctx.factor ** (gradient.ndim - 2)
         return F.interpolate(share, scale_factor=ctx.factor, mode="nearest"), None

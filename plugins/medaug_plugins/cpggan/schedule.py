@@ -30,6 +30,7 @@ class Schedule:
 
     @property
     def levels(self) -> int:
+        """Return how often the image doubles, from 4 pixels on."""
         return round(math.log2(self.resolution)) - 2
 
     @property

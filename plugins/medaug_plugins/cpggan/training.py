@@ -42,12 +42,15 @@ class StepRandomness(layers.StepRandomness):
     """The randomness of one step of CPGGAN, drawn for the whole batch whatever part of it a process takes."""
 
     def noise(self, kind: str, count: int, numbers: int) -> Tensor:
+        """Draw latent numbers (count, numbers) of a kind."""
         return draw_noise(kind, count, numbers, self.torch)
 
     def shares(self, count: int, dims: int) -> Tensor:
+        """Draw shares in [0, 1), one an image, that broadcast over its channels and axes."""
         return torch.rand(count, *[1] * (dims + 1), generator=self.torch)
 
     def happens(self, probability: float) -> bool:
+        """Return True with this probability."""
         return bool(self.numpy.random() < probability)
 
 
@@ -86,10 +89,12 @@ class Training:
 
     @property
     def level(self) -> int:
+        """Return the level that is trained now."""
         return self.size.levels - int(self.lod)
 
     @property
     def fade(self) -> float:
+        """Return how much of the level before still shows, in [0, 1)."""
         return self.lod % 1
 
     def _critic(self, condition: Tensor | None) -> Callable[[Tensor], Tensor]:

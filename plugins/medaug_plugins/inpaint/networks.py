@@ -41,10 +41,12 @@ class Architecture:
 
     @property
     def patch(self) -> int:
+        """Return the side of the square that is drawn anew."""
         return self.settings.patch
 
     @property
     def latent(self) -> int:
+        """Return how many latent numbers a lesion is drawn from."""
         return self.settings.latent
 
     @property

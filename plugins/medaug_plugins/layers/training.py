@@ -31,9 +31,17 @@ class Trained(Protocol):
 
     steps: int
 
-    def step(self, done: int) -> dict[str, Tensor]: ...
-    def state_dict(self, done: int) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> int: ...
+    def step(self, done: int) -> dict[str, Tensor]:
+        """Take the step after `done` images; return its losses."""
+        ...
+
+    def state_dict(self, done: int) -> dict[str, Any]:
+        """Return what a resumed run needs after `done` images."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> int:
+        """Take up the state of `state_dict`; return how many images were done."""
+        ...
 
 
 def train(training: Trained, batch: int, run: Run) -> None:

@@ -54,6 +54,7 @@ def numbers(tags: Tags, tag: int, default: int | None = None) -> list[int]:
 
 
 def number(tags: Tags, tag: int, default: int) -> int:
+    """Return the first whole number of a tag, the default where it is missing."""
     return numbers(tags, tag, default)[0]
 
 

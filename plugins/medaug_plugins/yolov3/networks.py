@@ -93,6 +93,7 @@ class YOLO(nn.Module):
 
     @property
     def strides(self) -> tuple[int, ...]:
+        """Return how many pixels a cell is wide, of each scale, finest first."""
         return STRIDES[-len(self.heads) :]
 
     def forward(self, images: Tensor) -> list[Tensor]:
