@@ -133,3 +133,5 @@ def test_volumes_move_with_their_conditions():
     assert (moves[:, 0, 0] < 0).any()
     assert (moves[:, 1, 1] > 0).all()
     assert (moves[:, 2, 2] > 0).all()
+    every_way = replace(augmentation, flip_rows=True).draw_moves(64, rng)
+    assert len({tuple(torch.sign(torch.diagonal(each[:, :3])).tolist()) for each in every_way}) == 8

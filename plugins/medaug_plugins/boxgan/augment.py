@@ -19,12 +19,13 @@ class Augmentation:
     """How far, and how often, images are changed."""
 
     share: float  # probability of each change but the flip; of a zoom a quarter of it
-    flip: bool
+    flip: bool  # left and right
     shift: float  # most of the side
     zoom: float  # most, in doublings
     intensity: float = 0.0  # most of the full range
     contrast: float = 0.0
     dims: int = 2
+    flip_rows: bool = False  # the other axes
 
     def draw_moves(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw affine maps (count, d, d + 1) from places in the result to places in the image, in [-1, 1]."""
@@ -34,8 +35,10 @@ class Augmentation:
         scale = torch.exp2(zoom * self._chosen(count, generator, self.share / 4))
         mirror = 1 - 2 * (torch.rand(count, generator=generator) < 0.5 * self.flip).float()
         moves = torch.zeros(count, self.dims, self.dims + 1)
-        for axis in range(self.dims):  # x first: left and right alone are mirrored
+        for axis in range(self.dims):  # x first
             moves[:, axis, axis] = scale if axis else scale * mirror
+        if self.flip_rows:
+            moves[:, 1:] *= 1 - 2 * (torch.rand(count, self.dims - 1, 1, generator=generator) < 0.5).float()
         moves[:, :, -1] = shift
         return moves
 

@@ -43,6 +43,7 @@ class Settings:
     jitter: float = setting(0.05, "most shift and zoom of the boxes that are asked for", minimum=0, maximum=0.5)
     augment: float = setting(0.8, "probability of each augmentation", minimum=0, maximum=1)
     flip: bool = setting(True, "mirror left and right")
+    flip_rows: bool = setting(False, "mirror every other axis too, where up means nothing, as in lung nodules")
     shift: float = setting(0.1, "largest augmenting shift, of the side", minimum=0, maximum=0.5)
     zoom: float = setting(0.1, "largest augmenting zoom, in doublings", minimum=0, maximum=1)
     intensity: float = setting(0.03, "largest augmenting brightness offset, of the full range", minimum=0, maximum=1)

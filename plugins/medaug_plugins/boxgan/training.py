@@ -145,6 +145,7 @@ class Training:
         augmentation = Augmentation(
             share=self.augment,
             flip=settings.flip,
+            flip_rows=settings.flip_rows,
             shift=settings.shift,
             zoom=settings.zoom,
             intensity=settings.intensity,
@@ -158,7 +159,12 @@ class Training:
         condition = self.data.conditions(self._indices(rng))
         settings = self.settings
         jitter = Augmentation(
-            share=JITTERED, flip=settings.flip, shift=settings.jitter, zoom=settings.jitter, dims=self.size.dims
+            share=JITTERED,
+            flip=settings.flip,
+            flip_rows=settings.flip_rows,
+            shift=settings.jitter,
+            zoom=settings.jitter,
+            dims=self.size.dims,
         )
         condition = move(condition, mine(jitter.draw_moves(self.settings.batch, rng.torch), self.run))
         latents, noise = (mine(x, self.run).to(rng.device) for x in rng.noise(self.size, self.settings.batch))

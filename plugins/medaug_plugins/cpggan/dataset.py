@@ -7,6 +7,7 @@ from torch import Tensor
 from medaug_cli.plugin import BadInput, Examples
 from medaug_plugins.cpggan.conditions import Form, channels, draw_map
 from medaug_plugins.cpggan.networks import blend, double, shrink
+from medaug_plugins.layers import laid_out
 
 KEPT_NUMBERS = 2**26  # a level that fits into 256 MB of float32 is kept in memory, the device's where it has one
 CHUNK = 64
@@ -44,7 +45,7 @@ class RealImages:
         images = images * 2 - 1
         if fade and self.kept_level:
             images = blend(images, double(shrink(images)), fade)
-        return compact(images)
+        return laid_out(images)
 
     def condition_maps(self, indices: np.ndarray) -> Tensor | None:
         """Return condition maps (b, k, *s) in [0, 1], None where there is no condition."""
@@ -60,8 +61,3 @@ class RealImages:
         times = self.levels - self.kept_level
         maps = [draw_map(self.examples.condition(int(i)), self.form, self.conditions, times) for i in indices]
         return torch.stack(maps).to(self.device)
-
-
-def compact(images: Tensor) -> Tensor:
-    """Lay 2D images out channels last, which the convolutions like best."""
-    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from medaug_cli.plugin import Run
 from medaug_plugins.cpggan.settings import Settings
-from medaug_plugins.layers import RELU_GAIN, EqualizedConv, EqualizedDense, activate, minibatch_deviation, pixel_norm
+from medaug_plugins.layers import (
+    RELU_GAIN,
+    EqualizedConv,
+    EqualizedDense,
+    activate,
+    laid_out,
+    minibatch_deviation,
+    pixel_norm,
+)
 
 
 @dataclass(frozen=True)
@@ -136,8 +144,7 @@ class Generator(nn.Module):
 
     def _first_level(self, latents: Tensor, condition: Tensor | None) -> Tensor:
         x = self.dense(pixel_norm(latents)).reshape(len(latents), -1, *self.size.start)
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = laid_out(x)
         bias = self.dense_bias.reshape(-1, *[1] * self.size.dims).to(x.dtype)
         x = pixel_norm(activate(x + bias))
         return pixel_norm(activate(self.conv(join(x, condition))))

@@ -15,6 +15,7 @@ from medaug_plugins.layers.optimizer import ScaledAdam
 from medaug_plugins.layers.resampling import averaged, double, sampled
 from medaug_plugins.layers.sharing import check_shares, mine, whole
 from medaug_plugins.layers.training import (
+    CHANNELS_LAST,
     StepRandomness,
     laid_out,
     load_moments,
@@ -26,6 +27,7 @@ from medaug_plugins.layers.training import (
 )
 
 __all__ = [
+    "CHANNELS_LAST",
     "LEAK",
     "RELU_GAIN",
     "EqualizedConv",

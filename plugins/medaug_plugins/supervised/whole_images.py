@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medaug_cli.plugin import Examples, ImageSpec, MedaugError, NetworkCapabilities, Run, setting
-from medaug_plugins.layers import load_weights
+from medaug_plugins.layers import CHANNELS_LAST, load_weights
 from medaug_plugins.supervised.augment import augment
 from medaug_plugins.supervised.encoders import SmallEncoder, TimmEncoder, encoder
 from medaug_plugins.supervised.pretrained import source_of
@@ -103,7 +103,7 @@ class WholeImageNetwork(TrainingSettings):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(abs(run.seed))
                 self._network = self.build(data.spec)
-        network = self._network.to(memory_format=layout(data.spec.dims))
+        network = self._network.to(memory_format=CHANNELS_LAST[data.spec.dims])
 
         def draw(rng: np.random.Generator) -> Batch:
             indices = rng.choice(len(data), self.batch, p=weights)
@@ -111,7 +111,7 @@ class WholeImageNetwork(TrainingSettings):
             truth = torch.from_numpy(self.truth(data, indices.tolist())).to(run.device)
             chosen = np.ones(len(indices), bool) if self.augment == "both" else ~data.synthetic[indices]
             changed, moved = augment(images, truth if truth.ndim > 1 else None, chosen, self, rng)
-            ready = changed.contiguous(memory_format=layout(data.spec.dims))
+            ready = changed.contiguous(memory_format=CHANNELS_LAST[data.spec.dims])
             return mine(ready, run), mine(truth if moved is None else moved, run)
 
         def losses(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -132,7 +132,7 @@ class WholeImageNetwork(TrainingSettings):
         """Build the network for images of this form and fill it."""
         network = self.build(spec, pretrained=False)
         load_weights(network, state, self.kind)
-        self._network = network.to(device).to(memory_format=layout(spec.dims)).eval()
+        self._network = network.to(device).to(memory_format=CHANNELS_LAST[spec.dims]).eval()
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the answer on each image (c, *s)."""
@@ -169,11 +169,6 @@ class Probabilities(nn.Module):
             return straight
         turned = torch.softmax(self.network(images.flip(-1)).float(), 1)
         return (straight + (turned.flip(-1) if turned.ndim > 2 else turned)) / 2
-
-
-def layout(dims: int) -> torch.memory_format:
-    """Return how images lie in memory: with channels last convolutions of 2D images are faster, on CPUs too."""
-    return torch.channels_last if dims == 2 else torch.contiguous_format
 
 
 def each(images: Iterable[np.ndarray], network: nn.Module, of: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray]:
