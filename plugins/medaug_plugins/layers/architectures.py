@@ -2,8 +2,6 @@
 
 import re
 
-import timm
-
 
 def is_architecture(name: str) -> bool:
     """Tell whether timm knows an architecture, or pretrained weights of one (`resnet18.a1_in1k`), by this name.
@@ -11,4 +9,8 @@ def is_architecture(name: str) -> bool:
     timm also takes a hub's address or a folder for a name. A name may come from somebody else's detector.json, and
     nothing in a file leads anywhere.
     """
-    return re.fullmatch(r"\w+(\.\w+)?", name) is not None and timm.is_model(name.partition(".")[0])
+    if re.fullmatch(r"\w+(\.\w+)?", name) is None:
+        return False
+    import timm
+
+    return timm.is_model(name.partition(".")[0])

@@ -6,7 +6,6 @@ Legend: b images, c channels, *s spatial axes.
 from itertools import pairwise
 from typing import Self
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +66,8 @@ class TimmEncoder(nn.Module):
     """
 
     def __init__(self, name: str, channels: int, pretrained: str, frozen: int) -> None:
+        import timm  # as long to load as torch itself: network 'small' goes without
+
         super().__init__()
         if not is_architecture(name):
             raise UsageError(f"--set network={name}: timm has no such network with features")

