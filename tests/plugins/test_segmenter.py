@@ -102,6 +102,17 @@ def test_losses_of_a_perfect_and_of_a_wrong_answer():
     assert wrong["cross_entropy"] > 10
 
 
+def test_a_missed_small_lesion_weighs_as_much_as_a_missed_large_one():
+    truth = torch.zeros(2, 32, 32, dtype=torch.int64)
+    truth[0, 2:30, 2:30] = 1
+    truth[1, 9:14, 9:14] = 1
+    for missed in (0, 1):
+        said = truth.clone()
+        said[missed] = 0
+        scores = torch.nn.functional.one_hot(said, 2).movedim(-1, 1).float() * 40 - 20
+        assert segmentation_losses(scores, truth)["dice"].item() == pytest.approx(0.5, abs=0.03)
+
+
 @pytest.mark.parametrize("spatial", [(24, 32), (12, 16, 20)])
 @pytest.mark.parametrize("seed", range(4))
 def test_masks_move_as_images_do(spatial, seed):

@@ -67,14 +67,14 @@ def label_map(data: Examples, index: int) -> np.ndarray:
 
 
 def segmentation_losses(scores: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Return cross-entropy and the soft Dice loss over the batch (Milletari et al. 2016) of scores (b, k, *s).
+    """Return cross-entropy and the soft Dice loss, image by image (Milletari et al. 2016), of scores (b, k, *s).
 
-    Dice counts what is rare as much as what is common, so that small lesions are not left out; cross-entropy keeps
-    the gradient where nothing overlaps yet.
+    Dice counts what is rare as much as what is common, and the lesion of each image as much as a larger one beside
+    it; cross-entropy keeps the gradient where nothing overlaps yet.
     """
     shares = torch.softmax(scores, 1)
     wanted = F.one_hot(truth, scores.shape[1]).movedim(-1, 1).to(shares.dtype)
-    axes = (0, *range(2, scores.ndim))
+    axes = tuple(range(2, scores.ndim))
     both, size = (shares * wanted).sum(axes), (shares + wanted).sum(axes)
     dice = (2 * both + 1) / (size + 1)
-    return {"cross_entropy": F.cross_entropy(scores, truth), "dice": 1 - dice[1:].mean()}
+    return {"cross_entropy": F.cross_entropy(scores, truth), "dice": 1 - dice[:, 1:].mean()}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from medaug_plugins.supervised.encoders import CONVOLUTION, SmallEncoder, TimmEncoder, block
 
 LEAST_MAPS = 8
+WIDE = 32  # feature maps, at the least, beside an encoder of timm, whose finest features are few
 RARE = 0.05  # share of the background's pixels that a label is taken for before training
 
 
@@ -19,10 +20,12 @@ class UNet(nn.Module):
         super().__init__()
         self.body, self.mode = body, "bilinear" if dims == 2 else "trilinear"
         maps = body.outputs[::-1]
+        wide = isinstance(body, TimmEncoder)
         coarse, joins = maps[0], []
         for fine in maps[1:]:
-            joins.append(block(dims, coarse + fine, max(LEAST_MAPS, fine)))
-            coarse = max(LEAST_MAPS, fine)
+            out = max(WIDE if wide else LEAST_MAPS, fine)
+            joins.append(nn.Sequential(block(dims, coarse + fine, out), *[block(dims, out, out)] * wide))
+            coarse = out
         self.joins = nn.ModuleList(joins)
         self.head = CONVOLUTION[dims](coarse, labels, 1)
         with torch.no_grad():  # most pixels are background: begin there (Lin et al. 2017, section 3.3)
