@@ -118,14 +118,14 @@ def preview(
 def export(
     file: File,
     form: Annotated[
-        str, typer.Option("--format", help="coco, yolo, voc or csv; nifti, nnunet or monai; or folders, one a class.")
+        str, typer.Option("--format", help="coco, yolo, voc, csv, nifti, nnunet, monai, folders (one a class), or npz.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: real-coco for real.h5 as COCO.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; default: all.")] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV, NIfTI, or for nnU-Net or MONAI.
+    """Write the images and boxes of a store as COCO, YOLO, Pascal VOC, CSV, NIfTI, or for nnU-Net, MONAI or MedMNIST.
 
     Example: medaug store export real.h5 --format coco
     """
@@ -137,7 +137,7 @@ def export(
     if not takes_unannotated(form):
         for words in unannotated_words(store, split):
             console.say(words)
-    with console.bar("export", len(store)) as bar:
+    with console.bar("export", len(store), "images") as bar:
         images = export_store(store, form, out=out, split=split, overwrite=overwrite, report=bar.by)
     result = {"out": str(out), "format": form, "images": images}
     console.answer(result, as_json, f"{out}: {images} images as {form}")

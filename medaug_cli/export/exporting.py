@@ -14,9 +14,11 @@ import numpy as np
 
 from medaug_cli.boxes import SPLITS, ImageBoxes, LabelledBox, safe_id
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.export.volumes import WRITERS
+from medaug_cli.export.arrays import NPZ, check_arrays, write_arrays
+from medaug_cli.export.segments import segments_of
+from medaug_cli.export.volumes import SUFFIX, WRITERS, write_image, write_masks
 from medaug_cli.forms.catalogue import LAYOUTS
-from medaug_cli.forms.form import Layout
+from medaug_cli.forms.form import Known, Layout
 from medaug_cli.results import Kind, folder_claimed, new_folder
 from medaug_cli.store import Store
 
@@ -38,26 +40,30 @@ def export_store(
 
     Raises UsageError for an unknown form or split, BadInput where the form cannot hold the images.
     """
-    forms = (*LAYOUTS, *WRITERS, BY_CLASS)
+    forms = (*LAYOUTS, *WRITERS, BY_CLASS, NPZ)
     if form not in forms:
         raise UsageError(f"--format {form}: the choices are {', '.join(forms)}")
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: the choices are {', '.join(SPLITS)}")
     chosen = store.indices(split, unannotated=takes_unannotated(form))
-    if form == BY_CLASS:
+    if form in (BY_CLASS, NPZ):
         chosen = chosen[store.classes[chosen] >= 0]
     if not len(chosen):
         raise BadInput(_nothing(store, form, split))
     _check_ids(store)
-    if form not in WRITERS:
+    if form == NPZ:
+        check_arrays(store)
+    elif form not in WRITERS and not (store.spec.dims == 3 and form in LAYOUTS and LAYOUTS[form].deep):
         _check_png(store, form)
     with folder_claimed(out, EXPORT, overwrite, [store.path]) as place, new_folder(place, EXPORT) as work:
         if form in WRITERS:
             WRITERS[form](store, chosen.tolist(), work, image_boxes, report)
         elif form == BY_CLASS:
             _by_class(store, chosen.tolist(), work, report)
+        elif form == NPZ:
+            write_arrays(store, chosen.tolist(), work / f"{store.path.stem}.npz", report)
         else:
-            _pictures(LAYOUTS[form], store, chosen.tolist(), work, report)
+            _laid_out(LAYOUTS[form], store, chosen.tolist(), work, report)
             _masks(store, chosen.tolist(), work)
         _classes(store, chosen.tolist(), work)
     return len(chosen)
@@ -66,7 +72,7 @@ def export_store(
 def _nothing(store: Store, form: str, split: str | None) -> str:
     """Say why there is nothing to write."""
     where = f" in the split {split}" if split else ""
-    if form == BY_CLASS:
+    if form in (BY_CLASS, NPZ):
         return f"{store.path} has no image of a known class{where} (preprocess --classes)"
     if len(store.indices(split, unannotated=True)):
         return f"{store.path} has no image{where} in which lesions were looked for; choose --format {BY_CLASS} or nifti"
@@ -75,7 +81,7 @@ def _nothing(store: Store, form: str, split: str | None) -> str:
 
 def takes_unannotated(form: str) -> bool:
     """Tell whether a form keeps images that nobody annotated: where others take no box, or no mask, for no lesion."""
-    return form in ("nifti", BY_CLASS)
+    return form in ("nifti", BY_CLASS, NPZ)
 
 
 def _check_ids(store: Store) -> None:
@@ -87,7 +93,7 @@ def _check_ids(store: Store) -> None:
 
 def _check_png(store: Store, form: str) -> None:
     if store.spec.dims != 2:
-        raise BadInput(f"{store.path} holds {store.spec.dims}D images; {form} takes 2D, choose --format nifti")
+        raise BadInput(f"{store.path} holds {store.spec.dims}D images; {form} takes 2D, choose csv or nifti")
     if (store.spec.channels, str(store.images.dtype)) not in PNG_FORMS:
         raise BadInput(
             f"{store.path} holds {store.images.dtype} images of {store.spec.channels} channels, which PNG does not "
@@ -103,17 +109,31 @@ def write_png(path: Path, image: np.ndarray) -> None:
     Image.fromarray(np.ascontiguousarray(plain)).save(path, optimize=False)
 
 
-def _pictures(layout: Layout, store: Store, chosen: Sequence[int], out: Path, report: Report) -> None:
-    """Write images as PNG where the tools of a form look for them, and their annotations beside them."""
-    images = []
+def _laid_out(layout: Layout, store: Store, chosen: Sequence[int], out: Path, report: Report) -> None:
+    """Write images as PNG, or volumes as NIfTI, where the tools of a form look for them, and their annotations."""
+    images, suffix = [], SUFFIX if store.spec.dims == 3 else ".png"
     for i in chosen:
         image = image_boxes(store, i, "")
-        image.file = f"{layout.picture(image)}.png"
+        image.file = f"{layout.picture(image)}{suffix}"
         (out / image.file).parent.mkdir(parents=True, exist_ok=True)
-        write_png(out / image.file, store.images[i])
+        if store.spec.dims == 3:
+            write_image(out / image.file, store, i, np.asarray(store.images[i]))
+        else:
+            write_png(out / image.file, store.images[i])
         images.append(image)
         report(1)
-    layout.write(images, store.spec.label_names, out, dict(zip(store.ids, map(str, store.sources), strict=True)))
+    known = {store.ids[i]: Known(str(store.sources[i]), _segments(store, i)) for i in chosen}
+    layout.write(images, store.spec.label_names, out, known)
+
+
+def _segments(store: Store, i: int) -> Callable[[], Sequence[np.ndarray]] | None:
+    """Return what tells the pixels of each box of a picture; None where the store holds no masks."""
+    if store.masks is None or store.spec.dims != 2:
+        return None
+    names = [store.spec.label_names[label] for label in store.labels[i]]
+    value = {name: number for number, name in enumerate(store.spec.mask_names, 1)}
+    mask = np.asarray(store.masks[i])
+    return lambda: segments_of(mask, store.boxes[i], [value.get(name) for name in names])
 
 
 def _by_class(store: Store, chosen: Sequence[int], out: Path, report: Report) -> None:
@@ -137,6 +157,9 @@ def _masks(store: Store, chosen: Sequence[int], out: Path) -> None:
     if store.masks is None:
         return
     names = store.spec.mask_names
+    if store.spec.dims == 3:
+        write_masks(store, chosen, out)
+        return
     folder = out / ("labelsTr" if names else "masks")
     folder.mkdir()
     for i in chosen:

@@ -32,9 +32,9 @@ def write_nifti(store: Store, chosen: Sequence[int], out: Path, named: Named, re
     images = []
     for i in chosen:
         name = f"{store.ids[i]}{SUFFIX}"
-        _write(out / "images" / name, store, i, np.asarray(store.images[i]))
+        write_image(out / "images" / name, store, i, np.asarray(store.images[i]))
         if store.masks is not None:
-            _write(out / "masks" / name, store, i, np.asarray(store.masks[i])[None])
+            write_image(out / "masks" / name, store, i, np.asarray(store.masks[i])[None])
         images.append(named(store, i, f"images/{name}"))
         report(1)
     write_boxes(out / "boxes.json", BoxesFile(version=1, images=images))
@@ -50,8 +50,8 @@ def write_nnunet(store: Store, chosen: Sequence[int], out: Path, named: Named, r
     for i in chosen:
         part, name = FOLDERS[str(store.splits[i])], store.ids[i]
         for channel, pixels in enumerate(np.asarray(store.images[i])):
-            _write(out / f"images{part}" / f"{name}_{channel:04d}{SUFFIX}", store, i, pixels[None])
-        _write(out / f"labels{part}" / f"{name}{SUFFIX}", store, i, _label_map(store, i)[None])
+            write_image(out / f"images{part}" / f"{name}_{channel:04d}{SUFFIX}", store, i, pixels[None])
+        write_image(out / f"labels{part}" / f"{name}{SUFFIX}", store, i, _label_map(store, i)[None])
         parts[str(store.splits[i])].append(name)
         report(1)
     labels = {"background": 0} | {name: number for number, name in enumerate(_mask_names(store), start=1)}
@@ -75,10 +75,10 @@ def write_monai(store: Store, chosen: Sequence[int], out: Path, named: Named, re
     for i in chosen:
         split, name = str(store.splits[i]), f"{store.ids[i]}{SUFFIX}"
         image, mask = f"images{FOLDERS[split]}/{name}", f"labels{FOLDERS[split]}/{name}"
-        _write(out / image, store, i, np.asarray(store.images[i]))
+        write_image(out / image, store, i, np.asarray(store.images[i]))
         images.append(named(store, i, image))
         if store.masks is not None:
-            _write(out / mask, store, i, _label_map(store, i)[None])
+            write_image(out / mask, store, i, _label_map(store, i)[None])
             row = {"image": image, "label": mask, "patient": store.patients[i]}
             sections.setdefault(WRITTEN[split], []).append(row)
         report(1)
@@ -111,7 +111,17 @@ def _refuse_without_masks(store: Store, tool: str) -> None:
         raise BadInput(f"{store.path} holds no masks, which {tool} learns from; make it with preprocess --masks")
 
 
-def _write(path: Path, store: Store, i: int, image: np.ndarray) -> None:
+def write_masks(store: Store, chosen: Sequence[int], out: Path) -> None:
+    """Write the masks of volumes as label maps: masks/ID.nii.gz, or labelsTr and a dataset.json that names values."""
+    folder = out / ("labelsTr" if store.spec.mask_names else "masks")
+    for i in chosen:
+        write_image(folder / f"{store.ids[i]}{SUFFIX}", store, i, _label_map(store, i)[None])
+    if store.spec.mask_names:
+        labels = {"background": 0} | {name: number for number, name in enumerate(store.spec.mask_names, start=1)}
+        _write_json(out / "dataset.json", {"labels": labels})
+
+
+def write_image(path: Path, store: Store, i: int, image: np.ndarray) -> None:
     """Write an image (c, *s) as one file."""
     import SimpleITK as sitk
 

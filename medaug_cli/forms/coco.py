@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from medaug_cli.boxes import SPLITS, ImageBoxes
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.coordinates import around, corners, low_and_size, numbers
-from medaug_cli.forms.form import File, Finds, Form, Layout, Marks, label_of, text_or_none
+from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of, text_or_none
 from medaug_cli.forms.policy import CROWD, add_box
 
 
@@ -197,15 +198,34 @@ def _write_detections(finds: Finds, target: Path) -> None:
     _write(target, {"images": images, "annotations": annotations, "categories": _categories(finds.names)})
 
 
-def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, sources: Mapping[str, str]) -> None:
-    """annotations.json of all images and one file a split, beside images/."""
+def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, known: Mapping[str, Known]) -> None:
+    """annotations.json of all images and one file a split, beside images/; with segmentations where there are masks."""
     for file, split in [("annotations", None), *((split, split) for split in SPLITS)]:
         kept = [image for image in images if split in (None, image.split)]
         if kept:
             content = coco(kept, names)
+            rows = iter(content["annotations"])
             for entry, image in zip(content["images"], kept, strict=True):
-                entry["source"] = sources[image.id]
+                entry["source"] = known[image.id].source
+                if (segments := known[image.id].segments) is not None:
+                    _add_segments(list(islice(rows, len(image.boxes))), segments())
             _write(folder / f"{file}.json", content)
+
+
+def _add_segments(rows: Sequence[dict[str, Any]], segments: Sequence[np.ndarray]) -> None:
+    """Add the run lengths and the area of each box's pixels (h, w); of a box without any it says nothing."""
+    for row, pixels in zip(rows, segments, strict=True):
+        if pixels.any():
+            row["segmentation"] = {"size": list(pixels.shape), "counts": run_lengths(pixels)}
+            row["area"] = float(pixels.sum())
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """Return the run lengths of a mask (h, w), column by column, the background first."""
+    flat = mask.astype(bool).ravel(order="F")
+    ends = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+    runs = np.diff(ends).tolist()
+    return [0, *runs] if flat[0] else runs
 
 
 FORM = Form(

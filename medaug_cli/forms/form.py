@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medaug_cli.boxes import ImageBoxes, LabelledBox
 from medaug_cli.errors import BadInput
 from medaug_cli.files import parse_json
@@ -72,12 +74,21 @@ class Finds:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What else a store knows of an image: what drew it, or "real", and the pixels of each of its boxes."""
+
+    source: str
+    segments: Callable[[], Sequence[np.ndarray]] | None = None  # a mask (h, w) a box; None where there are no masks
+
+
+@dataclass(frozen=True)
 class Layout:
-    """How a data set lies on the disk for the tools of a form: pictures and annotations."""
+    """How a data set lies on the disk for the tools of a form: pictures or volumes, and annotations."""
 
     picture: Callable[[ImageBoxes], str]  # where a picture goes, without its suffix
-    write: Callable[[Sequence[ImageBoxes], Sequence[str], Path, Mapping[str, str]], None]
-    # images, names of labels, the folder, and the source of each image by its id
+    write: Callable[[Sequence[ImageBoxes], Sequence[str], Path, Mapping[str, Known]], None]
+    # images, names of labels, the folder, and what else is known of each image by its id
+    deep: bool = False  # whether it holds volumes, too
 
 
 @dataclass(frozen=True)

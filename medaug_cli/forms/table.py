@@ -16,7 +16,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.files import MAX_JSON_BYTES, readable
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.coordinates import CORNERS, corners, decimal, number
-from medaug_cli.forms.form import File, Finds, Form, Layout, Marks, label_of
+from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of
 from medaug_cli.forms.policy import add_box
 
 SEPARATORS = ",;\t|"
@@ -174,6 +174,14 @@ def with_patients(table: Table, column: str) -> Table:
     return replace(table, columns={**table.columns, "patient": (exact or alike)[0]})
 
 
+def likely_patient_column(path: Path) -> str | None:
+    """Return the column of a CSV file that may tell patients apart, where none is called so."""
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        return None
+    table = read_table(path)
+    return None if "patient" in table.columns else _likely_patients(table)
+
+
 def _likely_patients(table: Table) -> str | None:
     """Return the column that may tell patients apart: it is called so, and several images share a value of it."""
     for at, name in enumerate(table.header):
@@ -269,7 +277,7 @@ def _write_detections(finds: Finds, target: Path) -> None:
             rows.writerow([*called, finds.names[found.labels[i]], float(found.scores[i]), *found.boxes[i].tolist()])
 
 
-def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, sources: Mapping[str, str]) -> None:
+def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, known: Mapping[str, Known]) -> None:
     """boxes.csv beside images/."""
     _write_boxes(images, names, folder / "boxes.csv")
 
@@ -282,5 +290,5 @@ FORM = Form(
     suffix=".csv",
     write_boxes=_write_boxes,
     write_detections=_write_detections,
-    layout=Layout(lambda image: f"images/{image.id}", _write_layout),
+    layout=Layout(lambda image: f"images/{image.id}", _write_layout, deep=True),
 )

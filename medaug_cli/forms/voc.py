@@ -9,7 +9,7 @@ from medaug_cli.boxes import ImageBoxes
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.coordinates import around, number, numbers
-from medaug_cli.forms.form import File, Form, Layout, Marks, label_of, refuse_deep
+from medaug_cli.forms.form import File, Form, Known, Layout, Marks, label_of, refuse_deep
 from medaug_cli.forms.policy import add_box
 from medaug_cli.forms.xml import parse_xml, root_of
 
@@ -74,7 +74,7 @@ def _write_boxes(images: Sequence[ImageBoxes], names: Sequence[str], target: Pat
         (target / f"{image.id}.xml").write_text(voc(image), encoding="utf-8")
 
 
-def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, sources: Mapping[str, str]) -> None:
+def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, known: Mapping[str, Known]) -> None:
     """Annotations/ID.xml beside JPEGImages/ (PNG for all its name), and ImageSets/Main/SPLIT.txt."""
     (folder / "Annotations").mkdir()
     (folder / "ImageSets" / "Main").mkdir(parents=True)

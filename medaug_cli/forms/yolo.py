@@ -17,7 +17,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.files import read_text
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.coordinates import around, corners, decimal, number, rounded
-from medaug_cli.forms.form import File, Finds, Form, Layout, Marks, label_of, refuse_deep
+from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of, refuse_deep
 from medaug_cli.forms.naming import ScanNames, bare
 from medaug_cli.forms.policy import add_box
 from medaug_cli.scans.reading import Scan, picture_size, read_pixels
@@ -197,7 +197,7 @@ def _detected(finds: Finds, i: int, size: Size) -> str:
     return f"{int(finds.found.labels[i])} " + " ".join(f"{value:.9g}" for value in values) + "\n"
 
 
-def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, sources: Mapping[str, str]) -> None:
+def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, known: Mapping[str, Known]) -> None:
     """labels/SPLIT/ID.txt beside images/SPLIT/, and data.yaml; a normal slice has an empty label file."""
     splits = [split for split in SPLITS if any(image.split == split for image in images)]
     for split in splits:
@@ -205,8 +205,18 @@ def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Pa
     for image in images:
         file = folder / "labels" / str(image.split) / f"{image.id}.txt"
         file.write_text(yolo_lines(image, names), encoding="utf-8")
-    lines = ["path: .", *(f"{split}: images/{split}" for split in splits)]
-    (folder / "data.yaml").write_text("\n".join(lines) + "\n" + _yaml(names), encoding="utf-8")
+    (folder / "data.yaml").write_text(_splits_yaml(splits) + _yaml(names), encoding="utf-8")
+
+
+def _splits_yaml(splits: Sequence[str]) -> str:
+    """Return where the pictures of each split lie, seen from data.yaml: ultralytics looks there if no `path` is said.
+
+    It trains on no data without `val`: where there is none, the training pictures stand in for it.
+    """
+    lines = [f"{split}: images/{split}" for split in splits]
+    if "train" in splits and "val" not in splits:
+        lines.insert(1, "val: images/train  # there is no validation split")
+    return "".join(f"{line}\n" for line in lines)
 
 
 FORM = Form(
