@@ -95,6 +95,7 @@ class GeneratorCapabilities(Capabilities):
     """What a generator can draw, and how it learns."""
 
     condition: ConditionKind = "boxes"
+    pictured: float | None = None  # kimg that the pictures in its documentation took
     learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
     keeps_images: bool = False  # its weights hold training images: they are never exported to be shared
 

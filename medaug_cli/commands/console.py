@@ -6,27 +6,31 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TextIO
+from typing import Any, ParamSpec, TextIO
 
 import typer
 
+from medaug_cli.commands.progress_line import FULL, duration, in_words, progress_line
 from medaug_cli.commands.table_lines import table_lines
 from medaug_cli.errors import UsageError
 from medaug_cli.tables import Table, printable
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
 Params = ParamSpec("Params")
-QUIET_SECONDS = 30.0  # between lines where stderr is no terminal
+FIRST_SECONDS, QUIET_SECONDS = 5.0, 30.0  # until the first sentence where stderr is no terminal, and between two
 
 
 def say(sentence: str) -> None:
     """Tell the person something, on stderr."""
     sys.stderr.write(printable(sentence) + "\n")
+
+
+def advise(facts: Sequence[str]) -> None:
+    """Say what a person may want to change, after the answer."""
+    for fact in facts:
+        say(fact)
 
 
 def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
@@ -96,59 +100,78 @@ def _release_stdout() -> None:
 
 
 class Bar:
-    """A progress bar on a terminal; a line now and then elsewhere."""
+    """A line of progress on a terminal; a sentence now and then elsewhere."""
 
-    def __init__(self, progress: "Progress | None", title: str, total: float):
-        self._progress, self._title, self._total, self._done = progress, title, total, 0.0
-        self._task = progress.add_task(title, total=total, note="") if progress else None
-        self._spoke = time.monotonic()
+    def __init__(self, title: str, total: float | None, things: str = "", shown: bool = True):
+        self.title, self._total, self._things = title, total, things
+        self._done, self._numbers = 0.0, tuple[str, ...]()
+        self._started = time.monotonic()
+        self._speaks = self._started + FIRST_SECONDS if shown and not sys.stderr.isatty() else float("inf")
         self._began: tuple[float, float] | None = None  # when, and what was done then
 
-    def to(self, done: float, note: str = "") -> None:
-        """Move the bar to `done` of its total."""
-        self._done = done
+    def to(self, done: float, *numbers: str) -> None:
+        """Move the bar to `done` of its total; show two of `numbers`, each with its name, such as "1,120 images"."""
+        self._done, self._numbers = done, tuple(number for number in numbers if number)
         self._began = self._began or (time.monotonic(), done)
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, note=note)
-        elif time.monotonic() - self._spoke > QUIET_SECONDS:
-            self._spoke = time.monotonic()
-            say(f"{self._title}: {100 * done / self._total:.0f} % {note}{self._left()}".rstrip())
+        if time.monotonic() >= self._speaks:
+            self._speaks = time.monotonic() + QUIET_SECONDS
+            say(in_words(self.title, self.share, self.left, self.numbers))
 
-    def _left(self) -> str:
-        """Return ", 12 min left" at the pace so far; nothing before there is a pace."""
+    def by(self, more: float, *numbers: str) -> None:
+        """Move the bar on by `more`."""
+        self.to(self._done + more, *numbers)
+
+    def line(self, width: int) -> str:
+        """Return what a terminal of so many columns shows."""
+        return progress_line(self.title, self.share, self.left, self.numbers, width)
+
+    @property
+    def share(self) -> float | None:
+        """Return how much is done; None where nobody knows how much there is."""
+        return self._done / self._total if self._total and math.isfinite(self._total) else None
+
+    @property
+    def left(self) -> str:
+        """Return "12 min left" at the pace so far; nothing before there is a pace."""
         started, before = self._began or (0.0, 0.0)
         gone, made = time.monotonic() - started, self._done - before
-        if made <= 0 or not 0 < self._total < float("inf"):
+        if made <= 0 or self.share is None or self._total is None:
             return ""
-        left = gone * max(0.0, self._total - self._done) / made
-        return f", {left / 60:.0f} min left" if left >= 60 else f", {left:.0f} s left"
+        return f"{duration(gone * max(0.0, self._total - self._done) / made)} left"
 
-    def by(self, more: float, note: str = "") -> None:
-        """Move the bar on by `more`."""
-        self.to(self._done + more, note)
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Return two numbers with their names: those that were given, what is counted, and the time so far."""
+        counted = () if not self._things else (f"{self._done:,.0f} of {self._total or 0:,.0f} {self._things}",)
+        return (*self._numbers, *counted, f"{duration(time.monotonic() - self._started)} so far")[:2]
 
 
 @contextmanager
-def bar(title: str, total: float, shown: bool = True) -> Iterator[Bar]:
-    """Show progress on stderr while the block runs."""
+def bar(title: str, total: float | None, things: str = "", shown: bool = True) -> Iterator[Bar]:
+    """Show progress on stderr while the block runs; `things` are what is counted, such as "images"."""
+    progress = Bar(title, total, things, shown)
     if not shown or not sys.stderr.isatty():
-        yield Bar(None, title, total)
+        yield progress
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.live import Live
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield Bar(progress, title, total)
+    console = Console(stderr=True)
+
+    def text() -> Text:
+        line = Text(progress.line(console.width - 1), no_wrap=True, overflow="crop")
+        line.highlight_regex(f"{FULL}+", "cyan")
+        return line
+
+    with Live(get_renderable=text, console=console, refresh_per_second=4):
+        yield progress
 
 
-def numbers(done: int, values: Mapping[str, float]) -> str:
-    """Return "12,800 loss 0.41" for a progress line."""
-    return " ".join([f"{done:,}", *(f"{name} {value:.3g}" for name, value in values.items())])
+def training_numbers(done: int, values: Mapping[str, float], things: str) -> tuple[str, str]:
+    """Return what a training run shows: "1,120 images", and its score where it was just measured, else its loss.
+
+    All of `values` are in metrics.jsonl.
+    """
+    name = "score" if "score" in values else next(iter(values), None)
+    return f"{done:,} {things}", "" if name is None else f"{name} {values[name]:.3g}"

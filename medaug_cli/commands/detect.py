@@ -37,7 +37,7 @@ def detect(
             scans=scans,
             device=device,
             overwrite=overwrite,
-            report=lambda done, all: bar.to(done / all),
+            report=lambda done, all: bar.to(done / all, f"{done} of {all} images"),
         )
     result = {"out": str(out), "format": form, "threshold": threshold, "detections": count}
     console.answer(result, as_json, f"{out}: {count} detections as {form}")

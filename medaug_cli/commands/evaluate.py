@@ -122,7 +122,7 @@ def _evaluate_whole_images(chosen: Choices) -> None:
 def _task_request(chosen: Choices, bar: console.Bar) -> "TaskRequest":
     from medaug_cli.evaluation.whole_images import TaskRequest
 
-    shown = {"pictures": _count(chosen.overlays)} if _given(chosen, "overlays") else {}
+    shown = {"pictures": _count(chosen.overlays)} if options.is_given(chosen.context, "overlays") else {}
     return TaskRequest(
         out=chosen.out,
         split=chosen.split,
@@ -131,7 +131,7 @@ def _task_request(chosen: Choices, bar: console.Bar) -> "TaskRequest":
         note=chosen.note,
         overwrite=chosen.overwrite,
         device=chosen.device,
-        progress=lambda name, done, all: bar.to(done / all, name),
+        progress=lambda name, done, all: bar.to(done / all, name, f"{done} of {all} images"),
         **shown,
     )
 
@@ -147,7 +147,7 @@ def _of_predictions(chosen: Choices, request: "TaskRequest") -> "TaskMetrics":
         chosen.truth,
         named_paths(chosen.predictions or ()),
         request=request,
-        split=chosen.split if _given(chosen, "split") else None,
+        split=chosen.split if options.is_given(chosen.context, "split") else None,
         images=chosen.images,
         patients=chosen.patients,
     )
@@ -226,20 +226,15 @@ def _of_detectors(chosen: Choices, request: "Request") -> "Metrics":
             request=request,
             split=chosen.split,
             device=chosen.device,
-            progress=lambda name, done, all: bar.to(done / all, name),
+            progress=lambda name, done, all: bar.to(done / all, name, f"{done} of {all} images"),
         )
 
 
 def _refuse(chosen: Choices, names: Sequence[str], why: str) -> None:
     """Raise UsageError for an option that was given but would not be used."""
     for option in names:
-        if _given(chosen, option):
+        if options.is_given(chosen.context, option):
             raise UsageError(f"--{option} is not used {why}; leave it out")
-
-
-def _given(chosen: Choices, option: str) -> bool:
-    source = chosen.context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _of_whole_images(networks: Sequence[str]) -> bool:

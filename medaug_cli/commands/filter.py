@@ -40,7 +40,7 @@ def filter(
     from medaug_cli.lesion_filter import FilterOptions, sift
     from medaug_cli.store import open_store
 
-    with console.bar("filter", len(open_store(synthetic))) as bar:
+    with console.bar("filter", len(open_store(synthetic)), "images") as bar:
         store, report = sift(
             FilterOptions(
                 synthetic,
@@ -58,10 +58,12 @@ def filter(
                 announce=console.say,
             )
         )
+    advice = report.advice(real_share)
     dropped = len(report.images) - len(store)
     result = {"store": str(out), "images": len(store), "dropped": dropped, "threshold": report.threshold}
     page = out.with_name("filter.html")
     console.answer(
-        result | {"calibration": report.calibration}, as_json,
+        result | {"calibration": report.calibration, "advice": advice}, as_json,
         f"{out}: {len(store)} of {len(report.images)} images are kept; {page} shows each, and can be overruled",
     )  # fmt: skip
+    console.advise(advice)

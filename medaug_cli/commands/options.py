@@ -56,6 +56,12 @@ def taken_as(choices: type[Choices]) -> Callable[[Callable[[Choices], None]], Ca
     return decorate
 
 
+def is_given(context: typer.Context, option: str) -> bool:
+    """Tell whether an option was typed, and is not its default."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Turn ["latent=128"] into {"latent": "128"}; the registry gives each its type."""
     settings = {}

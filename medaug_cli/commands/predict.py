@@ -59,7 +59,7 @@ def predict(
                 workers=workers,
                 device=device,
                 overwrite=overwrite,
-                report=lambda share, note: bar.to(share),
+                report=bar.to,
                 announce=console.say,
             )
         )

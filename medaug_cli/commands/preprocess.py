@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medaug_cli.preprocess.pipeline import PreprocessOptions
     from medaug_cli.preprocess.recipe import Recipe
 
+OPTION_OF = {"denoising": "denoise"}  # field of a recipe -> option, where they are called differently
 REGION_MM = 64.0  # wider than most tumours; 2 mm a voxel of 32
 
 
@@ -20,6 +21,7 @@ REGION_MM = 64.0  # wider than most tumours; 2 mm a voxel of 32
 class Choices:
     """What `medaug preprocess` is asked for, in the order of its help."""
 
+    context: typer.Context
     scans: Annotated[Path, typer.Argument(metavar="SCANS", help="A folder of pictures or volumes, or one file.")]
     boxes: Annotated[
         Path | None,
@@ -106,7 +108,14 @@ class Choices:
         typer.Option(help="Where brain extraction is doubtful: keep the head's crop, leave the scan out, or stop."),
     ] = "crop"
     reader: Annotated[str | None, typer.Option(help="Name of the reader, where several know a suffix.")] = None
-    modality: options.Modality = None
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET|FILES",
+            help="mr-brain, ct, us, xray or other: how such scans are stripped, denoised and scaled. Or, of a case's "
+            "files, as case_t1ce and case_flair, the ones to take, or all; or both: mr-brain,t1ce.",
+        ),
+    ] = None
     box_mode: options.BoxMode = None
     pseudonymise: Annotated[
         Path | None, typer.Option(metavar="KEYFILE", help="Name scans and patients by hashes with this key.")
@@ -141,16 +150,18 @@ def preprocess(chosen: Choices) -> None:
     from medaug_cli.preprocess.pipeline import preprocess, summary
 
     _check(chosen)
-    recipe = _recipe(chosen)
+    recipe, advice = _recipe(chosen), list[str]()
     with console.bar("preprocess", 1.0) as bar:
-        store = preprocess(_options(chosen, recipe, bar))
+        store = preprocess(_options(chosen, recipe, bar, advice))
     out, as_json = chosen.out, chosen.as_json
     if store is None:
-        console.answer({"store": None}, as_json, "nothing was written")
-        return
-    page, found = out.with_name("preprocess.html"), summary(out, store)
-    result = {"store": str(out), "images": len(store), "hash": store.hash, **found.images, **found.values()}
-    console.answer(result | {"page": str(page)}, as_json, "\n".join(found.lines(out, page)))
+        console.answer({"store": None, "advice": advice}, as_json, "nothing was written")
+    else:
+        page, found = out.with_name("preprocess.html"), summary(out, store)
+        result = {"store": str(out), "images": len(store), "hash": store.hash, **found.images, **found.values()}
+        result |= {"page": str(page), "advice": advice}
+        console.answer(result, as_json, "\n".join(found.lines(out, page)))
+    console.advise(advice)
 
 
 def _check(chosen: Choices) -> None:
@@ -164,11 +175,12 @@ def _check(chosen: Choices) -> None:
 
 
 def _recipe(chosen: Choices) -> "Recipe":
+    from medaug_cli.preprocess.presets import chosen_preset, with_preset
     from medaug_cli.preprocess.recipe import Recipe
 
     of_regions = chosen.regions is not None
     share = 1.0 if chosen.normal_share is None else chosen.normal_share
-    return Recipe(
+    recipe = Recipe(
         size=chosen.size if chosen.regions is None else chosen.regions,
         region_mm=(chosen.region_mm or REGION_MM) if of_regions else 0.0,
         normal_regions=share if of_regions and chosen.normals else 0.0,
@@ -190,10 +202,13 @@ def _recipe(chosen: Choices) -> "Recipe":
         label=chosen.label,
         keep_masks=chosen.keep_masks,
     )
+    preset, _ = chosen_preset(chosen.modality)
+    return with_preset(recipe, preset, lambda field: options.is_given(chosen.context, OPTION_OF.get(field, field)))
 
 
-def _options(chosen: Choices, recipe: "Recipe", bar: console.Bar) -> "PreprocessOptions":
+def _options(chosen: Choices, recipe: "Recipe", bar: console.Bar, advice: list[str]) -> "PreprocessOptions":
     from medaug_cli.preprocess.pipeline import PreprocessOptions
+    from medaug_cli.preprocess.presets import chosen_preset
     from medaug_cli.scans.reading import Reading
 
     return PreprocessOptions(
@@ -207,7 +222,7 @@ def _options(chosen: Choices, recipe: "Recipe", bar: console.Bar) -> "Preprocess
         split=chosen.split,
         recipe=recipe,
         reader=chosen.reader,
-        modality=chosen.modality,
+        modality=chosen_preset(chosen.modality)[1],
         keep_going=chosen.keep_going,
         reading=Reading(nan=chosen.nan, max_pixels=chosen.max_pixels),
         box_mode=chosen.box_mode,
@@ -223,4 +238,5 @@ def _options(chosen: Choices, recipe: "Recipe", bar: console.Bar) -> "Preprocess
         dry_run=chosen.dry_run,
         report=bar.to,
         announce=console.say,
+        advise=advice.append,
     )

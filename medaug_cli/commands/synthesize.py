@@ -70,23 +70,26 @@ def synthesize(chosen: Choices) -> None:
     asked = options.parse_counts(chosen.classes)
     if chosen.n is None and not asked:
         raise UsageError("say how many images to draw by --n, or by --class NAME=N with --like")
-    out, part, parts = chosen.out, chosen.part_id, chosen.num_parts
-    with console.bar("synthesize", -(-(chosen.n or sum(asked.values())) // parts)) as bar:
-        wanted = _options(chosen, asked, bar)
+    out, part, parts, advice = chosen.out, chosen.part_id, chosen.num_parts, list[str]()
+    with console.bar("synthesize", -(-(chosen.n or sum(asked.values())) // parts), "images") as bar:
+        wanted = _options(chosen, asked, bar, advice)
         if chosen.dry_run:
-            console.answer(rehearse(wanted), chosen.as_json, f"{out}: nothing is drawn yet")
-            return
-        store = draw(wanted)
-    if store is None:
+            said, store = rehearse(wanted), None
+        else:
+            said, store = {}, draw(wanted)
+    if chosen.dry_run:
+        console.answer(said | {"advice": advice}, chosen.as_json, f"{out}: nothing is drawn yet")
+    elif store is None:
         still = f"part {part} of {parts} is drawn; {out} appears with the last part"
-        console.answer({"store": None, "part": part, "of": parts}, chosen.as_json, still)
+        console.answer({"store": None, "part": part, "of": parts, "advice": advice}, chosen.as_json, still)
     else:
-        result = {"store": str(out), "images": len(store), "hash": store.hash}
+        result = {"store": str(out), "images": len(store), "hash": store.hash, "advice": advice}
         told = f"{out}: {len(store)} images of {', '.join(sorted(set(store.sources)))}"
         console.answer(result, chosen.as_json, told)
+    console.advise(advice)
 
 
-def _options(chosen: Choices, classes: Mapping[str, int], bar: console.Bar) -> "SynthesisOptions":
+def _options(chosen: Choices, classes: Mapping[str, int], bar: console.Bar, advice: list[str]) -> "SynthesisOptions":
     from medaug_cli.synthesis import SynthesisOptions
 
     return SynthesisOptions(
@@ -109,4 +112,5 @@ def _options(chosen: Choices, classes: Mapping[str, int], bar: console.Bar) -> "
         overwrite=chosen.overwrite,
         report=bar.by,
         announce=console.say,
+        advise=advice.append,
     )

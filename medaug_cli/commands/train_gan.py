@@ -35,8 +35,10 @@ def train_gan(
     Example: medaug train-gan real.h5 --generator boxgan --minutes 30
     """
     from medaug_cli.errors import UsageError
+    from medaug_cli.files import read_json
     from medaug_cli.processes import joined
-    from medaug_cli.runs import RunOptions, train_each_class, train_generator
+    from medaug_cli.runs import GeneratorMetadata, RunOptions, train_each_class, train_generator
+    from medaug_cli.runs.advice import of_generator
 
     if each_class and only is not None:
         raise UsageError("--class takes one class, and --each-class all of them; give one of the two")
@@ -51,7 +53,7 @@ def train_gan(
             resume=resume,
             overwrite=overwrite,
             checkpoint_seconds=checkpoint_seconds,
-            report=lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)),
+            report=lambda p: bar.to(p.fraction, *console.training_numbers(p.done, p.values, "images")),
             announce=console.say,
             group=group,
         )
@@ -60,5 +62,7 @@ def train_gan(
         else:
             folder = train_generator(store, generator, run, kimg, minutes, only=only)
     if group.leads:
+        advice = of_generator(read_json(folder / "generator.json", GeneratorMetadata))
         what = "a generator for each class" if each_class else f"the generator, and sample grids in {folder}/samples"
-        console.answer({"generator": str(folder)}, as_json, f"{folder}: {what}")
+        console.answer({"generator": str(folder), "advice": advice}, as_json, f"{folder}: {what}")
+        console.advise(advice)

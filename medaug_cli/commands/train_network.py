@@ -105,7 +105,7 @@ def _run_options(chosen: Choices, out: Path, group: "Group", bar: console.Bar) -
         resume=chosen.resume,
         overwrite=chosen.overwrite,
         checkpoint_seconds=chosen.checkpoint_seconds,
-        report=lambda p: bar.to(p.fraction, console.numbers(p.done, p.values)),
+        report=lambda p: bar.to(p.fraction, *console.training_numbers(p.done, p.values, "steps")),
         announce=console.say,
         group=group,
     )

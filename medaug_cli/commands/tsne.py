@@ -47,6 +47,7 @@ def tsne(
     Example: medaug tsne real.h5 kept.h5 --out tsne.png
     """
     from medaug_cli.embedding import MapOptions, draw_map
+    from medaug_cli.embedding.tables import of_found
 
     names = features or ["pixels"]
     asked = MapOptions(
@@ -55,11 +56,13 @@ def tsne(
         segmenter=segmenter, device=device, overwrite=overwrite, announce=console.say, colour=colour,
     )  # fmt: skip
     report = draw_map(asked)
+    advice = of_found(report)
     if as_json:
         console.answer(report.model_dump(mode="json", exclude={"points", "panels"}), True, "")
         return
     _show(report)
     console.say(f"{out}, {out.with_suffix('.json')}, and {out.with_suffix('.html')}, where dots show their images")
+    console.advise(advice)
 
 
 def _show(report: "MapReport") -> None:

@@ -5,6 +5,8 @@ from medaug_cli.embedding.layout import MapReport
 from medaug_cli.embedding.obedience import Obedience
 from medaug_cli.tables import Cell, Table, fixed, table
 
+FEW = 0.8  # of the share of real lesions: where fewer asked ones are found, that is said
+
 
 def numbers_table(report: MapReport) -> Table:
     """Return the numbers of each set, below those of held-out real images."""
@@ -26,6 +28,19 @@ def numbers_table(report: MapReport) -> Table:
     )
     title = f"Against the real training images, features {report.features}"
     return table(title, header, [[Cell(name), *_row(each)] for name, each in rows], notes)
+
+
+def of_found(report: MapReport) -> list[str]:
+    """Say of each set where far fewer of its asked lesions are found than of the real ones."""
+    best = report.reference.fidelity if report.reference is not None else None
+    if best is None or not best.found:
+        return []
+    return [
+        f"{each.name}: {100 * each.fidelity.found:.0f} % of asked lesions are found, {100 * best.found:.0f} % of real "
+        "ones; train the generator for longer (train-gan --kimg N --resume)"
+        for each in report.sets
+        if each.fidelity is not None and each.fidelity.found < FEW * best.found
+    ]
 
 
 def _obedience(name: str, own: Obedience, best: Obedience | None) -> str:

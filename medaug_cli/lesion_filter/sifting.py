@@ -28,6 +28,7 @@ from medaug_cli.runs import load_detector
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made, open_store, store_claimed
 
 REPORT, PAGE = "filter.json", "filter.html"  # beside the store
+FEW = 0.8  # of the share of real lesions: where fewer asked ones look like one, that is said
 BLOCK = 128  # images that are finished together
 YES, NO = {"yes", "y", "true", "1", "keep", "kept"}, {"no", "n", "false", "0", "drop", "dropped"}
 
@@ -74,6 +75,19 @@ class FilterReport(Strict):
     images: list[Verdict]
     out: str | None = None  # name of the store of those that are kept
     kept: str | None = None  # its hash
+
+    def advice(self, real_share: float) -> list[str]:
+        """Say where far fewer asked lesions look like one than real ones, of which all but `real_share` do."""
+        evidence = [value for verdict in self.images for value in verdict.evidence]
+        if self.threshold is None or not self.threshold or not evidence:
+            return []
+        shown, real = sum(value >= self.threshold for value in evidence) / len(evidence), 1 - real_share
+        if shown >= FEW * real:
+            return []
+        return [
+            f"{100 * shown:.0f} % of asked lesions look like one, {100 * real:.0f} % of real ones; train the generator "
+            "for longer (train-gan --kimg N --resume)"
+        ]
 
 
 def sift(options: FilterOptions) -> tuple[Store, FilterReport]:

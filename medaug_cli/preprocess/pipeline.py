@@ -12,6 +12,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import canonical
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.locks import alone
+from medaug_cli.preprocess.advice import LINES, of_report
 from medaug_cli.preprocess.classes import classes_file
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.preprocess.plan import Plan, PreprocessOptions, plan_of
@@ -54,6 +55,7 @@ def preprocess(options: PreprocessOptions) -> Store | None:
     for sentence in plan.sentences:
         options.announce(sentence)
     if options.dry_run:
+        _advise(options, plan.advice)
         return None
     given = (options.boxes, options.masks, options.scans, options.key, classes_file(options.classes))
     reads = [path for path in given if path is not None]
@@ -69,8 +71,15 @@ def preprocess(options: PreprocessOptions) -> Store | None:
             store = _make(options, plan)
         else:
             complete(options.out, store)
-        _check_strict(options, summary(options.out, store))
+        report = read_report(options.out, store)
+        _check_strict(options, summary_of(report))
+        _advise(options, [*of_report(report), *plan.advice])
         return store
+
+
+def _advise(options: PreprocessOptions, facts: Sequence[str]) -> None:
+    for fact in facts[:LINES]:
+        options.advise(fact)
 
 
 def _check_kept_masks(options: PreprocessOptions, plan: Plan, reads: Sequence[Path]) -> None:

@@ -13,6 +13,7 @@ from medaug_cli.files import sha256_file
 from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.lesions import LESION
 from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotations, with_masks
+from medaug_cli.preprocess import advice
 from medaug_cli.preprocess.classes import (
     FOLDERS,
     check_classes,
@@ -22,7 +23,9 @@ from medaug_cli.preprocess.classes import (
     one_spelling,
     with_classes,
 )
+from medaug_cli.preprocess.looking import doubted_masks, without_needless_stripping
 from medaug_cli.preprocess.patients import find_patients
+from medaug_cli.preprocess.presets import are_sided, without_needless_window
 from medaug_cli.preprocess.pseudonyms import read_key, renamed_patients, renamed_scans
 from medaug_cli.preprocess.recipe import Recipe, check_recipe
 from medaug_cli.preprocess.splits import split_scans, warnings_of_splits
@@ -62,6 +65,7 @@ class PreprocessOptions:
     strict: bool = False  # refuse to go on without a lesion that is annotated, or with one that was put right
     report: Callable[[float, str], None] = lambda share, note: None
     announce: Callable[[str], None] = lambda sentence: None
+    advise: Callable[[str], None] = lambda sentence: None  # hears at the end what a person may want to change
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Plan:
     notes: list[Note]  # on the annotations as a whole; each annotation has its own
     unannotated: frozenset[str] = frozenset()  # scans that nobody looked at for lesions
     sentences: tuple[str, ...] = ()  # what will be done, and what a person should know of patients and splits
+    advice: tuple[str, ...] = ()  # what to change, so far as it is known before any scan is treated
 
     def class_of(self, scan: Scan) -> str | None:
         """Return the class of a scan as a whole, and so of each of its slices; None where it is not known."""
@@ -116,7 +121,9 @@ def plan_of(options: PreprocessOptions) -> Plan:
             "take them without annotation by --unannotated, or as free of lesions by --normals"
         )
     unknown = unannotated - told.keys()
-    recipe = _completed(options, chosen, annotations)
+    first = _readable(options, chosen)
+    recipe, unwindowed = without_needless_window(_completed(options, first[1], annotations), first[1])
+    recipe, unstripped = without_needless_stripping(recipe, chosen)
     patients = find_patients(scans, annotations, _folders_of_classes(options, annotations))
     splits = split_scans(
         chosen,
@@ -145,6 +152,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
         sentences=(
             f"{_taken(options, len(scans), others, annotations)}, {patients.words(chosen)}; "
             f"{_form(recipe, chosen[0])}: {options.out}",
+            *unwindowed,
+            *unstripped,
             *of_classes,
             *spellings,
             *(patients.warnings(looked_at) if looked_at else ()),
@@ -152,7 +161,20 @@ def plan_of(options: PreprocessOptions) -> Plan:
             *(warnings_of_splits(splits, options.split, patients.words(looked_at)) if looked_at else ()),
         ),
     )
-    return _renamed(options, plan)
+    return _renamed(options, replace(plan, advice=tuple(_advice(options, plan, *first))))
+
+
+def _advice(options: PreprocessOptions, plan: Plan, scan: Scan, pixels: Pixels) -> list[str]:
+    """Say what a person may want to change, by a plan and its first scan; in a dry run brain masks are tried, too."""
+    chosen = [one for one in plan.scans if one.id in plan.annotations]
+    known = plan.by_patient or options.dry_run  # which has just said so
+    masks = doubted_masks(plan.recipe, chosen) if options.dry_run else (0, 0)
+    return [
+        *advice.of_masks(*masks, of_few=True),
+        *advice.of_patients(not known, options.boxes, options.classes, options.patient_column),
+        *advice.of_left_out(plan.scans, plan.annotations, options.boxes is None and options.masks is None),
+        *advice.of_width(plan.recipe, scan, pixels),
+    ]
 
 
 def _found(options: PreprocessOptions) -> Found:
@@ -276,20 +298,20 @@ def _annotations(options: PreprocessOptions, scans: Sequence[Scan]) -> Annotatio
     return found if options.masks is None else with_masks(found, options.masks, scans, options.announce)
 
 
-def _completed(options: PreprocessOptions, annotated: Sequence[Scan], annotations: dict[str, Annotation]) -> Recipe:
+def _completed(options: PreprocessOptions, first: Pixels, annotations: dict[str, Annotation]) -> Recipe:
     """Settle what the first scan decides: channels, and whether the store holds masks."""
-    channels = len(_readable(options, annotated).image)
     masks = any(annotation.mask is not None for annotation in annotations.values())
     names = () if options.recipe.label else _mask_names(annotations)
-    return replace(options.recipe, channels=3 if channels == 3 else 1, with_masks=masks, mask_names=names)
+    channels = 3 if len(first.image) == 3 else 1
+    return replace(options.recipe, channels=channels, with_masks=masks, mask_names=names)
 
 
-def _readable(options: PreprocessOptions, annotated: Sequence[Scan]) -> Pixels:
-    """Return the pixels of the first annotated scan; of the first that can be read, with `keep_going`."""
+def _readable(options: PreprocessOptions, annotated: Sequence[Scan]) -> tuple[Scan, Pixels]:
+    """Return the first annotated scan and its pixels; the first that can be read, with `keep_going`."""
     reasons = []
     for scan in annotated:
         try:
-            return read_pixels(scan)
+            return scan, read_pixels(scan)
         except BadInput as error:
             if not options.keep_going:
                 raise
@@ -313,7 +335,7 @@ def _mask_names(annotations: dict[str, Annotation]) -> tuple[str, ...]:
 
 
 def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_names: list[str]) -> StoreInfo:
-    choices = ("region_mm", "normal_regions", "volume", "volume_mm", "window")
+    choices = ("preset", "region_mm", "normal_regions", "volume", "volume_mm", "window")
     left_out = {"keep_masks", "seed", "mask_names", *(name for name in choices if not getattr(recipe, name))}
     settings = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     settings["percentiles"] = list(recipe.percentiles)
@@ -328,6 +350,7 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_na
     chosen["nan"] = options.reading.nan
     own |= {name: value for name, value in chosen.items() if value is not None}
     own |= {name: True for name in ("normals", "unannotated") if getattr(options, name)}
+    own |= {"mirrored": False} if are_sided(recipe.preset) else {}
     own |= {"pseudonyms": True} if options.key is not None else {}
     own |= {"part": [options.part_id, options.num_parts]} if options.num_parts > 1 else {}
     return StoreInfo(

@@ -18,6 +18,7 @@ class Recipe:
     """How every file is treated."""
 
     size: int = 256  # pixels along each side
+    preset: str | None = None  # the modality whose options stand below, where they were not given
     strip: str = "auto"  # or a folder of brain masks, with a slash in it
     strip_settings: tuple[tuple[str, str], ...] = ()
     spacing: tuple[float, ...] | None = None  # mm in numpy axis order, instead of what the file says

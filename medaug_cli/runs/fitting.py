@@ -134,6 +134,7 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
     )
     if options.group.leads:
         warn_of_specks(options.announce, store)
+        warn_of_mirrors(options.announce, store, plugin)
     if plugin.capabilities.keeps_images and options.group.leads:
         options.announce("its weights will hold the training images: share them only where you may share the scans")
     grid = _Grid(work / "samples", plugin, data, options.seed)
@@ -230,6 +231,15 @@ def warn_of_specks(announce: Callable[[str], None], store: Store) -> None:
         announce(
             f"{small} of {len(boxes)} training boxes of {store.path} are narrower than a pixel at {size_words(store)}: "
             "they cannot be learnt; preprocess the scans at a larger --size"
+        )
+
+
+def warn_of_mirrors(announce: Callable[[str], None], store: Store, plugin: Any) -> None:
+    """Say that mirror images are learnt from where the scans' left and right differ (preprocess --modality xray)."""
+    if store.info.settings.get("mirrored") is False and getattr(plugin, "flip", False):
+        announce(
+            f"left and right differ in the scans of {store.path}, and training mirrors them; "
+            "--set flip=false leaves that out"
         )
 
 

@@ -23,6 +23,7 @@ from medaug_cli.runs.fitting import (
     plan_of_run,
     refuse_broken,
     size_words,
+    warn_of_mirrors,
     warn_of_specks,
 )
 from medaug_cli.runs.folder import RunFolder
@@ -136,6 +137,7 @@ def _fit_network(
     )
     scorer = _Scorer(on.task, store)
     if options.group.leads:
+        warn_of_mirrors(options.announce, store, plugin)
         if isinstance(on.task, Detection):
             warn_of_specks(options.announce, store)
         if reason := scorer.cannot():

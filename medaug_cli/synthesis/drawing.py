@@ -18,6 +18,7 @@ from medaug_cli.locks import alone
 from medaug_cli.pasting import Blending, Hosts, NoRoom
 from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
 from medaug_cli.runs import ByClass, GeneratorMetadata, load_generator
+from medaug_cli.runs.advice import of_generator
 from medaug_cli.store import (
     GeneratorOrigin,
     Record,
@@ -58,6 +59,7 @@ class SynthesisOptions:
     overwrite: bool = False
     report: Callable[[int], None] = lambda images: None
     announce: Callable[[str], None] = lambda sentence: None
+    advise: Callable[[str], None] = lambda sentence: None  # hears what a person may want to change
 
 
 def default_boxes(gan: Path) -> Path:
@@ -151,6 +153,8 @@ def prepare(options: SynthesisOptions) -> Work:
         patients = {digest_patient(image.patient) for image in boxes.images if image.patient and image.boxes}
         digest = sha256_file(source)
     info = _info(options, n, metadata=metadata, known=known, inputs={name_of(source): digest}, patients=patients)
+    for fact in of_generator(metadata):
+        options.advise(fact)
     work = Work(
         options, n, generator=generator, metadata=metadata, known=known, templates=chosen, source=source, info=info
     )

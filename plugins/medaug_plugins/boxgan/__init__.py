@@ -33,7 +33,13 @@ class BoxGAN(Settings):
     """Draw lesions into boxes after minutes of training: a direct GAN that must let its boxes be found."""
 
     capabilities: ClassVar[GeneratorCapabilities] = GeneratorCapabilities(
-        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, default_budget=15.0, shares=True
+        dims=(2, 3),
+        channels=(1, 2, 3, 4),
+        condition="boxes",
+        power_of_two=True,
+        default_budget=15.0,
+        shares=True,
+        pictured=28.0,  # at 128x128; 44 at 64x64
     )
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ class CPGGAN(Settings):
     """Grow a generator from 4x4 to the full size, conditioned on box maps at every scale."""
 
     capabilities: ClassVar[GeneratorCapabilities] = GeneratorCapabilities(
-        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, shares=True
+        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, shares=True, pictured=193.0
     )
 
     def __post_init__(self) -> None:
