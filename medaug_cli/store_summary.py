@@ -7,6 +7,7 @@ import numpy as np
 
 from medaug_cli.boxes import SPLITS
 from medaug_cli.store import Store
+from medaug_cli.words import counted
 
 
 def summary(store: Store) -> dict[str, Any]:
@@ -56,20 +57,21 @@ def sentences(found: dict[str, Any]) -> str:
     info = found["info"]
     labels = ", ".join(f"{count} {name}" for name, count in found["boxes_by_label"].items())
     lines = [
-        f"{found['store']}: {found['images']} images of {'x'.join(map(str, found['spatial']))} pixels, "
-        f"{found['channels']} channel{'s' if found['channels'] > 1 else ''}, {found['bits']} bits"
+        f"{found['store']}: {counted(found['images'], 'image')} of {'x'.join(map(str, found['spatial']))} pixels, "
+        f"{counted(found['channels'], 'channel')}, {found['bits']} bits"
         + (", with masks" if found["masks"] else "")
         + (f" of {', '.join(found['mask_names'])}" if found["mask_names"] else ""),
-        f"boxes: {found['boxes']} ({labels}); {found['images_without_boxes']} images are normal, without one",
+        f"boxes: {found['boxes']} ({labels}); {_normals(found['images_without_boxes'])}",
     ]
     if found["images_by_class"]:
         unknown = found["images"] - sum(found["images_by_class"].values())
         classes = [f"{count} {name}" for name, count in found["images_by_class"].items()]
         lines.append("classes: " + ", ".join([*classes, *([f"{unknown} without a class"] if unknown else [])]))
     if found["unannotated"]:
-        lines.append(f"unannotated: {found['unannotated']} images, in which lesions were not looked for")
+        lines.append(f"unannotated: {counted(found['unannotated'], 'image')}, in which lesions were not looked for")
     lines += [
-        f"{split}: {part['images']} images of {part['patients']} patients, {part['boxes']} boxes"
+        f"{split}: {counted(part['images'], 'image')} of {counted(part['patients'], 'patient')}, "
+        f"{counted(part['boxes'], 'box')}"
         for split, part in found["splits"].items()
     ]
     lines.append("sources: " + ", ".join(f"{count} {name}" for name, count in found["sources"].items()))
@@ -77,7 +79,11 @@ def sentences(found: dict[str, Any]) -> str:
     lines += [f"setting {key}: {value}" for key, value in info["settings"].items()]
     lines += [f"input {name}: SHA-256 {digest}" for name, digest in info["inputs"].items()]
     lines += [
-        f"generator {one['name']} {one['version']}, fitted on {len(one['training_patients'])} patients"
+        f"generator {one['name']} {one['version']}, fitted on {counted(len(one['training_patients']), 'patient')}"
         for one in info["generators"]
     ]
     return "\n".join([*lines, f"SHA-256 of the content: {found['hash']}"])
+
+
+def _normals(count: int) -> str:
+    return f"{counted(count, 'image')} {'is' if count == 1 else 'are'} normal, without one"

@@ -68,8 +68,8 @@ def fixed(value: float | None, digits: int = 3, limits: Limits | None = None, ma
 
 
 def significant(value: float | None, digits: int = 3) -> Cell:
-    """Return a number with so many significant digits."""
-    return Cell(DASH if value is None else f"{value:.{digits}g}")
+    """Return a number with so many significant digits, zeros at its end included."""
+    return Cell(DASH if value is None else f"{value:#.{digits}g}".removesuffix("."))
 
 
 def probability(p: float) -> Cell:

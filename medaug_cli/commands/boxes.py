@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.words import counted
 
 
 def boxes(
@@ -42,4 +43,4 @@ def boxes(
     )
     count = sum(len(image.boxes) for image in made.images)
     result = {"out": str(out), "form": to, "images": len(made.images), "boxes": count}
-    console.answer(result, as_json, f"{out}: {count} boxes of {len(made.images)} images as {to}")
+    console.answer(result, as_json, f"{out}: {counted(count, 'box')} of {counted(len(made.images), 'image')} as {to}")

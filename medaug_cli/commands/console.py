@@ -135,7 +135,7 @@ class Bar:
         """Return "12 min left" at the pace so far; nothing before there is a pace."""
         started, before = self._began or (0.0, 0.0)
         gone, made = time.monotonic() - started, self._done - before
-        if made <= 0 or self.share is None or self._total is None:
+        if made <= 0 or self.share is None or self._total is None or self.share >= 1:
             return ""
         return f"{duration(gone * max(0.0, self._total - self._done) / made)} left"
 
@@ -143,7 +143,8 @@ class Bar:
     def numbers(self) -> tuple[str, ...]:
         """Return two numbers with their names: those that were given, what is counted, and the time so far."""
         counted = () if not self._things else (f"{self._done:,.0f} of {self._total or 0:,.0f} {self._things}",)
-        return (*self._numbers, *counted, f"{duration(time.monotonic() - self._started)} so far")[:2]
+        known, gone = (*self._numbers, *counted), duration(time.monotonic() - self._started)
+        return (*known, f"in {gone}")[:2] if known else (f"{gone} so far",)
 
 
 @contextmanager

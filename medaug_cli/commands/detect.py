@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.words import counted
 
 
 def detect(
@@ -40,4 +41,4 @@ def detect(
             report=lambda done, all: bar.to(done / all, f"{done} of {all} images"),
         )
     result = {"out": str(out), "format": form, "threshold": threshold, "detections": count}
-    console.answer(result, as_json, f"{out}: {count} detections as {form}")
+    console.answer(result, as_json, f"{out}: {counted(count, 'detection')} as {form}")

@@ -63,7 +63,7 @@ def filter(
     result = {"store": str(out), "images": len(store), "dropped": dropped, "threshold": report.threshold}
     page = out.with_name("filter.html")
     console.answer(
-        result | {"calibration": report.calibration, "advice": advice}, as_json,
+        result | {"calibration": report.calibration}, as_json,
         f"{out}: {len(store)} of {len(report.images)} images are kept; {page} shows each, and can be overruled",
     )  # fmt: skip
     console.advise(advice)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.words import counted
 
 
 def predict(
@@ -64,9 +65,11 @@ def predict(
             )
         )
     words = {
-        "detector": f"{done.found} detections of a score from {threshold:g} on",
+        "detector": f"{counted(done.found, 'detection')} of a score from {threshold:g} on",
         "classifier": "images.csv and scans.csv hold the probabilities",
         "segmenter": f"something is marked in {done.found}",
     }
     result = {"out": str(out), "kind": done.kind, "scans": done.scans, "images": done.images, "found": done.found}
-    console.answer(result, as_json, f"{out}: {done.images} images of {done.scans} scans; {words[done.kind]}")
+    console.answer(
+        result, as_json, f"{out}: {counted(done.images, 'image')} of {counted(done.scans, 'scan')}; {words[done.kind]}"
+    )

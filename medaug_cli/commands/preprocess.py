@@ -155,12 +155,11 @@ def preprocess(chosen: Choices) -> None:
         store = preprocess(_options(chosen, recipe, bar, advice))
     out, as_json = chosen.out, chosen.as_json
     if store is None:
-        console.answer({"store": None, "advice": advice}, as_json, "nothing was written")
+        console.answer({"store": None}, as_json, "nothing was written")
     else:
         page, found = out.with_name("preprocess.html"), summary(out, store)
         result = {"store": str(out), "images": len(store), "hash": store.hash, **found.images, **found.values()}
-        result |= {"page": str(page), "advice": advice}
-        console.answer(result, as_json, "\n".join(found.lines(out, page)))
+        console.answer(result | {"page": str(page)}, as_json, "\n".join(found.lines(out, page)))
     console.advise(advice)
 
 

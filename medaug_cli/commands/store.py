@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.words import counted
 
 app = typer.Typer(
     help="Look into a store, draw it, verify it, or export it.\n\nExample: medaug store info real.h5",
@@ -40,7 +41,7 @@ def verify(file: File, as_json: options.AsJson = False) -> None:
     store = open_store(file)
     store.verify()
     result = {"store": str(file), "ok": True, "images": len(store), "hash": store.hash}
-    console.answer(result, as_json, f"{file}: {len(store)} images, all as they were written ({store.hash})")
+    console.answer(result, as_json, f"{file}: {counted(len(store), 'image')}, all as they were written ({store.hash})")
 
 
 @app.command()
@@ -58,7 +59,7 @@ def join(
 
     store = join_parts(files, out, overwrite)
     result = {"store": str(out), "images": len(store), "hash": store.hash}
-    console.answer(result, as_json, f"{out}: {len(store)} images of {len(files)} stores")
+    console.answer(result, as_json, f"{out}: {counted(len(store), 'image')} of {counted(len(files), 'store')}")
 
 
 @app.command()
@@ -98,7 +99,7 @@ def preview(
     if crops is not None:
         stores = [open_store(path) for path in (file, *(beside or ()))]
         shown = lesion_rows(stores, out, side=crops, split=split, count=images or 12, overwrite=overwrite)
-        console.answer({"out": str(out), "lesions": shown}, as_json, f"{out}: {shown} lesions of each store")
+        console.answer({"out": str(out), "lesions": shown}, as_json, f"{out}: {counted(shown, 'lesion')} of each store")
         return
     shown = draw(
         open_store(file),
@@ -111,7 +112,9 @@ def preview(
         seed=seed,
         overwrite=overwrite,
     )
-    console.answer({"out": str(out), "images": shown}, as_json, f"{out}: {shown} images of the {split} split")
+    console.answer(
+        {"out": str(out), "images": shown}, as_json, f"{out}: {counted(shown, 'image')} of the {split} split"
+    )
 
 
 @app.command()
@@ -140,4 +143,4 @@ def export(
     with console.bar("export", len(store), "images") as bar:
         images = export_store(store, form, out=out, split=split, overwrite=overwrite, report=bar.by)
     result = {"out": str(out), "format": form, "images": images}
-    console.answer(result, as_json, f"{out}: {images} images as {form}")
+    console.answer(result, as_json, f"{out}: {counted(images, 'image')} as {form}")

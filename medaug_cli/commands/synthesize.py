@@ -9,6 +9,7 @@ import typer
 
 from medaug_cli.commands import console, options
 from medaug_cli.errors import UsageError
+from medaug_cli.words import counted
 
 if TYPE_CHECKING:
     from medaug_cli.synthesis import SynthesisOptions
@@ -78,13 +79,13 @@ def synthesize(chosen: Choices) -> None:
         else:
             said, store = {}, draw(wanted)
     if chosen.dry_run:
-        console.answer(said | {"advice": advice}, chosen.as_json, f"{out}: nothing is drawn yet")
+        console.answer(said, chosen.as_json, f"{out}: nothing is drawn yet")
     elif store is None:
         still = f"part {part} of {parts} is drawn; {out} appears with the last part"
-        console.answer({"store": None, "part": part, "of": parts, "advice": advice}, chosen.as_json, still)
+        console.answer({"store": None, "part": part, "of": parts}, chosen.as_json, still)
     else:
-        result = {"store": str(out), "images": len(store), "hash": store.hash, "advice": advice}
-        told = f"{out}: {len(store)} images of {', '.join(sorted(set(store.sources)))}"
+        result = {"store": str(out), "images": len(store), "hash": store.hash}
+        told = f"{out}: {counted(len(store), 'image')} of {', '.join(sorted(set(store.sources)))}"
         console.answer(result, chosen.as_json, told)
     console.advise(advice)
 

@@ -64,5 +64,5 @@ def train_gan(
     if group.leads:
         advice = of_generator(read_json(folder / "generator.json", GeneratorMetadata))
         what = "a generator for each class" if each_class else f"the generator, and sample grids in {folder}/samples"
-        console.answer({"generator": str(folder), "advice": advice}, as_json, f"{folder}: {what}")
+        console.answer({"generator": str(folder)}, as_json, f"{folder}: {what}")
         console.advise(advice)

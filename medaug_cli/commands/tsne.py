@@ -22,6 +22,7 @@ def tsne(
     features: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME",
             help="pixels, texture, network (of random weights), timm:NAME, an installed extractor, or a folder of "
             "train-classifier, of which several may be named.  [default: pixels]"
         ),

@@ -8,6 +8,7 @@ from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.operating import CPM_FPS, MATCHED_FPS
 from medaug_cli.metrics.report import Metrics, Row, hit_words, label
 from medaug_cli.tables import DASH, Cell, Table, as_markdown, escaped, fixed, name, probability, significant, table
+from medaug_cli.words import counted
 
 PAPER = "Han et al. 2019 (CIKM), Table 1"
 
@@ -28,10 +29,11 @@ def data_note(metrics: Metrics) -> list[str]:
     named = metrics.resampled == "patients"
     unit = "slice" if metrics.split else "image"
     where = f"{', '.join(metrics.data) or 'detections'}" + (f", split {metrics.split}" if metrics.split else "")
-    whose = f" of {_count(metrics.patients, 'patient')}" if named else ""
+    whose = f" of {counted(metrics.patients, 'patient')}" if named else ""
     sentences = [
-        f"Data: {where}: {_count(metrics.slices, unit)}{whose}, {_count(metrics.boxes, 'box')} "
-        f"({_kinds(metrics)}); {metrics.slices_without_boxes} {unit}s hold no box.",
+        f"Data: {where}: {counted(metrics.slices, unit)}{whose}, {counted(metrics.boxes, 'box')} "
+        f"({_kinds(metrics)}); {counted(metrics.slices_without_boxes, unit)} "
+        f"{'holds' if metrics.slices_without_boxes == 1 else 'hold'} no box.",
     ]
     if not named:
         sentences.append(
@@ -40,7 +42,7 @@ def data_note(metrics: Metrics) -> list[str]:
         )
     if metrics.crowds:
         sentences.append(
-            f"{metrics.crowds} crowd regions are not single lesions: a detector need not find them, "
+            f"{counted(metrics.crowds, 'crowd region')}, no single lesions: a detector need not find them, "
             "and detections on them are false positives."
         )
     sentences.append(
@@ -49,10 +51,6 @@ def data_note(metrics: Metrics) -> list[str]:
     )
     remarks = [sentence.rstrip(".") + "." for sentence in metrics.remarks]
     return [*sentences, *remarks, *([metrics.note] if metrics.note else [])]
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}{'es' if thing.endswith('x') else 's'}"
 
 
 def _kinds(metrics: Metrics) -> str:

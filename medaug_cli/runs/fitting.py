@@ -27,6 +27,7 @@ from medaug_cli.store import (
     open_store,
     unannotated_words,
 )
+from medaug_cli.words import counted
 
 GRID = 16
 DEFAULT_KIMG = 200.0
@@ -129,7 +130,8 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
         options,
         setup,
         unannotated_words(store, "train") if store.annotated[data.parts[0][1]].all() else [],
-        f"{fitted.name} on {len(data)} {of_class}images of {len(set(data.patients))} training patients, "
+        f"{fitted.name} on {counted(len(data), of_class + 'image')} of "
+        f"{counted(len(set(data.patients)), 'training patient')}, "
         f"{size_words(store)}, {asked}",
     )
     if options.group.leads:
@@ -314,6 +316,6 @@ def size_words(store: Store) -> str:
 
 def budget_words(units: float | None, name: str, minutes: float | None) -> str:
     """Say how long a run is to be, as in `2000 steps or 5 minutes`."""
-    parts = [f"{units:g} {name}"] if units is not None else []
-    parts += [f"{minutes:g} minutes"] if minutes is not None else []
+    parts = [f"{units:g} {name.removesuffix('s') if units == 1 else name}"] if units is not None else []
+    parts += [f"{minutes:g} minute{'' if minutes == 1 else 's'}"] if minutes is not None else []
     return " or ".join(parts)

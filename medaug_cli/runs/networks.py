@@ -34,6 +34,7 @@ from medaug_cli.store import Store, StoreExamples, open_store, training_examples
 from medaug_cli.tasks.classification import Classification
 from medaug_cli.tasks.detection import Detection
 from medaug_cli.tasks.task import Task
+from medaug_cli.words import counted
 
 DEFAULT_STEPS = 2000.0
 
@@ -131,7 +132,7 @@ def _fit_network(
         options,
         setup,
         words,
-        f"{name} on {int((~data.synthetic).sum())} real and {sum(map(len, others))} synthetic images, "
+        f"{name} on {int((~data.synthetic).sum())} real and {counted(sum(map(len, others)), 'synthetic image')}, "
         f"{size_words(store)}, "
         f"{budget_words(steps, 'steps', budget.minutes)}",
     )

@@ -11,8 +11,9 @@ from medaug_cli.study.analysis import ArmResult, Claim, FractionResult, StudyRep
 from medaug_cli.study.arms import BASELINE
 from medaug_cli.study.figures import differences_svg, froc_svg, gain_svg, seeds_svg, words
 from medaug_cli.study.showing import Shown
-from medaug_cli.tables import fixed
+from medaug_cli.tables import fixed, significant
 from medaug_cli.tasks.task import task_named
+from medaug_cli.words import counted
 
 
 def measures(report: StudyReport) -> list[str]:
@@ -88,12 +89,12 @@ def claim_sentence(report: StudyReport, part: FractionResult) -> str:
     found = part.claim
     if found is None:
         if any(arm.learnt for arm in part.arms):
-            return f"With {part.patients} training patients nothing can be said: no interval could be had."
-        return f"With {part.patients} training patients no generated arm was compared."
+            return f"With {counted(part.patients, 'training patient')} nothing can be said: no interval could be had."
+        return f"With {counted(part.patients, 'training patient')} no generated arm was compared."
     own = found.difference
     start = (
-        f"With {part.patients} training patients the generated arm that was best on validation, {found.arm}, changes "
-        f"{words(report, found.number)} by {own.words()} against {BASELINE}: {own.verdict}."
+        f"With {counted(part.patients, 'training patient')} the generated arm that was best on validation, {found.arm}"
+        f", changes {words(report, found.number)} by {own.words()} against {BASELINE}: {own.verdict}."
     )
     return f"{start} {_over_controls(found)}".strip()
 
@@ -113,23 +114,23 @@ def card(report: StudyReport, part: FractionResult, arm: ArmResult, facts: dict[
     """Return the card of an arm's synthetic images, as Markdown (after Gebru et al. 2021, Datasheets for Datasets)."""
     lines = [
         f"# Synthetic images: {arm.arm}", "",
-        f"{facts['images']} images of {facts['size']} pixels, drawn by the generator `{facts['generator']}` "
-        f"{facts['version']} (weights {facts['hash'][:12]}), which was fitted on {part.images} images of "
-        f"{part.patients} patients of the training split alone. Every image is synthetic; none may stand in a "
-        "validation or test set.", "",
+        f"{counted(facts['images'], 'image')} of {facts['size']} pixels, drawn by the generator `{facts['generator']}` "
+        f"{facts['version']} (weights {facts['hash'][:12]}), which was fitted on {counted(part.images, 'image')} of "
+        f"{counted(part.patients, 'patient')} of the training split alone. Every image is synthetic; none may stand in "
+        "a validation or test set.", "",
         "## How they were made", "",
         f"Seed {facts['seed']}; each image follows the boxes of a training image, changed by up to "
         f"{report.settings['jitter']:g} of a box. The store names seed, condition and generator of each.", "",
         "## What was measured", "",
-        f"- {task_named(report.task).kind.capitalize()}s, {report.split} split, {report.slices} images of "
-        f"{report.patients} patients: "
+        f"- {task_named(report.task).kind.capitalize()}s, {report.split} split, {counted(report.slices, 'image')} of "
+        f"{counted(report.patients, 'patient')}: "
         f"{claim_sentence(report, part)}",
     ]  # fmt: skip
     for own in arm.similarity:
         lines.append(
-            f"- Features `{own.features}`: KID {own.kid:.3g} (real against real {fixed(own.kid_of_real)}), coverage "
-            f"{own.coverage:.2f} (real {fixed(own.coverage_of_real)}); {fixed(own.suspicious)} of the images lie "
-            "nearer to a training image than the nearest 1 % of held-out ones, median distance "
+            f"- Features `{own.features}`: KID {significant(own.kid)} (real against real {fixed(own.kid_of_real)}), "
+            f"coverage {own.coverage:.2f} (real {fixed(own.coverage_of_real)}); {fixed(own.suspicious)} of the images "
+            "lie nearer to a training image than the nearest 1 % of held-out ones, median distance "
             f"{fixed(own.memorisation_ratio)} of theirs."
         )
     lines += [

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from medaug_cli.study.timing import estimate
 from medaug_cli.synthesis import SynthesisOptions, synthesize
 from medaug_cli.tasks.detection import Detection
 from medaug_cli.tasks.task import Task
+from medaug_cli.words import counted
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class StudyOptions:
     part_id: int = 0
     dry_run: bool = False
     announce: Callable[[str], None] = lambda sentence: None
-    report: Callable[[float, str], None] = lambda fraction, what: None
+    report: Callable[..., None] = lambda share, *what: None  # how much is done, and in words what is at work
 
 
 @dataclass(frozen=True)
@@ -130,19 +131,36 @@ def train_all(options: StudyOptions) -> bool:
         return False
     left, begun = missing(options, trials), time.monotonic()
     for done, trial in enumerate(left, 1):
-        options.report((done - 1) / len(left), f"{trial.folder}, {trial.arm.name}")
+        options.report((done - 1) / len(left), *where(options, trial))
         place = options.out / trial.folder / folder_name(trial.together[2])
         with alone(place, wait=True):  # another process may be at it
             try:
-                _train(options, store, trial)
+                _train(_within(options, trial, done - 1, len(left)), store, trial)
             except OtherSettings as error:
                 raise error.in_study() from error
         minutes = (time.monotonic() - begun) / done * (len(left) - done) / 60
-        options.announce(f"{done} of {len(left)} {kind}s are trained, about {minutes:.0f} minutes are left")
+        options.announce(f"{done} of {len(left)} {kind}s are trained, about {counted(round(minutes), 'minute')} left")
     others = missing(options, list(plan(options)))
     if others:
-        options.announce(f"this part is done; {len(others)} {kind}s of other parts are not there yet")
+        are = "is" if len(others) == 1 else "are"
+        options.announce(f"this part is done; {counted(len(others), kind)} of other parts {are} not there yet")
     return not others
+
+
+def where(options: StudyOptions, trial: Trial) -> tuple[str, str]:
+    """Return "arm 2 of 6 (boxgan)" and "seed 1 of 3", with the share of the patients where there are several."""
+    arm = f"arm {list(options.arms).index(trial.arm) + 1} of {len(options.arms)} ({trial.arm.name})"
+    of = f" of {100 * trial.fraction:g} % of patients" if len(options.fractions) > 1 else ""
+    return arm, f"seed {trial.seed + 1} of {options.seeds}{of}"
+
+
+def _within(options: StudyOptions, trial: Trial, before: int, trials: int) -> StudyOptions:
+    """Return options whose report takes the share of one trial's network, after `before` of `trials`."""
+
+    def report(share: float, arm: str, seed: str) -> None:
+        options.report((before + share) / trials, arm, seed)  # the networks alone: a generator takes no share
+
+    return replace(options, report=report)
 
 
 def describe(options: StudyOptions, store: Store, trials: Sequence[Trial]) -> str:
@@ -150,19 +168,20 @@ def describe(options: StudyOptions, store: Store, trials: Sequence[Trial]) -> st
     left = missing(options, trials)
     generators = sorted({trial.together for trial in left if trial.arm.generator})
     shares = ", ".join(
-        f"{fraction:.0%} ({len(chosen_patients(store, options.task, fraction, options.seed))} patients)"
+        f"{fraction:.0%} ({counted(len(chosen_patients(store, options.task, fraction, options.seed)), 'patient')})"
         for fraction in sorted(options.fractions)
     )
     of = f" of part {options.part_id} of {options.num_parts}" if options.num_parts > 1 else ""
     sentence = (
-        f"{len(trials)} {options.task.kind}s ({options.network}){of}, {len(trials) - len(left)} of them trained, and "
-        f"{len(generators)} generators: arms {', '.join(arm.name for arm in options.arms)}; "
-        f"training patients {shares}; {options.seeds} seeds; judged on the {options.split} split of {options.store}"
+        f"{counted(len(trials), options.task.kind)} ({options.network}){of}, {len(trials) - len(left)} of them trained"
+        f", and {counted(len(generators), 'generator')}: arms {', '.join(arm.name for arm in options.arms)}; "
+        f"training patients {shares}; {counted(options.seeds, 'seed')}; "
+        f"judged on the {options.split} split of {options.store}"
     )
     if not left:
         return sentence
     minutes = estimate(options, store, sum(trial.arm.steps for trial in left), [name for _, _, name in generators])
-    return f"{sentence}; about {minutes:.0f} minutes by a short measurement"
+    return f"{sentence}; about {counted(round(minutes), 'minute')} by a short measurement"
 
 
 def _check(options: StudyOptions) -> None:
@@ -217,9 +236,11 @@ def network_settings(options: StudyOptions, arm: Arm) -> dict[str, Any]:
 
 
 def _network(options: StudyOptions, store: Store, trial: Trial, out: Path, steps: int, **mixture: Any) -> Path:
+    halves, before = (2, "start" in mixture) if trial.arm.use == "pretrain" else (1, False)
     run = RunOptions(
         out, network_settings(options, trial.arm), trial.seed, options.device, options.precision, resume=True,
         checkpoint_seconds=options.checkpoint_seconds,
+        report=lambda progress: options.report((before + progress.fraction) / halves, *where(options, trial)),
     )  # fmt: skip
     return train_network(options.task, store.path, options.network, run, steps=steps, **mixture)
 
@@ -244,9 +265,11 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
     """Fit the generator of a trial on its patients and draw its images; return their store."""
     generator = str(trial.arm.generator)
     place, wanted = synthetic_folder(options, trial), synthetic_store(options, trial, store)
+    arm, of_seed = where(options, trial)
     run = RunOptions(
         place / "gan", options.generator_settings.get(generator, {}), trial.seed, options.device, options.precision,
         resume=True, checkpoint_seconds=options.checkpoint_seconds,
+        report=lambda progress: options.report(0.0, arm, f"{of_seed}, generator {100 * progress.fraction:.0f} %"),
     )  # fmt: skip
     fit = train_each_class if trial.arm.each_class else train_generator
     gan = fit(store.path, generator, run, options.kimg)

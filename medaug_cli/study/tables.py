@@ -6,6 +6,7 @@ from medaug_cli.study.arms import BASELINE
 from medaug_cli.study.figures import words
 from medaug_cli.tables import DASH, Cell, Table, fixed, probability, table
 from medaug_cli.tasks.task import measure_of, task_named
+from medaug_cli.words import counted
 
 
 def table1(report: StudyReport, part: FractionResult) -> Table:
@@ -28,7 +29,7 @@ def compared(report: StudyReport, part: FractionResult, name: str, seeds: bool =
     for arm in part.arms:
         each = [Cell(", ".join(fixed(values[name]).text for values in arm.seeds.values()))] if seeds else []
         rows.append([Cell(arm.arm), fixed(arm.mean[name]), *each, *_said(arm.against_real_only.get(name))])
-    return table(f"{part.patients} patients: {words(report, name)}", header, rows)
+    return table(f"{counted(part.patients, 'patient')}: {words(report, name)}", header, rows)
 
 
 def controls(report: StudyReport, part: FractionResult, name: str) -> Table:
@@ -55,7 +56,7 @@ def pairs(report: StudyReport, part: FractionResult, name: str) -> Table:
 def sizes(report: StudyReport, part: FractionResult) -> Table:
     """Return the sensitivity by the size of lesions."""
     iou = next(iter(part.arms[0].froc), "")
-    groups = [f"{size.words()} ({size.boxes} lesions)" for size in part.arms[0].sizes]
+    groups = [f"{size.words()} ({counted(size.boxes, 'lesion')})" for size in part.arms[0].sizes]
     rows = [[Cell(arm.arm), *(fixed(size.sensitivity) for size in arm.sizes)] for arm in part.arms]
     title = f"By size of the lesion: sensitivity at 1 FP, IoU {iou}"
     return table(title, ["arm", *groups], rows if groups else [])

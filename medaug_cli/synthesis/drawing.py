@@ -31,6 +31,7 @@ from medaug_cli.store import (
 )
 from medaug_cli.synthesis.into import block_of, hosted, hosts_in, region_of, words
 from medaug_cli.synthesis.like import Templates, drawable, left_out, like
+from medaug_cli.words import counted
 
 BLOCK = 128  # images that are finished together
 ATTEMPTS = 4  # to put lesions into an image; others are drawn where there is no room for some
@@ -231,13 +232,14 @@ def _announce(work: Work) -> None:
     """Say what is drawn, and what of the templates cannot be."""
     options, choices = work.options, work.templates.every
     size = "x".join(map(str, work.spec.spatial))
-    what = "images" if work.hosts is None else "regions"
-    sentence = f"{work.metadata.name} draws {work.n * work.draws} {what} of {size} "
+    what = "image" if work.hosts is None else "region"
+    sentence = f"{work.metadata.name} draws {counted(work.n * work.draws, what)} of {size} "
     if options.like is None:
-        sentence += f"for the boxes of {len(choices)} images in {work.source}"
+        sentence += f"for the boxes of {counted(len(choices), 'image')} in {work.source}"
     else:
         asked = ", ".join(f"{count} {name}" for name, count in options.classes.items())
-        sentence += f"like {len({t.id for t in choices})} training images of {work.source}{asked and f': {asked}'}"
+        templates = counted(len({template.id for template in choices}), "training image")
+        sentence += f"like {templates} of {work.source}{asked and f': {asked}'}"
     options.announce(f"{sentence}, jitter {options.jitter:g}")
     for line in [] if options.like is None else left_out(open_store(options.like), work.known):
         options.announce(line)

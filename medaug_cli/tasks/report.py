@@ -11,6 +11,7 @@ from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.resampling import Answers, System, bootstrap_weights, compare, point, swaps
 from medaug_cli.tables import DASH, Cell, Table, as_markdown, escaped, fixed, name, probability, table
 from medaug_cli.tasks.task import measure_of
+from medaug_cli.words import counted
 
 Interval = tuple[float, float]
 
@@ -105,13 +106,13 @@ def data_note(metrics: TaskMetrics) -> list[str]:
     """Return the sentences that say what was evaluated."""
     counts = ", ".join(f"{label} {count}" for label, count in metrics.counts.items())
     named = metrics.resampled == "patients"
-    of = f" of {_several(metrics.patients, 'patient')}" if named else ""
+    of = f" of {counted(metrics.patients, 'patient')}" if named else ""
     said = [
         f"Data: {', '.join(metrics.data)}{f', split {metrics.split}' if metrics.split else ''}: "
-        f"{_several(metrics.images, 'image')}{of}{f' ({counts})' if counts else ''}. For research only."
+        f"{counted(metrics.images, 'image')}{of}{f' ({counts})' if counts else ''}. For research only."
     ]
     if metrics.left_out:
-        said.append(f"{metrics.left_out} images of the split have no truth to judge by and are left out.")
+        said.append(f"Left out, for want of a truth to judge by: {counted(metrics.left_out, 'image')} of the split.")
     if metrics.patients < 2:
         said.append(f"One {'patient' if named else 'image'} alone gives no interval and no comparison.")
     if not named:
@@ -119,10 +120,6 @@ def data_note(metrics: TaskMetrics) -> list[str]:
             "No patient is named for several images, so images are resampled as if each were of another patient."
         )
     return [*said, *metrics.remarks, *([metrics.note] if metrics.note else [])]
-
-
-def _several(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def markdown(metrics: TaskMetrics, measures: Mapping[str, Measure], main: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """What the README and the docs say can be typed, read and found."""
 
 import re
+import runpy
 import shlex
 import tomllib
 from pathlib import Path
@@ -57,6 +58,11 @@ def test_every_page_is_in_the_index():
     index = PAGES["docs/README.md"]
     missing = [page for page in PAGES if f"({Path(page).name}" not in index]
     assert missing == ["README.md", "docs/README.md"]
+
+
+def test_the_reference_of_the_command_line_is_what_the_code_says():
+    made = runpy.run_path(str(ROOT / "docs/make_cli.py"))["reference"]()
+    assert made == PAGES["docs/cli.md"], "make it again with python docs/make_cli.py"
 
 
 def test_the_readme_is_short():

@@ -55,6 +55,17 @@ def page(folder, browser):
     assert wrong == []
 
 
+@pytest.mark.parametrize("width", [1200, 1600])
+def test_no_table_of_the_results_is_cut_off(folder, browser, width):
+    opened = browser.new_page(viewport={"width": width, "height": 800})
+    opened.goto((folder / "evaluation.html").as_uri())
+    cut = opened.evaluate("[...document.querySelectorAll('.wide')].map(one => one.scrollWidth - one.clientWidth)")
+    beyond = opened.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    opened.close()
+    assert cut
+    assert max(*cut, beyond) <= 0
+
+
 def heads(page):
     return [text.strip() for text in page.locator(".card b").all_text_contents()]
 

@@ -237,7 +237,7 @@ def test_the_better_of_two(files, evaluate):
 def test_a_person_reads_tables(files, evaluate):
     code, said, progress = evaluate("--truth", "truth.json", "--detections", "good.json")
     assert code == 0
-    for part in ("Table 1", "6 images of 3 patients, 5 boxes (lesion 5); 1 images hold no box", "CPM", "APmedium"):
+    for part in ("Table 1", "6 images of 3 patients, 5 boxes (lesion 5); 1 image holds no box", "CPM", "APmedium"):
         assert part in said
     assert "evaluation: metrics.json, table.md" in progress
 

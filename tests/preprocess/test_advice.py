@@ -181,7 +181,7 @@ def test_many_doubtful_masks_ask_whether_these_are_heads(tmp_path, dry_run):
     assert fact == f"4 of 4 brain masks{looked_at} are doubtful; are these heads? If not: --strip none"
 
 
-def test_the_command_says_it_last_and_in_json(tmp_path, monkeypatch):
+def test_the_command_says_it_last_in_a_dry_run_too(tmp_path, monkeypatch):
     for name in "abcd":
         picture(tmp_path / f"scans/{name}.png", BOX)
         mask(tmp_path / f"masks/{name}.png", *([BOX] if name == "a" else []))
@@ -196,5 +196,6 @@ def test_the_command_says_it_last_and_in_json(tmp_path, monkeypatch):
     ]
     assert len(done.stdout.splitlines()) == 5
     again = CliRunner().invoke(app, [*options, "--dry-run", "--json"])
-    assert "are left out; --normals" in again.stdout
+    assert again.stdout == '{"store": null}\n'
+    assert again.stderr.splitlines()[-1].endswith("are left out; --normals keeps them as free of lesions")
     assert LINES == 5
