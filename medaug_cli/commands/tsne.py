@@ -24,7 +24,7 @@ def tsne(
         typer.Option(
             metavar="NAME",
             help="pixels, texture, network (of random weights), timm:NAME, an installed extractor, or a folder of "
-            "train-classifier, of which several may be named.  [default: pixels]"
+            "train-classifier, of which several may be named.  [default: pixels]",
         ),
     ] = None,
     region: Annotated[Literal["image", "box"], typer.Option(help="Compare whole images or lesions.")] = "image",
