@@ -38,10 +38,12 @@ def main() -> None:
     print("| command | killed at work | nothing, old or new | resumed as uninterrupted | pairs | refused | one run's |")
     print("| --- | --: | --: | --: | --: | --: | --: |")
     for name in chosen.only or EVERY:
+        start = time.monotonic()
         try:
             print(_row(name, EVERY[name], chosen.rounds), flush=True)
         except AssertionError as error:
             print(f"{name} does not run: {error}", file=sys.stderr, flush=True)
+        print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 def _row(name: str, writing, rounds: int) -> str:

@@ -255,7 +255,7 @@ def _typed(name: str, key: str, kind: Any, value: Any) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"]
-        raise UsageError(f"--set {key}={value}: {reason} ({name} wants {getattr(kind, '__name__', kind)})") from error
+        raise UsageError(f"--set {key}={value}: {reason} ({name} takes {getattr(kind, '__name__', kind)})") from error
 
 
 def _check_limits(name: str, key: str, value: Any, limits: Mapping[str, Any]) -> None:
@@ -263,6 +263,7 @@ def _check_limits(name: str, key: str, value: Any, limits: Mapping[str, Any]) ->
         raise UsageError(f"--set {key}={value}: expected a finite number")
     low, high, choices = limits.get("minimum"), limits.get("maximum"), limits.get("choices")
     if (low is not None and value < low) or (high is not None and value > high):
-        raise UsageError(f"--set {key}={value}: {name} wants a value from {low} to {high}")
+        expected = f"<= {high}" if low is None else f">= {low}" if high is None else f"from {low} to {high}"
+        raise UsageError(f"--set {key}={value}: {name} expects a value {expected}")
     if choices is not None and value not in choices:
         raise UsageError(f"--set {key}={value}: the choices are {', '.join(map(str, choices))}")

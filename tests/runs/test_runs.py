@@ -147,7 +147,12 @@ def test_an_unfinished_run_is_named(real, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "word"),
-    [({"amuont": 1}, "did you mean 'amount'"), ({"amount": "red"}, "number"), ({"amount": 7}, "from 0.0 to 1.0")],
+    [
+        ({"amuont": 1}, "did you mean 'amount'"),
+        ({"amount": "red"}, "number"),
+        ({"amount": 7}, "from 0.0 to 1.0"),
+        ({"pause": -1}, ">= 0.0"),
+    ],
 )
 def test_wrong_settings_are_named(settings, word):
     with pytest.raises(UsageError, match=word):

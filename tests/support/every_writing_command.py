@@ -25,7 +25,7 @@ GENERATORS = {
 SMALL = ("backbone=small", "width=4", "batch=2")
 DETECTORS = {
     "yolov3": (*SMALL, "head_width=16"),
-    "fcos": (*SMALL, "pyramid=32"),
+    **dict.fromkeys(("fcos", "retinanet", "fasterrcnn"), (*SMALL, "pyramid=64")),
 }
 CLASSES = ["bright", "dark"]
 
@@ -130,7 +130,11 @@ EVERY = WRITING | {
     **{f"store export, {form}": Writing(
         ("store", "export", "real.h5", "--format", form, "--out", "exported"), (), ("--split", "train"),
         again="--overwrite",
-    ) for form in ("yolo", "voc", "csv", "nifti")},
+    ) for form in ("yolo", "voc", "csv", "nifti", "monai")},
+    **{f"store export, {form}": Writing(
+        ("store", "export", "real.h5", "--format", form, "--out", "exported"), (), ("--split", "train"),
+        again="--overwrite", given=write_classed_store,
+    ) for form in ("nnunet", "folders")},
     **{f"train-gan, {name}": fitted(name) for name in GENERATORS},
     **{f"train-detector, {name}": found(name) for name in DETECTORS},
     "train-classifier": CLASSIFIER,
@@ -153,8 +157,11 @@ EVERY = WRITING | {
     ),
     "detect": Writing(
         ("detect", "real.h5", "detector", "--out", "detections"), (), ("--split", "train"),
-        (("preprocess", "scans", "--boxes", "boxes.csv", "--size", "16", "--strip", "none", "--out", "real.h5"),
-         DETECTOR), again="--overwrite", given=write_scans,
+        (WRITING["preprocess"].command, DETECTOR), again="--overwrite", given=write_scans,
+    ),
+    "predict": Writing(
+        ("predict", "detector", "scans", "--out", "predictions"), (), ("--threshold", "0.5"),
+        (WRITING["preprocess"].command, DETECTOR), again="--overwrite", given=write_scans,
     ),
     "export to ONNX": Writing(
         ("export", "detector", "--out", "onnx"), (), (), ((*ONNX, "--out", "detector"),), again="--overwrite",

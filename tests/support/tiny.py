@@ -14,7 +14,7 @@ from medaug_cli.tasks.task import Task, patient_numbers
 class TinyGenerator:
     """Mean training image, noise, and a lighter box; it takes `pause` seconds a step to be killed in."""
 
-    pause: float = setting(0.0, help="Seconds a step")
+    pause: float = setting(0.0, help="Seconds a step", minimum=0.0)
     amount: float = setting(0.3, help="Brightness of the box", minimum=0.0, maximum=1.0)
     capabilities: ClassVar[GeneratorCapabilities] = GeneratorCapabilities(
         dims=(2, 3), channels=(1, 2, 3), default_budget=0.05

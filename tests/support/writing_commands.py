@@ -122,7 +122,7 @@ WRITING = {
         again="--overwrite",
     ),
     "tsne": Writing(
-        ("tsne", "real.h5", "synthetic.h5", "--perplexity", "5", "--out", "tsne.png"),
+        ("tsne", "real.h5", "synthetic.h5", "--perplexity", "5", "--max", "20", "--out", "tsne.png"),
         ("tsne.png", "tsne.json", "tsne.html"), ("--seed", "3"), (GAN, DRAWN), again="--overwrite", folder=False,
     ),
 }  # fmt: skip
