@@ -15,7 +15,9 @@ def predict(
     ],
     scans: Annotated[Path, typer.Argument(metavar="SCANS", help="A folder of pictures or volumes, or one file.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
-    form: Annotated[str, typer.Option("--format", help="Of detections: coco, yolo, csv or dicom-sr.")] = "csv",
+    form: Annotated[
+        str, typer.Option("--format", help="Of detections: coco, yolo, csv or dicom-sr; of masks also dicom-seg.")
+    ] = "csv",
     threshold: Annotated[float, typer.Option(help="Score from which a detection is written.", min=0, max=1)] = 0.1,
     strip: Annotated[
         str | None,

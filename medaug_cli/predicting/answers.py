@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.plugin import Grid
 from medaug_cli.scans.way_back import scan_mask, stored_slice
 from medaug_cli.scans.writing import write_volume
 from medaug_cli.store import Store
@@ -44,13 +45,18 @@ def write_classes(store: Store, answers: Sequence[np.ndarray], names: Sequence[s
             writer.writerows(table)
 
 
-def write_masks(store: Store, answers: Sequence[np.ndarray], names: Sequence[str], out: Path) -> int:
-    """Write the masks (*s) of each scan, NAME.png or NAME.nii.gz, and labels.json; return how many scans show any."""
-    marked = 0
-    stems = _stems(list(_by_scan(store)))
-    for file, images in _by_scan(store).items():
-        mask, grid = scan_mask([store.details[i] for i in images], [answers[i] for i in images])
-        marked += bool(mask.any())
+def masks_of(store: Store, answers: Sequence[np.ndarray]) -> dict[str, tuple[np.ndarray, Grid | None]]:
+    """Return the file of each scan -> its labels (*s) in its stored pixels, and the grid of a volume's."""
+    return {
+        file: scan_mask([store.details[i] for i in images], [answers[i] for i in images])
+        for file, images in _by_scan(store).items()
+    }
+
+
+def write_masks(masks: Mapping[str, tuple[np.ndarray, Grid | None]], names: Sequence[str], out: Path) -> None:
+    """Write the masks of scans, NAME.png or NAME.nii.gz, and labels.json."""
+    stems = _stems(list(masks))
+    for file, (mask, grid) in masks.items():
         if grid is None:
             from PIL import Image
 
@@ -61,7 +67,6 @@ def write_masks(store: Store, answers: Sequence[np.ndarray], names: Sequence[str
             write_volume(as_image(mask, grid), out / f"{stems[file]}.nii.gz")
     labels = {name: value for value, name in enumerate(names, 1)}
     (out / "labels.json").write_text(json.dumps({"background": 0, **labels}, indent=1) + "\n", encoding="utf-8")
-    return marked
 
 
 def _by_scan(store: Store) -> dict[str, list[int]]:

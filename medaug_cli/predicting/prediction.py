@@ -8,7 +8,9 @@ from typing import Any
 from medaug_cli.detecting.finding import Source, check_form, found_in, write_found
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, MedaugError
-from medaug_cli.predicting.answers import write_classes, write_masks
+from medaug_cli.forms.lesions import LESION
+from medaug_cli.predicting.answers import masks_of, write_classes, write_masks
+from medaug_cli.predicting.dicom_seg import SEG, check_dicom_seg, write_dicom_seg
 from medaug_cli.predicting.prepared import recipe_of
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
 from medaug_cli.results import Kind, folder_claimed, new_folder, refuse_inside
@@ -29,7 +31,7 @@ class PredictOptions:
     network: Path
     scans: Path
     out: Path
-    form: str = "csv"  # of detections
+    form: str = "csv"  # of detections; of masks dicom-seg, beside PNG or NIfTI
     threshold: float = 0.1  # score from which a detection is written
     strip: str | None = None  # instead of the training images' own brain extraction
     reader: str | None = None
@@ -58,9 +60,12 @@ def predict(options: PredictOptions) -> Prediction:
 
     Raises BadInput for a network that cannot take whole scans, UsageError for an unknown form.
     """
-    check_form(options.form)
     refuse_inside("--out", options.out, options.scans)
     kind = kind_of(options.network)
+    if kind == "segmenter" and options.form == SEG:
+        check_dicom_seg()
+    else:
+        check_form(options.form)
     network, metadata = load_network(options.network, kind, resolve_device(options.device))
     recipe = recipe_of(options.network, metadata.prepared, options.strip)
     reads = [options.network, options.scans]
@@ -123,4 +128,9 @@ def _write(
         write_classes(store, answers, metadata.form.class_names, out)
         return len(answers)
     (out / "masks").mkdir()
-    return write_masks(store, answers, metadata.form.mask_names, out / "masks")
+    masks, labels = masks_of(store, answers), metadata.form.label_names
+    names = metadata.form.mask_names or (labels if len(labels) == 1 else [LESION])
+    write_masks(masks, names, out / "masks")
+    if options.form == SEG:
+        write_dicom_seg(masks, names, out / "masks", options.scans, metadata.name, metadata.weights)
+    return sum(bool(mask.any()) for mask, _ in masks.values())

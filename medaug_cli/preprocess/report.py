@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from medaug_cli.boxes import SPLITS, Strict
 from medaug_cli.preprocess.histograms import Histogram
+from medaug_cli.words import counted
 
 SHOWN = 60  # doubtful slices with a picture
 EXAMPLES = 24  # other slices with a picture
@@ -81,23 +82,25 @@ class PreprocessReport(Strict):
                 f"No patient is named, so the split is by image: {self.kind}s of one patient may stand on both sides."
             )
         if doubtful:
-            said.append(f"{doubtful} {self.kind}s are doubtful; look at them below.")
+            are, them = ("is", "it") if doubtful == 1 else ("are", "them")
+            said.append(f"{counted(doubtful, self.kind)} {are} doubtful; look at {them} below.")
         if dropped:
-            said.append(f"{dropped} lesions were dropped; an image that lost all of its lesions is not stored.")
+            were = "was" if dropped == 1 else "were"
+            said.append(f"{counted(dropped, 'lesion')} {were} dropped; an image that lost all of them is not stored.")
         unannotated = sum(not each.annotated and each.state == "kept" for each in self.slices)
         if unannotated:
-            said.append(
-                f"{unannotated} {self.kind}s are not annotated: that they have no box does not make them normal."
-            )
-        for state, words in (
-            ("skipped", "were skipped: not readable, not stripped, or not wanted"),
-            ("no annotation", "have no annotation and were left out"),
-            ("blank", "are blank and were left out"),
+            are, them = ("is", "it") if unannotated == 1 else ("are", "them")
+            said.append(f"{counted(unannotated, self.kind)} {are} not annotated: no box does not make {them} normal.")
+        for state, why in (
+            ("skipped", "for they could not be read or stripped, or were not wanted"),
+            ("no annotation", "for want of an annotation"),
+            ("blank", "for they are blank"),
         ):
+            things = f"{self.kind} or file" if states[state] == 1 else f"{self.kind}s or files"
             if states[state]:
-                said.append(f"{states[state]} {self.kind}s or files {words}.")
+                said.append(f"Left out {why}: {states[state]} {things}.")
         if self.left_out:
-            said.append(f"{len(self.left_out)} files are not scans to be used, or damaged; they are listed below.")
+            said.append(f"No scans to be used, or damaged: {counted(len(self.left_out), 'file')}, listed below.")
         return said
 
     def notes(self) -> list[tuple[str, str]]:

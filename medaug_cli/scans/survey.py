@@ -152,7 +152,9 @@ def _by_reader(files: Iterable[Path], chosen: str | None, say: Say) -> dict[str,
             by_reader[name].append(path)
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(6))
-        say(f"{sum(others.values())} files are not scans and are left out ({kinds})")
+        count = sum(others.values())
+        what = "1 file is not a scan and is" if count == 1 else f"{count} files are not scans and are"
+        say(f"{what} left out ({kinds})")
     return dict(sorted(by_reader.items()))
 
 
@@ -278,5 +280,7 @@ def _of_modality(scans: list[Scan], wanted: str | None, say: Say) -> list[Scan]:
     if not chosen:
         raise UsageError(f"--modality {wanted}: no scan is named so; the choices are {', '.join(choices) or 'none'}")
     if len(chosen) < len(scans):
-        say(f"{len(scans) - len(chosen)} files are of other modalities than {wanted} and are left out")
+        count = len(scans) - len(chosen)
+        what = "1 file is of another modality" if count == 1 else f"{count} files are of other modalities"
+        say(f"{what} than {wanted} and {'is' if count == 1 else 'are'} left out")
     return chosen

@@ -59,6 +59,7 @@ def study_html(report: StudyReport, shown: dict[str, list[Shown]] | None = None)
     )
     task = task_named(report.task)
     return environment.get_template("study.html").render(
+        counted=counted,
         report=report,
         task=task,
         names=measures(report),

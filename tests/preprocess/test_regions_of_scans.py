@@ -163,7 +163,7 @@ def test_a_lesion_that_does_not_fit_is_flagged_or_left_out(tmp_path):
     assert out["state"] == "skipped"
     assert "--region-mm 72" in out["reason"]
     page = (tmp_path / "preprocess.html").read_text(encoding="utf-8")
-    assert "1 regions are doubtful" in page
+    assert "1 region is doubtful" in page
     assert "place of the region" in page
     whole = run(tmp_path, "--regions", 16, "--region-mm", 72, out="whole/real.h5")
     assert len(whole) == 2

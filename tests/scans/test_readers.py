@@ -199,7 +199,7 @@ def test_what_is_no_scan_is_counted(tmp_path):
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     said = []
     find_scans(tmp_path, said.append)
-    assert said == ["1 files are not scans and are left out (1 .txt)"]
+    assert said == ["1 file is not a scan and is left out (1 .txt)"]
 
 
 STRANGER = '''

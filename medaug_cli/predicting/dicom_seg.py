@@ -1,0 +1,78 @@
+"""Masks as DICOM segmentations (PS3.3, A.51): one a series, a segment a label, pixel for pixel on the series' images.
+
+A segmentation names its patient and study as the images do that it is about: it belongs beside them, and nowhere else.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli import __version__
+from medaug_cli.errors import BadInput, MedaugError
+from medaug_cli.plugin import Grid
+from medaug_cli.preprocess.pseudonyms import renamed_scans
+from medaug_cli.scans.reading import Scan
+from medaug_cli.scans.survey import find_scans
+
+SEG = "dicom-seg"
+NEAR = 0.1  # mm that a slice may lie off the plane of its image
+SERIES_NUMBER = 9200
+Masks = Mapping[str, tuple[np.ndarray, Grid | None]]  # file -> labels (z, y, x) in its stored voxels, and their grid
+
+
+def check_dicom_seg() -> None:
+    """Raise MedaugError where highdicom is not installed."""
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise MedaugError(f"--format {SEG} needs the extra packages of medaug[dicom-out] ({error})") from error
+
+
+def write_dicom_seg(masks: Masks, names: Sequence[str], out: Path, scans: Path, network: str, weights: str) -> None:
+    """Write NAME.dcm for every series in which something is marked; raise BadInput for scans that are no series."""
+    series = {scan.shown: scan for scan in renamed_scans(find_scans(scans), None)}
+    for file, (mask, grid) in masks.items():
+        if file not in series or not series[file].files or grid is None:
+            raise BadInput(f"--format {SEG} is for DICOM series, which {file} is not; leave it out for PNG and NIfTI")
+        if mask.any():
+            _segmentation(series[file], mask, grid, names, network, weights).save_as(out / f"{series[file].id}.dcm")
+
+
+def _segmentation(
+    scan: Scan, mask: np.ndarray, grid: Grid, names: Sequence[str], network: str, weights: str
+) -> Any:
+    import highdicom as hd
+    import pydicom
+    from pydicom.sr.codedict import codes
+
+    images = [pydicom.dcmread(path, stop_before_pixels=True) for path in scan.files]
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=f"medaug {network}", family=codes.DCM.ArtificialIntelligence, version=__version__,
+        parameters={"weights SHA-256": weights},
+    )  # fmt: skip
+    segments = [
+        hd.seg.SegmentDescription(
+            number, name, codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion,
+            hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm,
+        )
+        for number, name in enumerate(names, 1)
+    ]  # fmt: skip
+    return hd.seg.Segmentation(
+        source_images=images, pixel_array=np.stack([_slice_of(image, mask, grid, scan.shown) for image in images]),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY, segment_descriptions=segments,
+        series_instance_uid=hd.UID(), series_number=SERIES_NUMBER, sop_instance_uid=hd.UID(), instance_number=1,
+        manufacturer="medaug", manufacturer_model_name=network, software_versions=__version__,
+        device_serial_number="0", series_description=f"medaug {network}",
+    )  # fmt: skip
+
+
+def _slice_of(image: Any, mask: np.ndarray, grid: Grid, name: str) -> np.ndarray:
+    """Return the labels (y, x) in the plane of an image of the series; raise BadInput where none lie there."""
+    across = np.array(grid.direction).reshape(3, 3)[:, 2]
+    away = float((np.array(image.ImagePositionPatient, np.float64) - np.array(grid.origin)) @ across)
+    number = round(away / grid.spacing[2])
+    if not 0 <= number < len(mask) or abs(away - number * grid.spacing[2]) > NEAR:
+        raise BadInput(f"an image of {name} lies {away:.1f} mm from the first, where no slice was read")
+    return mask[number]
