@@ -36,8 +36,13 @@ def write_dicom_seg(masks: Masks, names: Sequence[str], out: Path, scans: Path, 
     for file, (mask, grid) in masks.items():
         if file not in series or not series[file].files or grid is None:
             raise BadInput(f"--format {SEG} is for DICOM series, which {file} is not; leave it out for PNG and NIfTI")
-        if mask.any():
-            _segmentation(series[file], mask, grid, names, network, weights).save_as(out / f"{series[file].id}.dcm")
+        if not mask.any():
+            continue
+        try:
+            made = _segmentation(series[file], mask, grid, names, network, weights)
+        except (ValueError, AttributeError, KeyError, TypeError) as error:  # of images that lack what a SEG must say
+            raise BadInput(f"{file}: highdicom makes no segmentation of its images ({error})") from error
+        made.save_as(out / f"{series[file].id}.dcm")
 
 
 def _segmentation(
@@ -48,6 +53,9 @@ def _segmentation(
     from pydicom.sr.codedict import codes
 
     images = [pydicom.dcmread(path, stop_before_pixels=True) for path in scan.files]
+    for image in images:
+        if image.get("SliceThickness") is None:  # which images may leave out, and a segmentation may not
+            image.SliceThickness = grid.spacing[2]
     algorithm = hd.AlgorithmIdentificationSequence(
         name=f"medaug {network}", family=codes.DCM.ArtificialIntelligence, version=__version__,
         parameters={"weights SHA-256": weights},
