@@ -137,8 +137,9 @@ def _fill(writer: StoreWriter, options: PreprocessOptions, plan: Plan) -> None:
     for unit, outcome in zip(waiting, _outcomes(options, plan, waiting), strict=True):
         scan = plan.scans[unit]
         records = [_settled(record, scan, plan) for record in outcome.records]
+        classes = {record.id: record.image_class for record in records}
         for each in outcome.reports:
-            each.patient, each.image_class = plan.patients[scan.id], plan.class_of(scan)
+            each.patient, each.image_class = plan.patients[scan.id], classes.get(each.id, plan.class_of(scan))
             each.split = plan.splits.get(each.patient) if each.state == "kept" else None
             if each.picture and each.flagged:
                 pictures += 1
@@ -185,7 +186,8 @@ def _report(plan: Plan, notes: Sequence[dict[str, Any]]) -> PreprocessReport:
 
 def _settled(record: Record, scan: Scan, plan: Plan) -> Record:
     patient = plan.patients[scan.id]
-    return replace(record, patient=patient, split=plan.splits[patient], image_class=plan.class_of(scan))
+    image_class = plan.class_of(scan, record.image_class)
+    return replace(record, patient=patient, split=plan.splits[patient], image_class=image_class)
 
 
 def _outcomes(options: PreprocessOptions, plan: Plan, units: Sequence[int]) -> Iterator[Outcome]:

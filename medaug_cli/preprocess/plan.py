@@ -1,6 +1,6 @@
 """What a run of `medaug preprocess` will do: which scans, whose, in which split, by which recipe."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from medaug_cli.preprocess.splits import split_scans, warnings_of_splits
 from medaug_cli.scans.masks import IGNORED
 from medaug_cli.scans.reading import PLAIN, Pixels, Reading, Scan, read_pixels
 from medaug_cli.scans.survey import Found, LeftOut, of_one_kind, survey
-from medaug_cli.store import StoreInfo
+from medaug_cli.store import NORMAL, StoreInfo
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,17 @@ class Plan:
     sentences: tuple[str, ...] = ()  # what will be done, and what a person should know of patients and splits
     advice: tuple[str, ...] = ()  # what to change, so far as it is known before any scan is treated
 
-    def class_of(self, scan: Scan) -> str | None:
-        """Return the class of a scan as a whole, and so of each of its slices; None where it is not known."""
-        return self.annotations[scan.id].image_class if scan.id in self.annotations else None
+    def class_of(self, scan: Scan, region: str | None = None) -> str | None:
+        """Return the class of a scan as a whole, and so of each of its slices; None where it is not known.
+
+        Where regions without a lesion are taken too, `region` is NORMAL or the label of a region's lesion. The former
+        are a class of their own, and the latter are classes where scans have none.
+        """
+        told = self.annotations[scan.id].image_class if scan.id in self.annotations else None
+        if not self.recipe.normal_regions or region is None:
+            return told
+        by_label = not _class_names(self.annotations)
+        return region if region == NORMAL or by_label else told
 
 
 def plan_of(options: PreprocessOptions) -> Plan:
@@ -144,7 +152,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
         splits=splits,
         by_patient=patients.known(chosen),
         recipe=recipe,
-        info=_info(options, recipe, sorted(map(str, names)), _class_names(annotations)),
+        info=_info(options, recipe, sorted(map(str, names)), _classes(recipe, annotations, names)),
         units=_part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans)),
         left_out=[*found.left_out, *other_kind, *(LeftOut(note.place, note.what) for note in read.notes)],
         notes=read.notes,
@@ -214,6 +222,14 @@ def _folders_of_classes(options: PreprocessOptions, annotations: dict[str, Annot
         for scan, one in annotations.items()
         if one.image_class is not None and (options.classes == FOLDERS or not one.image_class.isdigit())
     }
+
+
+def _classes(recipe: Recipe, annotations: dict[str, Annotation], labels: Iterable[str]) -> list[str]:
+    """Return the classes of the images that are written; see `Plan.class_of`."""
+    named = _class_names(annotations)
+    if not recipe.normal_regions:
+        return named
+    return sorted({*(named or map(str, labels)), NORMAL})
 
 
 def _class_names(annotations: dict[str, Annotation]) -> list[str]:

@@ -20,6 +20,7 @@ from medaug_cli.preprocess.report import SliceReport
 from medaug_cli.preprocess.strip import Stripped
 from medaug_cli.scans.placement import Placement, around
 from medaug_cli.scans.room import body, share_in
+from medaug_cli.store import NORMAL
 
 ROUND = 8  # mm to which the width of a region that would hold a lesion is rounded up
 MOST_TRIES = 1000  # places in a scan that are looked at, beside the boxes, for one where no mask reaches
@@ -63,6 +64,7 @@ def _add_lesion(outcome: Outcome, treated: Treated, boxes: np.ndarray, labels: l
     doubt_cover(report, boxes[[number]], own.mask)
     inside = [label for label, ok in zip(labels, kept, strict=True) if ok]
     _add_record(outcome, treated, report, placement, boxes=boxes[kept], labels=inside, details={"lesion": number})
+    outcome.records[-1].image_class = treated.recipe.label or labels[number]
 
 
 def _add_normals(outcome: Outcome, treated: Treated, boxes: np.ndarray) -> None:
@@ -80,6 +82,7 @@ def _add_normals(outcome: Outcome, treated: Treated, boxes: np.ndarray) -> None:
         outcome.reports.append(report)
         nothing = np.zeros((0, 2 * len(placement.source)), np.float32)
         _add_record(outcome, treated, report, placement, boxes=nothing, labels=[], details={})
+        outcome.records[-1].image_class = NORMAL
     if len(places) == count:
         return
     if not outcome.reports:

@@ -117,6 +117,34 @@ def test_regions_without_a_lesion_lie_in_the_body_and_beside_every_lesion(tmp_pa
     assert other.hash != store.hash
 
 
+def class_of_each(store):
+    return {name: store.class_names[k] if k >= 0 else None for name, k in zip(store.ids, store.classes, strict=True)}
+
+
+def test_regions_without_a_lesion_are_a_class_of_their_own(tmp_path):
+    for name in "ab":
+        scene(tmp_path, name, LESION, shape=(24, 60, 56))
+    recipe = replace(REGIONS, normal_regions=1.0)
+    plain = made_of_masks(tmp_path, recipe)
+    assert list(class_of_each(plain).values()) == ["lesion", "normal"] * 2
+    told = rows(tmp_path, ["a.nii.gz,malignant", "b.nii.gz,benign"], "image,class")
+    classed = made_of_masks(tmp_path, recipe, classes=str(told), overwrite=True)
+    assert classed.class_names == ["benign", "malignant", "normal"]
+    assert list(class_of_each(classed).values()) == ["malignant", "normal", "benign", "normal"]
+    states = [(each["image_class"], each["state"]) for each in reported(classed)["slices"]]
+    assert states == [(name, "kept") for name in class_of_each(classed).values()]
+    assert class_of_each(made_of_masks(tmp_path, REGIONS, overwrite=True)) == dict.fromkeys(plain.ids[::2])
+
+
+def test_a_region_is_of_the_class_of_its_own_lesion(tmp_path):
+    scene(tmp_path, "a", LESION, ((5, 20, 12), (8, 24, 16)), shape=(24, 60, 56))
+    header = "image,x_min,y_min,z_min,x_max,y_max,z_max,label"
+    boxes = rows(tmp_path, ["a.nii.gz,10,12,4,15,18,9,solid", "a.nii.gz,12,20,5,16,24,8,part-solid"], header)
+    store = made(tmp_path, replace(REGIONS, normal_regions=0.5), boxes=boxes, split=ALL)
+    assert [len(own) for own in store.boxes] == [2, 2, 0]  # each sees the other
+    assert list(class_of_each(store).values()) == ["solid", "part-solid", "normal"]
+
+
 def test_scans_taken_as_normal_give_regions_too(tmp_path):
     scene(tmp_path, "a", LESION)
     scene(tmp_path, "b")
