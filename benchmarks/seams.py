@@ -5,12 +5,15 @@ python benchmarks/seams.py cubes.h5 volumes.h5 [--n 96]
 Real regions, repeated as they are, are put into whole images by `synthesize --into`, and compared with the same lesions
 where they really are: both stores must be of the same scans. What is seen is how grey values and edges run from a
 lesion's box outwards, in shells. 0.5 is no seam at all; beside it stands what the same trees find between two halves of
-the real lesions.
+the real lesions, and between the real ones and the same places of the whole images before anything was put there: that
+is what the choice of places gives away, whatever the blending. Folds, and the resamples behind the 95 % intervals, are
+of patients.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +22,30 @@ from medaug_cli.store import Store, open_store
 from medaug_cli.synthesis import SynthesisOptions, synthesize
 
 SHELLS = ((0.0, 0.125), (0.125, 0.25), (0.25, 0.4), (0.4, 0.6))  # of a box's sides, from its edge outwards
-FOLDS, TREES = 5, 300
+FOLDS, TREES, RESAMPLES, HALVES = 5, 300, 2000, 5
+BLENDINGS = ("poisson", "soft")
+
+
+class Seen(NamedTuple):
+    """What is seen around lesions, and whose images they lie in."""
+
+    shells: np.ndarray  # (n, f)
+    patients: np.ndarray  # (n,)
+
+    def part(self, chosen: np.ndarray) -> "Seen":
+        """Return some of them, chosen (n,) bool."""
+        return Seen(self.shells[chosen], self.patients[chosen])
+
+
+class Told(NamedTuple):
+    """How well two sets are told apart."""
+
+    auc: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.auc:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 def shells(image: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -39,23 +65,45 @@ def shells(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def described(store: Store, chosen: list[tuple[int, int]]) -> np.ndarray:
-    """Return the shells around boxes (image, box) of a store."""
-    return np.stack([shells(store.read([i])[0].mean(0), store.boxes[i][k]) for i, k in chosen])
+def seen(store: Store, places: list[tuple[int, np.ndarray]]) -> Seen:
+    """Return what lies around boxes of images (number, box) of a store."""
+    found = [shells(store.read([i])[0].mean(0), box) for i, box in places]
+    return Seen(np.stack(found), np.array([store.patients[i] for i, _ in places]))
 
 
-def auc(first: np.ndarray, second: np.ndarray, groups: np.ndarray, seed: int = 0) -> float:
-    """Return how well trees tell two sets of features apart, by folds of groups (n + m,)."""
+def told_apart(first: Seen, second: Seen, seed: int = 0) -> Told:
+    """Return how well trees tell two sets apart, by folds of patients."""
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import GroupKFold
 
-    features, truth = np.concatenate([first, second]), np.repeat([0, 1], [len(first), len(second)])
+    both = Seen(*(np.concatenate(parts) for parts in zip(first, second, strict=True)))
+    truth = np.repeat([0, 1], [len(first.shells), len(second.shells)])
     scores = np.zeros(len(truth))
-    for train, test in GroupKFold(FOLDS).split(features, truth, groups):
+    for train, test in GroupKFold(FOLDS).split(both.shells, truth, both.patients):
         trees = ExtraTreesClassifier(TREES, min_samples_leaf=3, class_weight="balanced", random_state=seed)
-        scores[test] = trees.fit(features[train], truth[train]).predict_proba(features[test])[:, 1]
-    return float(roc_auc_score(truth, scores))
+        scores[test] = trees.fit(both.shells[train], truth[train]).predict_proba(both.shells[test])[:, 1]
+    rng, of = np.random.default_rng(seed), {name: np.flatnonzero(both.patients == name) for name in both.patients}
+    names, found = sorted(of), []
+    for _ in range(RESAMPLES):
+        chosen = np.concatenate([of[names[k]] for k in rng.integers(len(names), size=len(names))])
+        if 0 < truth[chosen].sum() < len(chosen):
+            found.append(roc_auc_score(truth[chosen], scores[chosen]))
+    return Told(float(roc_auc_score(truth, scores)), *np.quantile(found, [0.025, 0.975]))
+
+
+def halves(real: Seen) -> Told:
+    """Return how well two halves of the patients are told apart, the mean of some halvings."""
+    names, found = np.unique(real.patients), []
+    for seed in range(HALVES):
+        half = np.isin(real.patients, np.random.default_rng(seed).permutation(names)[: len(names) // 2])
+        found.append(told_apart(real.part(half), real.part(~half), seed))
+    return Told(*np.mean(found, 0))
+
+
+def row(name: str, real: Seen, other: Seen | None, told: Told) -> str:
+    """Return a row of the table."""
+    return f"| {name} | {len(real.shells)} | {'' if other is None else len(other.shells)} | {told} |"
 
 
 def main() -> None:
@@ -66,31 +114,29 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=96)
     asked = parser.parse_args()
     hosts = open_store(asked.volumes)
-    real = [(int(i), k) for i in hosts.indices("train", "real") for k in range(len(hosts.boxes[i]))]
-    own = described(hosts, real)
-    patients = np.array([hosts.patients[i] for i, _ in real])
-    half = np.random.default_rng(0).random(len(real)) < 0.5
-    print("| blending | real | pasted | AUC |\n| --- | --- | --- | --- |")
-    halves = auc(own[half], own[~half], np.concatenate([patients[half], patients[~half]]))
-    print(f"| two halves of the real | {half.sum()} | {(~half).sum()} | {halves:.2f} |")
+    own = [(int(i), box) for i in hosts.indices("train", "real") for box in hosts.boxes[i]]
+    real, names = seen(hosts, own), {name: i for i, name in enumerate(hosts.ids)}
+    print("| what lies there | real | others | AUC [95 %] |\n| --- | ---: | ---: | ---: |")
+    print(row("two halves of the real ones", real, None, halves(real)), flush=True)
     with tempfile.TemporaryDirectory() as place:
         gan = Path(place) / "gan"
         still = {"contrast": 0.0, "brightness": 0.0}
         train_generator(asked.regions, "duplicate", RunOptions(gan, still, device="cpu", precision="32"), kimg=0.001)
-        for blending in ("poisson", "soft"):
+        for blending in BLENDINGS:
             out = Path(place) / f"{blending}.h5"
             options = SynthesisOptions(
                 n=asked.n, gan=gan, out=out, like=asked.regions, into=asked.volumes, blending=blending, jitter=0.0
             )
             store = synthesize(options)
             assert store is not None
-            pasted = described(store, [(i, len(boxes) - 1) for i, boxes in enumerate(store.boxes)])
-            homes = {name: hosts.patients[i] for i, name in enumerate(hosts.ids)}
-            groups = np.array([homes[details["host"]] for details in store.details])
+            new = [(i, boxes[-1]) for i, boxes in enumerate(store.boxes)]
             used = {str(details["condition"]) for details in store.details}
-            same = np.array([any(name.startswith(hosts.ids[i]) for name in used) for i, _ in real])
-            found = auc(own[same], pasted, np.concatenate([patients[same], groups]))
-            print(f"| {blending} | {same.sum()} | {len(pasted)} | {found:.2f} |", flush=True)
+            same = real.part(np.array([any(name.startswith(hosts.ids[i]) for name in used) for i, _ in own]))
+            if blending == BLENDINGS[0]:
+                before = seen(hosts, [(names[store.details[i]["host"]], box) for i, box in new])
+                print(row("nothing, at the places chosen", same, before, told_apart(same, before)), flush=True)
+            pasted = seen(store, new)
+            print(row(f"pasted, {blending}", same, pasted, told_apart(same, pasted)), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ half-open pixel corners (2*d,), x first. Only the window of an image in which a 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ INSIDE = 0.9  # of a lesion that must lie in the body, as a share of the most th
 MOST_HOSTS = 64  # images in which room for a lesion is looked for
 TRIES = 1000  # places in an image, beside its boxes, that are looked at for one where no mask reaches
 PLACES = 128  # in an image that are looked at for one that is like the lesion's surroundings
+SURROUNDINGS = 0.6  # of a lesion's sides, around it, that are its surroundings
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ class Hosts:
         inner = _near(box, record.image.shape[1:])
         drawn = _carried(region.image, region.box, box, inner, "linear")
         there, most = record.image[:, *inner], np.iinfo(record.image.dtype).max
-        found = blended(_scaled(there), drawn, _within(box, inner), MARGIN, self.blending == "poisson")
+        lesion = _lesion(region, box, inner)
+        known = lesion if region.mask is not None else None
+        found = blended(_scaled(there), drawn, _within(box, inner), MARGIN, self.blending == "poisson", known)
         touched = np.zeros(there.shape[1:], bool)
         touched[window(_within(box, inner), touched.shape, max(MARGIN, 1 / float(_extent(box).min())))] = True
         new = np.rint(np.clip(found, 0, 1) * most).astype(record.image.dtype)
@@ -134,7 +137,7 @@ class Hosts:
             names = self.store.spec.mask_names
             value = names.index(region.label) + 1 if region.label in names else 1
             part = record.mask[inner]
-            part[_lesion(region, box, inner)] = value
+            part[lesion] = value
 
     def _factor(self, index: int, region: Region) -> np.ndarray:
         """Return how many pixels of an image one of a region is, (d,) x first; 1 where either is of unknown width."""
@@ -177,29 +180,43 @@ class _Unlikeness:
 
     def __init__(self, region: Region) -> None:
         self.region = region
-        self.known: dict[tuple[float, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self.known: dict[tuple[float, ...], _Surroundings] = {}
 
     def at(self, image: np.ndarray, box: np.ndarray) -> float:
-        """Return the mean difference around a box of an image, and that of its inside from around the lesion."""
-        inner = _near(box, image.shape[1:])
+        """Return how far what is around a box of an image, and in it, is from what is around the lesion.
+
+        Around it values are compared pixel by pixel, and as they are distributed: the former alone would favour places
+        with nothing in them. In it their mean alone counts.
+        """
+        inner = _near(box, image.shape[1:], SURROUNDINGS)
         own = _within(box, inner)
         key = (*own.tolist(), *(float(span.stop - span.start) for span in inner))
         if key not in self.known:
             self.known[key] = self._drawn(box, inner)
-        drawn, ring, inside = self.known[key]
-        there = _scaled(image[:, *inner])
-        level = drawn[:, ring].mean(1)
-        seam = np.abs(there[:, ring] - drawn[:, ring]).mean()
-        return float(seam + np.abs(there[:, inside].mean(1) - level).mean())
+        drawn, there = self.known[key], _scaled(image[:, *inner])
+        found, level = there[:, drawn.ring], drawn.values.mean(1)
+        apart = np.abs(found - drawn.values).mean() + np.abs(np.sort(found, 1) - drawn.ordered).mean()
+        return float(apart + np.abs(there[:, drawn.inside].mean(1) - level).mean())
 
-    def _drawn(self, box: np.ndarray, inner: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the region as it lies in a window (c, *s), and what of that is around the box and in it (*s)."""
+    def _drawn(self, box: np.ndarray, inner: tuple[slice, ...]) -> "_Surroundings":
+        """Return the region's surroundings as they lie in a window."""
         drawn = _carried(self.region.image, self.region.box, box, inner, "linear")
+        shown = _carried(np.ones_like(self.region.image[:1]), self.region.box, box, inner, "area")[0] > 0.99
         own, ring, inside = _within(box, inner), np.zeros(drawn.shape[1:], bool), np.zeros(drawn.shape[1:], bool)
         inside[window(own, inside.shape)] = True
-        ring[window(own, ring.shape, MARGIN)] = True
-        ring &= ~inside
-        return drawn, ring if ring.any() else inside, inside
+        ring[window(own, ring.shape, SURROUNDINGS)] = True
+        ring &= shown & ~inside
+        ring = ring if ring.any() else inside
+        return _Surroundings(drawn[:, ring], np.sort(drawn[:, ring], 1), ring, inside)
+
+
+class _Surroundings(NamedTuple):
+    """What lies around a lesion, and where."""
+
+    values: np.ndarray  # (c, n)
+    ordered: np.ndarray  # (c, n), by value
+    ring: np.ndarray  # (*s) bool, where they are in a window
+    inside: np.ndarray  # (*s) bool, the box
 
 
 def _free(lows: np.ndarray, sides: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
@@ -210,9 +227,9 @@ def _free(lows: np.ndarray, sides: np.ndarray, others: Sequence[np.ndarray]) -> 
     return free
 
 
-def _near(box: np.ndarray, spatial: Sequence[int]) -> tuple[slice, ...]:
-    """Return the pixels of a box with its margin and two more on every side."""
-    spans = window(box, spatial, MARGIN)
+def _near(box: np.ndarray, spatial: Sequence[int], grow: float = MARGIN) -> tuple[slice, ...]:
+    """Return the pixels of a box, grown by its margin or more, and two more on every side."""
+    spans = window(box, spatial, grow)
     return tuple(slice(max(s.start - 2, 0), min(s.stop + 2, n)) for s, n in zip(spans, spatial, strict=True))
 
 

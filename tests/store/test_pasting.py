@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import laplace
+from scipy.ndimage import gaussian_filter, laplace
 
 from medaug_cli.blending import MARGIN, blended, faded, membrane, window
 from medaug_cli.errors import BadInput
@@ -153,13 +153,14 @@ def test_no_room_is_said(tmp_path, dims):
         place.with_lesions([region(dims, side=6.0)] * 40, 0, 0)
 
 
-@given(st.tuples(*[st.floats(-3, 14)] * 3), st.tuples(*[st.floats(2, 9)] * 3), st.booleans())
+@given(st.tuples(*[st.floats(-3, 14)] * 3), st.tuples(*[st.floats(2, 9)] * 3), st.booleans(), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_blending_changes_nothing_beyond_the_margin(low, sides, poisson):
+def test_blending_changes_nothing_beyond_the_margin(low, sides, poisson, known):
     host = np.full((1, 14, 15, 16), 0.4, np.float32) + np.indices((14, 15, 16)).sum(0, dtype=np.float32) / 200
     box = np.array([*low, *(np.array(low) + sides)], np.float32)
     drawn = np.random.default_rng(1).random(host.shape, np.float32)
-    result = blended(host, drawn, box, MARGIN, poisson)
+    lesion = ellipsoid(box, host.shape[1:]) if known else None
+    result = blended(host, drawn, box, MARGIN, poisson, lesion)
     beyond = np.ones(host.shape[1:], bool)
     beyond[window(box, host.shape[1:], max(MARGIN, 1.5 / min(sides)))] = False
     assert (result[0][beyond] == host[0][beyond]).all()
@@ -182,3 +183,39 @@ def test_what_fades_is_whole_in_the_box_and_nothing_beyond():
     assert share[6:10, 5:13, 4:8].min() == 1
     share[5:11, 3:15, 3:9] = 0
     assert share.max() == 0
+
+
+def test_what_fades_from_a_known_lesion_spares_the_corners_of_its_box():
+    box, spatial = np.array([6, 6, 6, 26, 26, 26], np.float32), (32, 32, 32)
+    lesion = ball(box, spatial)
+    share = faded(box, spatial, lesion)
+    assert share[lesion].min() == 1
+    assert share[6:8, 6:8, 6:8].max() < 0.1
+    assert (share <= faded(box, spatial)).all()
+    assert (faded(box, spatial, np.zeros(spatial, bool)) == faded(box, spatial)).all()
+
+
+def fine(image):
+    return (image - gaussian_filter(image, 1))[6:-6, 6:-6, 6:-6]
+
+
+@pytest.mark.parametrize("own", [0.01, 0.02, 0.04])
+@pytest.mark.parametrize("poisson", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_put_in_is_as_noisy_as_its_surroundings(own, poisson, known):
+    rng, spatial, box = np.random.default_rng(3), (36, 36, 36), np.array([12, 12, 12, 24, 24, 24], np.float32)
+    host = rng.normal(0.4, 0.02, (1, *spatial)).astype(np.float32)
+    drawn = rng.normal(0.6, own, (1, *spatial)).astype(np.float32)  # a lesion that nothing but its noise tells
+    result = blended(host, drawn, box, MARGIN, poisson, ball(box, spatial) if known else None)
+    shown = faded(box, spatial)[6:-6, 6:-6, 6:-6]
+    expected = float(fine(host[0]).std())
+    for part in (shown == 1, (shown > 0) & (shown < 1)):
+        assert fine(result[0])[part].std() == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("blending", ["poisson", "soft"])
+def test_a_lesion_is_as_bright_in_its_place_as_it_was_drawn(tmp_path, blending):
+    place = hosts(tmp_path / "v.h5", 3, blending=blending, lesion=False)
+    made = place.with_lesions([region(3, side=8.0)], 0, 0)
+    inside = made.mask > 0
+    assert made.image[0][inside].mean() / 255 == pytest.approx(0.7, abs=0.12)
