@@ -1,26 +1,18 @@
-"""The commands of examples/tasks.sh, on a few of the slices that ship with the project and with tiny networks."""
+"""The commands of examples/tasks.sh and nodules.sh, on a few of the images that ship, and with tiny networks."""
 
 import json
-import re
-import shlex
 import shutil
 from collections import Counter
-from pathlib import Path
-from string import Template
 
 import pytest
-from typer.testing import CliRunner
+from support.example_lines import EXAMPLES, run_lines
 
-from medaug_cli.cli import app
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
 TOY = {"size": "16", "kimg": "0.02", "n": "24", "steps": "2"}
 SMALL = {
     "train-gan": ("base=64", "max_maps=8", "latent=8", "batch=4"),
     "train-classifier": ("width=4", "batch=4"),
     "train-segmenter": ("width=4", "levels=2", "batch=4"),
 }
-FAST = {"evaluate": ("--resamples", "100"), "tsne": ("--perplexity", "5", "--max", "24")}
 WANTED = {"train": 8, "val": 2, "test": 3}  # slices of each class
 
 
@@ -49,18 +41,38 @@ def test_the_whole_line_of_both_tasks(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     few_slices(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    script = (EXAMPLES / "tasks.sh").read_text(encoding="utf-8")
-    lines = re.findall(r"^medaug (.*)$", script, re.MULTILINE)
-    assert len(lines) == 10
-    for line in lines:
-        command, *rest = shlex.split(Template(line).substitute(TOY, data=tmp_path / "data"))
-        rest = [word for word in rest if word not in ("--resume", "--overwrite")]
-        settings = [part for each in SMALL.get(command, ()) for part in ("--set", each)]
-        result = CliRunner().invoke(app, [command, *rest, *settings, *FAST.get(command, ())])
-        assert result.exit_code == 0, (line, result.exception, result.output)
+    assert len(run_lines("tasks.sh", {**TOY, "data": str(tmp_path / "data")}, SMALL)) == 10
     for name, task in (("classes", "classification"), ("masks", "segmentation")):
         metrics = json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8"))
         assert (metrics["task"], metrics["images"]) == (task, 9)
         assert [row["name"].rpartition("-")[2] for row in metrics["rows"]] == ["real", "both"]
         assert (tmp_path / name / "table.md").read_text(encoding="utf-8").count("|") > 20
     assert len(json.loads((tmp_path / "tsne.json").read_text(encoding="utf-8"))["panels"]) == 4
+
+
+NODULES = {"side": "16", "whole": "24,24,24", "mm": "2", "kimg": "0.016", "n": "6", "steps": "2"}
+FEW = {"train": 3, "val": 1, "test": 2}  # volumes of each split
+OF_VOLUMES = {
+    "train-gan": ("base=64", "max_maps=4", "latent=4", "embedding=4", "batch=4"),
+    "train-classifier": ("width=2", "batch=4"),
+    "train-segmenter": ("width=2", "levels=2", "batch=2"),
+}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_whole_line_of_volumes(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    rows = (EXAMPLES / "nodules/split.csv").read_text(encoding="utf-8").splitlines()
+    few = [row for split, n in FEW.items() for row in [row for row in rows if row.endswith(split)][:n]]
+    for name in ("images", "masks"):
+        (data / name).mkdir(parents=True)
+        for row in few:
+            shutil.copy(EXAMPLES / f"nodules/{name}/{row.partition(',')[0]}.nii.gz", data / name)
+    (data / "split.csv").write_text("\n".join(["patient,split", *few]) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert len(run_lines("nodules.sh", {**NODULES, "data": str(data)}, OF_VOLUMES)) == 12
+    for name, task in (("classes", "classification"), ("masks", "segmentation")):
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8"))
+        assert (metrics["task"], metrics["images"]) == (task, 4 if name == "classes" else 2)
+        assert [row["name"].rpartition("-")[2] for row in metrics["rows"]] == ["real", "both"]
+    assert len(list((tmp_path / "nnunet/labelsTr").iterdir())) == 6

@@ -187,4 +187,4 @@ class Procedural(_PutIn):
     ) -> tuple[np.ndarray, np.ndarray]:
         drawn, share = procedural(image, box, rng, self.contrast, self.sharp)
         outline = ((share > 0.5) * bank.value_of(label)).astype(np.uint8)
-        return drawn, outline if outline.any() else filled(box, image.shape[-2:], bank.value_of(label))
+        return drawn, outline if outline.any() else filled(box, image.shape[1:], bank.value_of(label))
