@@ -4,7 +4,7 @@
 set -eu
 data=${DATA:-$(cd "$(dirname "$0")" && pwd)/data}
 folder=${1:-tasks}
-size=64 kimg=60 n=500 steps=1500
+size=64 kimg=15 n=250 steps=600
 mkdir -p "$folder"
 cd "$folder"
 
@@ -28,6 +28,9 @@ medaug train-segmenter real.h5 --out mask-real --steps $steps --resume
 medaug train-segmenter real.h5 --synthetic synthetic.h5 --ratio 1 --out mask-both --steps $steps --resume
 medaug evaluate real.h5 mask-real mask-both --out masks --overwrite
 
-# 6. The tables, and the pages beside them
+# 6. Are the lesions where their masks asked for them? Found by the segmenter that saw real images alone
+medaug tsne real.h5 synthetic.h5 --segmenter mask-real --out obedience.png --overwrite
+
+# 7. The tables, and the pages beside them
 cat classes/table.md masks/table.md
 echo "$PWD/classes/evaluation.html $PWD/masks/evaluation.html $PWD/tsne.html" >&2

@@ -13,7 +13,7 @@ SMALL = {
     "train-classifier": ("width=4", "batch=4"),
     "train-segmenter": ("width=4", "levels=2", "batch=4"),
 }
-WANTED = {"train": 8, "val": 2, "test": 3}  # slices of each class
+WANTED = {"train": 8, "val": 3, "test": 4}  # slices of each class
 
 
 def few_slices(folder):
@@ -41,13 +41,15 @@ def test_the_whole_line_of_both_tasks(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     few_slices(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    assert len(run_lines("tasks.sh", {**TOY, "data": str(tmp_path / "data")}, SMALL)) == 10
+    assert len(run_lines("tasks.sh", {**TOY, "data": str(tmp_path / "data")}, SMALL)) == 11
     for name, task in (("classes", "classification"), ("masks", "segmentation")):
         metrics = json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8"))
-        assert (metrics["task"], metrics["images"]) == (task, 9)
+        assert (metrics["task"], metrics["images"]) == (task, 12)
         assert [row["name"].rpartition("-")[2] for row in metrics["rows"]] == ["real", "both"]
         assert (tmp_path / name / "table.md").read_text(encoding="utf-8").count("|") > 20
     assert len(json.loads((tmp_path / "tsne.json").read_text(encoding="utf-8"))["panels"]) == 4
+    obeyed = json.loads((tmp_path / "obedience.json").read_text(encoding="utf-8"))["sets"][0]["obedience"]
+    assert obeyed["images"] == 24
 
 
 NODULES = {"side": "16", "whole": "24,24,24", "mm": "2", "kimg": "0.016", "n": "6", "steps": "2"}
