@@ -4,7 +4,6 @@ import errno
 import io
 import signal
 import sys
-from collections.abc import Callable
 from typing import Annotated, Never
 
 import typer
@@ -12,13 +11,12 @@ import typer
 from medaug_cli import __version__
 from medaug_cli.commands import console
 from medaug_cli.commands.boxes import boxes
-from medaug_cli.commands.console import answering
 from medaug_cli.commands.detect import detect
 from medaug_cli.commands.doctor import doctor
 from medaug_cli.commands.evaluate import evaluate
 from medaug_cli.commands.export import export
 from medaug_cli.commands.filter import filter
-from medaug_cli.commands.help import InGroups
+from medaug_cli.commands.groups import Groups, InGroups
 from medaug_cli.commands.plugins import app as plugins
 from medaug_cli.commands.predict import predict
 from medaug_cli.commands.preprocess import preprocess
@@ -35,15 +33,7 @@ from medaug_cli.trouble import summary, written_report
 
 UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
 
-app = typer.Typer(
-    cls=InGroups,
-    name="medaug",
-    help="Turn a small annotated set of medical images into a larger one with GANs, and measure whether that helped.",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-    rich_markup_mode=None,
-)
-GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+GROUPS: Groups = {
     "Pipeline": {
         "preprocess": preprocess,
         "train-gan": train_gan,
@@ -58,15 +48,25 @@ GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "predict": predict,
     },
     "Look and judge": {"tsne": tsne, "turing": turing},
-    "Files": {"store": store, "boxes": boxes, "detect": detect, "export": export},
-    "Machine": {"plugins": plugins, "doctor": doctor},
+    "Files": {"boxes": boxes, "detect": detect, "export": export, "store": store},
+    "Machine": {"doctor": doctor, "plugins": plugins},
 }
-for group, commands in GROUPS.items():
-    for name, command in commands.items():
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=group)
-        else:
-            app.command(name, rich_help_panel=group)(answering(command))
+
+
+class Medaug(InGroups):
+    """The command itself."""
+
+    groups = GROUPS
+
+
+app = typer.Typer(
+    cls=Medaug,
+    name="medaug",
+    help="Turn a small annotated set of medical images into a larger one with GANs, and measure whether that helped.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,
+)
 
 
 def _print_version(asked: bool) -> None:
