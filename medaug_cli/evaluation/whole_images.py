@@ -11,6 +11,7 @@ from medaug_cli import __version__
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import EVALUATION, METRICS, file_names
+from medaug_cli.figures.pages import filled
 from medaug_cli.files import publish_bytes, publish_text, write_json
 from medaug_cli.results import check_folder, folder_claimed, new_folder
 from medaug_cli.store import Store, open_store
@@ -178,10 +179,8 @@ def _measured(judged: Judged, request: TaskRequest) -> TaskMetrics:
 
 
 def _page(judged: Judged, metrics: TaskMetrics, shown: Sequence[Any]) -> str:
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader("medaug_cli", "figures"), autoescape=True, trim_blocks=True)
-    return environment.get_template("task_page.html").render(
+    return filled(
+        "figures/task_page.html",
         title=f"{judged.task.name.capitalize()} results",
         data_note=data_note(metrics),
         tables=shown,

@@ -2,16 +2,15 @@
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from medaug_cli import __version__
 from medaug_cli.figures.grid import as_picture
 from medaug_cli.figures.overlays import windowed
+from medaug_cli.figures.pages import filled, script_data
 
 SIDE = 512  # pixels of a picture, at most
 
@@ -76,18 +75,17 @@ def errors_html(
     notes: Sequence[str], unit: str,
 ) -> str:  # fmt: skip
     """Return the page; `pictures` are base64 JPEG, width and height."""
-    from jinja2 import Environment
-
-    template = Path(__file__).with_name("errors_page.html").read_text(encoding="utf-8")
     content = {
         "pictures": pictures, "scenes": [asdict(each) for each in scenes], "unit": unit,
         "mistakes": [asdict(each) for each in mistakes],
     }  # fmt: skip
-    data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     detectors = list(dict.fromkeys(each.detector for each in mistakes))
     kinds = list(dict.fromkeys(each.error for each in mistakes if each.kind == "false alarm"))
-    return (
-        Environment(autoescape=True)
-        .from_string(template)
-        .render(data=data, notes=notes, detectors=detectors, kinds=kinds, version=__version__)
+    return filled(
+        "figures/errors_page.html",
+        data=script_data(content),
+        notes=notes,
+        detectors=detectors,
+        kinds=kinds,
+        version=__version__,
     )

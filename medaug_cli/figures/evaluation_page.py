@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Sequence
 
+from medaug_cli.figures.pages import filled
 from medaug_cli.metrics.details import details
 from medaug_cli.metrics.report import Metrics
 from medaug_cli.metrics.table import data_note, tables
@@ -10,10 +11,8 @@ from medaug_cli.metrics.table import data_note, tables
 
 def evaluation_html(metrics: Metrics, froc: str, overlays: Sequence[tuple[str, bytes]], overlay_note: str) -> str:
     """Return the page with the tables, the FROC (SVG text) and named overlays (PNG bytes)."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader("medaug_cli", "figures"), autoescape=True, trim_blocks=True)
-    return environment.get_template("evaluation_page.html").render(
+    return filled(
+        "figures/evaluation_page.html",
         title="Detection results",
         data_note=data_note(metrics),
         tables=tables(metrics),

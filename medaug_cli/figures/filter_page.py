@@ -2,15 +2,14 @@
 
 import base64
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from medaug_cli import __version__
 from medaug_cli.figures.grid import as_picture
+from medaug_cli.figures.pages import filled, script_data
 from medaug_cli.figures.planes import flattened
 
 THUMB = 96  # pixels at most
@@ -31,17 +30,19 @@ class Card:
 
 def filter_html(cards: Iterable[Card], calibration: str, threshold: float | None, source: str, out: str) -> str:
     """Return the page: dropped images first, then the kept ones with the least evidence."""
-    from jinja2 import Environment
-
     rows = [_row(card) for card in cards]
     rows.sort(key=lambda row: (row["keep"], row["evidence"] if row["evidence"] is not None else 2))
     hidden = max(0, len(rows) - MOST)
-    template = Path(__file__).with_name("filter_page.html").read_text(encoding="utf-8")
-    data = json.dumps(rows[:MOST], separators=(",", ":")).replace("<", "\\u003c")
-    return Environment(autoescape=True).from_string(template).render(
-        calibration=calibration, threshold=threshold, source=source, out=out, data=data, hidden=hidden,
+    return filled(
+        "figures/filter_page.html",
+        calibration=calibration,
+        threshold=threshold,
+        source=source,
+        out=out,
+        data=script_data(rows[:MOST]),
+        hidden=hidden,
         version=__version__,
-    )  # fmt: skip
+    )
 
 
 def _row(card: Card) -> dict[str, object]:

@@ -1,13 +1,13 @@
 """The page of `medaug tsne`: the map with the images behind its dots; one in three dimensions can be turned."""
 
 import io
-import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from medaug_cli.figures.grid import as_picture
+from medaug_cli.figures.pages import filled, script_data
 
 SIDE = 64  # pixels of an image on the page
 COLUMNS = 48
@@ -26,8 +26,6 @@ def map_html(
 
     `groups` gives each dot's group by every way to colour them, "set" among them; `by` is the way at the start.
     """
-    from jinja2 import Environment, PackageLoader
-
     data = {
         "at": np.round(places.astype(np.float64), 3).tolist(),
         "ids": list(ids),
@@ -38,9 +36,7 @@ def map_html(
         "columns": COLUMNS,
         "sheet": b64encode(_sheet(images, len(ids))).decode(),
     }
-    environment = Environment(loader=PackageLoader("medaug_cli", "figures"), autoescape=True, trim_blocks=True)
-    text = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")  # which would end the script
-    return environment.get_template("map_page.html").render(title=title, note=note, data=text)
+    return filled("figures/map_page.html", title=title, note=note, data=script_data(data))
 
 
 def _sheet(images: Iterable[np.ndarray], count: int) -> bytes:

@@ -3,10 +3,10 @@
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from medaug_cli.boxes import SPLITS, Strict
+from medaug_cli.figures.pages import filled
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.words import counted
 
@@ -191,24 +191,18 @@ def box_sides(report: PreprocessReport) -> list[tuple[str, int]]:
 
 def page(report: PreprocessReport) -> str:
     """Return the HTML page."""
-    from jinja2 import Environment
-
-    template = Path(__file__).with_name("preprocess.html").read_text(encoding="utf-8")
     pictures = [each for each in report.slices if each.picture]
     shown = sorted(pictures, key=lambda each: not each.flagged)  # the doubtful ones first
     out = [each for each in report.slices if each.state != "kept"]
     cases = report.cases()
-    return (
-        Environment(autoescape=True)
-        .from_string(template)
-        .render(
-            report=report,
-            shown=shown[: SHOWN + EXAMPLES],
-            out=out[:LISTED],
-            more=len(out) - LISTED,
-            cases=cases[:LISTED],
-            more_cases=len(cases) - LISTED,
-            flagged=sum(each.flagged for each in report.slices),
-            sides=box_sides(report),
-        )
+    return filled(
+        "preprocess/preprocess.html",
+        report=report,
+        shown=shown[: SHOWN + EXAMPLES],
+        out=out[:LISTED],
+        more=len(out) - LISTED,
+        cases=cases[:LISTED],
+        more_cases=len(cases) - LISTED,
+        flagged=sum(each.flagged for each in report.slices),
+        sides=box_sides(report),
     )

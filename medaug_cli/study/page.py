@@ -6,6 +6,7 @@ from base64 import b64encode
 from functools import partial
 from typing import Any
 
+from medaug_cli.figures.pages import filled
 from medaug_cli.study import tables
 from medaug_cli.study.analysis import ArmResult, Claim, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE
@@ -52,13 +53,9 @@ def difference_rows(report: StudyReport) -> str:
 
 def study_html(report: StudyReport, shown: dict[str, list[Shown]] | None = None) -> str:
     """Return the page with tables and pictures, in one file that loads nothing."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(
-        loader=PackageLoader("medaug_cli", "study"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     task = task_named(report.task)
-    return environment.get_template("study.html").render(
+    return filled(
+        "study/study.html",
         counted=counted,
         report=report,
         task=task,

@@ -12,6 +12,7 @@ import numpy as np
 
 from medaug_cli.boxes import Strict
 from medaug_cli.errors import MedaugError
+from medaug_cli.figures.pages import filled
 from medaug_cli.tables import DASH, Cell, Table, fixed, name, probability, table
 from medaug_cli.turing.documents import Key, KeyImage, KeyStore
 
@@ -198,14 +199,11 @@ def page(
     key: Key, folder: Path, report: TuringReport, judged: "Sequence[Judged]", say: Callable[[str], None]
 ) -> str:  # fmt: skip
     """Return the HTML page, with pictures where the stores of the key, which lies in `folder`, are still there."""
-    from jinja2 import Environment, PackageLoader
-
     groups = [
         ("Synthetic, and taken for real by every reader", "synthetic", report.fooled_all),
         ("Synthetic, and seen through by every reader", "synthetic", report.fooled_none),
         ("Real, and taken for synthetic by every reader", "real", report.real_taken_for_synthetic),
     ]
-    environment = Environment(loader=PackageLoader("medaug_cli", "figures"), autoescape=True, trim_blocks=True)
     figures = []
     for title, kind, ids in groups:
         shown = [one for one in key.images if one.kind == kind and one.id in set(ids[:PICTURES])]
@@ -215,7 +213,8 @@ def page(
             note = f"{len(ids)} image{'s' if len(ids) > 1 else ''}{more}"
             uri = f"data:image/png;base64,{content}"
             figures.append({"title": title, "note": note, "type": "image/png", "uri": uri})
-    return environment.get_template("task_page.html").render(
+    return filled(
+        "figures/task_page.html",
         title=f"{report.title} – the answers",
         data_note=sentences(report),
         tables=tables(report),
