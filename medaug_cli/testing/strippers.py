@@ -22,8 +22,9 @@ def check_stripper(
     checks, subject = Checks(report), Subject("stripper", plugin, settings or {})
     if check_class(checks, subject):
         for dims in subject.cls.capabilities.dims:
-            checks.run(f"{dims}D mask", partial(_mask, subject, dims))
-            checks.run(f"{dims}D again", partial(_again, subject, dims))
+            found: list[np.ndarray] = []
+            checks.run(f"{dims}D mask", partial(_mask, subject, dims, found))
+            checks.run(f"{dims}D again", partial(_again, subject, dims, found))
             checks.run(f"{dims}D blank", partial(_blank, subject, dims))
     return checks.results
 
@@ -56,19 +57,20 @@ def _extract(subject: Subject, image: np.ndarray, spacing: tuple[float, ...] | N
     return found
 
 
-def _mask(subject: Subject, dims: int) -> str:
+def _mask(subject: Subject, dims: int, found: list[np.ndarray]) -> str:
     image, brain, spacing = head(dims)
     before = image.copy()
     mask = _extract(subject, image, spacing).mask > 0
     require((image == before).all(), "extract changes the image that it is given")
+    found.append(mask)
     overlap = 2 * (mask & brain).sum() / max(int(mask.sum() + brain.sum()), 1)
     return f"a constructed head's brain is met with a Dice coefficient of {overlap:.2f}"
 
 
-def _again(subject: Subject, dims: int) -> str:
+def _again(subject: Subject, dims: int, found: list[np.ndarray]) -> str:
     image, _, spacing = head(dims)
-    first, second = (_extract(subject, image, spacing).mask > 0 for _ in range(2))
-    require((first == second).all(), "extract returns another mask when asked again")
+    mask = _extract(subject, image, spacing).mask > 0
+    require(found and (mask == found[0]).all(), "extract returns another mask when asked again")
     if dims == 2:
         _extract(subject, image, None)
     return "the same image has the same mask"

@@ -10,7 +10,7 @@ from writing_commands import WRITING
 
 from medaug_cli.cli import app
 
-pytestmark = pytest.mark.usefixtures("tiny_plugins")
+pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn")
 BETWEEN = 1  # moments at which a command is stopped on its way; benchmarks/kills.py tries others
 LAST = 2  # calls that change a file, before a command ends: it publishes there
 ROUNDS = 1  # of two commands at once

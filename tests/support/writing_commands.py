@@ -13,7 +13,7 @@ from PIL import Image
 from medaug_cli.files import finish_publishing, restore_folder
 
 SLOW = ("--set", "pause=0.001", "--checkpoint-seconds", "0", "--device", "cpu", "--precision", "32")
-GAN = ("train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.02", "--set", "amount=0.9", *SLOW, "--out", "gan")
+GAN = ("train-gan", "real.h5", "--generator", "tiny", "--kimg", "0.012", "--set", "amount=0.9", *SLOW, "--out", "gan")
 DETECTOR = ("train-detector", "real.h5", "--detector", "tiny", "--steps", "5", *SLOW, "--out", "detector")
 DRAWN = ("synthesize", "--n", "60", "--boxes", "boxes.json", "--out", "synthetic.h5")
 
