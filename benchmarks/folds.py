@@ -23,7 +23,7 @@ from medaug_cli.files import write_json
 from medaug_cli.runs import RunOptions, load_network
 from medaug_cli.runs.networks import train_network
 from medaug_cli.store import Store, open_store
-from medaug_cli.store.folds import Folds, fold_store, kept_folds
+from medaug_cli.store.folds import Fold, Folds, kept_folds
 from medaug_cli.tasks.classification import Classification
 from medaug_cli.tasks.report import TaskRow, rows_of
 from medaug_cli.tasks.segmentation import Segmentation
@@ -39,10 +39,11 @@ def run_fold(task: Any, store: Store, folds: Folds, fold: int, place: Path, opti
     """Train on a fold and keep its answers on the patients that it holds out, unless that is done."""
     if (place / "answers.npz").is_file():
         return
-    part = fold_store(store, folds, fold, place.parents[2] / "stores" / f"fold-{fold}.h5")
+    dealt = Fold(folds, fold)
+    part = dealt.of(store)
     begun = time.process_time()
-    run = RunOptions(place / "network", options["settings"], seed=fold, device="cpu", resume=True)
-    train_network(task, part.path, task.kind, run, steps=options["steps"])
+    run = RunOptions(place / "network", options["settings"], seed=fold, device="cpu", resume=True, fold=dealt)
+    train_network(task, store.path, task.kind, run, steps=options["steps"])
     network, metadata = load_network(place / "network", task.kind)
     test = np.flatnonzero(task.usable(part) & (part.splits == "test"))
     answers = np.stack([np.asarray(each) for each in network.predict(part.read([int(i)])[0] for i in test)])

@@ -34,6 +34,8 @@ class Choices:
         ),
     ] = None
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test"
+    fold: options.OneFold = None
+    folds: options.FoldsFile = None
     truth: Annotated[
         Path | None,
         typer.Option(help="In place of a store: COCO annotations, a CSV (image, class, patient) or a folder of masks."),
@@ -123,9 +125,11 @@ def _task_request(chosen: Choices, bar: console.Bar) -> "TaskRequest":
     from medaug_cli.evaluation.whole_images import TaskRequest
 
     shown = {"pictures": _count(chosen.overlays)} if options.is_given(chosen.context, "overlays") else {}
+    store = chosen.store
     return TaskRequest(
         out=chosen.out,
         split=chosen.split,
+        fold=None if store is None else options.parse_fold(chosen.fold, chosen.folds, store),
         resamples=chosen.resamples,
         seed=chosen.seed,
         note=chosen.note,
@@ -142,7 +146,7 @@ def _of_predictions(chosen: Choices, request: "TaskRequest") -> "TaskMetrics":
 
     if chosen.truth is None or chosen.store is not None or chosen.detections:
         raise UsageError("--predictions goes with --truth, and without a store or --detections")
-    _refuse(chosen, ("device",), "with --predictions, which no network makes here")
+    _refuse(chosen, ("device", "fold", "folds"), "with --predictions, which no network makes here")
     return evaluate_predictions(
         chosen.truth,
         named_paths(chosen.predictions or ()),
@@ -206,7 +210,8 @@ def _of_files(chosen: Choices, request: "Request") -> "Metrics":
 
     if chosen.truth is None or chosen.store is not None or not chosen.detections:
         raise UsageError("--truth goes with --detections FILE or --predictions PATH, and without a store")
-    _refuse(chosen, ("split", "device", "patients"), "with --detections, which are of one set of images")
+    own = ("split", "fold", "folds", "device", "patients")
+    _refuse(chosen, own, "with --detections, which are of one set of images")
     return evaluate_files(chosen.truth, named_paths(chosen.detections), request, chosen.images)
 
 
@@ -225,6 +230,7 @@ def _of_detectors(chosen: Choices, request: "Request") -> "Metrics":
             named_paths(chosen.detectors),
             request=request,
             split=chosen.split,
+            fold=options.parse_fold(chosen.fold, chosen.folds, chosen.store),
             device=chosen.device,
             progress=lambda name, done, all: bar.to(done / all, name, f"{done} of {all} images"),
         )

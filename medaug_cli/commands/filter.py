@@ -21,6 +21,8 @@ def filter(
     real: Annotated[
         Path | None, typer.Option(help="The generator's training store; default: found beside SYNTHETIC.H5.")
     ] = None,
+    fold: options.OneFold = None,
+    folds: options.FoldsFile = None,
     decisions: Annotated[
         Path | None, typer.Option(help="CSV exported from filter.html; it overrules everything else.")
     ] = None,
@@ -37,9 +39,12 @@ def filter(
 
     Example: medaug filter synthetic.h5 --out kept.h5
     """
+    from medaug_cli.errors import UsageError
     from medaug_cli.lesion_filter import FilterOptions, sift
     from medaug_cli.store import open_store
 
+    if fold is not None and real is None:
+        raise UsageError("--fold needs --real, the store whose patients are dealt into folds")
     with console.bar("filter", len(open_store(synthetic)), "images") as bar:
         store, report = sift(
             FilterOptions(
@@ -48,6 +53,7 @@ def filter(
                 by=by,
                 detector=detector,
                 real=real,
+                fold=None if real is None else options.parse_fold(fold, folds, real),
                 decisions=decisions,
                 real_share=real_share,
                 seed=seed,

@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from medaug_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from medaug_cli.store.folds import Fold
 
 Choices = TypeVar("Choices")
 
@@ -34,6 +37,16 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the plugin; repeat for more.")
 ]
 Minutes = Annotated[float | None, typer.Option(help="Train for so many minutes.", min=0.001)]
+OneFold = Annotated[
+    str | None,
+    typer.Option(
+        "--fold", metavar="I/K", help="Go by fold I of K folds by patient, as in 1/5, and not by the store's split."
+    ),
+]
+FoldsFile = Annotated[
+    Path | None,
+    typer.Option("--folds", metavar="FILE", help="Folds of --fold; default: REAL.folds-K.json beside the store."),
+]
 StoreArgument = Annotated[Path, typer.Argument(metavar="REAL.H5", help="A store made by preprocess.")]
 
 
@@ -84,6 +97,27 @@ def parse_counts(pairs: Sequence[str] | None) -> dict[str, int]:
             raise UsageError(f"--class {name.strip()} is given twice")
         counts[name.strip()] = int(number)
     return counts
+
+
+def parse_fold(fold: str | None, folds: Path | None, store: Path) -> "Fold | None":
+    """Turn "1/5" into that fold of a file; without one they are dealt, and kept beside the store."""
+    from medaug_cli.store import open_store
+    from medaug_cli.store.folds import fold_named
+
+    if fold is None:
+        if folds is not None:
+            raise UsageError("--folds names the file of --fold I/K; give --fold as well")
+        return None
+    return fold_named(fold, open_store(store), folds)
+
+
+def parse_folds(text: str | None) -> int | Path | None:
+    """Turn "5" into a number of folds, and anything else into the file that holds them."""
+    if text is None or not text.strip().lstrip("-").isdecimal():
+        return None if text is None else Path(text)
+    if int(text) < 2:
+        raise UsageError(f"--folds {text}: expected 2 or more, or a file of folds")
+    return int(text)
 
 
 def parse_spacing(text: str | None) -> tuple[float, ...] | None:

@@ -42,6 +42,22 @@ class Choices:
         typer.Option(metavar="SHARE", help="Share of the training patients; repeat for more.  [default: 1]"),
     ] = None
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|FILE",
+            help="Test every patient once in so many folds, or in those of a folds.json; the store's split is ignored.",
+        ),
+    ] = None
+    repeat: Annotated[int, typer.Option(help="Deal the folds so many times.", min=1)] = 1
+    pilot: Annotated[
+        Path | None,
+        typer.Option(metavar="STUDY", help="A finished study whose spread says what this one can show (its power)."),
+    ] = None
+    spread: Annotated[
+        str | None,
+        typer.Option(metavar="P[,T]", help="That spread: standard deviation over patients, and over trainings."),
+    ] = None
     n: Annotated[int | None, typer.Option(help="Synthetic images; default: the ratio times the real ones.")] = None
     ratio: Annotated[float, typer.Option(help="Synthetic images drawn for one real image.")] = 1.0
     jitter: Annotated[float, typer.Option(help="How far boxes are changed.", min=0)] = 0.1
@@ -94,6 +110,7 @@ def study(chosen: Choices) -> None:
 def _options(chosen: Choices) -> "StudyOptions":
     from medaug_cli.study import StudyOptions, task_of
     from medaug_cli.study.arms import parse_arms
+    from medaug_cli.study.power import parse_spread
 
     detector = chosen.detector
     if detector is not None and (chosen.network is not None or chosen.task not in (None, "detection")):
@@ -110,6 +127,10 @@ def _options(chosen: Choices) -> "StudyOptions":
         network_settings=network_settings,
         fractions=tuple(dict.fromkeys(chosen.fraction or (1.0,))),
         seeds=chosen.seeds,
+        folds=options.parse_folds(chosen.folds),
+        repeat=chosen.repeat,
+        pilot=chosen.pilot,
+        spread=None if chosen.spread is None else parse_spread(chosen.spread),
         n=chosen.n,
         ratio=chosen.ratio,
         jitter=chosen.jitter,

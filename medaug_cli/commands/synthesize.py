@@ -33,6 +33,8 @@ class Choices:
             "--class", metavar="NAME=N", help="With --like: so many images of a class, or normal ones; repeat for more."
         ),
     ] = None
+    fold: options.OneFold = None
+    folds: options.FoldsFile = None
     into: Annotated[
         Path | None,
         typer.Option(metavar="STORE", help="Put the lesions of drawn regions into whole images of a store."),
@@ -68,6 +70,8 @@ def synthesize(chosen: Choices) -> None:
     from medaug_cli.synthesis import rehearse
     from medaug_cli.synthesis import synthesize as draw
 
+    if chosen.fold is not None and chosen.like is None:
+        raise UsageError("--fold needs --like, a store whose patients are dealt into folds")
     asked = options.parse_counts(chosen.classes)
     if chosen.n is None and not asked:
         raise UsageError("say how many images to draw by --n, or by --class NAME=N with --like")
@@ -99,6 +103,7 @@ def _options(chosen: Choices, classes: Mapping[str, int], bar: console.Bar, advi
         out=chosen.out,
         boxes=chosen.boxes,
         like=chosen.like,
+        fold=None if chosen.like is None else options.parse_fold(chosen.fold, chosen.folds, chosen.like),
         classes=classes,
         into=chosen.into,
         lesions=chosen.lesions,

@@ -20,6 +20,8 @@ def train_gan(
     each_class: Annotated[
         bool, typer.Option("--each-class", help="Fit one generator for each class; kimg or minutes are for all.")
     ] = False,
+    fold: options.OneFold = None,
+    folds: options.FoldsFile = None,
     settings: options.Settings = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0,
     seed: options.Seed = 0,
@@ -53,6 +55,7 @@ def train_gan(
             resume=resume,
             overwrite=overwrite,
             checkpoint_seconds=checkpoint_seconds,
+            fold=options.parse_fold(fold, folds, store),
             report=lambda p: bar.to(p.fraction, *console.training_numbers(p.done, p.values, "images")),
             announce=console.say,
             group=group,

@@ -40,6 +40,8 @@ class Choices:
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None
     epochs: Annotated[float | None, typer.Option(help="Passes over as many images as are real.", min=0.01)] = None
     minutes: options.Minutes = None
+    fold: options.OneFold = None
+    folds: options.FoldsFile = None
     settings: options.Settings = None
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0)] = 60.0
     seed: options.Seed = 0
@@ -105,6 +107,7 @@ def _run_options(chosen: Choices, out: Path, group: "Group", bar: console.Bar) -
         resume=chosen.resume,
         overwrite=chosen.overwrite,
         checkpoint_seconds=chosen.checkpoint_seconds,
+        fold=options.parse_fold(chosen.fold, chosen.folds, chosen.store),
         report=lambda p: bar.to(p.fraction, *console.training_numbers(p.done, p.values, "steps")),
         announce=console.say,
         group=group,

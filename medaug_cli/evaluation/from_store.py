@@ -16,6 +16,7 @@ from medaug_cli.metrics.report import Metrics
 from medaug_cli.plugin import Detections
 from medaug_cli.runs import check_detector
 from medaug_cli.store import Store, open_store, unannotated_words
+from medaug_cli.store.folds import Fold, split_words
 from medaug_cli.tasks.detection import annotated
 
 Progress = Callable[[str, int, int], None]  # detector, images done, images
@@ -26,6 +27,7 @@ def evaluate_store(
     detectors: Mapping[str, Sequence[Path]],
     request: Request,
     split: str = "test",
+    fold: Fold | None = None,
     device: str = "auto",
     progress: Progress = lambda name, done, total: None,
 ) -> Metrics:
@@ -38,7 +40,8 @@ def evaluate_store(
     from medaug_cli.runs import load_detector
 
     request.check([store_path, *(path for paths in detectors.values() for path in paths)])
-    store = open_store(store_path)
+    own = open_store(store_path)
+    store = own if fold is None else fold.of(own)
     indices = split_indices(store, split)
     data = annotated(store, indices)
     for words in unannotated_words(store, split):
@@ -59,9 +62,9 @@ def evaluate_store(
         image_ids=range(1, len(data) + 1),
         category_ids=dict.fromkeys(found, range(1, len(data.label_names) + 1)),
         picture=lambda i: store.images[indices[i]],
-        sources={name_of(store_path): store.hash},
+        sources={name_of(store_path): own.hash},
         weights={name: metadata.weights for name, (_, metadata) in loaded.items()},
-        split=split,
+        split=split_words(split, fold),
         truth=as_truth(data, store.spec.spatial),
         systems=seed_names(detectors),
         size=lambda i: (store.spec.spatial[-1], store.spec.spatial[-2]),

@@ -15,6 +15,7 @@ from medaug_cli.figures.pages import filled
 from medaug_cli.files import publish_bytes, publish_text, write_json
 from medaug_cli.results import check_folder, folder_claimed, new_folder
 from medaug_cli.store import Store, open_store
+from medaug_cli.store.folds import Fold, split_words
 from medaug_cli.tables import as_csv
 from medaug_cli.tasks.report import TaskMetrics, data_note, markdown, rows_of, tables
 from medaug_cli.tasks.task import Figure, Task, tasks
@@ -29,6 +30,7 @@ class TaskRequest:
 
     out: Path
     split: str = "test"
+    fold: Fold | None = None  # whose splits count in place of the store's own
     resamples: int = 2000
     seed: int = 0
     note: str | None = None
@@ -76,7 +78,8 @@ def evaluate_whole_images(store_path: Path, systems: Mapping[str, Sequence[Path]
     folders = [path for paths in systems.values() for path in paths]
     check_folder(request.out, EVALUATION, request.overwrite, [store_path, *folders])
     task = _task_of(folders)
-    store = open_store(store_path)
+    own = open_store(store_path)
+    store = own if request.fold is None else request.fold.of(own)
     whole = np.flatnonzero(store.splits == request.split)
     if not len(whole):
         has = ", ".join(f"{name} {np.sum(store.splits == name)}" for name in np.unique(store.splits)) or "none"
@@ -93,11 +96,11 @@ def evaluate_whole_images(store_path: Path, systems: Mapping[str, Sequence[Path]
         systems=systems,
         patients=len({store.patients[i] for i in indices}),
         images=len(indices),
-        data={store_path.name: store.hash},
+        data={store_path.name: own.hash},
         weights=weights,
         counts=task.counts(store, indices),
         left_out=len(whole) - len(indices),
-        split=request.split,
+        split=split_words(request.split, request.fold),
         figures=lambda: task.figures(store, indices, answers, found, request.most(len(indices))),
         files=task.files(store, indices, {stems[name]: each for name, each in found.items()}),
     )

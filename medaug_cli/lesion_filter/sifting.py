@@ -26,6 +26,7 @@ from medaug_cli.locks import alone
 from medaug_cli.results import refuse_page
 from medaug_cli.runs import load_detector
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made, open_store, store_claimed
+from medaug_cli.store.folds import Fold
 
 REPORT, PAGE = "filter.json", "filter.html"  # beside the store
 FEW = 0.8  # of the share of real lesions: where fewer asked ones look like one, that is said
@@ -44,6 +45,7 @@ class FilterOptions:
     by: By = "lesion"
     detector: Path | None = None
     real: Path | None = None
+    fold: Fold | None = None  # of the real store, where the generator was fitted in one
     decisions: Path | None = None
     real_share: float = 0.05  # of real lesions that may look as if they were none
     seed: int = 0
@@ -257,6 +259,7 @@ def _training_store(options: FilterOptions, synthetic: Store) -> Store:
     wanted = {origin.training_store for origin in synthetic.info.generators}
     if options.real is not None:
         store = open_store(options.real)
+        store = store if options.fold is None else options.fold.of(store)
         if store.hash not in wanted:
             raise UsageError(f"{options.real} is not the store that the generator of {options.synthetic} was fitted on")
         return store

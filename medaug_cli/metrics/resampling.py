@@ -42,10 +42,20 @@ class Difference:
     p_bootstrap: float  # two-sided, the share of resamples on the other side of 0
 
 
-def bootstrap_weights(patients: int, resamples: int, seed: int) -> np.ndarray:
-    """Return how often each patient is drawn in each resample, (r, u) float64."""
+def bootstrap_weights(patients: int, resamples: int, seed: int, strata: np.ndarray | None = None) -> np.ndarray:
+    """Return how often each patient is drawn in each resample, (r, u) float64; of each stratum (u,) so many."""
     random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-    return random.multinomial(patients, np.full(patients, 1 / patients), size=resamples).astype(np.float64)
+    weights = np.empty((resamples, patients))
+    for own in _members(strata, patients):
+        weights[:, own] = random.multinomial(len(own), np.full(len(own), 1 / len(own)), size=resamples)
+    return weights
+
+
+def _members(strata: np.ndarray | None, patients: int) -> list[np.ndarray]:
+    """Return the patients of each stratum (u,); all of them where there is none."""
+    if strata is None:
+        return [np.arange(patients)]
+    return [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
 
 
 def swaps(patients: int, resamples: int, seed: int) -> np.ndarray:
@@ -91,6 +101,24 @@ def permuted(first: Answers, second: Answers, swap: np.ndarray) -> Numbers:
     return {name: other[name] - one[name] for name in one}
 
 
+def over_seeds_by_stratum(
+    answers: Sequence[Answers], weights: np.ndarray, over: Mapping[str, int], seed: int, system: str, strata: np.ndarray
+) -> Numbers:
+    """Return the mean over seeds (r,) in each resample, where those of each stratum (u,) are resampled by themselves.
+
+    In folds a seed has another network in each fold: what one of them is worth says nothing of the others.
+    """
+    (resamples, patients), seeds = weights.shape, len(answers)
+    joint = answers[0]
+    for k, each in enumerate(answers[1:], 1):
+        joint = joint.joined(each, k * patients)
+    random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, crc32(system.encode()))))
+    drawn = random.integers(0, seeds, (seeds, resamples, int(strata.max()) + 1))[:, :, strata]  # (seeds, r, u)
+    each_draw = [joint.measure(np.hstack([weights * (own == k) for k in range(seeds)])) for own in drawn]
+    means = {name: np.mean([numbers[name] for numbers in each_draw], 0) for name in each_draw[0]}
+    return {name: value if over[name] > 1 else np.full_like(value, np.nan) for name, value in means.items()}
+
+
 def over_seeds(spread: Sequence[Numbers], name: str, seed: int, system: str) -> np.ndarray:
     """Return the mean over resampled seeds in each resample of the patients, (r,); `spread` is one of each seed."""
     values = np.stack([numbers[name] for numbers in spread])  # (seeds, r)
@@ -118,14 +146,25 @@ class System:
     name: str
     answers: Sequence[Answers]
     points: Sequence[Mapping[str, float]]  # of each seed
-    spreads: Sequence[Numbers]  # of each seed, on the same resamples
+    spreads: Sequence[Numbers]  # of each seed, or of all where strata resample them, on the same resamples
     seed: int
 
     @classmethod
-    def of(cls, name: str, answers: Sequence[Answers], weights: np.ndarray, over: Mapping[str, int], seed: int) -> Self:
-        """Measure the seeds of a system."""
+    def of(
+        cls,
+        name: str,
+        answers: Sequence[Answers],
+        weights: np.ndarray,
+        over: Mapping[str, int],
+        seed: int,
+        strata: np.ndarray | None = None,
+    ) -> Self:
+        """Measure the seeds of a system; with strata (u,), as folds, each of them resamples its seeds by itself."""
         points = [point(each, weights.shape[1]) for each in answers]
-        return cls(name, answers, points, [bootstrap(each, weights, over) for each in answers], seed)
+        if strata is None or len(answers) == 1:
+            return cls(name, answers, points, [bootstrap(each, weights, over) for each in answers], seed)
+        spread = over_seeds_by_stratum(answers, weights, over, seed, name, strata)
+        return cls(name, answers, points, [spread], seed)
 
     def mean(self, number: str) -> float:
         """Return a number's mean over seeds."""

@@ -27,7 +27,7 @@ from medaug_cli.runs.folder import PLAN, RunFolder
 from medaug_cli.runs.loading import save_joint
 from medaug_cli.runs.metadata import GeneratorMetadata
 from medaug_cli.runs.training import Progress
-from medaug_cli.store import Store, StoreExamples, conditions_in, generator_examples, kinds, of_kind, open_store
+from medaug_cli.store import Store, StoreExamples, conditions_in, generator_examples, kinds, of_kind
 
 
 def train_each_class(
@@ -37,7 +37,7 @@ def train_each_class(
 
     The budget is shared among them by their numbers of images. Raises UsageError for a generator that learns nothing.
     """
-    store = open_store(store_path)
+    store = options.opened(store_path)
     plugin = registry.build("generator", name, options.settings)
     if not plugin.capabilities.learns:
         raise UsageError(f"--each-class: {name} learns nothing; it draws images of each class from its own already")

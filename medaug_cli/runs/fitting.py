@@ -27,6 +27,7 @@ from medaug_cli.store import (
     open_store,
     unannotated_words,
 )
+from medaug_cli.store.folds import Fold
 from medaug_cli.words import counted
 
 GRID = 16
@@ -46,9 +47,15 @@ class RunOptions:
     resume: bool = False
     overwrite: bool = False
     checkpoint_seconds: float = 60.0
+    fold: Fold | None = None  # its training patients, in place of those of the store's own split
     report: Callable[[Progress], None] = lambda progress: None
     announce: Callable[[str], None] = lambda sentence: None
     group: Group = ALONE
+
+    def opened(self, path: Path) -> Store:
+        """Open the store to train on, with the splits of the fold where there is one."""
+        store = open_store(path)
+        return store if self.fold is None else self.fold.of(store)
 
 
 def train_generator(
@@ -64,7 +71,7 @@ def train_generator(
 
     `train_each_class` fits one for every class. Raises UsageError for a class that the store does not have.
     """
-    store = open_store(store_path)
+    store = options.opened(store_path)
     plugin = registry.build("generator", name, options.settings)
     data = generator_examples(store, known_of(plugin, store, only), only)
     check_capable(name, plugin.capabilities, store)
@@ -270,7 +277,7 @@ def plan_of_run(
     return {
         "command": command, "plugin": name, "settings": asdict(plugin), "store": there,
         "store_hash": store.hash, "seed": options.seed, "device": setup.device.partition(":")[0],
-        "precision": setup.precision, **extra,
+        "precision": setup.precision, **({} if options.fold is None else {"fold": options.fold.name}), **extra,
     }  # fmt: skip
 
 
@@ -290,6 +297,7 @@ def metadata_of(
                      class_names=list(spec.class_names), mask_names=list(spec.mask_names), masks=spec.masks),
         "seed": options.seed, "precision": precision, "training_store": store.hash, "training_images": images,
         "training_patients": sorted(map(digest_patient, patients)),
+        "fold": None if options.fold is None else options.fold.name,
     }  # fmt: skip
 
 

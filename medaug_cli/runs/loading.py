@@ -92,9 +92,10 @@ def check_network(name: str, metadata: NetworkMetadata, store: Store, indices: n
         )
     seen = {digest_patient(store.patients[i]) for i in indices} & set(metadata.training_patients)
     if seen and split != "train":
+        hint = f"; it was trained in fold {metadata.fold}: --fold {metadata.fold}" if metadata.fold else ""
         raise BadInput(
             f"{name} was fitted on {len(seen)} of the patients in the {split} split of {store.path}; "
-            "evaluate on patients that it has never seen"
+            f"evaluate on patients that it has never seen{hint}"
         )
 
 

@@ -47,6 +47,7 @@ class PluginMetadata(Strict):
     training_store: str  # hash of its content
     training_images: int
     training_patients: list[str]  # digests
+    fold: str | None = None  # "2/5" where it was fitted on a fold, and not on the store's own training split
 
 
 class GeneratorMetadata(PluginMetadata):

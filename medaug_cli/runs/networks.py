@@ -58,7 +58,7 @@ def train_network(
     The number of optimiser steps does not depend on `synthetic`: an epoch is a pass over as many
     images as there are real ones. With `start` the weights of that network are trained further.
     """
-    store, others = open_store(store_path), [open_store(path) for path in synthetic]
+    store, others = options.opened(store_path), [open_store(path) for path in synthetic]
     plugin = registry.build(task.kind, name, options.settings)
     usable = task.usable(store)
     if not usable.any():

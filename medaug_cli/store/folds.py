@@ -3,25 +3,24 @@
 Legend: n images, k folds.
 """
 
-import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+import copy
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from medaug_cli import __version__
 from medaug_cli.boxes import Strict
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import read_json, write_json
-from medaug_cli.store.model import StoreInfo
+from medaug_cli.files import canonical, parse_json, read_text, validated, write_json
 from medaug_cli.store.reading import Store, is_real
-from medaug_cli.store.writing import StoreWriter, already_made
 
 VALIDATION_PARTS = 8  # one of so many parts of the patients that are not tested on chooses the weights
-UNIT = 64  # images
 
 
 class Folds(Strict):
@@ -41,34 +40,91 @@ class Folds(Strict):
         return self
 
 
-def deal_folds(store: Store, count: int, seed: int = 0) -> Folds:
-    """Deal the patients of a store into folds that are alike in images and in their classes (in their boxes without).
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a deal: its patients are the test, some others the validation, the rest is trained on."""
 
+    folds: Folds
+    number: int  # from 1
+
+    @property
+    def name(self) -> str:
+        """Return it as the command line takes it, `2/5`."""
+        return f"{self.number}/{self.folds.folds}"
+
+    def of(self, store: Store) -> Store:
+        """Return a store whose splits are those of the fold, and not its own; its pixels are the same."""
+        splits = splits_of(store, self.folds, self.number)
+        dealt = copy.copy(store)
+        dealt.columns = replace(store.columns, split=[splits[patient] for patient in store.patients])
+        dealt.splits = np.array(dealt.columns.split)
+        dealt.hash = hashlib.sha256(canonical([store.hash, dealt.columns.split]).encode()).hexdigest()
+        return dealt
+
+
+def deal_folds(store: Store, count: int, seed: int = 0) -> Folds:
+    """Deal the patients of a store into folds that are alike in classes, labels and numbers of lesions.
+
+    Folds differ by one patient at most, and by two of any stratum (patients of the same classes and labels).
     Raises BadInput where a store holds synthetic images, and UsageError where it has too few patients.
     """
-    if not is_real(store).all():
-        raise BadInput(f"{store.path} holds synthetic images: folds are dealt of real patients")
+    _refuse_synthetic(store)
     if count < 2 or len(set(store.patients)) < count:
         raise UsageError(f"expected 2 folds or more and a patient for each, got {count} folds of {store.path}")
     dealt = _dealt(store, np.arange(len(store)), count, seed)
     return Folds(folds=count, seed=seed, store=store.hash, patients=dict(sorted(dealt.items())))
 
 
-def kept_folds(path: Path, store: Store, count: int, seed: int = 0) -> Folds:
+def kept_folds(path: Path, store: Store, count: int | None, seed: int = 0) -> Folds:
     """Return the folds in a file, or deal them and write it; raise BadInput where the file does not fit the store."""
-    if not path.exists():
+    if not path.exists() and count is not None:
         write_json(path, deal_folds(store, count, seed).model_dump(mode="json"))
-    folds = read_json(path, Folds)
-    missing = sorted(set(store.patients) - folds.patients.keys())
-    if missing:
-        raise BadInput(f"{path} has no fold for patient {missing[0]} of {store.path}")
-    if folds.folds != count:
+    folds = read_folds(path, store)
+    if count is not None and folds.folds != count:
         raise UsageError(f"{path} holds {folds.folds} folds, not {count}; choose another file")
     return folds
 
 
+def read_folds(path: Path, store: Store) -> Folds:
+    """Read folds.json; raise BadInput where a patient is in two folds, or one of the store in none."""
+    folds = validated(path, Folds, parse_json(path))
+    if twice := _named_twice(path):
+        raise BadInput(f"{path} names {twice} twice: a patient in two folds would be seen by the network that it tests")
+    _refuse_synthetic(store)
+    missing = sorted(set(store.patients) - folds.patients.keys())
+    if missing:
+        raise BadInput(f"{path} has no fold for patient {missing[0]} of {store.path}")
+    for fold in range(1, folds.folds + 1):
+        if not any(folds.patients[patient] == fold for patient in set(store.patients)):
+            raise BadInput(f"{path} has no patient of {store.path} in fold {fold} of {folds.folds}")
+    return folds
+
+
+def folds_beside(store: Path, count: int) -> Path:
+    """Return where the folds of a store are kept that several commands go by: real.h5 -> real.folds-5.json."""
+    return store.with_name(f"{store.stem}.folds-{count}.json")
+
+
+def fold_named(text: str, store: Store, path: Path | None) -> Fold:
+    """Return the fold `I/K` of a file, by default of the one beside the store, which is dealt where it is not there.
+
+    Raises UsageError for another form than I/K, and where the file holds another number of folds.
+    """
+    number, slash, count = text.partition("/")
+    if not slash or not number.isdecimal() or not count.isdecimal() or not 1 <= int(number) <= int(count) >= 2:
+        raise UsageError(f"--fold {text}: expected I/K, as in 1/5, with I from 1 to K and K of 2 or more")
+    if path is not None and not path.exists():
+        raise BadInput(f"{path} does not exist; leave --folds out to have folds dealt beside the store")
+    return Fold(kept_folds(path or folds_beside(store.path, int(count)), store, int(count)), int(number))
+
+
+def split_words(split: str, fold: Fold | None) -> str:
+    """Name a split for a report: test, or test of fold 1/5."""
+    return split if fold is None else f"{split} of fold {fold.name}"
+
+
 def splits_of(store: Store, folds: Folds, fold: int) -> dict[str, str]:
-    """Return the split of each patient in a fold, from 1: test, or val and train in equal measure of classes."""
+    """Return the split of each patient in a fold, from 1: test, or val and train in equal measure of strata."""
     if not 1 <= fold <= folds.folds:
         raise UsageError(f"expected a fold from 1 to {folds.folds}, got {fold}")
     test = np.array([folds.patients[patient] == fold for patient in store.patients])
@@ -81,40 +137,54 @@ def splits_of(store: Store, folds: Folds, fold: int) -> dict[str, str]:
     return {patient: validation.get(patient, "test") for patient in store.patients}
 
 
-def fold_store(store: Store, folds: Folds, fold: int, out: Path) -> Store:
-    """Publish a store of the same images whose splits are those of a fold; keep what is there."""
-    splits = splits_of(store, folds, fold)
-    settings = {"fold": fold, "folds": folds.folds, "seed": folds.seed}
-    info = store.info.model_copy(
-        update={"tool_version": __version__, "command": "folds", "settings": settings, "inputs": {"of": store.hash}}
-    )
-    made = already_made(out, info, resume=out.exists(), overwrite=False)
-    return made or _written(store, splits, info, out)
+def _refuse_synthetic(store: Store) -> None:
+    if not is_real(store).all():
+        raise BadInput(f"{store.path} holds synthetic images: folds are dealt of real patients")
 
 
-def _written(store: Store, splits: dict[str, str], info: StoreInfo, out: Path) -> Store:
-    writer = StoreWriter(out, info, {**info.settings, "of": store.hash, "splits": splits}, resume=True)
-    for unit, at in enumerate(range(0, len(store), UNIT)):
-        if not writer.has(unit):
-            records = map(store.record, range(at, min(at + UNIT, len(store))))
-            writer.add(unit, [replace(each, split=splits[each.patient]) for each in records])
-    return writer.publish()
+def _named_twice(path: Path) -> str | None:
+    """Return a patient that a file names twice, of which JSON readers silently take the last."""
+    twice: list[str] = []
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(name for name, times in Counter(name for name, _ in found).items() if times > 1)
+        return dict(found)
+
+    json.loads(read_text(path), object_pairs_hook=pairs)
+    return next(iter(twice), None)
 
 
 def _dealt(store: Store, indices: np.ndarray, parts: int, seed: int) -> dict[str, int]:
-    """Return the part, from 1, of the patient of some images."""
-    from sklearn.model_selection import StratifiedGroupKFold
+    """Return the part, from 1, of each patient of some images.
 
-    patients = [store.patients[i] for i in indices]
-    dealer = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a class with fewer images than parts: dealt as far as it goes
-        found = list(dealer.split(np.zeros(len(indices)), _strata(store, indices), patients))
-    return {patients[i]: part for part, (_, chosen) in enumerate(found, 1) for i in chosen}
+    Patients stand in one row, stratum by stratum, those with most lesions first; of every `parts` that follow each
+    other each part gets one. So parts differ by one patient, in a stratum by two, and there by at most twice the
+    lesions of its first patient.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(5,)))
+    strata, sizes = _strata(store, indices), _sizes(store, indices)
+    shuffled = rng.permutation(sorted(strata)).tolist()
+    row = sorted(shuffled, key=lambda patient: (strata[patient], *(-size for size in sizes[patient])))
+    dealt: dict[str, int] = {}
+    for at in range(0, len(row), parts):
+        dealt |= zip(row[at : at + parts], (rng.permutation(parts) + 1).tolist(), strict=False)
+    return dealt
 
 
-def _strata(store: Store, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return what is to be alike in all folds: the class, or without classes the label of the first box."""
-    if store.class_names:
-        return store.classes[indices]
-    return np.array([store.labels[i][0] if len(store.labels[i]) else -1 for i in indices])
+def _strata(store: Store, indices: Sequence[int] | np.ndarray) -> Mapping[str, tuple[tuple[int, ...], ...]]:
+    """Return what is to be alike in all folds: the classes and the labels that each patient has."""
+    classes: dict[str, set[int]] = {store.patients[i]: set() for i in indices}
+    labels: dict[str, set[int]] = {patient: set() for patient in classes}
+    for i in indices:
+        classes[store.patients[i]] |= {int(store.classes[i])} - {-1}
+        labels[store.patients[i]] |= set(store.labels[i].tolist())
+    return {patient: (tuple(sorted(own)), tuple(sorted(labels[patient]))) for patient, own in classes.items()}
+
+
+def _sizes(store: Store, indices: Sequence[int] | np.ndarray) -> Mapping[str, tuple[int, int]]:
+    """Return how many lesions and images each patient has."""
+    lesions, images = Counter[str](), Counter[str]()
+    for i in indices:
+        lesions[store.patients[i]] += len(store.boxes[i])
+        images[store.patients[i]] += 1
+    return {patient: (lesions[patient], images[patient]) for patient in images}

@@ -22,6 +22,7 @@ from medaug_cli.metrics.resampling import (
     swaps,
 )
 from medaug_cli.study.arms import BASELINE
+from medaug_cli.study.rounds import span
 from medaug_cli.tasks.task import measure_of
 
 
@@ -66,6 +67,7 @@ class ArmResult(Strict):
     arm: str
     learnt: bool = False  # a generator that learns, and not a control
     seeds: dict[str, dict[str, float]]  # seed -> number -> value
+    folds: dict[str, dict[str, dict[str, float]]] = {}  # fold -> seed -> number -> value, of the patients of the fold
     mean: dict[str, float]
     table1: dict[str, Estimate] = {}  # at one operating point; of detection the paper's Table 1
     validation: float | None = None  # what arms of one generator are chosen by
@@ -85,6 +87,7 @@ class Claim(Strict):
     """What may be said of generated images at one share of the patients."""
 
     arm: str  # the generated arm that was best on validation
+    choices: dict[str, str] = {}  # fold -> that arm, where each fold chooses by the validation patients of its own
     number: str
     difference: PairedDifference  # to real-only
     ahead_of: dict[str, PairedDifference]  # control -> difference
@@ -104,11 +107,25 @@ class FractionResult(Strict):
     """All arms at one share of the training patients."""
 
     fraction: float
-    patients: int
+    patients: int  # that are trained on; in folds the mean
     images: int
+    each_fold: list[int] = []  # patients that are trained on in each fold
     arms: list[ArmResult]
     claim: Claim | None = None
     pairs: list[Pair] = []
+
+    def trained(self, noun: str) -> str:
+        """Return how many patients are trained on, for a reader: 69 patients, or 87 to 88 patients in folds."""
+        return span(self.each_fold or [self.patients], noun)
+
+
+class Deal(Strict):
+    """How patients were dealt into folds."""
+
+    seed: int
+    patients: list[int]  # tested in each fold, the first fold first
+    images: list[int]
+    counts: list[dict[str, int]]  # of the tested images: boxes, or images of each class or label
 
 
 class StudyReport(Strict):
@@ -119,12 +136,14 @@ class StudyReport(Strict):
     settings: dict[str, Any]
     data: dict[str, str]  # file -> hash
     split: str
+    deals: list[Deal] = []  # of folds; the split column of the store does not count then
     opened: int  # plans for which this folder has opened that split, this one included
     slices: int
     boxes: int = 0
     patients: int
     task: str = "detection"
     counts: dict[str, int] = {}  # of the judged images: boxes, or images of each class or label
+    power: list[str] = []  # what the plan could show, as it was said before anything was trained
     remarks: list[str] = []  # what could not be measured, and why
     fractions: list[FractionResult]
 
@@ -139,12 +158,17 @@ class Comparison:
         measures: Mapping[str, Measure],
         resamples: int,
         seed: int,
+        *,
+        strata: np.ndarray | None = None,
+        labels: Sequence[str] = (),
     ):
-        self.measures, self.patients = measures, patients
-        weights = bootstrap_weights(patients, resamples, seed)
+        """Take the folds of the patients as strata (u,) of the resamples, and what seeds are called."""
+        self.measures, self.patients, self._labels = measures, patients, labels
+        weights = bootstrap_weights(patients, resamples, seed, strata)
         self._swap = swaps(patients, resamples, seed)
         over = resampled_over(next(iter(arms.values()))[0], patients)
-        self.systems = {name: System.of(name, each, weights, over, seed) for name, each in arms.items()}
+        self._measure = lambda name, each: System.of(name, each, weights, over, seed, strata)
+        self.systems = {name: self._measure(name, each) for name, each in arms.items()}
         numbers = next(iter(self.systems.values())).points[0]
         self.compared = [n for n in numbers if measure_of(measures, n).compared and self._known(n)]
 
@@ -164,19 +188,30 @@ class Comparison:
                 found[name].against[control] = own
         return list(found.values())
 
+    def of_other(self, name: str, answers: Sequence[Answers], against: Sequence[str]) -> list[Compared]:
+        """Return answers that are of no arm less each of some arms; p is corrected over the arms after the first."""
+        other = self._measure(name, answers)
+        found = [self._against(self.systems[arm], other) for arm in against]
+        return [*judged(found[:1], self._of), *judged(found[1:], self._of)]
+
+    def _of(self, number: str) -> Measure:
+        return measure_of(self.measures, number)
+
+    def _against(self, first: System, second: System) -> dict[str, Difference | None]:
+        every = compare(first, second, self._swap)
+        return {number: every[number] for number in self.compared}
+
     def differences(self, family: Sequence[tuple[str, str]]) -> list[Compared]:
         """Return the second less the first of each pair; p is corrected over all of them."""
-        found: list[dict[str, Difference | None]] = []
-        for first, second in family:
-            every = compare(self.systems[first], self.systems[second], self._swap)
-            found.append({number: every[number] for number in self.compared})
-        return judged(found, lambda number: measure_of(self.measures, number))
+        found = [self._against(self.systems[first], self.systems[second]) for first, second in family]
+        return judged(found, self._of)
 
     def _result(self, name: str, learnt: bool) -> ArmResult:
         system = self.systems[name]
         result = ArmResult(arm=name, learnt=learnt, seeds={}, mean={}, against={})
         for i, values in enumerate(system.points):
-            result.seeds[str(i)] = {number: values[number] for number in self.compared}
+            label = self._labels[i] if self._labels else str(i)
+            result.seeds[label] = {number: values[number] for number in self.compared}
         for number in system.points[0]:
             if number in self.compared:
                 result.mean[number] = system.mean(number)
@@ -197,10 +232,19 @@ def claim(arms: Sequence[ArmResult], number: str, largest: bool = True) -> Claim
         return None
     pick = max if largest else min
     best = pick(generated, key=lambda arm: arm.mean[number] if arm.validation is None else arm.validation)
-    difference = best.against_real_only.get(number)
-    ahead = {name: each[number] for name, each in best.against.items() if name != BASELINE}
-    if difference is None or any(each is None for each in ahead.values()):
+    return claim_of(best.arm, number, best.against)
+
+
+def claim_of(
+    arm: str, number: str, against: Mapping[str, Compared], choices: Mapping[str, str] | None = None
+) -> Claim | None:
+    """Return what its differences to real-only and to each control say of an arm; None where one is not defined."""
+    found = {name: each.get(number) for name, each in against.items()}
+    known = {name: each for name, each in found.items() if each is not None}
+    if BASELINE not in known or len(known) < len(found):
         return None
-    known = {name: each for name, each in ahead.items() if each is not None}
-    supported = difference.verdict == "better" and all(each.verdict == "better" for each in known.values())
-    return Claim(arm=best.arm, number=number, difference=difference, ahead_of=known, supported=supported)
+    supported = all(each.verdict == "better" for each in known.values())
+    difference = known.pop(BASELINE)
+    return Claim(
+        arm=arm, choices=dict(choices or {}), number=number, difference=difference, ahead_of=known, supported=supported
+    )

@@ -7,7 +7,6 @@ from medaug_cli.figures.drawing import as_svg, drawing, legend
 from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE, FORM
 from medaug_cli.tasks.task import measure_of, task_named
-from medaug_cli.words import counted
 
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 Draw = Callable[[Any, int], None]
@@ -71,7 +70,7 @@ def froc_svg(report: StudyReport, iou: str, most: int = 3) -> str:
         panel.set_xlabel("false positives a slice")
         panel.set_ylabel(f"sensitivity, IoU ≥ {iou}")
         panel.set_ylim(0, 1)
-        panel.set_title(counted(part.patients, "training patient"), fontsize=10)
+        panel.set_title(part.trained("training patient"), fontsize=10)
         legend(panel, named, frameon=False, fontsize=8)
         _tidy(panel, "both")
 
@@ -116,7 +115,7 @@ def _ratio_lines(report: StudyReport, name: str) -> dict[str, list[tuple[float, 
         for arm in part.arms:
             found, own = FORM.fullmatch(arm.arm), arm.against_real_only.get(name)
             if found and own and not found["filter"] and not found["use"]:
-                key = f"{found['generator']}{found['each'] or ''}, {counted(part.patients, 'patient')}"
+                key = f"{found['generator']}{found['each'] or ''}, {part.trained('patient')}"
                 lines.setdefault(key, []).append((float(found["ratio"] or ratio), own.difference))
     return {key: sorted(points) for key, points in lines.items() if len(points) > 1}
 
@@ -148,7 +147,7 @@ def _colour(arm: ArmResult) -> str:
 def _rows(panel: Any, part: FractionResult, place: int, title: str) -> None:
     panel.set_yticks(range(len(part.arms)), [arm.arm for arm in part.arms] if place == 0 else [""] * len(part.arms))
     panel.set_ylim(len(part.arms) - 0.5, -0.5)
-    panel.set_title(counted(part.patients, "training patient"), fontsize=10)
+    panel.set_title(part.trained("training patient"), fontsize=10)
     panel.set_xlabel(title)
     _tidy(panel, "x")
 

@@ -11,7 +11,7 @@ from medaug_cli.errors import UsageError
 from medaug_cli.files import canonical, parse_json
 from medaug_cli.runs.fitting import DEFAULT_KIMG
 from medaug_cli.runs.folder import PLAN
-from medaug_cli.store import Store, open_store
+from medaug_cli.store import open_store
 from medaug_cli.store.writing import parts_folder
 from medaug_cli.tasks.task import tasks
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 Asked = Mapping[str, Any]
 
 
-def refuse_other_settings(options: "StudyOptions", store: Store, trials: "list[Trial]") -> None:
+def refuse_other_settings(options: "StudyOptions", trials: "list[Trial]") -> None:
     """Raise UsageError where a finished step in the study's folder was made with other settings.
 
     Arms of unequal training cannot be compared, and a report may not name settings that were not used.
     """
-    from medaug_cli.study.running import part_name, synthetic_folder, trained_folder
+    from medaug_cli.study.running import part_store, synthetic_folder, trained_folder
 
     kind = options.task.kind
     for other in tasks().values():
-        if other.kind != kind and any(options.out.glob(f"patients*/seed*/{other.kind}s")):
+        places = (f"{folds}patients*/seed*/{other.kind}s" for folds in ("", "fold-*/", "deal-*/fold-*/"))
+        if other.kind != kind and any(any(options.out.glob(each)) for each in places):
             raise UsageError(f"{options.out} holds a study of {other.name}; choose another --out")
 
-    for name in dict.fromkeys(part_name(trial.fraction) for trial in trials):
-        path = options.out / name / "real.h5"
-        if path.exists() and store.hash not in (part := open_store(path)).info.inputs.values():
+    for path, hash_ in {part_store(options, trial): trial.round.store.hash for trial in trials}.items():
+        if path.exists() and hash_ not in (part := open_store(path)).info.inputs.values():
             _refuse(path.parent, "training images", ", ".join(part.info.inputs), f"{options.store} as it is now")
     for trial in trials:
         folder, gan = trained_folder(options, trial), synthetic_folder(options, trial) / "gan"
@@ -78,9 +78,9 @@ def generator_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
 
 
 def _check_synthetic(options: "StudyOptions", trial: "Trial", folder: Path, plan: Mapping[str, Any]) -> None:
-    from medaug_cli.study.running import part_name, synthetic_store
+    from medaug_cli.study.running import part_store, synthetic_store
 
-    path = synthetic_store(options, trial, open_store(options.out / part_name(trial.fraction) / "real.h5"))
+    path = synthetic_store(options, trial, open_store(part_store(options, trial)))
     if not path.exists():
         _refuse(folder, "synthetic images", "others", path.name)
     drawn = open_store(path)

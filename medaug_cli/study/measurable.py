@@ -1,5 +1,6 @@
 """What a study can measure on the images that it has: refused or said before anything is trained."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.evaluation.from_store import split_indices
 from medaug_cli.lesion_filter.evidence import LEAST_BOXES
 from medaug_cli.store import Store
+from medaug_cli.study.rounds import Round, of_deals
 from medaug_cli.study.subsets import chosen_patients, training_images
 from medaug_cli.tasks.task import Task
 
@@ -16,27 +18,23 @@ if TYPE_CHECKING:
     from medaug_cli.study.running import StudyOptions
 
 
-def check_measurable(options: "StudyOptions", store: Store) -> list[str]:
+def check_measurable(options: "StudyOptions", rounds: Sequence[Round]) -> list[str]:
     """Return a sentence for each measure that cannot be had on this store.
 
     Raises UsageError or BadInput where the study could not end: nothing to judge on, or too little to learn or to
     filter by.
     """
-    task = options.task
-    judged = judged_images(store, task, options.split)
+    task, store = options.task, rounds[0].store
+    judged = np.concatenate([judged_images(each.store, task, options.split) for each in of_deals(rounds)[0]])
     if lacking := task.measurable(store, judged):
-        raise UsageError(f"{options.store} has {lacking} in the {options.split} split, so there is nothing to judge")
-    for fraction in options.fractions:
-        _check_teachable(options, store, fraction)
-    if any(arm.filtered for arm in options.arms):
-        _check_filter(options, store)
-    said = [one_patient(store, task, options.split, judged)]
-    val = np.flatnonzero(task.usable(store) & (store.splits == "val"))
-    if options.split != "val" and (lacking := task.measurable(store, val)):
-        said.append(
-            f"{options.store} has {lacking} in its validation split: weights are those of the last step, and no arm "
-            "of a generator is chosen before another"
-        )
+        where = "" if rounds[0].fold else f" in the {options.split} split"
+        raise UsageError(f"{options.store} has {lacking}{where}, so there is nothing to judge")
+    for each in rounds:
+        for fraction in options.fractions:
+            _check_teachable(options, each, fraction)
+        if any(arm.filtered for arm in options.arms):
+            _check_filter(options, each)
+    said = [one_patient(store, task, options.split, judged), _unvalidated(options, rounds)]
     if any(arm.generator for arm in options.arms):
         held_out = sum(len(store.indices(split, "real")) for split in ("val", "test"))
         if held_out < LEAST:
@@ -45,6 +43,25 @@ def check_measurable(options: "StudyOptions", store: Store) -> list[str]:
                 f"images, {LEAST} are needed"
             )
     return [sentence for sentence in said if sentence]
+
+
+def lacks_validation(options: "StudyOptions", each: Round) -> str | None:
+    """Say what a round lacks whose validation split cannot be measured; None where it can."""
+    val = np.flatnonzero(options.task.usable(each.store) & (each.store.splits == "val"))
+    return options.task.measurable(each.store, val)
+
+
+def _unvalidated(options: "StudyOptions", rounds: Sequence[Round]) -> str:
+    if options.split == "val":
+        return ""
+    lacking = {each.name: why for each in rounds if (why := lacks_validation(options, each))}
+    if not lacking:
+        return ""
+    where = f" of {', '.join(lacking)}" if rounds[0].fold else ""
+    return (
+        f"{options.store} has {next(iter(lacking.values()))} in its validation split{where}: weights are those of the "
+        "last step, and no arm of a generator is chosen before another"
+    )
 
 
 def judged_images(store: Store, task: Task, split: str) -> np.ndarray:
@@ -66,14 +83,17 @@ def one_patient(store: Store, task: Task, split: str, judged: np.ndarray) -> str
     return f"intervals and verdicts are not available: one patient alone of the {split} split can be judged"
 
 
-def _check_teachable(options: "StudyOptions", store: Store, fraction: float) -> None:
+def _check_teachable(options: "StudyOptions", each: Round, fraction: float) -> None:
+    store = each.store
     patients = chosen_patients(store, options.task, fraction, options.seed)
     if lacking := options.task.teachable(store, training_images(store, options.task, patients)):
         of = store.path if fraction == 1 else f"--fraction {fraction:g} of {store.path}"
-        raise UsageError(f"{of}: nothing can be learnt from the training split ({lacking})")
+        where = f" of {each.name}" if each.fold else ""
+        raise UsageError(f"{of}: nothing can be learnt from the training split{where} ({lacking})")
 
 
-def _check_filter(options: "StudyOptions", store: Store) -> None:
+def _check_filter(options: "StudyOptions", each: Round) -> None:
+    store, where = each.store, f", {each.name}" if each.fold else ""
     for fraction in options.fractions:
         kept = chosen_patients(store, options.task, fraction, options.seed)
         train = training_images(store, options.task, kept)
@@ -81,5 +101,5 @@ def _check_filter(options: "StudyOptions", store: Store) -> None:
         if boxes < LEAST_BOXES or len({store.patients[i] for i in train if len(store.boxes[i])}) < 2:
             raise UsageError(
                 f"+filter needs {LEAST_BOXES} training boxes of 2 patients to learn from; --fraction {fraction:g} of "
-                f"{options.store} has {boxes}"
+                f"{options.store}{where} has {boxes}"
             )

@@ -3,6 +3,7 @@
 import csv
 import io
 from base64 import b64encode
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -24,15 +25,16 @@ def measures(report: StudyReport) -> list[str]:
 
 
 def study_rows(report: StudyReport) -> str:
-    """Return a CSV with a row for every share of patients, arm, seed and number."""
+    """Return a CSV with a row for every share of patients, arm, fold, seed and number; all folds together have none."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(["fraction", "patients", "arm", "seed", "number", "value"])
+    writer.writerow(["fraction", "patients", "arm", "fold", "seed", "number", "value"])
     for part in report.fractions:
         for arm in part.arms:
-            for seed, values in arm.seeds.items():
-                for name, value in values.items():
-                    writer.writerow([f"{part.fraction:g}", part.patients, arm.arm, seed, name, f"{value:.6g}"])
+            for fold, seeds in [("", arm.seeds), *arm.folds.items()]:
+                for seed, values in seeds.items():
+                    begin = [f"{part.fraction:g}", part.patients, arm.arm, fold, seed]
+                    writer.writerows([*begin, name, f"{value:.6g}"] for name, value in values.items())
     return target.getvalue()
 
 
@@ -67,6 +69,7 @@ def study_html(report: StudyReport, shown: dict[str, list[Shown]] | None = None)
         sentence=partial(claim_sentence, report),
         tables=tables,
         baseline=BASELINE,
+        judged_on=judged_on(report),
     )
 
 
@@ -87,14 +90,27 @@ def claim_sentence(report: StudyReport, part: FractionResult) -> str:
     found = part.claim
     if found is None:
         if any(arm.learnt for arm in part.arms):
-            return f"With {counted(part.patients, 'training patient')} nothing can be said: no interval could be had."
-        return f"With {counted(part.patients, 'training patient')} no generated arm was compared."
+            return f"With {part.trained('training patient')} nothing can be said: {_why_nothing(report)}."
+        return f"With {part.trained('training patient')} no generated arm was compared."
     own = found.difference
     start = (
-        f"With {counted(part.patients, 'training patient')} the generated arm that was best on validation, {found.arm}"
-        f", changes {words(report, found.number)} by {own.words()} against {BASELINE}: {own.verdict}."
+        f"With {part.trained('training patient')} {_chosen(found)} changes "
+        f"{words(report, found.number)} by {own.words()} against {BASELINE}: {own.verdict}."
     )
     return f"{start} {_over_controls(found)}".strip()
+
+
+def _chosen(found: Claim) -> str:
+    if not found.choices:
+        return f"the generated arm that was best on validation, {found.arm},"
+    folds = Counter(found.choices.values()).most_common()
+    return f"{found.arm}, chosen on its validation part ({', '.join(f'{arm} in {n}' for arm, n in folds)}),"
+
+
+def _why_nothing(report: StudyReport) -> str:
+    if report.deals and any(arm.validation is None for part in report.fractions for arm in part.arms):
+        return "not every fold has validation patients to choose an arm on"
+    return "no interval could be had"
 
 
 def _over_controls(found: Claim) -> str:
@@ -108,19 +124,28 @@ def _over_controls(found: Claim) -> str:
     return f"{better} is not shown to be better than {', '.join(behind)}."
 
 
+def judged_on(report: StudyReport) -> str:
+    """Say which images were judged."""
+    if not report.deals:
+        return f"{report.split} split"
+    times = f", dealt {len(report.deals)} times" if len(report.deals) > 1 else ""
+    return f"every patient tested once in {len(report.deals[0].patients)} folds{times}"
+
+
 def card(report: StudyReport, part: FractionResult, arm: ArmResult, facts: dict[str, Any]) -> str:
     """Return the card of an arm's synthetic images, as Markdown (after Gebru et al. 2021, Datasheets for Datasets)."""
+    patients, of_fold = (part.each_fold[0], " of fold 1") if part.each_fold else (part.patients, "")
     lines = [
         f"# Synthetic images: {arm.arm}", "",
         f"{counted(facts['images'], 'image')} of {facts['size']} pixels, drawn by the generator `{facts['generator']}` "
         f"{facts['version']} (weights {facts['hash'][:12]}), which was fitted on {counted(part.images, 'image')} of "
-        f"{counted(part.patients, 'patient')} of the training split alone. Every image is synthetic; none may stand in "
-        "a validation or test set.", "",
+        f"{counted(patients, 'patient')} of the training split{of_fold} alone. Every image is synthetic; none may "
+        "stand in a validation or test set.", "",
         "## How they were made", "",
         f"Seed {facts['seed']}; each image follows the boxes of a training image, changed by up to "
         f"{report.settings['jitter']:g} of a box. The store names seed, condition and generator of each.", "",
         "## What was measured", "",
-        f"- {task_named(report.task).kind.capitalize()}s, {report.split} split, {counted(report.slices, 'image')} of "
+        f"- {task_named(report.task).kind.capitalize()}s, {judged_on(report)}, {counted(report.slices, 'image')} of "
         f"{counted(report.patients, 'patient')}: "
         f"{claim_sentence(report, part)}",
     ]  # fmt: skip

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medaug_cli import registry
 from medaug_cli.errors import UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
@@ -17,7 +19,9 @@ from medaug_cli.study.arms import Arm, folder_name, refuse_twins
 from medaug_cli.study.kept import refuse_other_settings
 from medaug_cli.study.known import refuse_unknowing
 from medaug_cli.study.leaks import refuse_leaks
-from medaug_cli.study.measurable import check_measurable
+from medaug_cli.study.measurable import check_measurable, judged_images
+from medaug_cli.study.power import Spread, power_lines
+from medaug_cli.study.rounds import Round, keep_deals, of_deals, rounds_of, span
 from medaug_cli.study.subsets import chosen_patients, subset, training_images
 from medaug_cli.study.timing import estimate
 from medaug_cli.synthesis import SynthesisOptions, synthesize
@@ -35,6 +39,10 @@ class StudyOptions:
     out: Path
     fractions: Sequence[float] = (1.0,)
     seeds: int = 3
+    folds: int | Path | None = None  # folds by patient, or the file of them; None: the store's own split
+    repeat: int = 1  # deals of the folds
+    pilot: Path | None = None  # a finished study whose spread the plan's power is reckoned by
+    spread: Spread | None = None  # that spread, where it is stated
     n: int | None = None  # synthetic images; default: as many as real ones times the ratio
     ratio: float = 1.0
     jitter: float = 0.1
@@ -59,21 +67,35 @@ class StudyOptions:
 
 @dataclass(frozen=True)
 class Trial:
-    """One network to train: a share of the patients, a seed, an arm."""
+    """One network to train: a share of the patients of a round, a seed, an arm."""
 
+    round: Round
     fraction: float
     seed: int
     arm: Arm
 
     @property
-    def folder(self) -> str:
-        """Return the folder of its share of patients and its seed, within the study's."""
-        return f"{part_name(self.fraction)}/seed{self.seed}"
+    def part(self) -> str:
+        """Return the folder of the patients that it is trained on, within the study's."""
+        return f"{self.round.folder}{part_name(self.fraction)}"
 
     @property
-    def together(self) -> tuple[float, int, str]:
+    def folder(self) -> str:
+        return f"{self.part}/seed{self.seed}"
+
+    def at(self, other: Round) -> "Trial":
+        """Return the same trial of another round."""
+        return replace(self, round=other)
+
+    @property
+    def together(self) -> tuple[str, str]:
         """Return what trials of one part share: the generator that they wait for."""
-        return self.fraction, self.seed, self.arm.source or self.arm.name
+        return self.folder, self.arm.source or self.arm.name
+
+
+def part_store(options: StudyOptions, trial: Trial) -> Path:
+    """Return the store of the patients that a trial is trained on."""
+    return options.out / trial.part / "real.h5"
 
 
 def trained_folder(options: StudyOptions, trial: Trial) -> Path:
@@ -86,17 +108,17 @@ def part_name(fraction: float) -> str:
     return f"patients{fraction * 100:g}"
 
 
-def plan(options: StudyOptions) -> Iterator[Trial]:
+def plan(options: StudyOptions, rounds: Sequence[Round]) -> Iterator[Trial]:
     """Yield every network to train: seed by seed, so that an early stop leaves whole seeds."""
     for seed in range(options.seeds):
-        for fraction in sorted(options.fractions):
-            for arm in options.arms:
-                yield Trial(fraction, seed, arm)
+        for each in rounds:
+            for fraction in sorted(options.fractions):
+                for arm in options.arms:
+                    yield Trial(each, fraction, seed, arm)
 
 
-def part(options: StudyOptions) -> list[Trial]:
+def part(options: StudyOptions, trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials of this part: those that share a generator stay together, long and short work is spread."""
-    trials = list(plan(options))
     groups = list(dict.fromkeys(trial.together for trial in sorted(trials, key=lambda trial: not trial.arm.learnt)))
     mine = set(groups[options.part_id :: options.num_parts])
     return [trial for trial in trials if trial.together in mine]
@@ -115,32 +137,36 @@ def train_all(options: StudyOptions) -> bool:
     """
     _check(options)
     store = open_store(options.store)
+    rounds = rounds_of(options, store)
     kind = options.task.kind
     check_capable(options.network, registry.capabilities(kind, options.network), store)
     for name in {arm.generator: None for arm in options.arms if arm.generator}:
         check_capable(name, registry.capabilities("generator", name), store)
-    refuse_unknowing(options, store)
-    refuse_leaks(store)
-    remarks = check_measurable(options, store)
-    refuse_other_settings(options, store, list(plan(options)))
-    trials = part(options)
-    options.announce(describe(options, store, trials))
-    for sentence in remarks:
+    for each in rounds:
+        refuse_unknowing(options, each.store)
+    refuse_leaks(rounds)
+    remarks = check_measurable(options, rounds)
+    every = list(plan(options, rounds))
+    refuse_other_settings(options, every)
+    trials = part(options, every)
+    options.announce(describe(options, rounds, trials))
+    for sentence in [*power_of(options, rounds), *remarks]:
         options.announce(sentence)
     if options.dry_run:
         return False
+    keep_deals(options, store)
     left, begun = missing(options, trials), time.monotonic()
     for done, trial in enumerate(left, 1):
         options.report((done - 1) / len(left), *where(options, trial))
-        place = options.out / trial.folder / folder_name(trial.together[2])
+        place = options.out / trial.folder / folder_name(trial.together[1])
         with alone(place, wait=True):  # another process may be at it
             try:
-                _train(_within(options, trial, done - 1, len(left)), store, trial)
+                _train(_within(options, trial, done - 1, len(left)), trial)
             except OtherSettings as error:
                 raise error.in_study() from error
         minutes = (time.monotonic() - begun) / done * (len(left) - done) / 60
         options.announce(f"{done} of {len(left)} {kind}s are trained, about {counted(round(minutes), 'minute')} left")
-    others = missing(options, list(plan(options)))
+    others = missing(options, every)
     if others:
         are = "is" if len(others) == 1 else "are"
         options.announce(f"this part is done; {counted(len(others), kind)} of other parts {are} not there yet")
@@ -148,10 +174,11 @@ def train_all(options: StudyOptions) -> bool:
 
 
 def where(options: StudyOptions, trial: Trial) -> tuple[str, str]:
-    """Return "arm 2 of 6 (boxgan)" and "seed 1 of 3", with the share of the patients where there are several."""
+    """Return "arm 2 of 6 (boxgan)" and "seed 1 of 3", with the fold and, of several, the share of the patients."""
     arm = f"arm {list(options.arms).index(trial.arm) + 1} of {len(options.arms)} ({trial.arm.name})"
     of = f" of {100 * trial.fraction:g} % of patients" if len(options.fractions) > 1 else ""
-    return arm, f"seed {trial.seed + 1} of {options.seeds}{of}"
+    fold = f"{trial.round.name}, " if trial.round.fold else ""
+    return arm, f"{fold}seed {trial.seed + 1} of {options.seeds}{of}"
 
 
 def _within(options: StudyOptions, trial: Trial, before: int, trials: int) -> StudyOptions:
@@ -163,25 +190,46 @@ def _within(options: StudyOptions, trial: Trial, before: int, trials: int) -> St
     return replace(options, report=report)
 
 
-def describe(options: StudyOptions, store: Store, trials: Sequence[Trial]) -> str:
+def power_of(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
+    """Say what the plan can show."""
+    trained = {
+        fraction: float(np.mean(training_patients(options, rounds, fraction))) for fraction in sorted(options.fractions)
+    }
+    first = of_deals(rounds)[0]
+    tested = {
+        each.store.patients[i] for each in first for i in judged_images(each.store, options.task, options.split)
+    }
+    return power_lines(options, trained, len(tested), len(first))
+
+
+def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Trial]) -> str:
     """Say what will be done, and about how long it takes."""
     left = missing(options, trials)
     generators = sorted({trial.together for trial in left if trial.arm.generator})
     shares = ", ".join(
-        f"{fraction:.0%} ({counted(len(chosen_patients(store, options.task, fraction, options.seed)), 'patient')})"
+        f"{fraction:.0%} ({span(training_patients(options, rounds, fraction), 'patient')})"
         for fraction in sorted(options.fractions)
     )
+    judged = f"judged on the {options.split} split of {options.store}"
+    if rounds[0].fold:
+        judged = f"every patient of {options.store} tested once in {len(rounds) // options.repeat} folds"
+        judged += f", dealt {options.repeat} times" if options.repeat > 1 else ""
     of = f" of part {options.part_id} of {options.num_parts}" if options.num_parts > 1 else ""
     sentence = (
         f"{counted(len(trials), options.task.kind)} ({options.network}){of}, {len(trials) - len(left)} of them trained"
         f", and {counted(len(generators), 'generator')}: arms {', '.join(arm.name for arm in options.arms)}; "
-        f"training patients {shares}; {counted(options.seeds, 'seed')}; "
-        f"judged on the {options.split} split of {options.store}"
+        f"training patients {shares}; {counted(options.seeds, 'seed')}; {judged}"
     )
     if not left:
         return sentence
-    minutes = estimate(options, store, sum(trial.arm.steps for trial in left), [name for _, _, name in generators])
+    networks, names = sum(trial.arm.steps for trial in left), [name for _, name in generators]
+    minutes = estimate(options, rounds[0].store, networks, names)
     return f"{sentence}; about {counted(round(minutes), 'minute')} by a short measurement"
+
+
+def training_patients(options: StudyOptions, rounds: Sequence[Round], fraction: float) -> list[int]:
+    """Return how many patients each round trains on."""
+    return [len(chosen_patients(each.store, options.task, fraction, options.seed)) for each in rounds]
 
 
 def _check(options: StudyOptions) -> None:
@@ -193,6 +241,14 @@ def _check(options: StudyOptions) -> None:
         raise UsageError(f"--ratio {options.ratio:g}: expected a positive number of synthetic images for each real one")
     if options.split not in ("val", "test"):
         raise UsageError(f"--split {options.split}: a study is judged on val or test")
+    if options.folds is not None and options.split != "test":
+        raise UsageError("--split val: a study in folds tests every patient once; leave --split out")
+    if options.folds is None and options.repeat != 1:
+        raise UsageError("--repeat deals folds anew; give --folds with it")
+    if options.pilot is not None and options.spread is not None:
+        raise UsageError("--pilot and --spread both say how far differences spread; give one of them")
+    if options.repeat < 1:
+        raise UsageError(f"--repeat {options.repeat}: expected one or more")
     if not 0 <= options.part_id < options.num_parts:
         raise UsageError(
             f"--part-id {options.part_id}: with --num-parts {options.num_parts} it is 0 to {options.num_parts - 1}"
@@ -206,11 +262,11 @@ def _check(options: StudyOptions) -> None:
         raise UsageError(f"--arm {fine_tuned}: {options.network} cannot go on from weights that were trained before")
 
 
-def _train(options: StudyOptions, whole: Store, trial: Trial) -> Path:
+def _train(options: StudyOptions, trial: Trial) -> Path:
     """Train the network of a trial, and first what it needs; keep what is there already."""
-    place = options.out / part_name(trial.fraction)
-    with alone(place / "real.h5", wait=True):
-        store = subset(whole, options.task, trial.fraction, options.seed, place / "real.h5")
+    path = part_store(options, trial)
+    with alone(path, wait=True):
+        store = subset(trial.round.store, options.task, trial.fraction, options.seed, path)
     synthetic = _synthetic(options, store, trial) if trial.arm.generator else []
     arm, out = trial.arm, trained_folder(options, trial)
     steps = steps_of(options, arm)

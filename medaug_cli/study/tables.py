@@ -29,7 +29,31 @@ def compared(report: StudyReport, part: FractionResult, name: str, seeds: bool =
     for arm in part.arms:
         each = [Cell(", ".join(fixed(values[name]).text for values in arm.seeds.values()))] if seeds else []
         rows.append([Cell(arm.arm), fixed(arm.mean[name]), *each, *_said(arm.against_real_only.get(name))])
-    return table(f"{counted(part.patients, 'patient')}: {words(report, name)}", header, rows)
+    return table(f"{part.trained('patient')}: {words(report, name)}", header, rows)
+
+
+def folds(report: StudyReport, part: FractionResult, name: str) -> Table:
+    """Return a number of every arm in every fold, seed by seed: each fold by itself, with a threshold of its own."""
+    names = list(dict.fromkeys(fold for arm in part.arms for fold in arm.folds))
+    rows = [
+        [Cell(fold), *(Cell(", ".join(fixed(own.get(name)).text for own in arm.folds.get(fold, {}).values()))
+                       for arm in part.arms)]
+        for fold in names
+    ]  # fmt: skip
+    notes = ["The mean of the folds need not be the number of all their answers together, which counts."]
+    header = ["fold", *(arm.arm for arm in part.arms)]
+    return table(f"Every fold and seed: {words(report, name)}", header, rows, notes if rows else [])
+
+
+def deals(report: StudyReport) -> Table:
+    """Return what is tested in every fold."""
+    rows = []
+    for number, deal in enumerate(report.deals, 1):
+        for fold, (patients, images, counts) in enumerate(zip(deal.patients, deal.images, deal.counts, strict=True), 1):
+            name = f"deal {number}, fold {fold}" if len(report.deals) > 1 else f"fold {fold}"
+            what = ", ".join(f"{count} {word}" for word, count in counts.items())
+            rows.append([Cell(name), Cell(str(patients)), Cell(str(images)), Cell(what)])
+    return table("What each fold tests", ["fold", "patients", "images", "of them"], rows)
 
 
 def controls(report: StudyReport, part: FractionResult, name: str) -> Table:

@@ -29,6 +29,7 @@ from medaug_cli.store import (
     open_store,
     store_claimed,
 )
+from medaug_cli.store.folds import Fold
 from medaug_cli.synthesis.into import block_of, hosted, hosts_in, region_of, words
 from medaug_cli.synthesis.like import Templates, drawable, left_out, like
 from medaug_cli.words import counted
@@ -46,6 +47,7 @@ class SynthesisOptions:
     out: Path
     boxes: Path | None = None
     like: Path | None = None  # a store whose training images are the templates, in place of boxes
+    fold: Fold | None = None  # whose training images those are, in place of the store's own
     classes: Mapping[str, int] = field(default_factory=dict)  # images of each class, in place of the store's shares
     into: Path | None = None  # a store of whole images that lesions are put into
     lesions: int = 1  # that are put into an image
@@ -62,6 +64,12 @@ class SynthesisOptions:
     announce: Callable[[str], None] = lambda sentence: None
     advise: Callable[[str], None] = lambda sentence: None  # hears what a person may want to change
 
+    def templates_store(self) -> Store:
+        """Open the store whose training images are the templates."""
+        assert self.like is not None
+        store = open_store(self.like)
+        return store if self.fold is None else self.fold.of(store)
+
 
 def default_boxes(gan: Path) -> Path:
     """Return the boxes.json beside the store that a generator was fitted on."""
@@ -69,6 +77,11 @@ def default_boxes(gan: Path) -> Path:
     if not plan.is_file():
         raise UsageError(f"{gan} does not say which store it was fitted on; name the boxes with --boxes")
     told = parse_json(plan)
+    if fold := told.get("fold"):
+        raise UsageError(
+            f"{gan} was fitted in fold {fold}; draw images like those of its training patients, by "
+            f"--like {Path(told['store']).name} --fold {fold}"
+        )
     for store in _places(gan, Path(told["store"])):
         boxes = store.with_name("boxes.json")
         if boxes.is_file() and _is_store(store, told["store_hash"]):
@@ -140,7 +153,7 @@ def prepare(options: SynthesisOptions) -> Work:
     spec = metadata.form.spec()
     known = knowledge(generator, spec)
     if options.like is not None:
-        store = open_store(options.like)
+        store = options.templates_store()
         chosen = like(store, n, classes=options.classes, spec=spec, known=known, draws=metadata.draws)
         ids = {template.id for template in chosen.every}
         patients = {digest_patient(store.patients[i]) for i in range(len(store)) if store.ids[i] in ids}
@@ -241,7 +254,7 @@ def _announce(work: Work) -> None:
         templates = counted(len({template.id for template in choices}), "training image")
         sentence += f"like {templates} of {work.source}{asked and f': {asked}'}"
     options.announce(f"{sentence}, jitter {options.jitter:g}")
-    for line in [] if options.like is None else left_out(open_store(options.like), work.known):
+    for line in [] if options.like is None else left_out(options.templates_store(), work.known):
         options.announce(line)
     for line in [] if work.hosts is None else words(work.hosts, work.known, choices):
         options.announce(line)

@@ -244,3 +244,32 @@ def test_every_scene_can_be_reported(scene):
             for name, limits in at.interval.items():
                 assert limits is None or limits[0] <= limits[1], name
     assert markdown(metrics).startswith("# Detection results")
+
+
+def test_strata_keep_their_patients_in_every_resample():
+    strata = np.array([0, 1, 1, 2, 0, 2, 2, 1])
+    weights = bootstrap_weights(8, 300, 1, strata)
+    for stratum in range(3):
+        own = weights[:, strata == stratum]
+        assert (own.sum(1) == own.shape[1]).all()
+        assert own.std() > 0
+    assert (bootstrap_weights(8, 300, 1, np.zeros(8, int)) == bootstrap_weights(8, 300, 1)).all()
+
+
+def test_seeds_are_resampled_in_each_stratum_by_itself():
+    """Networks of folds are worth more or less independently: the spread of the mean is that of K times S of them."""
+    from tiny import CountAnswers
+
+    folds, seeds, patients = 5, 3, 20
+    strata = np.arange(patients) % folds
+    worth = np.random.default_rng(0).normal(0, 1, (seeds, folds))
+    answers = [CountAnswers(worth[k][strata], np.arange(patients)) for k in range(seeds)]
+    weights = np.ones((4000, patients))  # patients are as they are: what spreads are the seeds alone
+    over = {"error": patients}
+    system = System.of("arm", answers, weights, over, 0, strata)
+    assert system.mean("error") == pytest.approx(worth.mean())
+    spread = system.resampled("error")
+    assert spread.mean() == pytest.approx(worth.mean(), abs=0.02)
+    expected = np.sqrt((worth.var(0) / seeds).sum()) / folds
+    assert spread.std() == pytest.approx(expected, rel=0.06)
+    assert System.of("arm", answers[:1], weights, over, 0, strata).resampled("error").std() < 1e-9
