@@ -65,7 +65,7 @@ def test_a_pilot_gives_back_the_spread_that_made_it(tmp_path):
     write_json(tmp_path / "study.json", report_of(arms).model_dump(mode="json"))
     for path in (tmp_path, tmp_path / "study.json"):
         found = spread_of_pilot(path, "error", "counting", 50)
-        assert found.patients == pytest.approx(2.0, rel=0.15)
+        assert found.patients == pytest.approx(2.0, rel=0.3)
         assert found.trainings == pytest.approx(0.3, rel=0.25)
         assert (found.tested, found.networks, found.trained) == (40, 1, 50)
     with pytest.raises(BadInput, match="is of counting, and no pilot of detection"):
@@ -76,7 +76,7 @@ def test_one_seed_says_nothing_of_trainings(tmp_path):
     arms = arms_of(np.random.default_rng(2), 12, patients=2.0, trainings=0.0, seeds=1)
     write_json(tmp_path / "study.json", report_of(arms).model_dump(mode="json"))
     found = spread_of_pilot(tmp_path, "error", "counting", 50)
-    assert found.patients == pytest.approx(2.0, rel=0.15)
+    assert found.patients == pytest.approx(2.0, rel=0.3)
     assert found.trainings is None
     assert "one seed" in found.source
 
