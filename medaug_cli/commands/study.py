@@ -23,9 +23,9 @@ class Choices:
         list[str] | None,
         typer.Option(
             metavar="ARM",
-            help="A generator, with /each-class, @RATIO, +filter, +only or +pretrain behind its name; early-stopped; a "
-            "variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind any of them changes the network; repeat. "
-            "real-only is there.",
+            help="A generator, with [KEY=VALUE], /each-class, @RATIO, +filter, +only or +pretrain behind its name; "
+            "early-stopped; a variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind any of them changes the "
+            "network; repeat. real-only is there.",
         ),
     ] = None
     task: Annotated[
@@ -118,9 +118,12 @@ def _options(chosen: Choices) -> "StudyOptions":
     task = task_of(chosen.store, "detection" if detector is not None else chosen.task)
     network = detector or chosen.network or _default(task.kind)
     network_settings = options.parse_settings(chosen.settings)
+    generator_settings = _settings_of_generators(chosen.gan_settings)
     return StudyOptions(
         store=chosen.store,
-        arms=parse_arms(chosen.arm or [], network, task.kind, network_settings),
+        arms=parse_arms(
+            chosen.arm or [], network, task.kind, settings=network_settings, generators=generator_settings
+        ),
         out=chosen.out,
         task=task,
         network=network,
@@ -134,7 +137,7 @@ def _options(chosen: Choices) -> "StudyOptions":
         n=chosen.n,
         ratio=chosen.ratio,
         jitter=chosen.jitter,
-        generator_settings=_settings_of_generators(chosen.gan_settings),
+        generator_settings=generator_settings,
         steps=chosen.steps,
         kimg=chosen.kimg,
         split=chosen.split,

@@ -15,7 +15,7 @@ EARLY_SHARE = 0.5  # of the steps of every other arm
 EACH_CLASS = "/each-class"
 Use = Literal["mixed", "only", "pretrain"]
 FORM = re.compile(
-    r"(?P<generator>[^@+/]+)(?P<each>/each-class)?(?:@(?P<ratio>[0-9.]+))?(?P<filter>\+filter)?"
+    r"(?P<generator>[^@+/\[\]]+)(?P<settings>\[[^\[\]]*\])?(?P<each>/each-class)?(?:@(?P<ratio>[0-9.]+))?(?P<filter>\+filter)?"
     r"(?:\+(?P<use>only|pretrain))?"
 )
 
@@ -26,6 +26,7 @@ class Arm:
 
     name: str
     generator: str | None = None  # None: real images alone
+    given: tuple[tuple[str, Any], ...] = field(default=())  # settings of the generator that are not the study's
     each_class: bool = False  # a generator for each class, in place of one for all
     filtered: bool = False
     ratio: float | None = None  # synthetic images a real one, where it is not the study's
@@ -35,8 +36,9 @@ class Arm:
 
     @property
     def source(self) -> str | None:
-        """Return the generator, or the generators of each class, as the arm names them."""
-        return self.generator and self.generator + EACH_CLASS * self.each_class
+        """Return the generator, or the generators of each class, with their own settings, as the arm names them."""
+        own = f"[{','.join(f'{key}={value}' for key, value in self.given)}]" if self.given else ""
+        return self.generator and self.generator + own + EACH_CLASS * self.each_class
 
     @property
     def folder(self) -> str:
@@ -58,10 +60,15 @@ class Arm:
         """Return what one arm is chosen from on validation: all arms of one generator that learns."""
         return str(self.generator) if self.rivals else self.name
 
+    def generator_settings(self, asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the settings of its generator: what is asked of that generator in the study, and what it changes."""
+        return {**asked.get(str(self.generator), {}), **dict(self.given)}
+
     def facets(self, ratio: float) -> dict[str, Any]:
         """Return what makes it this arm and no other; `ratio` is the study's."""
         return {
             "images": self.generator,
+            "generator's settings": self.given,
             "each class": self.each_class,
             "ratio": (self.ratio or ratio) if self.generator else None,
             "filter": self.filtered,
@@ -76,11 +83,17 @@ def folder_name(text: str) -> str:
     return text.replace("/", ", ")
 
 
-def parse_arm(text: str, network: str, kind: str = "detector", settings: Mapping[str, Any] | None = None) -> Arm:
-    """Turn "mosaic", "boxgan@2+filter+pretrain" or "boxgan/each-class~augment=real" into an arm.
+def parse_arm(
+    text: str,
+    network: str,
+    kind: str = "detector",
+    settings: Mapping[str, Any] | None = None,
+    generators: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Arm:
+    """Turn "mosaic", "boxgan@2+filter+pretrain" or "boxgan[form=mask]/each-class~augment=real" into an arm.
 
-    `settings` are those of the study's network. Raises UsageError for a form that there is not, MissingPlugin for a
-    generator that is not installed.
+    `settings` are those of the study's network, `generators` those of each of its generators. Raises UsageError for a
+    form that there is not, MissingPlugin for a generator that is not installed.
     """
     variants = registry.network_capabilities(kind, network).variants
     head, *changes = text.split("~")
@@ -97,8 +110,8 @@ def parse_arm(text: str, network: str, kind: str = "detector", settings: Mapping
     if found is None or (found["ratio"] and not _positive(found["ratio"])):
         named = ", ".join((BASELINE, EARLY, *variants))
         raise UsageError(
-            f"--arm {text}: expected {named} or a generator, with /each-class, @RATIO, +filter, +only or +pretrain "
-            "behind its name in this order, and then ~KEY=VALUE"
+            f"--arm {text}: expected {named} or a generator, with [KEY=VALUE], /each-class, @RATIO, +filter, +only or "
+            "+pretrain behind its name in this order, and then ~KEY=VALUE"
         )
     registry.find("generator", found["generator"])
     if found["each"] and not registry.generator_capabilities(found["generator"]).learns:
@@ -110,6 +123,7 @@ def parse_arm(text: str, network: str, kind: str = "detector", settings: Mapping
     return Arm(
         text,
         found["generator"],
+        given=_given(text, found["generator"], found["settings"], (generators or {}).get(found["generator"], {})),
         each_class=bool(found["each"]),
         filtered=bool(found["filter"]),
         ratio=float(found["ratio"]) if found["ratio"] else None,
@@ -132,9 +146,29 @@ def _changed(
             has = f"; it has {', '.join(variants)}" if variants else ""
             raise UsageError(f"--arm {text}: {network} has no variant {key!r}{has}; a setting is changed by ~KEY=VALUE")
         asked |= {key: value} if equals else variants[key]
+    return _differing(text, kind, network, settings=settings, asked=asked)
+
+
+def _given(text: str, generator: str, bracket: str | None, settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return the settings in an arm's brackets that are not the study's, as the plugin understands them."""
+    if bracket is None:
+        return ()
+    asked: dict[str, Any] = {}
+    for part in re.split(r",(?=\s*\w+\s*=)", bracket[1:-1]):  # a value may hold commas of its own
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--arm {text}: expected settings of {generator} in brackets, as in [KEY=VALUE,KEY=VALUE]")
+        asked[key.strip()] = value.strip()
+    return _differing(text, "generator", generator, settings=settings, asked=asked)
+
+
+def _differing(
+    text: str, kind: str, name: str, *, settings: Mapping[str, Any], asked: Mapping[str, Any]
+) -> tuple[tuple[str, Any], ...]:
+    """Return what is asked of a plugin and is not so already by the study's settings."""
     try:
-        before = asdict(registry.build(kind, network, settings))
-        after = asdict(registry.build(kind, network, {**settings, **asked}))
+        before = asdict(registry.build(kind, name, settings))
+        after = asdict(registry.build(kind, name, {**settings, **asked}))
     except MedaugError as error:
         raise UsageError(f"--arm {text}: {error}") from error
     return tuple((key, value) for key, value in after.items() if value != before[key])
@@ -148,7 +182,11 @@ def _positive(text: str) -> bool:
 
 
 def parse_arms(
-    texts: Sequence[str], network: str, kind: str = "detector", settings: Mapping[str, Any] | None = None
+    texts: Sequence[str],
+    network: str,
+    kind: str = "detector",
+    settings: Mapping[str, Any] | None = None,
+    generators: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Arm]:
     """Return the arms, the baseline first.
 
@@ -156,7 +194,8 @@ def parse_arms(
     """
     if len(texts) != len(set(texts)):
         raise UsageError(f"--arm: {next(t for t in texts if texts.count(t) > 1)} is named twice")
-    arms = [parse_arm(text, network, kind, settings) for text in dict.fromkeys([BASELINE, *texts])]
+    named = dict.fromkeys([BASELINE, *texts])
+    arms = [parse_arm(text, network, kind, settings=settings, generators=generators) for text in named]
     if len(arms) < 2:
         raise UsageError("a study compares at least one arm with real-only, as in --arm copy-paste")
     return arms
@@ -196,7 +235,7 @@ def _words(facet: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         return "synthetic images"
     if facet == "each class":
         return "a generator for each class"
-    if facet != "settings":
+    if facet not in ("settings", "generator's settings"):
         return f"{facet} {_plain(other[facet])} against {_plain(one[facet])}"
     keys = dict.fromkeys(key for key, _ in (*one[facet], *other[facet]))
     return ", ".join(key for key in keys if dict(one[facet]).get(key, ...) != dict(other[facet]).get(key, ...))

@@ -115,7 +115,7 @@ def _ratio_lines(report: StudyReport, name: str) -> dict[str, list[tuple[float, 
         for arm in part.arms:
             found, own = FORM.fullmatch(arm.arm), arm.against_real_only.get(name)
             if found and own and not found["filter"] and not found["use"]:
-                key = f"{found['generator']}{found['each'] or ''}, {part.trained('patient')}"
+                key = f"{found['generator']}{found['settings'] or ''}{found['each'] or ''}, {part.trained('patient')}"
                 lines.setdefault(key, []).append((float(found["ratio"] or ratio), own.difference))
     return {key: sorted(points) for key, points in lines.items() if len(points) > 1}
 

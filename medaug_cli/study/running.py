@@ -205,7 +205,7 @@ def power_of(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
 def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Trial]) -> str:
     """Say what will be done, and about how long it takes."""
     left = missing(options, trials)
-    generators = sorted({trial.together for trial in left if trial.arm.generator})
+    generators = {trial.together: trial.arm for trial in left if trial.arm.generator}
     shares = ", ".join(
         f"{fraction:.0%} ({span(training_patients(options, rounds, fraction), 'patient')})"
         for fraction in sorted(options.fractions)
@@ -222,8 +222,8 @@ def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Tr
     )
     if not left:
         return sentence
-    networks, names = sum(trial.arm.steps for trial in left), [name for _, name in generators]
-    minutes = estimate(options, rounds[0].store, networks, names)
+    networks = sum(trial.arm.steps for trial in left)
+    minutes = estimate(options, rounds[0].store, networks, list(generators.values()))
     return f"{sentence}; about {counted(round(minutes), 'minute')} by a short measurement"
 
 
@@ -323,7 +323,8 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
     place, wanted = synthetic_folder(options, trial), synthetic_store(options, trial, store)
     arm, of_seed = where(options, trial)
     run = RunOptions(
-        place / "gan", options.generator_settings.get(generator, {}), trial.seed, options.device, options.precision,
+        place / "gan", trial.arm.generator_settings(options.generator_settings), trial.seed, options.device,
+        options.precision,
         resume=True, checkpoint_seconds=options.checkpoint_seconds,
         report=lambda progress: options.report(0.0, arm, f"{of_seed}, generator {100 * progress.fraction:.0f} %"),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from medaug_cli import registry
 from medaug_cli.devices import resolve_device
 from medaug_cli.plugin import knowledge
 from medaug_cli.store import Store, StoreExamples, generator_examples, training_examples
-from medaug_cli.study.arms import EACH_CLASS
+from medaug_cli.study.arms import Arm
 from medaug_cli.testing.trial import TrialRun
 
 if TYPE_CHECKING:
@@ -19,19 +19,21 @@ SHORT, LONG = 2, 8  # steps
 IMAGES = 16  # of a generator's step, about
 
 
-def estimate(options: "StudyOptions", store: Store, networks: float, generators: Sequence[str]) -> float:
-    """Return the minutes that training takes: so many networks and these generators, one after the other."""
+def estimate(options: "StudyOptions", store: Store, networks: float, generators: Sequence[Arm]) -> float:
+    """Return the minutes that training takes: so many networks and the generators of these arms, one by one."""
     plugin = registry.build(options.task.kind, options.network, options.network_settings)
     budget = float(options.steps or plugin.capabilities.default_budget or 2000)
     data = training_examples(store, [], options.task.usable(store))
     seconds = networks * budget * _pace(plugin, data, 1, options.device)
-    for name in sorted(set(generators)):
-        plain = name.removesuffix(EACH_CLASS)
-        able = registry.generator_capabilities(plain)
+    each = {str(arm.source): arm for arm in generators}
+    for source, arm in sorted(each.items()):
+        name = str(arm.generator)
+        able = registry.generator_capabilities(name)
         if able.learns:
-            plugin = registry.build("generator", plain, options.generator_settings.get(plain, {}))
+            plugin = registry.build("generator", name, arm.generator_settings(options.generator_settings))
             images = 1000 * (options.kimg or able.default_budget or 200)
-            times = generators.count(name) * (1 if plain == name else len(store.class_names))
+            same = sum(arm.source == source for arm in generators)
+            times = same * (len(store.class_names) if arm.each_class else 1)
             fitted_on = generator_examples(store, knowledge(plugin, store.spec))
             seconds += times * images * _pace(plugin, fitted_on, IMAGES, options.device)
     return seconds / 60

@@ -206,6 +206,12 @@ def test_stores_that_cannot_be_studied_are_named(tmp_path, chosen, task, words):
         (["cpggan"], "cpggan does not know the classes .*; --arm cpggan/each-class makes it know them"),
         (["~strict", "~over=0.3"], "trained exactly as real-only~strict is"),
         (["~over=0.2"], "trained exactly as real-only is"),
+        (["tiny[amount=0.3]", "tiny"], "trained exactly as tiny.* is"),
+        (["tiny[amount]"], r"expected settings of tiny in brackets, as in \[KEY=VALUE,KEY=VALUE\]"),
+        (["tiny[]"], "expected settings of tiny in brackets"),
+        (["tiny[width=3]"], r"--arm tiny\[width=3\]: .*tiny has no setting 'width'"),
+        (["tiny[amount=7]"], r"--arm tiny\[amount=7\]: "),
+        (["tiny@2[amount=0.5]"], r"with \[KEY=VALUE\], /each-class"),
     ],
 )
 def test_arms_that_make_no_sense_are_named(real, arms, words):
@@ -229,6 +235,24 @@ def test_arms_that_differ_in_one_thing_are_compared():
         ("tiny~strict", "tiny"): "over",
         ("tiny~strict", "real-only~strict"): "synthetic images",
     }
+
+
+def test_settings_of_a_generator_stand_in_brackets():
+    names = ["tiny", "tiny[amount=0.5]", "tiny[amount=0.5,pause=0]@2~strict", "tiny[amount=0.5]/each-class"]
+    arms = {arm.name: arm for arm in parse_arms(names, "tiny", "classifier")}
+    assert [arm.given for arm in arms.values()] == [(), (), *[(("amount", 0.5),)] * 3]
+    assert [arm.source for arm in arms.values()] == [
+        None, "tiny", "tiny[amount=0.5]", "tiny[amount=0.5]", "tiny[amount=0.5]/each-class",
+    ]  # fmt: skip
+    assert (arms[names[2]].ratio, arms[names[2]].changed) == (2.0, (("over", 0.3),))
+    assert arms[names[1]].generator_settings({"tiny": {"pause": "0.1"}}) == {"pause": "0.1", "amount": 0.5}
+    found = {(later.name, earlier.name): words for later, earlier, words in one_thing_apart(list(arms.values()), 1.0)}
+    assert found == {
+        ("tiny[amount=0.5]", "tiny"): "amount",
+        ("tiny[amount=0.5]/each-class", "tiny[amount=0.5]"): "a generator for each class",
+    }
+    [_, same] = parse_arms(["tiny[amount=0.5]"], "tiny", "classifier", generators={"tiny": {"amount": "0.5"}})
+    assert (same.given, same.source) == ((), "tiny")
 
 
 @pytest.mark.parametrize(
