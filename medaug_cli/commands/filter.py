@@ -12,8 +12,11 @@ def filter(
     synthetic: Annotated[Path, typer.Argument(metavar="SYNTHETIC.H5", help="A store made by synthesize.")],
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("kept.h5"),
     by: Annotated[
-        Literal["lesion", "manual", "none"],
-        typer.Option(help="Go by lesion evidence, by decisions alone, or keep all (for the contact sheet)."),
+        Literal["lesion", "realism", "manual", "none"],
+        typer.Option(
+            help="Go by lesion evidence, keep the half that looks most real, go by decisions alone, or keep all (for "
+            "the contact sheet)."
+        ),
     ] = "lesion",
     detector: Annotated[
         Path | None, typer.Option(help="Take a trained detector's word as evidence, not the region features'.")

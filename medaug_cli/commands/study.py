@@ -23,9 +23,9 @@ class Choices:
         list[str] | None,
         typer.Option(
             metavar="ARM",
-            help="A generator, with [KEY=VALUE], /each-class, @RATIO, +filter, +only or +pretrain behind its name; "
-            "early-stopped; a variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind any of them changes the "
-            "network; repeat. real-only is there.",
+            help="A generator, with [KEY=VALUE], /each-class, @RATIO, +filter or +realism, +only or +pretrain behind "
+            "its name; early-stopped; a variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind any of them "
+            "changes the network; repeat. real-only is there.",
         ),
     ] = None
     task: Annotated[

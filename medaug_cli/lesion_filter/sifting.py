@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from medaug_cli.lesion_filter.evidence import (
     fit_regions,
     scores_of,
 )
+from medaug_cli.lesion_filter.realism import most_realistic, realism
 from medaug_cli.locks import alone
 from medaug_cli.results import refuse_page
 from medaug_cli.runs import load_detector
@@ -33,7 +34,7 @@ FEW = 0.8  # of the share of real lesions: where fewer asked ones look like one,
 BLOCK = 128  # images that are finished together
 YES, NO = {"yes", "y", "true", "1", "keep", "kept"}, {"no", "n", "false", "0", "drop", "dropped"}
 
-By = Literal["lesion", "manual", "none"]
+By = Literal["lesion", "realism", "manual", "none"]
 
 
 @dataclass(frozen=True)
@@ -203,12 +204,20 @@ class _Judge:
     calibration: Calibration | None
     decisions: Mapping[str, bool]
     by: By
+    realistic: Mapping[str, tuple[float, bool]] = field(default_factory=dict)  # id -> score, of the better half
+    said: str = ""  # of the judge of realism
 
     @classmethod
     def of(cls, options: FilterOptions, synthetic: Store, decisions: Mapping[str, bool]) -> "_Judge":
-        if options.by != "lesion":
+        if options.by in ("manual", "none"):
             return cls(None, None, decisions, options.by)
         real = _training_store(options, synthetic)
+        if options.by == "realism":
+            scores, area = realism(real, synthetic, options.seed)
+            judged = zip(synthetic.ids, scores.tolist(), most_realistic(scores).tolist(), strict=True)
+            realistic = {name: (score, kept) for name, score, kept in judged}
+            said = f"The half is kept that a judge of real against synthetic images (AUC {area:.2f}) finds more real."
+            return cls(None, None, decisions, options.by, realistic, said)
         evidence: Evidence
         if options.detector is None:
             evidence, calibration = fit_regions(real, options.real_share, options.seed)
@@ -220,6 +229,8 @@ class _Judge:
 
     @property
     def calibration_text(self) -> str:
+        if self.said:
+            return self.said
         return f"by {self.by}" if self.calibration is None else self.calibration.sentence()
 
     def verdicts(self, synthetic: Store, indices: Sequence[int]) -> list[Verdict]:
@@ -235,6 +246,10 @@ class _Judge:
         if name in self.decisions:
             word = "kept" if self.decisions[name] else "dropped"
             return Verdict(id=name, keep=self.decisions[name], reason=f"{word} by a person", evidence=scores)
+        if name in self.realistic:
+            score, keep = self.realistic[name]
+            half = "more" if keep else "less"
+            return Verdict(id=name, keep=keep, reason=f"of the {half} realistic half ({score:.2f} of the trees)")
         keep, reason = self._machine(len(synthetic.boxes[index]), scores)
         return Verdict(id=name, keep=keep, reason=reason, evidence=scores)
 

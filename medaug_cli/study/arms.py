@@ -14,8 +14,10 @@ EARLY = "early-stopped"
 EARLY_SHARE = 0.5  # of the steps of every other arm
 EACH_CLASS = "/each-class"
 Use = Literal["mixed", "only", "pretrain"]
+Filter = Literal["", "lesion", "realism"]  # keep what shows its lesion, or the half that looks most real
+FILTERS: dict[str | None, Filter] = {None: "", "+filter": "lesion", "+realism": "realism"}
 FORM = re.compile(
-    r"(?P<generator>[^@+/\[\]]+)(?P<settings>\[[^\[\]]*\])?(?P<each>/each-class)?(?:@(?P<ratio>[0-9.]+))?(?P<filter>\+filter)?"
+    r"(?P<generator>[^@+/\[\]]+)(?P<settings>\[[^\[\]]*\])?(?P<each>/each-class)?(?:@(?P<ratio>[0-9.]+))?(?P<filter>\+filter|\+realism)?"
     r"(?:\+(?P<use>only|pretrain))?"
 )
 
@@ -28,7 +30,7 @@ class Arm:
     generator: str | None = None  # None: real images alone
     given: tuple[tuple[str, Any], ...] = field(default=())  # settings of the generator that are not the study's
     each_class: bool = False  # a generator for each class, in place of one for all
-    filtered: bool = False
+    filtered: Filter = ""
     ratio: float | None = None  # synthetic images a real one, where it is not the study's
     use: Use = "mixed"  # with real images, alone, or alone in the first half of the steps and not at all in the second
     steps: float = 1.0  # share of the study's steps
@@ -71,7 +73,7 @@ class Arm:
             "generator's settings": self.given,
             "each class": self.each_class,
             "ratio": (self.ratio or ratio) if self.generator else None,
-            "filter": self.filtered,
+            "filter": self.filtered or "none",
             "use": self.use,
             "steps": self.steps,
             "settings": self.changed,
@@ -110,8 +112,8 @@ def parse_arm(
     if found is None or (found["ratio"] and not _positive(found["ratio"])):
         named = ", ".join((BASELINE, EARLY, *variants))
         raise UsageError(
-            f"--arm {text}: expected {named} or a generator, with [KEY=VALUE], /each-class, @RATIO, +filter, +only or "
-            "+pretrain behind its name in this order, and then ~KEY=VALUE"
+            f"--arm {text}: expected {named} or a generator, with [KEY=VALUE], /each-class, @RATIO, +filter or "
+            "+realism, +only or +pretrain behind its name in this order, and then ~KEY=VALUE"
         )
     registry.find("generator", found["generator"])
     if found["each"] and not registry.generator_capabilities(found["generator"]).learns:
@@ -125,7 +127,7 @@ def parse_arm(
         found["generator"],
         given=_given(text, found["generator"], found["settings"], (generators or {}).get(found["generator"], {})),
         each_class=bool(found["each"]),
-        filtered=bool(found["filter"]),
+        filtered=FILTERS[found["filter"]],
         ratio=float(found["ratio"]) if found["ratio"] else None,
         use=use,
         changed=changed,

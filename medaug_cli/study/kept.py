@@ -87,7 +87,7 @@ def _check_synthetic(options: "StudyOptions", trial: "Trial", folder: Path, plan
     if trial.arm.use != "pretrain" and [drawn.hash] != plan.get("synthetic"):
         _refuse(folder, "synthetic images", "others", path.name)
     source = (
-        open_store(path.parents[1] / f"{path.parent.name.replace('filtered', 'drawn')}.h5")
+        open_store(path.parents[1] / f"drawn-{path.parent.name.partition('-')[2]}.h5")
         if trial.arm.filtered
         else drawn
     )

@@ -9,6 +9,7 @@ from medaug_cli.embedding import LEAST
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.evaluation.from_store import split_indices
 from medaug_cli.lesion_filter.evidence import LEAST_BOXES
+from medaug_cli.lesion_filter.realism import LEAST as LEAST_IMAGES
 from medaug_cli.store import Store
 from medaug_cli.study.rounds import Round, of_deals
 from medaug_cli.study.subsets import chosen_patients, training_images
@@ -32,8 +33,10 @@ def check_measurable(options: "StudyOptions", rounds: Sequence[Round]) -> list[s
     for each in rounds:
         for fraction in options.fractions:
             _check_teachable(options, each, fraction)
-        if any(arm.filtered for arm in options.arms):
+        if any(arm.filtered == "lesion" for arm in options.arms):
             _check_filter(options, each)
+        if any(arm.filtered == "realism" for arm in options.arms):
+            _check_realism(options, each)
     said = [one_patient(store, task, options.split, judged), _unvalidated(options, rounds)]
     if any(arm.generator for arm in options.arms):
         held_out = sum(len(store.indices(split, "real")) for split in ("val", "test"))
@@ -102,4 +105,18 @@ def _check_filter(options: "StudyOptions", each: Round) -> None:
             raise UsageError(
                 f"+filter needs {LEAST_BOXES} training boxes of 2 patients to learn from; --fraction {fraction:g} of "
                 f"{options.store}{where} has {boxes}"
+            )
+
+
+def _check_realism(options: "StudyOptions", each: Round) -> None:
+    for fraction in options.fractions:
+        kept = chosen_patients(each.store, options.task, fraction, options.seed)
+        train = training_images(each.store, options.task, kept)
+        ratios = [arm.ratio or options.ratio for arm in options.arms if arm.filtered == "realism"]
+        drawn = options.n or round(min(ratios) * len(train))
+        if len({each.store.patients[i] for i in train}) < 2 or min(len(train), drawn) < LEAST_IMAGES:
+            where = f", {each.name}" if each.fold else ""
+            raise UsageError(
+                f"+realism needs {LEAST_IMAGES} training images of 2 patients, and as many synthetic ones; --fraction "
+                f"{fraction:g} of {options.store}{where} has {len(train)} of {len(kept)}, and {drawn} are drawn"
             )

@@ -309,7 +309,8 @@ def synthetic_folder(options: StudyOptions, trial: Trial) -> Path:
 def synthetic_store(options: StudyOptions, trial: Trial, real: Store) -> Path:
     """Return the synthetic images that the network of a trial is trained on."""
     n = drawn_images(options, trial, real)
-    return synthetic_folder(options, trial) / (f"filtered-{n}/kept.h5" if trial.arm.filtered else f"drawn-{n}.h5")
+    place = {"": f"drawn-{n}.h5", "lesion": f"filtered-{n}/kept.h5", "realism": f"realistic-{n}/kept.h5"}
+    return synthetic_folder(options, trial) / place[trial.arm.filtered]
 
 
 def drawn_images(options: StudyOptions, trial: Trial, real: Store) -> int:
@@ -347,5 +348,5 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
         )
     )
     if trial.arm.filtered:
-        sift(FilterOptions(drawn, wanted, real=store.path, device=options.device, resume=True))
+        sift(FilterOptions(drawn, wanted, by=trial.arm.filtered, real=store.path, device=options.device, resume=True))
     return [wanted]

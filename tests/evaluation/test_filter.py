@@ -11,6 +11,7 @@ from heads import COUNT, filtered_folder, heads, sifted, synthetic
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
 from medaug_cli.lesion_filter.evidence import fit_regions, scores_of
+from medaug_cli.lesion_filter.realism import realism
 from medaug_cli.store import open_store
 
 pytestmark = pytest.mark.usefixtures("few_trees")
@@ -42,6 +43,24 @@ def test_boxes_without_a_lesion_go_and_artefacts_stay(judged):
     assert len(store) == sum(verdict.keep for verdict in report.images)
     assert all(verdict.reason for verdict in report.images)
     assert "AUC" in report.calibration
+
+
+def test_the_half_that_looks_most_real_is_kept(folder, monkeypatch):
+    monkeypatch.setattr("medaug_cli.lesion_filter.realism.TREES", 60)
+    store, report = sifted(folder, by="realism")
+    assert len(store) == -(-3 * COUNT // 2)
+    with_lesion, _, artificial = shares(report)
+    assert artificial < with_lesion
+    assert {verdict.reason.split(" (")[0] for verdict in report.images} == {
+        "of the more realistic half", "of the less realistic half",
+    }  # fmt: skip
+    assert "a judge of real against synthetic images (AUC" in report.calibration
+
+
+def test_the_judge_of_realism_needs_images_of_both_kinds(folder, tmp_path):
+    few = make_store(tmp_path / "few.h5", n=6)
+    with pytest.raises(UsageError, match=r"needs 10 of each, and 2 training patients; .* has 4 of 4"):
+        realism(few, open_store(folder / "synthetic.h5"), 0)
 
 
 def test_the_line_is_where_the_asked_share_of_real_lesions_falls_below(folder):

@@ -237,6 +237,14 @@ def test_arms_that_differ_in_one_thing_are_compared():
     }
 
 
+def test_a_filter_by_realism_is_an_arm_of_its_own():
+    arms = parse_arms(["tiny+filter", "tiny+realism", "tiny[amount=0.5]@2+realism+only"], "tiny", "classifier")
+    assert [arm.filtered for arm in arms] == ["", "lesion", "realism", "realism"]
+    assert [arm.use for arm in arms] == ["mixed", "mixed", "mixed", "only"]
+    [(later, earlier, words)] = one_thing_apart(arms, 1.0)
+    assert (later.name, earlier.name, words) == ("tiny+realism", "tiny+filter", "filter realism against lesion")
+
+
 def test_settings_of_a_generator_stand_in_brackets():
     names = ["tiny", "tiny[amount=0.5]", "tiny[amount=0.5,pause=0]@2~strict", "tiny[amount=0.5]/each-class"]
     arms = {arm.name: arm for arm in parse_arms(names, "tiny", "classifier")}
