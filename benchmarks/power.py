@@ -3,11 +3,11 @@
     python benchmarks/power.py --pages          # the spread that published studies saw, from their CSVs
     python benchmarks/power.py --studies 200    # verdicts of simulated studies in five folds
 
-A network's answer on a patient is how many of its lesions it finds. The chance of a find has a part of the patient,
-one of the arm on that patient, one of the network (fold and seed), and one of the network on that patient. Their sizes
-are chosen so that simulated studies of 27 patients and three seeds, without folds, have the spreads over patients and
-over trainings that the real ones had (first lines of the output). The comparison itself is that of `medaug study`:
-strata, resampled seeds, exchanges, Holm's correction over all arms, verdicts.
+A network's answer on a patient is how many of its lesions it finds. The chance of a find has a part of the patient, one
+of the lesion, one of the arm on that patient, one of the network (fold and seed), and one of the network on that
+patient. Their sizes are chosen so that simulated studies of 27 patients and three seeds, without folds, have the
+spreads over patients and over trainings that the real ones had (first lines of the output). The comparison itself
+is that of `medaug study`: strata, resampled seeds, exchanges, Holm's correction over all arms, verdicts.
 """
 
 import argparse
@@ -59,15 +59,16 @@ class Finds:
 class World:
     """Standard deviations on the scale of log odds, and the sensitivity of real images alone."""
 
-    patient: float = 1.2  # how hard a patient is, for all networks alike
-    arm: float = 0.3  # what an arm does for one patient and not for another
+    patient: float = 1.5  # how hard a patient is, for all networks alike
+    lesion: float = 4.0  # how hard a lesion is, for all networks alike
+    arm: float = 0.6  # what an arm does for one patient and not for another
     network: float = 0.1  # how good a network is
-    answer: float = 1.0  # of a network on a patient
+    answer: float = 0.8  # of a network on a patient
     sensitivity: float = 0.567
 
     def shift(self, gain: float) -> float:
         """Return the log odds to add to those of an average patient for that sensitivity plus a gain."""
-        wide = math.sqrt(self.patient**2 + self.arm**2 + self.network**2 + self.answer**2)
+        wide = math.hypot(self.patient, self.lesion, self.arm, self.network, self.answer)
         points, weights = np.polynomial.hermite_e.hermegauss(40)
         grid = np.linspace(-6, 6, 2401)
         means = _chance(wide * points + grid[:, None]) @ weights / weights.sum()
@@ -79,14 +80,17 @@ class World:
         """Return the answers of real-only and of an arm for each gain, and in which fold each patient is tested."""
         rng = np.random.default_rng(seed)
         lesions = 1 + rng.poisson(LESIONS - 1, patients)
-        hard = rng.normal(0, self.patient, patients)
+        owner = np.repeat(np.arange(patients), lesions)
+        hard = rng.normal(0, self.patient, patients)[owner] + rng.normal(0, self.lesion, len(owner))
         strata = rng.permutation(np.arange(patients) % folds)
         arms = {}
         for name, gain in [("real-only", 0.0), *((f"arm {k}", gain) for k, gain in enumerate(gains))]:
-            base = self.shift(gain) + hard + rng.normal(0, self.arm, patients)
-            odds = base + rng.normal(0, self.network, (seeds, folds))[:, strata]  # (s, n)
-            chance = _chance(odds + rng.normal(0, self.answer, odds.shape))
-            arms[name] = [Finds(rng.binomial(lesions, each), lesions, np.arange(patients)) for each in chance]
+            own = rng.normal(0, self.arm, patients)
+            answers = rng.normal(0, self.answer, (seeds, patients))
+            answers += rng.normal(0, self.network, (seeds, folds))[:, strata]
+            chance = _chance(self.shift(gain) + hard + (own + answers)[:, owner])  # (s, lesions)
+            hits = [np.bincount(owner, rng.random(len(owner)) < each, patients) for each in chance]
+            arms[name] = [Finds(each, lesions, np.arange(patients)) for each in hits]
         return arms, strata if folds > 1 else None
 
 
