@@ -1,12 +1,13 @@
 """Generators draw volumes by the code that draws slices: lesions in their boxes, and hosts that stay as they are."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from medaug_cli.plugin import MARGIN, Condition, Drawn, ImageSpec, window
+from medaug_cli.plugin import MARGIN, Condition, Drawn, ImageSpec, UsageError, window
 from medaug_cli.testing.contract import Subject, check_other_dims
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.generators import draw
@@ -109,6 +110,41 @@ def test_boxgan_takes_boxes_or_masks_of_volumes(data, form):
     assert first.shape == (1, 16, 16, 16)
     assert np.abs(first - other).max() > 1e-4
     assert made.knows(SPEC) == ({"boxes", "mask"} if form == "mask" else {"boxes"})
+
+
+def test_a_procedural_lesion_that_no_voxel_shows_fills_its_box_of_the_mask(data):
+    asked = np.array([[7.75, 7.75, 7.75, 8.25, 8.25, 8.25]], np.float32)
+    drawn = next(iter(fitted(Procedural, data).sample([Condition(SPEC.spatial, asked, np.array([0]))], [3])))
+    assert drawn.mask.shape == SPEC.spatial
+    assert drawn.mask[7:9, 7:9, 7:9].any()
+    beyond = np.ones(SPEC.spatial, bool)
+    beyond[7:9, 7:9, 7:9] = False
+    assert any((drawn.mask[beyond] == data.condition(i).mask[beyond]).all() for i in range(len(data)))
+
+
+@pytest.mark.parametrize(("dims", "patch", "side"), [(2, 0, 64), (3, 0, 32), (3, 16, 16)])
+def test_patches_of_volumes_are_smaller(dims, patch, side):
+    size = Inpaint(patch=patch).architecture(ImageSpec(1, (64,) * dims, ("lesion",)))
+    assert size.shape == (side,) * dims
+
+
+@pytest.mark.parametrize("patch", [8, 24, 33])
+def test_a_patch_of_another_size_is_refused(patch):
+    with pytest.raises(UsageError, match=f"patch={patch}: expected 0 or a power of two from 16 on"):
+        Inpaint(patch=patch).architecture(SPEC)
+
+
+@pytest.mark.parametrize("plugin", [BoxGAN, Inpaint], ids=lambda plugin: plugin.__name__)
+def test_a_run_on_volumes_that_was_stopped_goes_on_as_if_it_had_not(plugin, data):
+    whole = TrialRun(16)
+    made = plugin(**SMALL[plugin])
+    made.fit(data, whole)
+    done, saved = whole.saved
+    assert 0 < done < 16
+    again = plugin(**SMALL[plugin])
+    again.fit(data, TrialRun(16, state=torch.load(io.BytesIO(saved), weights_only=True)["state"]))
+    first, second = made.state_dict(), again.state_dict()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_crops_of_volumes_are_pooled_over_eighths_and_a_ring():

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.errors import UsageError
-from medaug_cli.store import StoreInfo, StoreWriter, open_store
+from medaug_cli.store import Record, StoreInfo, StoreWriter, open_store
 from medaug_cli.study import StudyOptions, run_study, task_of
 from medaug_cli.study.analysis import Comparison, claim
 from medaug_cli.study.answers import packed, unpacked
@@ -101,6 +101,44 @@ def test_generated_images_carry_what_the_task_learns_from(real, task):
     said = json.loads(told.read_text(encoding="utf-8"))
     assert (said["ratio"], said["settings"]["augment"]) == (0.5, "real")
     assert [arm.arm for arm in report.fractions[0].arms] == ["real-only", "duplicate", "copy-paste@0.5~augment=real"]
+
+
+def cubes(n=32):
+    """Yield cubes with a light ball in every other one, of four training patients and as many held-out ones."""
+    rng, places = np.random.default_rng(0), np.indices((16,) * 3) - 7.5
+    for i in range(n):
+        image, lesion = rng.integers(60, 90, (16,) * 3), i % 2 == 0
+        mask = ((places**2).sum(0) < 9) & lesion
+        image[mask] += 90
+        box = np.array([[5.0] * 3 + [11.0] * 3] if lesion else [], np.float32).reshape(-1, 6)
+        split = ("train", "train", "val", "test")[i // 2 % 4]
+        yield Record(
+            f"c{i:02d}", image[None].astype(np.uint8), box, ["lesion"] * lesion, f"{split}{i // 8 % 4}", split,
+            mask=mask.astype(np.uint8), image_class="lesion" if lesion else "normal",
+        )  # fmt: skip
+
+
+SMALL_GANS = {
+    "boxgan": {"form": "mask", "base": 32, "max_maps": 4, "latent": 4, "embedding": 4, "batch": 4},
+    "inpaint": {"patch": 16, "form": "mask", "width": 4, "max_maps": 4, "latent": 4, "batch": 4},
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "headline", "arms"),
+    [
+        ("classification", "auc", ("duplicate", "copy-paste", "inpaint")),
+        ("segmentation", "dice", ("procedural", "boxgan")),
+    ],
+)
+def test_volumes_are_studied_by_the_same_code(tmp_path, task, headline, arms):
+    store = write(tmp_path / "cubes.h5", cubes(), ("lesion", "normal"))
+    report = run_study(options(store, task, arms, seeds=1, kimg=0.008, n=4, generator_settings=SMALL_GANS))
+    assert [arm.arm for arm in report.fractions[0].arms] == ["real-only", *arms]
+    assert all(headline in arm.mean for arm in report.fractions[0].arms)
+    drawn = tmp_path / "study/patients100/seed0/synthetic"
+    assert all(open_store(drawn / name / "drawn-4.h5").images.shape == (4, 1, 16, 16, 16) for name in arms)
+    assert (tmp_path / "study/study.html").stat().st_size > 10_000
 
 
 def test_generators_of_a_class_each_race_the_one_of_all(real):

@@ -106,7 +106,7 @@ class _Level:
     over: float = setting(0.2, help="How much lighter than the mean a lesion is")
     augment: str = setting("both", help="It changes no image")
     capabilities: ClassVar[NetworkCapabilities] = NetworkCapabilities(
-        dims=(2,), channels=(1, 2, 3), default_budget=5, continues=True, variants={"strict": {"over": 0.3}}
+        dims=(2, 3), channels=(1, 2, 3), default_budget=5, continues=True, variants={"strict": {"over": 0.3}}
     )
 
     def fit(self, data, run):

@@ -33,6 +33,7 @@ from medaug_plugins.layers import check_shares, load_weights, place, train
 __all__ = ["Inpaint"]
 
 BANK = "bank."
+LEAST_PATCH = 16
 
 
 @dataclass
@@ -49,8 +50,8 @@ class Inpaint(Settings):
 
     def architecture(self, spec: ImageSpec) -> Architecture:
         """Return the sizes of the networks; raise UsageError for a patch that is no power of two."""
-        if self.patch & (self.patch - 1):
-            raise UsageError(f"--set patch={self.patch}: expected a power of two from 16 on")
+        if self.patch & (self.patch - 1) or 0 < self.patch < LEAST_PATCH:
+            raise UsageError(f"--set patch={self.patch}: expected 0 or a power of two from {LEAST_PATCH} on")
         return Architecture(self, spec.channels, len(spec.class_names) if self.classes else 0, spec.dims)
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:

@@ -23,13 +23,14 @@ from medaug_plugins.layers import (
 )
 
 COARSEST = 8  # pixels of the innermost level
+PATCHES = {2: 64, 3: 32}  # dimensions -> pixels of a patch's side, where none is asked for
 
 
 @dataclass(frozen=True)
 class Architecture:
     """The settings and the images' channels, and the sizes of both networks that follow from them."""
 
-    settings: Settings  # whose patch is a power of two, 16 or more
+    settings: Settings  # whose patch is 0, or a power of two, 16 or more
     channels: int
     classes: int = 0  # of images, that are told
     dims: int = 2
@@ -37,12 +38,12 @@ class Architecture:
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the spatial shape of a patch."""
-        return (self.settings.patch,) * self.dims
+        return (self.patch,) * self.dims
 
     @property
     def patch(self) -> int:
         """Return the side of the square that is drawn anew."""
-        return self.settings.patch
+        return self.settings.patch or PATCHES[self.dims]
 
     @property
     def latent(self) -> int:

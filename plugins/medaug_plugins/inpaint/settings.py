@@ -10,7 +10,9 @@ from medaug_cli.plugin import setting
 class Settings:
     """The hyperparameters of Inpaint."""
 
-    patch: int = setting(64, "pixels of a patch's side, a power of two", minimum=16, maximum=512)
+    patch: int = setting(
+        0, "pixels of a patch's side, a power of two from 16 on; 0: 64, and 32 in volumes", minimum=0, maximum=512
+    )
     form: Literal["boxes", "mask"] = setting(
         "boxes", "tell the networks boxes, or masks (ellipses where there are none)", choices=("boxes", "mask")
     )
