@@ -136,12 +136,13 @@ def main() -> None:
             store = synthesize(options)
             assert store is not None
             new = [(i, boxes[-1]) for i, boxes in enumerate(store.boxes)]
+            at = [(names[details["host"]], box) for details, (_, box) in zip(store.details, new, strict=True)]
             used = {str(details["condition"]) for details in store.details}
             same = real.part(np.array([any(name.startswith(hosts.ids[i]) for name in used) for i, _ in own]))
             if blending == BLENDINGS[0]:
-                before = seen(hosts, [(names[store.details[i]["host"]], box) for i, box in new])
+                before = seen(hosts, at)
                 print(row("nothing, at the places chosen", same, before, told_apart(same, before)), flush=True)
-            pasted = seen(store, new)
+            pasted = seen(store, new)._replace(patients=np.array([hosts.patients[i] for i, _ in at]))
             print(row(f"pasted, {blending}", same, pasted, told_apart(same, pasted)), flush=True)
 
 

@@ -1,15 +1,17 @@
 """What a person may want to change: a fact a line with the option that mends it, at most five, in a dry run too."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
-from support.tiny_scans import BOX, PLAIN, grey_volume, made, mask, picture, rows
+from support.tiny_scans import BOX, PLAIN, grey_volume, made, mask, picture, rows, volume
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.preprocess.advice import LINES
-from medaug_cli.preprocess.looking import shows_head
+from medaug_cli.preprocess.looking import may_show_head, shows_head
 from medaug_cli.preprocess.recipe import Recipe
 
 ROW = ",".join(map(str, BOX))
@@ -199,3 +201,47 @@ def test_the_command_says_it_last_in_a_dry_run_too(tmp_path, monkeypatch):
     assert again.stdout == '{"store": null}\n'
     assert again.stderr.splitlines()[-1].endswith("are left out; --normals keeps them as free of lesions")
     assert LINES == 5
+
+
+CHEST = ((48, 28, 22, 14, -850.0), (48, 68, 22, 14, -850.0))  # row, column, half height, half width, HU
+SKULL = ((48, 48, 36, 44, 1000.0), (48, 48, 32, 40, 35.0), (20, 48, 4, 6, -950.0))  # with a sinus
+
+
+def trunk(inside, shape=(12, 96, 96)):
+    """Return an ellipse of tissue in air along z, with ellipses in it."""
+    y, x = np.indices(shape[1:])
+    plane = np.full(shape[1:], -1000.0)
+    for row, column, height, width, value in ((48, 48, 36, 44, 40.0), *inside):
+        plane[((y - row) / height) ** 2 + ((x - column) / width) ** 2 < 1] = value
+    return plane + np.random.default_rng(0).normal(0, 12, shape)
+
+
+@pytest.mark.parametrize(
+    ("volume", "spacing", "expected"),
+    [
+        (trunk(CHEST), (5, 3, 3), False),
+        (trunk(CHEST), None, False),
+        (trunk(CHEST, (70, 96, 96)), (1, 1, 1), False),
+        (trunk(CHEST)[:3], (10, 3, 3), False),
+        (trunk(SKULL), (5, 2, 2), True),
+        (trunk(SKULL), None, True),
+        (trunk(()), (5, 2, 2), True),
+        (np.abs(trunk(CHEST)), (5, 3, 3), True),  # an MR of whatever it is
+        (trunk(())[:, 20:71, 20:71], (1, 1, 1), False),
+        (trunk(SKULL), (1, 0.5, 0.5), False),
+        (np.abs(trunk(())), (5, 0.6, 0.7), True),
+        (np.zeros((8, 8, 8)), (1, 1, 1), None),
+    ],
+)
+def test_volumes_that_may_show_a_head(volume, spacing, expected):
+    assert may_show_head(volume, spacing) is expected
+
+
+def test_volumes_that_show_no_head_are_not_stripped_and_that_is_said(tmp_path):
+    for name in "ab":
+        volume(tmp_path / f"scans/{name}.nii.gz", grey_volume())
+    said = []
+    recipe = replace(AUTO, volume=(8, 16, 16), spacing=(1.0, 1.0, 1.0))
+    store = made(tmp_path, recipe, unannotated=True, split="1,0,0", said=said)
+    assert store.info.settings["strip"] == "none"
+    assert any(line.startswith("2 of 2 volumes looked at show no head: nothing is stripped") for line in said)
