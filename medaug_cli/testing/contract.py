@@ -200,7 +200,7 @@ def check_resume(subject: Subject, data: ConstructedExamples, plugin: Any, run: 
     if run.saved is None:
         raise CheckFailed("there is no checkpoint to resume from")
     done, content = run.saved
-    resumed, _ = fit(subject, data, seed=run.seed, state=thawed(content), on_validate=run.on_validate)
+    resumed, _ = fit(subject, data, seed=run.seed, state=thawed(content), on_validate=run.on_validate, keeps=False)
     before, after = weights(plugin), weights(resumed)
     require(before.keys() == after.keys(), "a resumed run ends with other names in state_dict")
     other = [name for name in before if not torch.equal(before[name], after[name])]
@@ -228,7 +228,7 @@ def check_other_dims(subject: Subject, use: Use) -> str:
     for dims in others:
         spec = subject.spec(spatial=(SIDE[dims],) * dims)
         data = constructed(spec, seed=1)
-        plugin, _ = fit(replace(subject, budget=1), data)
+        plugin, _ = fit(replace(subject, budget=1), data, keeps=False)
         use(plugin, data)
         use(reloaded(subject, plugin, spec), data)
     if not others:
@@ -250,7 +250,7 @@ def check_odd_size(subject: Subject, use: Use) -> str:
 
 def _one_step_on(subject: Subject, spec: ImageSpec, use: Use) -> None:
     data = constructed(spec, seed=1)
-    plugin, _ = fit(replace(subject, budget=1), data)
+    plugin, _ = fit(replace(subject, budget=1), data, keeps=False)
     use(plugin, data)
 
 
@@ -259,7 +259,7 @@ def check_continues(subject: Subject, plugin: Any, data: ConstructedExamples, us
     if not subject.cls.capabilities.continues:
         return "it begins anew with every fit"
     other = reloaded(subject, plugin, data.spec)
-    other.fit(data, TrialRun(2))
+    other.fit(data, TrialRun(2, keeps=False))
     use(other, data)
     return "it goes on from the weights that it holds"
 

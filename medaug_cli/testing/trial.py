@@ -38,6 +38,7 @@ class TrialRun:
     asked: int = -1  # the highest `done` that fraction was asked for
     seconds: float = math.inf  # after which the budget is used up, whatever was done
     out_of_time: bool = False
+    keeps: bool = True  # its checkpoint; else the state is asked for and forgotten
     _idle: int = 0
     _start: float = field(default_factory=time.monotonic)
 
@@ -73,7 +74,8 @@ class TrialRun:
         late, early = done / self.budget >= 0.5, self.saved is None or self.saved[0] / self.budget < 0.5
         due = late and early
         if due or (force and self.saved is None):
-            self.saved = done, frozen(state())
+            content = state()
+            self.saved = done, frozen(content) if self.keeps else b""
         if due or force:
             self.on_checkpoint()
         return due or force
