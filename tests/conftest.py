@@ -1,5 +1,6 @@
 """Small stores and plugins that many tests share."""
 
+import gc
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,11 +12,13 @@ from hypothesis import settings
 
 from medaug_cli import registry
 from medaug_cli.boxes import write_boxes
+from medaug_cli.lesion_filter.evidence import fit_regions
 from medaug_cli.preprocess.results import training_boxes
-from medaug_cli.store import Record, StoreInfo, StoreWriter
+from medaug_cli.store import Record, StoreInfo, StoreWriter, open_store
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+gc.set_threshold(50_000, 20, 20)  # else a seventh of the time of imports goes into looking for garbage
 
 TINY = (
     EntryPoint("tiny", "tiny:TinyGenerator", "medaug.generators"),
@@ -30,6 +33,11 @@ TINY = (
 def pytest_addoption(parser):
     parser.addoption("--seed-offset", type=int, default=0, help="add this to the seed of every test that learns")
     parser.addoption("--seeds", type=int, default=1, help="run the tests that learn alone, with so many seeds each")
+
+
+def pytest_collection_finish():
+    """Keep what imports and the collection have made, for good, from the search for garbage."""
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc):
@@ -83,10 +91,22 @@ def undrawn(monkeypatch, request):
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
+LEARNT = {}  # by store, share and seed: what the filter learns depends on nothing else
+
+
+def learnt_once(store, real_share, seed):
+    """Return what the filter learns from a store, learnt once where several tests filter by the same one."""
+    key = store.hash, real_share, seed
+    if key not in LEARNT:
+        LEARNT[key] = fit_regions(store, real_share, seed)
+    return LEARNT[key]
+
+
 @pytest.fixture
 def few_trees(monkeypatch):
-    """Let the filter learn with a fifth of its trees."""
+    """Let the filter learn with a fifth of its trees, and once from a store."""
     monkeypatch.setattr("medaug_cli.lesion_filter.evidence.TREES", 60)
+    monkeypatch.setattr("medaug_cli.lesion_filter.sifting.fit_regions", learnt_once)
 
 
 def make_records(n=24, size=16, seed=0, labels=("lesion",), masks=False, channels=1):
@@ -112,11 +132,32 @@ def make_records(n=24, size=16, seed=0, labels=("lesion",), masks=False, channel
         )
 
 
+MADE = {}  # by labels and options: the bytes of a store and of its boxes.json
+
+
 def make_store(path, records=None, labels=("lesion",), **options):
-    """Publish a store of `records` and a boxes.json of its training split beside it."""
+    """Publish a store of `records` and a boxes.json of its training split beside it.
+
+    A store of constructed records is written once; later it is copied.
+    """
+    beside = path.parent / "boxes.json"
+    if records is not None:
+        return written_store(path, records, labels)
+    key = tuple(labels), *sorted(options.items())
+    if key not in MADE:
+        written_store(path, make_records(labels=labels, **options), labels)
+        MADE[key] = path.read_bytes(), beside.read_bytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for place, content in zip((path, beside), MADE[key], strict=True):
+        place.unlink(missing_ok=True)  # whoever has it open keeps the old one
+        place.write_bytes(content)
+    return open_store(path)
+
+
+def written_store(path, records, labels):
     info = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=list(labels))
     writer = StoreWriter(path, info, {"test": 1}, overwrite=True)
-    for i, record in enumerate(records if records is not None else make_records(labels=labels, **options)):
+    for i, record in enumerate(records):
         writer.add(i, [record])
     store = writer.publish()
     write_boxes(path.parent / "boxes.json", training_boxes(store))

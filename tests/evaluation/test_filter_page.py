@@ -1,15 +1,15 @@
 """The contact sheet in a real browser: a person looks, overrules, exports, and filter obeys."""
 
-
 import pytest
 from chromium import BROWSER
 from heads import COUNT, filtered_folder, sifted
 
 from medaug_cli.store import open_store
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-
-
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine"),
+    pytest.mark.usefixtures("few_trees"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def sheet(folder, browser):
+def sheet(folder, browser, few_trees):
     """Open a fresh contact sheet; fail on a script error or a request to anywhere."""
     _, report = sifted(folder)
     page = browser.new_page(viewport={"width": 1200, "height": 800})
