@@ -1,7 +1,7 @@
 #!/bin/sh
 # Volumes: cubes around lung nodules, new ones, new nodules in whole volumes, and tables with and without them, in the
-# folder that is given. Run it again and it goes on where it stopped. About 10 minutes on two cores; thirteen nodules and
-# a generator of minutes are evidence of nothing, but that each step runs.
+# folder that is given. Run it again and it goes on where it stopped. Thirteen nodules and a generator of minutes are
+# evidence of nothing but that each step runs.
 set -eu
 data=${DATA:-$(cd "$(dirname "$0")" && pwd)/nodules}
 folder=${1:-nodules}
