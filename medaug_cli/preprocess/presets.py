@@ -40,7 +40,7 @@ def chosen_preset(modality: str | None) -> tuple[str | None, str | None]:
             f"--modality {modality}: expected one of {', '.join(PRESETS)}, one of a case's files, such as t1ce, or "
             "both, as in mr-brain,t1ce"
         )
-    return (presets or [None])[0], (files or [None])[0]
+    return next(iter(presets), None), next(iter(files), None)
 
 
 def with_preset(recipe: Recipe, name: str | None, is_given: Callable[[str], bool]) -> Recipe:
@@ -54,7 +54,7 @@ def with_preset(recipe: Recipe, name: str | None, is_given: Callable[[str], bool
 
 def are_sided(preset: str | None) -> bool:
     """Tell whether scans of a modality have a left and a right, so that no mirror image is a patient's."""
-    return preset in PRESETS and not PRESETS[preset].mirrored
+    return preset is not None and preset in PRESETS and not PRESETS[preset].mirrored
 
 
 def without_needless_window(recipe: Recipe, first: Pixels) -> tuple[Recipe, list[str]]:
