@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-learning test-lowest lint bench schemas clean
+.PHONY: demo test test-learning test-thorough test-lowest lint bench schemas clean
 
 demo: $(READY)
 	PATH="$(BIN):$$PATH" sh examples/demo.sh demo
@@ -17,6 +17,10 @@ test-learning: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/plugins --seeds 10 --seed-offset 1
 	for threads in 2 4; do OMP_NUM_THREADS=$$threads $(BIN)/python -m pytest tests/plugins --seeds 2 || exit 1; done
 	for kernels in default avx2; do ATEN_CPU_CAPABILITY=$$kernels $(BIN)/python -m pytest tests/plugins --seeds 2 || exit 1; done
+
+# The tests of properties, with three times as many examples.
+test-thorough: $(READY)
+	MEDAUG_THOROUGH=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis
 
 # The suite with the lowest versions that pyproject.toml accepts, in an environment of its own.
 test-lowest:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from chromium import BROWSER
 from hypothesis import settings
+from processor import Processor
+from thoroughness import drawn
 
 from medaug_cli import registry
 from medaug_cli.boxes import write_boxes
@@ -16,7 +18,7 @@ from medaug_cli.lesion_filter.evidence import fit_regions
 from medaug_cli.preprocess.results import training_boxes
 from medaug_cli.store import Record, StoreInfo, StoreWriter, open_store
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=drawn(100))
 settings.load_profile("repeatable")
 gc.set_threshold(50_000, 20, 20)  # else a seventh of the time of imports goes into looking for garbage
 
@@ -32,7 +34,14 @@ TINY = (
 
 def pytest_addoption(parser):
     parser.addoption("--seed-offset", type=int, default=0, help="add this to the seed of every test that learns")
+    parser.addoption("--cpu", type=int, default=0, help="say which tests took most of the processor's time, so many")
     parser.addoption("--seeds", type=int, default=1, help="run the tests that learn alone, with so many seeds each")
+
+
+def pytest_configure(config):
+    """Measure the tests where that is asked for; workers of `-n` tell nothing."""
+    if config.getoption("--cpu"):
+        config.pluginmanager.register(Processor(config.getoption("--cpu")))
 
 
 def pytest_collection_finish():
@@ -84,11 +93,15 @@ def undrawn(monkeypatch, request):
     if request.node.get_closest_marker("drawn"):
         return
 
+    blank = "<svg xmlns='http://www.w3.org/2000/svg'/>"
+
     def savefig(figure, target, **options):
-        image = b"<svg xmlns='http://www.w3.org/2000/svg'/>" if options["format"] == "svg" else b"\x89PNG\r\n\x1a\n"
+        image = blank.encode() if options["format"] == "svg" else b"\x89PNG\r\n\x1a\n"
         target.write(image) if hasattr(target, "write") else Path(target).write_bytes(image)
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+    monkeypatch.setattr("medaug_cli.evaluation.folder.froc_svg", lambda metrics, curves: blank)
+    monkeypatch.setattr("medaug_cli.study.page._drawings", lambda report: {"none": "data:image/svg+xml,"})
 
 
 LEARNT = {}  # by store, share and seed: what the filter learns depends on nothing else

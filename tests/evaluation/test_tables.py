@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.cells import cell_len
+from thoroughness import examples
 
 from medaug_cli.commands.table_lines import table_lines
 from medaug_cli.figures.evaluation_page import evaluation_html
@@ -75,7 +76,7 @@ def span(cell):
     return f"{low}–{high}" if low[0].isdigit() else f"{low} to {high}"
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(drawn_tables(), st.sampled_from(WIDTHS))
 def test_a_terminal_shows_every_name_and_number_whole(drawn, width):
     lines = table_lines(drawn, width)
@@ -120,7 +121,7 @@ def read_markdown(text):
     return found
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(drawn_tables())
 def test_markdown_shows_every_name_and_number(drawn):
     [[header, *rows]] = read_markdown(as_markdown(drawn))
@@ -128,7 +129,7 @@ def test_markdown_shows_every_name_and_number(drawn):
     assert rows == [[str(cell) for cell in row] for row in drawn.rows]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(drawn_tables())
 def test_csv_holds_every_name_and_number(drawn):
     rows = list(csv.DictReader(io.StringIO(as_csv([drawn]))))
@@ -248,7 +249,7 @@ class Grids(HTMLParser):
             self.grids[-1][-1][-1] += data
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(metrics())
 def test_table_md_and_the_page_say_what_metrics_json_says(drawn):
     found = json.loads(drawn.model_dump_json())
@@ -260,7 +261,7 @@ def test_table_md_and_the_page_say_what_metrics_json_says(drawn):
         assert [row[0] for row in each[0][1:]] == [row["detector"] for row in found["rows"]]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(metrics(), st.sampled_from(WIDTHS))
 def test_the_terminal_says_what_metrics_json_says(drawn, width):
     found = json.loads(drawn.model_dump_json())
@@ -277,7 +278,7 @@ def test_the_terminal_says_what_metrics_json_says(drawn, width):
     check(cells, found)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(metrics())
 def test_table_csv_says_what_metrics_json_says(drawn):
     found = json.loads(drawn.model_dump_json())
@@ -290,7 +291,7 @@ def test_table_csv_says_what_metrics_json_says(drawn):
     check(cells, found)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(metrics())
 def test_differences_keep_their_signs(drawn):
     differences = [each for each in tables(drawn) if each.title.startswith("Difference")]

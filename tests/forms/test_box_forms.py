@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from thoroughness import examples
 from typer.testing import CliRunner
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, read_boxes, write_boxes
@@ -49,7 +50,7 @@ def boxes_of(corner):
     return sides.map(lambda s: [min(s[0], s[2]), min(s[1], s[3]), max(s[0], s[2]) + 1, max(s[1], s[3]) + 1])
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(st.lists(st.one_of(boxes_of(whole), boxes_of(fine), boxes_of(decimal)), min_size=1, max_size=4))
 def test_boxes_survive_every_form_to_the_bit(scans, tmp_path_factory, asked):
     folder = tmp_path_factory.mktemp("forms")
@@ -73,7 +74,7 @@ def test_boxes_survive_every_form_to_the_bit(scans, tmp_path_factory, asked):
                 assert same.read_bytes() == file.read_bytes(), form
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.tuples(*[st.integers(1, 999_999)] * 4))
 def test_yolo_of_six_decimals_comes_back_as_it_was(scans, tmp_path_factory, numbers):
     x, y, w, h = (n / 1e6 for n in numbers)

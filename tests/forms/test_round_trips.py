@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 from marked import SIZE, pictures, plain
+from thoroughness import examples
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox
 from medaug_cli.errors import BadInput
@@ -38,7 +39,7 @@ def drawn(draw):
 many = st.lists(st.lists(drawn(), max_size=3), min_size=len(NAMES), max_size=len(NAMES))
 
 
-@settings(max_examples=15, phases=[Phase.explicit, Phase.generate])
+@examples(15, phases=[Phase.explicit, Phase.generate])
 @given(many)
 def test_detections(scans, tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("found")
@@ -61,7 +62,7 @@ def test_detections(scans, tmp_path_factory, rows):
             assert item.labels == [LABELS[kind] for _, kind in own]
 
 
-@settings(max_examples=15, phases=[Phase.explicit, Phase.generate])
+@examples(15, phases=[Phase.explicit, Phase.generate])
 @given(many)
 def test_boxes(scans, tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("boxes")

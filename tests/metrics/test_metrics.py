@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenes import (
     CLASSES,
@@ -17,6 +17,7 @@ from scenes import (
     sightings,
     worked_example,
 )
+from thoroughness import examples
 
 from medaug_cli.errors import BadInput
 from medaug_cli.metrics import (
@@ -56,7 +57,7 @@ def plain_hits(data, found, least):
 # IoU
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(corner_boxes(), corner_boxes())
 def test_iou_is_symmetric_and_between_0_and_1(one, other):
     values = iou(one, other)
@@ -66,7 +67,7 @@ def test_iou_is_symmetric_and_between_0_and_1(one, other):
     assert values.tolist() == [[plain_iou(a, b) for b in other] for a in one]
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(corner_boxes())
 def test_a_box_overlaps_itself_wholly_unless_it_is_empty(boxes):
     whole = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) > 0
@@ -81,7 +82,7 @@ def test_iou_of_volumes():
 # the matching rule
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes(), st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0]))
 def test_matching_is_the_plain_rule(scene, least):
     data, [found] = scene
@@ -94,7 +95,7 @@ def test_matching_is_the_plain_rule(scene, least):
     assert (np.diff(scored.scores) <= 0).all()
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes())
 def test_a_lower_iou_loses_no_found_box(scene):
     data, [found] = scene
@@ -139,7 +140,7 @@ def test_a_class_that_is_only_detected_counts_as_false_positives_and_leaves_map_
 # Table 1
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes(least_boxes=1), st.sampled_from([0.001, 0.3, 0.5, 0.95]))
 def test_table_1s_identity(scene, threshold):
     data, [found] = scene
@@ -151,7 +152,7 @@ def test_table_1s_identity(scene, threshold):
     assert counted == pytest.approx((found.scores >= threshold).sum() / len(data))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes(least_boxes=1), st.sampled_from([0.2, 0.5, 0.9]))
 def test_sensitivity_at_a_threshold_is_that_of_the_detections_kept(scene, threshold):
     data, [found] = scene
@@ -221,7 +222,7 @@ def test_no_threshold_keeps_to_a_rate_that_the_best_score_exceeds():
     assert numbers_of(data, found)["sensitivity_at_1"] == 0.5  # on the line from (0, 0) to (2, 1)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes(least_boxes=1))
 def test_curves_rise_and_are_what_every_threshold_gives(scene):
     data, [found] = scene
@@ -258,7 +259,7 @@ def test_average_precision_at_its_ends(rule):
     assert np.isnan(average_precision(np.zeros(3), 0, rule))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes(least_boxes=1))
 def test_the_three_ways_to_map_agree(scene):
     data, [found] = scene
@@ -327,7 +328,7 @@ def test_the_validation_score_of_nothing():
     assert validation_score([], [], []) == {}
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(scene=scenes(), threads=st.integers(2, 5))
 def test_threads_change_nothing(scene, threads):
     data, (found,) = scene

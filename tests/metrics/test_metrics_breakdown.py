@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes, sightings
+from thoroughness import examples
 
 from medaug_cli.metrics import average_precision, cohort_of, match_detections
 from medaug_cli.metrics.analysis import analyse
@@ -40,7 +41,7 @@ def test_every_kind_of_error_once():
     assert broken(data, found, rule="center").errors is None
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes(least_boxes=1))
 def test_errors_add_up(scene):
     data, [found] = scene
@@ -94,7 +95,7 @@ def test_slices_and_patients():
     assert broken(data, found, score=None).sensitivity == 0
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes(least_boxes=1))
 def test_lesion_slices_alone_are_what_leaving_out_the_others_gives(scene):
     data, [found] = scene
@@ -111,7 +112,7 @@ def test_lesion_slices_alone_are_what_leaving_out_the_others_gives(scene):
     assert alone.at_fps["1"] == pytest.approx(wanted["sensitivity_at_1"])
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes())
 def test_the_auc_of_slices_is_the_share_of_pairs_in_order(scene):
     data, [found] = scene
@@ -122,7 +123,7 @@ def test_the_auc_of_slices_is_the_share_of_pairs_in_order(scene):
     assert slice_auc(lesion, found) == (pytest.approx(np.mean(pairs)) if pairs else None)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(scenes(least_boxes=1))
 def test_average_precision_in_each_definition_and_class(scene):
     data, [found] = scene

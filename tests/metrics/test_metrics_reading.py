@@ -7,9 +7,10 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from thoroughness import examples
 
 from medaug_cli.errors import BadInput
 from medaug_cli.metrics import coco_files, coco_rows
@@ -36,7 +37,7 @@ def number(text):
     return read_number(np.frombuffer(text.encode() + bytes(8), np.uint8), 0)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(NUMBERS)
 def test_numbers_are_those_of_json_to_the_last_bit(value):
     text = value if isinstance(value, str) else json.dumps(value)
@@ -97,7 +98,7 @@ def written(path, content, indent, ascii_only):
     path.write_text(json.dumps(content, indent=indent, ensure_ascii=ascii_only), encoding="utf-8")
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(rows("score"), st.sampled_from([None, 0, 3]), st.booleans(), st.sampled_from([300, 4096]))
 def test_detections_are_what_json_says(tmp_path_factory, content, indent, ascii_only, chunk):
     path = tmp_path_factory.mktemp("rows") / "found.json"
@@ -109,7 +110,7 @@ def test_detections_are_what_json_says(tmp_path_factory, content, indent, ascii_
         same(plain, rows_of(content, "score"))
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(rows("area"), st.sampled_from([None, 2]), st.booleans(), EXTRAS)
 def test_annotations_are_what_json_says(tmp_path_factory, content, indent, ascii_only, extra):
     path = tmp_path_factory.mktemp("rows") / "truth.json"

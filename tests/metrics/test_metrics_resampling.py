@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scenes import FAR, UNIT, answers_of, data_of, found_of, numbers_of, scenes, scored_of, worked_example
+from thoroughness import examples
 
 from medaug_cli.metrics import cohort_of, found_boxes
 from medaug_cli.metrics.analysis import analyse
@@ -24,7 +25,7 @@ from medaug_cli.metrics.resampling import (
 from medaug_cli.metrics.table import markdown
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes(least_boxes=1), st.integers(0, 10**6))
 def test_a_resample_is_the_same_as_copying_its_patients(scene, seed):
     data, [found] = scene
@@ -86,7 +87,7 @@ def test_patients_and_not_slices_are_resampled():
     assert interval(values) == (0, 1)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(scenes(least_boxes=1))
 def test_a_detector_does_not_differ_from_itself(scene):
     data, [found] = scene
@@ -107,7 +108,7 @@ def pairwise(first, second, weights, swap):
     return compare(*systems, swap)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(scenes(detectors=2, least_boxes=1))
 def test_the_difference_has_the_sign_of_the_order(scene):
     data, [first, second] = scene
@@ -123,7 +124,7 @@ def test_the_difference_has_the_sign_of_the_order(scene):
         )  # fmt: skip
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenes(detectors=2, least_boxes=1))
 def test_exchanging_no_patient_or_all_gives_the_difference_and_its_opposite(scene):
     data, [first, second] = scene
@@ -135,7 +136,7 @@ def test_exchanging_no_patient_or_all_gives_the_difference_and_its_opposite(scen
         assert values.tolist() == pytest.approx([after[name] - before[name], before[name] - after[name]], nan_ok=True)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(scenes(detectors=2, least_boxes=1))
 def test_exchanging_one_patient_is_giving_each_detector_the_others_answers(scene):
     data, [first, second] = scene
@@ -233,7 +234,7 @@ def test_the_tables_say_their_rule_and_where_curves_end():
         assert len({row.count("|") for row in rows}) == 1
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(scenes(detectors=2))
 def test_every_scene_can_be_reported(scene):
     data, [first, second] = scene

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes, scored_of, sightings
+from thoroughness import examples
 
 from medaug_cli.metrics import average_precision, cohort_of, found_boxes, froc, true_boxes
 from medaug_cli.metrics.annotations import Annotated, TrueBoxes
@@ -173,14 +174,14 @@ def plain_iou(one, other):
     return shared / union if union > 0 else 0.0
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(scenes(), st.sampled_from([0.1, 0.3, 0.5, 1.0]))
 def test_voc_is_its_plain_rule(scene, least):
     data, [found] = scene
     assert set(np.flatnonzero(sightings(data, found, least, -np.inf, "voc").hit)) == plain_voc(data, found, least)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(scenes(least_boxes=1), st.sampled_from(list(RULES)))
 def test_every_rule_counts_every_detection_once_and_no_box_twice(scene, rule):
     data, [found] = scene

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from slices import ShortRun, Slices
+from thoroughness import examples
 
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, box_map
 from medaug_plugins.boxgan import BoxGAN
@@ -79,7 +80,7 @@ def test_a_lesion_is_told_as_a_box_a_soft_spot_or_its_mask():
     assert rounded[0].sum() == rounded[0][3:9, 2:6].sum() == pytest.approx(np.pi * 2 * 3, rel=0.15)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30, deadline=None)
 @given(seed=st.integers(0, 2**31), height=st.sampled_from([16, 32]), flip=st.booleans())
 def test_augmentation_moves_image_and_boxes_together(seed, height, flip):
     generator = torch.Generator().manual_seed(seed)

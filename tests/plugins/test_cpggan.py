@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_store
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from slices import ShortRun
+from thoroughness import examples
 
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, as_drawn, image_seed
 from medaug_cli.runs import GeneratorMetadata, RunOptions, load_generator, train_generator
@@ -190,7 +191,7 @@ def test_minibatch_deviation_takes_strided_groups():
 
 
 @given(batch=st.integers(1, 13))
-@settings(max_examples=13, deadline=None)
+@examples(13, deadline=None)
 def test_minibatch_deviation_takes_any_batch(batch):
     out = minibatch_deviation(noise(batch, 2, 4, 4))
     group = max(size for size in (1, 2, 3, 4) if batch % size == 0)
@@ -285,7 +286,7 @@ def test_batches_of_unlisted_resolutions():
 
 
 @given(st.floats(0.1, 5), st.integers(0, 9))
-@settings(max_examples=25, deadline=None)
+@examples(25, deadline=None)
 def test_penalty_of_a_linear_critic(length, seed):
     weights = noise(48, seed=seed)
     weights = weights / weights.norm() * length

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rectangles import SPEC, found_and_false, overlap, rectangles
+from thoroughness import examples
 
 from medaug_cli.plugin import BadInput, ImageSpec, MedaugError, UsageError
 from medaug_cli.testing.examples import ConstructedExamples, constructed
@@ -233,7 +234,7 @@ def test_anchors_are_repeatable_sorted_and_follow_the_boxes():
         assert cluster(few).min() > 0
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(0, 2**16), st.booleans(), st.floats(0, 0.2), st.floats(0, 0.4))
 def test_boxes_move_with_images(seed, flip, shift, zoom):
     image = np.zeros((1, 1, 64, 48), np.float32)

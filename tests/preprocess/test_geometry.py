@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from thoroughness import examples
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
@@ -63,7 +64,7 @@ def test_a_white_rectangle_follows_its_box(spatial, fit, order):
 
 
 @given(placements())
-@settings(max_examples=40)
+@examples(40)
 def test_a_constant_image_stays_constant_inside(placement):
     inside = Placement(placement.source, tuple(0 for _ in placement.source), placement.source, placement.size)
     for order in ("linear", "area", "nearest"):

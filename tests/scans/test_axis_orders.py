@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicoms import write_series
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 from tiny import TinyDetector
 from typer.testing import CliRunner
 
@@ -105,7 +106,7 @@ def check(store, found, truth):
 
 
 @pytest.mark.parametrize("code", CODES)
-@settings(max_examples=6, deadline=None)
+@examples(6, deadline=None)
 @given(st.data())
 def test_boxes_of_all_orders_come_back_within_half_a_voxel(code, data):
     spacing = tuple(data.draw(st.lists(st.sampled_from([0.4, 0.9, 1.0, 1.7, 3.0]), min_size=3, max_size=3)))

@@ -3,8 +3,9 @@
 import re
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.scans.mask_names import MaskIndex, Named, is_mask_name
@@ -152,7 +153,7 @@ STEMS = st.builds(
 WORDS = ("{}", "{}_mask", "{}-seg", "{}.seg", "{}_gt", "{} label", "{}_Segmentation", "{}_lesion_mask", "mask_{}")
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100, deadline=None)
 @given(st.lists(STEMS, min_size=1, max_size=8, unique_by=str.casefold), st.data())
 def test_a_mask_is_of_the_scan_whose_name_it_carries_whatever_the_names(stems, data):
     assume(not any(is_mask_name(stem) for stem in stems))

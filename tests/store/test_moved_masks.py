@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from medaug_cli.conditions import Template, condition_of
 from medaug_cli.conditions.moving import moved, owned
@@ -33,7 +34,7 @@ SHAPES = {2: (40, 56), 3: (24, 28, 32)}
 places = st.tuples(st.floats(0.1, 0.9), st.floats(0.04, 0.2))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60, deadline=None)
 @given(
     d=st.sampled_from([2, 2, 3]),
     lesions=st.lists(st.tuples(places, places, places), min_size=1, max_size=3),

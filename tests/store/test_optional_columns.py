@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import make_records, make_store
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from medaug_cli.errors import BadInput
 from medaug_cli.store import StoreInfo, StoreWriter, open_store
@@ -27,7 +28,7 @@ def published(path, records, info=INFO):
     return writer.publish()
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20, deadline=None)
 @given(
     known=st.lists(
         st.tuples(

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, laplace
+from thoroughness import examples
 
 from medaug_cli.blending import MARGIN, blended, faded, membrane, window
 from medaug_cli.errors import BadInput
@@ -154,7 +155,7 @@ def test_no_room_is_said(tmp_path, dims):
 
 
 @given(st.tuples(*[st.floats(-3, 14)] * 3), st.tuples(*[st.floats(2, 9)] * 3), st.booleans(), st.booleans())
-@settings(max_examples=30, deadline=None)
+@examples(30, deadline=None)
 def test_blending_changes_nothing_beyond_the_margin(low, sides, poisson, known):
     host = np.full((1, 14, 15, 16), 0.4, np.float32) + np.indices((14, 15, 16)).sum(0, dtype=np.float32) / 200
     box = np.array([*low, *(np.array(low) + sides)], np.float32)

@@ -6,8 +6,9 @@ import h5py
 import numpy as np
 import pytest
 from conftest import make_records, make_store
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.store import (
@@ -54,7 +55,7 @@ def test_what_goes_in_comes_out(tmp_path):
     assert store.read([3])[0].max() == pytest.approx(records[3].image.max() / 255)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25, deadline=None)
 @given(order=st.permutations(range(9)), counts=st.lists(st.integers(0, 3), min_size=9, max_size=9), data=st.data())
 def test_units_in_any_order_with_kills_give_one_store(tmp_path_factory, order, counts, data):
     folder = tmp_path_factory.mktemp("s")
@@ -168,7 +169,7 @@ def test_a_truncated_store_is_refused(real, at):
         open_store(real).verify()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60, deadline=None)
 @given(place=st.floats(0, 1), value=st.integers(1, 255))
 def test_a_flipped_byte_never_gives_another_image(tmp_path_factory, place, value):
     path = tmp_path_factory.getbasetemp() / "flip.h5"

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from conftest import make_store
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, write_boxes
 from medaug_cli.conditions import Template, choose, condition_of
@@ -90,7 +91,7 @@ def test_a_label_that_the_generator_does_not_know_is_named(tmp_path):
 corners = st.tuples(st.floats(0, 50), st.floats(0, 50), st.floats(2, 14), st.floats(2, 14))
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80, deadline=None)
 @given(boxes=st.lists(corners, min_size=1, max_size=4), jitter=st.floats(0.01, 0.5), index=st.integers(0, 10**6))
 def test_changed_boxes_stay_inside_and_near(boxes, jitter, index):
     spec = ImageSpec(1, (64, 64), ("lesion",))
