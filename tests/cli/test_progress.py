@@ -12,6 +12,7 @@ from rich.console import Console
 from medaug_cli.commands import console
 from medaug_cli.commands.progress_line import TIGHT, duration, in_words, progress_line
 from medaug_cli.study.arms import Arm
+from medaug_cli.study.rounds import Round
 from medaug_cli.study.running import Trial, where
 
 SCREENS = Path(__file__).with_name("progress.txt")
@@ -171,8 +172,10 @@ class Arms:
 
 
 def test_a_study_says_which_arm_and_seed_is_at_work():
-    options = Arms(1.0)
-    assert where(options, Trial(1.0, 0, options.arms[1])) == ("arm 2 of 3 (boxgan)", "seed 1 of 3")
+    options, whole = Arms(1.0), Round(None)
+    assert where(options, Trial(whole, 1.0, 0, options.arms[1])) == ("arm 2 of 3 (boxgan)", "seed 1 of 3")
     several = Arms(0.25, 1.0)
-    said = where(several, Trial(0.25, 2, several.arms[0]))
+    said = where(several, Trial(whole, 0.25, 2, several.arms[0]))
     assert said == ("arm 1 of 3 (real-only)", "seed 3 of 3 of 25 % of patients")
+    said = where(options, Trial(Round(None, deal=1, fold=4), 1.0, 0, options.arms[0]))
+    assert said == ("arm 1 of 3 (real-only)", "deal 2, fold 4, seed 1 of 3")
