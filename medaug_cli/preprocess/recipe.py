@@ -18,7 +18,6 @@ class Recipe:
     """How every file is treated."""
 
     size: int = 256  # pixels along each side
-    preset: str | None = None  # the modality whose options stand below, where they were not given
     strip: str = "auto"  # or a folder of brain masks, with a slash in it
     strip_settings: tuple[tuple[str, str], ...] = ()
     spacing: tuple[float, ...] | None = None  # mm in numpy axis order, instead of what the file says
@@ -43,6 +42,7 @@ class Recipe:
     volume_mm: float | None = None  # width of their voxels; None: what makes the largest extent fit
     window: tuple[float, float] | None = None  # grey values that become 0 and 1, instead of percentiles
     seed: int = 0  # of where regions without a lesion are taken
+    preset: str | None = None  # the modality whose options stand above, where they were not given
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -89,9 +89,10 @@ def test_lesions_are_put_into_the_images_of_a_store(tmp_path, dims, blending):
 
 def test_blocks_parts_and_more_lesions(tmp_path, monkeypatch):
     trained(tmp_path, 3)
-    whole(tmp_path / "whole.h5", 3)
+    hosts = whole(tmp_path / "whole.h5", 3)
     first, two = run(tmp_path), run(tmp_path, "two.h5", lesions=2)
-    assert [len(boxes) for boxes in two.boxes] == [len(boxes) + 1 for boxes in first.boxes]
+    own = [len(hosts.boxes[hosts.ids.index(details["host"])]) for details in two.details]
+    assert [len(boxes) for boxes in two.boxes] == [n + 2 for n in own]
     assert all(len(details["condition"]) == 2 for details in two.details)
     monkeypatch.setattr(drawing, "BLOCK", 2)
     for part in (1, 0):
