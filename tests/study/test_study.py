@@ -211,7 +211,7 @@ def test_what_cannot_be_studied_is_named(real, changed, word):
 
 def test_arms_are_named_by_their_generator():
     arm = parse_arm("tiny@0.5+filter+pretrain", "tiny")
-    assert (arm.generator, arm.ratio, arm.filtered, arm.use) == ("tiny", 0.5, True, "pretrain")
+    assert (arm.generator, arm.ratio, arm.filtered, arm.use) == ("tiny", 0.5, "lesion", "pretrain")
     assert parse_arm("tiny+only", "tiny").use == "only"
     assert parse_arm("early-stopped", "yolov3").steps == 0.5
     assert parse_arm("mosaic", "yolov3").changed == (("mosaic", 1 / 6),)
