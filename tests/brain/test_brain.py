@@ -63,7 +63,7 @@ def test_a_constructed_volume():
 
 def test_thick_slices_of_a_head_are_stripped_in_3d_and_a_slab_slice_by_slice():
     image, truth = head((28, 112, 96))
-    assert extract_brain(image, "brain3d", (6.0, 1.5, 1.5)).name == "brain3d"
+    assert extract_brain(image[:, ::2, ::2], "brain3d", (6.0, 3.0, 3.0)).name == "brain3d"
     found = extract_brain(image[10:14], "auto", (6.0, 1.5, 1.5))
     assert found.name == "brain2d"
     assert found.measures["slices"] == 4
@@ -109,7 +109,7 @@ def shipped(count):
 
 def test_tumours_of_the_shipped_slices_are_not_cut_away():
     covered, doubtful = [], 0
-    for image, boxes in shipped(40):
+    for image, boxes in shipped(16):
         found = extract_brain(image, "auto")
         if found.doubtful:
             doubtful += 1
@@ -117,7 +117,7 @@ def test_tumours_of_the_shipped_slices_are_not_cut_away():
         for x_min, y_min, x_max, y_max in np.rint(boxes).astype(int):
             covered.append(found.mask[y_min:y_max, x_min:x_max].mean())
     assert np.mean(np.array(covered) > 0.6) > 0.8
-    assert doubtful < 24
+    assert doubtful < 10
 
 
 def with_lesion(grey, at):

@@ -18,7 +18,7 @@ from medaug_cli.errors import BadInput, MissingPlugin
 from medaug_cli.plugin import Capabilities, Extracted
 from medaug_cli.testing import check_stripper
 from medaug_cli.testing.strippers import head
-from medaug_plugins.strippers import deepbet, hdbet
+from medaug_plugins.strippers import deepbet, hdbet, synthstrip
 
 GOOD = """
 from dataclasses import dataclass
@@ -197,12 +197,13 @@ def synthstrip_shapes(levels=6, maps=2):
     return shapes
 
 
-def test_hd_bet_takes_weights_of_its_layout_from_a_path(tmp_path):
+def test_hd_bet_takes_weights_of_its_layout_from_a_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdbet, "LEAST", 32)
     for fold in range(2):
         torch.save(random_weights(hdbet_shapes(), fold), tmp_path / f"{fold}.model")
     stripper = registry.build("stripper", "hd-bet", {"weights": str(tmp_path), "networks": "2"})
     image, _, spacing = head(3)
-    spacing = tuple(step / 2 for step in spacing)  # an eighth of the work
+    spacing = tuple(step / 4 for step in spacing)  # a sixty-fourth of the work
     mask = stripper.extract(image, spacing, None).mask
     assert mask.shape == image.shape
     assert 0 < mask.sum() < mask.size
@@ -223,7 +224,8 @@ def test_hd_bet_halves_and_doubles_as_published():
     assert torch.allclose(hdbet.network(noise, changed), hdbet.network(noise, weights), atol=1e-3)
 
 
-def test_synthstrip_takes_weights_of_its_layout_from_a_path(tmp_path):
+def test_synthstrip_takes_weights_of_its_layout_from_a_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthstrip, "LEAST", 64)
     weights = {name: value * 0 for name, value in random_weights(synthstrip_shapes()).items()}
     weights["encoder.0.1.conv.weight"][0, 0, 1, 1, 1] = weights["encoder.0.0.conv.weight"][0, 0, 1, 1, 1] = 1
     weights["remaining.0.conv.weight"][0, 2, 1, 1, 1] = weights["remaining.1.conv.weight"][0, 0, 1, 1, 1] = 1
@@ -231,6 +233,7 @@ def test_synthstrip_takes_weights_of_its_layout_from_a_path(tmp_path):
     torch.save({"model_state_dict": weights}, tmp_path / "synthstrip.1.pt")  # 4 - 10 times the grey value
     stripper = registry.build("stripper", "synthstrip", {"weights": str(tmp_path / "synthstrip.1.pt"), "border": "0"})
     image, _, spacing = head(3)
+    spacing = tuple(step / 2 for step in spacing)  # an eighth of the work
     image[:20], image[:, :30] = 0, 0  # an image that would betray a flip
     mask = stripper.extract(image, spacing, None).mask
     bright = image > 0.4 * np.percentile(image[image > 0], 99)
