@@ -39,17 +39,27 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, seed: int = 0) -> tuple[float,
     """
     size = min(LARGEST_SUBSET, len(x) // 2, len(y) // 2)
     rng = np.random.default_rng(seed)
-    values = [
-        unbiased_mmd(x[rng.permutation(len(x))[:size]], y[rng.permutation(len(y))[:size]]) for _ in range(SUBSETS)
-    ]
+    drawn = [(rng.permutation(len(x))[:size], rng.permutation(len(y))[:size]) for _ in range(SUBSETS)]
+    if (len(x) + len(y)) ** 2 <= SUBSETS * (2 * size) ** 2:  # the subsets have more pairs than the sets
+        within_x, within_y, across = _kernel(x, x), _kernel(y, y), _kernel(x, y)
+        values = [_mmd(within_x[np.ix_(i, i)], within_y[np.ix_(j, j)], across[np.ix_(i, j)]) for i, j in drawn]
+    else:
+        values = [unbiased_mmd(x[i], y[j]) for i, j in drawn]
     return float(np.mean(values)), float(np.std(values) / np.sqrt(SUBSETS))
 
 
 def unbiased_mmd(x: np.ndarray, y: np.ndarray) -> float:
     """Return the unbiased squared MMD of features (n, k) and (m, k) with a cubic kernel."""
-    k = x.shape[1]
-    within_x, within_y, across = ((a @ b.T / k + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    n, m = len(x), len(y)
+    return _mmd(_kernel(x, x), _kernel(y, y), _kernel(x, y))
+
+
+def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def _mmd(within_x: np.ndarray, within_y: np.ndarray, across: np.ndarray) -> float:
+    """Return the unbiased squared MMD from kernels (n, n), (m, m) and (n, m)."""
+    n, m = across.shape
     inner = (within_x.sum() - np.trace(within_x)) / (n * (n - 1)) + (within_y.sum() - np.trace(within_y)) / (
         m * (m - 1)
     )

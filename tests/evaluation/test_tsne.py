@@ -145,6 +145,15 @@ def test_kernel_distance_of_one_distribution_is_about_nothing():
     assert kernel_distance(x, z)[0] > 1
 
 
+@pytest.mark.parametrize(("n", "m"), [(40, 31), (1400, 900)])  # fewer and more than the subsets hold
+def test_kernel_distance_is_the_mean_over_subsets(n, m):
+    rng = np.random.default_rng(2)
+    x, y, drawn = rng.normal(size=(n, 6)), rng.normal(0.2, 1, size=(m, 6)), np.random.default_rng(7)
+    size = min(100, m // 2)
+    each = [unbiased_mmd(x[drawn.permutation(n)[:size]], y[drawn.permutation(m)[:size]]) for _ in range(100)]
+    assert kernel_distance(x, y, 7) == pytest.approx((np.mean(each), np.std(each) / 10))
+
+
 def test_unbiased_mmd_by_its_definition():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(5, 3)), rng.normal(size=(4, 3))
