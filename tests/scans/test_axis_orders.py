@@ -79,7 +79,7 @@ def whole(boxes):
 def store_and_detections(folder):
     """Preprocess the scans, let a detector find what is bright; return the store, and its finds of each file (m, 6)."""
     run("preprocess", folder / "scans", "--masks", folder / "masks", "--strip", "none", "--denoise", "none", "--size",
-        128, "--min-area", 1, "--slices", "lesions", "--split", "1,0,0", "--out", folder / "real.h5")  # fmt: skip
+        64, "--min-area", 1, "--slices", "lesions", "--split", "1,0,0", "--out", folder / "real.h5")  # fmt: skip
     train_detector(folder / "real.h5", "tiny", RunOptions(folder / "detector"), steps=2)
     run("detect", folder / "real.h5", folder / "detector", "--format", "csv", "--out", folder / "found")
     found = {}

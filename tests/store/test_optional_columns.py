@@ -57,14 +57,14 @@ def test_what_is_known_of_an_image_comes_back(tmp_path_factory, known):
 
 
 def test_a_store_without_them_keeps_its_hash(tmp_path):
-    plain = make_store(tmp_path / "a.h5")
-    names = published(tmp_path / "b.h5", list(make_records()))
+    plain = make_store(tmp_path / "a.h5", n=6)
+    names = published(tmp_path / "b.h5", list(make_records(6)))
     assert names.hash == plain.hash  # class names that no image uses change nothing
-    some = published(tmp_path / "c.h5", [replace(r, image_class="normal") for r in make_records()])
+    some = published(tmp_path / "c.h5", [replace(r, image_class="normal") for r in make_records(6)])
     assert some.hash != plain.hash
     other = published(
         tmp_path / "d.h5",
-        [replace(r, image_class="normal") for r in make_records()],
+        [replace(r, image_class="normal") for r in make_records(6)],
         INFO.model_copy(update={"class_names": ["x", "y", "normal"]}),
     )
     assert other.hash != some.hash

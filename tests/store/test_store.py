@@ -56,7 +56,7 @@ def test_what_goes_in_comes_out(tmp_path):
 
 
 @examples(25, deadline=None)
-@given(order=st.permutations(range(9)), counts=st.lists(st.integers(0, 3), min_size=9, max_size=9), data=st.data())
+@given(order=st.permutations(range(6)), counts=st.lists(st.integers(0, 3), min_size=6, max_size=6), data=st.data())
 def test_units_in_any_order_with_kills_give_one_store(tmp_path_factory, order, counts, data):
     folder = tmp_path_factory.mktemp("s")
     rng = np.random.default_rng(1)
@@ -70,9 +70,9 @@ def test_units_in_any_order_with_kills_give_one_store(tmp_path_factory, order, c
 
     last = [Record("last", images[-1], np.zeros((0, 4)), [], "q", "test")]
     whole = StoreWriter(folder / "whole.h5", INFO, {})
-    for u in range(9):
+    for u in range(6):
         whole.add(u, unit(u), {"u": u})
-    whole.add(9, last)
+    whole.add(6, last)
     killed = StoreWriter(folder / "killed.h5", INFO, {})
     for u in order:
         if killed.has(u):
@@ -82,10 +82,10 @@ def test_units_in_any_order_with_kills_give_one_store(tmp_path_factory, order, c
             killed.flush()
         elif data.draw(st.booleans()):
             killed = StoreWriter(folder / "killed.h5", INFO, {}, resume=True)
-    for u in range(9):
+    for u in range(6):
         if not killed.has(u):
             killed.add(u, unit(u), {"u": u})
-    killed.add(9, last)
+    killed.add(6, last)
     assert killed.notes() == whole.notes()
     assert killed.publish().hash == whole.publish().hash
     assert (folder / "killed.h5").read_bytes() == (folder / "whole.h5").read_bytes()
