@@ -14,7 +14,12 @@ from medaug_cli.testing.trial import TrialRun
 from medaug_plugins.torchvision import FCOS, FasterRCNN, RetinaNet
 
 ALL = [RetinaNet, FCOS, FasterRCNN]
-SMALL: dict[str, Any] = {"backbone": "small", "width": 4, "pyramid": 64, "batch": 4, "warm_up": 5.0}
+SMALL: dict[str, Any] = {"backbone": "small", "width": 4, "pyramid": 64, "batch": 2, "warm_up": 5.0}
+
+
+@pytest.fixture(autouse=True)
+def _few_proposals(monkeypatch):
+    monkeypatch.setattr("medaug_plugins.torchvision.networks.PROPOSALS", 80)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +30,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("kind", "steps"), [(RetinaNet, 60), (FCOS, 50), (FasterRCNN, 50)])
+@pytest.mark.parametrize(("kind", "steps"), [(RetinaNet, 60), (FCOS, 40), (FasterRCNN, 40)])
 def test_they_learn_to_find_bright_rectangles(kind, steps, training_seed):
     still: dict[str, Any] = {"shift": 0.0, "zoom": 0.0, "contrast": 0.0, "brightness": 0.0}
     detector, images = kind(**{**SMALL, **still, "warm_up": 10.0}, lr=0.003, ema=0.9), rectangles(4, training_seed)
