@@ -9,7 +9,7 @@ import torch
 from medaug_cli.testing import check_detector
 
 SOURCE = Path(__file__).parents[2] / "examples" / "medaug-ssdlite" / "medaug_ssdlite.py"
-SIDE, WIDTH = 96, 0.35  # to which torchvision enlarges images here, and a share of its channels; as published, 320 and 1
+SIDE, WIDTH = 96, 0.35  # to which torchvision enlarges images here, not 320, and its share of the channels
 
 
 def small(make):
