@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from thoroughness import examples
+from thoroughness import drawn, examples
 
 from medaug_cli.errors import BadInput
 from medaug_cli.metrics import coco_files, coco_rows
@@ -135,7 +135,7 @@ def test_whatever_is_accepted_is_accepted_by_the_thorough_reader_too(tmp_path, m
     monkeypatch.setattr(coco_rows, "CHUNK", 4096)
     random, path, accepted = np.random.default_rng(0), tmp_path / "found.json", 0
     signs = np.frombuffer(b'{}[]",:.-+eE0123456789 \\truefalsn\xc3\xa9\x00\n', np.uint8)
-    for _ in range(2500):
+    for _ in range(drawn(2500)):
         text = bytearray(PLAIN)
         for _ in range(random.integers(1, 3)):
             place = int(random.integers(0, len(text)))
@@ -148,7 +148,7 @@ def test_whatever_is_accepted_is_accepted_by_the_thorough_reader_too(tmp_path, m
         if plain is not None:
             accepted += 1
             same(plain, rows_of(DETECTIONS.validate_json(bytes(text)), "score"))
-    assert accepted > 80
+    assert accepted > drawn(80)
 
 
 def test_annotations_that_are_accepted_are_accepted_by_the_thorough_reader_too(tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_annotations_that_are_accepted_are_accepted_by_the_thorough_reader_too(t
     whole = {"images": [{"id": 1}], "annotations": json.loads(PLAIN), "categories": [{"id": 2, "name": "a"}]}
     base = json.dumps(whole).encode()
     random, path, accepted = np.random.default_rng(1), tmp_path / "truth.json", 0
-    for _ in range(1200):
+    for _ in range(drawn(1200)):
         text = bytearray(base)
         text[int(random.integers(0, len(text)))] = random.choice(np.frombuffer(b'{}[]",:.-e01 \\tn', np.uint8))
         path.write_bytes(bytes(text))
@@ -167,7 +167,7 @@ def test_annotations_that_are_accepted_are_accepted_by_the_thorough_reader_too(t
                 coco_files.CATEGORIES.validate_json(plain[2])
                 accepted += 1
                 same(plain[0], rows_of(TRUTH.validate_json(bytes(text))["annotations"], "area"))
-    assert accepted > 40
+    assert accepted > drawn(40)
 
 
 @pytest.mark.parametrize(

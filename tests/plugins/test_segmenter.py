@@ -26,10 +26,10 @@ def fitted(data, budget, seed=0, state=None, **settings):
     return plugin, run
 
 
-@pytest.mark.parametrize("spatial", [(32, 32), (16, 16, 16)])
-def test_it_learns_the_outlines_it_sees(spatial, training_seed):
+@pytest.mark.parametrize(("spatial", "batch"), [((32, 32), 6), ((16, 16, 16), 4)])
+def test_it_learns_the_outlines_it_sees(spatial, batch, training_seed):
     data = constructed(replace(SPEC, spatial=spatial), seed=training_seed)
-    plugin, _ = fitted(data, budget=90, seed=training_seed)
+    plugin, _ = fitted(data, budget=50, seed=training_seed, batch=batch, levels=2, lr=0.02)
     answers = np.stack(list(plugin.predict(data.images))) > 0
     truth = np.stack([label_map(data, i) for i in range(len(data))]) > 0
     assert dice(truth.sum(), answers.sum(), (truth & answers).sum()) > 0.6
