@@ -1,11 +1,14 @@
 """Darknet's networks and weight files: the published sizes, and an interpreter of cfg files that must agree."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from darknet_cfg import Darknet, tiny_cfg, written, yolov3_cfg
+from timm.models import cspnet
 
 from medaug_cli.plugin import BadInput, ImageSpec, UsageError
 from medaug_cli.testing.examples import constructed
@@ -17,7 +20,7 @@ from medaug_plugins.yolov3.darknet import convolutions, read_weights, weight_byt
 from medaug_plugins.yolov3.networks import build
 
 FORMS: dict[str, dict[str, Any]] = {"yolov3": {}, "yolov3-spp": {"spp": True}, "yolov3-tiny": {"backbone": "tiny"}}
-CFGS = {"yolov3": yolov3_cfg, "yolov3-spp": lambda *a: yolov3_cfg(*a, spp=True), "yolov3-tiny": tiny_cfg}
+CFGS = {"yolov3": yolov3_cfg, "yolov3-spp": partial(yolov3_cfg, spp=True), "yolov3-tiny": tiny_cfg}
 FLOATS = {"yolov3": 62_001_757, "yolov3-spp": 63_052_381, "yolov3-tiny": 8_858_734}  # for 80 classes, as published
 
 
@@ -25,9 +28,9 @@ def write_weights(net, path, *options, **named):
     path.write_bytes(weight_bytes(net, *options, **named))
 
 
-def network(form: str, channels: int = 3, classes: int = 80):
-    return build(**{"backbone": "darknet53", "width": 16, "head_width": 512, **FORMS[form]}, channels=channels,
-                 classes=classes).eval()  # fmt: skip
+def network(form: str, channels: int = 3, classes: int = 80, head_width: int = 512):
+    chosen = {"backbone": "darknet53", "width": 16, "head_width": head_width, **FORMS[form]}
+    return build(**chosen, channels=channels, classes=classes).eval()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -37,6 +40,8 @@ def test_the_published_sizes(form):
     norms = sum(m.num_features for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d))
     parameters = sum(p.numel() for p in net.parameters())
     assert parameters + 2 * norms == Darknet(CFGS[form]()).count() == FLOATS[form]
+    net.anchors = torch.ones(net.anchors.shape)
+    assert Darknet(cfg(net, (64, 96), 3)).count() == FLOATS[form]
     assert {"yolov3": 61_949_149, "yolov3-spp": 62_998_749, "yolov3-tiny": 8_852_366}[form] == parameters
     counts = {"yolov3": (75, 23), "yolov3-spp": (76, 23), "yolov3-tiny": (13, 0)}[form]
     layers = [kind for kind, _ in Darknet(CFGS[form]()).layers]
@@ -46,15 +51,30 @@ def test_the_published_sizes(form):
     assert slopes == {LEAK} == {0.1}
 
 
+NARROWER = 8  # how many times; the published widths are counted above
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Let timm make a narrower darknet53: the published one is sixty million weights to draw, write and read."""
+    published = cspnet.model_cfgs["darknet53"]
+    assert published.stem.out_chs == 32
+    stem = replace(published.stem, out_chs=32 // NARROWER)
+    stages = replace(published.stages, out_chs=tuple(maps // NARROWER for maps in published.stages.out_chs))
+    monkeypatch.setitem(cspnet.model_cfgs, "darknet53", replace(published, stem=stem, stages=stages))
+
+
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(
     ("form", "channels", "classes"), [("yolov3", 3, 80), ("yolov3-spp", 1, 2), ("yolov3-tiny", 3, 80)]
 )
 def test_a_file_in_the_order_of_the_cfg_gives_the_same_heads(tmp_path, form, channels, classes):
-    other = Darknet(CFGS[form](classes, channels))
+    narrower = {} if form == "yolov3-tiny" else {"narrower": NARROWER}
+    other = Darknet(CFGS[form](classes, channels, **narrower))
     numbers = other.random(0)
     other.load(numbers)
     path = written(tmp_path / "random.weights", numbers)
-    mine = network(form, channels, classes)
+    mine = network(form, channels, classes, 512 // NARROWER)
     assert read_weights(mine, path) == len(convolutions(mine))
     images = torch.rand(1, channels, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

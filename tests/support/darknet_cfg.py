@@ -7,16 +7,20 @@ import torch
 import torch.nn.functional as F
 
 
-def conv(filters, size, stride=1, normal=1, activation="leaky"):
+def block(filters, size, stride=1, normal=1, activation="leaky"):
     return (
         f"[convolutional]\nbatch_normalize={normal}\nfilters={filters}\nsize={size}\nstride={stride}\npad=1\n"
         f"activation={activation}\n"
     )
 
 
-def yolov3_cfg(classes=80, channels=3, spp=False):
-    """Return the published yolov3.cfg or yolov3-spp.cfg, without what only training needs."""
-    last = conv(3 * (5 + classes), 1, 1, 0, "linear") + "[yolo]\n"
+def yolov3_cfg(classes=80, channels=3, spp=False, narrower=1):
+    """Return the published yolov3.cfg or yolov3-spp.cfg, or narrower ones, without what only training needs."""
+
+    def conv(filters, *options):
+        return block(filters // narrower, *options)
+
+    last = block(3 * (5 + classes), 1, 1, 0, "linear") + "[yolo]\n"
     text = f"[net]\nchannels={channels}\n" + conv(32, 3)
     for filters, repeats in ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4)):
         text += conv(filters, 3, 2)
@@ -34,13 +38,13 @@ def yolov3_cfg(classes=80, channels=3, spp=False):
 
 def tiny_cfg(classes=80, channels=3):
     """Return the published yolov3-tiny.cfg, without what only training needs."""
-    last = conv(3 * (5 + classes), 1, 1, 0, "linear") + "[yolo]\n"
+    last = block(3 * (5 + classes), 1, 1, 0, "linear") + "[yolo]\n"
     text = f"[net]\nchannels={channels}\n"
     for filters in (16, 32, 64, 128, 256):
-        text += conv(filters, 3) + "[maxpool]\nsize=2\nstride=2\n"
-    text += conv(512, 3) + "[maxpool]\nsize=2\nstride=1\n" + conv(1024, 3) + conv(256, 1) + conv(512, 3) + last
-    text += "[route]\nlayers=-4\n" + conv(128, 1) + "[upsample]\nstride=2\n[route]\nlayers=-1,8\n" + conv(256, 3) + last
-    return text
+        text += block(filters, 3) + "[maxpool]\nsize=2\nstride=2\n"
+    text += block(512, 3) + "[maxpool]\nsize=2\nstride=1\n" + block(1024, 3) + block(256, 1) + block(512, 3) + last
+    text += "[route]\nlayers=-4\n" + block(128, 1) + "[upsample]\nstride=2\n[route]\nlayers=-1,8\n"
+    return text + block(256, 3) + last
 
 
 class Darknet:

@@ -16,7 +16,7 @@ def cfg(network: YOLO, spatial: tuple[int, int], channels: int, reach: float = 1
     """
     height, width = spatial
     net: Section = ("net", {"batch": 1, "width": width, "height": height, "channels": channels})
-    body = _tiny() if isinstance(network.backbone, TinyBackbone) else _darknet53()
+    body = _tiny() if isinstance(network.backbone, TinyBackbone) else _darknet53(network.backbone.outputs[-1])
     return "\n".join(_text(each) for each in [net, *body, *_heads(network, len(body), reach)])
 
 
@@ -38,8 +38,9 @@ def _route(*layers: int) -> Section:
     return "route", {"layers": ",".join(map(str, layers))}
 
 
-def _darknet53() -> list[Section]:
-    body, filters = [_block(32, 3)], 32
+def _darknet53(widest: int) -> list[Section]:
+    filters = widest >> len(STAGES)
+    body = [_block(filters, 3)]
     for count in STAGES:
         filters *= 2
         body.append(_block(filters, 3, 2))
