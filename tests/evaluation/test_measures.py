@@ -1,6 +1,7 @@
 """The measures of generated images find defects that are planted into real slices, and leave real ones alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from medaug_cli.boxes import read_boxes
 from medaug_cli.cli import app
 from medaug_cli.embedding import MapOptions, compare_sets
+from medaug_cli.embedding.comparison import Sets, described, numbers_of
 from medaug_cli.embedding.features import BUILT_IN, extractor
 from medaug_cli.embedding.fidelity import calibrated
 from medaug_cli.errors import BadInput, UsageError
@@ -86,11 +88,14 @@ def slices(tmp_path_factory):
 def numbers(slices):
     """Return feature space -> set -> numbers, with the row of held-out real images as `real`."""
     names = ("perfect", "blurred", "checkered", "dropped", "copied", "shifted", "mirrored")
-    found = {}
-    for features in ("texture", "network"):
-        options = MapOptions(slices / "real.h5", [slices / f"{name}.h5" for name in names], slices, features=features)
-        reference, sets = compare_sets(options)
-        found[features] = {"real": reference} | {each.name: each for each in sets}
+    options = MapOptions(slices / "real.h5", [slices / f"{name}.h5" for name in names], slices)
+    sets, found = described(options), {}
+    for features in ("texture", "network"):  # images are described once, for every feature space
+        real, held_out, *others = (
+            replace(each, features=each.spaces[features]) for each in (sets.real, sets.held_out, *sets.synthetic)
+        )
+        reference, judged = numbers_of(Sets(real, held_out, others), options)
+        found[features] = {"real": reference} | {each.name: each for each in judged}
     return found
 
 
