@@ -24,7 +24,8 @@ class UNet(nn.Module):
         coarse, joins = maps[0], []
         for fine in maps[1:]:
             out = max(WIDE if wide else LEAST_MAPS, fine)
-            joins.append(nn.Sequential(block(dims, coarse + fine, out), *[block(dims, out, out)] * wide))
+            join = block(dims, coarse + fine, out)
+            joins.append(nn.Sequential(join, block(dims, out, out)) if wide else join)
             coarse = out
         self.joins = nn.ModuleList(joins)
         self.head = CONVOLUTION[dims](coarse, labels, 1)
