@@ -1,6 +1,7 @@
 #!/bin/sh
 # Classes and masks: from real slices to tables with and without synthetic images, in the folder that is given.
-# Run it again and it goes on where it stopped. About an hour on two cores; none of it is evidence about your data.
+# Run it again and it goes on where it stopped. The generator alone takes about as long as the demo's; none of it is
+# evidence about your data.
 set -eu
 data=${DATA:-$(cd "$(dirname "$0")" && pwd)/data}
 folder=${1:-tasks}

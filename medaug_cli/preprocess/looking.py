@@ -15,9 +15,8 @@ from medaug_cli.scans.reading import Pixels, Scan, read_pixels
 
 FEW = 8
 MOST = 0.75  # of the scans looked at: where so many show no head, nothing is stripped
-FRAME = (
-    0.25  # of a picture's border that is head at most. Of 60 MR slices 0 is; of 60 ultrasound pictures 0.38 and more
-)
+# of a picture's border that is head at most: none is in 60 MR slices, 0.38 and more in 60 ultrasound pictures
+FRAME = 0.25
 COARSE = 256  # pixels along the longer side that are enough to see a head
 LEAST_HEAD = 60.0  # mm that a volume of a head is wide along some axis
 AIR = -500.0  # HU below which there is air; MR has no such numbers
