@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medaug_cli.forms.outlines import Outline
 from medaug_cli.scans.masks import Labels
 
 
@@ -30,6 +31,7 @@ class Annotation:
     boxes: list[tuple[float, ...]] = field(default_factory=list)  # (x_min, y_min, x_max, y_max), or six in 3D
     labels: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)  # where each box stands
+    outlines: list[Outline | None] = field(default_factory=list)  # of each box, or none at all
     patient: str | None = None
     split: str | None = None
     image_class: str | None = None  # of the whole image
@@ -46,6 +48,11 @@ class Annotation:
     def masks(self) -> tuple[Path, ...]:
         """Return the files of the mask, the parts of one picture in order."""
         return () if self.mask is None else (self.mask, *self.more_masks)
+
+    @property
+    def marked(self) -> bool:
+        """Tell whether pixels are marked, by a mask or by outlines."""
+        return self.mask is not None or any(one is not None for one in self.outlines)
 
     def arrays(self) -> np.ndarray:
         """Return the boxes (m, 4), or (m, 6) in 3D, float32."""

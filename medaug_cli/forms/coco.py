@@ -11,9 +11,10 @@ import numpy as np
 from medaug_cli.boxes import SPLITS, ImageBoxes
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation, Note
-from medaug_cli.forms.coordinates import around, corners, low_and_size, numbers
+from medaug_cli.forms.coordinates import corners, low_and_size, numbers
 from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of, text_or_none
-from medaug_cli.forms.policy import CROWD, add_box
+from medaug_cli.forms.outlines import Outline, read_outline
+from medaug_cli.forms.policy import CROWD, NO_OUTLINE, add_box
 
 
 def _sniff(file: File) -> bool:
@@ -43,6 +44,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
                 marks.notes.append(Note(what, file.path.name))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"{file.path} is not COCO's JSON: {type(error).__name__} {error}") from error
+    _without_needless_outlines(found)
     return found
 
 
@@ -78,10 +80,28 @@ def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation], n
         if int(row.get("iscrowd") or 0):
             item.notes.append(Note(CROWD, place, lost=True))
             continue
-        box = _box(place, row)
+        outline = read_outline(place, row.get("segmentation"))
+        box = _box(place, row, outline)
         if image.get("slice") is not None and len(box) == 4:
             box = (*box[:2], int(image["slice"]), *box[2:], int(image["slice"]) + 1)
-        add_box(item, box, _label(row, names, nameless), place)
+        if add_box(item, box, _label(row, names, nameless), place):
+            item.outlines.append(outline)
+
+
+def _without_needless_outlines(found: Mapping[str, Annotation]) -> None:
+    """Drop outlines where none says more than its box; else note the boxes without one."""
+    pairs = [
+        (one, box, place, outline)
+        for one in found.values()
+        for box, place, outline in zip(one.boxes, one.places, one.outlines, strict=True)
+    ]
+    if all(outline is None or outline.is_box(box) for _, box, _, outline in pairs):
+        for one in found.values():
+            one.outlines.clear()
+        return
+    for one, box, place, outline in pairs:
+        if outline is None:
+            one.notes.append(Note(NO_OUTLINE, place, f"box {list(box)}"))
 
 
 def _add_image(path: str, number: int, image: dict[str, Any], found: dict[str, Annotation]) -> None:
@@ -97,54 +117,14 @@ def _add_image(path: str, number: int, image: dict[str, Any], found: dict[str, A
     found.setdefault(name, item)
 
 
-def _box(place: str, row: dict[str, Any]) -> tuple[float, ...]:
-    """Return the corners of an annotation: of its bbox, else of its polygons or its run lengths."""
-    bbox, outline = row.get("bbox"), row.get("segmentation")
-    if (bbox and any(bbox[len(bbox) // 2 :])) or not outline:
-        if not bbox:
-            raise BadInput(f"{place}: neither a bbox nor a segmentation says where the box is")
+def _box(place: str, row: dict[str, Any], outline: Outline | None) -> tuple[float, ...]:
+    """Return the corners of an annotation: of its bbox, else of its outline."""
+    bbox = row.get("bbox")
+    if bbox and (outline is None or any(bbox[len(bbox) // 2 :])):
         return corners(numbers(place, bbox), "xywh")
-    if isinstance(outline, dict):
-        return _box_of_runs(place, outline)
-    polygons = [polygon for polygon in (outline if isinstance(outline[0], list) else [outline]) if polygon]
-    if not polygons:
+    if outline is None:
         raise BadInput(f"{place}: neither a bbox nor a segmentation says where the box is")
-    flat = [numbers(place, polygon, len(polygon)) for polygon in polygons]
-    points = [pair for polygon in flat for pair in zip(polygon[::2], polygon[1::2], strict=True)]
-    return around(points)
-
-
-def _box_of_runs(place: str, outline: dict[str, Any]) -> tuple[float, ...]:
-    """Return the box around run lengths, column by column, the background first."""
-    height, width = (int(side) for side in outline["size"])
-    counts = outline["counts"]
-    runs = _unpacked(counts) if isinstance(counts, str) else [int(count) for count in counts]
-    if sum(runs) != height * width or min(runs, default=0) < 0:
-        raise BadInput(f"{place}: the run lengths of its segmentation do not fill {width}x{height} pixels")
-    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
-    columns, rows = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(columns):
-        return 0.0, 0.0, 0.0, 0.0
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-
-
-def _unpacked(text: str) -> list[int]:
-    """Return the run lengths of COCO's compressed text: six bits a letter, differences to the last but one run."""
-    runs: list[int] = []
-    letters = iter(text.encode("ascii"))
-    for letter in letters:
-        value, shift = 0, 0
-        while True:
-            part = letter - 48
-            value |= (part & 31) << shift
-            shift += 5
-            if not part & 32:
-                break
-            letter = next(letters, 48)
-        if part & 16:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-    return runs
+    return outline.box
 
 
 def coco(images: Sequence[ImageBoxes], names: Sequence[str]) -> dict[str, Any]:

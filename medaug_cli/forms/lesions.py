@@ -8,6 +8,7 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.agreement import agree
 from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.forms.outlines import label_map
 from medaug_cli.forms.policy import UNMET, cut_off
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
 from medaug_cli.scans.mask_grids import read_mask
@@ -103,7 +104,8 @@ def lesions_of(scan: Scan, annotation: Annotation, pixels: Pixels, least: int = 
     """
     _check_size(scan, annotation, pixels)
     if annotation.mask is None:
-        return _boxed(scan, annotation, pixels)
+        own = _boxed(scan, annotation, pixels)
+        return own if scan.volume or not annotation.marked else _outlined(own, annotation, pixels)
     marked = _marked(scan, annotation, pixels)
     if not annotation.both or marked.values is None:
         return marked
@@ -132,6 +134,12 @@ def _boxed(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
     cut, whole, own = cut_off(boxes, size, places, scan.shown or scan.relative)
     labels = [label for label, ok in zip(annotation.labels, whole, strict=True) if ok]
     return Lesions(cut[whole], labels, _shown(scan, [*notes, *own]))
+
+
+def _outlined(own: Lesions, annotation: Annotation, pixels: Pixels) -> Lesions:
+    """Return the lesions of a picture with the pixels of their outlines."""
+    values, names = label_map(annotation.outlines, annotation.labels, pixels.image.shape[1:])
+    return replace(own, values=values, names=names, both=True)
 
 
 def _check_size(scan: Scan, annotation: Annotation, pixels: Pixels) -> None:

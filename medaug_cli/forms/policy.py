@@ -20,11 +20,12 @@ EMPTY = "a box without extent, left out"
 CUT = "a box cut off at the border"
 PIXEL = "a box of a single pixel, kept"  # a slip of the mouse rather than a lesion
 CROWD = "a crowd region, left out"
+NO_OUTLINE = "a box without an outline, kept; the mask marks nothing there"
 UNMET = "a region of a mask that leaves no voxel on its scan"
 
 
-def add_box(item: Annotation, box: Sequence[float], label: str, place: str, last_inside: bool = False) -> None:
-    """Add a box, low corner and high corner, to an annotation, or note why not.
+def add_box(item: Annotation, box: Sequence[float], label: str, place: str, last_inside: bool = False) -> bool:
+    """Add a box, low corner and high corner, to an annotation, or note why not; tell whether it was added.
 
     `last_inside`: corners are whole pixels from 1 on, both inside the box, as in Pascal VOC. Raises BadInput for a
     corner that is not finite.
@@ -43,12 +44,13 @@ def add_box(item: Annotation, box: Sequence[float], label: str, place: str, last
         low = [value - 1 for value in low]
     if any(end <= start for start, end in zip(low, high, strict=True)):
         item.notes.append(Note(EMPTY, place, f"box {list(box)}", lost=True))
-        return
+        return False
     if not item.millimetres and all(end - start <= 1 for start, end in zip(low, high, strict=True)):
         item.notes.append(Note(PIXEL, place, f"box {list(box)}"))
     item.boxes.append((*low, *high))
     item.labels.append(label)
     item.places.append(place)
+    return True
 
 
 def cut_off(

@@ -16,6 +16,7 @@ from medaug_cli.scans.pairing import Say
 from medaug_cli.scans.reading import Scan, suffixes
 
 BOX_MODES = ("xyxy", "xxyy", "xywh", "ccwh", "xyxy-mm", "xxyy-mm", "xywh-mm", "ccwh-mm")
+FLAT = "outlines of a volume's slices are not read, its boxes are; give label volumes by --masks"
 TEXTS = (".txt", ".xml", ".json", ".csv", ".tsv")  # in which annotations may stand
 
 
@@ -59,7 +60,17 @@ def read_annotations(
         marks.notes.append(
             Note("all boxes lie between 0 and 1, as shares of an image would; read as pixels", path.name)
         )
-    return AnnotationSet(by_scan(path, named, ScanNames(scans)), marks.notes)
+    found = by_scan(path, named, ScanNames(scans))
+    _without_flat_outlines(found, scans, marks)
+    return AnnotationSet(found, marks.notes)
+
+
+def _without_flat_outlines(found: dict[str, Annotation], scans: Sequence[Scan], marks: Marks) -> None:
+    """Drop outlines of slices of volumes, whose boxes alone are read, and note it."""
+    for scan in scans:
+        if scan.volume and scan.id in found and found[scan.id].outlines:
+            found[scan.id].outlines.clear()
+            marks.notes.append(Note(FLAT, scan.relative))
 
 
 def _look_like_shares(annotations: Iterable[Annotation]) -> bool:

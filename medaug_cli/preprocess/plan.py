@@ -316,7 +316,7 @@ def _annotations(options: PreprocessOptions, scans: Sequence[Scan]) -> Annotatio
 
 def _completed(options: PreprocessOptions, first: Pixels, annotations: dict[str, Annotation]) -> Recipe:
     """Settle what the first scan decides: channels, and whether the store holds masks."""
-    masks = any(annotation.mask is not None for annotation in annotations.values())
+    masks = any(annotation.marked for annotation in annotations.values())
     names = () if options.recipe.label else _mask_names(annotations)
     channels = 3 if len(first.image) == 3 else 1
     return replace(options.recipe, channels=channels, with_masks=masks, mask_names=names)
@@ -347,6 +347,8 @@ def _mask_names(annotations: dict[str, Annotation]) -> tuple[str, ...]:
     """Return what the values of stored masks stand for; nothing where they mark one thing alone."""
     labels = [one.mask_labels for one in annotations.values() if one.mask is not None]
     names = {name for own in labels for name in ([LESION] if own is None else own.values())} - {IGNORED}
+    outlined = [one for one in annotations.values() if one.mask is None and one.marked]
+    names |= {name for one in outlined for name, own in zip(one.labels, one.outlines, strict=True) if own is not None}
     return tuple(sorted(names)) if len(names) > 1 else ()
 
 

@@ -215,6 +215,50 @@ def test_boxes_masks_and_classes_come_back(folder, tmp_path, form, boxes, images
     check_same(again, store)
 
 
+# COCO's outlines, without the masks beside them
+
+
+def as_polygons(folder):
+    """Write the run lengths of an export as polygons round their rectangles, with a corner in the middle of a side."""
+    content = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
+    for row in content["annotations"]:
+        x, y, width, height = row["bbox"]
+        row["segmentation"] = [[x, y, x + width, y, x + width, y + height, x + width / 2, y + height, x, y + height]]
+        row["segmentation"][0] += [x, y + height / 2]
+    (folder / "polygons.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder / "polygons.json"
+
+
+def as_packed(folder):
+    """Write the run lengths of an export as pycocotools packs them."""
+    from pycocotools import mask as tool
+
+    content = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
+    for row in content["annotations"]:
+        packed = tool.frPyObjects(row["segmentation"], *row["segmentation"]["size"])
+        row["segmentation"] = {"size": packed["size"], "counts": packed["counts"].decode()}
+    (folder / "packed.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder / "packed.json"
+
+
+@pytest.mark.parametrize("form", ["annotations", "polygons", "packed"])
+def test_masks_come_back_from_coco_alone(folder, tmp_path, form):
+    where, store = folder
+    own = where / "coco"
+    boxes = {"polygons": as_polygons, "packed": as_packed}.get(form, lambda own: own / "annotations.json")(own)
+    again = read_again(own / "images", tmp_path, boxes=boxes, normals=True)
+    check_same(again, store, ("boxes", "masks", "splits"))
+    assert again.spec.mask_names == store.spec.mask_names
+
+
+def test_masks_without_names_come_back_from_coco(tmp_path):
+    store = store_of(tmp_path / "real.h5", named=False)
+    export_store(store, "coco", tmp_path / "coco")
+    again = read_again(tmp_path / "coco/images", tmp_path / "again", boxes=tmp_path / "coco/annotations.json")
+    for k, name in enumerate(again.ids):
+        np.testing.assert_array_equal(again.masks[k] > 0, store.masks[store.ids.index(name)] > 0)
+
+
 # ImageFolder
 
 
