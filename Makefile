@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-learning test-thorough test-lowest lint bench schemas clean
+.PHONY: demo test test-learning test-thorough test-lowest lint schemas clean
 
 demo: $(READY)
 	PATH="$(BIN):$$PATH" sh examples/demo.sh demo
@@ -33,9 +33,6 @@ lint: $(READY)
 	$(BIN)/mypy
 	PYTHONPATH=plugins $(BIN)/lint-imports
 	$(BIN)/python -m data_schemas --check
-
-bench: $(READY)
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 schemas: $(READY)
 	$(BIN)/python -m data_schemas
