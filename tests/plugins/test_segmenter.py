@@ -1,5 +1,6 @@
 """The segmenter: it learns outlines in two and three dimensions, and moves masks as it moves images."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from medaug_cli.errors import BadInput
+from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.metrics.segmentation import dice
 from medaug_cli.plugin import Condition, ImageSpec, Segmenter
 from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.trial import TrialRun, thawed
 from medaug_plugins.segmenter import SegmenterNetwork, label_map, segmentation_losses
+from medaug_plugins.segmenter.patches import cut, put_together, starts
 from medaug_plugins.supervised.augment import augment
 from medaug_plugins.supervised.settings import TrainingSettings
 
@@ -128,3 +130,48 @@ def test_masks_move_as_images_do(spatial, seed):
     same, kept = augment(image, mask, np.zeros(1, bool), settings, rng)
     assert torch.equal(same, image)
     assert torch.equal(kept, mask)
+
+
+@pytest.mark.parametrize("spatial", [(24, 40), (20, 12, 16)])
+def test_a_patch_shows_the_same_pixels_and_labels_half_of_them_a_lesion(spatial):
+    labels = np.zeros(spatial, np.int64)
+    labels[tuple(slice(0, 2) for _ in spatial)] = 1  # in a corner, where few patches fall by chance
+    image = np.stack([labels, np.arange(labels.size).reshape(spatial)]).astype(np.float32)
+    rng, shown = np.random.default_rng(0), []
+    for _ in range(200):
+        patch, own = cut(image, labels, 16, rng)
+        assert own.shape == tuple(min(16, side) for side in spatial)
+        assert np.array_equal(patch[0], own)
+        assert np.isin(patch[1], image[1]).all()
+        shown.append(own.any())
+    assert 0.4 < np.mean(shown) < 0.8
+
+
+@pytest.mark.parametrize("length", [1, 7, 16, 17, 24, 31, 100])
+@pytest.mark.parametrize("side", [1, 5, 16])
+def test_patches_cover_an_axis_and_overlap(length, side):
+    own = min(side, length)
+    at = starts(length, own)
+    assert (at[0], at[-1] + own) == (0, length)
+    assert all(0 < later - one <= max(1, own // 2) for one, later in itertools.pairwise(at))
+
+
+@pytest.mark.parametrize("spatial", [(30, 41), (20, 9, 33)])
+def test_what_depends_on_one_pixel_alone_is_the_same_in_patches(spatial):
+    image = torch.rand(2, *spatial, generator=torch.Generator().manual_seed(0))
+    network = torch.nn.Sigmoid()
+    assert torch.allclose(put_together(image, 16, network), network(image), atol=1e-6)
+
+
+def test_it_learns_from_patches_and_answers_whole_images(training_seed):
+    data = constructed(replace(SPEC, spatial=(32, 48)), seed=training_seed)
+    plugin, _ = fitted(data, budget=40, seed=training_seed, batch=4, levels=2, lr=0.02, patch=16)
+    answers = np.stack(list(plugin.predict(data.images))) > 0
+    truth = np.stack([label_map(data, i) for i in range(len(data))]) > 0
+    assert answers.shape == truth.shape
+    assert dice(truth.sum(), answers.sum(), (truth & answers).sum()) > 0.5
+
+
+def test_a_patch_too_small_to_be_halved_is_refused():
+    with pytest.raises(UsageError, match="patch=4: expected 0 or at least 8 with 3 levels"):
+        fitted(constructed(SPEC), budget=1, patch=4)

@@ -111,7 +111,7 @@ class FiLMConv(nn.Module):
         self.grain = nn.Parameter(torch.empty(outputs)) if size.settings.noise else None  # the name stands in weights
 
     def forward(self, x: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-        x = self.conv(torch.cat([x, condition[:, -self.seen :].to(x.dtype)], 1))
+        x = self.conv(laid_out(torch.cat([x, condition[:, -self.seen :].to(x.dtype)], 1)))
         noise_strength = self.grain
         if noise_strength is not None:
             strength = noise_strength.reshape(-1, *[1] * (x.ndim - 2))
@@ -209,7 +209,7 @@ class Shrinking(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         main = activate(self.second(activate(self.first(x))))
-        return (main + self.shortcut(averaged(x))) * math.sqrt(0.5)
+        return (main + self.shortcut(laid_out(averaged(x)))) * math.sqrt(0.5)
 
 
 class Discriminator(nn.Module):

@@ -1,16 +1,17 @@
 """Segment lesions by a U-Net (Ronneberger et al. 2015) on any encoder of timm, or on a small one (Han et al., 2.7)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from medaug_cli.plugin import BadInput, Examples, ImageSpec, setting
+from medaug_cli.plugin import BadInput, Examples, ImageSpec, UsageError, setting
 from medaug_plugins.segmenter.networks import UNet
+from medaug_plugins.segmenter.patches import cut, put_together
 from medaug_plugins.supervised.whole_images import WholeImageNetwork
 
 __all__ = ["SegmenterNetwork"]
@@ -25,6 +26,10 @@ class SegmenterNetwork(WholeImageNetwork):
     batch: int = setting(8, "images of a step", minimum=1)
     lr: float = setting(0.002, "AdamW's step size after the warm-up", minimum=0)
     levels: int = setting(5, "sizes of network 'small', each half the one before", minimum=2, maximum=7)
+    patch: int = setting(
+        0, "side of the patches that images are trained on and answered in, for volumes that are too large; 0: whole",
+        minimum=0,
+    )  # fmt: skip
     dice_weight: float = setting(1.0, "weight of the Dice loss beside the cross-entropy", minimum=0)
     threshold: float = setting(
         0.35, "probability of any label from which a pixel is marked; Dice is highest at half of itself", minimum=0,
@@ -32,13 +37,25 @@ class SegmenterNetwork(WholeImageNetwork):
     )  # fmt: skip
 
     def build(self, spec: ImageSpec, pretrained: bool = True) -> UNet:
-        """Return a network for images of this form."""
-        body = self.encoder(spec, self.levels, pretrained)
+        """Return a network for images of this form; raise UsageError for a patch too small to be halved so often."""
+        least = 2**self.levels
+        if 0 < self.patch < least:
+            raise UsageError(f"--set patch={self.patch}: expected 0 or at least {least} with {self.levels} levels")
+        seen = tuple(min(self.patch or side, side) for side in spec.spatial)
+        body = self.encoder(replace(spec, spatial=seen), self.levels, pretrained)
         return UNet(spec.dims, body, 1 + max(1, len(spec.mask_names)))
 
     def truth(self, data: Examples, indices: Sequence[int]) -> np.ndarray:
         """Return label maps (b, *s)."""
         return np.stack([label_map(data, index) for index in indices])
+
+    def examples(self, data: Examples, indices: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return images (b, c, *s) of a step with their label maps (b, *s), or patches of them, read one by one."""
+        if not self.patch:
+            return super().examples(data, indices, rng)
+        patches = [cut(data.read([i])[0], label_map(data, i), self.patch, rng) for i in indices.tolist()]
+        images, labels = zip(*patches, strict=True)
+        return np.stack(images), np.stack(labels)
 
     def losses(self, scores: Tensor, truth: Tensor) -> dict[str, Tensor]:
         """Return cross-entropy and Dice loss; see segmentation_losses."""
@@ -47,6 +64,16 @@ class SegmenterNetwork(WholeImageNetwork):
     def loss_weights(self) -> Mapping[str, float]:
         """Return the weight of the Dice loss."""
         return {"dice": self.dice_weight}
+
+    def _answers(self, network: nn.Module, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        if not self.patch:
+            yield from super()._answers(network, images)
+            return
+        probabilities = self._probabilities(network)
+        device = next(network.parameters()).device
+        for image in images:
+            whole = put_together(torch.from_numpy(np.asarray(image, np.float32)).to(device), self.patch, probabilities)
+            yield self.answer(whole[None])[0].cpu().numpy()
 
     def answer(self, probabilities: Tensor) -> Tensor:
         """Return label maps (b, *s) uint8: where any label is likely enough, the likeliest.

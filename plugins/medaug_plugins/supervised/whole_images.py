@@ -85,6 +85,10 @@ class WholeImageNetwork(TrainingSettings):
         """Return what is to be learnt of some images: classes (b,) or label maps (b, *s), int64."""
         raise NotImplementedError
 
+    def examples(self, data: Examples, indices: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return images (b, c, *s) of a step, and what is to be learnt of them."""
+        return data.read(indices), self.truth(data, indices.tolist())
+
     def losses(self, scores: Tensor, truth: Tensor) -> dict[str, Tensor]:
         """Return the parts of the loss of scores (b, k) or (b, k, *s)."""
         raise NotImplementedError
@@ -107,8 +111,9 @@ class WholeImageNetwork(TrainingSettings):
 
         def draw(rng: np.random.Generator) -> Batch:
             indices = rng.choice(len(data), self.batch, p=weights)
-            images = torch.from_numpy(np.ascontiguousarray(data.read(indices), np.float32)).to(run.device)
-            truth = torch.from_numpy(self.truth(data, indices.tolist())).to(run.device)
+            pixels, learnt = self.examples(data, indices, rng)
+            images = torch.from_numpy(np.ascontiguousarray(pixels, np.float32)).to(run.device)
+            truth = torch.from_numpy(learnt).to(run.device)
             chosen = np.ones(len(indices), bool) if self.augment == "both" else ~data.synthetic[indices]
             changed, moved = augment(images, truth if truth.ndim > 1 else None, chosen, self, rng)
             ready = changed.contiguous(memory_format=CHANNELS_LAST[data.spec.dims])
