@@ -121,12 +121,17 @@ def _add_record(
 
 
 def _lesion_free(treated: Treated, boxes: np.ndarray, count: int, rng: np.random.Generator) -> list[Placement]:
-    """Return up to `count` regions in the body that no lesion reaches into, as far apart as they happen to be."""
+    """Return up to `count` regions in the body that no lesion reaches into, as far apart as they happen to be.
+
+    They lie within a scan that is large enough: black beyond its border would tell them from regions of lesions.
+    """
     rough = body(treated.image, treated.stripped.mask)
     sides = _sides(treated)
     shares = share_in(rough, sides)
     centres = rough.centres(shares >= max(LEAST_BODY * float(shares.max()), 1e-6))
     centres = centres + rng.uniform(-0.5, 0.5, centres.shape) * rough.step
+    spatial = np.array(treated.image.shape[1:])
+    centres = np.where(sides <= spatial, np.clip(centres, sides / 2, spatial - sides / 2), centres)
     centres = rng.permutation(centres[_free(centres, sides, boxes)])
     values = treated.lesions.values
     found: list[Placement] = []

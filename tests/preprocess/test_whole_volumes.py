@@ -117,6 +117,17 @@ def test_regions_without_a_lesion_lie_in_the_body_and_beside_every_lesion(tmp_pa
     assert other.hash != store.hash
 
 
+@pytest.mark.parametrize("shape", [(24, 60, 56), (16, 40, 44), (30, 34, 36)])
+def test_regions_without_a_lesion_show_nothing_beyond_a_scan_that_is_large_enough(tmp_path, shape):
+    """Black where the scan ends would tell them from regions of lesions."""
+    for name in "abc":
+        scene(tmp_path, name, LESION, shape=shape)
+    store = made_of_masks(tmp_path, replace(REGIONS, normal_regions=2.0, window=(-1100.0, 300.0)))  # air is not black
+    free = [i for i in range(len(store)) if not len(store.boxes[i])]
+    assert free
+    assert all((store.images[i] > 0).all() for i in free)
+
+
 def class_of_each(store):
     return {name: store.class_names[k] if k >= 0 else None for name, k in zip(store.ids, store.classes, strict=True)}
 
