@@ -15,7 +15,7 @@ import numpy as np
 
 from medaug_cli.blending import DARK, MARGIN, blended, faded, window
 from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
-from medaug_cli.plugin_scans import Grid, Reader, ScanFiles, StoredImage, text_path
+from medaug_cli.plugin_scans import Grid, MaskFile, Reader, ScanFiles, StoredImage, text_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +43,7 @@ __all__ = [
     "ImageSpec",
     "Knowing",
     "Known",
+    "MaskFile",
     "MedaugError",
     "MissingPlugin",
     "NetworkCapabilities",

@@ -1,7 +1,7 @@
 """What a reader of scans takes and gives; plugins import it from medaug_cli.plugin."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,9 @@ class ScanFiles:
     private: bool = False  # the name tells who the patient is and may not reach an output
     identity: str = field(default="", repr=False)  # of the patient; nothing but a keyed hash of it is ever written
     picture: bool = False  # one file that is a picture, though its reader gives volumes too
+    item: str | None = None  # which image of a file that holds many, as `read_item` takes it
+    split: str | None = None  # where the file itself says so: train, val or test
+    image_class: str | None = None  # where the file itself says so
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,26 @@ class StoredImage:
     notes: tuple[str, ...] = ()  # in words, what a person should know of how the file was read
 
 
+@dataclass(frozen=True)
+class MaskFile:
+    """What a file that is a mask says of itself."""
+
+    names: Mapping[int, str]  # value -> what it stands for
+    is_of: Callable[[Sequence[Path]], bool]  # whether it is of the scan of some files
+
+
 @runtime_checkable
 class Reader(Protocol):
     """A dataclass that reads one format of scans; nothing is inherited.
 
-    `capabilities.dims` is (2,) for pictures, (3,) for volumes, and (2, 3) where `group` says which is which. Four
+    `capabilities.dims` is (2,) for pictures, (3,) for volumes, and (2, 3) where `group` says which is which. Six
     methods are optional: `claims(path) -> bool` knows by its content a file that no suffix gives away,
     `flat(path) -> bool` a picture among volumes, `group(files, root, say) -> list[ScanFiles]` puts together the files
     of each scan where that is not one file, and `read_labels(files) -> StoredImage` reads a mask, where its values are
-    not those of the picture, as with a palette. A setting `max_pixels`, where there is one, is what --max-pixels says.
+    not those of the picture, as with a palette; of a file
+    that holds many images, each of which `group` calls an item, `read_item(path, item) -> StoredImage` reads one.
+    `describe_mask(path) -> MaskFile | None` tells which values of a mask are what, and which scan it is of.
+    A setting `max_pixels`, where there is one, is what --max-pixels says.
     """
 
     capabilities: ClassVar[Any]  # a Capabilities

@@ -141,6 +141,6 @@ def export(
         for words in unannotated_words(store, split):
             console.say(words)
     with console.bar("export", len(store), "images") as bar:
-        images = export_store(store, form, out=out, split=split, overwrite=overwrite, report=bar.by)
+        images = export_store(store, form, out=out, split=split, overwrite=overwrite, report=bar.by, say=console.say)
     result = {"out": str(out), "format": form, "images": images}
     console.answer(result, as_json, f"{out}: {counted(images, 'image')} as {form}")

@@ -23,7 +23,7 @@ def check_arrays(store: Store) -> None:
 
 
 def write_arrays(store: Store, chosen: Sequence[int], path: Path, report: Callable[[int], None]) -> None:
-    """Write SPLIT_images (n, *s) or (n, *s, 3), SPLIT_labels (n, 1) and SPLIT_ids (n,) of each split; class_names.
+    """Write SPLIT_images (n, *s) or (n, *s, 3), SPLIT_labels (n, 1), SPLIT_ids and SPLIT_patients (n,); class_names.
 
     A split without images has arrays of length 0.
     """
@@ -39,4 +39,5 @@ def write_arrays(store: Store, chosen: Sequence[int], path: Path, report: Callab
         arrays |= {f"{split}_images": images, f"{split}_labels": np.array([[store.classes[i]] for i in own], np.uint8)}
         arrays[f"{split}_labels"] = arrays[f"{split}_labels"].reshape(-1, 1)
         arrays[f"{split}_ids"] = np.array([store.ids[i] for i in own], dtype=str)
+        arrays[f"{split}_patients"] = np.array([store.patients[i] for i in own], dtype=str)
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]

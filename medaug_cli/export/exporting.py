@@ -35,9 +35,11 @@ def export_store(
     split: str | None = None,
     overwrite: bool = False,
     report: Report = lambda images: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> int:
     """Publish a folder with the images of a store, or of one split of it; return how many there are.
 
+    `say` hears what whoever loads it has to know.
     Raises UsageError for an unknown form or split, BadInput where the form cannot hold the images.
     """
     forms = (*LAYOUTS, *WRITERS, BY_CLASS, NPZ)
@@ -59,7 +61,7 @@ def export_store(
         if form in WRITERS:
             WRITERS[form](store, chosen.tolist(), work, image_boxes, report)
         elif form == BY_CLASS:
-            _by_class(store, chosen.tolist(), work, report)
+            _by_class(store, chosen.tolist(), work, report, say)
         elif form == NPZ:
             write_arrays(store, chosen.tolist(), work / f"{store.path.stem}.npz", report)
         else:
@@ -136,15 +138,29 @@ def _segments(store: Store, i: int) -> Callable[[], Sequence[np.ndarray]] | None
     return lambda: segments_of(mask, store.boxes[i], [value.get(name) for name in names])
 
 
-def _by_class(store: Store, chosen: Sequence[int], out: Path, report: Report) -> None:
-    """Write SPLIT/CLASS/ID.png, as most tools for classification read it."""
+def _by_class(
+    store: Store, chosen: Sequence[int], out: Path, report: Report, say: Callable[[str], None]
+) -> None:
+    """Write SPLIT/CLASS/ID.png, as most tools for classification read it.
+
+    They number classes by their folders: a class that a split lacks has an empty one there, so that numbers agree.
+    """
     folders = [safe_id(name) for name in store.class_names]
     twice = next((name for name in folders if [each.lower() for each in folders].count(name.lower()) > 1), None)
     if twice is not None:
         raise BadInput(f"{store.path}: two classes would both lie in the folder {twice}; choose another --format")
+    used = [folder for number, folder in enumerate(folders) if (store.classes == number).any()]
+    present = {(str(store.splits[i]), folders[store.classes[i]]) for i in chosen}
+    for split in (split for split in SPLITS if any(own == split for own, _ in present)):
+        for folder in used:
+            (out / split / folder).mkdir(parents=True)
+        if lacking := [folder for folder in used if (split, folder) not in present]:
+            say(
+                f"the split {split} has no image of {' or '.join(lacking)}: the folder is empty, and torchvision's "
+                "ImageFolder takes it by allow_empty=True"
+            )
     for i in chosen:
         path = out / str(store.splits[i]) / folders[store.classes[i]] / f"{store.ids[i]}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_png(path, store.images[i])
         report(1)
 

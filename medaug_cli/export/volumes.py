@@ -28,24 +28,26 @@ FOLDERS = {"train": "Tr", "val": "Tr", "test": "Ts"}
 
 
 def write_nifti(store: Store, chosen: Sequence[int], out: Path, named: Named, report: Report) -> None:
-    """Write images/ID.nii.gz, masks/ID.nii.gz where the store has masks, and boxes.json."""
+    """Write images/ID.nii.gz, boxes.json, and the masks where the store has them, see write_masks."""
     images = []
     for i in chosen:
         name = f"{store.ids[i]}{SUFFIX}"
         write_image(out / "images" / name, store, i, np.asarray(store.images[i]))
-        if store.masks is not None:
-            write_image(out / "masks" / name, store, i, np.asarray(store.masks[i])[None])
         images.append(named(store, i, f"images/{name}"))
         report(1)
+    if store.masks is not None:
+        write_masks(store, chosen, out)
     write_boxes(out / "boxes.json", BoxesFile(version=1, images=images))
 
 
 def write_nnunet(store: Store, chosen: Sequence[int], out: Path, named: Named, report: Report) -> None:
     """Write a raw data set of nnU-Net: imagesTr/ID_0000.nii.gz, labelsTr/ID.nii.gz, dataset.json, splits_final.json.
 
-    Images of the test split lie in imagesTs and labelsTs. Raises BadInput where the store has no masks.
+    Images of the test split lie in imagesTs and labelsTs; boxes.json says what nnU-Net does not: boxes, patients and
+    splits. Raises BadInput where the store has no masks.
     """
     _refuse_without_masks(store, "nnU-Net")
+    images = []
     parts: dict[str, list[str]] = {split: [] for split in FOLDERS}
     for i in chosen:
         part, name = FOLDERS[str(store.splits[i])], store.ids[i]
@@ -53,6 +55,7 @@ def write_nnunet(store: Store, chosen: Sequence[int], out: Path, named: Named, r
             write_image(out / f"images{part}" / f"{name}_{channel:04d}{SUFFIX}", store, i, pixels[None])
         write_image(out / f"labels{part}" / f"{name}{SUFFIX}", store, i, _label_map(store, i)[None])
         parts[str(store.splits[i])].append(name)
+        images.append(named(store, i, f"images{part}/{name}_0000{SUFFIX}"))
         report(1)
     labels = {"background": 0} | {name: number for number, name in enumerate(_mask_names(store), start=1)}
     described: dict[str, Any] = {
@@ -62,6 +65,7 @@ def write_nnunet(store: Store, chosen: Sequence[int], out: Path, named: Named, r
         "file_ending": SUFFIX,
     }
     _write_json(out / "dataset.json", described)
+    write_boxes(out / "boxes.json", BoxesFile(version=1, images=images))
     if parts["val"]:  # nnU-Net looks for it in its folder of preprocessed data
         _write_json(out / "splits_final.json", [{"train": parts["train"], "val": parts["val"]}])
 
@@ -112,7 +116,7 @@ def _refuse_without_masks(store: Store, tool: str) -> None:
 
 
 def write_masks(store: Store, chosen: Sequence[int], out: Path) -> None:
-    """Write the masks of volumes as label maps: masks/ID.nii.gz, or labelsTr and a dataset.json that names values."""
+    """Write masks as label maps: masks/ID.nii.gz, or labelsTr and a dataset.json that names values."""
     folder = out / ("labelsTr" if store.spec.mask_names else "masks")
     for i in chosen:
         write_image(folder / f"{store.ids[i]}{SUFFIX}", store, i, _label_map(store, i)[None])

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.scans.reading import Scan, suffixes
+from medaug_cli.scans.survey import case_and_modality
 
 # Folders that say what kind of file lies in them, and nothing of the patient
 KINDS = {"images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "ann", "masks",
@@ -21,7 +22,8 @@ class ScanNames:
     """The names that scans may be called by.
 
     A name fits a scan if its last part is that of the scan, with or without a suffix, whatever its case; of several
-    scans that fit, the one is meant that shares most of the folders, then the one of the same case and suffix.
+    scans that fit, the one is meant that shares most of the folders, then the one of the same case and suffix. A scan
+    of one modality or channel, as case_0000, may be called by its case, too.
     """
 
     def __init__(self, scans: Sequence[Scan]) -> None:
@@ -29,8 +31,13 @@ class ScanNames:
         self._by_last: dict[str, list[tuple[Scan, list[str]]]] = defaultdict(list)
         for scan in scans:
             whole = _parts(scan.relative)
-            for last in {bare(whole[-1]).casefold() if not scan.files else whole[-1].casefold()}:
-                self._by_last[last].append((scan, whole))
+            last = bare(whole[-1]) if not scan.files else whole[-1]
+            self._by_last[last.casefold()].append((scan, whole))
+        for scan in scans:
+            case, modality = case_and_modality(scan)
+            last = case.rpartition("/")[2]
+            if modality and all(case_and_modality(one)[1] for one, _ in self._by_last.get(last.casefold(), ())):
+                self._by_last[last.casefold()].append((scan, [*_parts(scan.relative)[:-1], last]))
 
     def find(self, name: str, place: str) -> tuple[Scan, Score] | None:
         """Return the scan that a name means and how well it fits; raise BadInput if two fit equally well."""

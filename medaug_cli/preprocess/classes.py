@@ -21,11 +21,16 @@ Annotations = Mapping[str, Annotation]  # by scan id
 def classes_of(
     given: str | None, scans: Sequence[Scan], source: Path, patient_column: str | None = None
 ) -> dict[str, Annotation]:
-    """Return what `given`, "folders" or a CSV file, says of scans in `source`; nothing where it is None."""
+    """Return what `given`, "folders" or a CSV file, says of scans in `source`; what the files say if it is None."""
     path = classes_file(given)
-    if given is None or path is None:
-        named = class_folders(scans, source) if given else {}
-        return {scan: Annotation(image_class=name) for scan, name in named.items()}
+    if given is None:
+        return {
+            scan.id: Annotation(image_class=scan.image_class, split=scan.split)
+            for scan in scans
+            if scan.image_class is not None or scan.split is not None
+        }
+    if path is None:
+        return {scan: Annotation(image_class=name) for scan, name in class_folders(scans, source).items()}
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise BadInput(f"--classes {given} {what}; give a CSV file, or `{FOLDERS}` for a folder a class in {source}")
@@ -47,7 +52,8 @@ def with_classes(annotations: Annotations, classes: Annotations, given: str | No
             before = getattr(own, key)
             if None not in (before, value) and folded(before) != folded(value):
                 what = "class" if key == "image_class" else key
-                raise BadInput(f"--classes {given}: scan {scan} has the {what} {value}, but its boxes say {before}")
+                where = "the files" if given is None else f"--classes {given}"
+                raise BadInput(f"{where}: scan {scan} has the {what} {value}, but its boxes say {before}")
         both[scan] = replace(own, **{key: value for key, value in values.items() if value is not None})
     return both
 
@@ -130,7 +136,7 @@ def _same_files(scans: Sequence[Scan], names: Mapping[str, str]) -> list[list[Sc
     """Return scans of the same content; only those are read that are as large as one of another class."""
     sized: dict[int, list[Scan]] = defaultdict(list)
     for scan in scans:
-        if scan.id in names and scan.bytes:
+        if scan.id in names and scan.bytes and scan.item is None:
             sized[scan.bytes].append(scan)
     alike: dict[tuple[int, str], list[Scan]] = defaultdict(list)
     for size, some in sized.items():

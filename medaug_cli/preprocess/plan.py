@@ -105,6 +105,11 @@ def plan_of(options: PreprocessOptions) -> Plan:
     _check_kinds(options)
     found = _found(options)
     scans = found.scans
+    if _lacks_annotations(options) and not any(scan.image_class is not None for scan in scans):
+        raise UsageError(
+            "give the annotations by --boxes, --masks or both, or the images' classes by --classes; "
+            "or take scans without annotation by --unannotated"
+        )
     read = _annotations(options, scans)
     told = classes_of(
         options.classes, scans, options.scans, None if options.boxes is not None else options.patient_column
@@ -263,11 +268,11 @@ def _check_kinds(options: PreprocessOptions) -> None:
         return
     if options.recipe.region_mm and options.classes is not None:
         raise UsageError("--regions takes a region for each lesion; beside --classes give --boxes or --masks")
-    if options.classes is None and not (options.normals or options.unannotated):
-        raise UsageError(
-            "give the annotations by --boxes, --masks or both, or the images' classes by --classes; "
-            "or take scans without annotation by --unannotated"
-        )
+
+
+def _lacks_annotations(options: PreprocessOptions) -> bool:
+    given = (options.boxes, options.masks, options.classes)
+    return all(one is None for one in given) and not (options.normals or options.unannotated)
 
 
 def _part(options: PreprocessOptions, annotated: Sequence[int], total: int) -> range:

@@ -7,7 +7,7 @@ import numpy as np
 
 from medaug_cli.errors import BadInput
 from medaug_cli.files import parse_json
-from medaug_cli.scans.reading import stem_of
+from medaug_cli.scans.reading import mask_file, stem_of
 
 Labels = dict[frozenset[int], str]  # values of a mask that are one class, or one lesion -> its name
 LABEL_FOLDERS = ("labelsTr", "labelsTs")  # of nnU-Net and nnDetection
@@ -28,8 +28,12 @@ def label_names(mask: Path) -> Labels | None:
 
     nnU-Net: `labels` of the dataset.json above labelsTr, a value or a list of them (a region) each; `ignore` is none.
     nnDetection: the classes of the instances in the JSON file beside the mask, which give each lesion a value of its
-    own; another JSON of its name, as BIDS and dcm2niix write it, says nothing of values.
+    own; another JSON of its name, as BIDS and dcm2niix write it, says nothing of values. A DICOM segmentation names its
+    segments itself.
     """
+    told = mask_file(mask)
+    if told is not None:
+        return {frozenset([value]): name for value, name in told.names.items()}
     beside, above = mask.with_name(f"{stem_of(mask)}.json"), mask.parent.parent / "dataset.json"
     classes = _classes(above) if mask.parent.name in LABEL_FOLDERS and above.is_file() else None
     instances = _instances(beside) if beside.is_file() else None

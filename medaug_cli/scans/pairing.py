@@ -1,8 +1,12 @@
-"""The masks in folders: which files they are, which scan each belongs to by its name, and what is left over."""
+"""The masks in folders: which files they are, which scan each belongs to, and what is left over.
+
+A mask is of the scan that it names itself, as DICOM segmentations do, or else of the one whose name it carries.
+"""
 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +24,7 @@ from medaug_cli.scans.mask_names import (
     lesion_of,
     plain,
 )
-from medaug_cli.scans.reading import Scan, is_volume_file, stem_of, suffix_of, suffixes
+from medaug_cli.scans.reading import Scan, is_volume_file, mask_file, stem_of, suffix_of, suffixes
 
 SIDE_FILES = (".json", ".txt", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html", ".raw", ".zraw")
 Say = Callable[[str], None]
@@ -124,7 +128,9 @@ def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: No
     claims: dict[int, list[tuple[Path, int | None]]] = defaultdict(list)
     unclaimed = []
     for file in _candidates(path, scans):
-        own, part = index.of(_named(file, path), brain)
+        own, part = _named_by_itself(file, scans), None
+        if not own:
+            own, part = index.of(_named(file, path), brain)
         if len(own) > 1 and not _one_case([index.scans[number] for number in own]):
             first, second = (index.scans[number].shown for number in own[:2])
             raise BadInput(f"{file} may belong to {first} or {second}; give it the whole name, or folder, of its scan")
@@ -147,6 +153,14 @@ def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: No
     return Pairs(pairs, _below(path, unclaimed), _below(path, unread))
 
 
+def _named_by_itself(file: Path, scans: Sequence[Scan]) -> list[int]:
+    """Return the scans that a mask itself says it is of, as a DICOM segmentation names its series."""
+    told = mask_file(file)
+    if told is None:
+        return []
+    return [number for number, scan in enumerate(scans) if scan.files and told.is_of(scan.files)]
+
+
 def _below(folder: Path, files: Iterable[Path]) -> list[str]:
     return [file.relative_to(folder).as_posix() for file in files]
 
@@ -159,7 +173,17 @@ def _candidates(path: Path, scans: Sequence[Scan]) -> list[Path]:
     named = {file: _named(file, path) for file in _files(path) if _place(file) not in own}
     if not shared:
         return [file for file, one in named.items() if not any(map(is_image_folder, one.folders))]
-    return [file for file, one in named.items() if _says_mask(one) or lesion_of(one.stem) is not None]
+    return [
+        file
+        for file, one in named.items()
+        if _says_mask(one) or lesion_of(one.stem) is not None or _is_mask_file(file)
+    ]
+
+
+def _is_mask_file(file: Path) -> bool:
+    with suppress(BadInput):  # which nobody has named
+        return mask_file(file) is not None
+    return False
 
 
 def _one_case(scans: Sequence[Named]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from medaug_cli import registry
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
-from medaug_cli.plugin import Grid, StoredImage
+from medaug_cli.plugin import Grid, MaskFile, StoredImage
 from medaug_cli.scans.grids import upright
 
 POINTERS = {  # how files begin that stand for content elsewhere -> what fetches it
@@ -49,6 +49,9 @@ class Scan:
     shown: str = ""  # what outputs call the file
     identity: str = field(default="", repr=False)  # of the patient; nothing but a keyed hash of it is ever written
     brain_mask: Path | None = None  # that somebody else made
+    item: str | None = None  # which image of a file that holds many
+    split: str | None = None  # where the file itself says so
+    image_class: str | None = None  # where the file itself says so
     reading: Reading = PLAIN
 
     @property
@@ -162,23 +165,26 @@ def reader_of(path: Path, chosen: str | None = None) -> str | None:
 
 def read_pixels(scan: Scan) -> Pixels:
     """Read a scan. Raise BadInput if it cannot be."""
-    return _read(scan.all_files, scan.reader, scan.reading)
+    return _read(scan.all_files, scan.reader, scan.reading, scan.item)
 
 
 def read_scan(path: Path) -> Pixels:
     """Read a picture or a volume in one file."""
-    return _read((path,), None, PLAIN)
+    return _read((path,), None, PLAIN, None)
 
 
 def stored_scan(scan: Scan) -> StoredImage:
     """Read a scan as its files hold it. Raise BadInput if it cannot be."""
-    return read_stored(scan.all_files, scan.reader, reading=scan.reading)
+    return read_stored(scan.all_files, scan.reader, reading=scan.reading, item=scan.item)
 
 
 def read_stored(
-    files: tuple[Path, ...], name: str | None = None, labels: bool = False, reading: Reading = PLAIN
-) -> StoredImage:
+    files: tuple[Path, ...], name: str | None = None, labels: bool = False, reading: Reading = PLAIN,
+    item: str | None = None,
+) -> StoredImage:  # fmt: skip
     """Read the files of a scan as they hold it, by a reader's name or their suffix; with `labels` those of a mask.
+
+    `item` is which image is read of a file that holds many.
 
     A mask marks nothing where its values are NaN or infinite, if `reading` allows these at all.
     """
@@ -191,7 +197,7 @@ def read_stored(
         _check_there(files[0])
         read = getattr(reader, "read_labels", reader.read) if labels else reader.read
         with warnings.catch_warnings(action="ignore"):  # of libraries, about files that they read all the same
-            found: StoredImage = read(files)
+            found: StoredImage = read(files) if item is None else reader.read_item(files[0], item)
     except (BadInput, MissingPlugin):
         raise
     except Exception as error:  # a reader may be a stranger's
@@ -214,8 +220,8 @@ def _finite(path: Path, found: StoredImage, nan: float | None) -> StoredImage:
     return replace(found, image=np.where(finite, found.image, np.float32(nan)), notes=(*found.notes, said))
 
 
-def _read(files: tuple[Path, ...], name: str | None, reading: Reading) -> Pixels:
-    found = read_stored(files, name, reading=reading)
+def _read(files: tuple[Path, ...], name: str | None, reading: Reading, item: str | None) -> Pixels:
+    found = read_stored(files, name, reading=reading, item=item)
     image = found.image
     if image.ndim == 3:
         return Pixels(image, notes=found.notes)
@@ -229,6 +235,15 @@ def _read(files: tuple[Path, ...], name: str | None, reading: Reading) -> Pixels
         np.stack([pixels for pixels, _ in turned]), grid=turned[0][1], stored=found.grid, stored_shape=image.shape[1:],
         other_grid=found.other_grid, notes=found.notes,
     )  # fmt: skip
+
+
+def mask_file(path: Path) -> MaskFile | None:
+    """Return what a mask says of itself, None where it says nothing; raise BadInput where it is damaged."""
+    reader = readers().get(reader_of(path) or "")
+    if reader is None or not hasattr(reader, "describe_mask") or not path.exists():
+        return None
+    found: MaskFile | None = reader.describe_mask(path)
+    return found
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -172,7 +172,7 @@ def _grouped(name: str, files: Sequence[Path], root: Path, say: Say) -> tuple[li
             shown = "a file" if one.private else one.name
             reason = one.left_out.replace(str(one.files[0]), shown)
             out.append(LeftOut(shown, reason, one.left_out if one.damaged else ""))
-        elif one.picture:
+        elif one.picture and one.item is None:
             pictures.append(one)
         else:
             scans.append(
@@ -180,13 +180,16 @@ def _grouped(name: str, files: Sequence[Path], root: Path, say: Say) -> tuple[li
                     one.name,
                     one.files[0],
                     relative=one.name,
-                    volume=volume,
+                    volume=volume and not one.picture,
                     files=one.files,
                     patient=one.patient,
                     reader=name,
                     private=one.private,
                     shown=one.name,
                     identity=one.identity,
+                    item=one.item,
+                    split=one.split,
+                    image_class=one.image_class,
                 )
             )
     paths = [one.files[0] for one in pictures]

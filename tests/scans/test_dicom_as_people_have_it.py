@@ -223,7 +223,7 @@ def mosaic(z, found):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(segmentation, r"segmentation \(SEG\)"), (structures, "no picture"), (mosaic, "mosaic.* dcm2niix")],
+    [(segmentation, r"segmentation \(SEG"), (structures, "no picture"), (mosaic, "mosaic.* dcm2niix")],
 )
 def test_what_is_no_scan_is_named_in_a_folder_and_as_a_mask(tmp_path, change, said):
     folder = write_series(tmp_path / "one", as_image(VALUES))

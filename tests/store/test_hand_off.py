@@ -1,6 +1,7 @@
 """What is exported loads in the tools that it is for, and comes back: boxes, masks, classes, patients and splits."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ SIDE = 16
 SPLITS = ("train", "train", "val", "test")
 NAMES = ("cyst", "mass")
 CLASSES = ("benign", "normal")
+ALL_OF_IT = ("boxes", "masks", "classes", "splits")
+AS_IT_IS = replace(PLAIN, window=(0.0, 255.0))
 BOXES = [[(2, 3, 7, 8)], [(1, 1, 5, 6), (8, 7, 14, 15)], [(9, 2, 15, 6)], []]
 
 
@@ -65,15 +68,18 @@ def folder(tmp_path_factory):
 
 def read_again(scans, out, **given):
     """Return the store that preprocess makes of scans, as they are."""
-    options = PreprocessOptions(scans, out / "real.h5", recipe=PLAIN, workers=1, **given)
+    options = PreprocessOptions(scans, out / "real.h5", recipe=AS_IT_IS, workers=1, **given)
     return preprocess(options)
 
 
 def check_same(again, store, what=("boxes", "masks", "classes", "splits")):
-    """Compare a store that was read again with the one that was written."""
-    assert sorted(again.ids) == sorted(store.ids)
-    for k, name in enumerate(again.ids):
+    """Compare a store that was read again with the one that was written; nnU-Net's cases have their channel behind."""
+    names = [name.removesuffix("_0000") for name in again.ids]
+    assert sorted(names) == sorted(store.ids)
+    for k, name in enumerate(names):
         i = store.ids.index(name)
+        if "images" in what:
+            np.testing.assert_array_equal(again.images[k], store.images[i])
         if "boxes" in what:
             np.testing.assert_allclose(again.boxes[k], store.boxes[i], atol=1e-4)
             assert [again.spec.label_names[n] for n in again.labels[k]] == [
@@ -202,17 +208,49 @@ def test_coco_has_no_segmentation_where_there_is_no_mask(tmp_path):
     assert all("segmentation" not in row for row in rows)
 
 
-@pytest.mark.parametrize(("form", "boxes", "images"), [
-    ("coco", "annotations.json", "images"), ("yolo", "labels", "images"), ("voc", "Annotations", "JPEGImages"),
-    ("csv", "boxes.csv", "images"),
-])  # fmt: skip
-def test_boxes_masks_and_classes_come_back(folder, tmp_path, form, boxes, images):
+# What is written is read
+
+
+WAYS = {  # form: scans, what is given beside them, what else of a store comes back than its images
+    "coco": ("images", {"boxes": "annotations.json", "classes": "classes.csv"}, ALL_OF_IT),
+    "coco and its masks": (
+        "images", {"boxes": "annotations.json", "masks": "labelsTr", "classes": "classes.csv"}, ALL_OF_IT
+    ),
+    "yolo": ("images", {"boxes": "labels", "masks": "labelsTr", "classes": "classes.csv"}, ALL_OF_IT),
+    "voc": ("JPEGImages", {"boxes": "Annotations", "masks": "labelsTr", "classes": "classes.csv"}, ALL_OF_IT),
+    "csv": ("images", {"boxes": "boxes.csv", "masks": "labelsTr", "classes": "classes.csv"}, ALL_OF_IT),
+    "nifti": ("images", {"boxes": "boxes.json", "masks": "labelsTr", "classes": "classes.csv"}, ALL_OF_IT),
+    "nnunet": (".", {"boxes": "boxes.json", "masks": ".", "classes": "classes.csv"}, ALL_OF_IT),
+    "monai": (".", {"boxes": "detection.json", "masks": ".", "classes": "classes.csv"}, ALL_OF_IT),
+    "monai's masks": (".", {"boxes": "dataset.json", "classes": "classes.csv"}, ALL_OF_IT),
+    "folders": (".", {"classes": "classes.csv"}, ("classes", "splits")),
+    "npz": ("real.npz", {}, ("classes", "splits")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_written_is_read(folder, tmp_path, way):
     where, store = folder
-    own = where / form
-    again = read_again(
-        own / images, tmp_path, boxes=own / boxes, masks=own / "labelsTr", classes=str(own / "classes.csv")
-    )
-    check_same(again, store)
+    own, (scans, given, what) = where / way.split()[0].removesuffix("'s"), WAYS[way]
+    options = {name: str(own / path) if name == "classes" else own / path for name, path in given.items()}
+    again = read_again(own / scans, tmp_path, **options)
+    check_same(again, store, ("images", *what))
+    if "masks" in what:
+        assert (again.spec.mask_names, again.spec.label_names) == (NAMES, NAMES)
+
+
+def test_of_cases_with_two_channels_a_name_alone_is_refused(tmp_path):
+    from medaug_cli.forms.naming import ScanNames
+    from medaug_cli.scans.reading import Scan
+
+    files = [f"imagesTr/{name}.nii.gz" for name in ("a_0000", "a_0001", "b_0000")]
+    scans = [Scan(Path(file).name.partition(".")[0], tmp_path / file, file, volume=True) for file in files]
+    names = ScanNames(scans)
+    assert names.find("b", "x.csv")[0] is scans[2]
+    assert names.find("B.nii.gz", "x.csv")[0] is scans[2]
+    assert names.find("a_0001", "x.csv")[0] is scans[1]
+    with pytest.raises(BadInput, match="may be imagesTr/a_0000"):
+        names.find("a", "x.csv")
 
 
 # COCO's outlines, without the masks beside them
@@ -266,19 +304,27 @@ def test_torchvision_reads_the_folders_of_classes(folder):
     datasets = pytest.importorskip("torchvision.datasets")
     where, store = folder
     for split in ("train", "val", "test"):
-        data = datasets.ImageFolder(where / "folders" / split)
+        data = datasets.ImageFolder(where / "folders" / split, allow_empty=True)
         for path, number in data.samples:
             i = store.ids.index(Path(path).stem)
             assert data.classes[number] == store.class_names[store.classes[i]]
             assert store.splits[i] == split
 
 
-def test_folders_of_classes_come_back(folder, tmp_path):
-    where, store = folder
-    again = read_again(where / "folders", tmp_path, classes=str(where / "folders/classes.csv"))
-    check_same(again, store, ("classes", "splits"))
-    for k, name in enumerate(read_again(where / "folders", tmp_path / "other", classes="folders").ids):
-        assert name in store.ids, k
+def test_a_class_that_a_split_lacks_keeps_its_number(tmp_path):
+    datasets = pytest.importorskip("torchvision.datasets")
+    store, said = store_of(tmp_path / "real.h5"), []
+    assert {str(store.splits[i]) for i in range(8) if store.classes[i] == 1} == {"test"}
+    export_store(store, "folders", tmp_path / "folders", say=said.append)
+    assert [line.split(":")[0] for line in said] == [
+        "the split train has no image of normal", "the split val has no image of normal",
+        "the split test has no image of benign",
+    ]  # fmt: skip
+    for split in ("train", "val", "test"):
+        data = datasets.ImageFolder(tmp_path / "folders" / split, allow_empty=True)
+        assert data.classes == list(CLASSES)
+    again = read_again(tmp_path / "folders", tmp_path / "again", classes="folders")
+    check_same(again, store, ("classes",))
 
 
 # MedMNIST
@@ -341,14 +387,6 @@ def test_nnunet_finds_what_it_checks(folder):
         assert image.GetSpacing() == (0.5, 0.5)
         assert set(np.unique(sitk.GetArrayFromImage(mask))) <= set(values)
     assert {path.name for path in (where / "labelsTs").iterdir()} == {"i3.nii.gz", "i7.nii.gz"}
-
-
-def test_nnunet_comes_back_in_two_dimensions(folder, tmp_path):
-    where, store = folder
-    again = read_again(where / "nnunet/imagesTr", tmp_path, masks=where / "nnunet/labelsTr", split="1,0,0")
-    assert [name.removesuffix("_0000") for name in again.ids] == ["i0", "i1", "i2", "i4", "i5", "i6"]
-    for k, name in enumerate(again.ids):
-        np.testing.assert_array_equal(again.masks[k], store.masks[store.ids.index(name.removesuffix("_0000"))])
 
 
 @pytest.mark.parametrize("listed", ["dataset.json", "detection.json"])

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from medaug_cli.plugin import BadInput, Capabilities, Grid, ScanFiles, StoredImage
+from medaug_cli.plugin import BadInput, Capabilities, Grid, MaskFile, ScanFiles, StoredImage
 from medaug_plugins.readers.dicom_headers import Slice, is_dicom, read_header
 from medaug_plugins.readers.dicom_pixels import read_slice
+from medaug_plugins.readers.dicom_segmentations import describe, is_segmentation, read_segmentation
 from medaug_plugins.readers.dicom_volumes import apart, even, in_planes, ordered, without_copies
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -60,6 +61,14 @@ class Dicom:
                     volumes.append(volume)
         pictures = [_picture(each, root, patients) for each in slices if each.picture]
         return _named(volumes, root, patients) + pictures + out
+
+    def describe_mask(self, path: Path) -> MaskFile | None:
+        """Return what a segmentation says of itself; None for another file."""
+        return describe(path) if is_segmentation(path) else None
+
+    def read_labels(self, files: Sequence[Path]) -> StoredImage:
+        """Return the label map of a segmentation, or the volume or picture of other files; see `read`."""
+        return read_segmentation(files[0]) if is_segmentation(files[0]) else self.read(files)
 
     def read(self, files: Sequence[Path]) -> StoredImage:
         """Return the volume of some files, or the picture of one.

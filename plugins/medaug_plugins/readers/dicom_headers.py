@@ -56,10 +56,15 @@ class Slice:
         return self.modality in PROJECTED or not (placed or self.modality in SLICED)
 
     @property
+    def is_segmentation(self) -> bool:
+        """Tell whether it is a mask of other images."""
+        return self.modality == "SEG" or self.kind.startswith("Segmentation")
+
+    @property
     def unusable(self) -> str:
         """Return what it is, where that is neither a slice nor a picture."""
-        if self.modality == "SEG" or self.kind.startswith("Segmentation"):
-            return "a DICOM segmentation (SEG), which is not read; convert it to NIfTI, as dcmqi or highdicom can"
+        if self.is_segmentation:
+            return "a DICOM segmentation (SEG; give it by --masks)"
         if not self.image:
             return f"no picture ({self.kind})"
         if self.mosaic:
