@@ -59,7 +59,7 @@ def _as_stored(store: Store, chosen: np.ndarray) -> Shown:
     if store.spec.dims == 2:
         return Shown(images, boxes, masks, classes)
     flat = [plane for image, own in zip(images, boxes, strict=True) for plane in planes(image, own)]
-    marked = [plane[0] for mask in masks for plane, _ in planes(mask[None], np.zeros((0, 6)))]
+    marked = [plane[0] for mask, own in zip(masks, boxes, strict=False) for plane, _ in planes(mask[None], own)]
     captions = [name for name in classes for _ in range(3)]
     return Shown([picture for picture, _ in flat], [own for _, own in flat], marked, captions)
 

@@ -41,7 +41,7 @@ def draw_grid(
     """Return a PIL picture of images (c, *s) side by side, each `cell` pixels wide, boxes drawn as outlines.
 
     Masks (*s) are outlined too, each value in a colour of its own; captions stand in the corner. Of a volume it shows
-    the three planes through the middle, and the boxes that they meet.
+    the three planes through its last lesion, and the boxes that they meet.
     """
     from PIL import Image, ImageDraw
 

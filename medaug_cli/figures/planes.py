@@ -1,4 +1,6 @@
-"""The three planes through the middle of a volume, with the boxes that they meet."""
+"""The three planes through a lesion of a volume, with the boxes that they meet."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,13 +10,15 @@ AXES = ((0, 1), (0, 2), (1, 2))  # of a box, x first, that each plane shows: axi
 def planes(image: np.ndarray, boxes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the axial, coronal and sagittal plane of a volume (c, z, y, x): pictures (c, h, w) and boxes (k, 4).
 
-    The head, where z grows, is up in the last two.
+    They cut the middle of the last box, which is that of the newest lesion, or of a volume without one. The head, where
+    z grows, is up in the last two.
     """
     boxes = np.asarray(boxes, np.float32).reshape(-1, 6)
+    cut = _middle(image.shape[1:], boxes)
     shown = []
     for number, axes in enumerate(AXES):
         across = 2 - number  # the axis, x first, that the plane cuts
-        middle = image.shape[3 - across] // 2
+        middle = cut[across]
         met = boxes[(boxes[:, across] <= middle + 0.5) & (middle + 0.5 < boxes[:, 3 + across])]
         flat = met[:, [axes[0], axes[1], 3 + axes[0], 3 + axes[1]]]
         picture = np.take(image, middle, 3 - across)
@@ -23,6 +27,15 @@ def planes(image: np.ndarray, boxes: np.ndarray) -> list[tuple[np.ndarray, np.nd
             flat[:, [1, 3]] = picture.shape[1] - flat[:, [3, 1]]
         shown.append((picture, flat))
     return shown
+
+
+def _middle(spatial: Sequence[int], boxes: np.ndarray) -> list[int]:
+    """Return the voxel, x first, through which planes cut."""
+    sizes = spatial[::-1]
+    if not len(boxes):
+        return [size // 2 for size in sizes]
+    centre = (boxes[-1, :3] + boxes[-1, 3:]) / 2
+    return [int(np.clip(at, 0, size - 1)) for at, size in zip(centre, sizes, strict=True)]
 
 
 def flattened(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,8 +62,11 @@ def _add_lesion(outcome: Outcome, treated: Treated, boxes: np.ndarray, labels: l
     if shares[number] < 1 - 1e-4:
         doubt(report, _too_large(treated, box))
     doubt_cover(report, boxes[[number]], own.mask)
-    inside = [label for label, ok in zip(labels, kept, strict=True) if ok]
-    _add_record(outcome, treated, report, placement, boxes=boxes[kept], labels=inside, details={"lesion": number})
+    inside = [*(int(i) for i in np.flatnonzero(kept) if i != number), number]  # its own last: pictures cut that
+    _add_record(
+        outcome, treated, report, placement,
+        boxes=boxes[inside], labels=[labels[i] for i in inside], details={"lesion": number},
+    )  # fmt: skip
     outcome.records[-1].image_class = treated.recipe.label or labels[number]
 
 

@@ -261,3 +261,15 @@ def test_planes_show_the_middle_and_the_boxes_there():
     assert axial[1].tolist() == [[5, 4, 8, 6]]
     assert coronal[1].tolist() == [[5, 2, 8, 5]]  # the head is up
     assert sagittal[1].tolist() == [[4, 2, 6, 5]]
+
+
+def test_planes_cut_the_newest_lesion_wherever_it_lies():
+    image = np.zeros((1, 8, 10, 12))
+    image[0, 6, 1, 9] = 1
+    old, new = [5, 4, 3, 8, 6, 6], [8.5, 0, 6, 10.5, 3, 7]
+    for picture, boxes in planes(image, np.array([old, new], np.float32)):
+        assert picture.max() == 1
+        assert len(boxes) == 1
+    for picture, boxes in planes(image, np.array([new, old], np.float32)):
+        assert picture.max() == 0
+        assert len(boxes) == 1
