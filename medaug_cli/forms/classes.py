@@ -8,7 +8,8 @@ from pathlib import Path
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.naming import ScanNames, by_scan
-from medaug_cli.forms.table import UNCLASSED, Table, named_rows, plain_name, read_table, tell, with_patients
+from medaug_cli.forms.table import UNCLASSED, Table, named_patients, named_rows, plain_name, read_table, tell
+from medaug_cli.scans.pairing import Say
 from medaug_cli.scans.reading import Scan
 
 # Columns that name the class, in small letters, without blanks and underscores; the first that is there counts
@@ -16,22 +17,25 @@ _CLASS = "imageclass class classname imagelabel label category diagnosis dx path
 CLASS = tuple(_CLASS.split())
 
 
-def read_classes(path: Path, scans: Sequence[Scan], patient_column: str | None = None) -> dict[str, Annotation]:
+def read_classes(
+    path: Path, scans: Sequence[Scan], patient_column: str | None = None, say: Say = lambda sentence: None
+) -> dict[str, Annotation]:
     """Return what a CSV says of scans, by scan id: class, patient and split.
 
     Raises BadInput for an image in two classes or in none, and for one that is not among the scans.
     """
-    return by_scan(path, named_classes(path, patient_column), ScanNames(scans))
+    return by_scan(path, named_classes(path, patient_column, say), ScanNames(scans))
 
 
-def named_classes(path: Path, patient_column: str | None = None) -> dict[str, Annotation]:
+def named_classes(
+    path: Path, patient_column: str | None = None, say: Say = lambda sentence: None
+) -> dict[str, Annotation]:
     """Return what a CSV says of images, by the names that it gives them: class, patient and split.
 
     Raises BadInput for an image in two classes or in none.
     """
     table = _with_classes(read_table(path, ("image", "class")))
-    if patient_column is not None:
-        table = with_patients(table, patient_column)
+    table = named_patients(table, patient_column, say)
     found: dict[str, Annotation] = defaultdict(Annotation)
     for place, name, _, row in named_rows(table):
         if table.value(row, "image_class", UNCLASSED) is None:

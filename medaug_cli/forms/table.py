@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,14 +155,17 @@ def _read(marks: Marks) -> dict[str, Annotation]:
     found: dict[str, Annotation] = defaultdict(Annotation)
     for file in marks.files:
         table = read_table(file.path)
-        if marks.patient_column is not None:
-            table = with_patients(table, marks.patient_column)
-        elif "patient" not in table.columns and (likely := _likely_patients(table)):
-            marks.say(
-                f"{table.place} has no column patient; if {likely} tells patients apart, give --patient-column {likely}"
-            )
-        _read_table(table, found)
+        _read_table(named_patients(table, marks.patient_column, marks.say), found)
     return dict(found)
+
+
+def named_patients(table: Table, column: str | None, say: Callable[[str], None]) -> Table:
+    """Return a table whose patients stand in `column`; without one, say which column may name them."""
+    if column is not None:
+        return with_patients(table, column)
+    if "patient" not in table.columns and (likely := _likely_patients(table)):
+        say(f"{table.place} has no column patient; if {likely} tells patients apart, give --patient-column {likely}")
+    return table
 
 
 def with_patients(table: Table, column: str) -> Table:

@@ -28,6 +28,14 @@ def of_left_out(scans: Sequence[Scan], annotations: Mapping[str, Annotation], cl
     return [f"{has} no box and {are} left out; --normals keeps {them} as free of lesions"]
 
 
+def of_unread_masks(masks: int, scans: Path) -> list[str]:
+    """Say that masks lie beside the scans, which nobody asked for."""
+    if not masks:
+        return []
+    lie, them = (f"{masks} masks lie", "them") if masks > 1 else ("a mask lies", "it")
+    return [f"{lie} beside the scans; --masks {scans} reads {them}"]
+
+
 def of_width(recipe: Recipe, scan: Scan, pixels: Pixels) -> list[str]:
     """Say where regions are wider than the first scan is."""
     spacing = spacing_of(scan, pixels, recipe)

@@ -12,6 +12,7 @@ from medaug_cli.forms.classes import read_classes
 from medaug_cli.preprocess.class_folders import class_folders
 from medaug_cli.preprocess.folder_names import is_kind
 from medaug_cli.preprocess.patients import folded, listed
+from medaug_cli.scans.pairing import Say
 from medaug_cli.scans.reading import Scan
 
 FOLDERS = "folders"
@@ -19,7 +20,8 @@ Annotations = Mapping[str, Annotation]  # by scan id
 
 
 def classes_of(
-    given: str | None, scans: Sequence[Scan], source: Path, patient_column: str | None = None
+    given: str | None, scans: Sequence[Scan], source: Path, patient_column: str | None = None,
+    say: Say = lambda sentence: None,
 ) -> dict[str, Annotation]:
     """Return what `given`, "folders" or a CSV file, says of scans in `source`; what the files say if it is None."""
     path = classes_file(given)
@@ -34,7 +36,7 @@ def classes_of(
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise BadInput(f"--classes {given} {what}; give a CSV file, or `{FOLDERS}` for a folder a class in {source}")
-    return read_classes(path, scans, patient_column)
+    return read_classes(path, scans, patient_column, say)
 
 
 def classes_file(given: str | None) -> Path | None:

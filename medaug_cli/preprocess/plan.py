@@ -112,7 +112,11 @@ def plan_of(options: PreprocessOptions) -> Plan:
         )
     read = _annotations(options, scans)
     told = classes_of(
-        options.classes, scans, options.scans, None if options.boxes is not None else options.patient_column
+        options.classes,
+        scans,
+        options.scans,
+        patient_column=None if options.boxes is not None else options.patient_column,
+        say=options.announce,
     )
     annotations, spellings = one_spelling(with_classes(read.scans, told, options.classes))
     for sentence in sentences(read.notes):
@@ -174,10 +178,11 @@ def plan_of(options: PreprocessOptions) -> Plan:
             *(warnings_of_splits(splits, options.split, patients.words(looked_at)) if looked_at else ()),
         ),
     )
-    return _renamed(options, replace(plan, advice=tuple(_advice(options, plan, *first))))
+    unread = 0 if _marks(options) else found.masks
+    return _renamed(options, replace(plan, advice=tuple(_advice(options, plan, *first, unread=unread))))
 
 
-def _advice(options: PreprocessOptions, plan: Plan, scan: Scan, pixels: Pixels) -> list[str]:
+def _advice(options: PreprocessOptions, plan: Plan, scan: Scan, pixels: Pixels, *, unread: int) -> list[str]:
     """Say what a person may want to change, by a plan and its first scan; in a dry run brain masks are tried, too."""
     chosen = [one for one in plan.scans if one.id in plan.annotations]
     known = plan.by_patient or options.dry_run  # which has just said so
@@ -186,6 +191,7 @@ def _advice(options: PreprocessOptions, plan: Plan, scan: Scan, pixels: Pixels) 
         *advice.of_masks(*masks, of_few=True),
         *advice.of_patients(not known, options.boxes, options.classes, options.patient_column),
         *advice.of_left_out(plan.scans, plan.annotations, options.boxes is None and options.masks is None),
+        *advice.of_unread_masks(unread, options.scans),
         *advice.of_width(plan.recipe, scan, pixels),
     ]
 
@@ -195,25 +201,33 @@ def _found(options: PreprocessOptions) -> Found:
     brains = masks_folder(options.recipe.strip)
     if brains is None:
         check_stripper_choice(options.recipe.strip, options.recipe.strip_settings)
-    marks = [path for path in (options.masks, brains) if path is not None]
-    marks += [options.boxes] if options.boxes is not None and holds_masks(options.boxes) else []
     found = survey(
         options.scans,
         say=options.announce,
         reader=options.reader,
         modality=options.modality,
         keep_going=options.keep_going,
-        marks=marks,
+        marks=_marks(options),
         reading=options.reading,
     )
     return found if brains is None else replace(found, scans=with_brain_masks(brains, found.scans, options.announce))
 
 
+def _marks(options: PreprocessOptions) -> list[Path]:
+    """Return the files and folders of masks, of lesions or brains, that are given."""
+    marks = [path for path in (options.masks, masks_folder(options.recipe.strip)) if path is not None]
+    return marks + ([options.boxes] if options.boxes is not None and holds_masks(options.boxes) else [])
+
+
 def _taken(options: PreprocessOptions, total: int, others: Sequence[str], annotations: dict[str, Annotation]) -> str:
     """Say how many scans are annotated, with what, and as what the `others` are taken that have no box or mask."""
-    said = f"{total - len(others)} of {total} scans are annotated"
     classed = {scan for scan, one in annotations.items() if one.image_class is not None}
-    said += f" with lesions, {len(classed)} with a class" if classed else ""
+    if not classed:
+        said = f"{total - len(others)} of {total} scans are annotated"
+    elif options.boxes is None and options.masks is None:
+        said = f"{len(classed)} of {total} scans have a class"
+    else:
+        said = f"{total - len(others)} of {total} scans have boxes or masks, {len(classed)} a class"
     added = [scan for scan in others if options.normals or scan not in classed]
     if not added or not (options.normals or options.unannotated):
         return said

@@ -45,6 +45,7 @@ class Found:
 
     scans: list[Scan]
     left_out: list[LeftOut]
+    masks: int = 0  # files that are masks, by their place or name
 
 
 def find_scans(source: Path, say: Say = lambda sentence: None) -> list[Scan]:
@@ -96,7 +97,7 @@ def survey(
     ids = plain_ids([scan.id for scan in scans])
     scans = [replace(scan, id=own, reading=reading) for scan, own in zip(scans, ids, strict=True)]
     _check_ids(source, scans)
-    return Found(_of_modality(scans, modality, say), left_out)
+    return Found(_of_modality(scans, modality, say), left_out, len(masks))
 
 
 def _nothing(left_out: Sequence[LeftOut]) -> str:

@@ -47,6 +47,29 @@ def head(path, number=0, side=64):
     Image.fromarray(image.astype(np.uint8)).save(path)
 
 
+@pytest.mark.parametrize("given", [{"classes": "folders"}, {"masks": "scans"}, {"boxes": "scans"}])
+def test_masks_beside_scans_that_are_not_read_are_said(tmp_path, given, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for kind in ("benign", "normal"):
+        for name in "ab":
+            picture(tmp_path / f"scans/{kind}/{kind}{name}.png", BOX)
+            mask(tmp_path / f"scans/{kind}/{kind}{name}_mask.png", BOX)
+    options = {name: path if path == "folders" else tmp_path / path for name, path in given.items()}
+    facts = [fact for fact in advised(tmp_path, dry_run=True, **options) if "masks" in fact]
+    assert facts == ([f"4 masks lie beside the scans; --masks {tmp_path / 'scans'} reads them"] * ("classes" in given))
+
+
+@pytest.mark.parametrize("option", ["boxes", "classes"])
+def test_a_column_that_may_name_patients_is_said(tmp_path, option):
+    for name in "abcd":
+        picture(tmp_path / f"scans/{name}.png", BOX)
+    lines = [f"{name},g{number // 2},{'xy'[number % 2]},{ROW}" for number, name in enumerate("abcd")]
+    table, said = rows(tmp_path, lines, "image,group,class,x_min,y_min,x_max,y_max"), []
+    made(tmp_path, dry_run=True, said=said, **{option: str(table) if option == "classes" else table})
+    assert sum("has no column patient; if group tells patients apart, give --patient-column group" in line
+               for line in said) == 1  # fmt: skip
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_pictures_that_show_no_head_are_not_stripped_and_that_is_said(tmp_path, dry_run):
     for name in "abcdefghijkl":
