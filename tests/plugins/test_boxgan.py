@@ -12,11 +12,11 @@ from thoroughness import examples
 
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, box_map
 from medaug_plugins.boxgan import BoxGAN
-from medaug_plugins.boxgan.augment import Augmentation, change, move
 from medaug_plugins.boxgan.dataset import RealImages, draw_condition, halo
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, pyramid, regions
 from medaug_plugins.boxgan.training import StepRandomness, Training, localisation_loss, r1_penalty, spread
 from medaug_plugins.layers import draw_weights
+from medaug_plugins.layers.augment import Augmentation, change, move
 
 SMALL: dict[str, Any] = {"latent": 8, "base": 64, "max_maps": 8, "embedding": 4, "batch": 4, "r1_every": 2}
 
@@ -206,14 +206,14 @@ def test_augmentation_grows_while_real_images_are_told_with_certainty():
     data = Slices()
     training = Training(sized(16, target=0.6, augment=0.2), RealImages(data, "cpu"), ShortRun(40))
     for _ in range(100):
-        training._steer(torch.ones(4))
-    grown = training.augment
+        training.steering.observe(torch.ones(4), 4)
+    grown = training.steering.share
     for _ in range(400):
-        training._steer(-torch.ones(4))
-    assert grown > 0.2 > training.augment >= 0
+        training.steering.observe(-torch.ones(4), 4)
+    assert grown > 0.2 > training.steering.share >= 0
     fixed = Training(sized(16), RealImages(data, "cpu"), ShortRun(40))
-    fixed._steer(torch.ones(4))
-    assert fixed.augment == BoxGAN().augment
+    fixed.steering.observe(torch.ones(4), 4)
+    assert fixed.steering.share == BoxGAN().augment
 
 
 @pytest.mark.parametrize(("anneal", "done", "share"), [(0.5, 20, 1.0), (0.5, 30, 0.5), (0.5, 36, 0.2), (0.0, 36, 1.0)])
@@ -267,7 +267,11 @@ def test_images_do_not_depend_on_their_batch():
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"loss": "relativistic", "variety": 3.0, "reading": 0.5, "gamma": 0.0}, {"crop": 1.0, "target": 0.6}],
+    [
+        {},
+        {"loss": "relativistic", "variety": 3.0, "reading": 0.5, "gamma": 0.0},
+        {"crop": 1.0, "target": 0.6, "noise": "uniform"},
+    ],
 )
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_a_resumed_run_equals_an_uninterrupted_one(settings, precision):

@@ -13,11 +13,11 @@ from medaug_cli.testing.examples import constructed
 from medaug_cli.testing.generators import draw
 from medaug_cli.testing.trial import TrialRun
 from medaug_plugins.boxgan import BoxGAN
-from medaug_plugins.boxgan.augment import Augmentation, change
 from medaug_plugins.boxgan.networks import regions
 from medaug_plugins.controls import CopyPaste, Duplicate, Procedural
 from medaug_plugins.hosts import Bank, aligned, healed
 from medaug_plugins.inpaint import Inpaint
+from medaug_plugins.layers.augment import Augmentation, change
 from medaug_plugins.regions import Regions
 
 SPEC = ImageSpec(1, (16, 16, 16), ("lesion", "cyst"), masks=True)

@@ -43,6 +43,8 @@ class BoxGAN(Settings):
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.noise, bool):  # in older files `noise` says whether there is grain
+            self.noise, self.grain = "normal", self.noise
         self._average: Generator | None = None
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:

@@ -108,13 +108,12 @@ class FiLMConv(nn.Module):
         self.seen = size.conditions if boxed else 1
         self.conv = EqualizedConv(inputs + self.seen, outputs, 3, dims=size.dims)
         self.film = EqualizedDense(size.settings.latent, 2 * outputs, gain=0.5)
-        self.grain = nn.Parameter(torch.empty(outputs)) if size.settings.noise else None  # the name stands in weights
+        self.grain = nn.Parameter(torch.empty(outputs)) if size.settings.grain else None
 
     def forward(self, x: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
         x = self.conv(laid_out(torch.cat([x, condition[:, -self.seen :].to(x.dtype)], 1)))
-        noise_strength = self.grain
-        if noise_strength is not None:
-            strength = noise_strength.reshape(-1, *[1] * (x.ndim - 2))
+        if self.grain is not None:
+            strength = self.grain.reshape(-1, *[1] * (x.ndim - 2))
             x = torch.addcmul(x, noise.to(x.dtype), strength.to(x.dtype))
         styled = self.film(style).to(x.dtype)
         scale, shift = styled.reshape(*styled.shape, *[1] * (x.ndim - 2)).chunk(2, 1)  # (b, f, 1, ...) each

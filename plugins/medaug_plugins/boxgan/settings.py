@@ -23,7 +23,10 @@ class Settings:
     base: int = setting(1024, "feature maps at a size s are base / s * 2", minimum=1)
     max_maps: int = setting(128, "most feature maps of a level", minimum=1)
     embedding: int = setting(32, "feature maps in which image and boxes are compared", minimum=1)
-    noise: bool = setting(True, "add noise of learned strength to the features of every level")
+    noise: Literal["normal", "uniform"] | bool = setting(
+        "normal", "distribution of the latent numbers: normal or uniform"
+    )
+    grain: bool = setting(True, "add noise of learned strength to the features of every level")
     loss: Literal["nonsaturating", "relativistic"] = setting(
         "nonsaturating", "score drawn images alone or against real ones", choices=("nonsaturating", "relativistic")
     )

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from medaug_cli.plugin import Run, image_seed
 from medaug_plugins import layers
-from medaug_plugins.boxgan.augment import Augmentation, change, move
 from medaug_plugins.boxgan.dataset import RealImages
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, Seen
 from medaug_plugins.layers import (
     averaged,
+    draw_latents,
     draw_weights,
     load_moments,
     load_weights,
@@ -27,19 +27,18 @@ from medaug_plugins.layers import (
     place,
     whole,
 )
+from medaug_plugins.layers.augment import Augmentation, Steering, change, move
 
 Adam = torch.optim.Adam
 KIND = "BoxGAN"
 SPREAD_SIDE = 16  # variety is compared at this side
-ADA_KIMG = 10  # thousand images from no augmentation to all of it
 JITTERED = 0.8  # of the boxes that are asked for
-SURE_MEMORY = 0.95  # of the moving average of the signs of real images' scores
 MEMORY = 0.98  # of the moving average of how well boxes are found in real images
 
 
 def draw_noise(size: Architecture, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return a latent vector (1, z) and a plane of white noise (1, 1, *s)."""
-    latent = torch.randn(1, size.settings.latent, generator=generator)
+    latent = draw_latents(size.settings.noise, 1, size.settings.latent, generator)
     return latent, torch.randn(1, 1, *size.spatial, generator=generator)
 
 
@@ -48,7 +47,7 @@ class StepRandomness(layers.StepRandomness):
 
     def noise(self, size: Architecture, count: int) -> tuple[Tensor, Tensor]:
         """Draw latents (count, z) and noise (count, 1, *s)."""
-        latents = torch.randn(count, size.settings.latent, generator=self.torch)
+        latents = draw_latents(size.settings.noise, count, size.settings.latent, self.torch)
         return latents, torch.randn(count, 1, *size.spatial, generator=self.torch)
 
 
@@ -104,8 +103,7 @@ class Training:
         self.discriminator_optimiser = Adam(self.discriminator.parameters(), **adam)
         self.steps = 0
         self.real_spread = self._real_spread()
-        self.sure = self.settings.target  # moving average of the signs of real images' scores
-        self.augment = self.settings.augment
+        self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.found_real = torch.tensor(float("inf"), device=run.device)  # moving average of the loss
 
     def _real_spread(self) -> Tensor:
@@ -143,7 +141,7 @@ class Training:
         """Augment images and conditions together."""
         settings, count = self.settings, self.settings.batch
         augmentation = Augmentation(
-            share=self.augment,
+            share=self.steering.share,
             flip=settings.flip,
             flip_rows=settings.flip_rows,
             shift=settings.shift,
@@ -195,7 +193,7 @@ class Training:
         # teach the generator obedience (an auxiliary task, as in Odena et al. 2017).
         loss = game + settings.mismatch * F.softplus(wrong - right).mean() + settings.finding * found
         losses = {"loss_d": game.detach(), "found_real": found.detach(), "right": (right > wrong).float().mean()}
-        losses["augment"] = torch.tensor(self.augment)
+        losses["augment"] = torch.tensor(self.steering.share)
         losses |= {"score_real": real_scores.detach().mean(), "score_drawn": drawn_scores.detach().mean()}
         penalised_scores = real_scores
         if settings.crop:
@@ -206,7 +204,7 @@ class Training:
             local = F.softplus(-real_lesions) + (F.softplus(lesion(drawn_seen, told)) + F.softplus(no_lesions)) / 2
             loss, penalised_scores = loss + settings.crop * local.mean(), real_scores + real_lesions
             losses["lesion_d"] = local.detach().mean()
-        self._steer(real_scores.detach())
+        self.steering.observe(real_scores.detach(), settings.batch)
         if settings.reading:  # latent reconstruction (Chen et al. 2016, InfoGAN): against one image for all latents
             loss = loss + settings.reading * F.mse_loss(drawn_seen.latents, drawn.latents)
         if penalised:  # R1 (Mescheder et al. 2018, 4.1), lazily: every few steps, that much heavier (StyleGAN2, B)
@@ -241,14 +239,6 @@ class Training:
         self.discriminator.requires_grad_(True)
         return losses
 
-    def _steer(self, scores: Tensor) -> None:
-        """Augment more where the discriminator is sure of real images (Karras et al. 2020, ADA, 3)."""
-        if not self.settings.target:
-            return
-        self.sure = SURE_MEMORY * self.sure + (1 - SURE_MEMORY) * float(whole(scores.sign(), self.run).mean())
-        step = self.settings.batch / (1000 * ADA_KIMG) * (1 if self.sure > self.settings.target else -1)
-        self.augment = min(max(self.augment + step, 0.0), 0.95)
-
     def _remember(self, found: Tensor) -> None:
         first = torch.isinf(self.found_real)
         self.found_real = torch.where(first, found, torch.lerp(found, self.found_real, MEMORY))
@@ -267,7 +257,7 @@ class Training:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
         return {
             "done": done, "steps": self.steps, "found_real": self.found_real,
-            "augment": self.augment, "sure": self.sure,
+            **self.steering.state_dict(),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict(),
@@ -282,6 +272,6 @@ class Training:
         for name in ("generator_optimiser", "discriminator_optimiser"):
             load_moments(getattr(self, name), state[name])
         self.steps = int(state["steps"])
-        self.augment, self.sure = float(state["augment"]), float(state["sure"])
+        self.steering.load_state_dict(state)
         self.found_real = state["found_real"].to(self.run.device)
         return int(state["done"])

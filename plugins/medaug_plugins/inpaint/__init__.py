@@ -28,7 +28,7 @@ from medaug_plugins.inpaint.networks import Architecture, Painter
 from medaug_plugins.inpaint.patches import Told, cut, put_back, square_around, told_maps
 from medaug_plugins.inpaint.settings import Settings
 from medaug_plugins.inpaint.training import KIND, Batch, Lesions, Training, hole
-from medaug_plugins.layers import check_shares, load_weights, place, train
+from medaug_plugins.layers import check_shares, draw_latents, load_weights, place, train
 
 __all__ = ["Inpaint"]
 
@@ -152,7 +152,7 @@ class Inpaint(Settings):
         for seed, condition in zip(seeds, conditions, strict=True):
             rng = torch.Generator().manual_seed(seed)
             for _ in range(len(condition.boxes)):
-                latents.append(torch.randn(1, size.latent, generator=rng))
+                latents.append(draw_latents(self.noise, 1, size.latent, rng))
                 noise.append(torch.randn(1, 1, *size.shape, generator=rng))
         with torch.autocast(device.type, enabled=False):
             paint = painter(hole(around), around.where, torch.cat(latents).to(device), torch.cat(noise).to(device))

@@ -18,6 +18,9 @@ class Settings:
     )
     classes: bool = setting(True, "tell the networks the class of an image, where the store names classes")
     latent: int = setting(32, "numbers in a latent vector", minimum=1)
+    noise: Literal["normal", "uniform"] = setting(
+        "normal", "distribution of the latent numbers", choices=("normal", "uniform")
+    )
     width: int = setting(24, "feature maps of the finest level", minimum=4)
     max_maps: int = setting(96, "most feature maps of a level", minimum=4)
     batch: int = setting(16, "patches of a batch", minimum=2)

@@ -18,6 +18,7 @@ from medaug_plugins.inpaint.networks import Architecture, Judge, Painter
 from medaug_plugins.inpaint.patches import Told, cut, square_around, told_maps
 from medaug_plugins.layers import (
     StepRandomness,
+    draw_latents,
     draw_weights,
     laid_out,
     load_moments,
@@ -131,7 +132,7 @@ class Training:
         rng = StepRandomness(self.run.seed, done, self.run.device)
         count = self.settings.batch
         real, around = self.lesions.real(rng.numpy, count), self.lesions.places(rng.numpy, count)
-        latents = torch.randn(count, self.size.latent, generator=rng.torch)
+        latents = draw_latents(self.settings.noise, count, self.size.latent, rng.torch)
         noise = torch.randn(count, 1, *self.size.shape, generator=rng.torch)
         latents, noise = (mine(x, self.run).to(rng.device) for x in (latents, noise))
         with self.run.autocast():

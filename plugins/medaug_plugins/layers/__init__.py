@@ -11,6 +11,7 @@ from medaug_plugins.layers.layers import (
     minibatch_deviation,
     pixel_norm,
 )
+from medaug_plugins.layers.noise import draw_latents
 from medaug_plugins.layers.optimizer import ScaledAdam
 from medaug_plugins.layers.resampling import averaged, double, sampled
 from medaug_plugins.layers.sharing import check_shares, mine, whole
@@ -38,6 +39,7 @@ __all__ = [
     "averaged",
     "check_shares",
     "double",
+    "draw_latents",
     "draw_weights",
     "ellipses",
     "laid_out",

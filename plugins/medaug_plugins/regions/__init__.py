@@ -96,6 +96,9 @@ class Regions:
         choices=("boxes", "mask"),
     )  # fmt: skip
     latent: int = setting(64, "numbers in a latent vector", minimum=1)
+    noise: Literal["normal", "uniform"] = setting(
+        "normal", "distribution of the latent numbers", choices=("normal", "uniform")
+    )
     base: int = setting(512, "feature maps at a size s are base / s * 2", minimum=1)
     max_maps: int = setting(64, "most feature maps of a level", minimum=1)
     batch: int = setting(16, "regions of a batch", minimum=2)
@@ -108,8 +111,8 @@ class Regions:
             raise UsageError(f"side must be a power of two, as 32 is, not {self.side}")
         self._bank: Bank | None = None
         self._gan = BoxGAN(
-            latent=self.latent, base=self.base, max_maps=self.max_maps, batch=self.batch, lr=self.lr, gamma=self.gamma,
-            variety=self.variety, mismatch=0.0, jitter=0.0, shift=0.05, form=self.form,
+            latent=self.latent, noise=self.noise, base=self.base, max_maps=self.max_maps, batch=self.batch, lr=self.lr,
+            gamma=self.gamma, variety=self.variety, mismatch=0.0, jitter=0.0, shift=0.05, form=self.form,
         )  # fmt: skip
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:

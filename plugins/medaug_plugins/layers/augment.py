@@ -5,13 +5,21 @@ image and condition as one; intensity changes touch the image alone. No cutout a
 they would show in the samples. Shifts are whole pixels and zooms are rare, because interpolation blurs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medaug_plugins.layers import laid_out
+from medaug_cli.plugin import Run
+from medaug_plugins.layers.sharing import whole
+from medaug_plugins.layers.training import laid_out
+
+ADA_KIMG = 10  # thousand images from no augmentation to all of it
+MOST = 0.95  # probability of an augmentation that is steered
+SURE_MEMORY = 0.95  # of the moving average of the signs of real images' scores
 
 
 @dataclass(frozen=True)
@@ -78,3 +86,30 @@ def change(images: Tensor, conditions: Tensor, moves: Tensor, tones: Tensor) -> 
     moved = move(torch.cat([images, conditions], 1), in_whole_pixels(moves, tuple(images.shape[2:])))
     images, conditions = moved.split([images.shape[1], conditions.shape[1]], 1)
     return laid_out(tone(images, tones)), conditions.contiguous()
+
+
+class Steering:
+    """How often images are changed: always as often, or more where real ones are told with certainty (ADA).
+
+    (Karras et al. 2020, 3: the sign of real images' scores, on average, is held at `target`; 0 steers nothing.)
+    """
+
+    def __init__(self, share: float, target: float, run: Run) -> None:
+        self.share, self.target, self.run = share, target, run
+        self.sure = target  # moving average of the signs of real images' scores
+
+    def observe(self, scores: Tensor, batch: int) -> None:
+        """Learn the scores of a process's real images; a score of zero is undecided."""
+        if not self.target:
+            return
+        self.sure = SURE_MEMORY * self.sure + (1 - SURE_MEMORY) * float(whole(scores.sign(), self.run).mean())
+        step = batch / (1000 * ADA_KIMG) * (1 if self.sure > self.target else -1)
+        self.share = min(max(self.share + step, 0.0), MOST)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what a resumed run goes on with."""
+        return {"augment": self.share, "sure": self.sure}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore `state_dict`, from among other things."""
+        self.share, self.sure = float(state["augment"]), float(state["sure"])
