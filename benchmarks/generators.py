@@ -10,8 +10,10 @@ their last checkpoints draw, without training. Each draws --samples images for t
 training images are measured in the same way, as what can be hoped for. In the table:
   found      asked lesions that a detector finds which was trained on the real training images (IoU 0.25 or more, at 1
              false positive a slice of real validation images); in brackets with the boxes of other images
-  KID ...    against the real images of those held-out patients, in three feature spaces of `medaug tsne`; precision to
-             coverage in the last of them
+  KID ...    against the real images of those held-out patients, in four feature spaces of `medaug tsne`; precision to
+             coverage in two of them, features of random weights and of ImageNet's
+  AUC        of a linear classifier of those real images against drawn ones, fitted without the patients it judges
+  lesions    distance of the distributions of contrast, extent and texture to those of the real training lesions
   spread     standard deviation of pixels over samples; over samples of one box
   copies     images nearer to a training image than 99 % of held-out ones are, in the space that sees most
 Results are table.md, table.json and samples.png, whose conditions are chosen by their seeds. One process, one thread:
@@ -34,6 +36,8 @@ import torch
 from medaug_cli.devices import resolve_precision
 from medaug_cli.embedding.features import BUILT_IN, extractor, scaled
 from medaug_cli.embedding.fidelity import Judge, calibrated
+from medaug_cli.embedding.lesions import MEASURES, lesion_numbers, lesions_of
+from medaug_cli.embedding.probe import told_apart
 from medaug_cli.embedding.statistics import kernel_distance, manifolds, memorisation, pixel_spread
 from medaug_cli.figures.grid import draw_grid
 from medaug_cli.files import publish_text
@@ -45,6 +49,9 @@ from medaug_cli.store import Store, generator_examples, open_store
 
 DETECTOR = {"backbone": "small", "width": 8, "head_width": 64, "assignment": "aligned", "lr": 0.003, "box_weight": 3}
 SHOWN = 12  # samples of the picture
+SPACES = (*BUILT_IN, "imagenet")
+MANIFOLDS = ("network", "imagenet")  # spaces whose precision, recall, density and coverage are shown
+PROBED = ("pixels", "texture", "imagenet")  # what the classifier sees
 GENERATORS = ("cpggan:preset=small", "boxgan", "inpaint", "copy-paste", "procedural", "duplicate")
 
 
@@ -90,6 +97,7 @@ class Split:
         self.images = store.read(self.indices)
         self.boxes = [store.boxes[i] for i in self.indices]
         self.labels = [store.labels[i] for i in self.indices]
+        self.patients = [store.patients[i] for i in self.indices]
         self.asked: list[Condition] = [
             store.condition(int(self.indices[i % len(self.indices)])) for i in range(samples)
         ]
@@ -124,7 +132,10 @@ class Bench:
 
     def __init__(self, store: Store, splits: tuple[str, ...], samples: int, detector: Path):
         self.splits = [Split(store, name, samples) for name in splits]
-        self.spaces = [Space(name, store, self.splits) for name in BUILT_IN]
+        self.spaces = [Space(name, store, self.splits) for name in SPACES]
+        train = store.indices("train")
+        self.patients = [store.patients[i] for i in train]
+        self.lesions = lesions_of(store.read(train), [store.boxes[i] for i in train])
         validation = Split(store, "val", 0)
         self.judge: Judge = calibrated(
             load_detector(detector)[0], validation.images, validation.boxes, validation.labels, store.spec.label_names
@@ -137,6 +148,7 @@ class Bench:
             row = self._judged(split, split.images, split.boxes, split.labels)
             for space in self.spaces:
                 row |= space.row(split, space.train, space.real[split.name])
+            row["auc"] = self._told_apart(split, {space.name: space.train for space in self.spaces}, self.patients)
             rows.append(row)
         return rows
 
@@ -147,15 +159,22 @@ class Bench:
             images = draw(generator, split.asked)
             row = self._judged(split, images, [c.boxes for c in split.asked], [c.labels for c in split.asked])
             row["spread_same_box"] = pixel_spread(draw(generator, [split.asked[0]] * 64))
+            drawn = {space.name: space(images) for space in self.spaces}
             for space in self.spaces:
-                drawn = space(images)
-                row |= space.row(split, drawn, drawn)
+                row |= space.row(split, drawn[space.name], drawn[space.name])
+            row["auc"] = self._told_apart(split, drawn, [f"drawn {i}" for i in range(len(images))])
             rows.append(row)
         return rows
+
+    def _told_apart(self, split: Split, other: dict[str, np.ndarray], patients: list[str]) -> float | None:
+        real = np.concatenate([space.real[split.name] for space in self.spaces if space.name in PROBED], 1)
+        return told_apart(real, np.concatenate([other[name] for name in PROBED], 1), split.patients, patients)
 
     def _judged(self, split: Split, images: np.ndarray, boxes: list[np.ndarray], labels: list[np.ndarray]) -> dict:
         fidelity = self.judge.fidelity(images, boxes, labels)
         row = {"split": split.name, "images": len(images), "spread": pixel_spread(images)}
+        lesions = lesion_numbers(lesions_of(images, boxes), self.lesions)
+        row |= {"lesions": lesions.model_dump(), "fidelity": fidelity.model_dump()}
         return row | {"found": fidelity.found, "found_shuffled": fidelity.shuffled}
 
 
@@ -175,18 +194,19 @@ def detector_of(store: Store, out: Path, steps: int) -> Path:
 
 def table(results: dict[str, Any]) -> str:
     """Return the results in Markdown."""
-    manifold, last = ("precision", "recall", "density", "coverage"), list(BUILT_IN)[-1]
-    head = ["generator", "split", "CPU s", "kimg", "found", *(f"KID {name}" for name in BUILT_IN), *manifold]
-    head += ["spread", "one box", "copies"]
+    manifold = ("precision", "recall", "density", "coverage")
+    head = ["generator", "split", "CPU s", "kimg", "found", *(f"KID {name}" for name in SPACES), *manifold]
+    head += ["AUC", "lesions", "spread", "one box", "copies"]
     lines = [f"| {' | '.join(head)} |", f"| --- | --- |{' ---: |' * (len(head) - 2)}"]
     for text, result in results.items():
         for row in result["rows"]:
-            copies = max(row[f"copies_{name}"] for name in BUILT_IN)
+            copies = max(row[f"copies_{name}"] for name in SPACES)
             cells = [
                 text, row["split"], f"{result['cpu_seconds']:.0f}", f"{result['kimg']:.1f}",
                 f"{row['found']:.2f} ({row['found_shuffled']:.2f})",
-                *(f"{row[f'kid_{name}']:.3f}" for name in BUILT_IN), 
-                *(f"{row[f'{key}_{last}']:.2f}" for key in manifold),
+                *(f"{row[f'kid_{name}']:.3f}" for name in SPACES),
+                *(" / ".join(f"{row[f'{key}_{name}']:.2f}" for name in MANIFOLDS) for key in manifold),
+                f"{row['auc']:.2f}", " / ".join(f"{row['lesions'][name]['distance']:.2f}" for name in MEASURES),
                 f"{row['spread']:.3f}", f"{row.get('spread_same_box', float('nan')):.3f}", f"{copies:.1%}",
             ]  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")

@@ -67,6 +67,7 @@ def tsne(
 
 
 def _show(report: "MapReport") -> None:
-    from medaug_cli.embedding.tables import numbers_table
+    from medaug_cli.embedding.tables import every_table
 
-    console.show(numbers_table(report))
+    for each in every_table(report):
+        console.show(each)

@@ -10,7 +10,9 @@ import numpy as np
 from medaug_cli.boxes import Strict
 from medaug_cli.embedding.features import BUILT_IN, describe, extractor, scaled
 from medaug_cli.embedding.fidelity import Fidelity, Judge, calibrated
+from medaug_cli.embedding.lesions import LesionNumbers, lesion_numbers, lesions_of
 from medaug_cli.embedding.obedience import Obedience, Outliner
+from medaug_cli.embedding.probe import told_apart
 from medaug_cli.embedding.statistics import (
     Memorisation,
     kernel_distance,
@@ -26,6 +28,7 @@ LEAST = 20  # images of a set
 MOST_POINTS = 10_000
 PAIRS = 12  # nearest pairs that are named
 HELD_OUT = "real, held out"
+PROBED = ("pixels", "texture")  # beside the chosen features: one alone misses what another sees
 
 
 class RealReference(Strict):
@@ -41,6 +44,8 @@ class RealReference(Strict):
     spread: float
     images: int
     held_out: int
+    auc: float | None = None  # of a classifier that tells the two apart
+    lesions: LesionNumbers | None = None  # None where there is no box
     fidelity: Fidelity | None = None  # of the held-out images, where a detector is given
     obedience: Obedience | None = None  # of the held-out images, where a segmenter is given
 
@@ -71,6 +76,8 @@ class SetNumbers(Strict):
     suspicious: float | None  # share nearer to a training image than 99 % of held-out images, there
     suspicious_by: dict[str, float] = {}  # features -> share
     nearest: list[NearestPair]  # there
+    auc: float | None = None  # of a classifier of real held-out against these images
+    lesions: LesionNumbers | None = None  # None where there is no box
     fidelity: Fidelity | None = None  # where a detector is given
     obedience: Obedience | None = None  # where a segmenter is given
 
@@ -133,6 +140,7 @@ def numbers_of(sets: Sets, options: MapOptions) -> tuple[RealReference | None, l
     judges = _Judges(
         None if options.detector is None else _judge(sets, options),
         None if options.segmenter is None else _outliner(sets, options),
+        lesions_of(_images(sets.real), _boxes(sets.real)),
         options.seed,
     )
     reference = None if sets.held_out is None else _reference(sets.real, sets.held_out, judges)
@@ -269,21 +277,23 @@ def _outliner(sets: Sets, options: MapOptions) -> Outliner:
 
 @dataclass(frozen=True)
 class _Judges:
-    """What was trained on real images to judge whether a set shows what was asked for."""
+    """What was trained on real images to judge whether a set shows what was asked for, and how real lesions look."""
 
     detector: Judge | None
     segmenter: Outliner | None
+    lesions: np.ndarray  # of the real training images
     seed: int
 
     def of(self, each: ImageSet) -> dict[str, Any]:
-        """Return fidelity and obedience of a set, None where nobody judges it."""
+        """Return the lesions of a set beside the real ones, and fidelity and obedience where somebody judges them."""
         fidelity = obedience = None
+        lesions = lesion_numbers(lesions_of(_images(each), _boxes(each)), self.lesions)
         if self.detector is not None:
             fidelity = self.detector.fidelity(_images(each), _boxes(each), _labels(each), self.seed)
         if self.segmenter is not None:
             masks = [] if each.store.masks is None else [np.asarray(each.store.masks[i]) for i in each.indices]
             obedience = self.segmenter.obedience(_images(each), masks, self.seed)
-        return {"fidelity": fidelity, "obedience": obedience}
+        return {"lesions": lesions, "fidelity": fidelity, "obedience": obedience}
 
 
 def _reference(real: ImageSet, held_out: ImageSet, judges: _Judges) -> RealReference:
@@ -294,7 +304,7 @@ def _reference(real: ImageSet, held_out: ImageSet, judges: _Judges) -> RealRefer
         one_nn_accuracy=one_nn_accuracy(real.features, held_out.features, seed), kid=kid, kid_error=error,
         precision=near.precision, recall=near.recall, density=near.density, coverage=near.coverage,
         spread=pixel_spread(held_out.store.read(held_out.indices)), images=len(real.indices),
-        held_out=len(held_out.indices), **judges.of(held_out),
+        held_out=len(held_out.indices), auc=_told_apart(real, held_out), **judges.of(held_out),
     )  # fmt: skip
 
 
@@ -312,8 +322,24 @@ def _numbers(each: ImageSet, sets: Sets, judges: _Judges) -> SetNumbers:
         memorisation_ratio=None if held_out is None else worst.ratio,
         suspicious=None if held_out is None else worst.suspicious,
         suspicious_by={} if held_out is None else {name: found.suspicious for name, found in copied.items()},
-        nearest=_pairs(each, real, worst), **judges.of(each),
+        nearest=_pairs(each, real, worst), auc=_told_apart(held_out or real, each), **judges.of(each),
     )  # fmt: skip
+
+
+def _told_apart(real: ImageSet, drawn: ImageSet) -> float | None:
+    """Return how well a classifier tells two sets apart in the chosen features, pixels and texture together."""
+    return told_apart(_probed(real), _probed(drawn), _patients(real), _patients(drawn))
+
+
+def _probed(each: ImageSet) -> np.ndarray:
+    others = [each.spaces[name] for name in PROBED if each.spaces[name] is not each.features]
+    return np.concatenate([each.features, *others], 1)
+
+
+def _patients(each: ImageSet) -> list[str]:
+    """Return the patient of each real image; a drawn one is its own."""
+    real = each.store.sources == "real"
+    return [str(each.store.patients[i]) if real[i] else each.store.ids[i] for i in each.indices]
 
 
 def _copied(drawn: np.ndarray, name: str, real: ImageSet, held_out: ImageSet) -> Memorisation:

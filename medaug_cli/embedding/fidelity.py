@@ -12,9 +12,19 @@ import numpy as np
 from medaug_cli.boxes import Strict
 from medaug_cli.metrics import cohort_of, found_boxes, match_detections, true_boxes
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, TrueBoxes
+from medaug_cli.metrics.breakdown import SizeGroup, by_size, lesion_sizes
+from medaug_cli.metrics.operating import Sightings
 
 LEAST_IOU = 0.25
 SHUFFLES = 5
+
+
+class LabelGroup(Strict):
+    """How many lesions of one label are found."""
+
+    label: str
+    boxes: int
+    sensitivity: float | None
 
 
 class Fidelity(Strict):
@@ -23,6 +33,8 @@ class Fidelity(Strict):
     found: float  # share of the asked boxes that are found
     shuffled: float  # the same where each image is judged by the boxes of another
     boxes: int
+    sizes: list[SizeGroup] = []  # thirds of the real held-out lesions, the smallest first
+    labels: list[LabelGroup] = []
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Judge:
     detector: Any
     threshold: float
     label_names: tuple[str, ...]
+    edges: tuple[float, ...] = ()  # sides in pixels between small, middling and large lesions
 
     def fidelity(
         self, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], seed: int = 0
@@ -47,14 +60,32 @@ class Judge:
         for _ in range(SHUFFLES):
             turn = rng.permutation(len(boxes))
             others.append(self._share(found, [boxes[i] for i in turn], [labels[i] for i in turn]))
-        share = self._share(found, boxes, labels)
-        return Fidelity(found=share, shuffled=float(np.mean(others)), boxes=sum(map(len, boxes)))
+        data, seen = self._seen(found, boxes, labels)
+        return Fidelity(
+            found=float(seen.found.mean()),
+            shuffled=float(np.mean(others)),
+            boxes=sum(map(len, boxes)),
+            sizes=by_size(data, [seen], self.edges),
+            labels=_by_label(data, seen),
+        )
 
     def _share(self, found: FoundBoxes, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> float:
-        truth = true_boxes(boxes, labels, boxes[0].shape[1] // 2)
-        data = _annotated(truth, len(boxes), self.label_names)
-        seen = match_detections(data, cohort_of(data), found, (LEAST_IOU,)).at(LEAST_IOU, self.threshold)
-        return float(seen.found.mean())
+        return float(self._seen(found, boxes, labels)[1].found.mean())
+
+    def _seen(
+        self, found: FoundBoxes, boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+    ) -> tuple[Annotated, Sightings]:
+        data = _annotated(true_boxes(boxes, labels, boxes[0].shape[1] // 2), len(boxes), self.label_names)
+        return data, match_detections(data, cohort_of(data), found, (LEAST_IOU,)).at(LEAST_IOU, self.threshold)
+
+
+def _by_label(data: Annotated, seen: Sightings) -> list[LabelGroup]:
+    groups = []
+    for label, name in enumerate(data.label_names):
+        own = data.truth.labels == label
+        share = float(seen.found[own].mean()) if own.any() else None
+        groups.append(LabelGroup(label=name, boxes=int(own.sum()), sensitivity=share))
+    return groups
 
 
 def calibrated(
@@ -65,7 +96,9 @@ def calibrated(
     found = found_boxes(list(detector.predict(images)), boxes[0].shape[1] // 2)
     data = _annotated(true_boxes(boxes, labels, boxes[0].shape[1] // 2), len(boxes), label_names)
     matched = match_detections(data, cohort_of(data), found, (LEAST_IOU,))
-    return Judge(detector, matched.score_at(LEAST_IOU), label_names)
+    sizes = lesion_sizes(data)[0]
+    edges = tuple(np.unique(np.quantile(sizes, (1 / 3, 2 / 3))).tolist()) if len(sizes) else ()
+    return Judge(detector, matched.score_at(LEAST_IOU), label_names, edges)
 
 
 def _annotated(truth: TrueBoxes, images: int, label_names: tuple[str, ...]) -> Annotated:

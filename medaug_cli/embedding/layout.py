@@ -163,6 +163,7 @@ def _class_of(store: Store, index: int) -> str:
 def _page(
     options: MapOptions, shown: Sequence[ImageSet], report: MapReport, places: np.ndarray, groups: dict[str, list[str]]
 ) -> str:
+    from medaug_cli.embedding.tables import every_table
     from medaug_cli.figures.map_page import map_html
 
     return map_html(
@@ -174,6 +175,7 @@ def _page(
         groups=groups,
         by=options.colour,
         images=(each.store.images[i] for each in shown for i in each.indices),
+        tables=every_table(report),
     )
 
 
@@ -204,9 +206,7 @@ def _panels(options: MapOptions, sets: Sets, report: MapReport) -> list[Panel]:
                 )
                 continue
             options.announce(f"t-SNE of {len(features)} images in the features of {called}")
-            places, _, trust = layout(
-                reduced(features, options.seed), options.dims, options.perplexity, options.seed
-            )
+            places, _, trust = layout(reduced(features, options.seed), options.dims, options.perplexity, options.seed)
             points = [
                 Point(set=point.set, id=point.id, at=[round(float(v), 3) for v in at])
                 for point, at in zip(report.points, places, strict=False)

@@ -8,6 +8,7 @@ import numpy as np
 
 from medaug_cli.figures.grid import as_picture
 from medaug_cli.figures.pages import filled, script_data
+from medaug_cli.tables import Table
 
 SIDE = 64  # pixels of an image on the page
 COLUMNS = 48
@@ -21,10 +22,12 @@ def map_html(
     groups: Mapping[str, Sequence[str]],
     by: str,
     images: Iterable[np.ndarray],
+    tables: Sequence[Table] = (),
 ) -> str:
     """Return the page of places (n, 2 or 3) of images (c, *s).
 
     `groups` gives each dot's group by every way to colour them, "set" among them; `by` is the way at the start.
+    The tables stand below the map, folded.
     """
     data = {
         "at": np.round(places.astype(np.float64), 3).tolist(),
@@ -36,7 +39,7 @@ def map_html(
         "columns": COLUMNS,
         "sheet": b64encode(_sheet(images, len(ids))).decode(),
     }
-    return filled("figures/map_page.html", title=title, note=note, data=script_data(data))
+    return filled("figures/map_page.html", title=title, note=note, data=script_data(data), tables=tables)
 
 
 def _sheet(images: Iterable[np.ndarray], count: int) -> bytes:

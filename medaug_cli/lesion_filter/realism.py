@@ -9,11 +9,11 @@ Legend: n images, f features.
 import numpy as np
 
 from medaug_cli.embedding.features import describe, extractor
+from medaug_cli.embedding.probe import dealt
 from medaug_cli.errors import UsageError
 from medaug_cli.store import Store
 
 FEATURES = ("pixels", "texture")  # one alone misses what the other sees
-FOLDS = 5
 LEAST = 10  # images of either kind
 TREES = 200
 
@@ -35,7 +35,7 @@ def realism(real: Store, synthetic: Store, seed: int) -> tuple[np.ndarray, float
         )
     features = np.concatenate([_features(real, train), _features(synthetic, np.arange(len(synthetic)))])  # (n, f)
     truth = np.arange(len(features)) < len(train)
-    part = np.concatenate([_parts(patients, seed), _parts([str(i) for i in range(len(synthetic))], seed)])
+    part = np.concatenate([dealt(patients, seed), dealt([str(i) for i in range(len(synthetic))], seed)])
     scores = np.zeros(len(features))
     for fold in range(int(part.max()) + 1):
         own = part == fold
@@ -54,10 +54,3 @@ def most_realistic(scores: np.ndarray) -> np.ndarray:
 
 def _features(store: Store, indices: np.ndarray) -> np.ndarray:
     return np.hstack([describe(store, indices, extractor(name)) for name in FEATURES])
-
-
-def _parts(groups: list[str], seed: int) -> np.ndarray:
-    """Return a part (n,) from 0 for each image; those of one group stay together."""
-    names = np.random.default_rng(seed).permutation(sorted(set(groups))).tolist()
-    parts = {name: k % min(FOLDS, len(names)) for k, name in enumerate(names)}
-    return np.array([parts[group] for group in groups])

@@ -209,6 +209,26 @@ def test_fidelity_tells_drawn_lesions_from_missing_and_misplaced_ones():
     assert half.found == 0.5
 
 
+def test_found_lesions_are_counted_by_size_and_label():
+    """Of small lesions none shows, of large ones all: the thirds of the real ones tell."""
+    images, boxes, _ = scenes(60, 2)
+    sizes = np.array([np.sqrt(np.prod(box[0, 2:] - box[0, :2])) for box in boxes])
+    labels = [np.array([i % 2]) for i in range(60)]
+
+    class Sized(Bright):
+        def predict(self, images):
+            return [
+                (box, np.ones(1, np.float32), np.zeros(1, np.int64)) for image, box in zip(images, boxes, strict=True)
+            ]
+
+    judge = calibrated(Sized(), images, boxes, labels, ("one", "two"))
+    found = judge.fidelity(images, boxes, labels)
+    assert [group.sensitivity for group in found.labels] == [1, 0]
+    assert [group.boxes for group in found.labels] == [30, 30]
+    assert sum(group.boxes for group in found.sizes) == 60
+    assert found.sizes[0].below == found.sizes[1].at_least == pytest.approx(np.quantile(sizes, 1 / 3))
+
+
 def test_a_detector_that_finds_nothing_gives_no_fidelity():
     class Blind:
         def predict(self, images):
@@ -239,9 +259,22 @@ def test_tsne_judges_by_a_detector(judged, monkeypatch):
     assert found["reference"]["fidelity"]["found"] > 0.9
     assert good["fidelity"]["found"] > 0.9 > 0.1 > empty["fidelity"]["found"]
     assert good["fidelity"]["shuffled"] < 0.5
+    for each in (found["reference"], good):
+        sizes, (label,) = each["fidelity"]["sizes"], each["fidelity"]["labels"]
+        assert 1 < len(sizes) <= 3
+        assert sum(group["boxes"] for group in sizes) == label["boxes"] == each["fidelity"]["boxes"]
+        assert label["sensitivity"] == pytest.approx(each["fidelity"]["found"])
+    assert good["lesions"]["contrast"]["distance"] < 0.5 < empty["lesions"]["contrast"]["distance"]
+    assert good["auc"] < empty["auc"] + 0.1
     shown = CliRunner().invoke(app, [*arguments, "--overwrite"])
     assert shown.exit_code == 0, shown.output
-    assert "of 40 boxes show a lesion that the detector finds" in " ".join(shown.output.split())
+    words = " ".join(shown.output.split())
+    assert "of 40 boxes show a lesion that the detector finds" in words
+    assert "Lesions at their boxes" in words
+    assert "Lesions that the detector finds" in words
+    page = (judged / "tsne.html").read_text(encoding="utf-8")
+    assert "Lesions at their boxes" in page
+    assert "Lesions that the detector finds" in page
 
 
 def test_a_detector_that_cannot_judge_is_refused(judged):
