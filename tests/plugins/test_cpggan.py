@@ -25,6 +25,7 @@ from medaug_plugins.cpggan.networks import (
     Discriminator,
     Generator,
     double,
+    pyramid_pooled,
     shrink,
 )
 from medaug_plugins.cpggan.schedule import Schedule, phase, read_batches
@@ -305,7 +306,7 @@ def test_penalty_takes_the_gradient_of_the_image_alone():
 
 def make_training(run: ShortRun | None = None, data: Slices | None = None, **recipe: Any) -> Training:
     data, run = data or Slices(), run or ShortRun(1000)
-    size = Architecture(Settings(**{"latent": 8, "base": 64, "max_maps": 8} | recipe), 1, data.spatial)
+    size = Architecture(Settings(**{"latent": 8, "base": 64, "max_maps": 8, "flip": False} | recipe), 1, data.spatial)
     return Training(size, RealImages(data, size.levels, "cpu"), run)
 
 
@@ -359,12 +360,73 @@ def test_adam_is_the_papers_and_starts_afresh_at_every_change():
 
 
 def test_the_average_follows_slowly():
-    made = make_training()
+    made = make_training(ema_ramp=0.0)
     before = [p.clone() for p in made.average.parameters()]
     assert same(made.average.state_dict(), made.generator.state_dict())
     made.step(0, Schedule(16, {4: 8}).at_lod(0.0))
     for old, now, new in zip(before, made.average.parameters(), made.generator.parameters(), strict=True):
         assert torch.allclose(now, 0.999 * old + 0.001 * new, atol=1e-7)
+
+
+@pytest.mark.parametrize(("done", "decay"), [(1000, 0.5 ** (8 / 50)), (10_000, 0.5 ** (8 / 500)), (10**6, 0.999)])
+def test_the_average_of_a_short_run_does_not_lag_behind(done, decay):
+    made = make_training()
+    before = [p.clone() for p in made.average.parameters()]
+    made.step(done - 8, Schedule(16, {4: 8}).at_lod(0.0))
+    for old, now, new in zip(before, made.average.parameters(), made.generator.parameters(), strict=True):
+        assert torch.allclose(now, decay * old + (1 - decay) * new, atol=1e-6)
+
+
+@pytest.mark.parametrize("spatial", [(16, 16), (16, 32), (16, 16, 16)])
+def test_a_spatial_pyramid_sees_the_last_features_whole_and_in_parts(spatial):
+    x = noise(2, 3, *[side // 4 for side in spatial])
+    cells, pooled = (4, 2, 1), pyramid_pooled(x, (4, 2, 1))
+    assert pooled.shape == (2, 3 * sum(each ** len(spatial) for each in cells))
+    assert torch.allclose(pooled[:, -3:], x.flatten(2).mean(2), atol=1e-6)
+    assert torch.equal(pyramid_pooled(x, ()), x.flatten(1))
+    size = Architecture(Settings(latent=8, base=64, max_maps=8, pooling=True), 1, spatial)
+    told, image = torch.zeros(2, 1, *spatial), noise(2, 1, *spatial).requires_grad_(True)
+    discriminator = build(Discriminator, size)
+    (gradient,) = torch.autograd.grad(discriminator(image, told, size.levels).sum(), image, create_graph=True)
+    gradient.square().sum().backward()  # as the gradient penalty asks
+    assert discriminator.dense.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("spatial", [(16, 16), (16, 16, 16)])
+def test_image_and_map_are_augmented_together(spatial):
+    """Both are the same picture here, so that they stay it."""
+    made = make_training(data=Slices(spatial), flip=True, flip_rows=True, augment=1.0, intensity=0.0, contrast=0.0)
+    rng, maps = StepRandomness(3, 0, "cpu"), noise(8, 1, *spatial)
+    moves = made._moves(rng, 8)
+    images, told = made._changed(rng, maps, maps, moves, 8)
+    assert torch.allclose(images, told, atol=1e-5)
+    assert float((images - maps).abs().flatten(1).amax(1).min()) > 0.1 or len(images.unique(dim=0)) > 4
+    fakes, again = made._changed(rng, 2 * maps, maps, moves, 8)
+    assert torch.equal(again, told)
+    assert torch.allclose(fakes, 2 * images, atol=1e-5)
+    alone, none = made._changed(rng, maps, None, moves, 8)
+    assert none is None
+    assert torch.allclose(alone, images, atol=1e-5)
+
+
+def test_no_augmentation_draws_nothing():
+    made, rng = make_training(), StepRandomness(3, 0, "cpu")
+    assert made._moves(rng, 8) is None
+    images, maps = noise(8, 1, 16, 16), noise(8, 1, 16, 16)
+    changed = made._changed(rng, images, maps, None, 8)
+    assert changed[0] is images
+    assert changed[1] is maps
+    assert torch.equal(torch.rand(3, generator=rng.torch), torch.rand(3, generator=StepRandomness(3, 0, "cpu").torch))
+
+
+def test_a_critic_steers_from_midway_between_real_and_drawn_scores():
+    made = make_training(target=0.6, augment=0.2)
+    for _ in range(60):
+        made._steer(torch.full((4,), 103.0), torch.full((4,), 99.0), 8)  # all real images above the middle
+    grown = made.steering.share
+    for _ in range(200):
+        made._steer(torch.tensor([99.0, 101, 99, 101]), torch.full((4,), 100.0), 8)
+    assert grown > 0.2 > made.steering.share
 
 
 def test_reals_fade_as_fakes_do():
@@ -402,16 +464,22 @@ def test_each_step_draws_reals_and_noise_anew(monkeypatch):
 # The plugin
 
 
-@pytest.mark.parametrize(("stop", "precision"), [(48, "32"), (112, "32"), (48, "bf16"), (112, "16")])
-def test_a_resumed_run_equals_an_uninterrupted_one(stop, precision):
+AUGMENTED: dict[str, Any] = {"flip_rows": True, "augment": 0.5, "target": 0.6, "noise": "uniform", "pooling": True}
+
+
+@pytest.mark.parametrize(
+    ("stop", "precision", "settings"),
+    [(48, "32", {}), (112, "32", AUGMENTED), (48, "bf16", AUGMENTED), (112, "16", {})],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(stop, precision, settings):
     """It stops within a fade, or at full size."""
     whole = ShortRun(160, precision=precision)
-    CPGGAN(**SMALL).fit(Slices(), whole)
+    CPGGAN(**SMALL, **settings).fit(Slices(), whole)
     first = ShortRun(160, stop, precision=precision)
-    CPGGAN(**SMALL).fit(Slices(), first)
+    CPGGAN(**SMALL, **settings).fit(Slices(), first)
     assert first.state["done"] == stop
     second = ShortRun(160, state=first.state, precision=precision)
-    resumed = CPGGAN(**SMALL)
+    resumed = CPGGAN(**SMALL, **settings)
     resumed.fit(Slices(), second)
     assert whole.state["done"] == second.state["done"] == 160
     assert same(whole.state, second.state)

@@ -139,17 +139,7 @@ class Training:
 
     def _changed(self, rng: StepRandomness, images: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
         """Augment images and conditions together."""
-        settings, count = self.settings, self.settings.batch
-        augmentation = Augmentation(
-            share=self.steering.share,
-            flip=settings.flip,
-            flip_rows=settings.flip_rows,
-            shift=settings.shift,
-            zoom=settings.zoom,
-            intensity=settings.intensity,
-            contrast=settings.contrast,
-            dims=self.size.dims,
-        )
+        count, augmentation = self.settings.batch, Augmentation.of(self.settings, self.steering.share, self.size.dims)
         moves, tones = augmentation.draw_moves(count, rng.torch), augmentation.draw_tones(count, rng.torch)
         return change(images, conditions, mine(moves, self.run), mine(tones, self.run))
 

@@ -26,8 +26,8 @@ from medaug_plugins.cpggan.dataset import RealImages
 from medaug_plugins.cpggan.networks import Architecture, Generator, double
 from medaug_plugins.cpggan.schedule import Schedule, read_batches
 from medaug_plugins.cpggan.settings import PRESETS, Settings
-from medaug_plugins.cpggan.training import KIND, Training, draw_noise
-from medaug_plugins.layers import check_shares, load_weights, place
+from medaug_plugins.cpggan.training import KIND, Training
+from medaug_plugins.layers import check_shares, draw_latents, load_weights, place
 
 __all__ = ["CPGGAN", "PGGAN", "ClassPGGAN"]
 
@@ -135,7 +135,7 @@ class CPGGAN(Settings):
         for condition in conditions:
             if condition.spatial != size.spatial:
                 raise UsageError(f"this cpggan draws images of {size.spatial}, not {condition.spatial}")
-        noise = [draw_noise(self.noise, 1, size.latent, torch.Generator().manual_seed(s)) for s in seeds]
+        noise = [draw_latents(self.noise, 1, size.latent, torch.Generator().manual_seed(s)) for s in seeds]
         condition_maps = None
         if size.conditions:
             maps = [draw_map(each, self._form, size.conditions, int(lod)) for each in conditions]

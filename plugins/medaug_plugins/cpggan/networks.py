@@ -25,6 +25,8 @@ from medaug_plugins.layers import (
     pixel_norm,
 )
 
+CELLS = (4, 2, 1)  # along a side, of the levels of a spatial pyramid
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -150,6 +152,12 @@ class Generator(nn.Module):
         return pixel_norm(activate(self.conv(join(x, condition))))
 
 
+def pyramid_pooled(x: Tensor, cells: tuple[int, ...]) -> Tensor:
+    """Return features (b, f, *s) as numbers (b, n): means over cells, so many a side (He et al. 2014), or each."""
+    pool = F.adaptive_avg_pool2d if x.ndim == 4 else F.adaptive_avg_pool3d
+    return torch.cat([pool(x, each).flatten(1) for each in cells], 1) if cells else x.flatten(1)
+
+
 class DiscriminatorBlock(nn.Module):
     """Two convolutions of one level, then the average of 2x2 pixels."""
 
@@ -174,7 +182,9 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleList(DiscriminatorBlock(dims, maps[k + 1], maps[k]) for k in range(size.levels))
         self.conv = EqualizedConv(maps[0] + 1, maps[0], 3, dims=dims)
         last = max(1, min(size.settings.base, size.settings.max_maps))
-        self.dense = EqualizedDense(maps[0] * math.prod(size.start), last)
+        self.cells = CELLS if size.settings.pooling else ()
+        pooled = sum(cells**dims for cells in CELLS) if self.cells else math.prod(size.start)
+        self.dense = EqualizedDense(maps[0] * pooled, last)
         self.score = EqualizedDense(last, 1, gain=1.0)
 
     def forward(self, image: Tensor, condition: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
@@ -187,4 +197,4 @@ class Discriminator(nn.Module):
                 x = blend(x, activate(self.from_image[k](shrink(seen))), fade)
         x = activate(self.conv(minibatch_deviation(x, self.run)))
         with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for a score
-            return self.score(activate(self.dense(x.float().flatten(1)))).squeeze(1)
+            return self.score(activate(self.dense(pyramid_pooled(x.float(), self.cells)))).squeeze(1)

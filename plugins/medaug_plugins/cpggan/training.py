@@ -12,16 +12,10 @@ from medaug_plugins import layers
 from medaug_plugins.cpggan.dataset import RealImages
 from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generator
 from medaug_plugins.cpggan.schedule import Stage, phase
-from medaug_plugins.layers import ScaledAdam, draw_weights, load_weights, mine, place
+from medaug_plugins.layers import ScaledAdam, draw_latents, draw_weights, load_weights, mine, place, whole
+from medaug_plugins.layers.augment import Augmentation, Steering, change
 
 KIND = "CPGGAN"
-
-
-def draw_noise(kind: str, count: int, numbers: int, generator: torch.Generator) -> Tensor:
-    """Return latent vectors (count, numbers), normal or uniform in [-1, 1]."""
-    if kind == "uniform":
-        return torch.rand(count, numbers, generator=generator) * 2 - 1
-    return torch.randn(count, numbers, generator=generator)
 
 
 def gradient_penalty(
@@ -43,7 +37,7 @@ class StepRandomness(layers.StepRandomness):
 
     def noise(self, kind: str, count: int, numbers: int) -> Tensor:
         """Draw latent numbers (count, numbers) of a kind."""
-        return draw_noise(kind, count, numbers, self.torch)
+        return draw_latents(kind, count, numbers, self.torch)
 
     def shares(self, count: int, dims: int) -> Tensor:
         """Draw shares in [0, 1), one an image, that broadcast over its channels and axes."""
@@ -68,6 +62,7 @@ class Training:
         place(self.average, run.device, size.dims)
         self.average.load_state_dict(self.generator.state_dict())
         self.lod, self.steps = float(size.levels), 0
+        self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.optimizers = {
             "generator": ScaledAdam(self.generator, run, size.settings.lr),
             "discriminator": ScaledAdam(self.discriminator, run, size.settings.lr),
@@ -85,7 +80,9 @@ class Training:
             losses = self._discriminator_step(rng, stage.batch)
         losses["loss_g"] = self._generator_step(rng, stage.batch)
         self.steps += 1
-        return stage.batch * self.settings.n_critic, losses
+        images = stage.batch * self.settings.n_critic
+        self._move_average(done + images, images)
+        return images, losses
 
     @property
     def level(self) -> int:
@@ -116,14 +113,35 @@ class Training:
     def _latents(self, rng: StepRandomness, batch: int) -> Tensor:
         return mine(rng.noise(self.settings.noise, batch, self.size.latent), self.run).to(self.run.device)
 
+    def _augmentation(self) -> Augmentation:
+        return Augmentation.of(self.settings, self.steering.share, self.size.dims)
+
+    def _moves(self, rng: StepRandomness, batch: int) -> Tensor | None:
+        """Draw how the images of a batch are moved, each with its map; None where none is changed."""
+        settings = self.settings
+        if not (settings.flip or settings.flip_rows or settings.augment or settings.target):
+            return None
+        return mine(self._augmentation().draw_moves(batch, rng.torch), self.run)
+
+    def _changed(
+        self, rng: StepRandomness, images: Tensor, maps: Tensor | None, moves: Tensor | None, batch: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Augment images and maps together, drawn images as real ones are (Zhao et al. 2020)."""
+        if moves is None:
+            return images, maps
+        tones = mine(self._augmentation().draw_tones(batch, rng.torch), self.run)
+        changed, told = change(images, images[:, :0] if maps is None else maps, moves, tones)
+        return changed, None if maps is None else told
+
     def _discriminator_step(self, rng: StepRandomness, batch: int) -> dict[str, Tensor]:
         settings, optimizer = self.settings, self.optimizers["discriminator"]
         indices = self._indices(rng, batch)
         real, maps = self.data.batch(indices, self.fade), self.data.condition_maps(indices)
-        latents = self._latents(rng, batch)
-        critic = self._critic(maps)
+        latents, moves = self._latents(rng, batch), self._moves(rng, batch)
         with torch.no_grad():
-            fake = self._fake(latents, maps)
+            fake = self._changed(rng, self._fake(latents, maps), maps, moves, batch)[0]
+        real, maps = self._changed(rng, real, maps, moves, batch)
+        critic = self._critic(maps)
         real_scores, fake_scores = critic(real), critic(fake)
         # Swapped labels now and then, in the preset "companion".
         sign = -1.0 if rng.happens(settings.label_flips) else 1.0
@@ -133,6 +151,7 @@ class Training:
         drift = real_scores.square().mean()
         loss = -sign * distance + settings.drift * drift
         losses = {"loss_d": loss.detach(), "distance": distance.detach()}
+        self._steer(real_scores.detach(), fake_scores.detach(), batch)
         # Gradient penalty: keeps the critic's slope near one between real and drawn images, without which the distance
         # is none (Gulrajani et al. 2017, WGAN-GP, 4); lazily, that much heavier (as R1 in StyleGAN2, B).
         if self.steps % settings.gp_every == 0:
@@ -143,26 +162,35 @@ class Training:
         optimizer.step(loss)
         return losses
 
+    def _steer(self, real: Tensor, fake: Tensor, batch: int) -> None:
+        """Steer the augmentation by real scores from midway between real and drawn ones: a critic's have no zero."""
+        if self.settings.target:
+            middle = (whole(real, self.run).mean() + whole(fake, self.run).mean()) / 2
+            self.steering.observe(real - middle, batch)
+
     def _generator_step(self, rng: StepRandomness, batch: int) -> Tensor:
         maps = self.data.condition_maps(self._indices(rng, batch))
-        latents = self._latents(rng, batch)
+        latents, moves = self._latents(rng, batch), self._moves(rng, batch)
         self.discriminator.requires_grad_(False)
-        loss = -self._critic(maps)(self._fake(latents, maps)).mean()
+        fake, told = self._changed(rng, self._fake(latents, maps), maps, moves, batch)
+        loss = -self._critic(told)(fake).mean()
         self.optimizers["generator"].step(loss)
         self.discriminator.requires_grad_(True)
-        self._move_average()
         return loss.detach()
 
     @torch.no_grad()
-    def _move_average(self) -> None:
+    def _move_average(self, done: int, images: int) -> None:
+        """Move the average by a step of so many images; in a short run it must not lag behind what has just grown."""
+        ramp = self.settings.ema_ramp * done
+        decay = min(self.settings.ema, 0.5 ** (images / ramp)) if ramp else self.settings.ema
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(self.generator.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - self.settings.ema)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def state_dict(self, done: int) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
         return {
-            "done": done, "steps": self.steps, "lod": self.lod,
+            "done": done, "steps": self.steps, "lod": self.lod, **self.steering.state_dict(),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict(),
@@ -175,5 +203,7 @@ class Training:
             load_weights(getattr(self, name), state[name], KIND)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["descents"][name])
+        if "sure" in state:  # not in what older versions wrote
+            self.steering.load_state_dict(state)
         self.steps, self.lod = int(state["steps"]), float(state["lod"])
         return int(state["done"])

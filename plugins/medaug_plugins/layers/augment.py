@@ -35,6 +35,12 @@ class Augmentation:
     dims: int = 2
     flip_rows: bool = False  # the other axes
 
+    @classmethod
+    def of(cls, settings: Any, share: float, dims: int) -> "Augmentation":
+        """Return what the settings of a generator ask for, with this probability."""
+        names = ("flip", "flip_rows", "shift", "zoom", "intensity", "contrast")
+        return cls(share=share, dims=dims, **{name: getattr(settings, name) for name in names})
+
     def draw_moves(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw affine maps (count, d, d + 1) from places in the result to places in the image, in [-1, 1]."""
         shift = (torch.rand(count, self.dims, generator=generator) * 2 - 1) * 2 * self.shift
@@ -82,7 +88,7 @@ def tone(images: Tensor, tones: Tensor) -> Tensor:
 
 
 def change(images: Tensor, conditions: Tensor, moves: Tensor, tones: Tensor) -> tuple[Tensor, Tensor]:
-    """Return images (b, c, *s) and conditions (b, k, *s) changed together."""
+    """Return images (b, c, *s) and conditions (b, k, *s) changed together; k may be 0."""
     moved = move(torch.cat([images, conditions], 1), in_whole_pixels(moves, tuple(images.shape[2:])))
     images, conditions = moved.split([images.shape[1], conditions.shape[1]], 1)
     return laid_out(tone(images, tones)), conditions.contiguous()
