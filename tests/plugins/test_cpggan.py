@@ -409,6 +409,16 @@ def test_image_and_map_are_augmented_together(spatial):
     assert torch.allclose(alone, images, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("anneal", "done", "share"), [(0.0, 900, 1.0), (0.5, 400, 1.0), (0.5, 750, 0.5), (1.0, 400, 0.6)]
+)
+def test_the_step_size_falls_at_the_end_of_the_run_even_where_adam_starts_afresh(anneal, done, share):
+    made = make_training(anneal=anneal)
+    made.step(done, Schedule(16, {4: 8}).at_lod(0.5))  # a fade begins: the moments are forgotten
+    for optimizer in made.optimizers.values():
+        assert optimizer.adam.param_groups[0]["lr"] == pytest.approx(0.001 * share)
+
+
 def test_no_augmentation_draws_nothing():
     made, rng = make_training(), StepRandomness(3, 0, "cpu")
     assert made._moves(rng, 8) is None
@@ -464,7 +474,14 @@ def test_each_step_draws_reals_and_noise_anew(monkeypatch):
 # The plugin
 
 
-AUGMENTED: dict[str, Any] = {"flip_rows": True, "augment": 0.5, "target": 0.6, "noise": "uniform", "pooling": True}
+AUGMENTED: dict[str, Any] = {
+    "anneal": 0.5,
+    "flip_rows": True,
+    "augment": 0.5,
+    "target": 0.6,
+    "noise": "uniform",
+    "pooling": True,
+}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from medaug_plugins import layers
 from medaug_plugins.boxgan.dataset import RealImages
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, Seen
 from medaug_plugins.layers import (
+    annealed,
     averaged,
     draw_latents,
     draw_weights,
@@ -125,8 +126,7 @@ class Training:
 
     def _anneal(self, done: int) -> None:
         """Let the step size fall to zero at the end of the run."""
-        left = 1 - self.run.fraction(done)
-        lr = self.settings.lr * (min(1.0, left / self.settings.anneal) if self.settings.anneal else 1.0)
+        lr = annealed(self.settings.lr, self.settings.anneal, self.run.fraction(done))
         for optimiser in (self.generator_optimiser, self.discriminator_optimiser):
             optimiser.param_groups[0]["lr"] = lr
 

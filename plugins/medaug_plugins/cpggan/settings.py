@@ -44,6 +44,9 @@ class Settings:
         choices=("boxes", "soft-boxes", "mask"),
     )
     lr: float = setting(0.001, "Adam's step size, in both networks", minimum=0)
+    anneal: float = setting(
+        0.0, "share of the run, at its end, over which the step size falls to zero", minimum=0, maximum=1
+    )
     n_critic: int = setting(1, "discriminator steps a generator step", minimum=1)
     gp_weight: float = setting(10.0, "weight of the gradient penalty", minimum=0)
     gp_every: int = setting(1, "steps between gradient penalties; more than 1 saves time", minimum=1)

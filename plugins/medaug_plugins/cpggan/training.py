@@ -12,7 +12,16 @@ from medaug_plugins import layers
 from medaug_plugins.cpggan.dataset import RealImages
 from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generator
 from medaug_plugins.cpggan.schedule import Stage, phase
-from medaug_plugins.layers import ScaledAdam, draw_latents, draw_weights, load_weights, mine, place, whole
+from medaug_plugins.layers import (
+    ScaledAdam,
+    annealed,
+    draw_latents,
+    draw_weights,
+    load_weights,
+    mine,
+    place,
+    whole,
+)
 from medaug_plugins.layers.augment import Augmentation, Steering, change
 
 KIND = "CPGGAN"
@@ -73,6 +82,9 @@ class Training:
         if phase(stage.lod) != phase(self.lod):
             for optimizer in self.optimizers.values():
                 optimizer.restart()
+        lr = annealed(self.settings.lr, self.settings.anneal, self.run.fraction(done))
+        for optimizer in self.optimizers.values():
+            optimizer.set_lr(lr)
         self.lod = stage.lod
         self.data.turn_to(self.level)
         rng = StepRandomness(self.run.seed, done, self.run.device)

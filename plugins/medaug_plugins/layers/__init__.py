@@ -18,6 +18,7 @@ from medaug_plugins.layers.sharing import check_shares, mine, whole
 from medaug_plugins.layers.training import (
     CHANNELS_LAST,
     StepRandomness,
+    annealed,
     laid_out,
     load_moments,
     load_weights,
@@ -36,6 +37,7 @@ __all__ = [
     "ScaledAdam",
     "StepRandomness",
     "activate",
+    "annealed",
     "averaged",
     "check_shares",
     "double",

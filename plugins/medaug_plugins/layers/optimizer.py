@@ -30,6 +30,10 @@ class ScaledAdam:
         """Forget the moments of the gradients."""
         self.adam = torch.optim.Adam(self.network.parameters(), self.lr, (0.0, 0.99), 1e-8, fused=True)
 
+    def set_lr(self, lr: float) -> None:
+        """Take steps of this size from now on."""
+        self.lr = self.adam.param_groups[0]["lr"] = lr
+
     def scale(self) -> Tensor:
         """Return by what losses are multiplied, 1 but for precision 16."""
         return self.scaler.scale(self.one)

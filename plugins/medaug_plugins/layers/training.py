@@ -57,6 +57,11 @@ def train(training: Trained, batch: int, run: Run) -> None:
     run.checkpoint(done, lambda: training.state_dict(done), force=True)
 
 
+def annealed(lr: float, anneal: float, fraction: float) -> float:
+    """Return the step size after a fraction of a run: it falls to zero over the last share `anneal` of it."""
+    return lr * min(1.0, (1 - fraction) / anneal) if anneal else lr
+
+
 def optimizer_step(optimiser: torch.optim.Optimizer, loss: Tensor, run: Run) -> None:
     """Go one step down the mean of the processes' losses."""
     optimiser.zero_grad(set_to_none=True)
