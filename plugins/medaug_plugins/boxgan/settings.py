@@ -40,6 +40,9 @@ class Settings:
     mismatch: float = setting(1.0, "weight of telling right boxes of a real image from wrong ones", minimum=0)
     finding: float = setting(1.0, "weight of the boxes being found in the image: obedience", minimum=0)
     crop: float = setting(0.0, "weight of what is in and around the boxes looking real on its own", minimum=0)
+    frozen: float = setting(
+        0.0, "weight of a second discriminator on features of ImageNet's weights (needs medaug[pretrained])", minimum=0
+    )
     target: float = setting(0.0, "sureness of real images that steers the augmentation; 0: none", minimum=0, maximum=1)
     reading: float = setting(1.0, "weight of the latent vector being read out of the image: variety", minimum=0)
     variety: float = setting(5.0, "weight of drawing as varied a batch as the real images are", minimum=0)

@@ -194,6 +194,12 @@ class Training:
             local = F.softplus(-real_lesions) + (F.softplus(lesion(drawn_seen, told)) + F.softplus(no_lesions)) / 2
             loss, penalised_scores = loss + settings.crop * local.mean(), real_scores + real_lesions
             losses["lesion_d"] = local.detach().mean()
+        if self.discriminator.frozen is not None:
+            judge = (
+                self.discriminator.frozen
+            )  # Frozen: the same game, on features that few images did not teach
+            projected = (F.softplus(judge(fake)) + F.softplus(-judge(real.detach()))).mean()
+            loss, losses["frozen_d"] = loss + settings.frozen * projected, projected.detach()
         self.steering.observe(real_scores.detach(), settings.batch)
         if settings.reading:  # latent reconstruction (Chen et al. 2016, InfoGAN): against one image for all latents
             loss = loss + settings.reading * F.mse_loss(drawn_seen.latents, drawn.latents)
@@ -222,6 +228,9 @@ class Training:
         if settings.crop:
             local = F.softplus(-self.discriminator.lesion(seen, moved)).mean()
             loss, losses["lesion_g"] = loss + settings.crop * local, local.detach()
+        if self.discriminator.frozen is not None:
+            projected = F.softplus(-self.discriminator.frozen(changed)).mean()
+            loss, losses["frozen_g"] = loss + settings.frozen * projected, projected.detach()
         if settings.reading:
             read = F.mse_loss(seen.latents, drawn.latents)
             loss, losses["read"] = loss + settings.reading * read, read.detach()
