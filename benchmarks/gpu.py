@@ -421,8 +421,9 @@ def train(bench: Bench) -> Iterator[dict[str, Any]]:
 
 
 def images_of(folder: Path) -> int | None:
-    """Return how many images a generator was trained on."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    """Return how many images a generator was trained on when it last said so; None of a run of a few steps."""
+    log = folder / "metrics.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return int(json.loads(lines[-1])["done"]) if lines else None
 
 
