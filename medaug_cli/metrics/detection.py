@@ -20,6 +20,7 @@ from medaug_cli.metrics.operating import (
 
 DETECTION = Measures()
 COMPARED_FPS = (1.0, 4.0)
+PRIMARY = "sensitivity_at_1"  # at the first IoU
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from medaug_cli.metrics.resampling import Difference, Verdict, holm, verdict
 from medaug_cli.tables import Cell, fixed
 
 Interval = tuple[float, float]  # 95 %
+EXPLORATORY = "*"
 OPPOSITE: dict[Verdict, Verdict] = {"better": "worse", "worse": "better", "inconclusive": "inconclusive"}
 
 
@@ -27,9 +28,21 @@ class PairedDifference(Strict):
         """Return the difference with its interval, signed."""
         return fixed(self.difference, digits, self.interval, sign="+")
 
+    def said(self, primary: bool) -> Cell:
+        """Return the verdict, with a mark where the measure is not the primary one; see `exploratory`."""
+        return Cell(self.verdict, mark="" if primary else EXPLORATORY)
+
     def words(self) -> str:
         """Write the difference with its interval."""
         return str(self.cell())
+
+
+def exploratory(primary: str) -> str:
+    """Say what marked verdicts are worth beside those on the `primary` measure, given in words."""
+    return (
+        f"The primary measure is {primary}. Verdicts marked {EXPLORATORY} are exploratory: not corrected for the "
+        "number of measures, of which one or another differs by chance."
+    )
 
 
 Compared = dict[str, PairedDifference | None]

@@ -2,7 +2,8 @@
 
 from medaug_cli.metrics.coco import NAMES
 from medaug_cli.metrics.details import MOST_KINDS, details
-from medaug_cli.metrics.detection import DETECTION
+from medaug_cli.metrics.detection import DETECTION, PRIMARY
+from medaug_cli.metrics.differences import exploratory
 from medaug_cli.metrics.matching import RULES
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.operating import CPM_FPS, MATCHED_FPS
@@ -139,7 +140,7 @@ def _differences(metrics: Metrics, ious: list[str]) -> Table:
     unit = metrics.resampled[:-1]
     header = ["detector", "measure", "difference", "p", "p (Holm)", "verdict"]
     rows = [
-        _compared(row, iou, measure, hit_words(metrics.rule, iou))
+        _compared(row, iou, measure, hit_words(metrics.rule, iou), primary=(iou, measure.name) == (ious[0], PRIMARY))
         for row in metrics.rows[1:]
         for iou in ious
         for measure in sorted((each for each in DETECTION if each.compared), key=lambda each: each.name != "mAP")
@@ -149,17 +150,18 @@ def _differences(metrics: Metrics, ious: list[str]) -> Table:
         f"random exchanges of the two {unit} by {unit}; Holm corrects for the number of detectors; a verdict needs "
         "p (Holm) below 0.05 and an interval without 0. Intervals hold for these trained detectors: training again "
         "with another seed changes a detector, too.",
+        exploratory(f"{DETECTION[PRIMARY].words}, {hit_words(metrics.rule, ious[0])}"),
     )
     return table(f"Difference to {metrics.rows[0].detector}", header, rows, notes)
 
 
-def _compared(row: Row, iou: str, measure: Measure, hit: str) -> list[Cell]:
+def _compared(row: Row, iou: str, measure: Measure, hit: str, *, primary: bool) -> list[Cell]:
     named = [Cell(row.detector), Cell(f"{measure.words}, {hit}")]
     paired = (row.against_first or {}).get(iou, {}).get(measure.name)
     if paired is None:
         return [*named, *[Cell(DASH)] * 3, Cell("undefined")]
     return [
-        *named, paired.cell(measure.digits), probability(paired.p), probability(paired.p_holm), Cell(paired.verdict)
+        *named, paired.cell(measure.digits), probability(paired.p), probability(paired.p_holm), paired.said(primary)
     ]  # fmt: skip
 
 

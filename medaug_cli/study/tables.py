@@ -1,6 +1,6 @@
 """The tables of a study, for its page and the terminal."""
 
-from medaug_cli.metrics.differences import PairedDifference
+from medaug_cli.metrics.differences import PairedDifference, exploratory
 from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE
 from medaug_cli.study.figures import words
@@ -25,11 +25,13 @@ def table1(report: StudyReport, part: FractionResult) -> Table:
 def compared(report: StudyReport, part: FractionResult, name: str, seeds: bool = True) -> Table:
     """Return every arm's mean of a number, each seed's where asked for, and the difference to real-only."""
     header = ["arm", "mean", *(["each seed"] if seeds else []), f"difference to {BASELINE}", "p (Holm)", "verdict"]
-    rows = []
+    rows, first = list[list[Cell]](), task_named(report.task).headline
     for arm in part.arms:
         each = [Cell(", ".join(fixed(values[name]).text for values in arm.seeds.values()))] if seeds else []
-        rows.append([Cell(arm.arm), fixed(arm.mean[name]), *each, *_said(arm.against_real_only.get(name))])
-    return table(f"{part.trained('patient')}: {words(report, name)}", header, rows)
+        said = _said(arm.against_real_only.get(name), primary=name == first)
+        rows.append([Cell(arm.arm), fixed(arm.mean[name]), *each, *said])
+    notes = [] if name == first else [exploratory(words(report, first))]
+    return table(f"{part.trained('patient')}: {words(report, name)}", header, rows, notes)
 
 
 def folds(report: StudyReport, part: FractionResult, name: str) -> Table:
@@ -118,7 +120,7 @@ def _estimate(report: StudyReport, arm: ArmResult, name: str) -> Cell:
     return Cell(DASH) if own is None else fixed(own.mean, said.digits, own.interval)
 
 
-def _said(own: PairedDifference | None) -> list[Cell]:
+def _said(own: PairedDifference | None, primary: bool = True) -> list[Cell]:
     if own is None:
         return [Cell("")] * 3
-    return [own.cell(), probability(own.p_holm), Cell(own.verdict)]
+    return [own.cell(), probability(own.p_holm), own.said(primary)]

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from medaug_cli.boxes import Strict
-from medaug_cli.metrics.differences import PairedDifference, judged
+from medaug_cli.metrics.differences import PairedDifference, exploratory, judged
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.resampling import Answers, System, bootstrap_weights, compare, point, swaps
 from medaug_cli.tables import DASH, Cell, Table, as_markdown, escaped, fixed, name, probability, table
@@ -153,13 +153,13 @@ def _differences(metrics: TaskMetrics, measures: Mapping[str, Measure], keys: Se
                 rows.append([*cells, *[Cell(DASH)] * 3, Cell("undefined")])
                 continue
             ps = [probability(found.p), probability(found.p_holm)]
-            rows.append([*cells, found.cell(said.digits), *ps, Cell(found.verdict)])
+            rows.append([*cells, found.cell(said.digits), *ps, found.said(primary=key == keys[0])])
     one = metrics.resampled.removesuffix("s")
     notes = (
         f"The same {metrics.resampled} are resampled for both ({metrics.resamples:,} times); p is two-sided, of as "
         f"many random exchanges of the two {one} by {one}; Holm corrects for the number of systems; a verdict needs "
-        "p (Holm) below 0.05 and an interval without 0. The first measure is the primary one, the others are "
-        "exploratory.",
+        "p (Holm) below 0.05 and an interval without 0.",
+        exploratory(measure_of(measures, keys[0]).words),
     )
     header = ["system", "measure", "difference", "p", "p (Holm)", "verdict"]
     return table(f"Difference to {metrics.rows[0].name}", header, rows, notes)

@@ -304,6 +304,19 @@ def test_differences_keep_their_signs(drawn):
         assert own[2].text[0] in "+-"
 
 
+@examples(10)
+@given(metrics())
+def test_one_verdict_of_a_detector_is_primary_and_the_rest_are_marked_exploratory(drawn):
+    each = next((each for each in tables(drawn) if each.title.startswith("Difference")), None)
+    if each is None:
+        return
+    verdicts = {(row[0].text, row[1].text): row[-1].value for row in each.rows if row[-1].value != "undefined"}
+    plain = [key for key, said in verdicts.items() if said == "inconclusive"]
+    assert plain == [(row.detector, "sensitivity at 1 FP, IoU 0.5") for row in drawn.rows[1:]]
+    assert {said for key, said in verdicts.items() if key not in plain} == {"inconclusive*"}
+    assert each.notes[-1].startswith("The primary measure is sensitivity at 1 FP, IoU 0.5. Verdicts marked * are")
+
+
 @pytest.mark.parametrize("text", ["\x1b[2Jgone", "a\rb", "\x9b31m", "‮evil", "\x07", "\udc80"])
 def test_a_name_moves_no_cursor(text):
     line = table_lines(table("T", ["d", "v"], [[text, "1"]]), 80)
