@@ -99,6 +99,7 @@ class GeneratorCapabilities(Capabilities):
     pictured: float | None = None  # kimg that the pictures in its documentation took
     learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
     keeps_images: bool = False  # its weights hold training images: they are never exported to be shared
+    unannotated: bool = False  # `fit` also learns from images of which no condition is known (`Examples.annotated`)
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,10 @@ class Examples(Protocol):
     boxes: Sequence[np.ndarray]  # n of (m, 2*d) float32
     labels: Sequence[np.ndarray]  # n of (m,) int64
     patients: Sequence[str]
-    weights: np.ndarray  # (n,) float64, sums to 1: how often each image is to be drawn
+    weights: np.ndarray  # (n,) float64, sums to 1: how often each image is to be drawn; it may change as a run goes on
     classes: np.ndarray  # (n,) int64, indices into ImageSpec.class_names, -1 unknown
     synthetic: np.ndarray  # (n,) bool, which images a generator drew
+    annotated: np.ndarray  # (n,) bool; elsewhere no box does not mean no lesion, and there is no condition to ask for
 
     def __len__(self) -> int: ...
 

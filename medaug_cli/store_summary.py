@@ -7,6 +7,7 @@ import numpy as np
 
 from medaug_cli.boxes import SPLITS
 from medaug_cli.store import Store
+from medaug_cli.store.model import EXTERNAL, source_kind
 from medaug_cli.words import counted
 
 
@@ -30,6 +31,11 @@ def summary(store: Store) -> dict[str, Any]:
         "boxes_by_label": {name: labels[name] for name in store.spec.label_names},
         "splits": {split: _part(store, split) for split in SPLITS if len(store.indices(split, unannotated=True))},
         "sources": dict(sorted(Counter(store.sources.tolist()).items())),
+        "external": {
+            source.removeprefix(EXTERNAL): count
+            for source, count in sorted(Counter(store.sources.tolist()).items())
+            if source_kind(source) == "external"
+        },
         "hash": store.hash,
         "info": store.info.model_dump(mode="json"),
     }
@@ -68,7 +74,14 @@ def sentences(found: dict[str, Any]) -> str:
         classes = [f"{count} {name}" for name, count in found["images_by_class"].items()]
         lines.append("classes: " + ", ".join([*classes, *([f"{unknown} without a class"] if unknown else [])]))
     if found["unannotated"]:
-        lines.append(f"unannotated: {counted(found['unannotated'], 'image')}, in which lesions were not looked for")
+        lines.append(
+            f"unannotated: {counted(found['unannotated'], 'image')}, in which lesions were not looked for; generators "
+            "may learn from those of the training split"
+        )
+    if found["external"]:
+        of = ", ".join(found["external"])
+        count = sum(found["external"].values())
+        lines.append(f"external: {counted(count, 'image')} of {of}; for training alone")
     lines += [
         f"{split}: {counted(part['images'], 'image')} of {counted(part['patients'], 'patient')}, "
         f"{counted(part['boxes'], 'box')}"

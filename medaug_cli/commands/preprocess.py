@@ -46,6 +46,13 @@ class Choices:
     unannotated: Annotated[
         bool, typer.Option("--unannotated", help="Take scans without annotation for their looks alone, not as normal.")
     ] = False
+    external: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Say where scans come from that are not of the data set: for training alone, never judged.",
+        ),
+    ] = None
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("real.h5")
     size: Annotated[int, typer.Option(help="Pixels along each side, a power of two.")] = 256
     regions: Annotated[
@@ -218,6 +225,7 @@ def _options(chosen: Choices, recipe: "Recipe", bar: console.Bar, advice: list[s
         classes=chosen.classes,
         normals=chosen.normals,
         unannotated=chosen.unannotated,
+        external=chosen.external,
         split=chosen.split,
         recipe=recipe,
         reader=chosen.reader,

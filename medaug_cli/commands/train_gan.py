@@ -1,7 +1,7 @@
 """`medaug train-gan`: fit a generator on the training split."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,26 @@ def train_gan(
     each_class: Annotated[
         bool, typer.Option("--each-class", help="Fit one generator for each class; kimg or minutes are for all.")
     ] = False,
+    external: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="STORE", help="A store of images from elsewhere to learn from as well; repeat for more."),
+    ] = None,
+    external_labels: Annotated[
+        Literal["none", "noisy"],
+        typer.Option(help="noisy: go by the boxes, masks and classes of external images, where they have them."),
+    ] = "none",
+    external_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of a batch for external images and those without annotation, 0 for none of the latter; "
+            "default: by their number, at most half.",
+            min=0,
+            max=0.99,
+        ),
+    ] = None,
+    external_anneal: Annotated[
+        float, typer.Option(help="Let that share fall to zero over this share of the run, at its end.", min=0, max=1)
+    ] = 0.0,
     fold: options.OneFold = None,
     folds: options.FoldsFile = None,
     settings: options.Settings = None,
@@ -32,7 +52,7 @@ def train_gan(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Fit a generator on the real training images of a store, and on nothing else.
+    """Fit a generator on the real training images of a store, and on external ones where they are given.
 
     Example: medaug train-gan real.h5 --generator boxgan --minutes 30
     """
@@ -41,9 +61,14 @@ def train_gan(
     from medaug_cli.processes import joined
     from medaug_cli.runs import GeneratorMetadata, RunOptions, train_each_class, train_generator
     from medaug_cli.runs.advice import of_generator
+    from medaug_cli.runs.beside import External
 
     if each_class and only is not None:
         raise UsageError("--class takes one class, and --each-class all of them; give one of the two")
+    if external and (each_class or only is not None):
+        raise UsageError("--external goes without --class and --each-class: nobody says of what class its images are")
+    if external_labels != "none" and not external:
+        raise UsageError("--external-labels says how the images of --external are used; give that too")
     with joined(device, console.say) as group, console.bar(f"train-gan {generator}", 1.0, shown=group.leads) as bar:
         run = RunOptions(
             out,
@@ -63,7 +88,10 @@ def train_gan(
         if each_class:
             folder = train_each_class(store, generator, run, kimg, minutes)
         else:
-            folder = train_generator(store, generator, run, kimg, minutes, only=only)
+            beside = External(
+                external or (), labelled=external_labels == "noisy", share=external_share, anneal=external_anneal
+            )
+            folder = train_generator(store, generator, run, kimg, minutes, only=only, external=beside)
     if group.leads:
         advice = of_generator(read_json(folder / "generator.json", GeneratorMetadata))
         what = "a generator for each class" if each_class else f"the generator, and sample grids in {folder}/samples"

@@ -14,6 +14,7 @@ from medaug_cli.errors import UsageError
 if TYPE_CHECKING:
     from medaug_cli.processes import Group
     from medaug_cli.runs import RunOptions
+    from medaug_cli.runs.beside import External
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,14 @@ class Choices:
     synthetic_only: Annotated[
         bool, typer.Option("--synthetic-only", help="Train on --synthetic alone; validation stays real.")
     ] = False
+    external: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="STORE", help="A store of annotated images from elsewhere to train on; repeat for more."),
+    ] = None
+    external_share: Annotated[
+        float | None,
+        typer.Option(help="Their share of the scans in a batch; default: by their number.", min=0.001, max=0.99),
+    ] = None
     start: Annotated[Path | None, typer.Option(help="A network to train further, as after --synthetic-only.")] = None
     network: Annotated[
         str | None, typer.Option(help="Name of a plugin of that task (medaug plugins); default: its only one.")
@@ -79,9 +88,18 @@ def train(chosen: Choices) -> None:
             minutes=chosen.minutes,
             synthetic_only=chosen.synthetic_only,
             start=chosen.start,
+            external=_external(chosen),
         )
     if group.leads:
         console.answer({task.kind: str(folder)}, chosen.as_json, f"{folder}: the {task.kind}")
+
+
+def _external(chosen: Choices) -> "External":
+    from medaug_cli.runs.beside import External
+
+    if chosen.external_share is not None and not chosen.external:
+        raise UsageError("--external-share says how often the images of --external are seen; give that too")
+    return External(chosen.external or (), labelled=True, share=chosen.external_share)
 
 
 def _only(kind: str) -> str:

@@ -23,6 +23,7 @@ from medaug_cli.embedding.statistics import (
 )
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.store import Store, open_store
+from medaug_cli.store.reading import is_real
 
 LEAST = 20  # images of a set
 MOST_POINTS = 10_000
@@ -208,8 +209,7 @@ def _synthetic(path: Path, real: Store, options: MapOptions, taken: set[str]) ->
     if store.spec.spatial != real.spec.spatial or store.spec.channels != real.spec.channels:
         forms = [f"{'x'.join(map(str, s.spec.spatial))} pixels and {s.spec.channels} channels" for s in (store, real)]
         raise BadInput(f"{path} has images of {forms[0]}, {options.real} of {forms[1]}")
-    real_ones = len(store.indices(source="real", unannotated=True))
-    indices = store.indices("train", unannotated=True) if real_ones else np.arange(len(store))
+    indices = store.indices("train", unannotated=True) if is_real(store).any() else np.arange(len(store))
     if len(indices) < LEAST:
         raise UsageError(f"{path} has {len(indices)} images, {LEAST} are needed for a comparison")
     name = path.stem

@@ -17,6 +17,7 @@ from medaug_cli.plugin import Detections
 from medaug_cli.runs import check_detector
 from medaug_cli.store import Store, open_store, unannotated_words
 from medaug_cli.store.folds import Fold, split_words
+from medaug_cli.store.reading import is_real
 from medaug_cli.tasks.detection import annotated
 
 Progress = Callable[[str, int, int], None]  # detector, images done, images
@@ -78,7 +79,7 @@ def split_indices(store: Store, split: str) -> np.ndarray:
     if not len(indices):
         has = ", ".join(f"{name} {np.sum(store.splits == name)}" for name in np.unique(store.splits)) or "none"
         raise BadInput(f"{store.path} has no image in the {split} split (images: {has})")
-    synthetic = indices[store.sources[indices] != "real"]
+    synthetic = indices[~is_real(store)[indices]]
     if len(synthetic):
         raise BadInput(
             f"{store.path} holds synthetic images in the {split} split ({store.ids[synthetic[0]]}); "

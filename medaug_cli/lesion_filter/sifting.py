@@ -28,6 +28,7 @@ from medaug_cli.results import refuse_page
 from medaug_cli.runs import load_detector
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made, open_store, store_claimed
 from medaug_cli.store.folds import Fold
+from medaug_cli.store.reading import is_real
 
 REPORT, PAGE = "filter.json", "filter.html"  # beside the store
 FEW = 0.8  # of the share of real lesions: where fewer asked ones look like one, that is said
@@ -151,7 +152,7 @@ def report_path(out: Path) -> Path:
 
 
 def _check(options: FilterOptions, synthetic: Store) -> None:
-    if len(synthetic.indices(source="real", unannotated=True)):
+    if is_real(synthetic).any():
         raise UsageError(f"{options.synthetic} holds real images; only synthetic ones are filtered")
     if options.by == "manual" and options.decisions is None:
         raise UsageError(

@@ -187,7 +187,7 @@ def _report(plan: Plan, notes: Sequence[dict[str, Any]]) -> PreprocessReport:
 def _settled(record: Record, scan: Scan, plan: Plan) -> Record:
     patient = plan.patients[scan.id]
     image_class = plan.class_of(scan, record.image_class)
-    return replace(record, patient=patient, split=plan.splits[patient], image_class=image_class)
+    return replace(record, patient=patient, split=plan.splits[patient], image_class=image_class, source=plan.source)
 
 
 def _outcomes(options: PreprocessOptions, plan: Plan, units: Sequence[int]) -> Iterator[Outcome]:

@@ -1,5 +1,6 @@
 """What a run of `medaug preprocess` will do: which scans, whose, in which split, by which recipe."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,9 @@ from medaug_cli.scans.masks import IGNORED
 from medaug_cli.scans.reading import PLAIN, Pixels, Reading, Scan, read_pixels
 from medaug_cli.scans.survey import Found, LeftOut, of_one_kind, survey
 from medaug_cli.store import NORMAL, StoreInfo
+from medaug_cli.store.model import EXTERNAL, REAL
+
+NAME = r"[A-Za-z0-9._-]{1,64}"  # of where external scans come from
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class PreprocessOptions:
     classes: str | None = None  # of whole images: "folders", or a CSV file
     normals: bool = False  # scans without annotation show no lesion
     unannotated: bool = False  # scans without annotation are taken, for what they look like alone
+    external: str | None = None  # where the scans come from, if they are not of the data set itself
     split: str | None = None  # shares, or a CSV file; the annotation's own where it has one
     recipe: Recipe = field(default_factory=Recipe)
     reader: str | None = None
@@ -83,6 +88,7 @@ class Plan:
     left_out: list[LeftOut]
     notes: list[Note]  # on the annotations as a whole; each annotation has its own
     unannotated: frozenset[str] = frozenset()  # scans that nobody looked at for lesions
+    source: str = REAL  # of every image
     sentences: tuple[str, ...] = ()  # what will be done, and what a person should know of patients and splits
     advice: tuple[str, ...] = ()  # what to change, so far as it is known before any scan is treated
 
@@ -142,16 +148,18 @@ def plan_of(options: PreprocessOptions) -> Plan:
     recipe, unwindowed = without_needless_window(_completed(options, first[1], annotations), first[1])
     recipe, unstripped = without_needless_stripping(recipe, chosen)
     patients = find_patients(scans, annotations, _folders_of_classes(options, annotations))
-    splits = split_scans(
-        chosen,
-        annotations,
-        patients.of,
-        wanted=options.split,
-        source=options.boxes or options.classes,
-        seed=options.seed,
-        added=others if not any(one.split for one in told.values()) else set(others) - told.keys(),
-        unannotated=unknown,
-    )
+    splits = dict.fromkeys((patients.of[scan.id] for scan in chosen), "train")
+    if options.external is None:
+        splits = split_scans(
+            chosen,
+            annotations,
+            patients.of,
+            wanted=options.split,
+            source=options.boxes or options.classes,
+            seed=options.seed,
+            added=others if not any(one.split for one in told.values()) else set(others) - told.keys(),
+            unannotated=unknown,
+        )
     looked_at = [scan for scan in chosen if scan.id not in unknown]  # the others are for training alone
     names = {recipe.label} if recipe.label else _label_names(annotations)
     plan = Plan(
@@ -166,6 +174,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
         left_out=[*found.left_out, *other_kind, *(LeftOut(note.place, note.what) for note in read.notes)],
         notes=read.notes,
         unannotated=unannotated,
+        source=REAL if options.external is None else f"{EXTERNAL}{options.external}",
         sentences=(
             f"{_taken(options, len(scans), others, annotations)}, {patients.words(chosen)}; "
             f"{_form(recipe, chosen[0])}: {options.out}",
@@ -175,7 +184,12 @@ def plan_of(options: PreprocessOptions) -> Plan:
             *spellings,
             *(patients.warnings(looked_at) if looked_at else ()),
             *([] if of_classes else hint(patients.sorting)),
-            *(warnings_of_splits(splits, options.split, patients.words(looked_at)) if looked_at else ()),
+            *(
+                warnings_of_splits(splits, options.split, patients.words(looked_at))
+                if looked_at and options.external is None
+                else ()
+            ),
+            *([] if options.external is None else [f"all of it is external ({options.external}): for training alone"]),
         ),
     )
     unread = 0 if _marks(options) else found.masks
@@ -276,6 +290,10 @@ def _check_kinds(options: PreprocessOptions) -> None:
         raise UsageError("--normals and --unannotated both say what scans without annotation are; give one of them")
     if options.recipe.region_mm and options.unannotated:
         raise UsageError("--unannotated takes scans without lesions; with --regions there is a region for each lesion")
+    if options.external is not None and options.split is not None:
+        raise UsageError("--external makes a store for training alone; leave --split out")
+    if options.external is not None and not re.fullmatch(NAME, options.external):
+        raise UsageError(f"--external {options.external}: expected a name of letters, digits, '.', '_' and '-'")
     if options.patient_column is not None and options.boxes is None and options.classes in (None, FOLDERS):
         raise UsageError("--patient-column names a column of the CSV that --boxes or --classes gives")
     if options.boxes is not None or options.masks is not None:
@@ -384,7 +402,7 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_na
     own: dict[str, Any] = {"split": options.split}
     named = ("classes", "modality", "reader", "box_mode", "patient_column")
     chosen: dict[str, Any] = {name: getattr(options, name) for name in named}
-    chosen["nan"] = options.reading.nan
+    chosen["nan"], chosen["external"] = options.reading.nan, options.external
     own |= {name: value for name, value in chosen.items() if value is not None}
     own |= {name: True for name in ("normals", "unannotated") if getattr(options, name)}
     own |= {"mirrored": False} if are_sided(recipe.preset) else {}

@@ -14,6 +14,14 @@ from medaug_cli.devices import resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.plugin import Capabilities, GeneratorCapabilities, Known, as_drawn, image_seed, knowledge
 from medaug_cli.processes import ALONE, Group
+from medaug_cli.runs.beside import (
+    NOTHING_EXTERNAL,
+    External,
+    beside_metadata,
+    beside_words,
+    check_beside,
+    real_patients,
+)
 from medaug_cli.runs.by_class import of_one_class
 from medaug_cli.runs.folder import RunFolder, run_claimed
 from medaug_cli.runs.loading import save_plugin
@@ -66,20 +74,26 @@ def train_generator(
     minutes: float | None = None,
     *,
     only: str | None = None,
+    external: External = NOTHING_EXTERNAL,
 ) -> Path:
     """Fit a generator on the real training images of a store, or on those of `only` one class, and publish its folder.
 
-    `train_each_class` fits one for every class. Raises UsageError for a class that the store does not have.
+    `train_each_class` fits one for every class. Raises UsageError for a class that the store does not have, BadInput
+    for `external` images that may not or cannot be learnt from.
     """
     store = options.opened(store_path)
     plugin = registry.build("generator", name, options.settings)
-    data = generator_examples(store, known_of(plugin, store, only), only)
+    beside = external.opened(store)
+    check_beside(name, plugin.capabilities, beside)
+    data = generator_examples(
+        store, known_of(plugin, store, only), only, unannotated=plugin.capabilities.unannotated, beside=beside
+    )
     check_capable(name, plugin.capabilities, store)
     kimg = budget_of(plugin, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)
-    extra = {"kimg": kimg, "minutes": minutes} | ({} if only is None else {"class": only})
+    extra = {"kimg": kimg, "minutes": minutes} | ({} if only is None else {"class": only}) | external.plan(beside)
     plan = plan_of_run("train-gan", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra)
-    with claimed(plan, options, [store_path]) as folder:
+    with claimed(plan, options, [store_path, *external.stores]) as folder:
         if not folder.finished:
             fit_generator(
                 folder.work,
@@ -97,6 +111,13 @@ def train_generator(
             )
             options.group.lead(folder.publish)
         return folder.out
+
+
+def _left_out(store: Store, data: StoreExamples) -> list[str]:
+    """Say that images without annotation are left out, where no image of that kind is learnt from."""
+    told = np.concatenate([ix for (own, ix), told in zip(data.parts, data.told, strict=True) if told and own is store])
+    used = any(own is store and not told for (own, _), told in zip(data.parts, data.told, strict=True))
+    return [] if used or not store.annotated[told].all() else unannotated_words(store, "train")
 
 
 def known_of(plugin: Any, store: Store, only: str | None = None) -> frozenset[Known]:
@@ -136,10 +157,10 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
     announce(
         options,
         setup,
-        unannotated_words(store, "train") if store.annotated[data.parts[0][1]].all() else [],
-        f"{fitted.name} on {counted(len(data), of_class + 'image')} of "
-        f"{counted(len(set(data.patients)), 'training patient')}, "
-        f"{size_words(store)}, {asked}",
+        _left_out(store, data),
+        f"{fitted.name} on {counted(int(data.annotated.sum()), of_class + 'image')} of "
+        f"{counted(len({data.patients[i] for i in np.flatnonzero(data.annotated)}), 'training patient')}, "
+        f"{beside_words(data)}{size_words(store)}, {asked}",
     )
     if options.group.leads:
         warn_of_specks(options.announce, store)
@@ -157,6 +178,7 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
         checkpoint_seconds=options.checkpoint_seconds,
         report=options.report,
         on_checkpoint=grid.draw,
+        on_fraction=data.at,
         group=options.group,
     )
     plugin.fit(data, run)
@@ -167,7 +189,7 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
         "generator", fitted.name, plugin=plugin, store=store, data=data, options=options, precision=setup.precision
     )
     described |= {"condition": plugin.capabilities.condition, "images_shown": run.done}
-    described |= {"draws": [] if fitted.only is None else [fitted.only]}
+    described |= {"draws": [] if fitted.only is None else [fitted.only]} | beside_metadata(data)
     options.group.lead(lambda: save_plugin(work, "generator", plugin, described))
 
 
@@ -211,7 +233,8 @@ class _Grid:
     """Draws the same conditions and seeds again and again, so that training can be watched."""
 
     def __init__(self, folder: Path, plugin: Any, data: StoreExamples, seed: int):
-        chosen = np.random.default_rng(seed).permutation(len(data))[:GRID]
+        annotated = np.flatnonzero(data.annotated)  # of the others no condition is known
+        chosen = annotated[np.random.default_rng(seed).permutation(len(annotated))[:GRID]]
         self.folder, self.plugin, self.known = folder, plugin, knowledge(plugin, data.spec)
         self.conditions = [data.condition(int(i)) for i in chosen]
         self.seeds = [image_seed(seed, i) for i in range(len(self.conditions))]
@@ -288,7 +311,7 @@ def metadata_of(
     origin = registry.find(kind, name)
     spec, real = store.spec, ~data.synthetic
     images = int(real.sum()) or len(store.indices("train"))  # of synthetic images alone: those behind them
-    patients = {store.patients[i] for i in store.indices("train", unannotated=True)}
+    patients = {store.patients[i] for i in store.indices("train", unannotated=True)} | real_patients(data)
     return {
         "tool_version": __version__, "name": name, "distribution": origin.distribution,
         "distribution_version": origin.version, "settings": asdict(plugin),

@@ -31,6 +31,16 @@ class Form(Strict):
         )
 
 
+class ExternalPart(Strict):
+    """An external store that something was also fitted on."""
+
+    hash: str
+    names: list[str]  # of where its images come from
+    images: int
+    annotated: int  # of them, those whose annotations were used
+    share: float  # of a batch
+
+
 class PluginMetadata(Strict):
     """Common to both: what it is, what it was fitted on, and the hash of its weights."""
 
@@ -47,6 +57,7 @@ class PluginMetadata(Strict):
     training_store: str  # hash of its content
     training_images: int
     training_patients: list[str]  # digests
+    external: list[ExternalPart] = []
     fold: str | None = None  # "2/5" where it was fitted on a fold, and not on the store's own training split
 
 
@@ -56,6 +67,7 @@ class GeneratorMetadata(PluginMetadata):
     condition: Literal["none", "boxes", "mask", "label"]
     images_shown: int
     draws: list[str] = []  # the kinds of images that it was fitted on alone; empty: on all
+    unannotated_images: int = 0  # that it was fitted on without a condition
     parts: dict[str, str] = {}  # kind of image -> the folder below of the generator that draws it
 
 

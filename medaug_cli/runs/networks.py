@@ -11,6 +11,7 @@ import numpy as np
 
 from medaug_cli import registry
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.runs.beside import NOTHING_EXTERNAL, External, beside_metadata
 from medaug_cli.runs.fitting import (
     RunOptions,
     Setup,
@@ -31,6 +32,7 @@ from medaug_cli.runs.loading import load_network
 from medaug_cli.runs.metadata import NetworkMetadata
 from medaug_cli.runs.training import Budget, TrainingRun
 from medaug_cli.store import Store, StoreExamples, open_store, training_examples, unannotated_words
+from medaug_cli.store.external import check_annotations
 from medaug_cli.tasks.classification import Classification
 from medaug_cli.tasks.detection import Detection
 from medaug_cli.tasks.task import Task
@@ -52,11 +54,12 @@ def train_network(
     minutes: float | None = None,
     synthetic_only: bool = False,
     start: Path | None = None,
+    external: External = NOTHING_EXTERNAL,
 ) -> Path:
     """Fit a network of a task on the real training images of a store, mixed with synthetic ones, and publish it.
 
-    The number of optimiser steps does not depend on `synthetic`: an epoch is a pass over as many
-    images as there are real ones. With `start` the weights of that network are trained further.
+    The number of optimiser steps does not depend on `synthetic` or `external`: an epoch is a pass over as
+    many images as there are real ones. With `start` the weights of that network are trained further.
     """
     store, others = options.opened(store_path), [open_store(path) for path in synthetic]
     plugin = registry.build(task.kind, name, options.settings)
@@ -64,7 +67,13 @@ def train_network(
     if not usable.any():
         raise BadInput(task.wanting(store))
     task.check(store, others)
-    data = training_examples(store, others, usable, ratio, synthetic_only)
+    if external.stores and synthetic_only:
+        raise UsageError("--synthetic-only takes no scans; leave --external out")
+    beside = external.opened(store)
+    parts = [(each, _annotated(task, store, each)) for each in beside.external]
+    data = training_examples(
+        store, others, usable, ratio, synthetic_only, external=parts, external_share=external.share
+    )
     setup = Setup.of(options, name, plugin.capabilities)
     before = (
         None
@@ -80,6 +89,7 @@ def train_network(
         "ratio": ratio,
         "synthetic": [other.hash for other in others],
     }
+    extra |= external.plan(beside)
     if synthetic_only:
         extra["synthetic_only"] = True
     if before is not None:
@@ -87,7 +97,9 @@ def train_network(
     plan = plan_of_run(
         f"train-{task.kind}", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra
     )
-    with claimed(plan, options, [store_path, *synthetic, *([] if start is None else [start])]) as folder:
+    with claimed(
+        plan, options, [store_path, *synthetic, *external.stores, *([] if start is None else [start])]
+    ) as folder:
         if not folder.finished:
             fitted_on = _Fitted(
                 task, store, synthetic=others, ratio=ratio, synthetic_only=synthetic_only, before=before
@@ -103,6 +115,25 @@ def train_network(
                 budget=Budget(steps, minutes),
             )
         return folder.out
+
+
+def _annotated(task: Task, real: Store, external: Store) -> np.ndarray:
+    """Return the training images of an external store that a task can learn from; raise BadInput where none is."""
+    check_annotations(real, external)
+    usable = task.usable(external)
+    chosen = np.flatnonzero(usable & (external.splits == "train"))
+    if not len(chosen):
+        raise BadInput(task.wanting(external))
+    unknown = [name for name in external.class_names if name not in real.class_names]
+    of_unknown = [
+        i for i in chosen if external.classes[i] >= 0 and external.class_names[external.classes[i]] in unknown
+    ]
+    if isinstance(task, Classification) and of_unknown:
+        raise BadInput(
+            f"{external.path} has the class {unknown[0]!r}, and {real.path} has {', '.join(real.class_names)}; "
+            "give the same names by preprocess --classes"
+        )
+    return chosen
 
 
 train_detector = partial(train_network, Detection())
@@ -132,7 +163,7 @@ def _fit_network(
         options,
         setup,
         words,
-        f"{name} on {int((~data.synthetic).sum())} real and {counted(sum(map(len, others)), 'synthetic image')}, "
+        f"{name} on {_images_words(store, data, others)}, "
         f"{size_words(store)}, "
         f"{budget_words(steps, 'steps', budget.minutes)}",
     )
@@ -163,12 +194,21 @@ def _fit_network(
     )
     parts = [{"hash": s.hash, "images": len(s), "generators": [g.name for g in s.info.generators]} for s in others]
     described |= {"steps": run.done, "synthetic": parts, "ratio": on.ratio, "validation": scorer.best}
+    described["external"] = beside_metadata(data)["external"]
     described |= {"synthetic_only": on.synthetic_only, "prepared": dict(store.info.settings)}
     if before is not None:
         described["start"] = before.weights
         described["training_patients"] = sorted({*described["training_patients"], *before.training_patients})
         described["synthetic"] = [part.model_dump() for part in before.synthetic] + parts
     options.group.lead(lambda: finish(folder, on.task.kind, plugin, described))
+
+
+def _images_words(store: Store, data: StoreExamples, synthetic: Sequence[Store]) -> str:
+    """Say how many real, external and synthetic images there are."""
+    scans = [(own is store, len(ix)) for own, ix in data.parts if own not in synthetic]
+    real, external = (sum(count for own, count in scans if own is is_own) for is_own in (True, False))
+    beside = f", {external} external" if external else ""
+    return f"{real} real{beside} and {counted(sum(map(len, synthetic)), 'synthetic image')}"
 
 
 def _continued(plugin: Any, name: str, kind: str, start: Path, store: Store, device: str) -> NetworkMetadata:

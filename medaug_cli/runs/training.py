@@ -61,11 +61,13 @@ class TrainingRun:
         report: Callable[[Progress], None] = lambda progress: None,
         on_checkpoint: Callable[[int], None] = lambda done: None,
         score: Callable[[Callable], dict[str, float]] = lambda predict: {},
+        on_fraction: Callable[[float], None] = lambda fraction: None,
         group: Group = ALONE,
     ):
         self.folder, self.device, self.precision = folder, device, precision
         self.seed, self.workers, self.budget = seed, workers, budget
         self._every, self._report, self._on_checkpoint, self._score = checkpoint_seconds, report, on_checkpoint, score
+        self._on_fraction = on_fraction
         self._lost = 0  # logs in a row with a loss that is no number
         self.group, self.rank, self.world = group, group.rank, group.world
         self.done, self._before, self.state = group.lead(self._restore)
@@ -82,6 +84,7 @@ class TrainingRun:
             used.append(done / self.budget.units)
         if self.budget.minutes is not None:
             used.append(self.group.agree(self.seconds()) / (60 * self.budget.minutes))
+        self._on_fraction(max(used))
         return max(used)
 
     def autocast(self) -> AbstractContextManager:

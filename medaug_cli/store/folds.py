@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from medaug_cli.boxes import Strict
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import canonical, parse_json, read_text, validated, write_json
-from medaug_cli.store.reading import Store, is_real
+from medaug_cli.store.reading import Store, is_external, is_real
 
 VALIDATION_PARTS = 8  # one of so many parts of the patients that are not tested on chooses the weights
 
@@ -69,9 +69,10 @@ def deal_folds(store: Store, count: int, seed: int = 0) -> Folds:
     Raises BadInput where a store holds synthetic images, and UsageError where it has too few patients.
     """
     _refuse_synthetic(store)
-    if count < 2 or len(set(store.patients)) < count:
+    chosen = _judgeable(store)
+    if count < 2 or len({store.patients[i] for i in chosen}) < count:
         raise UsageError(f"expected 2 folds or more and a patient for each, got {count} folds of {store.path}")
-    dealt = _dealt(store, np.arange(len(store)), count, seed)
+    dealt = _dealt(store, chosen, count, seed)
     return Folds(folds=count, seed=seed, store=store.hash, patients=dict(sorted(dealt.items())))
 
 
@@ -91,11 +92,12 @@ def read_folds(path: Path, store: Store) -> Folds:
     if twice := _named_twice(path):
         raise BadInput(f"{path} names {twice} twice: a patient in two folds would be seen by the network that it tests")
     _refuse_synthetic(store)
-    missing = sorted(set(store.patients) - folds.patients.keys())
+    patients = {store.patients[i] for i in _judgeable(store)}
+    missing = sorted(patients - folds.patients.keys())
     if missing:
         raise BadInput(f"{path} has no fold for patient {missing[0]} of {store.path}")
     for fold in range(1, folds.folds + 1):
-        if not any(folds.patients[patient] == fold for patient in set(store.patients)):
+        if not any(folds.patients[patient] == fold for patient in patients):
             raise BadInput(f"{path} has no patient of {store.path} in fold {fold} of {folds.folds}")
     return folds
 
@@ -124,17 +126,29 @@ def split_words(split: str, fold: Fold | None) -> str:
 
 
 def splits_of(store: Store, folds: Folds, fold: int) -> dict[str, str]:
-    """Return the split of each patient in a fold, from 1: test, or val and train in equal measure of strata."""
+    """Return the split of each patient in a fold, from 1: test, or val and train in equal measure of strata.
+
+    Patients of whom all images are external or not annotated are for training, whichever fold is tested.
+    """
     if not 1 <= fold <= folds.folds:
         raise UsageError(f"expected a fold from 1 to {folds.folds}, got {fold}")
-    test = np.array([folds.patients[patient] == fold for patient in store.patients])
-    rest = np.flatnonzero(~test)
+    judgeable = _judgeable(store)
+    test = np.array([folds.patients[store.patients[i]] == fold for i in judgeable], bool)
+    rest = judgeable[~test]
     parts = min(VALIDATION_PARTS, len({store.patients[i] for i in rest}))
     if parts < 2:
         raise UsageError(f"fold {fold} of {store.path} leaves too few patients to train and validate on")
     dealt = _dealt(store, rest, parts, folds.seed + fold)
-    validation = {patient: "val" if part == 1 else "train" for patient, part in dealt.items()}
-    return {patient: validation.get(patient, "test") for patient in store.patients}
+    tested = {store.patients[i]: "test" for i in judgeable[test]}
+    validation = {patient: "val" for patient, part in dealt.items() if part == 1}
+    return dict.fromkeys(store.patients, "train") | tested | validation
+
+
+def _judgeable(store: Store) -> np.ndarray:
+    """Return the images of patients that a network can be judged on: some are of the data set and looked at."""
+    looked_at = (store.annotated | (store.classes >= 0)) & ~is_external(store)
+    patients = {store.patients[i] for i in np.flatnonzero(looked_at)}
+    return np.array([i for i, patient in enumerate(store.patients) if patient in patients], np.int64)
 
 
 def _refuse_synthetic(store: Store) -> None:

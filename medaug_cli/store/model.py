@@ -20,6 +20,7 @@ from medaug_cli.boxes import SPLITS, Strict
 from medaug_cli.errors import BadInput
 
 REAL = "real"
+EXTERNAL = "external:"  # before the name of where an image comes from that is not of the data set itself
 TEXT_COLUMNS = ("id", "patient", "split", "source", "details")
 OPTIONAL_COLUMNS = {"classes": ("int32", -1), "spacing": ("float32", float("nan")), "annotated": ("uint8", 1)}
 
@@ -59,7 +60,7 @@ class Record:
     labels: list[str]  # (m,) names out of StoreInfo.label_names
     patient: str
     split: str
-    source: str = REAL  # or the generator's name
+    source: str = REAL  # or EXTERNAL and a name, or the generator's name
     seed: int = -1
     mask: np.ndarray | None = None  # (*s) uint8, 0 outside
     details: dict[str, Any] = field(default_factory=dict)  # what happened to it, as JSON
@@ -84,6 +85,13 @@ class Columns:
     classes: np.ndarray | None = None  # (n,) int32, indices into StoreInfo.class_names
     spacing: np.ndarray | None = None  # (n, d) float32
     annotated: np.ndarray | None = None  # (n,) uint8
+
+
+def source_kind(source: str) -> Literal["real", "external", "synthetic"]:
+    """Tell what an image's source makes of it: a scan of the data set, one from elsewhere, or a drawn image."""
+    if source == REAL:
+        return "real"
+    return "external" if source.startswith(EXTERNAL) else "synthetic"
 
 
 def check_rules(path: Path, columns: Columns, spatial: tuple[int, ...], info: StoreInfo) -> None:
@@ -112,11 +120,10 @@ def _check_ids_and_splits(path: Path, columns: Columns) -> None:
     for name, patient, split, source in zip(columns.id, columns.patient, columns.split, columns.source, strict=True):
         if split not in SPLITS:
             raise BadInput(f"{path}: image {name} has the split {split!r}; the choices are {', '.join(SPLITS)}")
-        if source != REAL and split != "train":
-            raise BadInput(
-                f"{path}: synthetic image {name} stands in the {split} split; it may only be used for training"
-            )
-        if source == REAL and home.setdefault(patient, split) != split:
+        kind = source_kind(source)
+        if kind != "real" and split != "train":
+            raise BadInput(f"{path}: {kind} image {name} stands in the {split} split; it may only be used for training")
+        if kind != "synthetic" and home.setdefault(patient, split) != split:
             raise BadInput(
                 f"{path}: patient {patient} stands in the splits {home[patient]} and {split}; split by patient"
             )

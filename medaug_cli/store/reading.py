@@ -13,7 +13,15 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.files import canonical, finish_publishing, reading, validated
 from medaug_cli.plugin import Condition, ImageSpec
-from medaug_cli.store.model import OPTIONAL_COLUMNS, REAL, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
+from medaug_cli.store.model import (
+    OPTIONAL_COLUMNS,
+    TEXT_COLUMNS,
+    Columns,
+    Record,
+    StoreInfo,
+    check_rules,
+    source_kind,
+)
 from medaug_cli.store.seal import check_seal
 
 STORE_VERSION = 1
@@ -94,7 +102,7 @@ class Store:
         return [json.loads(text) for text in self.columns.details]
 
     def indices(self, split: str | None = None, source: str | None = None, unannotated: bool = False) -> np.ndarray:
-        """Return the indices of the images of a split, a source ("real" or a generator), or both.
+        """Return the indices of the images of a split, a source ("real", "external:NAME" or a generator), or both.
 
         Images in which nobody looked for lesions are among them only with `unannotated`: no box does not make them
         normal.
@@ -261,5 +269,10 @@ def _columns(path: Path, datasets: dict[str, Any], n: int) -> Columns:
 
 
 def is_real(store: Store) -> np.ndarray:
-    """Return which images are real, (n,) bool."""
-    return store.sources == REAL
+    """Return which images are scans, of the data set itself or external, and not drawn, (n,) bool."""
+    return np.array([source_kind(source) != "synthetic" for source in store.sources.tolist()], bool)
+
+
+def is_external(store: Store) -> np.ndarray:
+    """Return which images come from elsewhere, and are for training alone, (n,) bool."""
+    return np.array([source_kind(source) == "external" for source in store.sources.tolist()], bool)

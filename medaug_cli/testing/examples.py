@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medaug_cli.plugin import Condition, ImageSpec
+from medaug_cli.testing.checking import CheckFailed
 
 
 class ConstructedExamples:
@@ -15,6 +16,7 @@ class ConstructedExamples:
         self.patients = [f"p{i // 2}" for i in range(len(images))]
         self.classes = np.arange(len(images)) % max(1, len(spec.class_names)) if spec.class_names else self._unknown()
         self.synthetic = np.zeros(len(images), bool)
+        self.annotated = np.ones(len(images), bool)
         self.weights = np.linspace(1, 2, len(images)) / np.linspace(1, 2, len(images)).sum()
 
     def __len__(self) -> int:
@@ -28,7 +30,9 @@ class ConstructedExamples:
         return self.images[np.asarray(indices, np.int64)].copy()
 
     def condition(self, index: int) -> Condition:
-        """Return the boxes, labels, mask and class of one image."""
+        """Return the boxes, labels, mask and class of one image; fail for one that nobody annotated."""
+        if not self.annotated[index]:
+            raise CheckFailed("fit asks for the condition of an image that nobody annotated (Examples.annotated)")
         mask = np.zeros(self.spec.spatial, np.uint8)
         for box in self.boxes[index]:
             mask[inside(box)] = 1

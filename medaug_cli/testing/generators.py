@@ -17,6 +17,7 @@ from medaug_cli.testing.contract import (
     check_other_dims,
     check_resume,
     check_wrong_weights,
+    fit,
     reloaded,
     taken,
     upset_random_state,
@@ -56,6 +57,7 @@ def check_generator(
         checks.run("conditions", lambda: _conditions(subject, trained, data))
         checks.run("knowledge", lambda: _knowledge(trained, data))
         checks.run("classes", lambda: _classes(trained, data))
+        checks.run("unannotated", lambda: _unannotated(subject, data))
     checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
     checks.run("channels", lambda: check_channels(subject, draw))
     checks.run("dimensions", lambda: check_other_dims(subject, draw))
@@ -214,6 +216,21 @@ def _classes(plugin: Any, data: ConstructedExamples) -> str:
     same = sum(np.array_equal(a, b) for a, b in drawn)
     require(not same, f"{same} of {len(seeds)} images stay the same for another class, though it says it knows classes")
     return "another class gives another image"
+
+
+def _unannotated(subject: Subject, data: ConstructedExamples) -> str:
+    """Check that a generator which says so learns beside images that nobody annotated, and never asks after them."""
+    if not subject.cls.capabilities.unannotated:
+        return "it learns from annotated images alone"
+    some = constructed(data.spec, len(data))
+    some.annotated = np.arange(len(data)) % 3 == 0
+    for i in np.flatnonzero(~some.annotated):
+        some.boxes[i], some.labels[i] = some.boxes[i][:0], some.labels[i][:0]
+    some.classes = np.where(some.annotated, some.classes, -1)
+    plugin, _ = fit(subject, some, keeps=False)
+    some.annotated = np.ones(len(data), bool)
+    draw(plugin, some)
+    return "it also learns from images that nobody annotated"
 
 
 def _apart(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:

@@ -128,6 +128,7 @@ class Table:
 
     boxes = property(lambda self: self.labels)
     sources = property(lambda self: np.full(len(self), "real"))
+    annotated = property(lambda self: np.ones(len(self), bool))
 
 
 @st.composite

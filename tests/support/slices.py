@@ -28,6 +28,7 @@ class Slices:
         self.labels = [np.array([i % len(self.names)], np.int64) for i in range(self.count)]
         self.patients = [str(i) for i in range(self.count)]
         self.weights = np.full(self.count, 1 / max(self.count, 1))
+        self.annotated = np.ones(self.count, bool)
         self.images = 0.1 + 0.1 * rng.random((self.count, self.channels, *self.spatial), np.float32)
         for i in range(self.count):
             self.images[i] += 0.7 * box_map(self.boxes[i], self.spatial)

@@ -40,6 +40,7 @@ class BoxGAN(Settings):
         default_budget=15.0,
         shares=True,
         pictured=28.0,  # at 128x128; 44 at 64x64
+        unannotated=True,
     )
 
     def __post_init__(self) -> None:

@@ -71,6 +71,7 @@ class RealImages:
     def __init__(self, examples: Examples, device: str, form: Form = "boxes", classes: int = 0) -> None:
         self.examples, self.form, self.classes = examples, form, classes
         self.device = torch.device(device)
+        self.annotated = np.asarray(examples.annotated, bool)  # (n,)
         self.labels = lesion_maps(examples.spec, form)
         self.by_value = form == "mask" and bool(examples.spec.mask_names)
         self.images: Tensor | None = None
@@ -87,17 +88,22 @@ class RealImages:
         return images.to(self.device) * 2 - 1
 
     def conditions(self, indices: np.ndarray) -> Tensor:
-        """Return conditions (b, labels + classes + 1, *s) in [0, 1]."""
+        """Return conditions (b, labels + classes + 1, *s) in [0, 1]; nothing, where an image is not annotated."""
         maps = self._read_maps(indices) if self.maps is None else self.maps[indices]
         return maps.to(self.device)
 
     def _read_images(self, indices: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.examples.read(indices), np.float32))
 
+    def weights_of_conditions(self) -> np.ndarray:
+        """Return how often the condition of each image is asked for, (n,): as often as the image, where it has one."""
+        weights = self.examples.weights * self.annotated
+        return weights / weights.sum()
+
     def _read_maps(self, indices: np.ndarray) -> Tensor:
-        return torch.stack(
-            [
-                draw_condition(self.examples.condition(int(index)), self.labels, self.form, self.classes, self.by_value)
-                for index in indices
-            ]
-        )
+        return torch.stack([self._read_map(int(index)) for index in indices])
+
+    def _read_map(self, index: int) -> Tensor:
+        if not self.annotated[index]:
+            return torch.zeros(self.labels + self.classes + 1, *self.examples.spec.spatial)
+        return draw_condition(self.examples.condition(index), self.labels, self.form, self.classes, self.by_value)

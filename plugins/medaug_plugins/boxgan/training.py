@@ -59,7 +59,12 @@ def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
 
 
 def localisation_loss(found: Tensor, condition: Tensor) -> Tensor:
-    """Return cross-entropy + 1 - Dice of found boxes: logits (b, n, *s), condition (b, k, *s) with k > n."""
+    """Return cross-entropy + 1 - Dice of found boxes: logits (b, n, *s), condition (b, k, *s) with k > n.
+
+    Of no image at all it is 0.
+    """
+    if not len(found):
+        return found.sum()
     factor = condition.shape[-1] // found.shape[-1]
     asked = averaged(condition[:, : found.shape[1]], factor)
     found = found.float()
@@ -76,6 +81,24 @@ def spread(images: Tensor) -> Tensor:
     """Return each coarse pixel's standard deviation over a batch, (c, *s)."""
     factor = max(1, min(images.shape[2:]) // SPREAD_SIDE)
     return torch.sqrt(averaged(images.float(), factor).var(0) + 1e-6)
+
+
+class Known(NamedTuple):
+    """Which images of a batch are annotated; of the others the boxes are never asked after."""
+
+    every: np.ndarray  # (w * b,) bool, of the whole batch
+    mine: Tensor  # (b,) 1 or 0, of this process's share
+    weights: Tensor  # (b,), by which a mean over a share is one over the annotated images of the whole batch
+
+    def others(self, conditions: Tensor) -> Tensor:
+        """Return the condition of another annotated image for each of a whole batch, (w * b, k, *s)."""
+        rows, annotated = np.arange(len(self.every)), np.flatnonzero(self.every)
+        rows[annotated] = np.roll(annotated, 1)
+        return conditions[torch.from_numpy(rows).to(conditions.device)]
+
+    def alone(self, batch: Tensor) -> Tensor:
+        """Return the rows of annotated images out of a whole batch (w * b, ...)."""
+        return batch if self.every.all() else batch[torch.from_numpy(np.flatnonzero(self.every)).to(batch.device)]
 
 
 class Drawn(NamedTuple):
@@ -134,8 +157,12 @@ class Training:
         with self.run.autocast():
             return self.discriminator(images)
 
-    def _indices(self, rng: StepRandomness) -> np.ndarray:
-        return mine(rng.indices(self.data.examples.weights, self.settings.batch), self.run)
+    def _real_batch(self, rng: StepRandomness) -> tuple[np.ndarray, Known]:
+        """Choose real images, and say which of them are annotated."""
+        indices = rng.indices(self.data.examples.weights, self.settings.batch)
+        every = self.data.annotated[indices]
+        own = torch.from_numpy(mine(every, self.run).astype(np.float32)).to(rng.device)
+        return mine(indices, self.run), Known(every, own, own / max(float(every.mean()), 1 / len(every)))
 
     def _changed(self, rng: StepRandomness, images: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
         """Augment images and conditions together."""
@@ -144,7 +171,8 @@ class Training:
         return change(images, conditions, mine(moves, self.run), mine(tones, self.run))
 
     def _draw(self, rng: StepRandomness) -> Drawn:
-        condition = self.data.conditions(self._indices(rng))
+        asked = rng.indices(self.data.weights_of_conditions(), self.settings.batch)
+        condition = self.data.conditions(mine(asked, self.run))
         settings = self.settings
         jitter = Augmentation(
             share=JITTERED,
@@ -161,28 +189,33 @@ class Training:
 
     def _discriminator_step(self, rng: StepRandomness, drawn: Drawn) -> dict[str, Tensor]:
         settings, look, agree = self.settings, self._look, self.discriminator.agreement
-        indices = self._indices(rng)
+        indices, known = self._real_batch(rng)
         real, asked = self._changed(rng, self.data.batch(indices), self.data.conditions(indices))
         fake, told = self._changed(rng, drawn.images.detach(), drawn.condition)
         every = whole(asked, self.run)
-        others = mine(every.roll(1, 0), self.run)
+        others = mine(known.others(every), self.run)
         penalised = settings.gamma > 0 and self.steps % settings.r1_every == 0
         real_seen, drawn_seen = look(real.requires_grad_(penalised)), look(fake)
         right, wrong = agree(real_seen, asked), agree(real_seen, others)
-        real_scores, drawn_scores = real_seen.score + right, drawn_seen.score + agree(drawn_seen, told)
+        # Nobody knows what an unannotated image should agree with: it is scored as an image alone, and so is one that
+        # was drawn in turn, lest the score learn to make up for agreement that is lacking.
+        real_scores = real_seen.score + known.mine * right
+        drawn_scores = drawn_seen.score + known.mine * agree(drawn_seen, told)
         # The game: non-saturating (Goodfellow et al. 2014), or relativistic, which pairs drawn with real images and so
         # keeps more modes (Jolicoeur-Martineau 2018).
         if settings.loss == "relativistic":
             game = F.softplus(drawn_scores - real_scores).mean()
         else:
             game = F.softplus(drawn_scores).mean() + F.softplus(-real_scores).mean()
-        found = localisation_loss(whole(real_seen.found, self.run), every)
-        self._remember(found.detach())
+        found = localisation_loss(known.alone(whole(real_seen.found, self.run)), known.alone(every))
+        if known.every.any():
+            self._remember(found.detach())
         # Mismatch: real images with the boxes of others must score below themselves (matching-aware, Reed et al. 2016);
         # the game alone lets the discriminator ignore the boxes. Finding: it learns on real images where boxes are, to
         # teach the generator obedience (an auxiliary task, as in Odena et al. 2017).
-        loss = game + settings.mismatch * F.softplus(wrong - right).mean() + settings.finding * found
-        losses = {"loss_d": game.detach(), "found_real": found.detach(), "right": (right > wrong).float().mean()}
+        loss = game + settings.mismatch * (known.weights * F.softplus(wrong - right)).mean() + settings.finding * found
+        losses = {"loss_d": game.detach(), "found_real": found.detach()}
+        losses["right"] = (known.weights * (right > wrong)).mean()
         losses["augment"] = torch.tensor(self.steering.share)
         losses |= {"score_real": real_scores.detach().mean(), "score_drawn": drawn_scores.detach().mean()}
         penalised_scores = real_scores
@@ -191,8 +224,9 @@ class Training:
             real_lesions, no_lesions = lesion(real_seen, asked), lesion(real_seen, others)
             # Crop: what is in and around a box must look real on its own (Ouyang et al. 2018, PS-GAN, 3.2); real images
             # at the places of other boxes count as fakes too.
-            local = F.softplus(-real_lesions) + (F.softplus(lesion(drawn_seen, told)) + F.softplus(no_lesions)) / 2
-            loss, penalised_scores = loss + settings.crop * local.mean(), real_scores + real_lesions
+            theirs = known.weights * (F.softplus(-real_lesions) + F.softplus(no_lesions) / 2)
+            local = theirs + F.softplus(lesion(drawn_seen, told)) / 2
+            loss, penalised_scores = loss + settings.crop * local.mean(), real_scores + known.mine * real_lesions
             losses["lesion_d"] = local.detach().mean()
         if self.discriminator.frozen is not None:
             judge = (
@@ -247,10 +281,10 @@ class Training:
         """Return what the scores of drawn images are compared with: real ones' (relativistic) or nothing."""
         if self.settings.loss != "relativistic":
             return 0.0
-        indices = self._indices(rng)
+        indices, known = self._real_batch(rng)
         real, asked = self._changed(rng, self.data.batch(indices), self.data.conditions(indices))
         seen = self._look(real)
-        return seen.score + self.discriminator.agreement(seen, asked)
+        return seen.score + known.mine * self.discriminator.agreement(seen, asked)
 
     def state_dict(self, done: int) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if it had never stopped."""

@@ -155,7 +155,7 @@ def _unplaced(image: np.ndarray) -> Drawn:
 class PGGAN(CPGGAN):
     """Grow a generator from 4x4 to the full size without a condition (Karras et al. 2018)."""
 
-    capabilities: ClassVar[GeneratorCapabilities] = replace(CPGGAN.capabilities, condition="none")
+    capabilities: ClassVar[GeneratorCapabilities] = replace(CPGGAN.capabilities, condition="none", unannotated=True)
     condition: Literal["none"] = setting("none", "condition: nothing", choices=("none",))
 
 

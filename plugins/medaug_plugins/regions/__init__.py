@@ -48,6 +48,7 @@ class Crops:
         unknown = np.full(len(bank), -1, np.int64)
         self.classes = (unknown if bank.classes is None else bank.classes)[[i for i, _ in places]]
         self.synthetic = np.zeros(len(places), bool)
+        self.annotated = np.ones(len(places), bool)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,0 +1,100 @@
+"""What a generator or network learns from beside the annotated images of its store, and what is noted of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli.errors import UsageError
+from medaug_cli.plugin import GeneratorCapabilities
+from medaug_cli.store import Store, StoreExamples, open_store
+from medaug_cli.store.external import Beside, check_external
+from medaug_cli.store.model import EXTERNAL
+from medaug_cli.store.reading import is_real
+from medaug_cli.words import counted
+
+
+@dataclass(frozen=True)
+class External:
+    """The external stores that a training command is given, and how they are used."""
+
+    stores: Sequence[Path] = ()
+    labelled: bool = False  # by their own annotations, noisy as they may be
+    share: float | None = None
+    anneal: float = 0.0
+
+    def opened(self, store: Store) -> Beside:
+        """Open the stores; raise BadInput for one that may not be learnt from beside `store`."""
+        opened = [open_store(path) for path in self.stores]
+        for each in opened:
+            check_external(store, each)
+        if len({each.hash for each in opened}) < len(opened):
+            raise UsageError("--external: one store is named twice")
+        if self.stores and self.share == 0:
+            raise UsageError("--external-share 0 leaves external and unannotated images out; leave --external out too")
+        return Beside(opened, labelled=self.labelled, share=self.share, anneal=self.anneal)
+
+    def plan(self, beside: Beside) -> dict[str, Any]:
+        """Return what of it must be the same for a run to go on; nothing, where nothing is said."""
+        asked = {
+            "external": [each.hash for each in beside.external],
+            "external_labels": "noisy" if self.labelled else None,
+            "external_share": self.share,
+            "external_anneal": self.anneal,
+        }
+        return {name: value for name, value in asked.items() if value or (name == "external_share" and value == 0)}
+
+
+NOTHING_EXTERNAL = External()
+
+
+def check_beside(name: str, able: GeneratorCapabilities, beside: Beside) -> None:
+    """Raise UsageError where a generator cannot learn from what is put beside its images."""
+    if beside.external and not beside.labelled and not able.unannotated:
+        raise UsageError(
+            f"--external: {name} learns from annotated images alone; choose a generator that also learns from others "
+            "(boxgan, pggan), or let it go by the external boxes, masks and classes (--external-labels noisy)"
+        )
+
+
+def beside_words(data: StoreExamples) -> str:
+    """Say what a run learns from beside the annotated images of its store, with a comma behind it."""
+    parts = list(zip(data.parts, data.told, data.shares, strict=True))[1:]
+    if not parts:
+        return ""
+    unannotated = sum(len(indices) for (_, indices), told, _ in parts if not told)
+    external = sum(len(indices) for (store, indices), _, _ in parts if store is not data.parts[0][0])
+    said = [counted(unannotated, "image") + " without annotation"] if unannotated else []
+    said += [f"{external} external"] if external else []
+    return f"beside {', '.join(said)} ({sum(share for *_, share in parts):.0%} of a batch), "
+
+
+def beside_metadata(data: StoreExamples) -> dict[str, Any]:
+    """Return what generator.json or a network's JSON says of external and unannotated images."""
+    own = data.parts[0][0]
+    external: dict[str, dict[str, Any]] = {}
+    for (store, indices), told, share in zip(data.parts, data.told, data.shares, strict=True):
+        if store is own or not is_real(store).all():
+            continue
+        part = external.setdefault(
+            store.hash,
+            {"hash": store.hash, "names": _names(store), "images": 0, "annotated": 0, "share": 0.0},
+        )
+        part["images"] += len(indices)
+        part["annotated"] += len(indices) * told
+        part["share"] = round(part["share"] + float(share), 4)
+    unannotated = int((~data.annotated).sum())
+    return {"external": list(external.values()), "unannotated_images": unannotated}
+
+
+def real_patients(data: StoreExamples) -> set[str]:
+    """Return the patients of the scans that something is fitted on, external ones among them."""
+    return {data.patients[i] for i in np.flatnonzero(~data.synthetic)}
+
+
+def _names(store: Store) -> list[str]:
+    """Return the names of where a store's images come from, or the store's own where they do not say."""
+    sources = {str(source).removeprefix(EXTERNAL) for source in store.sources if str(source).startswith(EXTERNAL)}
+    return sorted(sources) or [store.path.stem]
