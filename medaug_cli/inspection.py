@@ -150,16 +150,38 @@ def describe_generator(folder: Path) -> dict[str, Any]:
     """Return what a trained generator's folder holds: what it was fitted on, draws, and knows of its images."""
     from medaug_cli.plugin import knowledge
     from medaug_cli.runs import load_generator
+    from medaug_cli.runs.weights import card_of
 
     generator, metadata = load_generator(folder)
     form = metadata.form.spec()
+    card = card_of(folder)
     return {
+        **({} if card is None else {"card": card.model_dump(mode="json")}),
         "folder": str(folder), "generator": metadata.name, "spatial": list(form.spatial), "channels": form.channels,
         "training_images": metadata.training_images, "images_shown": metadata.images_shown,
         "knows": sorted(knowledge(generator, form)), "labels": list(form.label_names),
         "classes": list(form.class_names), "masks_of": list(form.mask_names), "draws": list(metadata.draws),
         "folders": dict(metadata.parts), "settings": metadata.settings,
     }  # fmt: skip
+
+
+def installed_weights() -> list[dict[str, Any]]:
+    """Return installed weights by name, with the card of each or what is wrong with it."""
+    if not registry.entry_points("medaug.weights"):
+        return []  # most have none, and need not wait for what reads cards
+    from medaug_cli.errors import MedaugError
+    from medaug_cli.runs.weights import card_of, named_weights, weights_folder
+
+    found = []
+    for one in named_weights().values():
+        card, problem = None, ""
+        try:
+            card = card_of(weights_folder(one.name))
+            problem = "" if card else f"it has no card ({one.place})"
+        except MedaugError as error:
+            problem = str(error)
+        found.append({**asdict(one), "card": card and card.model_dump(mode="json"), "problem": problem})
+    return found
 
 
 def describe(kind: str, cls: type) -> dict[str, Any]:

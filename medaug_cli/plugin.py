@@ -29,6 +29,7 @@ __all__ = [
     "Capabilities",
     "Classifier",
     "Condition",
+    "Continuing",
     "Detections",
     "Detector",
     "Drawn",
@@ -99,6 +100,7 @@ class GeneratorCapabilities(Capabilities):
     pictured: float | None = None  # kimg that the pictures in its documentation took
     learns: bool = True  # False: `fit` keeps what it needs in one pass, whatever the budget
     keeps_images: bool = False  # its weights hold training images: they are never exported to be shared
+    continues: bool = False  # it can begin with the networks of another: it is `Continuing`
     unannotated: bool = False  # `fit` also learns from images of which no condition is known (`Examples.annotated`)
 
 
@@ -255,6 +257,19 @@ class Generator(Fitted, Protocol):
         """Yield one image (c, *s) float32 in [0, 1] a condition; each depends on its own seed alone.
 
         Where an image shows other lesions besides those asked for, yield a `Drawn` that names them all.
+        """
+        ...
+
+
+@runtime_checkable
+class Continuing(Protocol):
+    """A generator whose `capabilities.continues`: it can begin with what another one of its kind has learnt."""
+
+    def begin_with(self, other: Any, spec: ImageSpec, checkpoint: Mapping[str, Any] | None) -> Sequence[str]:
+        """Let the next `fit`, on images of this form, begin with the networks of `other`, which is loaded.
+
+        `checkpoint` is what the `fit` of that one wrote last, where it is at hand. Return in words what is begun anew,
+        since the two are not alike in it; raise BadInput where nothing is alike.
         """
         ...
 

@@ -24,7 +24,7 @@ METHODS = {
     "generator": ("fit", "sample", "state_dict", "load_state_dict"), "reader": ("read",), "stripper": ("extract",),
 }  # fmt: skip
 NETWORK_METHODS = ("fit", "predict", "state_dict", "load_state_dict")  # of a detector, and of any other task's network
-NO_PLUGINS = ("medaug.tasks", "medaug.features")  # groups of other things
+NO_PLUGINS = ("medaug.tasks", "medaug.features", "medaug.weights")  # groups of other things
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
 
 
@@ -92,10 +92,15 @@ def installed(kind: str) -> list[Plugin]:
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
     found = {}
     for entry in entry_points(group_of(kind)):
-        distribution, version = _about(entry.dist) if entry.dist else ("unknown", "unknown")
+        distribution, version = about(entry)
         if entry.name not in disabled:
             found[entry.name, distribution] = Plugin(kind, entry.name, distribution, version, entry)
     return sorted(found.values(), key=lambda plugin: (plugin.name, plugin.distribution))
+
+
+def about(entry: EntryPoint) -> tuple[str, str]:
+    """Return the name and the version of the distribution that brings an entry point."""
+    return _about(entry.dist) if entry.dist else ("unknown", "unknown")
 
 
 def entry_points(group: str) -> list[EntryPoint]:

@@ -28,16 +28,23 @@ def plugins(
     """
     if context.invoked_subcommand is not None:
         return
-    from medaug_cli.inspection import plugin_states
+    from medaug_cli.inspection import installed_weights, plugin_states
 
-    states = plugin_states(load)
+    states, weights = plugin_states(load), installed_weights()
     lines = [
         f"{state.kind:<10} {state.name:<14} {state.state:<14} {state.distribution} {state.version}"
         + (f"\n    {state.reason}" if state.reason else "")
         for state in states
     ]
+    lines += [line for one in weights for line in _weights_lines(one)]
     text = "\n".join(lines) or "no plugin is installed"
-    console.answer({"plugins": [asdict(state) for state in states]}, as_json, text)
+    console.answer({"plugins": [asdict(state) for state in states], "weights": weights}, as_json, text)
+
+
+def _weights_lines(one: dict[str, Any]) -> list[str]:
+    state = "does not load" if one["problem"] else "installed"
+    said = one["problem"] or f"{one['card']['draws']}; {one['card']['licence']}"
+    return [f"{'weights':<10} {one['name']:<14} {state:<14} {one['distribution']} {one['version']}", f"    {said}"]
 
 
 @app.command()
@@ -73,7 +80,9 @@ def check(
 @app.command()
 @console.answering
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed plugin, or a generator's folder.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="An installed plugin or weights, or a generator's folder.")
+    ],
     kind: Kind = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -84,8 +93,9 @@ def show(
     from medaug_cli import registry
     from medaug_cli.inspection import chosen_kinds, describe, describe_generator
 
-    if (Path(name) / "generator.json").is_file():
-        found = describe_generator(Path(name))
+    folder = _generator_folder(name)
+    if folder is not None:
+        found = describe_generator(folder)
         text = "\n".join(f"{key}: {_words(value)}" for key, value in found.items() if value)
         console.answer(found, as_json, text)
         return
@@ -99,6 +109,15 @@ def show(
             for setting in one["settings"]
         ]
     console.answer({"plugin": name, "kinds": described}, as_json, "\n".join(lines))
+
+
+def _generator_folder(name: str) -> Path | None:
+    """Return the folder of a generator: that of a path, or of installed weights; None for anything else."""
+    from medaug_cli.runs.weights import named_weights, weights_folder
+
+    if (Path(name) / "generator.json").is_file():
+        return Path(name)
+    return weights_folder(name) if name in named_weights() else None
 
 
 def _words(value: Any) -> str:

@@ -10,7 +10,10 @@ from medaug_cli.commands import console, options
 
 def train_gan(
     store: options.StoreArgument,
-    generator: Annotated[str, typer.Option(help="Name of a generator plugin (medaug plugins).")] = "cpggan",
+    generator: Annotated[
+        str | None,
+        typer.Option(help="Name of a generator plugin (medaug plugins).  [default: that of --start, else cpggan]"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the generator.")] = Path("gan"),
     kimg: Annotated[float | None, typer.Option(help="Train on this many thousand images.", min=0.001)] = None,
     minutes: options.Minutes = None,
@@ -20,6 +23,12 @@ def train_gan(
     each_class: Annotated[
         bool, typer.Option("--each-class", help="Fit one generator for each class; kimg or minutes are for all.")
     ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|NAME", help="Go on from a trained generator, or from installed weights (medaug plugins)."
+        ),
+    ] = None,
     external: Annotated[
         list[Path] | None,
         typer.Option(metavar="STORE", help="A store of images from elsewhere to learn from as well; repeat for more."),
@@ -62,14 +71,17 @@ def train_gan(
     from medaug_cli.runs import GeneratorMetadata, RunOptions, train_each_class, train_generator
     from medaug_cli.runs.advice import of_generator
     from medaug_cli.runs.beside import External
+    from medaug_cli.runs.fitting import DEFAULT_GENERATOR
 
     if each_class and only is not None:
         raise UsageError("--class takes one class, and --each-class all of them; give one of the two")
+    if start is not None and each_class:
+        raise UsageError("--start begins one generator with the weights of one; leave --each-class out")
     if external and (each_class or only is not None):
         raise UsageError("--external goes without --class and --each-class: nobody says of what class its images are")
     if external_labels != "none" and not external:
         raise UsageError("--external-labels says how the images of --external are used; give that too")
-    with joined(device, console.say) as group, console.bar(f"train-gan {generator}", 1.0, shown=group.leads) as bar:
+    with joined(device, console.say) as group, console.bar(_title(generator, start), 1.0, shown=group.leads) as bar:
         run = RunOptions(
             out,
             options.parse_settings(settings),
@@ -86,14 +98,18 @@ def train_gan(
             group=group,
         )
         if each_class:
-            folder = train_each_class(store, generator, run, kimg, minutes)
+            folder = train_each_class(store, generator or DEFAULT_GENERATOR, run, kimg, minutes)
         else:
             beside = External(
                 external or (), labelled=external_labels == "noisy", share=external_share, anneal=external_anneal
             )
-            folder = train_generator(store, generator, run, kimg, minutes, only=only, external=beside)
+            folder = train_generator(store, generator, run, kimg, minutes, only=only, external=beside, start=start)
     if group.leads:
         advice = of_generator(read_json(folder / "generator.json", GeneratorMetadata))
         what = "a generator for each class" if each_class else f"the generator, and sample grids in {folder}/samples"
         console.answer({"generator": str(folder)}, as_json, f"{folder}: {what}")
         console.advise(advice)
+
+
+def _title(generator: str | None, start: str | None) -> str:
+    return f"train-gan {generator or start or 'cpggan'}"

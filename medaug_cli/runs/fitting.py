@@ -26,6 +26,7 @@ from medaug_cli.runs.by_class import of_one_class
 from medaug_cli.runs.folder import RunFolder, run_claimed
 from medaug_cli.runs.loading import save_plugin
 from medaug_cli.runs.metadata import Form
+from medaug_cli.runs.starting import Start, opened_start
 from medaug_cli.runs.training import Budget, Progress, TrainingRun
 from medaug_cli.store import (
     Store,
@@ -40,6 +41,7 @@ from medaug_cli.words import counted
 
 GRID = 16
 DEFAULT_KIMG = 200.0
+DEFAULT_GENERATOR = "cpggan"
 
 
 @dataclass(frozen=True)
@@ -68,21 +70,29 @@ class RunOptions:
 
 def train_generator(
     store_path: Path,
-    name: str,
+    name: str | None,
     options: RunOptions,
     kimg: float | None = None,
     minutes: float | None = None,
     *,
     only: str | None = None,
     external: External = NOTHING_EXTERNAL,
+    start: str | Path | None = None,
 ) -> Path:
     """Fit a generator on the real training images of a store, or on those of `only` one class, and publish its folder.
 
-    `train_each_class` fits one for every class. Raises UsageError for a class that the store does not have, BadInput
-    for `external` images that may not or cannot be learnt from.
+    `train_each_class` fits one for every class. With `start`, a folder or the name of installed weights, it begins with
+    those, and is of their kind and settings where none are given. Raises UsageError for a class that the store does not
+    have, BadInput for `external` images and weights that may not or cannot be learnt from.
     """
     store = options.opened(store_path)
-    plugin = registry.build("generator", name, options.settings)
+    before = None if start is None else opened_start(start)
+    if before is None:
+        name = name or DEFAULT_GENERATOR
+        plugin = registry.build("generator", name, options.settings)
+    else:
+        before.check(store)
+        name, plugin = before.built(name, options.settings)
     beside = external.opened(store)
     check_beside(name, plugin.capabilities, beside)
     data = generator_examples(
@@ -92,8 +102,9 @@ def train_generator(
     kimg = budget_of(plugin, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)
     extra = {"kimg": kimg, "minutes": minutes} | ({} if only is None else {"class": only}) | external.plan(beside)
+    extra |= {} if before is None else {"start": before.metadata.weights}
     plan = plan_of_run("train-gan", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra)
-    with claimed(plan, options, [store_path, *external.stores]) as folder:
+    with claimed(plan, options, [store_path, *external.stores, *([] if before is None else [before.folder])]) as folder:
         if not folder.finished:
             fit_generator(
                 folder.work,
@@ -107,6 +118,7 @@ def train_generator(
                     kimg=kimg,
                     minutes=minutes,
                     only=only,
+                    start=before,
                 ),
             )
             options.group.lead(folder.publish)
@@ -145,6 +157,7 @@ class Fitted:
     kimg: float | None
     minutes: float | None
     only: str | None = None  # the one class that `data` is of
+    start: Start | None = None  # what it begins with
 
 
 def fit_generator(work: Path, fitted: Fitted) -> None:
@@ -167,6 +180,10 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
         warn_of_mirrors(options.announce, store, plugin)
     if plugin.capabilities.keeps_images and options.group.leads:
         options.announce("its weights will hold the training images: share them only where you may share the scans")
+    if fitted.start is not None:
+        said = fitted.start.begin(plugin, data.spec)
+        if options.group.leads:
+            options.announce(said)
     grid = _Grid(work / "samples", plugin, data, options.seed)
     run = TrainingRun(
         work,
@@ -190,6 +207,10 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
     )
     described |= {"condition": plugin.capabilities.condition, "images_shown": run.done}
     described |= {"draws": [] if fitted.only is None else [fitted.only]} | beside_metadata(data)
+    if fitted.start is not None:
+        described["start"] = fitted.start.metadata.weights
+        seen = {*described["training_patients"], *fitted.start.metadata.training_patients}
+        described["training_patients"] = sorted(seen)
     options.group.lead(lambda: save_plugin(work, "generator", plugin, described))
 
 

@@ -15,13 +15,15 @@ from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata, PluginM
 from medaug_cli.store import Store, digest_patient
 
 
-def save_plugin(folder: Path, kind: str, plugin: Any, metadata: dict[str, Any]) -> None:
-    """Write `{kind}.safetensors` and `{kind}.json` into a run's folder."""
+def save_plugin(folder: Path, kind: str, plugin: Any, metadata: dict[str, Any], half: bool = False) -> None:
+    """Write `{kind}.safetensors` and `{kind}.json` into a run's folder; with `half` float32 becomes float16."""
     import torch
     from safetensors.torch import save
 
     weights = folder / f"{kind}.safetensors"
     state = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in plugin.state_dict().items()}
+    if half:
+        state = {name: value.half() if value.dtype == torch.float32 else value for name, value in state.items()}
     publish_bytes(weights, save(state))
     model = GeneratorMetadata if kind == "generator" else NetworkMetadata
     described = model(weights=sha256_file(weights), **metadata)

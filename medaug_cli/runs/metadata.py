@@ -67,6 +67,7 @@ class GeneratorMetadata(PluginMetadata):
     condition: Literal["none", "boxes", "mask", "label"]
     images_shown: int
     draws: list[str] = []  # the kinds of images that it was fitted on alone; empty: on all
+    start: str | None = None  # SHA-256 of the weights that it began with
     unannotated_images: int = 0  # that it was fitted on without a condition
     parts: dict[str, str] = {}  # kind of image -> the folder below of the generator that draws it
 

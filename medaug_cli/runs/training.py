@@ -176,6 +176,16 @@ class TrainingRun:
         return found
 
 
+def newest_checkpoint(folder: Path) -> Mapping[str, Any] | None:
+    """Return the state that a finished run wrote last; None where it is not there, or damaged."""
+    for path in sorted((folder / "checkpoints").glob("*.pt"), reverse=True):
+        try:
+            return _read_checkpoint(path)[2]
+        except _Damaged:
+            continue
+    return None
+
+
 class _Damaged(Exception):
     """Why a checkpoint cannot be used, now or later."""
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
+from medaug_cli.plugin import Condition, Continuing, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
 from medaug_cli.testing.checking import Checks, Result, require
 from medaug_cli.testing.contract import (
     Subject,
@@ -24,6 +24,7 @@ from medaug_cli.testing.contract import (
     weights,
 )
 from medaug_cli.testing.examples import ConstructedExamples, constructed, inside
+from medaug_cli.testing.trial import TrialRun, thawed
 
 CLOSE = 0.5 / 255  # rounding of a network that sees another batch
 ALIKE = 0.99  # correlation from which an image in the weights is a training image
@@ -58,6 +59,7 @@ def check_generator(
         checks.run("knowledge", lambda: _knowledge(trained, data))
         checks.run("classes", lambda: _classes(trained, data))
         checks.run("unannotated", lambda: _unannotated(subject, data))
+        checks.run("continues", lambda: _continues(subject, trained, run, data))
     checks.run("wrong weights", lambda: check_wrong_weights(subject, trained, data.spec))
     checks.run("channels", lambda: check_channels(subject, draw))
     checks.run("dimensions", lambda: check_other_dims(subject, draw))
@@ -231,6 +233,21 @@ def _unannotated(subject: Subject, data: ConstructedExamples) -> str:
     some.annotated = np.ones(len(data), bool)
     draw(plugin, some)
     return "it also learns from images that nobody annotated"
+
+
+def _continues(subject: Subject, plugin: Any, run: TrialRun, data: ConstructedExamples) -> str:
+    """Check that a generator which says so begins with the networks of another, with and without its checkpoint."""
+    if not subject.cls.capabilities.continues:
+        return "it begins anew with every fit"
+    require(isinstance(plugin, Continuing), "it has no method begin_with, though capabilities.continues says so")
+    states = [None] if run.saved is None else [None, thawed(run.saved[1])]
+    for state in states:
+        other = subject.make()
+        anew = other.begin_with(reloaded(subject, plugin, data.spec), data.spec, state)
+        require(state is None or not anew, f"begin_with says that {', '.join(anew)} is begun anew for equal images")
+        other.fit(data, TrialRun(1, keeps=False))
+        draw(other, data)
+    return "it begins with what another one has learnt"
 
 
 def _apart(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:

@@ -20,10 +20,11 @@ from medaug_cli.plugin import (
     UsageError,
 )
 from medaug_plugins.boxgan.dataset import RealImages, draw_condition
-from medaug_plugins.boxgan.networks import Architecture, Generator
+from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator
 from medaug_plugins.boxgan.settings import Settings
+from medaug_plugins.boxgan.start import Start
 from medaug_plugins.boxgan.training import KIND, Training, draw_noise
-from medaug_plugins.layers import check_shares, load_weights, place, train
+from medaug_plugins.layers import anew_words, check_shares, load_weights, place, train
 
 __all__ = ["BoxGAN"]
 
@@ -41,12 +42,14 @@ class BoxGAN(Settings):
         shares=True,
         pictured=28.0,  # at 128x128; 44 at 64x64
         unannotated=True,
+        continues=True,
     )
 
     def __post_init__(self) -> None:
         if isinstance(self.noise, bool):  # in older files `noise` says whether there is grain
             self.noise, self.grain = "normal", self.noise
         self._average: Generator | None = None
+        self._start: Start | None = None
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
         """Return what it knows of its images: boxes, and as it is told them the mask and the class."""
@@ -77,7 +80,19 @@ class BoxGAN(Settings):
             raise BadInput("there is no training image to fit boxgan on")
         check_shares(self.batch, run)
         size = self.architecture(data.spec)
-        return Training(size, RealImages(data, run.device, self.form, size.classes), run)
+        return Training(size, RealImages(data, run.device, self.form, size.classes), run, self._start)
+
+    def begin_with(self, other: "BoxGAN", spec: ImageSpec, checkpoint: Mapping[str, Any] | None) -> list[str]:
+        """Let `fit` begin with the networks of another BoxGAN; return what of them is begun anew."""
+        size, network = self.architecture(spec), other._average
+        if network is None:
+            raise MedaugError("a boxgan begins with one that is fitted or loaded")
+        if size.dims != network.size.dims:
+            raise BadInput(f"a boxgan of {network.size.dims}D images is no start for one of {size.dims}D images")
+        discriminator = None if checkpoint is None else checkpoint.get("discriminator")
+        self._start = Start(network.size, network.state_dict(), discriminator)
+        with torch.device("meta"):  # shapes alone
+            return anew_words(self._start.carry_into(Generator(size), Discriminator(size), size))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator."""

@@ -15,6 +15,7 @@ from medaug_cli.plugin import Run, image_seed
 from medaug_plugins import layers
 from medaug_plugins.boxgan.dataset import RealImages
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, Seen
+from medaug_plugins.boxgan.start import Start
 from medaug_plugins.layers import (
     annealed,
     averaged,
@@ -34,6 +35,7 @@ Adam = torch.optim.Adam
 KIND = "BoxGAN"
 SPREAD_SIDE = 16  # variety is compared at this side
 JITTERED = 0.8  # of the boxes that are asked for
+WARMING = 0.1  # share of a run in which the step size of a generator rises whose discriminator begins anew
 MEMORY = 0.98  # of the moving average of how well boxes are found in real images
 
 
@@ -112,13 +114,16 @@ class Drawn(NamedTuple):
 class Training:
     """Both networks, the moving average of the generator, their optimisers, and a step of all of them."""
 
-    def __init__(self, size: Architecture, data: RealImages, run: Run) -> None:
+    def __init__(self, size: Architecture, data: RealImages, run: Run, start: Start | None = None) -> None:
         self.size, self.settings, self.data, self.run = size, size.settings, data, run
         rng = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
         self.generator, self.discriminator = Generator(size), Discriminator(size, run)
         for network in (self.generator, self.discriminator):
             draw_weights(network, rng)
             place(network, run.device, size.dims)
+        if start is not None:
+            start.carry_into(self.generator, self.discriminator, size)
+        self.warming = start is not None and start.discriminator is None
         self.average = Generator(size).requires_grad_(False)
         place(self.average, run.device, size.dims)
         self.average.load_state_dict(self.generator.state_dict())
@@ -149,9 +154,12 @@ class Training:
 
     def _anneal(self, done: int) -> None:
         """Let the step size fall to zero at the end of the run."""
-        lr = annealed(self.settings.lr, self.settings.anneal, self.run.fraction(done))
+        fraction = self.run.fraction(done)
+        lr = annealed(self.settings.lr, self.settings.anneal, fraction)
         for optimiser in (self.generator_optimiser, self.discriminator_optimiser):
             optimiser.param_groups[0]["lr"] = lr
+        if self.warming:  # a generator that has learnt waits for a discriminator that has not
+            self.generator_optimiser.param_groups[0]["lr"] = lr * min(1.0, fraction / WARMING)
 
     def _look(self, images: Tensor) -> Seen:
         with self.run.autocast():
@@ -290,7 +298,7 @@ class Training:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
         return {
             "done": done, "steps": self.steps, "found_real": self.found_real,
-            **self.steering.state_dict(),
+            **self.steering.state_dict(), "warming": self.warming,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict(),
@@ -306,5 +314,6 @@ class Training:
             load_moments(getattr(self, name), state[name])
         self.steps = int(state["steps"])
         self.steering.load_state_dict(state)
+        self.warming = bool(state.get("warming", False))  # which older checkpoints do not know
         self.found_real = state["found_real"].to(self.run.device)
         return int(state["done"])

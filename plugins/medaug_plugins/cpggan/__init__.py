@@ -23,11 +23,11 @@ from medaug_cli.plugin import (
 )  # fmt: skip
 from medaug_plugins.cpggan.conditions import Form, channels, draw_map, resolved
 from medaug_plugins.cpggan.dataset import RealImages
-from medaug_plugins.cpggan.networks import Architecture, Generator, double
+from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generator, double
 from medaug_plugins.cpggan.schedule import Schedule, read_batches
 from medaug_plugins.cpggan.settings import PRESETS, Settings
-from medaug_plugins.cpggan.training import KIND, Training
-from medaug_plugins.layers import check_shares, draw_latents, load_weights, place
+from medaug_plugins.cpggan.training import KIND, Start, Training
+from medaug_plugins.layers import anew_words, check_shares, draw_latents, load_weights, place
 
 __all__ = ["CPGGAN", "PGGAN", "ClassPGGAN"]
 
@@ -39,7 +39,13 @@ class CPGGAN(Settings):
     """Grow a generator from 4x4 to the full size, conditioned on box maps at every scale."""
 
     capabilities: ClassVar[GeneratorCapabilities] = GeneratorCapabilities(
-        dims=(2, 3), channels=(1, 2, 3, 4), condition="boxes", power_of_two=True, shares=True, pictured=193.0
+        dims=(2, 3),
+        channels=(1, 2, 3, 4),
+        condition="boxes",
+        power_of_two=True,
+        shares=True,
+        pictured=193.0,
+        continues=True,
     )
 
     def __post_init__(self) -> None:
@@ -49,6 +55,7 @@ class CPGGAN(Settings):
         read_batches(self.batches)
         self._average: Generator | None = None
         self._lod = 0.0
+        self._start: Start | None = None
         self._form: Form = self.condition
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
@@ -96,7 +103,24 @@ class CPGGAN(Settings):
         if len(data) == 0:
             raise BadInput("there is no training image to fit cpggan on")
         size, self._form = self.architecture(data.spec), resolved(self.condition, data.spec)
-        return Training(size, RealImages(data, size.levels, run.device, self._form), run)
+        return Training(size, RealImages(data, size.levels, run.device, self._form), run, self._start)
+
+    def begin_with(self, other: "CPGGAN", spec: ImageSpec, checkpoint: Mapping[str, Any] | None) -> list[str]:
+        """Let `fit` begin with the networks of another of its kind, at the level that they have reached.
+
+        Return what of them is begun anew; raise BadInput where images are of another size, which starts at another
+        level.
+        """
+        size, network = self.architecture(spec), other._average
+        if network is None:
+            raise MedaugError("a cpggan begins with one that is fitted or loaded")
+        if network.size.spatial != size.spatial:
+            sizes = ["x".join(map(str, one.spatial)) for one in (network.size, size)]
+            raise BadInput(f"a cpggan of {sizes[0]} images is no start for one of {sizes[1]} images: they grow alike")
+        discriminator = None if checkpoint is None else checkpoint.get("discriminator")
+        self._start = Start(network.state_dict(), discriminator, other._lod)
+        with torch.device("meta"):  # shapes alone
+            return anew_words(self._start.carry_into(Generator(size), Discriminator(size)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator and the level of detail that it has reached."""

@@ -1,11 +1,12 @@
 """Train CPGGAN: WGAN-GP with drift (Karras et al. 2018, A.1), condition maps beside every image."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medaug_cli.plugin import Run, image_seed
 from medaug_plugins import layers
@@ -15,6 +16,7 @@ from medaug_plugins.cpggan.schedule import Stage, phase
 from medaug_plugins.layers import (
     ScaledAdam,
     annealed,
+    carry,
     draw_latents,
     draw_weights,
     load_weights,
@@ -57,20 +59,38 @@ class StepRandomness(layers.StepRandomness):
         return bool(self.numpy.random() < probability)
 
 
+@dataclass(frozen=True)
+class Start:
+    """What the networks of a new run begin with."""
+
+    generator: Mapping[str, Any]
+    discriminator: Mapping[str, Any] | None  # None where it is not at hand
+    lod: float
+
+    def carry_into(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, list[str]]:
+        """Copy what is alike into both networks; return the names of what is left as it was, for each."""
+        anew = {"generator": carry(generator, self.generator, {})}
+        if self.discriminator is None:
+            return anew | {"discriminator": ["all of it, for it is not at hand"]}
+        return anew | {"discriminator": carry(discriminator, self.discriminator, {})}
+
+
 class Training:
     """Both networks, the moving average of the generator, their optimisers, and a step of all of them."""
 
-    def __init__(self, size: Architecture, data: RealImages, run: Run) -> None:
+    def __init__(self, size: Architecture, data: RealImages, run: Run, start: Start | None = None) -> None:
         self.size, self.settings, self.data, self.run = size, size.settings, data, run
         rng = torch.Generator().manual_seed(image_seed(abs(run.seed), 0))
         self.generator, self.discriminator = Generator(size), Discriminator(size, run)
         for network in (self.generator, self.discriminator):
             draw_weights(network, rng)
             place(network, run.device, size.dims)
+        if start is not None:
+            start.carry_into(self.generator, self.discriminator)
         self.average = Generator(size).requires_grad_(False)
         place(self.average, run.device, size.dims)
         self.average.load_state_dict(self.generator.state_dict())
-        self.lod, self.steps = float(size.levels), 0
+        self.lod, self.steps = float(size.levels) if start is None else start.lod, 0
         self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.optimizers = {
             "generator": ScaledAdam(self.generator, run, size.settings.lr),

@@ -1,6 +1,7 @@
 """Layers, box maps and training pieces that more than one generator is built of."""
 
 from medaug_plugins.layers.box_maps import ellipses, soft_boxes
+from medaug_plugins.layers.carrying import Slots, anew_words, carry
 from medaug_plugins.layers.layers import (
     LEAK,
     RELU_GAIN,
@@ -35,10 +36,13 @@ __all__ = [
     "EqualizedConv",
     "EqualizedDense",
     "ScaledAdam",
+    "Slots",
     "StepRandomness",
     "activate",
     "annealed",
+    "anew_words",
     "averaged",
+    "carry",
     "check_shares",
     "double",
     "draw_latents",

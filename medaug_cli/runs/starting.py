@@ -1,0 +1,76 @@
+"""Begin a generator with what another one has learnt: a trained folder, a shared one, or installed weights by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medaug_cli import registry
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.plugin import Continuing, ImageSpec
+from medaug_cli.runs.loading import load_generator
+from medaug_cli.runs.metadata import GeneratorMetadata
+from medaug_cli.runs.training import newest_checkpoint
+from medaug_cli.runs.weights import named_weights, weights_folder
+from medaug_cli.store import Store, digest_patient
+
+
+@dataclass(frozen=True)
+class Start:
+    """A loaded generator to begin with."""
+
+    folder: Path
+    plugin: Any
+    metadata: GeneratorMetadata
+    checkpoint: Mapping[str, Any] | None  # what its `fit` wrote last, where that is at hand
+
+    def built(self, name: str | None, settings: Mapping[str, Any]) -> tuple[str, Any]:
+        """Return the name and a plugin of its kind with its settings, but for those that are given.
+
+        Raises UsageError where another generator is asked for, or it cannot be begun with.
+        """
+        own = self.metadata.name
+        if name not in (None, own):
+            raise UsageError(f"--start {self.folder}: it holds a {own}, which is no start for {name}")
+        plugin = registry.build("generator", own, {**self.metadata.settings, **settings})
+        if not plugin.capabilities.continues or not isinstance(plugin, Continuing):
+            raise UsageError(f"--start {self.folder}: {own} cannot go on from weights that were trained before")
+        return own, plugin
+
+    def check(self, store: Store) -> None:
+        """Raise BadInput where it was fitted on a patient whom a store holds out for validation or test."""
+        others = {store.patients[i] for i in np.flatnonzero(store.splits != "train")}
+        held_out = {digest_patient(patient): patient for patient in others}
+        seen = sorted(held_out[digest] for digest in held_out.keys() & set(self.metadata.training_patients))
+        if seen:
+            more = f" (and {len(seen) - 1} more)" if len(seen) > 1 else ""
+            raise BadInput(
+                f"--start {self.folder}: it was fitted on patient {seen[0]}{more}, whom {store.path} holds out for "
+                "validation or test; if they are other people, give them other names"
+            )
+
+    def begin(self, plugin: Any, spec: ImageSpec) -> str:
+        """Let the next fit of a plugin begin with it; return in words what is begun anew."""
+        anew = plugin.begin_with(self.plugin, spec, self.checkpoint)
+        how = f"begun anew are, of the {'; of the '.join(anew)}" if anew else "all of them fit"
+        return f"begins with the weights of {self.folder}; {how}"
+
+
+def opened_start(start: str | Path) -> Start:
+    """Load what to start from: a folder, or installed weights by their name.
+
+    Raises BadInput for a folder without a generator, UsageError for a name that there is not, and for a folder with a
+    generator for each class.
+    """
+    folder = Path(start)
+    if not folder.exists() and not folder.with_name(f"{folder.name}.parts").exists():
+        if str(start) not in named_weights() and (len(folder.parts) > 1 or not named_weights()):
+            raise BadInput(f"--start {start}: there is no such folder, and no installed weights of that name")
+        folder = weights_folder(str(start))
+    plugin, metadata = load_generator(folder)
+    if metadata.parts:
+        choices = ", ".join(str(folder / name) for name in metadata.parts.values())
+        raise UsageError(f"--start {start}: it holds a generator for each class; choose one of {choices}")
+    return Start(folder, plugin, metadata, newest_checkpoint(folder))

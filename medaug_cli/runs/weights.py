@@ -1,0 +1,96 @@
+"""Weights of generators that packages bring, by name, each with a card; and how such weights are made."""
+
+import difflib
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from medaug_cli import __version__, registry
+from medaug_cli.boxes import Strict
+from medaug_cli.errors import MissingPlugin, UsageError
+from medaug_cli.files import publish_text, read_json
+from medaug_cli.runs.loading import load_generator, save_plugin
+
+GROUP = "medaug.weights"
+CARD = "card.json"
+
+
+class WeightsCard(Strict):
+    """card.json: what a person must know of weights before beginning with them."""
+
+    tool_version: str = __version__
+    draws: str  # what, in words
+    data: str  # what they were fitted on, and whose it is
+    licence: str  # of the data, and so of the weights
+    source: str  # where the data may be had: a citation, a DOI
+    hours: float = Field(ge=0)  # of one thread's work
+    measures: dict[str, float] = {}  # of `medaug tsne` against held-out patients
+    copies: float | None = None  # share of drawn images that are nearer to a training image than held-out ones are
+    not_for: str  # who must not use them, and for what
+
+
+@dataclass(frozen=True)
+class NamedWeights:
+    """Installed weights that were not looked at yet."""
+
+    name: str
+    distribution: str
+    version: str
+    place: str  # the module in whose folder they lie
+
+
+def named_weights() -> dict[str, NamedWeights]:
+    """Return the installed weights by name, importing none of the packages that bring them."""
+    found: dict[str, NamedWeights] = {}
+    for entry in registry.entry_points(GROUP):
+        distribution, version = registry.about(entry)
+        if entry.name in found:
+            owners = f"{found[entry.name].distribution} and {distribution}"
+            raise MissingPlugin(f"{owners} both bring weights named {entry.name!r}; uninstall one of them")
+        found[entry.name] = NamedWeights(entry.name, distribution, version, entry.value)
+    return dict(sorted(found.items()))
+
+
+def weights_folder(name: str) -> Path:
+    """Return the folder of installed weights; raise UsageError for a name that there is not, MissingPlugin for none."""
+    installed = named_weights()
+    if name not in installed:
+        near = difflib.get_close_matches(name, installed, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"no weights {name!r} are installed; {hint}installed: {', '.join(installed) or 'none'}")
+    whose = f"the weights {name!r} of {installed[name].distribution}"
+    try:
+        place: Traversable = files(installed[name].place)
+    except (ImportError, TypeError) as error:
+        raise MissingPlugin(f"{whose} cannot be found ({error})") from error
+    folder = Path(str(place))
+    if not (folder / "generator.json").is_file():
+        raise MissingPlugin(f"{whose} hold no generator (generator.json is missing in {folder})")
+    return folder
+
+
+def card_of(folder: Path) -> WeightsCard | None:
+    """Return the card beside a generator's weights; None where there is none."""
+    return read_json(folder / CARD, WeightsCard) if (folder / CARD).is_file() else None
+
+
+def write_weights(trained: Path, folder: Path, card: WeightsCard) -> int:
+    """Write the generator of a trained folder in half precision, with its card; return how many bytes that takes.
+
+    The digests of its training patients stay: guards know by them whom the weights have seen. Raises UsageError for a
+    generator whose weights hold training images, or that draws each class from a generator of its own.
+    """
+    plugin, metadata = load_generator(trained)
+    if metadata.parts or plugin.capabilities.keeps_images:
+        why = "holds a generator for each class" if metadata.parts else "keeps training images in its weights"
+        raise UsageError(f"{trained}: it {why}, and is not handed on as weights to start from")
+    folder.mkdir(parents=True, exist_ok=True)
+    described: dict[str, Any] = metadata.model_dump(exclude={"weights"})
+    save_plugin(folder, "generator", plugin, described, half=True)
+    publish_text(folder / CARD, json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
+    return sum((folder / name).stat().st_size for name in ("generator.safetensors", "generator.json", CARD))

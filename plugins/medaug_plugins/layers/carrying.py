@@ -1,0 +1,62 @@
+"""Begin a network with what another one of its kind has learnt, as far as the two are alike.
+
+Legend: a slot is a channel that stands for something: a label, a class, the halo of all boxes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The last channels of an axis of some weights, each of which stands for something by name."""
+
+    before: Sequence[str]
+    now: Sequence[str]
+    axis: int
+
+    def matched(self) -> list[tuple[int, int]]:
+        """Return the slots (before, now) that stand for the same."""
+        return [(self.before.index(name), k) for k, name in enumerate(self.now) if name in self.before]
+
+
+@torch.no_grad()
+def carry(network: nn.Module, before: Mapping[str, Any], slots: Mapping[str, Slots]) -> list[str]:
+    """Copy the weights `before` into a network; return the names of what is left as it was, for it is not alike."""
+    anew = []
+    for name, own in network.state_dict().items():
+        old = before.get(name)
+        if old is None or not _copied(own, old.to(own.device, own.dtype), slots.get(name)):
+            anew.append(name)
+    return anew
+
+
+def _copied(own: Tensor, old: Tensor, slots: Slots | None) -> bool:
+    """Copy what is alike of a tensor; tell whether all of it was."""
+    if slots is None:
+        if own.shape != old.shape:
+            return False
+        own.copy_(old)
+        return True
+    axis, kept = slots.axis, own.shape[slots.axis] - len(slots.now)
+    rest = [shape[:axis] + shape[axis + 1 :] for shape in (own.shape, old.shape)]
+    if rest[0] != rest[1] or kept != old.shape[axis] - len(slots.before):
+        return False
+    own.narrow(axis, 0, kept).copy_(old.narrow(axis, 0, kept))
+    matched = slots.matched()
+    for then, now in matched:
+        own.narrow(axis, kept + now, 1).copy_(old.narrow(axis, kept + then, 1))
+    return len(matched) == len(slots.now)
+
+
+def anew_words(anew: Mapping[str, Sequence[str]]) -> list[str]:
+    """Say for each network what is begun anew in it."""
+    said = []
+    for network, names in anew.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        said += [f"{network}: {', '.join(names[:3])}{more}"] if names else []
+    return said

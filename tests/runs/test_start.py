@@ -1,0 +1,215 @@
+"""Generators that begin with what others have learnt: folders, shared folders, installed weights; and who may not."""
+
+import json
+import sys
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+
+import pytest
+import torch
+from conftest import make_records, make_store
+from safetensors.torch import load_file
+
+from medaug_cli import registry
+from medaug_cli.boxes import digest_patient
+from medaug_cli.errors import BadInput, MissingPlugin, UsageError
+from medaug_cli.inspection import installed_weights
+from medaug_cli.runs import RunOptions, export_generator, load_generator, train_generator
+from medaug_cli.runs.weights import WeightsCard, card_of, named_weights, weights_folder, write_weights
+
+BOXGAN = {"latent": 4, "base": 16, "max_maps": 4, "embedding": 2, "batch": 4, "r1_every": 2}
+PGGAN = {"latent": 4, "base": 16, "max_maps": 4, "batches": "4:4"}
+CARD = WeightsCard(
+    draws="dim noise with bright boxes, 16x16", data="constructed", licence="CC0", source="nowhere", hours=0.01,
+    measures={"recall": 0.5}, copies=0.0, not_for="nobody: these are for tests alone",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def module_path(tmp_path_factory):
+    return tmp_path_factory.mktemp("start")
+
+
+@pytest.fixture(scope="module")
+def real(module_path):
+    return make_store(module_path / "real.h5")
+
+
+@pytest.fixture(scope="module")
+def trained(module_path, real):
+    return fit(real, module_path / "trained", settings=BOXGAN)
+
+
+def fit(store, out, name="boxgan", settings=None, kimg=0.008, said=None, resume=False, **how):
+    run = RunOptions(
+        out, settings or {}, device="cpu", precision="32", resume=resume,
+        announce=(lambda sentence: None) if said is None else said.append,
+    )  # fmt: skip
+    return train_generator(store.path, name, run, kimg, **how)
+
+
+def weights(folder):
+    return load_file(folder / "generator.safetensors")
+
+
+def described(folder):
+    return json.loads((folder / "generator.json").read_text(encoding="utf-8"))
+
+
+def begun(said):
+    return next(sentence for sentence in said if sentence.startswith("begins with"))
+
+
+def test_it_goes_on_with_both_networks_and_the_settings(tmp_path, real, trained):
+    said = []
+    folder = fit(real, tmp_path / "gan", None, start=trained, kimg=0.004, settings={"lr": 0.0}, said=said)
+    assert begun(said) == f"begins with the weights of {trained}; all of them fit"
+    assert all(torch.equal(one, weights(trained)[name]) for name, one in weights(folder).items())  # lr 0
+    state = [torch.load(sorted((each / "checkpoints").glob("*.pt"))[-1])["state"] for each in (trained, folder)]
+    assert all(torch.equal(one, state[0]["discriminator"][name]) for name, one in state[1]["discriminator"].items())
+    found = described(folder)
+    assert found["start"] == described(trained)["weights"]
+    assert (found["name"], found["settings"]["base"], found["settings"]["lr"]) == ("boxgan", 16, 0.0)
+
+
+def test_a_shared_generator_has_no_discriminator_and_its_own_waits(tmp_path, real, trained):
+    export_generator(trained, tmp_path / "shared")
+    said = []
+    folder = fit(real, tmp_path / "gan", start=tmp_path / "shared", kimg=0.08, said=said)
+    assert "begun anew are, of the discriminator: all of it, for it is not at hand" in begun(said)
+    assert any(not torch.equal(one, weights(trained)[name]) for name, one in weights(folder).items())
+    state = torch.load(sorted((folder / "checkpoints").glob("*.pt"))[-1])["state"]
+    assert state["warming"]
+
+
+def test_other_labels_leave_all_that_is_alike(tmp_path, trained):
+    names = ("cyst", "tumour")
+    store = make_store(tmp_path / "real.h5", make_records(labels=names), labels=names)
+    said = []
+    folder = fit(store, tmp_path / "gan", start=trained, kimg=0.004, settings={"lr": 0.0}, said=said)
+    assert "of the generator: first.conv.weight" in begun(said)
+    assert "of the discriminator: embeddings.0.weight" in begun(said)
+    before, after = weights(trained), weights(folder)
+    assert torch.equal(before["dense.weight"], after["dense.weight"])
+    first = before["first.conv.weight"], after["first.conv.weight"]
+    features = first[0].shape[1] - 2  # lesions and halo before, two labels and halo now
+    assert first[1].shape[1] == features + 3
+    assert torch.equal(first[0][:, :features], first[1][:, :features])
+    assert torch.equal(first[0][:, -1], first[1][:, -1])  # the halo
+
+
+def test_the_names_of_several_labels_tell_which_stays(tmp_path):
+    def store(names):
+        folder = tmp_path / "-".join(names)
+        return make_store(folder / "real.h5", make_records(labels=names), labels=names)
+
+    first = fit(store(("a", "b")), tmp_path / "first", settings=BOXGAN, kimg=0.004)
+    second = fit(store(("b", "c")), tmp_path / "second", start=first, kimg=0.004, settings={"lr": 0.0})
+    old, new = weights(first)["first.conv.weight"], weights(second)["first.conv.weight"]
+    assert torch.equal(old[:, -2], new[:, -3])  # b
+    assert not torch.equal(old[:, -3], new[:, -3])
+    assert not any(torch.equal(old[:, k], new[:, -2]) for k in (-3, -2))  # c is begun anew
+
+
+def test_a_larger_size_begins_with_the_coarse_levels(tmp_path, trained):
+    store = make_store(tmp_path / "real.h5", make_records(size=32))
+    said = []
+    folder = fit(store, tmp_path / "gan", start=trained, kimg=0.004, settings={"lr": 0.0}, said=said)
+    assert torch.equal(weights(trained)["rising.0.conv.weight"], weights(folder)["rising.0.conv.weight"])
+    assert "rising.2" in begun(said)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("pggan", PGGAN), ("cpggan", PGGAN)])
+def test_growing_generators_go_on_at_the_level_that_they_reached(tmp_path, real, name, settings):
+    first = fit(real, tmp_path / "first", name, settings, kimg=0.08)
+    assert weights(first)["lod"] == 0
+    said = []
+    second = fit(real, tmp_path / "second", None, start=first, kimg=0.008, settings={"lr": 0.0}, said=said)
+    assert begun(said).endswith("all of them fit")
+    assert all(torch.equal(one, weights(first)[key]) for key, one in weights(second).items())
+
+
+def test_a_run_that_was_started_so_resumes_to_the_bit(tmp_path, real, trained):
+    whole = fit(real, tmp_path / "whole", start=trained, kimg=0.016)
+    fit(real, tmp_path / "gan", start=trained, kimg=0.008)
+    with pytest.raises(UsageError, match="start"):
+        fit(real, tmp_path / "gan", settings=BOXGAN, kimg=0.016, resume=True)
+    fit(real, tmp_path / "gan", start=trained, kimg=0.008, resume=True)
+    assert described(whole)["start"] == described(tmp_path / "gan")["start"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("pggan", "it holds a boxgan, which is no start for pggan"), ("nothing", "no start for nothing")],
+)
+def test_another_kind_is_refused(tmp_path, real, trained, name, words):
+    with pytest.raises(UsageError, match=words):
+        fit(real, tmp_path / "gan", name, start=trained)
+
+
+def test_who_cannot_go_on_says_so(tmp_path, real, tiny_plugins):
+    first = fit(real, tmp_path / "first", "tiny")
+    with pytest.raises(UsageError, match="tiny cannot go on from weights"):
+        fit(real, tmp_path / "gan", None, start=first)
+    with pytest.raises(BadInput, match="no such folder, and no installed weights"):
+        fit(real, tmp_path / "gan", start=tmp_path / "absent")
+
+
+def test_a_patient_whom_it_has_seen_may_not_be_held_out(tmp_path, trained):
+    swapped = {"train": "test", "val": "val", "test": "train"}
+    store = make_store(tmp_path / "other.h5", [replace(r, split=swapped[r.split]) for r in make_records()])
+    with pytest.raises(BadInput, match=r"fitted on patient p0 \(and 3 more\), whom .* holds out"):
+        fit(store, tmp_path / "gan", start=trained)
+
+
+@pytest.fixture
+def installed(tmp_path, trained, monkeypatch):
+    """Install a package of weights, as another distribution would bring it."""
+    size = write_weights(trained, tmp_path / "packages/tiny_weights/small", CARD)
+    assert 0 < size < 100_000
+    (tmp_path / "packages/tiny_weights/__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "packages/tiny_weights/small/__init__.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    for module in ("tiny_weights", "tiny_weights.small"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    found = registry.entry_points
+    entry = EntryPoint("tiny-16", "tiny_weights.small", "medaug.weights")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [*found(group), *[entry] * (group == entry.group)])
+    return tmp_path / "packages/tiny_weights/small"
+
+
+def test_installed_weights_are_listed_with_their_card_and_begun_with_by_name(tmp_path, real, trained, installed):
+    assert list(named_weights()) == ["tiny-16"]
+    (listed,) = installed_weights()
+    assert (listed["name"], listed["problem"], listed["card"]["licence"]) == ("tiny-16", "", "CC0")
+    assert card_of(installed) == CARD
+    said = []
+    folder = fit(real, tmp_path / "gan", None, start="tiny-16", kimg=0.004, said=said)
+    assert "all of it, for it is not at hand" in begun(said)
+    assert digest_patient("p0") in described(folder)["training_patients"]
+    with pytest.raises((UsageError, BadInput), match=r"tiny-17.*tiny-16"):
+        fit(real, tmp_path / "gan2", None, start="tiny-17")
+
+
+def test_half_precision_is_as_good_as_the_whole(trained, installed):
+    half = weights(installed)
+    assert {value.dtype for value in half.values()} == {torch.float16}
+    plugin, metadata = load_generator(installed)
+    assert all(torch.allclose(one, weights(trained)[name], atol=2e-3) for name, one in plugin.state_dict().items())
+    assert metadata.training_patients == sorted(digest_patient(f"p{i}") for i in range(4))
+
+
+def test_the_guards_know_whom_installed_weights_have_seen(tmp_path, installed):
+    store = make_store(tmp_path / "other.h5", [replace(r, split="test" if r.patient == "p2" else "train")
+                                               for r in make_records()])  # fmt: skip
+    with pytest.raises(BadInput, match=r"fitted on patient p2, whom .* holds out"):
+        fit(store, tmp_path / "gan", None, start="tiny-16")
+
+
+def test_a_package_without_its_files_says_so(installed):
+    (installed / "generator.json").unlink()
+    (listed,) = installed_weights()
+    assert "tiny-16" in listed["problem"]
+    assert "hold no generator" in listed["problem"]
+    with pytest.raises(MissingPlugin, match="hold no generator"):
+        weights_folder("tiny-16")
