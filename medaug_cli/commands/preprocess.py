@@ -81,6 +81,13 @@ class Choices:
     patient_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of the CSV that names patients, if it is not `patient`.")
     ] = None
+    box_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[train:]PREFIX",
+            help="Of a CSV with several boxes a row, take those of PREFIX_x_min, ...; with train: for training alone.",
+        ),
+    ] = None
     split: Annotated[
         str | None,
         typer.Option(
@@ -234,6 +241,7 @@ def _options(chosen: Choices, recipe: "Recipe", bar: console.Bar, advice: list[s
         reading=Reading(nan=chosen.nan, max_pixels=chosen.max_pixels),
         box_mode=chosen.box_mode,
         patient_column=chosen.patient_column,
+        box_columns=chosen.box_columns,
         key=chosen.pseudonymise,
         num_parts=chosen.num_parts,
         part_id=chosen.part_id,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,8 +24,8 @@ class Choices:
         typer.Option(
             metavar="ARM",
             help="A generator, with [KEY=VALUE], /each-class, @RATIO, +filter or +realism, +only or +pretrain behind "
-            "its name; early-stopped; a variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind any of them "
-            "changes the network; repeat. real-only is there.",
+            "its name; early-stopped; pseudo-label; a variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind "
+            "any of them changes the network; repeat. real-only is there.",
         ),
     ] = None
     task: Annotated[
@@ -50,6 +50,13 @@ class Choices:
         ),
     ] = None
     repeat: Annotated[int, typer.Option(help="Deal the folds so many times.", min=1)] = 1
+    unannotated: Annotated[
+        Literal["rest"] | None,
+        typer.Option(
+            help="rest: generators that can, and the arm pseudo-label, also see the images of the training patients "
+            "beyond a --fraction, without their annotations."
+        ),
+    ] = None
     pilot: Annotated[
         Path | None,
         typer.Option(metavar="STUDY", help="A finished study whose spread says what this one can show (its power)."),
@@ -122,7 +129,12 @@ def _options(chosen: Choices) -> "StudyOptions":
     return StudyOptions(
         store=chosen.store,
         arms=parse_arms(
-            chosen.arm or [], network, task.kind, settings=network_settings, generators=generator_settings
+            chosen.arm or [],
+            network,
+            task.kind,
+            settings=network_settings,
+            generators=generator_settings,
+            rest=chosen.unannotated == "rest",
         ),
         out=chosen.out,
         task=task,
@@ -131,6 +143,7 @@ def _options(chosen: Choices) -> "StudyOptions":
         fractions=tuple(dict.fromkeys(chosen.fraction or (1.0,))),
         seeds=chosen.seeds,
         folds=options.parse_folds(chosen.folds),
+        unannotated=chosen.unannotated == "rest",
         repeat=chosen.repeat,
         pilot=chosen.pilot,
         spread=None if chosen.spread is None else parse_spread(chosen.spread),

@@ -56,6 +56,7 @@ class Marks:
     notes: list[Note] = field(default_factory=list)  # of no single scan
     say: Callable[[str], None] = lambda sentence: None
     patient_column: str | None = None  # of a CSV
+    box_columns: str | None = None  # what stands before the names of its columns of boxes, as rough of rough_x_min
 
     def key(self, file: File) -> str:
         """Return what a file that is of one image calls it: its own path below the folder, without its suffix."""

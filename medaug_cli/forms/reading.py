@@ -34,10 +34,12 @@ def read_annotations(
     box_mode: str | None = None,
     say: Say = lambda sentence: None,
     patient_column: str | None = None,
+    box_columns: str | None = None,
 ) -> AnnotationSet:
     """Return the annotations of scans; `box_mode` says what the numbers of a MONAI data list are.
 
-    `patient_column` is the column of a CSV that names the patient, where it is not called so.
+    `patient_column` is the column of a CSV that names the patient, where it is not called so, `box_columns` what stands
+    before the names of its columns of boxes, where it has several.
     Raises UsageError for a form that is not known, BadInput for what is broken, and for an image that is not among the
     scans.
     """
@@ -50,8 +52,17 @@ def read_annotations(
         raise UsageError(f"--box-mode is for MONAI's data lists; {path} is {form.title}, whose numbers are known")
     if patient_column is not None and form.name != "csv":
         raise UsageError(f"--patient-column is for CSV files; {path} is {form.title}")
+    if box_columns is not None and form.name != "csv":
+        raise UsageError(f"--box-columns is for CSV files; {path} is {form.title}")
     marks = Marks(
-        path, files=files, scans=scans, box_mode=box_mode, notes=notes, say=say, patient_column=patient_column
+        path,
+        files=files,
+        scans=scans,
+        box_mode=box_mode,
+        notes=notes,
+        say=say,
+        patient_column=patient_column,
+        box_columns=box_columns,
     )
     named = form.read(marks)
     if form is masks.FORM:

@@ -155,6 +155,8 @@ def _read(marks: Marks) -> dict[str, Annotation]:
     found: dict[str, Annotation] = defaultdict(Annotation)
     for file in marks.files:
         table = read_table(file.path)
+        if marks.box_columns is not None:
+            table = with_box_columns(table, marks.box_columns)
         _read_table(named_patients(table, marks.patient_column, marks.say), found)
     return dict(found)
 
@@ -175,6 +177,23 @@ def with_patients(table: Table, column: str) -> Table:
     if not exact and len(alike) != 1:
         raise BadInput(f"{table.place} has no column {column!r}; it has {', '.join(table.header)[:200]}")
     return replace(table, columns={**table.columns, "patient": (exact or alike)[0]})
+
+
+def with_box_columns(table: Table, prefix: str) -> Table:
+    """Return a table whose boxes stand in columns with a prefix, as rough_x_min; raise BadInput without such."""
+    places = {plain_name(name): at for at, name in reversed(list(enumerate(table.header)))}
+    of_boxes = [*CORNERS, *SIZED]
+    known = {
+        name: places[plain_name(prefix + other)]
+        for name in of_boxes
+        for other in reversed(ALIASES[name])
+        if plain_name(prefix + other) in places
+    }
+    if not set(FLAT) <= known.keys() and not set(SIZED) <= known.keys():
+        wanted = ", ".join(f"{prefix.rstrip('_')}_{name}" for name in FLAT)
+        raise BadInput(f"{table.place} lacks the columns {wanted}; it has {', '.join(table.header)[:200]}")
+    others = {name: at for name, at in table.columns.items() if name not in of_boxes}
+    return replace(table, columns=others | known)
 
 
 def likely_patient_column(path: Path) -> str | None:

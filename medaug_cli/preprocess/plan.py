@@ -36,6 +36,7 @@ from medaug_cli.scans.survey import Found, LeftOut, of_one_kind, survey
 from medaug_cli.store import NORMAL, StoreInfo
 from medaug_cli.store.model import EXTERNAL, REAL
 
+OF_TRAINING = "train:"  # before the columns that boxes of the training split alone are taken from
 NAME = r"[A-Za-z0-9._-]{1,64}"  # of where external scans come from
 
 
@@ -59,6 +60,7 @@ class PreprocessOptions:
     reading: Reading = PLAIN
     box_mode: str | None = None  # of a data list
     patient_column: str | None = None  # of a CSV
+    box_columns: str | None = None  # of a CSV: what stands before x_min and the like, as rough, or train:rough
     key: Path | None = None  # for pseudonyms
     num_parts: int = 1
     part_id: int = 0
@@ -160,6 +162,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
             added=others if not any(one.split for one in told.values()) else set(others) - told.keys(),
             unannotated=unknown,
         )
+    if (options.box_columns or "").startswith(OF_TRAINING):
+        _judge_by_others(options, scans, annotations, {scan.id: splits[patients.of[scan.id]] for scan in chosen})
     looked_at = [scan for scan in chosen if scan.id not in unknown]  # the others are for training alone
     names = {recipe.label} if recipe.label else _label_names(annotations)
     plan = Plan(
@@ -296,6 +300,8 @@ def _check_kinds(options: PreprocessOptions) -> None:
         raise UsageError(f"--external {options.external}: expected a name of letters, digits, '.', '_' and '-'")
     if options.patient_column is not None and options.boxes is None and options.classes in (None, FOLDERS):
         raise UsageError("--patient-column names a column of the CSV that --boxes or --classes gives")
+    if options.box_columns is not None and options.boxes is None:
+        raise UsageError("--box-columns names columns of the CSV that --boxes gives")
     if options.boxes is not None or options.masks is not None:
         return
     if options.recipe.region_mm and options.classes is not None:
@@ -347,8 +353,22 @@ def _annotations(options: PreprocessOptions, scans: Sequence[Scan]) -> Annotatio
             box_mode=options.box_mode,
             say=options.announce,
             patient_column=options.patient_column,
+            box_columns=None if options.box_columns is None else options.box_columns.removeprefix(OF_TRAINING),
         )
     return found if options.masks is None else with_masks(found, options.masks, scans, options.announce)
+
+
+def _judge_by_others(
+    options: PreprocessOptions, scans: Sequence[Scan], annotations: dict[str, Annotation], splits: dict[str, str]
+) -> None:
+    """Give scans that are not for training the boxes of a CSV's plain columns."""
+    plain = _annotations(replace(options, box_columns=None, announce=lambda sentence: None), scans).scans
+    for name, split in splits.items():
+        if split != "train" and name in plain:
+            own = plain[name]
+            annotations[name] = replace(
+                annotations[name], boxes=own.boxes, labels=own.labels, places=own.places, notes=own.notes
+            )
 
 
 def _completed(options: PreprocessOptions, first: Pixels, annotations: dict[str, Annotation]) -> Recipe:
@@ -400,7 +420,7 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_na
         if path is not None and path.is_file():
             inputs[path.name] = sha256_file(path)
     own: dict[str, Any] = {"split": options.split}
-    named = ("classes", "modality", "reader", "box_mode", "patient_column")
+    named = ("classes", "modality", "reader", "box_mode", "patient_column", "box_columns")
     chosen: dict[str, Any] = {name: getattr(options, name) for name in named}
     chosen["nan"], chosen["external"] = options.reading.nan, options.external
     own |= {name: value for name, value in chosen.items() if value is not None}

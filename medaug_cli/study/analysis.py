@@ -61,6 +61,15 @@ class Pictures(Strict):
     pictures: list[Picture]
 
 
+class LearningPoint(Strict):
+    """The score on validation of an arm's networks after some steps: mean, lowest and highest of seeds and folds."""
+
+    steps: int
+    score: float
+    low: float
+    high: float
+
+
 class ArmResult(Strict):
     """One arm at one share of the training patients."""
 
@@ -76,6 +85,7 @@ class ArmResult(Strict):
     froc: dict[str, list[FrocPoint]] = {}  # IoU -> points
     sizes: list[SizeGroup] = []
     similarity: list[Picture] = []
+    learning: list[LearningPoint] = []  # while its networks were trained
 
     @property
     def against_real_only(self) -> Compared:

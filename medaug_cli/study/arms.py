@@ -8,16 +8,19 @@ from typing import Any, Literal
 
 from medaug_cli import registry
 from medaug_cli.errors import MedaugError, UsageError
+from medaug_cli.runs.starting import opened_start
 
 BASELINE = "real-only"
 EARLY = "early-stopped"
 EARLY_SHARE = 0.5  # of the steps of every other arm
 EACH_CLASS = "/each-class"
+UNANNOTATED, ANNOTATED = "/unannotated", "/annotated"  # whether a generator sees images without annotation
+PSEUDO = "pseudo-label"
 Use = Literal["mixed", "only", "pretrain"]
 Filter = Literal["", "lesion", "realism"]  # keep what shows its lesion, or the half that looks most real
 FILTERS: dict[str | None, Filter] = {None: "", "+filter": "lesion", "+realism": "realism"}
 FORM = re.compile(
-    r"(?P<generator>[^@+/\[\]]+)(?P<settings>\[[^\[\]]*\])?(?P<each>/each-class)?(?:@(?P<ratio>[0-9.]+))?(?P<filter>\+filter|\+realism)?"
+    r"(?P<generator>[^@+/\[\]]+)(?P<settings>\[[^\[\]]*\])?(?P<each>/each-class)?(?P<rest>/unannotated|/annotated)?(?:@(?P<ratio>[0-9.]+))?(?P<filter>\+filter|\+realism)?"
     r"(?:\+(?P<use>only|pretrain))?"
 )
 
@@ -29,7 +32,10 @@ class Arm:
     name: str
     generator: str | None = None  # None: real images alone
     given: tuple[tuple[str, Any], ...] = field(default=())  # settings of the generator that are not the study's
+    start: str | None = None  # the folder or installed weights that the generator begins with
     each_class: bool = False  # a generator for each class, in place of one for all
+    unannotated: bool = False  # the generator also sees the other training patients' images, without annotation
+    pseudo: bool = False  # real-only's sure answers on those images are annotations to train on again
     filtered: Filter = ""
     ratio: float | None = None  # synthetic images a real one, where it is not the study's
     use: Use = "mixed"  # with real images, alone, or alone in the first half of the steps and not at all in the second
@@ -39,8 +45,9 @@ class Arm:
     @property
     def source(self) -> str | None:
         """Return the generator, or the generators of each class, with their own settings, as the arm names them."""
-        own = f"[{','.join(f'{key}={value}' for key, value in self.given)}]" if self.given else ""
-        return self.generator and self.generator + own + EACH_CLASS * self.each_class
+        given = (*self.given, *([("start", self.start)] if self.start else []))
+        own = f"[{','.join(f'{key}={value}' for key, value in given)}]" if given else ""
+        return self.generator and self.generator + own + EACH_CLASS * self.each_class + UNANNOTATED * self.unannotated
 
     @property
     def folder(self) -> str:
@@ -66,12 +73,21 @@ class Arm:
         """Return the settings of its generator: what is asked of that generator in the study, and what it changes."""
         return {**asked.get(str(self.generator), {}), **dict(self.given)}
 
+    def built(self, asked: Mapping[str, Mapping[str, Any]]) -> Any:
+        """Return its generator, unfitted, with the settings of the weights that it begins with where there are such."""
+        settings = self.generator_settings(asked)
+        if self.start is None:
+            return registry.build("generator", str(self.generator), settings)
+        return opened_start(self.start).built(self.generator, settings)[1]
+
     def facets(self, ratio: float) -> dict[str, Any]:
         """Return what makes it this arm and no other; `ratio` is the study's."""
         return {
-            "images": self.generator,
+            "images": PSEUDO if self.pseudo else self.generator,
             "generator's settings": self.given,
+            "weights to start from": self.start,
             "each class": self.each_class,
+            "images without annotation": self.unannotated or self.pseudo,
             "ratio": (self.ratio or ratio) if self.generator else None,
             "filter": self.filtered or "none",
             "use": self.use,
@@ -91,11 +107,13 @@ def parse_arm(
     kind: str = "detector",
     settings: Mapping[str, Any] | None = None,
     generators: Mapping[str, Mapping[str, Any]] | None = None,
+    rest: bool = False,
 ) -> Arm:
     """Turn "mosaic", "boxgan@2+filter+pretrain" or "boxgan[form=mask]/each-class~augment=real" into an arm.
 
-    `settings` are those of the study's network, `generators` those of each of its generators. Raises UsageError for a
-    form that there is not, MissingPlugin for a generator that is not installed.
+    `settings` are those of the study's network, `generators` those of each of its generators. With `rest` a generator
+    that learns from images without annotation sees those of the other training patients, and its arm is named so.
+    Raises UsageError for a form that there is not, MissingPlugin for a generator that is not installed.
     """
     variants = registry.network_capabilities(kind, network).variants
     head, *changes = text.split("~")
@@ -108,9 +126,12 @@ def parse_arm(
         return Arm(text, changed=changed)
     if head == EARLY:
         return Arm(text, steps=EARLY_SHARE, changed=changed)
+    if head == PSEUDO:
+        _check_rest(text, rest)
+        return Arm(text, pseudo=True, changed=changed)
     found = FORM.fullmatch(head)
     if found is None or (found["ratio"] and not _positive(found["ratio"])):
-        named = ", ".join((BASELINE, EARLY, *variants))
+        named = ", ".join((BASELINE, EARLY, PSEUDO, *variants))
         raise UsageError(
             f"--arm {text}: expected {named} or a generator, with [KEY=VALUE], /each-class, @RATIO, +filter or "
             "+realism, +only or +pretrain behind its name in this order, and then ~KEY=VALUE"
@@ -121,17 +142,49 @@ def parse_arm(
             f"--arm {text}: {found['generator']} learns nothing and draws from real images of the class that is asked "
             "for, so one for each class would draw the same"
         )
+    brackets = _in_brackets(text, found["generator"], found["settings"])
+    start = brackets.pop("start", None)
+    if start is not None and found["each"]:
+        raise UsageError(f"--arm {text}: a generator for each class begins with no weights; leave start out")
+    unannotated = _sees_rest(text, found, rest)
+    text = _with_rest(head, found, unannotated) + text[len(head) :]
     use: Use = "only" if found["use"] == "only" else "pretrain" if found["use"] else "mixed"
     return Arm(
         text,
         found["generator"],
-        given=_given(text, found["generator"], found["settings"], (generators or {}).get(found["generator"], {})),
+        given=_given(
+            text, found["generator"], brackets, (generators or {}).get(found["generator"], {}), start is not None
+        ),
+        start=start,
         each_class=bool(found["each"]),
+        unannotated=unannotated,
         filtered=FILTERS[found["filter"]],
         ratio=float(found["ratio"]) if found["ratio"] else None,
         use=use,
         changed=changed,
     )
+
+
+def _check_rest(text: str, rest: bool) -> None:
+    if not rest:
+        raise UsageError(f"--arm {text}: it takes images without annotation; give --unannotated rest with it")
+
+
+def _sees_rest(text: str, found: re.Match[str], rest: bool) -> bool:
+    """Tell whether an arm's generator sees images without annotation: where it can, or as its name says."""
+    able = registry.generator_capabilities(found["generator"]).unannotated and not found["each"]
+    if found["rest"] == UNANNOTATED:
+        _check_rest(text, rest)
+        if not able:
+            why = "a generator for each class is" if found["each"] else f"{found['generator']} is"
+            raise UsageError(f"--arm {text}: {why} fitted on annotated images alone")
+    return bool(rest and able and found["rest"] != ANNOTATED)
+
+
+def _with_rest(head: str, found: re.Match[str], unannotated: bool) -> str:
+    """Return the name of an arm that says whether its generator sees images without annotation."""
+    at = found.end("each") if found["each"] else found.end("settings") if found["settings"] else found.end("generator")
+    return head[:at] + UNANNOTATED * unannotated + head[at + len(found["rest"] or "") :]
 
 
 def _changed(
@@ -151,17 +204,32 @@ def _changed(
     return _differing(text, kind, network, settings=settings, asked=asked)
 
 
-def _given(text: str, generator: str, bracket: str | None, settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return the settings in an arm's brackets that are not the study's, as the plugin understands them."""
-    if bracket is None:
-        return ()
-    asked: dict[str, Any] = {}
-    for part in re.split(r",(?=\s*\w+\s*=)", bracket[1:-1]):  # a value may hold commas of its own
+def _given(
+    text: str, generator: str, asked: Mapping[str, str], settings: Mapping[str, Any], started: bool
+) -> tuple[tuple[str, Any], ...]:
+    """Return the settings of an arm's generator that are not the study's, as the plugin understands them.
+
+    One that begins with weights has theirs, so that all that is asked for is said.
+    """
+    if not started:
+        return _differing(text, "generator", generator, settings=settings, asked=asked) if asked else ()
+    try:
+        values = asdict(registry.build("generator", generator, asked))
+    except MedaugError as error:
+        raise UsageError(f"--arm {text}: {error}") from error
+    return tuple((key, values[key]) for key in asked)
+
+
+def _in_brackets(text: str, generator: str, bracket: str | None) -> dict[str, str]:
+    """Return what stands in an arm's brackets."""
+    asked: dict[str, str] = {}
+    parts = [] if bracket is None else re.split(r",(?=\s*\w+\s*=)", bracket[1:-1])  # a value may hold commas
+    for part in parts:
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--arm {text}: expected settings of {generator} in brackets, as in [KEY=VALUE,KEY=VALUE]")
         asked[key.strip()] = value.strip()
-    return _differing(text, "generator", generator, settings=settings, asked=asked)
+    return asked
 
 
 def _differing(
@@ -189,6 +257,7 @@ def parse_arms(
     kind: str = "detector",
     settings: Mapping[str, Any] | None = None,
     generators: Mapping[str, Mapping[str, Any]] | None = None,
+    rest: bool = False,
 ) -> list[Arm]:
     """Return the arms, the baseline first.
 
@@ -197,7 +266,9 @@ def parse_arms(
     if len(texts) != len(set(texts)):
         raise UsageError(f"--arm: {next(t for t in texts if texts.count(t) > 1)} is named twice")
     named = dict.fromkeys([BASELINE, *texts])
-    arms = [parse_arm(text, network, kind, settings=settings, generators=generators) for text in named]
+    arms = [parse_arm(text, network, kind, settings=settings, generators=generators, rest=rest) for text in named]
+    if rest and not any(arm.unannotated or arm.pseudo for arm in arms):
+        raise UsageError("--unannotated rest: no arm takes images without annotation; add boxgan or pseudo-label")
     if len(arms) < 2:
         raise UsageError("a study compares at least one arm with real-only, as in --arm copy-paste")
     return arms
@@ -224,7 +295,8 @@ def one_thing_apart(arms: Sequence[Arm], ratio: float) -> list[tuple[Arm, Arm, s
         one, other = first.facets(ratio), second.facets(ratio)
         apart = [name for name in one if one[name] != other[name]]
         if first.generator is None and second.generator is not None:
-            apart = ["images", *(name for name in apart if name in ("steps", "settings"))]
+            own = ("steps", "settings", "images without annotation")  # the others are those of the generator
+            apart = ["images", *(name for name in apart if name in own)]
         elif first.generator != second.generator:
             continue
         if len(apart) == 1:
@@ -237,6 +309,8 @@ def _words(facet: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         return "synthetic images"
     if facet == "each class":
         return "a generator for each class"
+    if facet == "images without annotation":
+        return facet
     if facet not in ("settings", "generator's settings"):
         return f"{facet} {_plain(other[facet])} against {_plain(one[facet])}"
     keys = dict.fromkeys(key for key, _ in (*one[facet], *other[facet]))

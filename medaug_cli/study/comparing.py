@@ -26,6 +26,7 @@ from medaug_cli.study.analysis import (
 )
 from medaug_cli.study.answers import Split
 from medaug_cli.study.arms import BASELINE, Arm, one_thing_apart
+from medaug_cli.study.learning import learning
 from medaug_cli.study.measurable import check_measurable, lacks_validation
 from medaug_cli.study.rounds import Round, deals_of, of_deals, rounds_of, strata_of
 from medaug_cli.study.running import (
@@ -142,6 +143,7 @@ def _fraction(options: StudyOptions, judged: Judged, fraction: float) -> Fractio
         if isinstance(answers[arm.name][0], FoundAnswers):
             result.froc = found_boxes.curves(measured.systems[arm.name])
             result.sizes = found_boxes.sizes(answers[arm.name])
+        result.learning = learning(options, (trial for _, each in trained[arm.name].values() for trial in each))
         if validated:
             result.validation = float(np.mean(validated[arm.name]))
         drawn = synthetic_store(options, judged.trial(fraction, arm), part) if arm.generator else None
@@ -238,6 +240,7 @@ def settings(options: StudyOptions, dealt: Sequence[Folds]) -> dict[str, Any]:
         "generator_settings": {
             name: {k: str(v) for k, v in own.items()} for name, own in sorted(options.generator_settings.items())
         },
+        **({"unannotated": "rest"} if options.unannotated else {}),
         "steps": options.steps, "kimg": options.kimg, "resamples": options.resamples, "seed": options.seed,
         **folds, **options.task.settings(),
     }  # fmt: skip

@@ -77,6 +77,30 @@ def froc_svg(report: StudyReport, iou: str, most: int = 3) -> str:
     return _figure(report, draw, len(report.fractions), height=4.2)
 
 
+def learning_svg(report: StudyReport, most: int = 5) -> str | None:
+    """Draw the score on validation of arms while they are trained; None where networks log none."""
+    if not any(len(arm.learning) > 1 for part in report.fractions for arm in part.arms):
+        return None
+    first = task_named(report.task).headline
+
+    def draw(panel: Any, place: int) -> None:
+        part = report.fractions[place]
+        named = []
+        for i, arm in enumerate(_shown(report, part, first, most)):
+            steps, colour = [point.steps for point in arm.learning], COLOURS[i % len(COLOURS)]
+            [line] = panel.plot(steps, [point.score for point in arm.learning], "o-", ms=3, color=colour)
+            low, high = ([getattr(point, side) for point in arm.learning] for side in ("low", "high"))
+            panel.fill_between(steps, low, high, color=colour, alpha=0.1, lw=0)
+            named.append((arm.arm, line))
+        panel.set_xlabel("steps")
+        panel.set_ylabel("score on validation")
+        panel.set_title(part.trained("training patient"), fontsize=10)
+        legend(panel, named, frameon=False, fontsize=8)
+        _tidy(panel, "both")
+
+    return _figure(report, draw, len(report.fractions), height=3.6)
+
+
 def gain_svg(report: StudyReport, name: str, most: int = 6) -> str | None:
     """Draw the gain over real-only against the training patients, and against the ratio; None where neither varies."""
     lines = _ratio_lines(report, name)
@@ -115,7 +139,8 @@ def _ratio_lines(report: StudyReport, name: str) -> dict[str, list[tuple[float, 
         for arm in part.arms:
             found, own = FORM.fullmatch(arm.arm), arm.against_real_only.get(name)
             if found and own and not found["filter"] and not found["use"]:
-                key = f"{found['generator']}{found['settings'] or ''}{found['each'] or ''}, {part.trained('patient')}"
+                own_name = "".join(found[group] or "" for group in ("generator", "settings", "each", "rest"))
+                key = f"{own_name}, {part.trained('patient')}"
                 lines.setdefault(key, []).append((float(found["ratio"] or ratio), own.difference))
     return {key: sorted(points) for key, points in lines.items() if len(points) > 1}
 

@@ -71,7 +71,7 @@ def generator_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
     default = registry.capabilities("generator", name).default_budget or DEFAULT_KIMG
     return {
         "plugin": name,
-        "settings": asdict(registry.build("generator", name, trial.arm.generator_settings(options.generator_settings))),
+        "settings": asdict(trial.arm.built(options.generator_settings)),
         "seed": trial.seed,
         "kimg": default if options.kimg is None else options.kimg,
     }

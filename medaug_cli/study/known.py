@@ -23,7 +23,7 @@ def refuse_unknowing(options: "StudyOptions", store: Store) -> None:
     for arm in options.arms:
         if arm.generator is None:
             continue
-        plugin = registry.build("generator", arm.generator, arm.generator_settings(options.generator_settings))
+        plugin = arm.built(options.generator_settings)
         known = _known_of_each(arm.name, plugin, store) if arm.each_class else knowledge(plugin, store.spec)
         if need and need not in known:
             ways = [f"--gan-set {arm.generator}.{setting}" for setting in _ways(arm.generator, need, store)]

@@ -10,8 +10,8 @@ from typing import Any
 from medaug_cli.figures.pages import filled
 from medaug_cli.study import tables
 from medaug_cli.study.analysis import ArmResult, Claim, FractionResult, StudyReport
-from medaug_cli.study.arms import BASELINE
-from medaug_cli.study.figures import differences_svg, froc_svg, gain_svg, seeds_svg, words
+from medaug_cli.study.arms import BASELINE, FORM, UNANNOTATED
+from medaug_cli.study.figures import differences_svg, froc_svg, gain_svg, learning_svg, seeds_svg, words
 from medaug_cli.study.showing import Shown
 from medaug_cli.tables import fixed, significant
 from medaug_cli.tasks.task import task_named
@@ -80,6 +80,8 @@ def _drawings(report: StudyReport) -> dict[str, str]:
     drawings = {f"differences, {words(report, name)}": differences_svg(report, name) for name in numbers}
     drawings |= {f"every seed, {words(report, name)}": seeds_svg(report, name) for name in numbers}
     drawings |= {f"FROC, IoU {iou}": froc_svg(report, iou) for iou in report.fractions[0].arms[0].froc}
+    if curves := learning_svg(report):
+        drawings["learning curves"] = curves
     if gain := gain_svg(report, first):
         drawings["gain"] = gain
     return {name: f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}" for name, svg in drawings.items()}
@@ -132,6 +134,13 @@ def judged_on(report: StudyReport) -> str:
     return f"every patient tested once in {len(report.deals[0].patients)} folds{times}"
 
 
+def _beside(arm: ArmResult) -> str:
+    found = FORM.fullmatch(arm.arm.partition("~")[0])
+    if found is None or found["rest"] != UNANNOTATED:
+        return "alone"
+    return "and, without their annotations, on the images of the other training patients"
+
+
 def card(report: StudyReport, part: FractionResult, arm: ArmResult, facts: dict[str, Any]) -> str:
     """Return the card of an arm's synthetic images, as Markdown (after Gebru et al. 2021, Datasheets for Datasets)."""
     patients, of_fold = (part.each_fold[0], " of fold 1") if part.each_fold else (part.patients, "")
@@ -139,8 +148,8 @@ def card(report: StudyReport, part: FractionResult, arm: ArmResult, facts: dict[
         f"# Synthetic images: {arm.arm}", "",
         f"{counted(facts['images'], 'image')} of {facts['size']} pixels, drawn by the generator `{facts['generator']}` "
         f"{facts['version']} (weights {facts['hash'][:12]}), which was fitted on {counted(part.images, 'image')} of "
-        f"{counted(patients, 'patient')} of the training split{of_fold} alone. Every image is synthetic; none may "
-        "stand in a validation or test set.", "",
+        f"{counted(patients, 'patient')} of the training split{of_fold} {_beside(arm)}. Every image is synthetic; none "
+        "may stand in a validation or test set.", "",
         "## How they were made", "",
         f"Seed {facts['seed']}; each image follows the boxes of a training image, changed by up to "
         f"{report.settings['jitter']:g} of a box. The store names seed, condition and generator of each.", "",

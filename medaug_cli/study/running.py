@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import registry
+from medaug_cli.devices import resolve_device
 from medaug_cli.errors import UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
 from medaug_cli.locks import alone
 from medaug_cli.results import OtherSettings
 from medaug_cli.runs import RunOptions, check_capable, train_each_class, train_generator, train_network
+from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import Store, open_store
-from medaug_cli.study.arms import Arm, folder_name, refuse_twins
+from medaug_cli.study.arms import BASELINE, Arm, folder_name, refuse_twins
 from medaug_cli.study.kept import refuse_other_settings
 from medaug_cli.study.known import refuse_unknowing
 from medaug_cli.study.leaks import refuse_leaks
@@ -24,6 +26,7 @@ from medaug_cli.study.power import Spread, power_lines
 from medaug_cli.study.rounds import Round, keep_deals, of_deals, rounds_of, span
 from medaug_cli.study.subsets import chosen_patients, subset, training_images
 from medaug_cli.study.timing import estimate
+from medaug_cli.study.unannotated import REST, labeller, pseudo_labelled, rest_of, with_rest
 from medaug_cli.synthesis import SynthesisOptions, synthesize
 from medaug_cli.tasks.detection import Detection
 from medaug_cli.tasks.task import Task
@@ -40,6 +43,7 @@ class StudyOptions:
     fractions: Sequence[float] = (1.0,)
     seeds: int = 3
     folds: int | Path | None = None  # folds by patient, or the file of them; None: the store's own split
+    unannotated: bool = False  # arms may see the images of the training patients beyond a share, without annotation
     repeat: int = 1  # deals of the folds
     pilot: Path | None = None  # a finished study whose spread the plan's power is reckoned by
     spread: Spread | None = None  # that spread, where it is stated
@@ -145,6 +149,10 @@ def train_all(options: StudyOptions) -> bool:
     for each in rounds:
         refuse_unknowing(options, each.store)
     refuse_leaks(rounds)
+    for start in {arm.start for arm in options.arms} - {None}:
+        for each in rounds:
+            opened_start(str(start)).check(each.store)
+    refuse_no_rest(options, rounds)
     remarks = check_measurable(options, rounds)
     every = list(plan(options, rounds))
     refuse_other_settings(options, every)
@@ -196,9 +204,7 @@ def power_of(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
         fraction: float(np.mean(training_patients(options, rounds, fraction))) for fraction in sorted(options.fractions)
     }
     first = of_deals(rounds)[0]
-    tested = {
-        each.store.patients[i] for each in first for i in judged_images(each.store, options.task, options.split)
-    }
+    tested = {each.store.patients[i] for each in first for i in judged_images(each.store, options.task, options.split)}
     return power_lines(options, trained, len(tested), len(first))
 
 
@@ -230,6 +236,20 @@ def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Tr
 def training_patients(options: StudyOptions, rounds: Sequence[Round], fraction: float) -> list[int]:
     """Return how many patients each round trains on."""
     return [len(chosen_patients(each.store, options.task, fraction, options.seed)) for each in rounds]
+
+
+def refuse_no_rest(options: StudyOptions, rounds: Sequence[Round]) -> None:
+    """Raise UsageError where an arm takes images without annotation and at some share there is none."""
+    if not any(arm.unannotated or arm.pseudo for arm in options.arms):
+        return
+    for each in rounds:
+        for fraction in options.fractions:
+            if not len(rest_of(each.store, options.task, fraction, options.seed)):
+                where = f" of {each.name}" if each.fold else ""
+                raise UsageError(
+                    f"--unannotated rest: with --fraction {fraction:g} of {options.store} no training image{where} is "
+                    "left without annotation; take a smaller share"
+                )
 
 
 def _check(options: StudyOptions) -> None:
@@ -267,6 +287,8 @@ def _train(options: StudyOptions, trial: Trial) -> Path:
     path = part_store(options, trial)
     with alone(path, wait=True):
         store = subset(trial.round.store, options.task, trial.fraction, options.seed, path)
+    if trial.arm.pseudo:
+        return _train_pseudo(options, store, trial)
     synthetic = _synthetic(options, store, trial) if trial.arm.generator else []
     arm, out = trial.arm, trained_folder(options, trial)
     steps = steps_of(options, arm)
@@ -278,6 +300,25 @@ def _train(options: StudyOptions, trial: Trial) -> Path:
     first = out.with_name(f"{out.name}, first")
     _network(options, store, trial, first, steps // 2, synthetic=synthetic, synthetic_only=True)
     return _network(options, store, trial, out, steps - steps // 2, start=first)
+
+
+def _train_pseudo(options: StudyOptions, store: Store, trial: Trial) -> Path:
+    """Train real-only where it is not there yet, let it annotate the other training images, and train again."""
+    baseline = replace(trial, arm=next(arm for arm in options.arms if arm.name == BASELINE))
+    first = trained_folder(options, baseline)
+    with alone(options.out / trial.folder / folder_name(baseline.together[1]), wait=True):
+        if not (first / f"{options.task.kind}.json").exists():
+            _train(options, baseline)
+    path = options.out / trial.folder / f"{trial.arm.folder}.h5"
+    task, whole = options.task, trial.round.store
+    indices = rest_of(whole, task, trial.fraction, options.seed)
+    by = labeller(task, first, store, resolve_device(options.device))
+    made = pseudo_labelled(whole, store, indices.tolist(), by, options.seed, path)
+    options.announce(
+        f"{trial.arm.name}: {len(made) - len(store)} of {len(indices)} images without annotation get one "
+        f"from {BASELINE} (threshold {by.threshold:.3g})"
+    )
+    return _network(options, made, trial, trained_folder(options, trial), steps_of(options, trial.arm))
 
 
 def steps_of(options: StudyOptions, arm: Arm) -> int:
@@ -299,6 +340,15 @@ def _network(options: StudyOptions, store: Store, trial: Trial, out: Path, steps
         report=lambda progress: options.report((before + progress.fraction) / halves, *where(options, trial)),
     )  # fmt: skip
     return train_network(options.task, store.path, options.network, run, steps=steps, **mixture)
+
+
+def _fitted_on(options: StudyOptions, store: Store, trial: Trial) -> Store:
+    """Return what a generator is fitted on: the trial's patients, and where it sees them the images of the others."""
+    if not trial.arm.unannotated:
+        return store
+    path = part_store(options, trial).with_name(REST)
+    with alone(path, wait=True):
+        return with_rest(trial.round.store, store, options.task, trial.fraction, options.seed, path)
 
 
 def synthetic_folder(options: StudyOptions, trial: Trial) -> Path:
@@ -329,8 +379,11 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
         resume=True, checkpoint_seconds=options.checkpoint_seconds,
         report=lambda progress: options.report(0.0, arm, f"{of_seed}, generator {100 * progress.fraction:.0f} %"),
     )  # fmt: skip
-    fit = train_each_class if trial.arm.each_class else train_generator
-    gan = fit(store.path, generator, run, options.kimg)
+    fitted_on = _fitted_on(options, store, trial).path
+    if trial.arm.each_class:
+        gan = train_each_class(fitted_on, generator, run, options.kimg)
+    else:
+        gan = train_generator(fitted_on, generator, run, options.kimg, start=trial.arm.start)
     n = drawn_images(options, trial, store)
     drawn = place / f"drawn-{n}.h5"
     by_boxes = options.task.needs == "boxes" and not trial.arm.each_class  # boxes alone name no class of an image

@@ -1,8 +1,9 @@
 """Nested parts of the training patients, as stores of their own."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from medaug_cli import __version__
 from medaug_cli.boxes import write_boxes
 from medaug_cli.errors import UsageError
 from medaug_cli.preprocess.results import training_boxes
-from medaug_cli.store import Store, StoreInfo, StoreWriter, already_made
+from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made
 from medaug_cli.store.reading import is_real
 from medaug_cli.tasks.task import Task
 
@@ -39,17 +40,28 @@ def subset(store: Store, task: Task, fraction: float, seed: int, out: Path) -> S
     chosen = [i for i in range(len(store)) if store.splits[i] != "train" or store.patients[i] in kept]
     if lacking := task.teachable(store, training_images(store, task, kept)):
         raise UsageError(f"--fraction {fraction:g} of {store.path} leaves {lacking}")
-    info = StoreInfo(
-        tool_version=__version__, command="study", settings={"fraction": fraction}, seed=seed,
+    made = publish_part(out, info_of_part(store, {"fraction": fraction}, seed), [store.record(i) for i in chosen])
+    write_boxes(out.with_name("boxes.json"), training_boxes(made))
+    return made
+
+
+def info_of_part(store: Store, settings: dict[str, Any], seed: int) -> StoreInfo:
+    """Return what makes a store of a study that is part of another one."""
+    return StoreInfo(
+        tool_version=__version__, command="study", settings=settings, seed=seed,
         label_names=store.info.label_names, inputs={store.path.name: store.hash}, generators=store.info.generators,
         class_names=store.class_names, mask_names=store.info.mask_names,
     )  # fmt: skip
+
+
+def publish_part(out: Path, info: StoreInfo, records: Sequence[Record]) -> Store:
+    """Publish a store of a study; keep what is there already, made of the same."""
     made = already_made(out, info, resume=out.exists(), overwrite=False)
     if made is None:
-        writer = StoreWriter(out, info, {"fraction": fraction, "of": store.hash, "seed": seed}, resume=True)
-        for unit, at in enumerate(range(0, len(chosen), UNIT)):
+        plan = {**info.settings, "of": next(iter(info.inputs.values())), "seed": info.seed}
+        writer = StoreWriter(out, info, plan, resume=True)
+        for unit, at in enumerate(range(0, len(records), UNIT)):
             if not writer.has(unit):
-                writer.add(unit, [store.record(i) for i in chosen[at : at + UNIT]])
+                writer.add(unit, list(records[at : at + UNIT]))
         made = writer.publish()
-    write_boxes(out.with_name("boxes.json"), training_boxes(made))
     return made

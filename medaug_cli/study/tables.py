@@ -4,6 +4,7 @@ from medaug_cli.metrics.differences import PairedDifference, exploratory
 from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE
 from medaug_cli.study.figures import words
+from medaug_cli.study.learning import best_point, steps_to
 from medaug_cli.tables import DASH, Cell, Table, fixed, probability, table
 from medaug_cli.tasks.task import measure_of, task_named
 from medaug_cli.words import counted
@@ -93,6 +94,26 @@ def validation(report: StudyReport, part: FractionResult) -> Table:
     task = task_named(report.task)
     rows = [[Cell(arm.arm), fixed(arm.validation)] for arm in part.arms if arm.validation is not None]
     return table("On validation", ["arm", words(report, task.chosen_by or task.headline)], rows)
+
+
+def learning(part: FractionResult) -> Table:
+    """Return whether an arm learns faster than real-only, or further."""
+    target = best_point(part.arms[0])
+    rows = []
+    for arm in part.arms:
+        best = best_point(arm)
+        if best is not None and target is not None:
+            reached = steps_to(arm, target.score)
+            rows.append([
+                Cell(arm.arm), fixed(best.score), Cell(str(best.steps)),
+                Cell("never" if reached is None else str(reached)),
+            ])  # fmt: skip
+    header = ["arm", "best score", "after steps", f"steps to the best of {BASELINE}"]
+    notes = [
+        "The score by which networks choose their weights, mean over seeds and folds. Fewer steps to the best of "
+        f"{BASELINE}: faster; a higher best score: better."
+    ]
+    return table("Learning curves, on validation", header, rows if len(rows) > 1 else [], notes)
 
 
 def similarity(part: FractionResult) -> Table:

@@ -30,7 +30,7 @@ def estimate(options: "StudyOptions", store: Store, networks: float, generators:
         name = str(arm.generator)
         able = registry.generator_capabilities(name)
         if able.learns:
-            plugin = registry.build("generator", name, arm.generator_settings(options.generator_settings))
+            plugin = arm.built(options.generator_settings)
             images = 1000 * (options.kimg or able.default_budget or 200)
             same = sum(arm.source == source for arm in generators)
             times = same * (len(store.class_names) if arm.each_class else 1)

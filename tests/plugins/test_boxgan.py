@@ -1,5 +1,6 @@
 """BoxGAN keeps the promises of a generator plugin, moves boxes with images, and learns where its boxes are."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, Usage
 from medaug_plugins.boxgan import BoxGAN
 from medaug_plugins.boxgan.dataset import RealImages, draw_condition, halo
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, pyramid, regions
-from medaug_plugins.boxgan.training import StepRandomness, Training, localisation_loss, r1_penalty, spread
+from medaug_plugins.boxgan.training import Known, StepRandomness, Training, localisation_loss, r1_penalty, spread
 from medaug_plugins.layers import draw_weights
 from medaug_plugins.layers.augment import Augmentation, change, move
 
@@ -390,3 +391,70 @@ def test_it_learns_where_its_boxes_are(training_seed):
         lighter.append(image[0][inside].mean() - image[0][~inside].mean())
     assert min(lighter) > 0.1
     assert np.mean(lighter) > 0.3
+
+
+# Images that nobody annotated
+
+
+class HalfAnnotated(Slices):
+    """Slices of which every other one is annotated; of the others nobody may ask for the condition."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.annotated = np.arange(self.count) % 2 == 0
+
+    def condition(self, index: int) -> Condition:
+        assert self.annotated[index]
+        return super().condition(index)
+
+
+@pytest.mark.parametrize("changed", [{}, {"crop": 1.0, "loss": "relativistic"}])
+def test_boxes_of_unannotated_images_change_nothing(changed):
+    first, second = HalfAnnotated(), HalfAnnotated()
+    for i in np.flatnonzero(~second.annotated):
+        second.boxes[i], second.labels[i] = second.boxes[i][:0], second.labels[i][:0]
+    runs = [ShortRun(24), ShortRun(24)]
+    for data, run in zip((first, second), runs, strict=True):
+        fitted(data, run, **changed)
+    assert same(runs[0].state, runs[1].state)
+    whole = ShortRun(24)
+    fitted(Slices(), whole, **changed)
+    assert not same(runs[0].state["discriminator"], whole.state["discriminator"])
+
+
+def test_nothing_is_learnt_of_agreement_where_nobody_annotated():
+    data, run = Slices(), ShortRun(24)
+    training = Training(sized(16), RealImages(data, "cpu"), run)
+    training.data.annotated[1:] = False  # conditions are those of one image; batches hold others
+    training.data.examples.weights = np.array([1e-12, *[(1 - 1e-12) / 11] * 11])
+    before = {name: value.clone() for name, value in training.discriminator.state_dict().items()}
+    rng = StepRandomness(0, 0, "cpu")
+    losses = training._discriminator_step(rng, training._draw(rng))
+    after = training.discriminator.state_dict()
+    assert losses["found_real"] == losses["right"] == 0
+    assert torch.isinf(training.found_real)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith(("embeddings.", "find.")))
+    assert not torch.equal(before["from_image.weight"], after["from_image.weight"])
+
+
+def test_wrong_boxes_are_those_of_other_annotated_images():
+    known = Known(np.array([True, False, True, False, True]), torch.ones(5), torch.ones(5))
+    conditions = torch.arange(5.0)[:, None]
+    assert known.others(conditions).flatten().tolist() == [4, 1, 0, 3, 2]
+    assert known.alone(conditions).flatten().tolist() == [0, 2, 4]
+    every = Known(np.ones(5, bool), torch.ones(5), torch.ones(5))
+    assert torch.equal(every.others(conditions), conditions.roll(1, 0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_means_over_annotated_images_are_those_of_the_whole_batch(seed):
+    data = HalfAnnotated(count=13)
+    values = noise(8, seed=seed)
+    parts, masks = [], None
+    for rank in range(2):
+        run = ShortRun(24, rank=rank, world=2)
+        fake = SimpleNamespace(data=RealImages(data, "cpu"), settings=SimpleNamespace(batch=8), run=run)
+        _, known = Training._real_batch(fake, StepRandomness(seed, 0, "cpu"))
+        parts.append((known.weights * values[rank::2]).mean())
+        masks = torch.from_numpy(known.every)
+    assert float(sum(parts) / 2) == pytest.approx(float(values[masks].mean()), rel=1e-5)
