@@ -84,6 +84,8 @@ EXAMPLES = {
                         "training_patients": ["aa"]}],
     },
     "generator": {**PLUGIN, "condition": "boxes", "images_shown": 100},
+    "weights-card": {"draws": "brain slices", "data": "a public set", "licence": "CC BY 4.0", "source": "a DOI",
+                     "hours": 5.0, "measures": {"recall": 0.8}, "copies": 0.01, "not_for": "diagnosis"},
     "detector": NETWORK,
     "metrics": METRICS,
     "coco": {
@@ -151,6 +153,8 @@ FAULTS = [  # schema, where, value, whether the schema itself can tell, the reas
     ("generator", "condition", "words", True, "'none', 'boxes', 'mask' or 'label'"),
     ("generator", "form.spatial", [64], True, "at least 2 items"),
     ("generator", "form.bits", 12, True, "8 or 16"),
+    ("weights-card", "hours", -1, True, "greater than or equal to 0"),
+    ("weights-card", "licence", MISSING, True, "Field required"),
     ("detector", "steps", 0.5, True, "valid integer"),
     ("detector", "synthetic.0.images", MISSING, True, "Field required"),
     ("metrics", "rows.0.iou.0.5.sensitivity", "high", True, "valid number"),
