@@ -91,8 +91,7 @@ class BoxGAN(Settings):
             raise BadInput(f"a boxgan of {network.size.dims}D images is no start for one of {size.dims}D images")
         discriminator = None if checkpoint is None else checkpoint.get("discriminator")
         self._start = Start(network.size, network.state_dict(), discriminator)
-        with torch.device("meta"):  # shapes alone
-            return anew_words(self._start.carry_into(Generator(size), Discriminator(size), size))
+        return anew_words(self._start.carry_into(Generator(size), Discriminator(size), size))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator."""

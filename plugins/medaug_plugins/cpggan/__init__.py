@@ -119,8 +119,7 @@ class CPGGAN(Settings):
             raise BadInput(f"a cpggan of {sizes[0]} images is no start for one of {sizes[1]} images: they grow alike")
         discriminator = None if checkpoint is None else checkpoint.get("discriminator")
         self._start = Start(network.state_dict(), discriminator, other._lod)
-        with torch.device("meta"):  # shapes alone
-            return anew_words(self._start.carry_into(Generator(size), Discriminator(size)))
+        return anew_words(self._start.carry_into(Generator(size), Discriminator(size)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator and the level of detail that it has reached."""
