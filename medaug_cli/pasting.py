@@ -58,7 +58,7 @@ class Hosts:
     def with_lesions(self, regions: Sequence[Region], seed: int, number: int) -> Record:
         """Return an image, of no id or source yet, that shows the lesions of the regions beside its own.
 
-        Image `number` has its turn in a shuffled order; where there is no room, the next one is taken. Raises NoRoom
+        Image `number` has its turn in a shuffled order; where there is no room, another one is taken. Raises NoRoom
         where none of MOST_HOSTS has room.
         """
         for index in self._in_turn(seed, number):
@@ -75,8 +75,10 @@ class Hosts:
 
     def _in_turn(self, seed: int, number: int) -> Iterator[int]:
         turn, place = divmod(number, len(self.chosen))
-        order = np.random.default_rng([seed, turn, 4]).permutation(self.chosen)
-        yield from (int(i) for i in np.roll(order, -place)[:MOST_HOSTS])
+        order = np.roll(np.random.default_rng([seed, turn, 4]).permutation(self.chosen), -place)
+        yield int(order[0])
+        others = np.random.default_rng([seed, number, 5]).permutation(order[1:])  # not always the same behind it
+        yield from (int(i) for i in others[: MOST_HOSTS - 1])
 
     def _filled(self, index: int, regions: Sequence[Region], rng: np.random.Generator) -> Record | None:
         """Return image `index` with lesions, None where there is no room for them."""

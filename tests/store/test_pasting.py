@@ -1,5 +1,7 @@
 """Lesions are put into whole images: in the body, on no other lesion, and nothing changes beyond the margin."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -152,6 +154,17 @@ def test_no_room_is_said(tmp_path, dims):
         place.with_lesions([region(dims, side=14.0, spacing=(3.0,) * dims)], 0, 0)
     with pytest.raises(BadInput, match="has room for a lesion"):
         place.with_lesions([region(dims, side=6.0)] * 40, 0, 0)
+
+
+def test_many_images_take_the_turns_of_those_without_room(tmp_path, monkeypatch):
+    place = hosts(tmp_path / "v.h5", 2)
+    place.chosen = np.arange(30)
+    monkeypatch.setattr(Hosts, "_filled", lambda self, index, regions, rng: index if index >= 20 else None)
+    used = [place.with_lesions([], 0, number) for number in range(30)]
+    assert sorted(set(used)) == list(range(20, 30))
+    assert max(map(used.count, used)) <= 6
+    assert sum(one == other for one, other in pairwise(used)) <= 6
+    assert used == [place.with_lesions([], 0, number) for number in range(30)]
 
 
 @given(st.tuples(*[st.floats(-3, 14)] * 3), st.tuples(*[st.floats(2, 9)] * 3), st.booleans(), st.booleans())
