@@ -2,6 +2,6 @@
 
 
 def counted(count: int, thing: str) -> str:
-    """Return "1 image", "2 boxes" or "0 training images"."""
+    """Return "1 image", "2 boxes" or "1,120 training images"."""
     several = "" if count == 1 else "es" if thing.endswith(("x", "s", "sh", "ch")) else "s"
-    return f"{count} {thing}{several}"
+    return f"{count:,} {thing}{several}"

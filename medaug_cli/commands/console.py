@@ -17,6 +17,7 @@ from medaug_cli.commands.progress_line import FULL, duration, in_words, progress
 from medaug_cli.commands.table_lines import table_lines
 from medaug_cli.errors import UsageError
 from medaug_cli.tables import Table, printable
+from medaug_cli.words import counted
 
 Params = ParamSpec("Params")
 FIRST_SECONDS, QUIET_SECONDS = 5.0, 30.0  # until the first sentence where stderr is no terminal, and between two
@@ -102,8 +103,9 @@ def _release_stdout() -> None:
 class Bar:
     """A line of progress on a terminal; a sentence now and then elsewhere."""
 
-    def __init__(self, title: str, total: float | None, things: str = "", shown: bool = True):
+    def __init__(self, title: str, total: float | None, things: str = "", shown: bool = True, paced: bool = True):
         self.title, self._total, self._things = title, total, things
+        self._paced = paced  # whether equal parts take about equally long
         self._done, self._numbers = 0.0, tuple[str, ...]()
         self._started = time.monotonic()
         self._speaks = self._started + FIRST_SECONDS if shown and not sys.stderr.isatty() else float("inf")
@@ -135,7 +137,7 @@ class Bar:
         """Return "12 min left" at the pace so far; nothing before there is a pace."""
         started, before = self._began or (0.0, 0.0)
         gone, made = time.monotonic() - started, self._done - before
-        if made <= 0 or self.share is None or self._total is None or self.share >= 1:
+        if not self._paced or made <= 0 or self.share is None or self._total is None or self.share >= 1:
             return ""
         return f"{duration(gone * max(0.0, self._total - self._done) / made)} left"
 
@@ -148,9 +150,16 @@ class Bar:
 
 
 @contextmanager
-def bar(title: str, total: float | None, things: str = "", shown: bool = True) -> Iterator[Bar]:
+def steps(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show which of a few steps is at work, `report(done, of, words)`, where none says how long the next one takes."""
+    with bar(title, 1.0, paced=False) as progress:
+        yield lambda done, of, words: progress.to(done / of, f"step {done + 1} of {of}", words)
+
+
+@contextmanager
+def bar(title: str, total: float | None, things: str = "", shown: bool = True, paced: bool = True) -> Iterator[Bar]:
     """Show progress on stderr while the block runs; `things` are what is counted, such as "images"."""
-    progress = Bar(title, total, things, shown)
+    progress = Bar(title, total, things, shown, paced)
     if not shown or not sys.stderr.isatty():
         yield progress
         return
@@ -169,10 +178,10 @@ def bar(title: str, total: float | None, things: str = "", shown: bool = True) -
         yield progress
 
 
-def training_numbers(done: int, values: Mapping[str, float], things: str) -> tuple[str, str]:
+def training_numbers(done: int, values: Mapping[str, float], thing: str) -> tuple[str, str]:
     """Return what a training run shows: "1,120 images", and its score where it was just measured, else its loss.
 
     All of `values` are in metrics.jsonl.
     """
     name = "score" if "score" in values else next(iter(values), None)
-    return f"{done:,} {things}", "" if name is None else f"{name} {values[name]:.3g}"
+    return counted(done, thing), "" if name is None else f"{name} {values[name]:.3g}"

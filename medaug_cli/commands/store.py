@@ -57,7 +57,8 @@ def join(
     """
     from medaug_cli.preprocess.joining import join_parts
 
-    store = join_parts(files, out, overwrite)
+    with console.steps("store join") as step:
+        store = join_parts(files, out, overwrite, step)
     result = {"store": str(out), "images": len(store), "hash": store.hash}
     console.answer(result, as_json, f"{out}: {counted(len(store), 'image')} of {counted(len(files), 'store')}")
 

@@ -93,7 +93,7 @@ def train_gan(
             overwrite=overwrite,
             checkpoint_seconds=checkpoint_seconds,
             fold=options.parse_fold(fold, folds, store),
-            report=lambda p: bar.to(p.fraction, *console.training_numbers(p.done, p.values, "images")),
+            report=lambda p: bar.to(p.fraction, *console.training_numbers(p.done, p.values, "image")),
             announce=console.say,
             group=group,
         )

@@ -126,7 +126,7 @@ def _run_options(chosen: Choices, out: Path, group: "Group", bar: console.Bar) -
         overwrite=chosen.overwrite,
         checkpoint_seconds=chosen.checkpoint_seconds,
         fold=options.parse_fold(chosen.fold, chosen.folds, chosen.store),
-        report=lambda p: bar.to(p.fraction, *console.training_numbers(p.done, p.values, "steps")),
+        report=lambda p: bar.to(p.fraction, *console.training_numbers(p.done, p.values, "step")),
         announce=console.say,
         group=group,
     )

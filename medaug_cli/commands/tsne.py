@@ -51,12 +51,13 @@ def tsne(
     from medaug_cli.embedding.tables import of_found
 
     names = features or ["pixels"]
-    asked = MapOptions(
-        real=real, synthetic=synthetic, out=out, dims=3 if dims == "3" else 2, perplexity=perplexity,
-        features=names[0], more_features=names[1:], region=region, most=most, seed=seed, detector=detector,
-        segmenter=segmenter, device=device, overwrite=overwrite, announce=console.say, colour=colour,
-    )  # fmt: skip
-    report = draw_map(asked)
+    with console.steps("tsne") as step:
+        asked = MapOptions(
+            real=real, synthetic=synthetic, out=out, dims=3 if dims == "3" else 2, perplexity=perplexity,
+            features=names[0], more_features=names[1:], region=region, most=most, seed=seed, detector=detector,
+            segmenter=segmenter, device=device, overwrite=overwrite, announce=console.say, report=step, colour=colour,
+        )  # fmt: skip
+        report = draw_map(asked)
     advice = of_found(report)
     if as_json:
         console.answer(report.model_dump(mode="json", exclude={"points", "panels"}), True, "")

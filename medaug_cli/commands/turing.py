@@ -53,13 +53,14 @@ def make(
     """
     from medaug_cli.turing import StudyOptions, make_study
 
-    key = make_study(
-        StudyOptions(
-            stores=stores, out=out, n=n, by=by, split=split, readers=readers, pairs=pairs, practice=practice,
-            repeats=repeats, asks_class=ask_class, asks_lesion=ask_lesion, title=title, seed=seed,
-            overwrite=overwrite, dry_run=dry_run, say=console.say,
-        )
-    )  # fmt: skip
+    with console.steps("turing make") as step:
+        key = make_study(
+            StudyOptions(
+                stores=stores, out=out, n=n, by=by, split=split, readers=readers, pairs=pairs, practice=practice,
+                repeats=repeats, asks_class=ask_class, asks_lesion=ask_lesion, title=title, seed=seed,
+                overwrite=overwrite, dry_run=dry_run, say=console.say, report=step,
+            )
+        )  # fmt: skip
     if dry_run:
         return
     pages = [f"{one.name}.html" for one in key.readers]
@@ -89,12 +90,13 @@ def score(
     from medaug_cli.turing import ScoreOptions, score_study
     from medaug_cli.turing.report import sentences, tables
 
-    report = score_study(
-        ScoreOptions(
-            key=key, answers=answers, out=out, margin=margin, partial=partial, resamples=resamples, seed=seed,
-            overwrite=overwrite, say=console.say,
-        )
-    )  # fmt: skip
+    with console.steps("turing score") as step:
+        report = score_study(
+            ScoreOptions(
+                key=key, answers=answers, out=out, margin=margin, partial=partial, resamples=resamples, seed=seed,
+                overwrite=overwrite, say=console.say, report=step,
+            )
+        )  # fmt: skip
     if as_json:
         console.answer(report.model_dump(mode="json"), True, "")
     else:

@@ -1,5 +1,6 @@
 """Real against synthetic images in numbers: each set beside held-out real images, the best to be hoped for."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from medaug_cli.store.reading import is_real
 
 LEAST = 20  # images of a set
 MOST_POINTS = 10_000
+Step = Callable[[str], None]  # hears what is at work
 PAIRS = 12  # nearest pairs that are named
 HELD_OUT = "real, held out"
 PROBED = ("pixels", "texture")  # beside the chosen features: one alone misses what another sees
@@ -101,6 +103,7 @@ class MapOptions:
     device: str = "auto"
     overwrite: bool = False
     announce: Callable[[str], None] = lambda sentence: None
+    report: Callable[[int, int, str], None] = lambda done, of, words: None  # hears of each step
     colour: Literal["set", "class", "patient", "source"] = "set"
     more_features: Sequence[str] = ()  # further classifiers, each with a map of its own beside the first
 
@@ -136,7 +139,9 @@ def compare_sets(options: MapOptions) -> tuple[RealReference | None, list[SetNum
     return numbers_of(described(options), options)
 
 
-def numbers_of(sets: Sets, options: MapOptions) -> tuple[RealReference | None, list[SetNumbers]]:
+def numbers_of(
+    sets: Sets, options: MapOptions, step: Step = lambda words: None
+) -> tuple[RealReference | None, list[SetNumbers]]:
     """Return the numbers of described sets."""
     judges = _Judges(
         None if options.detector is None else _judge(sets, options),
@@ -144,16 +149,24 @@ def numbers_of(sets: Sets, options: MapOptions) -> tuple[RealReference | None, l
         lesions_of(_images(sets.real), _boxes(sets.real)),
         options.seed,
     )
-    reference = None if sets.held_out is None else _reference(sets.real, sets.held_out, judges)
-    return reference, [_numbers(each, sets, judges) for each in sets.synthetic]
+    reference, numbers = None, []
+    if sets.held_out is not None:
+        step(f"numbers of {HELD_OUT}")
+        reference = _reference(sets.real, sets.held_out, judges)
+    for each in sets.synthetic:
+        step(f"numbers of {each.name}")
+        numbers.append(_numbers(each, sets, judges))
+    return reference, numbers
 
 
-def described(options: MapOptions) -> Sets:
+def described(options: MapOptions, step: Step = lambda words: None) -> Sets:
     """Read the stores and describe their images; raise UsageError or BadInput where they cannot be compared."""
     real, held_out, synthetic = _chosen(options)
     every = [real, *([] if held_out is None else [held_out]), *synthetic]
-    names = [options.features, *BUILT_IN] if real.store.spec.dims == 2 else [options.features, "pixels", "texture"]
-    found = {name: _features(every, name, options) for name in dict.fromkeys(names)}
+    found = {}
+    for name in spaces(options, real.store.spec.dims):
+        step(f"features {name}")
+        found[name] = _features(every, name, options)
     done = [
         ImageSet(
             each.name,
@@ -166,6 +179,20 @@ def described(options: MapOptions) -> Sets:
         for i, each in enumerate(every)
     ]
     return Sets(done[0], None if held_out is None else done[1], done[len(done) - len(synthetic) :])
+
+
+def spaces(options: MapOptions, dims: int) -> list[str]:
+    """Return the features by which images are described: those asked for, and those by which copies are sought."""
+    return list(dict.fromkeys([options.features, *(BUILT_IN if dims == 2 else ("pixels", "texture"))]))
+
+
+def step_of(options: MapOptions, more: int) -> Step:
+    """Return what tells `options.report` of the next step: of describing and comparing, and of so many `more`."""
+    real = open_store(options.real)
+    held_out = len(_unseen(real)) >= LEAST
+    total = len(spaces(options, real.spec.dims)) + held_out + len(options.synthetic) + more
+    done = itertools.count()
+    return lambda words: options.report(next(done), total, words)
 
 
 def other_features(sets: Sequence[ImageSet], name: str, options: MapOptions) -> np.ndarray:

@@ -14,9 +14,11 @@ from medaug_cli.embedding.comparison import (
     RealReference,
     SetNumbers,
     Sets,
+    Step,
     described,
     numbers_of,
     other_features,
+    step_of,
 )
 from medaug_cli.embedding.features import is_classifier, reduced
 from medaug_cli.errors import BadInput, UsageError
@@ -24,6 +26,7 @@ from medaug_cli.files import name_of, new_files, read_json, write_json
 from medaug_cli.locks import alone
 from medaug_cli.results import check_file, file_claimed, is_picture, refuse_page
 from medaug_cli.store import Store
+from medaug_cli.words import counted
 
 SHOWN_PAIRS = 6
 ITERATIONS = 1000  # of t-SNE
@@ -111,12 +114,14 @@ def _check_outputs(options: MapOptions, reads: Sequence[Path]) -> None:
 def _drawn(options: MapOptions) -> MapReport:
     others = ", ".join(map(str, options.synthetic))
     options.announce(f"features {shown_features(options)} of {options.real} and {others}")
-    sets = described(options)
+    step = step_of(options, more=2 + (2 * len(options.more_features) + 1) * is_classifier(options.features))
+    sets = described(options, step)
     points = reduced(np.concatenate([each.features for each in sets.shown]), options.seed)
-    options.announce(f"t-SNE of {len(points)} images to {options.dims} dimensions")
+    step(f"t-SNE of {counted(len(points), 'image')}")
     places, perplexity, trust = layout(points, options.dims, options.perplexity, options.seed)
-    report = _report(options, sets, places, perplexity, trust)
-    report.panels = _panels(options, sets, report)
+    report = _report(options, sets, places=places, perplexity=perplexity, trust=trust, step=step)
+    report.panels = _panels(options, sets, report, step)
+    step("pictures")
     from medaug_cli.embedding.tables import numbers_table
     from medaug_cli.figures.scatter import save_scatter
 
@@ -189,7 +194,7 @@ def layout(features: np.ndarray, dims: int, perplexity: float, seed: int) -> tup
     return places, used, float(trustworthiness(features, places, n_neighbors=min(5, len(features) // 2 - 1)))
 
 
-def _panels(options: MapOptions, sets: Sets, report: MapReport) -> list[Panel]:
+def _panels(options: MapOptions, sets: Sets, report: MapReport, step: Step) -> list[Panel]:
     """Return two maps of each classifier, of the real images and of all; of the first, the latter is the map itself."""
     panels: list[Panel] = []
     if not is_classifier(options.features):
@@ -205,7 +210,7 @@ def _panels(options: MapOptions, sets: Sets, report: MapReport) -> list[Panel]:
                     Panel(features=called, synthetic=True, trustworthiness=report.trustworthiness, points=report.points)
                 )
                 continue
-            options.announce(f"t-SNE of {len(features)} images in the features of {called}")
+            step(f"t-SNE of {counted(len(features), 'image')} in the features of {called}")
             places, _, trust = layout(reduced(features, options.seed), options.dims, options.perplexity, options.seed)
             points = [
                 Point(set=point.set, id=point.id, at=[round(float(v), 3) for v in at])
@@ -215,8 +220,10 @@ def _panels(options: MapOptions, sets: Sets, report: MapReport) -> list[Panel]:
     return panels
 
 
-def _report(options: MapOptions, sets: Sets, places: np.ndarray, perplexity: float, trust: float) -> MapReport:
-    reference, numbers = numbers_of(sets, options)
+def _report(
+    options: MapOptions, sets: Sets, *, places: np.ndarray, perplexity: float, trust: float, step: Step
+) -> MapReport:
+    reference, numbers = numbers_of(sets, options, step)
     names = [(each.name, each.store.ids[i]) for each in sets.shown for i in each.indices]
     points = [
         Point(set=name, id=id, at=[round(float(v), 3) for v in at])

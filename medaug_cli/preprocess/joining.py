@@ -1,6 +1,6 @@
 """Join the parts of `medaug preprocess`: their stores, reports and boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medaug_cli.errors import UsageError
@@ -11,7 +11,12 @@ from medaug_cli.store import Store
 from medaug_cli.store.joining import join_stores
 
 
-def join_parts(paths: Sequence[Path], out: Path, overwrite: bool = False) -> Store:
+def join_parts(
+    paths: Sequence[Path],
+    out: Path,
+    overwrite: bool = False,
+    report: Callable[[int, int, str], None] = lambda done, of, words: None,
+) -> Store:
     """Publish one store of several; where each has a preprocess.json beside it, also the pages of them all."""
     if any(path.resolve().parent == out.resolve().parent for path in paths):
         raise UsageError(f"{out} would stand beside a part, whose boxes.json it would replace; choose another folder")
@@ -21,8 +26,8 @@ def join_parts(paths: Sequence[Path], out: Path, overwrite: bool = False) -> Sto
         write_beside(store, folder, joined([read_report(part.path, part) for part in parts]))
 
     if not with_reports:
-        return join_stores(paths, out, overwrite)
+        return join_stores(paths, out, overwrite, report=report)
     check_outputs(out, None, overwrite, resume=False)
     with alone(beside(out, "boxes.json")):  # of one store in a folder
         check_outputs(out, None, overwrite, resume=False)
-        return join_stores(paths, out, overwrite, write_joined)
+        return join_stores(paths, out, overwrite, write_joined, report)

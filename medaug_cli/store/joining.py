@@ -19,24 +19,29 @@ def join_stores(
     out: Path,
     overwrite: bool = False,
     beside: Callable[[list[Store], Store, Path], None] = lambda parts, store, folder: None,
+    report: Callable[[int, int, str], None] = lambda done, of, words: None,
 ) -> Store:
     """Publish one store of the images of several, parts of one run in their order.
 
     What `beside` writes into the folder that it is given with the parts and the whole is published together with that.
+    `report` hears of each step: how many are done, of how many, and which is at work.
     Raises UsageError where a part is missing or given twice, BadInput where the stores do not go together.
     """
     if len(paths) < 2:
         raise UsageError("give the stores to join, two or more")
     check_file(out, overwrite, paths)
     stores = _ordered([open_store(path) for path in paths])
-    for store in stores:
+    for number, store in enumerate(stores):
+        report(number, len(stores) + 2, f"reading {store.path}")
         store.verify()
         _check_alike(stores[0], store)
     info = _joined_info(stores)
     with store_claimed(out, info.command, overwrite, paths):
         check_file(out, overwrite, paths)
         with new_files(out) as folder:
+            report(len(stores), len(stores) + 2, f"writing {out}")
             write_store(folder / out.name, info, stores, used_labels=_part(stores[0]) is not None)
+            report(len(stores) + 1, len(stores) + 2, f"reading {out}")
             joined = open_store(folder / out.name)
             joined.verify()
             beside(stores, joined, folder)

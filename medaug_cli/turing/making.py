@@ -27,6 +27,7 @@ from medaug_cli.turing.planning import (
     plan_words,
     reader,
 )
+from medaug_cli.words import counted
 
 STUDY = Kind("turing", "a reader study")
 KEY = "key.json"
@@ -52,6 +53,7 @@ class StudyOptions:
     overwrite: bool = False
     dry_run: bool = False
     say: Callable[[str], None] = lambda sentence: None
+    report: Callable[[int, int, str], None] = lambda done, of, words: None  # hears of each step
 
 
 def make_study(options: StudyOptions) -> Key:
@@ -72,13 +74,16 @@ def make_study(options: StudyOptions) -> Key:
         return key
     order = np.random.default_rng(secrets.randbits(64)).permutation(len(key.images))
     cells = {int(image): place for place, image in enumerate(order)}
+    steps = 1 + len(key.readers)
+    options.report(0, steps, counted(len(key.images), "picture"))
     pictures = atlas([alike(stores[places[k][0]].images[places[k][1]]) for k in order])
     with (
         folder_claimed(options.out, STUDY, options.overwrite, options.stores) as place,
         new_folder(place, STUDY) as work,
     ):
         write_json(work / KEY, key)
-        for one in key.readers:
+        for done, one in enumerate(key.readers, 1):
+            options.report(done, steps, f"{one.name}.html")
             (work / f"{one.name}.html").write_text(
                 _page(key, one.name, stores=stores, places=places, pictures=pictures, cells=cells), "utf-8"
             )

@@ -13,6 +13,7 @@ from medaug_cli.results import Kind, check_folder, folder_claimed, new_folder
 from medaug_cli.turing import statistics
 from medaug_cli.turing.documents import Answer, AnswerFile, Key, KeyReader, seal_of
 from medaug_cli.turing.report import Correlation, Numbers, ReaderRow, Share, TuringReport, page, rows_csv
+from medaug_cli.words import counted
 
 SCORE = Kind("turing-score", "a score of a reader study")
 
@@ -30,6 +31,7 @@ class ScoreOptions:
     seed: int = 0
     overwrite: bool = False
     say: Callable[[str], None] = lambda sentence: None
+    report: Callable[[int, int, str], None] = lambda done, of, words: None  # hears of each step
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,11 @@ def score_study(options: ScoreOptions) -> TuringReport:
     reads = [options.key, *options.answers]
     check_folder(options.out, SCORE, options.overwrite, reads)
     key = read_json(options.key, Key)
+    options.report(0, 3, counted(len(options.answers), "file") + " of answers")
     judged = read_answers(options, key)
+    options.report(1, 3, f"{options.resamples:,} resamples")
     report = measured(key, judged, options)
+    options.report(2, 3, "page")
     with (
         folder_claimed(options.out, SCORE, options.overwrite, reads) as place,
         new_folder(place, SCORE) as work,

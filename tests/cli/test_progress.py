@@ -27,7 +27,13 @@ COMMANDS = {  # title, share, time left, numbers
     "evaluate": ("evaluate", 0.25, "8 s left", ("with-synthetic", "38 of 151 images")),
     "predict": ("predict", 0.75, "", ("70 of 140 images", "in 31 s")),
     "study": ("study", 0.42, "5 h 20 min left", ("arm 4 of 6 (boxgan)", "seed 2 of 3")),
-    "tsne": ("tsne", None, "", ("12 s so far",)),
+    "tsne": ("tsne", 4 / 7, "", ("step 5 of 7", "t-SNE of 1,200 images")),
+    "turing make": ("turing make", 1 / 4, "", ("step 2 of 4", "reader-1.html")),
+    "turing score": ("turing score", 1 / 3, "", ("step 2 of 3", "2,000 resamples")),
+    "store join": ("store join", 2 / 4, "", ("step 3 of 4", "writing real.h5")),
+    "store export": ("export", 0.3, "4 s left", ("151 of 505 images", "in 2 s")),
+    "detect": ("detect", 0.61, "9 s left", ("92 of 151 images", "in 14 s")),
+    "of unknown length": ("tsne", None, "", ("12 s so far",)),
 }
 
 
@@ -89,7 +95,7 @@ def test_durations_are_said_as_people_do(seconds, words):
     ({}, ("1,120 images", "")),
 ])  # fmt: skip
 def test_of_ten_loss_terms_one_is_shown(values, said):
-    assert console.training_numbers(1120, values, "images") == said
+    assert console.training_numbers(1120, values, "image") == said
 
 
 def test_a_bar_knows_its_share_time_left_and_numbers(monkeypatch):
@@ -104,6 +110,20 @@ def test_a_bar_knows_its_share_time_left_and_numbers(monkeypatch):
     assert (bar.share, bar.left) == (0.5, "20 s left")
     assert bar.numbers == ("200 of 400 images", "in 10 s")
     assert bar.line(80) == f"synthesize {'━' * 12}{'─' * 13}  50 %  20 s left  200 of 400 images in 10 s"
+
+
+def test_steps_are_counted_and_none_promises_how_long_it_takes(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    with console.steps("store join") as step:
+        for done, words in enumerate(("reading a.h5", "reading b.h5", "writing real.h5")):
+            clock[0] += 40
+            step(done, 3, words)
+    assert capsys.readouterr().err.splitlines() == [
+        "store join: 0 % done; step 1 of 3, reading a.h5",
+        "store join: 33 % done; step 2 of 3, reading b.h5",
+        "store join: 66 % done; step 3 of 3, writing real.h5",
+    ]
 
 
 @pytest.mark.parametrize("total", [None, 0, float("inf")])
