@@ -65,7 +65,8 @@ def found_table(report: MapReport) -> Table | None:
     header = ["set", "all", *(group.words() for group in first.sizes), *(group.label for group in labels)]
     rows = [
         [Cell(name), _share(own.found, own.boxes)]
-        + [_share(group.sensitivity, group.boxes) for group in [*own.sizes, *(own.labels if labels else [])]]
+        + [_share(size.sensitivity, size.boxes) for size in own.sizes]
+        + [_share(label.sensitivity, label.boxes) for label in own.labels if labels]
         for name, own in judged
     ]
     notes = [

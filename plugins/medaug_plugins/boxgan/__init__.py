@@ -46,8 +46,9 @@ class BoxGAN(Settings):
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.noise, bool):  # in older files `noise` says whether there is grain
-            self.noise, self.grain = "normal", self.noise
+        older = self.noise
+        if isinstance(older, bool):  # in older files `noise` says whether there is grain
+            self.noise, self.grain = "normal", older
         self._average: Generator | None = None
         self._start: Start | None = None
 

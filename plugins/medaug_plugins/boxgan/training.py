@@ -41,7 +41,7 @@ MEMORY = 0.98  # of the moving average of how well boxes are found in real image
 
 def draw_noise(size: Architecture, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return a latent vector (1, z) and a plane of white noise (1, 1, *s)."""
-    latent = draw_latents(size.settings.noise, 1, size.settings.latent, generator)
+    latent = draw_latents(str(size.settings.noise), 1, size.settings.latent, generator)
     return latent, torch.randn(1, 1, *size.spatial, generator=generator)
 
 
@@ -50,7 +50,7 @@ class StepRandomness(layers.StepRandomness):
 
     def noise(self, size: Architecture, count: int) -> tuple[Tensor, Tensor]:
         """Draw latents (count, z) and noise (count, 1, *s)."""
-        latents = draw_latents(size.settings.noise, count, size.settings.latent, self.torch)
+        latents = draw_latents(str(size.settings.noise), count, size.settings.latent, self.torch)
         return latents, torch.randn(count, 1, *size.spatial, generator=self.torch)
 
 
