@@ -13,7 +13,7 @@ cd "$folder"
 medaug preprocess "$data/images" --boxes "$data/boxes.json" --classes "$data/classes.csv" --masks "$data/masks" --size $size --strip none --resume
 
 # 2. Train a generator that is told both, on the training patients
-medaug train-gan real.h5 --generator boxgan --set form=mask --kimg $kimg --resume
+medaug train-gan real.h5 --generator boxgan --set form=mask --set contrast_weight=5 --kimg $kimg --resume
 
 # 3. Draw images like those of the store, each with its class and mask
 medaug synthesize --like real.h5 --n $n --resume

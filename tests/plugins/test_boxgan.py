@@ -15,7 +15,16 @@ from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, Usage
 from medaug_plugins.boxgan import BoxGAN
 from medaug_plugins.boxgan.dataset import RealImages, draw_condition, halo
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, pyramid, regions
-from medaug_plugins.boxgan.training import Known, StepRandomness, Training, localisation_loss, r1_penalty, spread
+from medaug_plugins.boxgan.training import (
+    Known,
+    StepRandomness,
+    Training,
+    contrasts,
+    localisation_loss,
+    r1_penalty,
+    spread,
+    standing_out,
+)
 from medaug_plugins.layers import draw_weights
 from medaug_plugins.layers.augment import Augmentation, change, move
 
@@ -157,9 +166,22 @@ def test_spread_is_the_standard_deviation_of_coarse_pixels():
     assert torch.allclose(spread(images), torch.full((1, 16, 16), 0.5**0.5), atol=1e-4)
 
 
-def test_the_full_size_sees_no_edge_of_a_box():
-    network = Generator(sized(32))
-    assert [layer.seen for layer in network.rising] == [2, 2, 1]
+def test_the_full_size_sees_no_edge_of_a_box_but_the_outline_of_a_mask():
+    assert [layer.seen for layer in Generator(sized(32)).rising] == [2, 2, 1]
+    assert [layer.seen for layer in Generator(sized(32, form="mask")).rising] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("spatial", [(16, 16), (16, 16, 16)])
+def test_a_lesion_stands_out_from_its_ring_alone(spatial):
+    images, lesions = noise(3, 1, *spatial), torch.zeros(3, 2, *spatial)
+    inside = (slice(5, 8),) * len(spatial)
+    lesions[(0, 0, *inside)] = lesions[(1, 1, *inside)] = 1  # of either label; the third image shows none
+    for number, value in ((0, 0.75), (1, -0.5)):
+        images[(number, 0, *[slice(2, 11)] * len(spatial))] = 0.25
+        images[(number, 0, *inside)] = 0.25 + value
+    found = contrasts(images, lesions)
+    assert torch.allclose(found, torch.tensor([[0.75], [-0.5]]), atol=1e-5)
+    assert torch.allclose(standing_out(found)[0], torch.tensor([0.625]), atol=1e-5)
 
 
 def test_a_wrong_box_changes_the_agreement_and_nothing_else():
@@ -294,7 +316,7 @@ def test_images_do_not_depend_on_their_batch():
     [
         {},
         {"loss": "relativistic", "variety": 3.0, "reading": 0.5, "gamma": 0.0},
-        {"crop": 1.0, "target": 0.6, "noise": "uniform"},
+        {"crop": 1.0, "target": 0.6, "noise": "uniform", "contrast_weight": 1.0},
     ],
 )
 @pytest.mark.parametrize("precision", ["32", "bf16"])
@@ -326,9 +348,10 @@ def test_the_state_holds_the_averaged_generator_and_no_more():
 
 def test_losses_are_logged_as_numbers():
     run = ShortRun(80)
-    fitted(Slices(), run, variety=1.0)
+    fitted(Slices(), run, variety=1.0, contrast_weight=1.0)
     assert [row["done"] for row in run.logged] == [40, 80]
-    assert {"loss_d", "loss_g", "found_real", "found_drawn", "missing_spread"} <= run.logged[0].keys()
+    named = {"loss_d", "loss_g", "found_real", "found_drawn", "missing_spread", "unlike_contrast"}
+    assert named <= run.logged[0].keys()
     assert all(np.isfinite(list(row.values())).all() for row in run.logged)
 
 

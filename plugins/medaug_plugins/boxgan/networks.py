@@ -33,6 +33,7 @@ from medaug_plugins.layers import (
 POOLED = {2: "brhw,behw->bre", 3: "brdhw,bedhw->bre"}  # dimensions -> how crops are pooled over regions
 PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
 BOXED = 16  # largest side at which the generator sees boxes; above, the halo alone: edges would be drawn as they are
+OUTLINED = 64  # the same for masks, whose edges are those of lesions
 REFINED = 16  # largest side at which the generator convolves twice
 CROPPED = (16, 32)  # sides at which the surroundings of the boxes are judged on their own
 FOUND_AT = 32  # side at which the discriminator finds the boxes, or half the image's where that is smaller
@@ -131,7 +132,7 @@ class Generator(nn.Module):
         self.mapping = nn.ModuleList(EqualizedDense(size.settings.latent, size.settings.latent) for _ in range(2))
         self.dense = EqualizedDense(size.settings.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4)
         self.first = FiLMConv(size, maps[0], maps[0])
-        boxed = size.level_of(BOXED)
+        boxed = size.level_of(OUTLINED if size.settings.form == "mask" else BOXED)
         self.rising = nn.ModuleList(FiLMConv(size, maps[i], maps[i + 1], i < boxed) for i in range(size.levels))
         refined = maps[1 : size.level_of(REFINED) + 1]
         self.refining = nn.ModuleList(FiLMConv(size, f, f) for f in refined)

@@ -39,6 +39,9 @@ class Settings:
     r1_every: int = setting(8, "steps between gradient penalties", minimum=1)
     mismatch: float = setting(1.0, "weight of telling right boxes of a real image from wrong ones", minimum=0)
     finding: float = setting(1.0, "weight of the boxes being found in the image: obedience", minimum=0)
+    contrast_weight: float = setting(
+        0.0, "weight of lesions standing out from what is around them as much as real ones", minimum=0
+    )
     crop: float = setting(0.0, "weight of what is in and around the boxes looking real on its own", minimum=0)
     frozen: float = setting(
         0.0, "weight of a second discriminator on features of ImageNet's weights (needs medaug[pretrained])", minimum=0

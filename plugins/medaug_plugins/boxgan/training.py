@@ -34,6 +34,7 @@ from medaug_plugins.layers.augment import Augmentation, Steering, change, move
 Adam = torch.optim.Adam
 KIND = "BoxGAN"
 SPREAD_SIDE = 16  # variety is compared at this side
+RING = 3  # pixels around a lesion that it stands out from
 JITTERED = 0.8  # of the boxes that are asked for
 WARMING = 0.1  # share of a run in which the step size of a generator rises whose discriminator begins anew
 MEMORY = 0.98  # of the moving average of how well boxes are found in real images
@@ -103,6 +104,24 @@ class Known(NamedTuple):
         return batch if self.every.all() else batch[torch.from_numpy(np.flatnonzero(self.every)).to(batch.device)]
 
 
+def contrasts(images: Tensor, lesions: Tensor) -> Tensor:
+    """Return how the mean in an image's lesions differs from the mean in a ring around them, (m, c).
+
+    Images are (b, c, *s), lesions (b, n, *s) in [0, 1]; the m images that are told a lesion count.
+    """
+    axes = tuple(range(2, images.ndim))
+    pool = F.max_pool2d if images.ndim == 4 else F.max_pool3d
+    inside = lesions.amax(1, keepdim=True)
+    around = (pool(inside, 2 * RING + 1, 1, RING) - inside).clamp(min=0)
+    means = [(images.float() * part).sum(axes) / part.sum(axes).clamp(min=1e-6) for part in (inside, around)]
+    return (means[0] - means[1])[inside.amax(axes)[:, 0] > 0]
+
+
+def standing_out(differences: Tensor) -> Tensor:
+    """Return the size and the spread of contrasts (m, c) over images, (2, c)."""
+    return torch.stack([differences.abs().mean(0), differences.std(0)])
+
+
 class Drawn(NamedTuple):
     """Drawn images, the conditions that were asked for, and the latents."""
 
@@ -134,12 +153,21 @@ class Training:
         self.real_spread = self._real_spread()
         self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.found_real = torch.tensor(float("inf"), device=run.device)  # moving average of the loss
+        self.real_contrast = self._real_contrast() if self.settings.contrast_weight else None  # without lesions none
 
     def _real_spread(self) -> Tensor:
         """Return the spread of at most 512 real images, always the same ones."""
         rng = StepRandomness(self.run.seed, 0, self.run.device)
         indices = rng.indices(self.data.examples.weights, min(512, 4 * len(self.data.examples)))
         return spread(self.data.batch(indices))
+
+    def _real_contrast(self) -> Tensor | None:
+        """Return how much lesions stand out in at most 512 real images, always the same ones; None without two."""
+        rng = StepRandomness(self.run.seed, 0, self.run.device)
+        indices = rng.indices(self.data.examples.weights, min(512, 4 * len(self.data.examples)))
+        maps = self.data.conditions(indices)[:, : self.size.labels]
+        found = contrasts(self.data.batch(indices), maps)
+        return standing_out(found) if len(found) > 1 else None
 
     def step(self, done: int) -> dict[str, Tensor]:
         """Train both networks on one batch, of which each process takes its share; return the losses."""
@@ -267,6 +295,12 @@ class Training:
         hidden = F.relu(found - self.found_real)  # lesions that are found as easily as real ones are good enough
         loss = game + settings.finding * hidden + settings.variety * missing
         losses = {"loss_g": game.detach(), "found_drawn": found.detach(), "missing_spread": missing.detach()}
+        if self.real_contrast is not None:  # what finds lesions learns to see what nobody else does: they were faint
+            made = contrasts(whole(drawn.images, self.run), whole(drawn.condition, self.run)[:, : self.size.labels])
+            if len(made) > 1:
+                unlike = (self.real_contrast - standing_out(made)).abs().mean()
+                loss = loss + settings.contrast_weight * unlike
+                losses["unlike_contrast"] = unlike.detach()
         if settings.crop:
             local = F.softplus(-self.discriminator.lesion(seen, moved)).mean()
             loss, losses["lesion_g"] = loss + settings.crop * local, local.detach()
