@@ -92,7 +92,7 @@ class BoxesFile(Strict):
         seen: set[str] = set()
         for image in self.images:
             if image.id in seen:
-                raise ValueError(f"image id {image.id!r} stands twice")
+                raise ValueError(f"image id {image.id!r} appears twice")
             seen.add(image.id)
         return self
 

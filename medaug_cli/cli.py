@@ -118,7 +118,7 @@ def _answered() -> None:
 
 
 def _interrupt(number: int, frame: object) -> Never:
-    raise Interrupted("interrupted; nothing that was published is changed, and --resume goes on with long work")
+    raise Interrupted("interrupted; nothing that was published is changed, and --resume continues long work")
 
 
 def _report(error: Exception) -> Never:

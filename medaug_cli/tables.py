@@ -35,19 +35,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table, with notes below it; the first column names the rows."""
+    """A titled table, with notes below it; the first column, or the first `names`, name the rows."""
 
     title: str
     header: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
     notes: tuple[str, ...] = ()
+    names: int = 1
 
 
 def table(
-    title: str, header: Sequence[Cell | str], rows: Sequence[Sequence[Cell | str]], notes: Sequence[str] = ()
-) -> Table:
+    title: str, header: Sequence[Cell | str], rows: Sequence[Sequence[Cell | str]], notes: Sequence[str] = (),
+    names: int = 1,
+) -> Table:  # fmt: skip
     """Return a table of cells and plain texts."""
-    return Table(title, _cells(header), [_cells(row) for row in rows], tuple(notes))
+    return Table(title, _cells(header), [_cells(row) for row in rows], tuple(notes), names)
 
 
 def _cells(row: Sequence[Cell | str]) -> list[Cell]:

@@ -23,7 +23,7 @@ def with_brain_masks(folder: Path, scans: Sequence[Scan], say: Say = lambda sent
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder of brain masks")
     found = pair_masks(folder, scans, say, brain=True)
-    for what, files in (("of no scan", found.unclaimed), ("in no format that is read", found.unread)):
+    for what, files in (("of no scan", found.unclaimed), ("in an unknown format", found.unread)):
         if files:
             say(f"brain masks {what} are left out: {listed(files)}")
     pairs = found.masks

@@ -20,7 +20,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), 32, bf16 or 16.")]
 Workers = Annotated[int, typer.Option(help="Processes or threads that help; 0 chooses by itself.", min=0)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that exists.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with unfinished work; do nothing if it is finished.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue unfinished work; do nothing if it is finished.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 BoxMode = Annotated[
     str | None,

@@ -12,15 +12,17 @@ def table_lines(table: Table, width: int) -> list[str]:
     """Return the lines of a table, none longer than `width` unless a name or number alone is.
 
     Intervals stand below their values; where that is too wide they have a table of their own, and then columns go on
-    below the first ones. No name and no number is broken.
+    below the first ones, with the names of the rows again. No name and no number is broken.
     """
     columns = [_Column(*column) for column in zip(table.header, *table.rows, strict=True)]
     if _width(columns) <= width:
         return [printable(table.title), *_block(columns, width)]
-    lines = [printable(table.title), *_blocks([column.values for column in columns], width)]
-    limits = [column.limits for column in columns[1:] if any(cell.limits for cell in column.cells)]
+    values = [column.values for column in columns]
+    named, others = values[: table.names], values[table.names :]
+    lines = [printable(table.title), *_blocks(named, others, width)]
+    limits = [column.limits for column in columns[table.names :] if any(cell.limits for cell in column.cells)]
     if limits:
-        lines += [f"{printable(table.title)}: 95 % intervals", *_blocks([columns[0].values, *limits], width)]
+        lines += [f"{printable(table.title)}: 95 % intervals", *_blocks(named, limits, width)]
     return lines
 
 
@@ -66,14 +68,14 @@ def _width(columns: Sequence[_Column]) -> int:
     return 1 + sum(column.width + 2 for column in columns) - 2
 
 
-def _blocks(columns: Sequence[_Column], width: int) -> list[str]:
+def _blocks(named: Sequence[_Column], rest: Sequence[_Column], width: int) -> list[str]:
     """Return lines with as many columns side by side as there is room for, the others below, each with its names."""
-    (first, *rest), lines = columns, []
+    lines: list[str] = []
     while rest:
-        most = max([i for i in range(1, len(rest) + 1) if _width([first, *rest[:i]]) <= width], default=0)
-        lines += _block([first, *rest[:most]], width) if most else _stacked([first, *rest])
+        most = max([i for i in range(1, len(rest) + 1) if _width([*named, *rest[:i]]) <= width], default=0)
+        lines += _block([*named, *rest[:most]], width) if most else _stacked(named, rest)
         rest = rest[most:] if most else []
-    return lines or _block(columns, width)
+    return lines or _block(named, width)
 
 
 def _block(columns: Sequence[_Column], width: int) -> list[str]:
@@ -102,11 +104,10 @@ def _line(columns: Sequence[_Column], texts: Sequence[str]) -> str:
     return "".join([first, *(f"  {space}{text}" for space, text in zip(room[1:], texts[1:], strict=True))]).rstrip()
 
 
-def _stacked(columns: Sequence[_Column]) -> list[str]:
+def _stacked(named: Sequence[_Column], rest: Sequence[_Column]) -> list[str]:
     """Return each name on a line of its own, and a line for each of its values below."""
-    first, *rest = columns
     lines = []
-    for i, named in enumerate(first.lines):
-        lines.append(f" {named[0]}")
+    for i in range(len(named[0].lines)):
+        lines += [f" {column.lines[i][0]}" for column in named]
         lines += [f"   {printable(column.heading.value)}  {column.lines[i][0]}" for column in rest]
     return [*lines, ""]

@@ -26,7 +26,7 @@ def train_gan(
     start: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER|NAME", help="Go on from a trained generator, or from installed weights (medaug plugins)."
+            metavar="FOLDER|NAME", help="Continue from a trained generator, or from installed weights (medaug plugins)."
         ),
     ] = None,
     external: Annotated[

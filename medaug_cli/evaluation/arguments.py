@@ -10,7 +10,7 @@ from medaug_cli.files import name_of
 def named_paths(arguments: Sequence[str]) -> dict[str, list[Path]]:
     """Turn ["real-only", "both=runs/7,runs/8"] into names and paths, one a seed.
 
-    Raises UsageError where a name stands twice.
+    Raises UsageError where a name appears twice.
     """
     named: dict[str, list[Path]] = {}
     for argument in arguments:

@@ -141,7 +141,7 @@ def _rows_of(table: Table, truth: ClassTruth, truth_path: Path) -> Iterator[tupl
         if index is None:
             raise BadInput(f"{place}: the image {name!r} is not among those of {truth_path}")
         if index in seen:
-            raise BadInput(f"{place}: the image {name!r} stands twice, first in line {seen[index]}")
+            raise BadInput(f"{place}: the image {name!r} appears twice, first in line {seen[index]}")
         seen[index] = line
         yield index, place, row
 

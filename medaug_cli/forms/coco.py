@@ -64,7 +64,7 @@ def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation], n
     for number, image in enumerate(value.get("images") or ()):
         key = str(image["id"])
         if key in images:
-            raise BadInput(f"{path}: the image id {key} stands twice")
+            raise BadInput(f"{path}: the image id {key} appears twice")
         images[key] = image
         _add_image(path, number, image, found)
     for number, row in enumerate(value["annotations"]):
@@ -110,7 +110,7 @@ def _add_image(path: str, number: int, image: dict[str, Any], found: dict[str, A
     name = str(image["file_name"])
     slices = image.get("slice") is not None  # several of one volume
     if name in found and not slices:
-        raise BadInput(f"{path}: the image {name} stands twice")
+        raise BadInput(f"{path}: the image {name} appears twice")
     sides = [int(image[side]) for side in ("width", "height", "depth") if image.get(side) is not None]
     size = tuple(sides) if len(sides) > 1 and all(sides) and not slices else None
     item = Annotation(size=size, patient=text_or_none(image.get("patient")), split=text_or_none(image.get("split")))

@@ -26,7 +26,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
         for image in tree.iter("image"):
             name = image.get("name") or ""
             if name in found:
-                raise BadInput(f"{file.path}: the image {name} stands twice")
+                raise BadInput(f"{file.path}: the image {name} appears twice")
             width, height = (int(float(image.get(side) or 0)) for side in ("width", "height"))
             item = found[name] = Annotation(size=(width, height) if width and height else None)
             for number, shape in enumerate(one for one in image if one.tag not in PASSED):

@@ -34,7 +34,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
                 continue
             name = _picture(place, task.get("data", task))
             if name in found:
-                raise BadInput(f"{place}: the image {name} stands twice")
+                raise BadInput(f"{place}: the image {name} appears twice")
             last = PurePosixPath(name).name
             item = found[name] = Annotation(also=UPLOADED.sub("", last) if UPLOADED.match(last) else None)
             for region in regions:

@@ -150,7 +150,8 @@ def _check_size(scan: Scan, annotation: Annotation, pixels: Pixels) -> None:
     wrong = [box for box in annotation.boxes if len(box) != 2 * len(shape)]
     if wrong and scan.volume:
         raise BadInput(
-            f"{scan.path} is a volume, but its annotation has flat boxes; give boxes in 3D, or label volumes by --masks"
+            f"{scan.path} is a volume, but its annotation has flat boxes; give boxes in 3D, or give "
+            "label volumes with --masks"
         )
     if wrong:
         raise BadInput(f"{scan.path} is a picture, but its annotation has boxes in 3D")

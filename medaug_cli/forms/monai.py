@@ -50,7 +50,7 @@ def _read_file(file: File, box_mode: str, found: dict[str, Annotation]) -> None:
             else:
                 _add_boxes(item, place, row, mode, names)
             if name in found:
-                raise BadInput(f"{place}: the image {name} stands twice")
+                raise BadInput(f"{place}: the image {name} appears twice")
             found[name] = item
 
 

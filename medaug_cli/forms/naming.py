@@ -113,12 +113,12 @@ def by_scan(path: object, named: Mapping[str, Annotation], names: ScanNames) -> 
         scan, score = found
         before = best.get(scan.id)
         if before is not None and (before[0] == score or _spell_one(before[1], name)):
-            raise BadInput(f"{path} speaks of {scan.id} twice, under two names: {before[1]} and {name}")
+            raise BadInput(f"{path} mentions {scan.id} twice, under two names: {before[1]} and {name}")
         if before is not None:
             unknown.append(min((before, (score, name)))[1])
         if before is None or score > before[0]:
             best[scan.id] = (score, name)
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise BadInput(f"{path} speaks of image {unknown[0]!r}, which is not among the scans{more}")
+        raise BadInput(f"{path} mentions image {unknown[0]!r}, which is not among the scans{more}")
     return {scan: named[name] for scan, (_, name) in best.items()}

@@ -16,7 +16,7 @@ from medaug_cli.scans.pairing import Say
 from medaug_cli.scans.reading import Scan, suffixes
 
 BOX_MODES = ("xyxy", "xxyy", "xywh", "ccwh", "xyxy-mm", "xxyy-mm", "xywh-mm", "ccwh-mm")
-FLAT = "outlines of a volume's slices are not read, its boxes are; give label volumes by --masks"
+FLAT = "outlines of a volume's slices are not read, its boxes are; give label volumes with --masks"
 TEXTS = (".txt", ".xml", ".json", ".csv", ".tsv")  # in which annotations may stand
 
 

@@ -44,7 +44,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
     for file in marks.files:
         for name, regions in _entries_of_csv(file) if file.suffix == ".csv" else _entries(file):
             if name in found:
-                raise BadInput(f"{file.path}: the image {name} stands twice")
+                raise BadInput(f"{file.path}: the image {name} appears twice")
             item = found[name] = Annotation()
             for number, region in enumerate(regions):
                 place = f"{file.path}, {name}, region {number}"

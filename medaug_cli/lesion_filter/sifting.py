@@ -156,7 +156,7 @@ def _check(options: FilterOptions, synthetic: Store) -> None:
         raise UsageError(f"{options.synthetic} holds real images; only synthetic ones are filtered")
     if options.by == "manual" and options.decisions is None:
         raise UsageError(
-            "--by manual goes by --decisions file.csv; export it from a filter.html of --by lesion or none"
+            "--by manual goes with --decisions file.csv; export it from a filter.html of --by lesion or none"
         )
     if options.detector is not None and options.by != "lesion":
         raise UsageError(f"--detector gives evidence for --by lesion, not for --by {options.by}")
@@ -287,7 +287,7 @@ def _training_store(options: FilterOptions, synthetic: Store) -> Store:
         if store.hash in wanted:
             return store
     raise UsageError(
-        f"the training store of the generator of {options.synthetic} is not beside it; name it by --real real.h5"
+        f"the training store of the generator of {options.synthetic} is not beside it; name it with --real real.h5"
     )
 
 

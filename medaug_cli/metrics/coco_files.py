@@ -294,7 +294,7 @@ def _parsed(path: Path, adapter: TypeAdapter[T]) -> T:
 def _refuse_twice(path: Path, kind: str, numbers: Sequence[int] | np.ndarray) -> None:
     found, counts = np.unique(np.asarray(numbers, np.int64), return_counts=True)
     if (counts > 1).any():
-        raise BadInput(f"{path}: {kind} id {found[np.argmax(counts > 1)]} stands twice")
+        raise BadInput(f"{path}: {kind} id {found[np.argmax(counts > 1)]} appears twice")
 
 
 def _refuse_namesakes(path: Path, categories: Sequence[CocoCategory]) -> None:

@@ -152,7 +152,7 @@ def _differences(metrics: Metrics, ious: list[str]) -> Table:
         "with another seed changes a detector, too.",
         exploratory(f"{DETECTION[PRIMARY].words}, {hit_words(metrics.rule, ious[0])}"),
     )
-    return table(f"Difference to {metrics.rows[0].detector}", header, rows, notes)
+    return table(f"Difference to {metrics.rows[0].detector}", header, rows, notes, names=2)
 
 
 def _compared(row: Row, iou: str, measure: Measure, hit: str, *, primary: bool) -> list[Cell]:

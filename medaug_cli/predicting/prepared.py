@@ -31,7 +31,7 @@ def recipe_of(network: Path, prepared: Mapping[str, Any], strip: str | None) -> 
         return replace(recipe, strip=strip, strip_settings=())
     if masks_folder(recipe.strip) is not None:
         raise UsageError(
-            f"{network} was trained on images stripped by masks in a folder; give those of the new scans by --strip "
+            f"{network} was trained on images stripped by masks in a folder; give those of the new scans with --strip "
             "FOLDER, or --strip auto"
         )
     return recipe

@@ -17,7 +17,7 @@ UNSTRIPPED = ("none", "masks", "stripped already")
 
 
 def of_left_out(scans: Sequence[Scan], annotations: Mapping[str, Annotation], classes_alone: bool) -> list[str]:
-    """Say how many scans are left out for want of a box, mask or class."""
+    """Say how many scans are left out for lack of a box, mask or class."""
     count = sum(scan.id not in annotations for scan in scans)
     if not count:
         return []
@@ -61,7 +61,7 @@ def of_patients(unknown: bool, boxes: Path | None, classes: str | None, column: 
     likely = None if column is not None else next(filter(None, map(likely_patient_column, tables)), None)
     if likely is not None:
         return [f"no patient column: split by image; a column `{likely}` is there: --patient-column {likely}"]
-    return ["no patient is known: split by image; name patients by --patient-column, or by a folder each"]
+    return ["no patient is known: split by image; name patients with --patient-column, or by a folder each"]
 
 
 def of_masks(doubted: int, masks: int, of_few: bool = False) -> list[str]:

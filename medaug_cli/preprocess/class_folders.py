@@ -14,7 +14,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.preprocess.folder_names import FILES, VIEWS, is_kind, sorts
 from medaug_cli.scans.reading import Scan
 
-ADVICE = "name the classes by --classes FILE.csv"
+ADVICE = "name the classes with --classes FILE.csv"
 Chains = Mapping[str, Sequence[str]]  # scan id -> the folders that may be its class, outermost first
 
 

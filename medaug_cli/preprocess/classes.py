@@ -110,7 +110,8 @@ def _without_class(given: str, scans: Sequence[Scan], lacking: Sequence[Scan]) -
     names = listed([scan.relative for scan in lacking])
     return (
         f"{len(lacking)} of {len(scans)} scans {where}: {names}; "
-        f"name {'their classes' if many else 'its class'}, or take {'them' if many else 'it'} without by --unannotated"
+        f"name {'their classes' if many else 'its class'}, or take {'them' if many else 'it'} without one "
+        "with --unannotated"
     )
 
 

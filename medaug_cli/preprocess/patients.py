@@ -47,7 +47,7 @@ class Patients:
             many = len(self.sorting) > 1
             why += f" (the folder{'s' if many else ''} {listed(self.sorting)} {'sort' if many else 'sorts'} by kind)"
         said.append(
-            f"split by image{which}: {why}, so images of one patient may stand on both sides of a split; "
+            f"split by image{which}: {why}, so images of one patient may end up on both sides of a split; "
             "name patients by a column `patient` of a CSV or --patient-column, or by a folder each"
         )
         return said

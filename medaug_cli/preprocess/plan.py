@@ -115,8 +115,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
     scans = found.scans
     if _lacks_annotations(options) and not any(scan.image_class is not None for scan in scans):
         raise UsageError(
-            "give the annotations by --boxes, --masks or both, or the images' classes by --classes; "
-            "or take scans without annotation by --unannotated"
+            "give the annotations with --boxes, --masks or both, or the images' classes with --classes; "
+            "or take scans without annotation with --unannotated"
         )
     read = _annotations(options, scans)
     told = classes_of(
@@ -143,7 +143,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
     if not chosen:
         raise BadInput(
             f"none of the {len(scans)} scans in {options.scans} is annotated; "
-            "take them without annotation by --unannotated, or as free of lesions by --normals"
+            "take them without annotation with --unannotated, or as free of lesions with --normals"
         )
     unknown = unannotated - told.keys()
     first = _readable(options, chosen)

@@ -55,7 +55,7 @@ def check_recipe(recipe: Recipe) -> None:
         return
     option, example = ("--regions", "16, 32 or 64") if recipe.region_mm else ("--size", "64, 128 or 256")
     if recipe.size < 16 or recipe.size & (recipe.size - 1):
-        raise UsageError(f"{option} {recipe.size}: expected a power of two from 16 on, such as {example}")
+        raise UsageError(f"{option} {recipe.size}: expected a power of two, 16 or more, such as {example}")
     if recipe.region_mm and (recipe.fit != "pad" or recipe.slices != "all"):
         raise UsageError("--fit and --slices are about slices; with --regions there is a region for each lesion")
 

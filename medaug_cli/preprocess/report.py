@@ -79,7 +79,7 @@ class PreprocessReport(Strict):
         said = []
         if self.split_by == "image":
             said.append(
-                f"No patient is named, so the split is by image: {self.kind}s of one patient may stand on both sides."
+                f"No patient is named, so the split is by image: {self.kind}s of one patient may end up on both sides."
             )
         if doubtful:
             are, them = ("is", "it") if doubtful == 1 else ("are", "them")

@@ -106,7 +106,7 @@ def warnings_of_splits(splits: Mapping[str, str], wanted: str | None, words: str
 def _settle(splits: dict[str, str], patient: str, split: str, place: str) -> None:
     if splits.setdefault(patient, split) != split:
         raise BadInput(
-            f"{place}: patient {patient} stands in the splits {splits[patient]} and {split}; split by patient"
+            f"{place}: patient {patient} is in both the {splits[patient]} and {split} splits; split by patient"
         )
 
 
@@ -164,5 +164,5 @@ def read_split_file(path: Path) -> dict[str, str]:
         if split not in SPLITS:
             raise BadInput(f"{path}, line {line}: the split {split!r} is none of {', '.join(SPLITS)}")
         if found.setdefault(name, split) != split:
-            raise BadInput(f"{path}, line {line}: {column} {name} stands in the splits {found[name]} and {split}")
+            raise BadInput(f"{path}, line {line}: {column} {name} is in both the {found[name]} and {split} splits")
     return found

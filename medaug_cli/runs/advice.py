@@ -19,5 +19,5 @@ def of_generator(metadata: GeneratorMetadata) -> list[str]:
     took = "the documentation's pictures took" if able.pictured else "by default it sees"
     return [
         f"the generator has seen {metadata.images_shown:,} images; {took} {1000 * kimg:,.0f}: "
-        f"train-gan --kimg {kimg:g} --resume goes on"
+        f"train-gan --kimg {kimg:g} --resume continues"
     ]

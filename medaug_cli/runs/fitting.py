@@ -247,7 +247,7 @@ def announce(options: RunOptions, setup: Setup, left_out: Sequence[str], sentenc
         for words in left_out:
             options.announce(words)
         several = f" in {options.group.world} processes" if options.group.world > 1 else ""
-        options.announce(f"{sentence}, on {setup.device} at {setup.precision}{several}")
+        options.announce(f"{sentence}, on {setup.device}, precision {setup.precision}{several}")
 
 
 class _Grid:

@@ -121,7 +121,7 @@ def _check_work(work: Path, kind: Kind, resume: bool, overwrite: bool, plan: dic
     if not (work / PLAN).exists() or overwrite:
         remove_folder(work, work.with_name(work.name.removesuffix(".parts")))
     elif not resume:
-        raise UsageError(f"{work} holds unfinished work; go on with it by --resume, or start anew with --overwrite")
+        raise UsageError(f"{work} holds unfinished work; continue with --resume, or start over with --overwrite")
     else:
         _same_but_budget(f"{work} was begun", _plan_of(work, kind), plan)
 

@@ -103,7 +103,7 @@ def check_network(name: str, metadata: NetworkMetadata, store: Store, indices: n
 
 def _metadata_file(folder: Path, kind: str) -> Path:
     if not folder.exists() and (unfinished := folder.with_name(f"{folder.name}.parts")).exists():
-        raise BadInput(f"{folder} is not finished, its training stands in {unfinished}; go on with it by --resume")
+        raise BadInput(f"{folder} is not finished, its training is in {unfinished}; continue with --resume")
     with reading(folder):
         there = (folder / f"{kind}.json").is_file()
     if not there:

@@ -221,7 +221,7 @@ def _continued(plugin: Any, name: str, kind: str, start: Path, store: Store, dev
         raise UsageError(f"--start {start}: it holds a {metadata.name}; {able} cannot go on from it as {name}")
     form, spec = metadata.form.spec(), store.spec
     if form != spec:
-        raise BadInput(f"{start} was fitted on images of another form than {store.path} holds")
+        raise BadInput(f"{start} was fitted on images of another size or kind than those of {store.path}")
     plugin.load_state_dict(load((start / f"{kind}.safetensors").read_bytes()), spec, device)
     return metadata
 

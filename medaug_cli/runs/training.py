@@ -166,7 +166,7 @@ class TrainingRun:
             except _Damaged as fault:
                 faults.append(f"{path} {fault}")
         if faults and found[2] is None:
-            raise BadInput(f"{faults[0]}, and no checkpoint before it can be used; start anew with --overwrite")
+            raise BadInput(f"{faults[0]}, and no checkpoint before it can be used; start over with --overwrite")
         log = self.folder / "metrics.jsonl"
         if log.exists():
             kept = [

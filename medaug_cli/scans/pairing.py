@@ -120,7 +120,7 @@ def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: No
     """
     if path.is_file():
         if len(scans) != 1:
-            raise UsageError(f"{path} is one mask for {len(scans)} scans; give a folder of them")
+            raise UsageError(f"{path} is a single mask, but there are {len(scans)} scans; give a folder of masks")
         return Pairs({scans[0].id: (path,)})
     if not path.is_dir():
         raise BadInput(f"{path} does not exist")
@@ -141,10 +141,10 @@ def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: No
     unread = [file for file in _unread(path) if index.of(_named(file, path), brain)[0]]
     if not claims:
         if unread:
-            raise BadInput(f"{unread[0]} is a mask in no format that is read; the choices are {', '.join(suffixes())}")
+            raise BadInput(f"{unread[0]} is a mask in an unknown format; the choices are {', '.join(suffixes())}")
         raise BadInput(
             f"{path} holds no mask with the name of a scan, such as {scans[0].relative}; "
-            "name it as the scan, or with _mask or _seg behind it"
+            "give it the name of the scan, with or without _mask or _seg at the end"
         )
     pairs = {scans[number].id: _parts(scans[number], masks) for number, masks in sorted(claims.items())}
     bare = [scan.shown or scan.relative for scan in scans if scan.id not in pairs]

@@ -159,7 +159,7 @@ def reader_of(path: Path, chosen: str | None = None) -> str | None:
     """Return the name of the reader whose suffix a file has; raise UsageError where that is more than one."""
     own = [name for name, one in readers().items() if suffix_of(path) in one.suffixes and chosen in (None, name)]
     if len(own) > 1:
-        raise UsageError(f"{path} can be read by {' and '.join(own)}; choose one by --reader")
+        raise UsageError(f"{path} can be read by {' and '.join(own)}; choose one with --reader")
     return own[0] if own else None
 
 
@@ -213,7 +213,7 @@ def _finite(path: Path, found: StoredImage, nan: float | None) -> StoredImage:
         return found
     if nan is None:
         raise BadInput(
-            f"{path} holds {odd} values that are NaN or infinite; read them as a number, such as 0, by --nan 0 of "
+            f"{path} holds {odd} values that are NaN or infinite; read them as a number, such as 0, with --nan 0 of "
             "`medaug preprocess`, or write it anew without them"
         )
     said = f"{odd} values that are NaN or infinite are read as {nan:g}"

@@ -88,7 +88,7 @@ def survey(
         left_out += out
     damaged = next((one for one in left_out if one.damaged), None)
     if damaged is not None and not keep_going:
-        raise BadInput(f"{damaged.damaged}; leave it out, and list it, by --keep-going")
+        raise BadInput(f"{damaged.damaged}; leave it out, and list it, with --keep-going")
     if not scans:
         raise BadInput(f"{source} holds no scan; {_nothing(left_out)}")
     scans, previews = _without_previews(scans, say)
@@ -225,7 +225,7 @@ def of_one_kind(scans: Sequence[Scan], annotated: Container[str], say: Say) -> t
         return list(scans), []
     if len(named) != 1:
         first, second = (next(scan.relative for scan in scans if scan.volume == kind) for kind in (False, True))
-        raise UsageError(f"{first} is a picture and {second} a volume; move one kind away, or choose it by --reader")
+        raise UsageError(f"{first} is a picture and {second} a volume; move one kind away, or choose it with --reader")
     wanted = named.pop()
     return _without(scans, lambda scan: scan.volume != wanted, wanted, say)
 
@@ -278,11 +278,12 @@ def _of_modality(scans: list[Scan], wanted: str | None, say: Say) -> list[Scan]:
     if wanted is None:
         case, some = next((case, some) for case, some in of_case.items() if len(some) > 1)
         raise UsageError(
-            f"{case} is there as {', '.join(sorted(some))}; choose one by --modality, or {ALL} to take each as a scan"
+            f"{case} has several modalities ({', '.join(sorted(some))}); choose one with --modality, or {ALL} to take "
+            "each as a scan"
         )
     chosen = [scan for scan in scans if named[scan.id][1] == wanted.lower()]
     if not chosen:
-        raise UsageError(f"--modality {wanted}: no scan is named so; the choices are {', '.join(choices) or 'none'}")
+        raise UsageError(f"--modality {wanted}: no scan has that name; the choices are {', '.join(choices) or 'none'}")
     if len(chosen) < len(scans):
         count = len(scans) - len(chosen)
         what = "1 file is of another modality" if count == 1 else f"{count} files are of other modalities"

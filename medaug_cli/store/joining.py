@@ -67,7 +67,7 @@ def _ordered(stores: list[Store]) -> list[Store]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise UsageError(f"part {missing[0]} of {of} is missing{more}")
     if len(known) > of:
-        raise UsageError(f"{len(known)} stores are given for {of} parts; one stands twice")
+        raise UsageError(f"{len(known)} stores are given for {of} parts; one appears twice")
     return sorted(stores, key=lambda store: (_part(store) or [0])[0])
 
 

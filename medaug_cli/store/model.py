@@ -115,7 +115,7 @@ def _check_optional(path: Path, columns: Columns, dims: int, class_count: int) -
 
 def _check_ids_and_splits(path: Path, columns: Columns) -> None:
     if len(set(columns.id)) != len(columns.id):
-        raise BadInput(f"{path}: an image id stands twice")
+        raise BadInput(f"{path}: an image id appears twice")
     home: dict[str, str] = {}
     for name, patient, split, source in zip(columns.id, columns.patient, columns.split, columns.source, strict=True):
         if split not in SPLITS:
@@ -125,7 +125,7 @@ def _check_ids_and_splits(path: Path, columns: Columns) -> None:
             raise BadInput(f"{path}: {kind} image {name} stands in the {split} split; it may only be used for training")
         if kind != "synthetic" and home.setdefault(patient, split) != split:
             raise BadInput(
-                f"{path}: patient {patient} stands in the splits {home[patient]} and {split}; split by patient"
+                f"{path}: patient {patient} is in both the {home[patient]} and {split} splits; split by patient"
             )
 
 

@@ -29,7 +29,7 @@ def check_seal(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(SIZE)
     if head.startswith(HDF5):
-        raise BadInput(f"{path} is an HDF5 file, but no medaug store")
+        raise BadInput(f"{path} is an HDF5 file, but not a medaug store")
     if not head.startswith(MARK):
         raise BadInput(f"{path} is not a store: it is truncated, damaged or something else")
     try:

@@ -136,7 +136,7 @@ class StoreWriter:
             return
         if plan_file.exists() and not overwrite:
             raise UsageError(
-                f"{self.folder} holds unfinished work; go on with it by --resume, or start anew with --overwrite"
+                f"{self.folder} holds unfinished work; continue with --resume, or start over with --overwrite"
             )
         if self.folder.exists() and not resume:
             remove_folder(self.folder, self.path)

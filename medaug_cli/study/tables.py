@@ -68,7 +68,7 @@ def controls(report: StudyReport, part: FractionResult, name: str) -> Table:
         for other, numbers in arm.against.items() if other != BASELINE and numbers[name]
     ]  # fmt: skip
     header = ["arm", "against", "difference", "p (Holm)", "verdict"]
-    return table(f"Generated images against the controls, {words(report, name)}", header, rows)
+    return table(f"Generated images against the controls, {words(report, name)}", header, rows, names=2)
 
 
 def pairs(report: StudyReport, part: FractionResult, name: str) -> Table:
@@ -77,7 +77,7 @@ def pairs(report: StudyReport, part: FractionResult, name: str) -> Table:
         [Cell(pair.arm), Cell(pair.against), Cell(pair.changed), *_said(pair.numbers.get(name))] for pair in part.pairs
     ]
     header = ["arm", "against", "what differs", "difference", "p (Holm)", "verdict"]
-    return table(f"One thing changed, {words(report, name)}", header, rows)
+    return table(f"One thing changed, {words(report, name)}", header, rows, names=3)
 
 
 def sizes(report: StudyReport, part: FractionResult) -> Table:
@@ -133,7 +133,7 @@ def similarity(part: FractionResult) -> Table:
         "Real images again, and lesions put into real slices, lie on their training images by design. Neither "
         "likeness nor KID says whether images help."
     ]
-    return table("How like real images the synthetic ones are", header, rows, notes)
+    return table("How like real images the synthetic ones are", header, rows, notes, names=2)
 
 
 def _estimate(report: StudyReport, arm: ArmResult, name: str) -> Cell:

@@ -23,7 +23,7 @@ def task_of(path: Path, name: str | None) -> Task:
         reasons = "; ".join(f"{task}: {why}" for task, why in sorted(lacking.items()))
         raise UsageError(f"{path} can be studied for no task ({reasons})")
     if len(fitting) > 1:
-        raise UsageError(f"{path} serves {', '.join(fitting[:-1])} and {fitting[-1]}; choose one by --task")
+        raise UsageError(f"{path} serves {', '.join(fitting[:-1])} and {fitting[-1]}; choose one with --task")
     return task_named(fitting[0])
 
 

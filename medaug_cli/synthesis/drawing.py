@@ -87,7 +87,7 @@ def default_boxes(gan: Path) -> Path:
         if boxes.is_file() and _is_store(store, told["store_hash"]):
             return boxes
     raise UsageError(
-        f"{gan} was fitted on {Path(told['store']).name}, which does not stand with its boxes.json where it did; name "
+        f"{gan} was fitted on {Path(told['store']).name}, which is no longer where it was, with its boxes.json; name "
         "the boxes with --boxes"
     )
 

@@ -133,7 +133,7 @@ def drawable(generator: ByClass, source: Path, templates: Sequence[Template]) ->
     """
     own, spec = set(generator.parts), generator.spec
     if own <= set(spec.class_names) and len(own) > 1 and not own & set(spec.label_names):
-        raise UsageError("this folder draws each class from a generator of its own: ask for classes by --like REAL.H5")
+        raise UsageError("this folder has a generator for each class; ask for classes with --like REAL.H5")
     if own <= set(spec.class_names) and len(own) == 1:
         return list(templates)
     found = [each for each in templates if own & {spec.label_names[label] for label in each.labels}]

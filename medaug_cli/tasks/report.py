@@ -112,7 +112,7 @@ def data_note(metrics: TaskMetrics) -> list[str]:
         f"{counted(metrics.images, 'image')}{of}{f' ({counts})' if counts else ''}. For research only."
     ]
     if metrics.left_out:
-        said.append(f"Left out, for want of a truth to judge by: {counted(metrics.left_out, 'image')} of the split.")
+        said.append(f"Left out, since nobody annotated them: {counted(metrics.left_out, 'image')} of the split.")
     if metrics.patients < 2:
         said.append(f"One {'patient' if named else 'image'} alone gives no interval and no comparison.")
     if not named:
@@ -162,4 +162,4 @@ def _differences(metrics: TaskMetrics, measures: Mapping[str, Measure], keys: Se
         exploratory(measure_of(measures, keys[0]).words),
     )
     header = ["system", "measure", "difference", "p", "p (Holm)", "verdict"]
-    return table(f"Difference to {metrics.rows[0].name}", header, rows, notes)
+    return table(f"Difference to {metrics.rows[0].name}", header, rows, notes, names=2)

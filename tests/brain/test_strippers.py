@@ -119,7 +119,7 @@ def test_the_contract_refuses_a_stripper_that_changes_its_image():
 def test_weights_that_are_not_there_are_named(tmp_path, name):
     with pytest.raises(MissingPlugin, match="holds no weights"):
         registry.build("stripper", name, {"weights": str(tmp_path)})
-    with pytest.raises(MissingPlugin, match="SynthStrip has no weights: name their place by --set weights=PATH"):
+    with pytest.raises(MissingPlugin, match="SynthStrip has no weights: name their place with --set weights=PATH"):
         registry.build("stripper", "synthstrip", {})
 
 

@@ -511,7 +511,7 @@ BAD = {
         f / "truth.json", lambda v: v["annotations"][2].update(image_id=99))),
     "annotation of an unknown category": (COCO, 3, "truth.json: 2.category_id: 8", lambda f: change(
         f / "truth.json", lambda v: v["annotations"][2].update(category_id=8))),
-    "image id twice": (COCO, 3, "image id 10 stands twice", lambda f: change(
+    "image id twice": (COCO, 3, "image id 10 appears twice", lambda f: change(
         f / "truth.json", lambda v: v["images"][1].update(id=10))),
     "NaN score": (COCO, 3, "good.json: 1.score", lambda f: change(
         f / "good.json", lambda v: v[1].update(score=float("nan")))),

@@ -167,9 +167,9 @@ def test_a_csv_of_any_dialect_is_read(tmp_path, dialect):
 
 BAD = {  # text of the CSV of a.png and b.png -> words
     "two classes": ("image,class\na.png,x\na.png,y\nb.png,y\n", "line 3: image a.png has two classes, x and y"),
-    "with and without a suffix": ("image,class\na.png,x\na,y\nb.png,y\n", "speaks of a twice, under two names"),
-    "in two cases": ("image,class\na.png,x\nA.png,y\nb.png,y\n", "speaks of a twice, under two names"),
-    "an unknown image": ("image,class\na.png,x\nb.png,y\nz.png,x\n", "speaks of image 'z.png', which is not among"),
+    "with and without a suffix": ("image,class\na.png,x\na,y\nb.png,y\n", "mentions a twice, under two names"),
+    "in two cases": ("image,class\na.png,x\nA.png,y\nb.png,y\n", "mentions a twice, under two names"),
+    "an unknown image": ("image,class\na.png,x\nb.png,y\nz.png,x\n", "mentions image 'z.png', which is not among"),
     "an empty class": ("image,class\na.png,x\nb.png,\n", "line 3: image b.png has an empty class"),
     "no number": ("image,class\na.png,x\nb.png,NaN\n", "line 3: image b.png has an empty class"),
     "a blank class": ("image,class\na.png,x\nb.png,  \n", "line 3: image b.png has an empty class"),
@@ -183,7 +183,7 @@ BAD = {  # text of the CSV of a.png and b.png -> words
     "two patients": ("image,class,patient\na.png,x,p\na.png,x,q\n", "image a.png has two patients, p and q"),
     "a split of another name": ("image,class,split\na.png,x,train\nb.png,y,dev\n", "has the split 'dev'"),
     "a patient in two splits": (
-        "image,class,patient,split\na.png,x,p,train\nb.png,y,p,test\n", "patient p stands in the splits train and test"
+        "image,class,patient,split\na.png,x,p,train\nb.png,y,p,test\n", "patient p is in both the train and test splits"
     ),
 }  # fmt: skip
 

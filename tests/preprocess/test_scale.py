@@ -81,7 +81,7 @@ def test_parts_that_do_not_make_a_whole_are_refused(scans, tmp_path):
         run(scans, out, "--num-parts", 3, "--part-id", k)
     with pytest.raises(UsageError, match="part 1 of 3 is missing"):
         join_parts([parts[0], parts[2]], tmp_path / "real.h5")
-    with pytest.raises(UsageError, match="one stands twice"):
+    with pytest.raises(UsageError, match="one appears twice"):
         join_parts([*parts, parts[1]], tmp_path / "real.h5")
     with pytest.raises(UsageError, match="beside a part"):
         join_parts(parts, parts[0].with_name("all.h5"))

@@ -112,13 +112,13 @@ BROKEN = {
     "a byte changed": (
         lambda path: path.write_bytes(changed(written(path, arrays()).read_bytes(), 400)), "truncated, damaged"
     ),
-    "objects": (lambda path: np.savez(path, train_images=np.array([{}, 1], object)), "is no plain array"),
+    "objects": (lambda path: np.savez(path, train_images=np.array([{}, 1], object)), "is not a plain array"),
     "an array larger than its bytes": (
-        lambda path: with_member(path, "extra.npy", header((1 << 40,)) + b"\0" * 64), "is no plain array"
+        lambda path: with_member(path, "extra.npy", header((1 << 40,)) + b"\0" * 64), "is not a plain array"
     ),
     "a file that is no array": (lambda path: with_member(path, "readme.txt", b"hello"), "truncated, damaged"),
     "texts for images": (
-        lambda path: written(path, arrays(train_images=np.full((6, 4, 4), "x"))), "which are no grey values"
+        lambda path: written(path, arrays(train_images=np.full((6, 4, 4), "x"))), "which are not grey values"
     ),
     "flat images": (lambda path: written(path, arrays(train_images=np.zeros((6, 16), np.uint8))), "has the shape"),
     "images of no pixels": (

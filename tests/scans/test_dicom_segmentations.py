@@ -232,4 +232,4 @@ def test_one_beside_scans_that_nobody_asked_for_is_left_out_and_said(base, tmp_p
     saved(base, tmp_path / "scans/seg/1-1.dcm")
     said = []
     assert [scan.id for scan in find_scans(tmp_path / "scans", said.append)] == ["one"]
-    assert any("is a DICOM segmentation (SEG; give it by --masks) and is left out" in line for line in said)
+    assert any("is a DICOM segmentation (SEG; give it with --masks) and is left out" in line for line in said)

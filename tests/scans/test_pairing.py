@@ -236,7 +236,7 @@ def test_a_mask_in_a_format_that_is_not_read_is_named(tmp_path):
     assert list(pairs.masks) == ["a"]
     assert pairs.unread == ["b_mask.gif", "c.npy"]
     (masks / "a.png").unlink()
-    with pytest.raises(BadInput, match=r"b_mask\.gif is a mask in no format that is read; the choices are "):
+    with pytest.raises(BadInput, match=r"b_mask\.gif is a mask in an unknown format; the choices are "):
         paired(scans, masks)
 
 
@@ -288,7 +288,7 @@ def test_pictures_and_volumes_that_are_annotated_are_to_be_kept_apart(tmp_path):
 def test_one_file_is_the_mask_of_one_scan(tmp_path):
     scans, mask = laid_out(tmp_path, "scans/a.png scans/b.png other.png", "scans", "other.png")
     found = survey(scans).scans
-    with pytest.raises(UsageError, match="is one mask for 2 scans"):
+    with pytest.raises(UsageError, match="is a single mask, but there are 2 scans"):
         pair_masks(mask, found)
     assert pair_masks(mask, found[:1]).masks == {"a": (mask,)}
 

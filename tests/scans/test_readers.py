@@ -131,7 +131,7 @@ def test_several_pages_and_turned_pictures_are_refused(tmp_path):
     exif = Image.Exif()
     exif[274] = 6
     page.save(tmp_path / "turned.jpg", exif=exif)
-    with pytest.raises(BadInput, match="turn its pixels first"):
+    with pytest.raises(BadInput, match="rotate its pixels first"):
         read_scan(tmp_path / "turned.jpg")
 
 
@@ -164,7 +164,7 @@ def brats(folder):
 
 
 def test_a_modality_must_be_chosen_where_there_are_several(tmp_path):
-    with pytest.raises(UsageError, match="flair, t1, t1ce; choose one by --modality"):
+    with pytest.raises(UsageError, match=r"flair, t1, t1ce\); choose one with --modality"):
         find_scans(brats(tmp_path))
     scans = survey(tmp_path, modality="T1CE").scans
     assert [scan.id for scan in scans] == ["B1_t1ce", "B2_t1ce"]
@@ -257,7 +257,7 @@ def test_a_stranger_reads_a_format_of_its_own(tmp_path, strangers):
 def test_two_readers_of_one_suffix_must_be_chosen_between(tmp_path, strangers):
     written(tmp_path, "n.nii")
     strangers("other-nifti", STRANGER.replace(".npy", ".nii"), {"other": "Numpy"})
-    with pytest.raises(UsageError, match="nifti and other; choose one by --reader"):
+    with pytest.raises(UsageError, match="nifti and other; choose one with --reader"):
         find_scans(tmp_path)
     assert survey(tmp_path, reader="nifti").scans[0].reader == "nifti"
 

@@ -63,7 +63,7 @@ def test_no_external_image_stands_in_a_split_that_is_judged(tmp_path, split):
 
 def test_an_external_image_of_a_patient_who_is_held_out_is_refused(tmp_path):
     (test,) = [replace(r, patient="p", split="test") for r in make_records(n=1)]
-    with pytest.raises(BadInput, match="patient p stands in the splits"):
+    with pytest.raises(BadInput, match="patient p is in both the"):
         make_store(tmp_path / "a.h5", [test, replace(external(1)[0], patient="p")])
 
 

@@ -144,7 +144,7 @@ FAULTS = [  # schema, where, value, whether the schema itself can tell, the reas
     ("turing-answers", "answers.0.confidence", 6, True, "less than or equal to 5"),
     ("turing-key", "images.0.kind", "drawn", True, "'real' or 'synthetic'"),
     ("task-metrics", "rows.0.against_first.auc.p", 2, True, "less than or equal to 1"),
-    ("boxes", "images.1.id", "0001", False, "'0001' stands twice"),
+    ("boxes", "images.1.id", "0001", False, "'0001' appears twice"),
     ("study", "fractions.0.arms.0.against.real-only.mAP.verdict", "great", True, "'better'"),
     ("tsne", "points", MISSING, True, "Field required"),
     ("store", "label_names", "lesion", True, "valid list"),

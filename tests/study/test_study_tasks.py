@@ -189,7 +189,8 @@ def test_the_task_is_told_from_the_store(tmp_path, monkeypatch, kept, task):
 
 def test_a_store_for_several_tasks_is_asked_about(real):
     result = CliRunner().invoke(app, ["study", str(real), "--arm", "~plain"])
-    assert "serves classification, counting, detection and segmentation; choose one by --task" in str(result.exception)
+    said = "serves classification, counting, detection and segmentation; choose one with --task"
+    assert said in str(result.exception)
 
 
 def test_classes_alone_are_studied(tmp_path):

@@ -138,7 +138,7 @@ def test_boxes_without_classes_cannot_ask_for_one_of_several(folder, tmp_path):
 
     write_boxes(tmp_path / "boxes.json", training_boxes(open_store(folder / "real.h5")))
     arguments = ["synthesize", "--boxes", tmp_path / "boxes.json", "--n", 4, "--out", tmp_path / "s.h5"]
-    assert "ask for classes by --like" in invoke(*arguments, "--gan", folder / "gan", code=2)
+    assert "ask for classes with --like" in invoke(*arguments, "--gan", folder / "gan", code=2)
     invoke(*arguments, "--gan", folder / "malignant")
     assert [CLASSES[k] for k in open_store(tmp_path / "s.h5").classes] == ["malignant"] * 4
 

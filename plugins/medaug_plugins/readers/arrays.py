@@ -100,7 +100,7 @@ def _column(path: Path, name: str, shapes: dict[str, tuple[int, ...]], count: in
     if shape[:1] != (count,):
         raise BadInput(f"{path}: {name} has the shape {shape}, but there are {count} images")
     if len(shape) > 2 or shape[1:] > (1,):
-        say(f"{path}: {name} has several values an image, which are not read; name classes by --classes")
+        say(f"{path}: {name} has several values an image, which are not read; name classes with --classes")
         return None
     return _array(path, name, 0).reshape(-1)
 
@@ -124,7 +124,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
                     shape, kind = _header(file)
                 whole = int(np.prod(shape, dtype=object)) * kind.itemsize
                 if kind.hasobject or not 0 <= member.file_size - whole <= HEADER:
-                    raise ValueError(f"{member.filename} is no plain array")
+                    raise ValueError(f"{member.filename} is not a plain array")
                 shapes[member.filename.removesuffix(".npy")] = shape
     except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
         raise damaged(path, error) from error
@@ -147,5 +147,5 @@ def _array(path: Path, name: str, changed: int) -> np.ndarray:
     except Exception as error:  # whatever NumPy and zlib raise of bytes that are no array
         raise damaged(path, error) from error
     if name.endswith("_images") and found.dtype.kind not in KINDS:
-        raise damaged(path, f"{name} holds {found.dtype}, which are no grey values")
+        raise damaged(path, f"{name} holds {found.dtype}, which are not grey values")
     return found

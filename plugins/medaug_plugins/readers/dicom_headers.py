@@ -64,7 +64,7 @@ class Slice:
     def unusable(self) -> str:
         """Return what it is, where that is neither a slice nor a picture."""
         if self.is_segmentation:
-            return "a DICOM segmentation (SEG; give it by --masks)"
+            return "a DICOM segmentation (SEG; give it with --masks)"
         if not self.image:
             return f"no picture ({self.kind})"
         if self.mosaic:

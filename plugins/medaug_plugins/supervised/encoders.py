@@ -110,7 +110,7 @@ def encoder(
     """Return an encoder; raise UsageError where the settings do not go together."""
     if name == "small":
         if pretrained:
-            raise UsageError("--set pretrained is for timm's networks; choose one by --set network=NAME")
+            raise UsageError("--set pretrained is for timm's networks; choose one with --set network=NAME")
         return SmallEncoder(dims, channels, width, levels, stem)
     if dims != 2:
         raise UsageError(f"--set network={name}: timm's networks take 2D images; 3D images need network=small")
