@@ -74,7 +74,7 @@ def synthesize(chosen: Choices) -> None:
         raise UsageError("--fold needs --like, a store whose patients are dealt into folds")
     asked = options.parse_counts(chosen.classes)
     if chosen.n is None and not asked:
-        raise UsageError("say how many images to draw with --n, or with --class NAME=N with --like")
+        raise UsageError("say how many images to draw with --n, or --like with --class NAME=N")
     out, part, parts, advice = chosen.out, chosen.part_id, chosen.num_parts, list[str]()
     with console.bar("synthesize", -(-(chosen.n or sum(asked.values())) // parts), "images") as bar:
         wanted = _options(chosen, asked, bar, advice)

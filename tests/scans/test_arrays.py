@@ -81,7 +81,7 @@ def test_several_files_have_names_of_their_own(tmp_path):
 def test_several_labels_an_image_are_said_not_to_be_read(tmp_path):
     labels = {f"{split}_labels": np.zeros((n, 14), np.uint8) for split, n in (("train", 6), ("val", 2), ("test", 3))}
     written(tmp_path / "medmnist.npz", arrays(**labels))
-    with pytest.raises(UsageError, match="give the annotations by"):
+    with pytest.raises(UsageError, match="give the annotations with"):
         made(tmp_path)
     store, said = made(tmp_path, unannotated=True)
     assert len(store) == 11

@@ -124,7 +124,7 @@ REFUSED = {  # what is asked for -> generator, arguments, what is said
     "an unknown class": ("copy-paste", ["--class", "cyst=2"], "choose one of benign, malignant, normal"),
     "a class of one that is told none": ("cpggan", ["--class", "benign=2"], "is told no class"),
     "another number": ("copy-paste", ["--class", "benign=2", "--n", "3"], "--class asks for 2 images in all"),
-    "no number": ("copy-paste", [], "by --class NAME=N"),
+    "no number": ("copy-paste", [], "--like with --class NAME=N"),
     "none of a class": ("copy-paste", ["--class", "benign=0"], "expected NAME=N"),
     "a class twice": ("copy-paste", ["--class", "benign=1", "--class", "benign=2"], "given twice"),
     "boxes as well": ("copy-paste", ["--n", "2", "--boxes", "boxes.json"], "give one of them"),
