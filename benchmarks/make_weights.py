@@ -32,7 +32,7 @@ build-backend = "hatchling.build"
 name = "{distribution}"
 version = "{version}"
 description = "Weights of a medaug generator: {draws}"
-license = "{licence}"
+license = {{text = "{licence}"}}
 dependencies = ["medaug>={medaug}"]
 
 [project.entry-points."medaug.weights"]
@@ -102,7 +102,7 @@ def package(chosen: argparse.Namespace, folder: Path) -> Path:
     (place / module / "__init__.py").write_text("", encoding="utf-8")
     text = PYPROJECT.format(
         distribution=module.replace("_", "-"), version=time.strftime("%Y.%m.%d"), draws=chosen.draws.replace('"', "'"),
-        licence=chosen.licence.replace(" ", "-"), medaug=__version__, name=chosen.name, module=module,
+        licence=chosen.licence.replace('"', "'"), medaug=__version__, name=chosen.name, module=module,
     )  # fmt: skip
     (place / "pyproject.toml").write_text(text, encoding="utf-8")
     print(f"{place}: {size / 2**20:.2f} MB, {parse_json(place / module / 'card.json')['hours']} hours")

@@ -27,6 +27,8 @@ class External:
 
     def opened(self, store: Store) -> Beside:
         """Open the stores; raise BadInput for one that may not be learnt from beside `store`."""
+        if any(path.resolve() == store.path.resolve() for path in self.stores):
+            raise UsageError(f"--external {store.path}: that is the store itself, whose images are learnt from already")
         opened = [open_store(path) for path in self.stores]
         for each in opened:
             check_external(store, each)
@@ -66,9 +68,11 @@ def beside_words(data: StoreExamples) -> str:
         return ""
     unannotated = sum(len(indices) for (_, indices), told, _ in parts if not told)
     external = sum(len(indices) for (store, indices), _, _ in parts if store is not data.parts[0][0])
-    said = [counted(unannotated, "image") + " without annotation"] if unannotated else []
-    said += [f"{external} external"] if external else []
-    return f"beside {', '.join(said)} ({sum(share for *_, share in parts):.0%} of a batch), "
+    count = sum(len(indices) for (_, indices), *_ in parts)
+    said = [f"{external} external"] if external else []
+    said += [f"{unannotated} without annotation"] if unannotated else []
+    share = sum(share for *_, share in parts)
+    return f"beside {counted(count, 'image')} ({', '.join(said)}; {share:.0%} of a batch), "
 
 
 def beside_metadata(data: StoreExamples) -> dict[str, Any]:
@@ -85,8 +89,16 @@ def beside_metadata(data: StoreExamples) -> dict[str, Any]:
         part["images"] += len(indices)
         part["annotated"] += len(indices) * told
         part["share"] = round(part["share"] + float(share), 4)
-    unannotated = int((~data.annotated).sum())
-    return {"external": list(external.values()), "unannotated_images": unannotated}
+    return {"external": list(external.values()), "unannotated_images": _unannotated_images(data)}
+
+
+def _unannotated_images(data: StoreExamples) -> int:
+    """Return how many images nobody annotated, or no annotation was used of; a class of a whole image is one."""
+    parts = zip(data.parts, data.told, strict=True)
+    return sum(
+        int(((~store.annotated & (store.classes < 0))[indices] if told else np.ones(len(indices), bool)).sum())
+        for (store, indices), told in parts
+    )
 
 
 def real_patients(data: StoreExamples) -> set[str]:

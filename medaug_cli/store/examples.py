@@ -100,9 +100,12 @@ def _classes_as(names: Sequence[str], store: Store) -> np.ndarray:
 def conditions_in(store: Store, known: Collection[Known] = BOXES) -> np.ndarray:
     """Return the real training images that a generator with such knowledge learns from, or draws images like.
 
-    They are annotated ones. Where it is told no lesion, or there is none to be told, images of a class will do.
+    They are annotated ones. Where it is told no lesion, or there is none to be told, images of a class will do; any
+    will, where it is told nothing.
     """
     train = is_real(store) & (store.splits == "train")
+    if not known:
+        return np.flatnonzero(train)
     lesions = any(len(store.boxes[i]) for i in np.flatnonzero(train & store.annotated))
     told = lesions and not {"boxes", "labels"}.isdisjoint(known)
     return np.flatnonzero(train & (store.annotated if told else store.annotated | (store.classes >= 0)))

@@ -100,10 +100,8 @@ def test_labels_of_another_order_keep_their_meaning(tmp_path):
 def test_boxgan_learns_beside_them_and_its_card_names_all(tmp_path, real, web):
     said = []
     folder = fit(real, tmp_path / "gan", external=[web], share=0.5, said=said)
-    assert (
-        "boxgan on 8 images of 2 training patients, beside 14 images without annotation, 6 external (50% of a"
-        in (said[0])
-    )
+    words = "boxgan on 8 images of 2 training patients, beside 14 images (6 external, 14 without annotation; 50% of a"
+    assert words in said[0]
     found = card(folder)
     assert found["unannotated_images"] == 14
     (part,) = found["external"]
@@ -143,10 +141,22 @@ def test_a_resumed_run_beside_them_equals_one_that_was_not_stopped(tmp_path, rea
     assert whole.exists()
 
 
+def test_who_is_told_nothing_learns_from_a_store_without_any_annotation(tmp_path):
+    store = make_store(tmp_path / "archive.h5", [unannotated(replace(r, split="train")) for r in make_records(n=6)])
+    said = []
+    folder = fit(store, tmp_path / "gan", "pggan", PGGAN, said=said)
+    assert "pggan on 6 images of 6 training patients, 16x16" in said[0]
+    assert card(folder)["unannotated_images"] == 6
+    with pytest.raises(BadInput, match="no annotated image in the training split"):
+        fit(store, tmp_path / "other")
+
+
 def test_a_run_goes_on_only_with_the_same_stores(tmp_path, real, web):
     fit(real, tmp_path / "gan", external=[web])
     with pytest.raises(UsageError, match="external"):
         fit(real, tmp_path / "gan", resume=True)
+    with pytest.raises(UsageError, match="that is the store itself"):
+        fit(real, tmp_path / "other", external=[real])
 
 
 def test_who_learns_from_annotated_images_alone_says_so(tmp_path, real, web, tiny_plugins):

@@ -16,6 +16,8 @@ from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.inspection import installed_weights
 from medaug_cli.runs import RunOptions, export_generator, load_generator, train_generator
 from medaug_cli.runs.weights import WeightsCard, card_of, named_weights, weights_folder, write_weights
+from medaug_cli.study import StudyOptions, run_study
+from medaug_cli.study.arms import parse_arms
 
 BOXGAN = {"latent": 4, "base": 16, "max_maps": 4, "embedding": 2, "batch": 4, "r1_every": 2}
 PGGAN = {"latent": 4, "base": 16, "max_maps": 4, "batches": "4:4"}
@@ -160,6 +162,27 @@ def test_a_patient_whom_it_has_seen_may_not_be_held_out(tmp_path, trained):
     store = make_store(tmp_path / "other.h5", [replace(r, split=swapped[r.split]) for r in make_records()])
     with pytest.raises(BadInput, match=r"fitted on patient p0 \(and 3 more\), whom .* holds out"):
         fit(store, tmp_path / "gan", start=trained)
+
+
+def test_an_arm_of_a_study_begins_with_weights_and_has_their_settings(tmp_path, real, trained):
+    first, second = parse_arms([f"boxgan[start={trained},lr=0.006]@2", "copy-paste"], "yolov3")[1:]
+    assert (first.start, first.given, first.ratio) == (str(trained), (("lr", 0.006),), 2.0)
+    assert (first.built({}).base, first.built({}).lr) == (16, 0.006)
+    assert "/" not in first.folder
+    assert second.start is None
+    (other,) = parse_arms([f"pggan[start={trained}]"], "yolov3")[1:]
+    with pytest.raises(UsageError, match="it holds a boxgan, which is no start for pggan"):
+        other.built({})
+    with pytest.raises(UsageError, match="begins with no weights"):
+        parse_arms([f"boxgan[start={trained}]/each-class"], "yolov3")
+
+
+def test_a_study_refuses_weights_that_have_seen_who_is_tested(tmp_path, trained):
+    records = [replace(r, split="test" if r.patient == "p2" else r.split) for r in make_records()]
+    store = make_store(tmp_path / "real.h5", records)
+    arms = parse_arms([f"boxgan[start={trained}]"], "yolov3")
+    with pytest.raises(BadInput, match=r"fitted on patient p2, whom .* holds out"):
+        run_study(StudyOptions(store.path, arms, tmp_path / "study", dry_run=True))
 
 
 @pytest.fixture
