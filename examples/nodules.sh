@@ -5,7 +5,7 @@
 set -eu
 data=${DATA:-$(cd "$(dirname "$0")" && pwd)/nodules}
 folder=${1:-nodules}
-side=16 whole=48,48,48 mm=1 kimg=2 n=40 steps=100
+side=16 whole=48,48,48 mm=1 kimg=1 n=40 steps=80
 mkdir -p "$folder"
 cd "$folder"
 
