@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-learning test-thorough test-lowest lint schemas clean
+.PHONY: demo test test-learning test-thorough test-lowest lint site schemas clean
 
 demo: $(READY)
 	PATH="$(BIN):$$PATH" sh examples/demo.sh demo
@@ -34,6 +34,10 @@ lint: $(READY)
 	PYTHONPATH=plugins $(BIN)/lint-imports
 	$(BIN)/python -m data_schemas --check
 
+# The documentation as a site, build/site/index.html; a link that leads nowhere stops it.
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 schemas: $(READY)
 	$(BIN)/python -m data_schemas
 
@@ -44,4 +48,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest demo
+	rm -rf $(VENV) .venv-lowest demo build

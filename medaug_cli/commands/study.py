@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -86,6 +87,21 @@ class Choices:
     resamples: Annotated[int, typer.Option(help="Resamples behind each interval.", min=100)] = 2000
     num_parts: Annotated[int, typer.Option(help="Machines that share the work in one folder.", min=1)] = 1
     part_id: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0)] = 0
+    launcher: Annotated[
+        Literal["slurm", "local"] | None,
+        typer.Option(
+            help="Train in jobs of a SLURM cluster, or in processes of this machine, --num-parts of them (8); wait for "
+            "them, then compare (medaug[cluster])."
+        ),
+    ] = None
+    launcher_settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--launcher-set",
+            metavar="KEY=VALUE",
+            help="Of a job, as submitit calls it: timeout_min, gpus_per_node, slurm_partition, ...; repeat for more.",
+        ),
+    ] = None
     seed: options.Seed = 0
     device: options.Device = "auto"
     precision: options.Precision = "auto"
@@ -102,6 +118,11 @@ def study(chosen: Choices) -> None:
     from medaug_cli.study import run_study
 
     wanted = _options(chosen)
+    if chosen.launcher is not None:
+        _launch(chosen, wanted)
+        wanted = replace(wanted, num_parts=1)
+    elif chosen.launcher_settings:
+        raise UsageError("--launcher-set is about the jobs of --launcher; give that too")
     with console.bar("study", 1.0) as bar:
         report = run_study(replace(wanted, report=bar.to))
     out, as_json = chosen.out, chosen.as_json
@@ -112,6 +133,36 @@ def study(chosen: Choices) -> None:
     else:
         _show(report)
         console.say(f"{out}: study.html, study.json, study.csv")
+
+
+def _launch(chosen: Choices, wanted: "StudyOptions") -> None:
+    """Train every part in a job of its own; first look whether the plan can be carried out."""
+    from medaug_cli.study import run_study
+    from medaug_cli.study.launching import JOBS, run_parts
+
+    if chosen.part_id:
+        raise UsageError("--part-id chooses one part; --launcher runs all of them")
+    if chosen.dry_run:
+        return
+    run_study(replace(wanted, dry_run=True, num_parts=1))
+    parts = chosen.num_parts if chosen.num_parts > 1 else JOBS
+    with console.bar("study", 1.0, paced=False) as bar:
+        run_parts(
+            partial(_train_part, replace(chosen, num_parts=parts)),
+            parts,
+            cluster=str(chosen.launcher),
+            folder=chosen.out / "jobs",
+            settings=options.parse_settings(chosen.launcher_settings),
+            say=console.say,
+            report=bar.to,
+        )
+
+
+def _train_part(chosen: Choices, part: int) -> None:
+    """Train one part; a job of a cluster calls this."""
+    from medaug_cli.study.running import train_all
+
+    train_all(_options(replace(chosen, part_id=part)))
 
 
 def _options(chosen: Choices) -> "StudyOptions":

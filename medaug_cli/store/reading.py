@@ -29,7 +29,11 @@ NUMBER_COLUMNS = {"seed": "int64", "boxes": "float32", "box_labels": "int32", "b
 
 
 class Store:
-    """A read-only data set; `open_store` makes one. Pixels are memory-mapped, the tables are in memory."""
+    """A read-only data set; `open_store` makes one. Pixels are memory-mapped, the tables are in memory.
+
+    Of the n images: `images` (n, c, *s) uint8 or uint16, `masks` (n, *s) uint8 or None, and `ids`, `patients`,
+    `splits`, `sources` and `seeds`; `spec` is their form, `info` what made them.
+    """
 
     def __init__(
         self, path: Path, info: StoreInfo, columns: Columns, images: np.ndarray, masks: np.ndarray | None, hash: str

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from medaug_cli.cli import app
 
@@ -63,6 +64,26 @@ def test_every_page_is_in_the_index():
 def test_the_reference_of_the_command_line_is_what_the_code_says():
     made = runpy.run_path(str(ROOT / "docs/make_cli.py"))["reference"]()
     assert made == PAGES["docs/cli.md"], "make it again with python docs/make_cli.py"
+
+
+def test_the_reference_of_functions_is_what_the_code_says():
+    made = runpy.run_path(str(ROOT / "docs/make_python.py"))["reference"]()
+    assert made == PAGES["docs/python.md"], "make it again with python docs/make_python.py"
+
+
+def test_the_site_has_every_page_once_by_the_four_kinds_of_the_index():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    kinds = {kind: pages for entry in nav for kind, pages in entry.items() if isinstance(pages, list)}
+    index = PAGES["docs/README.md"]
+    assert list(kinds) == HEADING.findall(index)[1:] == ["Tutorials", "How-to", "Reference", "Explanation"]
+    listed = [page for pages in kinds.values() for page in pages]
+    assert sorted(listed) == sorted({Path(page).name for page in PAGES} - {"README.md"})
+
+
+def test_links_to_files_that_the_site_does_not_hold_become_text():
+    plain = runpy.run_path(str(ROOT / "docs/site_hooks.py"))["on_page_markdown"]
+    page = "see [`.ci/run`](../.ci/run), [this](files.md#a) and [code [1]](../medaug_cli) ![p](p.png)"
+    assert plain(page) == "see `.ci/run`, [this](files.md#a) and code [1] ![p](p.png)"
 
 
 def test_the_readme_is_short():
