@@ -75,6 +75,18 @@ def beside_words(data: StoreExamples) -> str:
     return f"beside {counted(count, 'image')} ({', '.join(said)}; {share:.0%} of a batch), "
 
 
+def left_out_words(data: StoreExamples, external: Sequence[Store]) -> list[str]:
+    """Say of each external store how many images are left out, for they are not annotated."""
+    said = []
+    for store in external:
+        used = sum(len(indices) for own, indices in data.parts if own is store)
+        count = int((store.splits == "train").sum()) - used
+        said += (
+            [f"{store.path}: {count} of its images have no annotation to learn from and are left out"] if count else []
+        )
+    return said
+
+
 def beside_metadata(data: StoreExamples) -> dict[str, Any]:
     """Return what generator.json or a network's JSON says of external and unannotated images."""
     own = data.parts[0][0]

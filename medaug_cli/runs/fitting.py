@@ -20,6 +20,7 @@ from medaug_cli.runs.beside import (
     beside_metadata,
     beside_words,
     check_beside,
+    left_out_words,
     real_patients,
 )
 from medaug_cli.runs.by_class import of_one_class
@@ -119,6 +120,7 @@ def train_generator(
                     minutes=minutes,
                     only=only,
                     start=before,
+                    external=beside.external,
                 ),
             )
             options.group.lead(folder.publish)
@@ -158,6 +160,7 @@ class Fitted:
     minutes: float | None
     only: str | None = None  # the one class that `data` is of
     start: Start | None = None  # what it begins with
+    external: Sequence[Store] = ()  # stores that are learnt from beside
 
 
 def fit_generator(work: Path, fitted: Fitted) -> None:
@@ -170,7 +173,7 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
     announce(
         options,
         setup,
-        _left_out(store, data),
+        _left_out(store, data) + left_out_words(data, fitted.external),
         f"{fitted.name} on {counted(int(data.annotated.sum()), of_class + 'image')} of "
         f"{counted(len({data.patients[i] for i in np.flatnonzero(data.annotated)}), 'training patient')}, "
         f"{beside_words(data)}{size_words(store)}, {asked}",

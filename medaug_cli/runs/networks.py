@@ -11,7 +11,7 @@ import numpy as np
 
 from medaug_cli import registry
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.runs.beside import NOTHING_EXTERNAL, External, beside_metadata
+from medaug_cli.runs.beside import NOTHING_EXTERNAL, External, beside_metadata, left_out_words
 from medaug_cli.runs.fitting import (
     RunOptions,
     Setup,
@@ -102,7 +102,13 @@ def train_network(
     ) as folder:
         if not folder.finished:
             fitted_on = _Fitted(
-                task, store, synthetic=others, ratio=ratio, synthetic_only=synthetic_only, before=before
+                task,
+                store,
+                synthetic=others,
+                external=beside.external,
+                ratio=ratio,
+                synthetic_only=synthetic_only,
+                before=before,
             )
             _fit_network(
                 folder,
@@ -146,6 +152,7 @@ class _Fitted:
     task: Task
     store: Store
     synthetic: Sequence[Store]
+    external: Sequence[Store]
     ratio: float | None
     synthetic_only: bool
     before: NetworkMetadata | None  # of the network that it goes on from
@@ -159,6 +166,7 @@ def _fit_network(
     steps = None if budget.units is None else int(budget.units)
     by_lesions = not isinstance(on.task, Classification)  # which asks for a class, and for no lesion
     words = unannotated_words(store, "train") if by_lesions else []
+    words += left_out_words(data, on.external)
     announce(
         options,
         setup,

@@ -226,8 +226,8 @@ def _unannotated(subject: Subject, data: ConstructedExamples) -> str:
         return "it learns from annotated images alone"
     some = constructed(data.spec, len(data))
     some.annotated = np.arange(len(data)) % 3 == 0
-    for i in np.flatnonzero(~some.annotated):
-        some.boxes[i], some.labels[i] = some.boxes[i][:0], some.labels[i][:0]
+    some.boxes = [own if known else own[:0] for own, known in zip(some.boxes, some.annotated, strict=True)]
+    some.labels = [own if known else own[:0] for own, known in zip(some.labels, some.annotated, strict=True)]
     some.classes = np.where(some.annotated, some.classes, -1)
     plugin, _ = fit(subject, some, keeps=False)
     some.annotated = np.ones(len(data), bool)

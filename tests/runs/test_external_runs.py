@@ -210,11 +210,13 @@ def test_what_may_not_be_learnt_from_is_refused(tmp_path, tiny_plugins, change, 
 
 def test_a_network_trains_on_annotated_images_from_elsewhere(tmp_path, tiny_plugins):
     real = make_store(tmp_path / "real.h5")
-    web = make_store(tmp_path / "web.h5", [*elsewhere(known=True), *elsewhere(n=3, id="x", seed=4)][:7])
+    others = [replace(r, id=f"x{r.id}") for r in elsewhere(n=3, seed=4)]
+    web = make_store(tmp_path / "web.h5", [*elsewhere(known=True), *others])
     said = []
     run = RunOptions(tmp_path / "d", device="cpu", announce=said.append)
     folder = train_detector(real.path, "tiny", run, steps=2, external=External([web.path], labelled=True, share=0.25))
-    assert "tiny on 16 real, 6 external and 0 synthetic images" in said[0]
+    assert "web.h5: 3 of its images have no annotation to learn from and are left out" in said[0]
+    assert "tiny on 16 real, 6 external and 0 synthetic images" in said[1]
     found = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     assert [(part["images"], part["annotated"], part["share"]) for part in found["external"]] == [(6, 6, 0.25)]
     assert digest_patient("wp0") in found["training_patients"]
