@@ -21,6 +21,7 @@ Results are gpu.json, gpu.md, and in train/ a folder and a picture for each gene
 import argparse
 import importlib.util
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -410,6 +411,7 @@ def train(bench: Bench) -> Iterator[dict[str, Any]]:
             out = bench.out / "train" / name
             options = RunOptions(out, bench.settings(name, whole=True), device=bench.device, overwrite=True)
             train_generator(bench.store.path, name, options, minutes=minutes)
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)  # many times as large as what is drawn with
             generator, _ = load_generator(out, bench.device)
             samples = generator.sample(conditions, range(len(conditions)))
             drawn = [as_drawn(x, c).image for x, c in zip(samples, conditions, strict=True)]

@@ -371,10 +371,23 @@ def test_the_average_follows_slowly():
 @pytest.mark.parametrize(("done", "decay"), [(1000, 0.5 ** (8 / 50)), (10_000, 0.5 ** (8 / 500)), (10**6, 0.999)])
 def test_the_average_of_a_short_run_does_not_lag_behind(done, decay):
     made = make_training()
+    made.lod = 0.0  # its level has been there from the beginning
     before = [p.clone() for p in made.average.parameters()]
     made.step(done - 8, Schedule(16, {4: 8}).at_lod(0.0))
     for old, now, new in zip(before, made.average.parameters(), made.generator.parameters(), strict=True):
         assert torch.allclose(now, decay * old + (1 - decay) * new, atol=1e-6)
+
+
+def test_the_average_forgets_the_random_weights_that_a_level_begins_with():
+    """However long the run was before it: a few images of the last level are enough."""
+    made, schedule = make_training(), Schedule(16, {4: 8})
+    made.step(10**6, schedule.at_lod(1.0))
+    made.step(10**6 + 8, schedule.at_lod(0.5))  # the last level begins
+    assert made.begun == 10**6 + 8
+    for new, now in zip(made.generator.parameters(), made.average.parameters(), strict=True):
+        assert torch.allclose(now, new, atol=1e-4)
+    made.step(10**6 + 16, schedule.at_lod(0.0))
+    assert made.begun == 10**6 + 8
 
 
 @pytest.mark.parametrize("spatial", [(16, 16), (16, 32), (16, 16, 16)])
@@ -630,6 +643,7 @@ def test_every_form_of_condition_is_trained_and_drawn(form):
 
 def test_presets_fill_in_what_is_left_alone():
     small = CPGGAN(preset="small", latent=32)
+    assert CPGGAN(preset="small", gp_every=1).gp_every == 1  # what is set is not left alone, be it to the default
     assert (small.latent, small.base, small.max_maps, small.batches) == (32, 512, 128, "4:16")
     assert CPGGAN(preset="paper") == CPGGAN(preset="paper", schedule="paper")
     assert (CPGGAN(preset="companion").lr, CPGGAN(preset="companion").label_flips) == (2e-4, 1 / 3)

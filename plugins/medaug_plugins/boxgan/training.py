@@ -265,9 +265,7 @@ class Training:
             loss, penalised_scores = loss + settings.crop * local.mean(), real_scores + known.mine * real_lesions
             losses["lesion_d"] = local.detach().mean()
         if self.discriminator.frozen is not None:
-            judge = (
-                self.discriminator.frozen
-            )  # Frozen: the same game, on features that few images did not teach
+            judge = self.discriminator.frozen  # Frozen: the same game, on features that few images did not teach
             projected = (F.softplus(judge(fake)) + F.softplus(-judge(real.detach()))).mean()
             loss, losses["frozen_d"] = loss + settings.frozen * projected, projected.detach()
         self.steering.observe(real_scores.detach(), settings.batch)

@@ -48,9 +48,16 @@ class CPGGAN(Settings):
         continues=True,
     )
 
+    def __new__(cls, **given: Any) -> "CPGGAN":
+        """Note what is set, be it to its default: a preset changes the other settings alone."""
+        made = super().__new__(cls)
+        made._given = frozenset(given)
+        return made
+
     def __post_init__(self) -> None:
+        self._given: frozenset[str]
         for name, value in PRESETS[self.preset].items():
-            if getattr(self, name) == type(self).__dataclass_fields__[name].default:
+            if name not in self._given:
                 setattr(self, name, value)
         read_batches(self.batches)
         self._average: Generator | None = None

@@ -62,5 +62,7 @@ class Settings:
     intensity: float = setting(0.03, "largest augmenting brightness offset, of the full range", minimum=0, maximum=1)
     contrast: float = setting(0.2, "largest augmenting change of contrast", minimum=0, maximum=1)
     ema: float = setting(0.999, "decay of the generator's moving average, a step", minimum=0, maximum=1)
-    ema_ramp: float = setting(0.05, "its half life is at most this share of the images done; 0: any", minimum=0)
+    ema_ramp: float = setting(
+        0.05, "its half life is at most this share of the images since the last level began; 0: any", minimum=0
+    )
     sample_batch: int = setting(16, "images sampled at a time", minimum=1)

@@ -91,6 +91,7 @@ class Training:
         place(self.average, run.device, size.dims)
         self.average.load_state_dict(self.generator.state_dict())
         self.lod, self.steps = float(size.levels) if start is None else start.lod, 0
+        self.begun = 0  # images done when the level that is trained now began
         self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.optimizers = {
             "generator": ScaledAdam(self.generator, run, size.settings.lr),
@@ -99,6 +100,8 @@ class Training:
 
     def step(self, done: int, stage: Stage) -> tuple[int, dict[str, Tensor]]:
         """Train one step; return the real images that the discriminator saw and the losses."""
+        if int(stage.lod) != int(self.lod):
+            self.begun = done
         if phase(stage.lod) != phase(self.lod):
             for optimizer in self.optimizers.values():
                 optimizer.restart()
@@ -113,7 +116,7 @@ class Training:
         losses["loss_g"] = self._generator_step(rng, stage.batch)
         self.steps += 1
         images = stage.batch * self.settings.n_critic
-        self._move_average(done + images, images)
+        self._move_average(done + images - self.begun, images)
         return images, losses
 
     @property
@@ -211,9 +214,13 @@ class Training:
         return loss.detach()
 
     @torch.no_grad()
-    def _move_average(self, done: int, images: int) -> None:
-        """Move the average by a step of so many images; in a short run it must not lag behind what has just grown."""
-        ramp = self.settings.ema_ramp * done
+    def _move_average(self, since: int, images: int) -> None:
+        """Move the average by a step of so many images, `since` the level began.
+
+        A level begins with random weights. Where it gets few images, an average of the paper's length still holds
+        them when the run ends, and draws one bright grid whatever the generator has learnt.
+        """
+        ramp = self.settings.ema_ramp * since
         decay = min(self.settings.ema, 0.5 ** (images / ramp)) if ramp else self.settings.ema
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(self.generator.parameters())
@@ -222,7 +229,7 @@ class Training:
     def state_dict(self, done: int) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on as if it had never stopped."""
         return {
-            "done": done, "steps": self.steps, "lod": self.lod, **self.steering.state_dict(),
+            "done": done, "steps": self.steps, "lod": self.lod, "begun": self.begun, **self.steering.state_dict(),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict(),
@@ -235,7 +242,8 @@ class Training:
             load_weights(getattr(self, name), state[name], KIND)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["descents"][name])
-        if "sure" in state:  # not in what older versions wrote
+        if "begun" in state:  # older versions wrote neither
             self.steering.load_state_dict(state)
+            self.begun = int(state["begun"])
         self.steps, self.lod = int(state["steps"]), float(state["lod"])
         return int(state["done"])
