@@ -9,4 +9,4 @@ Imports point downwards only. Generators and detectors are plugins behind entry 
 `medaug_cli.plugin` and nothing else. Every command reads files and writes one result, by rename.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -41,12 +42,17 @@ def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
 
 
 def show(table: Table) -> None:
-    """Print a table and its notes on stdout."""
+    """Print a table and its notes on stdout; on a terminal notes are broken between words."""
     _release_stdout()
-    notes = [printable(sentence) for sentence in table.notes]
+    width, notes = shutil.get_terminal_size().columns, [printable(sentence) for sentence in table.notes]
     if sys.stdout.isatty():
-        notes = [typer.style(sentence, dim=True) for sentence in notes]
-    sys.stdout.writelines(f"{line}\n" for line in [*table_lines(table, shutil.get_terminal_size().columns), *notes])
+        notes = [typer.style(line, dim=True) for sentence in notes for line in wrapped(sentence, width)]
+    sys.stdout.writelines(f"{line}\n" for line in [*table_lines(table, width), *notes])
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most so many columns, broken between words; longer words stay whole."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def answering(command: Callable[Params, None]) -> Callable[Params, None]:

@@ -83,7 +83,7 @@ def predict(options: PredictOptions) -> Prediction:
                 keep_going=options.keep_going,
                 workers=options.workers,
                 report=lambda share, note: options.report(share / 2, note),
-                announce=options.announce,
+                announce=lambda sentence: options.announce(sentence.replace(str(work), str(options.out))),
             )
         )
         assert store is not None

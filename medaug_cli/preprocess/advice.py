@@ -12,6 +12,7 @@ from medaug_cli.preprocess.strip import spacing_of
 from medaug_cli.scans.reading import Pixels, Scan
 
 LINES = 5
+ENLARGED = 2  # times as wide as a scan
 DOUBTED = 0.2  # share of brain masks from which it is asked whether these are heads
 UNSTRIPPED = ("none", "masks", "stripped already")
 
@@ -51,6 +52,16 @@ def of_width(recipe: Recipe, scan: Scan, pixels: Pixels) -> list[str]:
         f"{regions} of {recipe.region_mm:g} {unit} are wider than the {what} ({width:.0f} {unit}), and filled up with "
         f"black; --region-mm {max(1, int(width)):d} fits"
     ]
+
+
+def of_enlargement(recipe: Recipe, scan: Scan, pixels: Pixels) -> list[str]:
+    """Say where images become much larger than the first scan is, which adds no detail."""
+    side = max(pixels.image.shape[-2:])
+    if recipe.region_mm or recipe.volume is not None or recipe.size < ENLARGED * side:
+        return []
+    enough = max(16, 1 << (side - 1).bit_length())
+    what = "slices" if scan.volume else "pictures"
+    return [f"{what} of {side} pixels are enlarged to {recipe.size}, which adds no detail; --size {enough} is enough"]
 
 
 def of_patients(unknown: bool, boxes: Path | None, classes: str | None, column: str | None) -> list[str]:

@@ -35,6 +35,7 @@ from medaug_cli.scans.reading import PLAIN, Pixels, Reading, Scan, read_pixels
 from medaug_cli.scans.survey import Found, LeftOut, of_one_kind, survey
 from medaug_cli.store import NORMAL, StoreInfo
 from medaug_cli.store.model import EXTERNAL, REAL
+from medaug_cli.words import counted
 
 OF_TRAINING = "train:"  # before the columns that boxes of the training split alone are taken from
 NAME = r"[A-Za-z0-9._-]{1,64}"  # of where external scans come from
@@ -211,6 +212,7 @@ def _advice(options: PreprocessOptions, plan: Plan, scan: Scan, pixels: Pixels, 
         *advice.of_left_out(plan.scans, plan.annotations, options.boxes is None and options.masks is None),
         *advice.of_unread_masks(unread, options.scans),
         *advice.of_width(plan.recipe, scan, pixels),
+        *advice.of_enlargement(plan.recipe, scan, pixels),
     ]
 
 
@@ -240,6 +242,8 @@ def _marks(options: PreprocessOptions) -> list[Path]:
 def _taken(options: PreprocessOptions, total: int, others: Sequence[str], annotations: dict[str, Annotation]) -> str:
     """Say how many scans are annotated, with what, and as what the `others` are taken that have no box or mask."""
     classed = {scan for scan, one in annotations.items() if one.image_class is not None}
+    if not classed and len(others) == total:
+        return f"{counted(total, 'scan')} taken as {'normal' if options.normals else 'unannotated'}"
     if not classed:
         said = f"{total - len(others)} of {total} scans are annotated"
     elif options.boxes is None and options.masks is None:
@@ -280,7 +284,8 @@ def _form(recipe: Recipe, first: Scan) -> str:
         mm = "" if recipe.volume_mm is None else f" of {recipe.volume_mm:g} mm"
         return f"each becomes {size} voxels{mm}, strip {recipe.strip}, fit {recipe.fit}"
     if not recipe.region_mm:
-        return f"each becomes {recipe.size}x{recipe.size}, strip {recipe.strip}, fit {recipe.fit}"
+        each = "each slice" if first.volume else "each"
+        return f"{each} becomes {recipe.size}x{recipe.size}, strip {recipe.strip}, fit {recipe.fit}"
     size = "x".join([str(recipe.size)] * (3 if first.volume else 2))
     unit = "mm" if first.volume or recipe.spacing else "mm, or pixels where a picture does not say,"
     normals = f", with {recipe.normal_regions:g} without a lesion for each" if recipe.normal_regions else ""

@@ -173,7 +173,7 @@ def train_all(options: StudyOptions) -> bool:
             except OtherSettings as error:
                 raise error.in_study() from error
         minutes = (time.monotonic() - begun) / done * (len(left) - done) / 60
-        options.announce(f"{done} of {len(left)} {kind}s are trained, about {counted(round(minutes), 'minute')} left")
+        options.announce(f"{done} of {len(left)} {kind}s are trained, {about(minutes)} left")
     others = missing(options, every)
     if others:
         are = "is" if len(others) == 1 else "are"
@@ -230,7 +230,12 @@ def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Tr
         return sentence
     networks = sum(trial.arm.steps for trial in left)
     minutes = estimate(options, rounds[0].store, networks, list(generators.values()))
-    return f"{sentence}; about {counted(round(minutes), 'minute')} by a short measurement"
+    return f"{sentence}; {about(minutes)} by a short measurement"
+
+
+def about(minutes: float) -> str:
+    """Return "about 12 minutes", or "less than a minute"."""
+    return f"about {counted(round(minutes), 'minute')}" if minutes >= 1 else "less than a minute"
 
 
 def training_patients(options: StudyOptions, rounds: Sequence[Round], fraction: float) -> list[int]:

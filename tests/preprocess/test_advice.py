@@ -59,6 +59,16 @@ def test_masks_beside_scans_that_are_not_read_are_said(tmp_path, given, monkeypa
     assert facts == ([f"4 masks lie beside the scans; --masks {tmp_path / 'scans'} reads them"] * ("classes" in given))
 
 
+@pytest.mark.parametrize(("side", "size", "fits"), [
+    (51, 256, 64), (51, 128, 64), (32, 64, 32), (9, 32, 16), (51, 64, 0), (100, 128, 0), (33, 64, 0),
+])  # fmt: skip
+def test_pictures_that_are_enlarged_for_nothing_are_said(tmp_path, side, size, fits):
+    picture(tmp_path / "scans/a.png", side=side)
+    facts = advised(tmp_path, replace(PLAIN, size=size), dry_run=True, normals=True)
+    said = f"pictures of {side} pixels are enlarged to {size}, which adds no detail; --size {fits} is enough"
+    assert [fact for fact in facts if "enlarged" in fact] == [said] * (fits > 0)
+
+
 @pytest.mark.parametrize("option", ["boxes", "classes"])
 def test_a_column_that_may_name_patients_is_said(tmp_path, option):
     for name in "abcd":

@@ -215,7 +215,7 @@ def test_scans_without_any_annotation_make_a_store_in_which_nothing_is_normal(tm
     assert len(store.indices("train")) == 0
     assert len(store.indices("train", unannotated=True)) == 3
     (only,) = said  # nothing to split, so no warning about splits
-    assert only.startswith("0 of 3 scans are annotated, 3 taken as unannotated")
+    assert only.startswith("3 scans taken as unannotated")
     images = read_boxes(tmp_path / "out/boxes.json").images
     assert [(image.id, image.annotated, image.boxes) for image in images] == [(name, False, []) for name in "abc"]
 
