@@ -299,6 +299,8 @@ def one_thing_apart(arms: Sequence[Arm], ratio: float) -> list[tuple[Arm, Arm, s
             apart = ["images", *(name for name in apart if name in own)]
         elif first.generator != second.generator:
             continue
+        if apart == ["images without annotation"] and first.unannotated:
+            first, second = second, first
         if len(apart) == 1:
             found.append((second, first, _words(apart[0], one, other)))
     return found
