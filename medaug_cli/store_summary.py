@@ -89,13 +89,21 @@ def sentences(found: dict[str, Any]) -> str:
     ]
     lines.append("sources: " + ", ".join(f"{count} {name}" for name, count in found["sources"].items()))
     lines.append(f"made by medaug {info['tool_version']} {info['command']}, seed {info['seed']}")
-    lines += [f"setting {key}: {value}" for key, value in info["settings"].items()]
+    lines += [f"setting {key}: {_shown(value)}" for key, value in info["settings"].items() if _is_given(value)]
     lines += [f"input {name}: SHA-256 {digest}" for name, digest in info["inputs"].items()]
     lines += [
         f"generator {one['name']} {one['version']}, fitted on {counted(len(one['training_patients']), 'patient')}"
         for one in info["generators"]
     ]
     return "\n".join([*lines, f"SHA-256 of the content: {found['hash']}"])
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value not in ("", [], {})
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _normals(count: int) -> str:
