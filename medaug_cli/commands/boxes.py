@@ -10,12 +10,12 @@ from medaug_cli.words import counted
 
 
 def boxes(
-    marks: Annotated[Path, typer.Argument(metavar="MARKS", help="Boxes or masks in any form that preprocess takes.")],
-    scans: Annotated[Path, typer.Option(help="The scans that they are of.")],
+    marks: Annotated[Path, typer.Argument(metavar="MARKS", help="Boxes or masks in any format that preprocess reads.")],
+    scans: Annotated[Path, typer.Option(help="The scans they belong to.")],
     to: Annotated[str, typer.Option(help="boxes, coco, csv, monai, voc or yolo.")],
     out: Annotated[Path, typer.Option(help="File to write; a folder for voc and yolo.")],
     min_area: Annotated[
-        int, typer.Option(help="Pixels, or voxels of a volume, from which a component of a mask is a lesion.", min=1)
+        int, typer.Option(help="Smallest component of a mask that is a lesion, in pixels or voxels.", min=1)
     ] = 10,
     box_mode: options.BoxMode = None,
     modality: options.Modality = None,

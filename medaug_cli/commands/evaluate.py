@@ -65,7 +65,7 @@ class Choices:
     sizes: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Lesion sizes to tell apart, in pixels, or mm where known.")
     ] = None
-    threshold: Annotated[float, typer.Option(help="Score from which Table 1 counts a detection.")] = 0.001
+    threshold: Annotated[float, typer.Option(help="Lowest score of a detection that Table 1 counts.")] = 0.001
     resamples: Annotated[int, typer.Option(help="Resamples of the patients behind each interval.", min=100)] = 2000
     overlays: Annotated[str, typer.Option(help="How many images to show with boxes, outlines or mistakes, or all.")] = (
         "12"

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 Choices = TypeVar("Choices")
 
-Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**63 - 1)]
+Seed = Annotated[int, typer.Option(help="Seed for everything random.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), 32, bf16 or 16.")]
-Workers = Annotated[int, typer.Option(help="Processes or threads that help; 0 chooses by itself.", min=0)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that exists.")]
+Workers = Annotated[int, typer.Option(help="Worker processes or threads; 0: as many as fit the machine.", min=0)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue unfinished work; do nothing if it is finished.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout, and nothing else there.")
+]
 BoxMode = Annotated[
     str | None,
     typer.Option(help="Numbers of a MONAI data list: xyxy, xxyy, xywh or ccwh, with -mm if they are millimetres."),
@@ -30,7 +32,7 @@ Modality = Annotated[
     str | None, typer.Option(help="Of a case's files, as case_t1ce and case_flair, take these; or all.")
 ]
 MaxPixels = Annotated[
-    int | None, typer.Option(help="Pixels of the largest picture that is read; 100 million if not given.", min=1)
+    int | None, typer.Option(help="Largest picture to read, in pixels; 100 million if not given.", min=1)
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
 Settings = Annotated[

@@ -19,7 +19,7 @@ Kind = Annotated[str | None, typer.Option(help="generator or detector, where bot
 @console.answering
 def plugins(
     context: typer.Context,
-    load: Annotated[bool, typer.Option("--load", help="Import each plugin, and say which does not load.")] = False,
+    load: Annotated[bool, typer.Option("--load", help="Import each plugin, and say which ones fail to load.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """List the installed plugins, importing none of them; check or show one by name.

@@ -18,7 +18,7 @@ def predict(
     form: Annotated[
         str, typer.Option("--format", help="Of detections: coco, yolo, csv or dicom-sr; of masks also dicom-seg.")
     ] = "csv",
-    threshold: Annotated[float, typer.Option(help="Score from which a detection is written.", min=0, max=1)] = 0.1,
+    threshold: Annotated[float, typer.Option(help="Lowest score of a detection that is written.", min=0, max=1)] = 0.1,
     strip: Annotated[
         str | None,
         typer.Option(
@@ -30,7 +30,7 @@ def predict(
     modality: options.Modality = None,
     max_pixels: options.MaxPixels = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Leave out, and list, a scan that is damaged, instead of stopping.")
+        bool, typer.Option("--keep-going", help="Skip damaged scans, and list them, instead of stopping.")
     ] = False,
     workers: options.Workers = 0,
     device: options.Device = "auto",

@@ -50,7 +50,7 @@ class Choices:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Say where scans come from that are not of the data set: for training alone, never judged.",
+            help="Name the source of scans from elsewhere: they are used for training only, never judged.",
         ),
     ] = None
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("real.h5")
@@ -115,7 +115,7 @@ class Choices:
     bits: Annotated[Literal["8", "16"], typer.Option(help="Bits of a stored pixel.")] = "8"
     slices: Annotated[Literal["all", "lesions"], typer.Option(help="Slices of a volume to keep.")] = "all"
     min_area: Annotated[
-        int, typer.Option(help="Pixels (voxels with --regions) from which a mask's component is a lesion.", min=1)
+        int, typer.Option(help="Smallest component of a mask that is a lesion, in pixels or voxels.", min=1)
     ] = 10
     on_fail: Annotated[
         Literal["crop", "skip", "error"],
@@ -137,7 +137,7 @@ class Choices:
     num_parts: Annotated[int, typer.Option(help="Share the scans among so many jobs; see `store join`.", min=1)] = 1
     part_id: Annotated[int, typer.Option(help="Which share this is, from 0.", min=0)] = 0
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Leave out, and list, a scan that is damaged, instead of stopping.")
+        bool, typer.Option("--keep-going", help="Skip damaged scans, and list them, instead of stopping.")
     ] = False
     nan: Annotated[
         float | None, typer.Option(help="Number that NaN and infinite values are read as; refused if not given.")

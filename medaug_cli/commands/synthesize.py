@@ -25,7 +25,7 @@ class Choices:
     ] = None
     like: Annotated[
         Path | None,
-        typer.Option(metavar="REAL.H5", help="A store in place of boxes: like its training images, with all it knows."),
+        typer.Option(metavar="REAL.H5", help="Draw images like the training images of a store: boxes, masks, classes."),
     ] = None
     classes: Annotated[
         list[str] | None,

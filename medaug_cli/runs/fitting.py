@@ -168,7 +168,7 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
     plugin, store, data, options, setup = fitted.plugin, fitted.store, fitted.data, fitted.options, fitted.setup
     kimg, minutes = fitted.kimg, fitted.minutes
     budget = Budget(None if kimg is None else kimg * 1000, minutes)
-    asked = budget_words(kimg, "thousand images", minutes) if plugin.capabilities.learns else "in one pass"
+    asked = budget_words(None if kimg is None else 1000 * kimg, "images", minutes) if plugin.capabilities.learns else "in one pass"
     of_class = "" if fitted.only is None else f"{fitted.only} "
     announce(
         options,
@@ -370,7 +370,7 @@ def size_words(store: Store) -> str:
 
 
 def budget_words(units: float | None, name: str, minutes: float | None) -> str:
-    """Say how long a run is to be, as in `2000 steps or 5 minutes`."""
-    parts = [f"{units:g} {name.removesuffix('s') if units == 1 else name}"] if units is not None else []
+    """Say how long a run is to be, as in `2,000 steps or 5 minutes`."""
+    parts = [f"{units:,.10g} {name.removesuffix('s') if units == 1 else name}"] if units is not None else []
     parts += [f"{minutes:g} minute{'' if minutes == 1 else 's'}"] if minutes is not None else []
     return " or ".join(parts)
