@@ -167,8 +167,9 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
     """Fit a generator in a folder, and write it there."""
     plugin, store, data, options, setup = fitted.plugin, fitted.store, fitted.data, fitted.options, fitted.setup
     kimg, minutes = fitted.kimg, fitted.minutes
-    budget = Budget(None if kimg is None else kimg * 1000, minutes)
-    asked = budget_words(None if kimg is None else 1000 * kimg, "images", minutes) if plugin.capabilities.learns else "in one pass"
+    images = None if kimg is None else kimg * 1000
+    budget = Budget(images, minutes)
+    asked = budget_words(images, "images", minutes) if plugin.capabilities.learns else "in one pass"
     of_class = "" if fitted.only is None else f"{fitted.only} "
     announce(
         options,
