@@ -4,10 +4,13 @@
     python benchmarks/generators.py real.h5 --minutes 4 --split val --generator boxgan --generator boxgan:variety=2
 
 Without a store it takes the slices that ship, at 64x64. A generator is NAME or NAME:SETTING=VALUE,SETTING=VALUE;
-without one, those of `GENERATORS` are compared. Each trains in its own folder of --out for so many minutes of CPU time
+without one, those of `GENERATORS` are compared. `boxgan:start=FOLDER` begins with a trained generator or installed
+weights; with `--fraction 0.25` all are fitted on that share of the training patients, and `boxgan:rest=yes` also sees
+the images of the others, without annotation. Each trains in its own folder of --out for so many minutes of CPU time
 (user and system), one after the other; run it again, and it goes on where it stopped. `--as-they-are` measures what
-their last checkpoints draw, without training. Each draws --samples images for the boxes of held-out patients; the real
-training images are measured in the same way, as what can be hoped for. In the table:
+their last checkpoints draw, without training. Each draws --samples images for the boxes of held-out patients; the
+real training images are measured in the same way, as what can be hoped for.
+In the table:
   found      asked lesions that a detector finds which was trained on the real training images (IoU 0.25 or more, at 1
              false positive a slice of real validation images); in brackets with the boxes of other images
   KID ...    against the real images of those held-out patients, in four feature spaces of `medaug tsne`; precision to
@@ -44,8 +47,12 @@ from medaug_cli.files import publish_text
 from medaug_cli.plugin import Condition, as_drawn
 from medaug_cli.registry import build
 from medaug_cli.runs import RunOptions, load_detector, train_detector
+from medaug_cli.runs.starting import opened_start
 from medaug_cli.runs.training import Budget, TrainingRun
 from medaug_cli.store import Store, generator_examples, open_store
+from medaug_cli.study.subsets import subset
+from medaug_cli.study.unannotated import with_rest
+from medaug_cli.tasks.detection import Detection
 
 DETECTOR = {"backbone": "small", "width": 8, "head_width": 64, "assignment": "aligned", "lr": 0.003, "box_weight": 3}
 SHOWN = 12  # samples of the picture
@@ -79,13 +86,36 @@ def folder_of(out: Path, text: str) -> Path:
 
 
 def trained(
-    store: Store, text: str, minutes: float, out: Path, seed: int, precision: str
+    stores: tuple[Store, Store | None], text: str, minutes: float, out: Path, seed: int, precision: str
 ) -> tuple[Any, dict[str, float]]:
-    """Return a generator that has trained for its CPU time, and what that took."""
+    """Return a generator that has trained for its CPU time, and what that took.
+
+    `stores` are of the patients that it is fitted on, and of those with the images of the others.
+    """
     name, settings = parse(text)
-    generator, run = build("generator", name, settings), CPURun(folder_of(out, text), minutes, seed, precision)
-    generator.fit(generator_examples(store), run)
+    start, sees_rest = settings.pop("start", None), settings.pop("rest", None)
+    store = stores[1] if sees_rest else stores[0]
+    if store is None:
+        raise SystemExit(f"{text}: there is no rest of the training patients; give --fraction")
+    run = CPURun(folder_of(out, text), minutes, seed, precision)
+    if start is None:
+        generator = build("generator", name, settings)
+    else:
+        before = opened_start(start)
+        before.check(store)
+        _, generator = before.built(name, settings)
+        print(before.begin(generator, store.spec))
+    generator.fit(generator_examples(store, unannotated=sees_rest is not None), run)
     return generator, {"kimg": run.done / 1000, "cpu_seconds": run.seconds()}
+
+
+def parts(store: Store, fraction: float, seed: int, out: Path) -> tuple[Store, Store | None]:
+    """Return the store of a share of the training patients, and one with the images of the others too."""
+    if fraction == 1:
+        return store, None
+    folder = out / f"patients{100 * fraction:g}"
+    part = subset(store, Detection(), fraction, seed, folder / "real.h5")
+    return part, with_rest(store, part, Detection(), fraction, seed, folder / "with-rest.h5")
 
 
 class Split:
@@ -228,6 +258,7 @@ def main() -> None:
     parser.add_argument("store", type=Path, nargs="?")
     parser.add_argument("--generator", dest="generators", action="append", help="NAME:SETTING=VALUE,...; repeatable")
     parser.add_argument("--minutes", type=float, default=4, help="CPU minutes of training for each")
+    parser.add_argument("--fraction", type=float, default=1, help="share of the training patients they are fitted on")
     parser.add_argument("--as-they-are", action="store_true", help="measure the last checkpoints")
     parser.add_argument("--split", choices=("val", "test", "both"), default="both")
     parser.add_argument("--samples", type=int, default=442, help="images that each draws for a split")
@@ -243,13 +274,14 @@ def main() -> None:
     splits = ("val", "test") if options.split == "both" else (options.split,)
     detector = options.detector or detector_of(store, options.out, options.detector_steps)
     bench = Bench(store, splits, options.samples, detector)
+    fitted_on = parts(store, options.fraction, options.seed, options.out)
     results: dict[str, Any] = {"real": {"cpu_seconds": 0.0, "kimg": 0.0, "rows": bench.real()}}
     first = bench.splits[0]
     chosen = np.random.default_rng(options.seed).permutation(len(first.indices))[:SHOWN]
     shown = [first.images[chosen]]
     for text in options.generators or GENERATORS:
         minutes = 1e-9 if options.as_they_are else options.minutes
-        generator, cost = trained(store, text, minutes, options.out, options.seed, options.precision)
+        generator, cost = trained(fitted_on, text, minutes, options.out, options.seed, options.precision)
         results[text] = cost | {"rows": bench.rows(generator)}
         shown.append(draw(generator, [first.asked[i] for i in chosen]))
         print(table({text: results[text]}).splitlines()[-1], flush=True)
