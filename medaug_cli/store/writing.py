@@ -56,8 +56,9 @@ def already_made(path: Path, info: StoreInfo, resume: bool, overwrite: bool) -> 
         return None
     store, wanted = open_store(path), _what_matters(info.model_dump(mode="json"))
     made = _what_matters(store.info.model_dump(mode="json"))
-    if set(made["label_names"]) <= set(wanted["label_names"]):  # without those that no box has
-        made["label_names"] = wanted["label_names"]
+    for names in ("label_names", "class_names"):
+        if set(made[names]) <= set(wanted[names]):  # without those that no box, and no image, has
+            made[names] = wanted[names]
     if changed := changes(made, wanted):
         raise OtherSettings(f"{path} was made by medaug {store.info.tool_version}", ", ".join(changed))
     plan_file = parts_folder(path) / "plan.json"  # of a run that was killed as soon as it had published
@@ -198,7 +199,7 @@ class StoreWriter:
         """Join all units in order, read the file back, verify it, and rename it to its place.
 
         What `beside` writes into the folder that it is given with the store is published together with that. With
-        `used_labels` the store names the labels of its boxes alone.
+        `used_labels` the store names the labels of its boxes, and the classes of its images, alone.
         """
         self.flush()
         refuse_stranger(self.folder, PARTS)
@@ -327,13 +328,22 @@ def _joined_optional(name: str, batches: list[Columns]) -> np.ndarray | None:
     return np.concatenate(parts)
 
 
-def _with_used_labels(info: StoreInfo, table: Columns) -> tuple[StoreInfo, Columns]:
-    """Return a store's facts and tables without the names of labels that no box has, if any box has one."""
+def _with_used_names(info: StoreInfo, table: Columns) -> tuple[StoreInfo, Columns]:
+    """Return a store's facts and tables without labels that no box has, and classes that no image has.
+
+    Where no box has a label, or no image a class, all names stay.
+    """
     used, numbers = np.unique(table.box_labels, return_inverse=True)
-    if not len(used):
-        return info, table
-    names = [info.label_names[number] for number in used]
-    return info.model_copy(update={"label_names": names}), replace(table, box_labels=numbers.astype(np.int32))
+    if len(used):
+        info = info.model_copy(update={"label_names": [info.label_names[number] for number in used]})
+        table = replace(table, box_labels=numbers.astype(np.int32))
+    known = np.empty(0, np.int32) if table.classes is None else np.unique(table.classes[table.classes >= 0])
+    if len(known):
+        assert table.classes is not None
+        classes = np.where(table.classes >= 0, np.searchsorted(known, table.classes), -1).astype(np.int32)
+        info = info.model_copy(update={"class_names": [info.class_names[number] for number in known]})
+        table = replace(table, classes=classes)
+    return info, table
 
 
 def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch], used_labels: bool = False) -> None:
@@ -345,7 +355,7 @@ def _write(path: Path, info: StoreInfo, batches: Iterable[_Batch], used_labels: 
         raise MedaugError(f"{path.name}: no image is left to store")
     table = _joined(columns)
     if used_labels:
-        info, table = _with_used_labels(info, table)
+        info, table = _with_used_names(info, table)
     first = next(iter(batches))
     check_rules(path, table, tuple(first.images.shape[2:]), info)
     n, text = len(table.id), h5py.string_dtype("utf-8")

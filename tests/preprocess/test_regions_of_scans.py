@@ -273,3 +273,19 @@ def test_planes_cut_the_newest_lesion_wherever_it_lies():
     for picture, boxes in planes(image, np.array([new, old], np.float32)):
         assert picture.max() == 0
         assert len(boxes) == 1
+
+
+def test_a_class_of_which_there_is_no_region_is_no_class_of_the_store(tmp_path):
+    lesion = ((2, 4, 4), (10, 28, 28))  # which leaves no room for a region without one
+    for name in "abcd":
+        volume(tmp_path, name, [lesion], shape=(12, 32, 32))
+    table = "image,label,x_min,y_min,z_min,x_max,y_max,z_max\n" + "".join(
+        f"{name}/t1.nii.gz,{'benign' if name < 'c' else 'malignant'},4,4,2,28,28,10\n" for name in "abcd"
+    )
+    (tmp_path / "boxes.csv").write_text(table, encoding="utf-8")
+    options = ("--boxes", tmp_path / "boxes.csv", "--regions", "16", "--region-mm", "30", "--normals")
+    store = run(tmp_path, *options)
+    assert store.class_names == ["benign", "malignant"]
+    assert [store.class_names[number] for number in store.classes] == ["benign", "benign", "malignant", "malignant"]
+    again = run(tmp_path, *options, "--resume")
+    assert again.hash == store.hash

@@ -138,7 +138,7 @@ def _pixels(path: Path, found: Any, count: int) -> np.ndarray:
 
 
 def _shared(found: Any) -> Any:
-    groups = found.get("SharedFunctionalGroupsSequence") or ()
+    groups = list(found.get("SharedFunctionalGroupsSequence") or ())
     return groups[0] if len(groups) else None
 
 
