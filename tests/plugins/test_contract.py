@@ -293,6 +293,28 @@ class SquareOnly(TinyGenerator):
 
 
 @dataclass
+class AsksAfterAll(TinyGenerator):
+    """Says that it learns from images without annotation, and asks for the conditions of all."""
+
+    capabilities: ClassVar[Capabilities] = GeneratorCapabilities(dims=(2,), channels=(1,), unannotated=True)
+
+    def fit(self, data, run):
+        assert all(data.condition(i) for i in range(len(data)))
+        super().fit(data, run)
+
+
+@dataclass
+class CannotBegin(TinyGenerator):
+    capabilities: ClassVar[Capabilities] = GeneratorCapabilities(dims=(2,), channels=(1,), continues=True)
+
+
+@dataclass
+class BeginsAnew(CannotBegin):
+    def begin_with(self, other, spec, checkpoint):
+        return ["everything"]
+
+
+@dataclass
 class RefusesOdd(TinyGenerator):
     def fit(self, data, run):
         if len(set(data.spec.spatial)) > 1:
@@ -333,6 +355,9 @@ class RefusesOdd(TinyGenerator):
     (BlindToBoxes, "conditions", "stay the same with other boxes"),
     (Fewer, "fit", "5 results for 6 inputs"),
     (SquareOnly, "sizes", "ValueError: not square"),
+    (AsksAfterAll, "unannotated", "asks for the condition of an image that nobody annotated"),
+    (CannotBegin, "continues", "no method begin_with"),
+    (BeginsAnew, "continues", "everything is begun anew for equal images"),
 ])  # fmt: skip
 def test_a_broken_generator_is_told_what_is_wrong(plugin, check, said):
     found = failures(check_generator, plugin)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from conftest import make_records, make_store
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from medaug_cli.boxes import digest_patient
+from medaug_cli.cli import app
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.runs import RunOptions, train_detector, train_generator, train_network
 from medaug_cli.runs.beside import External
@@ -119,7 +121,6 @@ def test_boxgan_learns_beside_them_and_its_card_names_all(tmp_path, real, web):
 @pytest.mark.parametrize(("name", "settings"), [("boxgan", BOXGAN), ("pggan", PGGAN)])
 def test_a_resumed_run_beside_them_equals_one_that_was_not_stopped(tmp_path, real, web, name, settings):
     how = {"name": name, "settings": settings, "external": [web], "anneal": 0.5}
-    whole = fit(real, tmp_path / "whole", kimg=0.032, **how)
     stopped = tmp_path / "stopped"
 
     class Stop(Exception):
@@ -138,7 +139,6 @@ def test_a_resumed_run_beside_them_equals_one_that_was_not_stopped(tmp_path, rea
     other = fit(real, tmp_path / "other", kimg=0.048, **how)
     first, second = (load_file(each / "generator.safetensors") for each in (stopped, other))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    assert whole.exists()
 
 
 def test_who_is_told_nothing_learns_from_a_store_without_any_annotation(tmp_path):
@@ -220,6 +220,34 @@ def test_a_network_trains_on_annotated_images_from_elsewhere(tmp_path, tiny_plug
     found = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     assert [(part["images"], part["annotated"], part["share"]) for part in found["external"]] == [(6, 6, 0.25)]
     assert digest_patient("wp0") in found["training_patients"]
+
+
+LINES = {  # options -> what is said
+    ("--external-labels", "noisy"): "--external-labels says how the images of --external are used",
+    ("--external", "KNOWN", "--each-class"): "--external goes without --class and --each-class",
+    ("--external", "KNOWN", "--external-share", "0"): "--external-share 0 leaves external and unannotated images out",
+    ("--external", "KNOWN", "--external", "KNOWN", "--external-labels", "noisy"): "one store is named twice",
+    ("--start", "REAL", "--each-class"): "--start begins one generator with the weights of one",
+    ("--start", "nobody"): "no installed weights",
+}
+
+
+def test_the_command_line_takes_and_refuses_what_belongs_together(tmp_path, tiny_plugins):
+    real = make_store(tmp_path / "real.h5")
+    known = make_store(tmp_path / "known.h5", elsewhere(known=True))
+    names = {"KNOWN": str(known.path), "REAL": str(real.path)}
+
+    def run(options):
+        line = ["train-gan", str(real.path), "--generator", "tiny", "--out", str(tmp_path / "gan"), "--device", "cpu"]
+        return CliRunner().invoke(app, [*line, *(names.get(word, word) for word in options)])
+
+    for options, words in LINES.items():
+        result = run(options)
+        assert isinstance(result.exception, (UsageError, BadInput)), (options, result.output)
+        assert words in str(result.exception), options
+    done = run(["--external", "KNOWN", "--external-labels", "noisy", "--external-share", "0.25", "--kimg", "0.008"])
+    assert done.exit_code == 0, done.output
+    assert card(tmp_path / "gan")["external"][0]["share"] == 0.25
 
 
 def test_a_class_that_the_store_does_not_have_is_refused(tmp_path, tiny_plugins):
