@@ -1,6 +1,7 @@
 #!/bin/sh
 # Volumes: cubes around lung nodules, new ones, new nodules in whole volumes, and tables with and without them, in the
-# folder that is given. Run it again and it goes on where it stopped. Thirteen nodules and a generator of minutes are
+# folder that is given: 185 CPU seconds on one thread, three minutes of a core that is free (22 minutes were measured of one that
+# others kept at a seventh). Run it again and it goes on where it stopped. Thirteen nodules and a generator of minutes are
 # evidence of nothing but that each step runs.
 set -eu
 data=${DATA:-$(cd "$(dirname "$0")" && pwd)/nodules}
