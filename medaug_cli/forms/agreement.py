@@ -15,6 +15,7 @@ NO_PIXEL = "a box without a marked pixel in the mask, kept"
 NO_BOX = "a lesion of the mask without a box, taken from the mask"
 OTHER_EXTENT = "a box and its mask differ in extent, the box is kept"
 OTHER_LABEL = "a box and its mask differ in class, that of the box is kept"
+PLAIN = "lesion"  # the only name of a mask that tells no classes apart
 SMALL = "smaller than --min-area"
 
 
@@ -33,14 +34,14 @@ def agree(
         len(boxes), len(found)
     )
     shared[shared < LEAST_SHARE] = 0
-    notes = []
+    notes, plain = [], set((names or {}).values()) == {PLAIN}
     for box, label, own in zip(boxes, labels, shared, strict=True):
         said = f"box {_plain(box)}"
         if not _any_marked(values, box):
             notes.append(Note(NO_PIXEL, place, said))
         elif own.any() and _overlap(box, found[own > 0]) < LEAST_OVERLAP:
             notes.append(Note(OTHER_EXTENT, place, said))
-        if names is not None and own.any() and kinds[int(own.argmax())] != label:
+        if names is not None and not plain and own.any() and kinds[int(own.argmax())] != label:
             notes.append(Note(OTHER_LABEL, place, f"{said}, {label} and {kinds[int(own.argmax())]}"))
     added = []
     for i in np.flatnonzero(~shared.any(0)).tolist():

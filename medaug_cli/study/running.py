@@ -229,6 +229,7 @@ def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Tr
     if not left:
         return sentence
     networks = sum(trial.arm.steps for trial in left)
+    options.report(0.0, "trial steps of each plugin", "")
     minutes = estimate(options, rounds[0].store, networks, list(generators.values()))
     return f"{sentence}; {about(minutes)} by a short measurement"
 

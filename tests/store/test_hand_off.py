@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import yaml
 from conftest import make_store
 from pycocotools.coco import COCO
-from support.tiny_scans import PLAIN
+from support.tiny_scans import PLAIN, reported
 
 from medaug_cli.errors import BadInput
 from medaug_cli.export import export_store
@@ -237,6 +237,15 @@ def test_what_is_written_is_read(folder, tmp_path, way):
     check_same(again, store, ("images", *what))
     if "masks" in what:
         assert (again.spec.mask_names, again.spec.label_names) == (NAMES, NAMES)
+
+
+@pytest.mark.parametrize(("form", "boxes"), [("nnunet", "boxes.json"), ("monai", "detection.json")])
+def test_masks_that_tell_no_classes_apart_contradict_no_label(tmp_path, form, boxes):
+    store = store_of(tmp_path / "real.h5", named=False)
+    export_store(store, form, tmp_path / form)
+    again = read_again(tmp_path / form, tmp_path / "again", boxes=tmp_path / form / boxes, masks=tmp_path / form)
+    check_same(again, store, ("images", "boxes", "masks", "splits"))
+    assert [line for each in reported(again)["slices"] for line in each["repaired"]] == []
 
 
 def test_of_cases_with_two_channels_a_name_alone_is_refused(tmp_path):
