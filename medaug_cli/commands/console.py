@@ -14,11 +14,11 @@ from typing import Any, ParamSpec, TextIO
 
 import typer
 
-from medaug_cli.commands.progress_line import FULL, duration, in_words, progress_line
+from medaug_cli.commands.progress_line import FULL, in_words, progress_line
 from medaug_cli.commands.table_lines import table_lines
 from medaug_cli.errors import UsageError
 from medaug_cli.tables import Table, printable
-from medaug_cli.words import counted
+from medaug_cli.words import counted, duration
 
 Params = ParamSpec("Params")
 FIRST_SECONDS, QUIET_SECONDS = 5.0, 30.0  # until the first sentence where stderr is no terminal, and between two

@@ -52,16 +52,3 @@ def in_words(title: str, share: float | None, left: str, numbers: Sequence[str])
     done = "at work" if share is None else f"{percent(share).strip()} done"
     first = ", ".join(part for part in (done, left) if part)
     return f"{title}: " + "; ".join(part for part in (first, together(numbers)) if part)
-
-
-def duration(seconds: float) -> str:
-    """Return "45 s", "27 min" or "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    return f"{hours / 24:.0f} days"

@@ -30,7 +30,7 @@ from medaug_cli.study.unannotated import REST, labeller, pseudo_labelled, rest_o
 from medaug_cli.synthesis import SynthesisOptions, synthesize
 from medaug_cli.tasks.detection import Detection
 from medaug_cli.tasks.task import Task
-from medaug_cli.words import counted
+from medaug_cli.words import counted, duration
 
 
 @dataclass(frozen=True)
@@ -235,8 +235,10 @@ def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Tr
 
 
 def about(minutes: float) -> str:
-    """Return "about 12 minutes", or "less than a minute"."""
-    return f"about {counted(round(minutes), 'minute')}" if minutes >= 1 else "less than a minute"
+    """Return "about 12 min", "about 3 days", or "less than a minute"."""
+    if minutes < 1:
+        return "less than a minute"
+    return f"about {duration(60 * minutes) if minutes >= 1.5 else '1 min'}"
 
 
 def training_patients(options: StudyOptions, rounds: Sequence[Round], fraction: float) -> list[int]:

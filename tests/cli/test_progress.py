@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from medaug_cli.commands import console
-from medaug_cli.commands.progress_line import TIGHT, duration, in_words, progress_line
+from medaug_cli.commands.progress_line import TIGHT, in_words, progress_line
 from medaug_cli.study.arms import Arm
 from medaug_cli.study.rounds import Round
-from medaug_cli.study.running import Trial, where
+from medaug_cli.study.running import Trial, about, where
+from medaug_cli.words import duration
 
 SCREENS = Path(__file__).with_name("progress.txt")
 WIDTHS = (60, 80, 120, 200)
@@ -87,6 +88,14 @@ def test_a_line_is_never_wider_than_its_terminal(title, share, left, numbers, wi
 ])  # fmt: skip
 def test_durations_are_said_as_people_do(seconds, words):
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(("minutes", "words"), [
+    (0.2, "less than a minute"), (1, "about 1 min"), (44.6, "about 45 min"), (100, "about 1 h 40 min"),
+    (8626, "about 6 days"),
+])  # fmt: skip
+def test_how_long_a_study_takes_is_said_as_people_do(minutes, words):
+    assert about(minutes) == words
 
 
 @pytest.mark.parametrize(("values", "said"), [
