@@ -134,8 +134,9 @@ class Resized:
         spatial = tuple(round(length * self.factor) for length in data.spec.spatial)
         self.spec = replace(data.spec, spatial=spatial, masks=False, mask_names=())
         self.boxes = [np.asarray(boxes, np.float32) * self.factor for boxes in data.boxes]
-        for name in ("labels", "patients", "weights", "classes", "synthetic"):
-            setattr(self, name, getattr(data, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.data, name)  # labels, patients and all else that has no size
 
     def __len__(self) -> int:
         return len(self.data)
