@@ -477,8 +477,8 @@ def test_reals_are_the_same_kept_or_read(monkeypatch):
 
 def test_each_step_draws_reals_and_noise_anew(monkeypatch):
     drawn = []
-    original = training.draw_noise
-    monkeypatch.setattr(training, "draw_noise", lambda *args: drawn.append(original(*args)) or drawn[-1])
+    original = training.draw_latents
+    monkeypatch.setattr(training, "draw_latents", lambda *args: drawn.append(original(*args)) or drawn[-1])
     made, stage = make_training(n_critic=2), Schedule(16, {4: 8}).at_lod(0.0)
     assert [made.step(done, stage)[0] for done in (0, 16)] == [16, 16]
     assert len({tuple(latents.flatten().tolist()) for latents in drawn}) == 6
