@@ -107,7 +107,8 @@ def _metadata_file(folder: Path, kind: str) -> Path:
     with reading(folder):
         there = (folder / f"{kind}.json").is_file()
     if not there:
-        raise BadInput(f"{folder} holds no trained {kind} ({kind}.json is missing)")
+        why = f"{kind}.json is missing" if folder.exists() else "there is no such folder"
+        raise BadInput(f"{folder} holds no trained {kind} ({why})")
     return folder / f"{kind}.json"
 
 
