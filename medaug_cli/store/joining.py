@@ -7,7 +7,7 @@ from typing import Any
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_files
 from medaug_cli.results import check_file
-from medaug_cli.store.model import StoreInfo
+from medaug_cli.store.model import StoreInfo, source_kind
 from medaug_cli.store.reading import Store, open_store
 from medaug_cli.store.writing import store_claimed, write_store
 
@@ -35,6 +35,7 @@ def join_stores(
         report(number, len(stores) + 2, f"reading {store.path}")
         store.verify()
         _check_alike(stores[0], store)
+    _refuse_clashes(stores)
     info = _joined_info(stores)
     with store_claimed(out, info.command, overwrite, paths):
         check_file(out, overwrite, paths)
@@ -46,6 +47,26 @@ def join_stores(
             joined.verify()
             beside(stores, joined, folder)
         return open_store(out)
+
+
+def _refuse_clashes(stores: Sequence[Store]) -> None:
+    """Raise BadInput where two stores hold an image of one id, or a patient in different splits."""
+    images: dict[str, Path] = {}
+    homes: dict[str, tuple[str, Path]] = {}
+    for store in stores:
+        each = store.columns
+        for name, patient, split, source in zip(each.id, each.patient, each.split, each.source, strict=True):
+            if name in images:
+                raise BadInput(f"image {name} is in both {images[name]} and {store.path}; give each an id of its own")
+            images[name] = store.path
+            if source_kind(source) == "synthetic":
+                continue
+            home, place = homes.setdefault(patient, (split, store.path))
+            if home != split:
+                raise BadInput(
+                    f"patient {patient} is in the {home} split of {place} and in the {split} split of {store.path}; "
+                    "split by patient"
+                )
 
 
 def _part(store: Store) -> list[int] | None:

@@ -129,7 +129,7 @@ BAD_CLASSES = {
     "percent": ("good.csv", lambda t: with_row(t, "i3.png,20,30,50"), "is 20; expected a number from 0 to 1"),
     "missing image": ("good.csv", lambda t: "\n".join(t.splitlines()[:-1]), "has no row for the image 'i11' of truth"),
     "unknown image": ("good.csv", lambda t: with_row(t, "x3.png,0.2,0.3,0.5"), "line 5: the image 'x3.png' is not"),
-    "image twice": ("good.csv", lambda t: with_row(t, "i2,0.2,0.3,0.5"), "line 5: the image 'i2' sta"),
+    "image twice": ("good.csv", lambda t: with_row(t, "i2,0.2,0.3,0.5"), "line 5: the image 'i2' appears twice"),
     "class without a column": ("good.csv", lambda t: t.replace("normal", "age", 1), "no column for the class"),
     "class with two columns": ("good.csv", lambda t: t.replace("malignant", "Benign", 1), "two columns"),
     "another class": ("good.csv", lambda t: added(t), "'cyst', which is not a class of the truth"),

@@ -88,7 +88,7 @@ def test_folds_without_a_fold_are_named(trained):
 
 def test_a_synthetic_store_of_another_fold_is_refused(trained, tmp_path):
     draw = ["synthesize", "--n", 4, "--gan", trained / "gan", "--out", tmp_path / "drawn.h5", "--device", "cpu"]
-    with pytest.raises(UsageError, match=r"was fitted in fold 1/2; draw .* with --like real\.h5 --fold 1/2"):
+    with pytest.raises(UsageError, match=r"was fitted in fold 1/2; draw .* by --like real\.h5 --fold 1/2"):
         medaug(*draw)
     with pytest.raises(UsageError, match="--fold needs --like"):
         medaug(*draw, "--fold", "1/2")

@@ -56,7 +56,7 @@ def test_a_good_file_is_read_and_written_back(tmp_path):
         (changed(images__0__boxes__0__box="all"), "images.0.boxes.0.box"),
         (changed(images__0__width=0), "images.0.width"),
         (changed(images__0__id="../../etc/passwd"), "images.0.id"),
-        (changed(images__1__id="0001"), "stands twice"),
+        (changed(images__1__id="0001"), "appears twice"),
         (changed(images__0__split="dev"), "images.0.split"),
         (changed(images__0__colour="grey"), "images.0.colour"),
         ({"images": []}, "version"),
