@@ -14,7 +14,15 @@ from thoroughness import examples
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, box_map
 from medaug_plugins.boxgan import BoxGAN
 from medaug_plugins.boxgan.dataset import RealImages, draw_condition, halo
-from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, pyramid, regions
+from medaug_plugins.boxgan.networks import (
+    BOXED,
+    OUTLINED,
+    Architecture,
+    Discriminator,
+    Generator,
+    pyramid,
+    regions,
+)
 from medaug_plugins.boxgan.training import (
     Known,
     StepRandomness,
@@ -169,6 +177,20 @@ def test_spread_is_the_standard_deviation_of_coarse_pixels():
 def test_the_full_size_sees_no_edge_of_a_box_but_the_outline_of_a_mask():
     assert [layer.seen for layer in Generator(sized(32)).rising] == [2, 2, 1]
     assert [layer.seen for layer in Generator(sized(32, form="mask")).rising] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("side", [16, 32, 128])
+def test_weights_of_before_masks_were_told_at_every_size_still_draw(side):
+    spec = ImageSpec(1, (side, side), ("lesion",))
+    settings = BoxGAN(**SMALL, form="mask")
+    for outlined in (BOXED, OUTLINED):
+        network = Generator(Architecture(settings, spec, outlined))
+        draw_weights(network, torch.Generator().manual_seed(1))
+        gan = BoxGAN(**SMALL, form="mask")
+        gan.load_state_dict(network.state_dict(), spec)
+        assert same(gan.state_dict(), network.state_dict())
+        asked = Condition((side, side), np.array([[4, 4, 12, 12]], np.float32), np.zeros(1, np.int64))
+        assert next(iter(gan.sample([asked], [0]))).shape == (1, side, side)
 
 
 @pytest.mark.parametrize("spatial", [(16, 16), (16, 16, 16)])

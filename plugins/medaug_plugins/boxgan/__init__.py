@@ -102,7 +102,8 @@ class BoxGAN(Settings):
 
     def load_state_dict(self, state: Mapping[str, Any], spec: ImageSpec, device: str = "cpu") -> None:
         """Restore `state_dict` for images of this form; raise BadInput where it does not fit."""
-        network = Generator(self.architecture(spec)).requires_grad_(False)
+        self.architecture(spec)  # refuses sizes that it does not draw
+        network = Generator(Architecture.of_weights(self, spec, state)).requires_grad_(False)
         load_weights(network, state, KIND)
         place(network, device, spec.dims)
         self._average = network

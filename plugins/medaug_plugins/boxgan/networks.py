@@ -7,8 +7,9 @@ Level 0 is that of 4 pixels a side, level i has the size start * 2**i.
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,16 @@ class Architecture:
 
     settings: Settings
     spec: ImageSpec  # of images whose sides are powers of two, none below 16
+    outlined: int = OUTLINED  # largest side at which the generator sees masks: BOXED in weights of versions before 0.2
+
+    @classmethod
+    def of_weights(cls, settings: Settings, spec: ImageSpec, state: Mapping[str, Any]) -> "Architecture":
+        """Return the sizes of a generator's weights, those of older versions too."""
+        older = cls(settings, spec, BOXED)
+        with torch.device("meta"):
+            shapes = {name: weight.shape for name, weight in Generator(older).state_dict().items()}
+        fits = all(name in state and state[name].shape == shape for name, shape in shapes.items())
+        return older if fits else cls(settings, spec)
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -132,7 +143,7 @@ class Generator(nn.Module):
         self.mapping = nn.ModuleList(EqualizedDense(size.settings.latent, size.settings.latent) for _ in range(2))
         self.dense = EqualizedDense(size.settings.latent, maps[0] * math.prod(size.start), RELU_GAIN / 4)
         self.first = FiLMConv(size, maps[0], maps[0])
-        boxed = size.level_of(OUTLINED if size.settings.form == "mask" else BOXED)
+        boxed = size.level_of(size.outlined if size.settings.form == "mask" else BOXED)
         self.rising = nn.ModuleList(FiLMConv(size, maps[i], maps[i + 1], i < boxed) for i in range(size.levels))
         refined = maps[1 : size.level_of(REFINED) + 1]
         self.refining = nn.ModuleList(FiLMConv(size, f, f) for f in refined)

@@ -150,23 +150,21 @@ class Training:
         self.generator_optimiser = Adam(self.generator.parameters(), **adam)
         self.discriminator_optimiser = Adam(self.discriminator.parameters(), **adam)
         self.steps = 0
-        self.real_spread = self._real_spread()
+        seen = self._some_real_images()
+        self.real_spread = spread(self.data.batch(seen))
         self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.found_real = torch.tensor(float("inf"), device=run.device)  # moving average of the loss
-        self.real_contrast = self._real_contrast() if self.settings.contrast_weight else None  # without lesions none
+        self.real_contrast = self._real_contrast(seen) if self.settings.contrast_weight else None
 
-    def _real_spread(self) -> Tensor:
-        """Return the spread of at most 512 real images, always the same ones."""
+    def _some_real_images(self) -> np.ndarray:
+        """Return at most 512 real images, always the same ones, by which drawn ones are measured."""
         rng = StepRandomness(self.run.seed, 0, self.run.device)
-        indices = rng.indices(self.data.examples.weights, min(512, 4 * len(self.data.examples)))
-        return spread(self.data.batch(indices))
+        return rng.indices(self.data.examples.weights, min(512, 4 * len(self.data.examples)))
 
-    def _real_contrast(self) -> Tensor | None:
-        """Return how much lesions stand out in at most 512 real images, always the same ones; None without two."""
-        rng = StepRandomness(self.run.seed, 0, self.run.device)
-        indices = rng.indices(self.data.examples.weights, min(512, 4 * len(self.data.examples)))
-        maps = self.data.conditions(indices)[:, : self.size.labels]
-        found = contrasts(self.data.batch(indices), maps)
+    def _real_contrast(self, seen: np.ndarray) -> Tensor | None:
+        """Return how much lesions stand out in real images; None where fewer than two show any."""
+        maps = self.data.conditions(seen)[:, : self.size.labels]
+        found = contrasts(self.data.batch(seen), maps)
         return standing_out(found) if len(found) > 1 else None
 
     def step(self, done: int) -> dict[str, Tensor]:
