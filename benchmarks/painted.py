@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from medaug_cli.metrics.segmentation import dice
 from medaug_cli.runs import load_network
 from medaug_cli.store import Store, open_store
 
 
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the Dice of two masks, 1 where both are empty."""
-    total = first.sum() + second.sum()
-    return 1.0 if not total else float(2 * (first & second).sum() / total)
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the Dice of two masks."""
+    return float(dice(int(first.sum()), int(second.sum()), int((first & second).sum())))
 
 
 def outlined(network: Any, store: Store, indices: list[int]) -> list[np.ndarray]:
@@ -50,16 +50,16 @@ def main() -> None:
     real, painted = open_store(asked.real), open_store(asked.painted)
     held_out = [int(i) for i in np.flatnonzero(real.splits != "train")]
     found = outlined(network, real, held_out)
-    scores = [dice(mask, real.masks[i] > 0) for i, mask in zip(held_out, found, strict=True)]
+    scores = [overlap(mask, real.masks[i] > 0) for i, mask in zip(held_out, found, strict=True)]
     known = {box.astype(np.float32).tobytes() for boxes in real.boxes for box in boxes}
     every = list(range(len(painted)))
     marked = outlined(network, painted, every)
     made = [but_hosts(painted, i, known, mask) for i, mask in zip(every, marked, strict=True)]
     wanted = [but_hosts(painted, i, known, painted.masks[i] > 0) for i in every]
     kept = [i for i in every if wanted[i].any()]
-    drawn = [dice(made[i], wanted[i]) for i in kept]
+    drawn = [overlap(made[i], wanted[i]) for i in kept]
     others = np.random.default_rng(0).permutation(kept)
-    shuffled = [dice(made[i], wanted[j]) for i, j in zip(kept, others, strict=True)]
+    shuffled = [overlap(made[i], wanted[j]) for i, j in zip(kept, others, strict=True)]
     print(f"held-out real images: Dice {np.mean(scores):.2f} of {len(scores)} masks")
     share = np.mean(drawn) / np.mean(scores)
     print(f"painted lesions alone: Dice {np.mean(drawn):.2f} of {len(kept)}, {share:.0%} of it")
