@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.errors import BadInput
-from medaug_cli.forms.coordinates import around, numbers
+from medaug_cli.forms.coordinates import around, decimal
 
 NEAR = 1e-3  # pixels, up to which a corner of an outline is that of its box
 
@@ -61,10 +61,16 @@ def read_outline(place: str, given: Any) -> Outline | None:
     """Return what COCO's `segmentation` says, None where it says nothing; raise BadInput where it is broken."""
     if not given:
         return None
-    if isinstance(given, dict):
-        return _of_runs(place, given)
-    lists = [polygon for polygon in (given if isinstance(given[0], list) else [given]) if polygon]
-    polygons = [np.array(numbers(place, polygon, len(polygon)), np.float64) for polygon in lists]
+    try:
+        if isinstance(given, dict):
+            return _of_runs(place, given)
+        lists = [polygon for polygon in (given if isinstance(given[0], list) else [given]) if polygon]
+        polygons = [np.array([decimal(number) for number in polygon]) for polygon in lists]
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise BadInput(
+            f"{place}: its segmentation is neither a list of polygons [x, y, x, y, ...] nor run lengths "
+            "{size: [height, width], counts}"
+        ) from error
     if any(len(polygon) % 2 for polygon in polygons):
         raise BadInput(f"{place}: a polygon of its segmentation has an odd number of coordinates")
     return Outline(place, tuple(polygon.reshape(-1, 2) for polygon in polygons)) if polygons else None
@@ -74,7 +80,7 @@ def _of_runs(place: str, given: dict[str, Any]) -> Outline:
     height, width = (int(side) for side in given["size"])
     counts = given["counts"]
     runs = _unpacked(counts) if isinstance(counts, str) else [int(count) for count in counts]
-    if sum(runs) != height * width or min(runs, default=0) < 0:
+    if min(height, width) < 1 or sum(runs) != height * width or min(runs, default=0) < 0:
         raise BadInput(f"{place}: the run lengths of its segmentation do not fill {width}x{height} pixels")
     return Outline(place, runs=tuple(runs), size=(height, width))
 
@@ -104,8 +110,8 @@ def _inside(polygons: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarra
 
     inside = np.zeros(shape, bool)
     for polygon in polygons:
-        low = np.floor(polygon.min(0)).astype(int).clip(0)
-        high = np.ceil(polygon.max(0)).astype(int).clip(0, shape[::-1])
+        low = np.floor(polygon.min(0).clip(0, shape[::-1])).astype(int)
+        high = np.ceil(polygon.max(0).clip(0, shape[::-1])).astype(int)
         if len(polygon) < 3 or (high <= low).any():
             continue
         x, y = np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1]))

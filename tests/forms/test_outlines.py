@@ -102,14 +102,25 @@ def test_a_box_without_an_outline_is_said(tmp_path):
     assert "a box without an outline" in lines[0]
 
 
+NEITHER = r"annotation 0: its segmentation is neither a list of polygons .* nor run lengths"
+
+
 @pytest.mark.parametrize(("outline", "said"), [
     ({"size": [SIDE, SIDE], "counts": [5, 5]}, "do not fill 32x32 pixels"),
     ({"size": [16, 16], "counts": [100, 100, 56]}, r"its run lengths are of 16x16 pixels, its image has 32x32"),
     ({"size": [SIDE, SIDE], "counts": [2000, -976]}, "do not fill"),
-    ({"counts": [1024]}, "is not COCO's JSON"),
+    ({"size": [-SIDE, -SIDE], "counts": [1024]}, "do not fill"),
+    ({"counts": [1024]}, NEITHER),
+    ({"size": [SIDE]}, NEITHER),
+    ({"size": [SIDE, SIDE], "counts": None}, NEITHER),
+    ({"size": [SIDE, SIDE], "counts": "\u00e9"}, NEITHER),
+    ({"size": [SIDE, SIDE], "counts": [1, "x"]}, NEITHER),
+    (7, NEITHER),
+    ("abc", NEITHER),
+    ([{}], NEITHER),
     ([[1, 2, 3, 4, 5, 6, 7]], "an odd number of coordinates"),
-    ([["a", 2, 3, 4, 5, 6]], "expected the numbers of a box"),
-    ([[1, 2, 3, None, 5, 6]], "expected the numbers of a box"),
+    ([["a", 2, 3, 4, 5, 6]], NEITHER),
+    ([[1, 2, 3, None, 5, 6]], NEITHER),
 ])  # fmt: skip
 def test_broken_outlines_are_refused_with_their_place(tmp_path, outline, said):
     boxes = coco_of(tmp_path, (BOX, outline), (BOX, TRIANGLE))
