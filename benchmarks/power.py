@@ -26,7 +26,7 @@ from medaug_cli.study.power import KNOWN, Plan, Spread
 
 NUMBER = "sensitivity"
 MEASURES = {NUMBER: Measure(NUMBER, "sensitivity", compared=True)}
-PAGES = {  # folder -> its headline
+PAGES = {  # folder in docs/results -> its headline
     "study-128": "sensitivity_at_1_iou0.5",
     "study-128-boxgan": "sensitivity_at_1_iou0.5",
     "study-classification": "balanced_accuracy",
@@ -166,7 +166,7 @@ def verdicts(world: World, plan: Plan, gain: float, studies: int, resamples: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", action="store_true", help="print the spread of the published studies, and stop")
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of the published studies")
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--gain", type=float, default=0.05)

@@ -3,9 +3,8 @@
 import re
 from typing import Any
 
-OUTSIDE = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(\.\./[^)]*\)")
 
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Return a page whose links stay on the site."""
-    return OUTSIDE.sub(r"\1", markdown)
+    above = "../" * (1 + page.file.src_uri.count("/"))  # out of the folder of the docs
+    return re.sub(rf"\[((?:[^\[\]]|\[[^\]]*\])*)\]\({re.escape(above)}[^)]*\)", r"\1", markdown)

@@ -45,11 +45,11 @@ class Spread:
 
 KNOWN = {  # of published pages, by `python benchmarks/power.py --pages`
     "detection": (
-        Spread(0.202, 0.047, "docs/study-128, 18 training patients", tested=27, trained=18),
-        Spread(0.164, 0.030, "docs/study-128, 69 training patients", tested=27, trained=69),
+        Spread(0.202, 0.047, "docs/results/study-128, 18 training patients", tested=27, trained=18),
+        Spread(0.164, 0.030, "docs/results/study-128, 69 training patients", tested=27, trained=69),
     ),
-    "classification": (Spread(0.221, 0.043, "docs/study-classification", tested=27, trained=69),),
-    "segmentation": (Spread(0.089, 0.023, "docs/study-segmentation", tested=27, trained=69),),
+    "classification": (Spread(0.221, 0.043, "docs/results/study-classification", tested=27, trained=69),),
+    "segmentation": (Spread(0.089, 0.023, "docs/results/study-segmentation", tested=27, trained=69),),
 }
 
 

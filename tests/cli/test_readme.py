@@ -5,6 +5,7 @@ import runpy
 import shlex
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -14,8 +15,9 @@ from medaug_cli.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")
-         for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}  # fmt: skip
+         for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}  # fmt: skip
 README = PAGES["README.md"]
+STARTS = ("README.md", "docs/README.md")
 MEDAUG = typer.main.get_command(app)
 STARTED_BY = re.compile(r"(?:\w+=\S+ |srun |torchrun .*? --no-python )*medaug (.*)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -56,9 +58,13 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_every_page_is_in_the_index():
-    index = PAGES["docs/README.md"]
-    missing = [page for page in PAGES if f"({Path(page).name}" not in index]
-    assert missing == ["README.md", "docs/README.md"]
+    indices = {page: text for page, text in PAGES.items() if page.startswith("docs/") and page.endswith("README.md")}
+    linked = {
+        (Path(page).parent / target).as_posix()
+        for page, text in indices.items()
+        for target in re.findall(r"\]\(([^)#\s]+)", text)
+    }
+    assert [page for page in PAGES if page not in linked] == list(STARTS)
 
 
 def test_the_reference_of_the_command_line_is_what_the_code_says():
@@ -77,13 +83,21 @@ def test_the_site_has_every_page_once_by_the_four_kinds_of_the_index():
     index = PAGES["docs/README.md"]
     assert list(kinds) == HEADING.findall(index)[1:] == ["Tutorials", "How-to", "Reference", "Explanation"]
     listed = [page for pages in kinds.values() for page in pages]
-    assert sorted(listed) == sorted({Path(page).name for page in PAGES} - {"README.md"})
+    assert sorted(listed) == sorted(str(Path(page).relative_to("docs")) for page in PAGES if page not in STARTS)
 
 
 def test_links_to_files_that_the_site_does_not_hold_become_text():
     plain = runpy.run_path(str(ROOT / "docs/site_hooks.py"))["on_page_markdown"]
     page = "see [`.ci/run`](../.ci/run), [this](files.md#a) and [code [1]](../medaug_cli) ![p](p.png)"
-    assert plain(page) == "see `.ci/run`, [this](files.md#a) and code [1] ![p](p.png)"
+    assert plain(page, page_named("store.md")) == "see `.ci/run`, [this](files.md#a) and code [1] ![p](p.png)"
+    deeper = "see [this](../files.md#a), [code](../../medaug_cli) and [its page](study-128/study.html)"
+    told = plain(deeper, page_named("results/study-128.md"))
+    assert told == "see [this](../files.md#a), code and [its page](study-128/study.html)"
+
+
+def page_named(source):
+    """Return a page of the site with the place of its source within the docs."""
+    return SimpleNamespace(file=SimpleNamespace(src_uri=source))
 
 
 def test_the_readme_is_short():

@@ -37,7 +37,7 @@ def test_more_patients_seeds_and_folds_buy_something(known):
     seeds = Plan(27, 6).smallest(known)
     assert seeds < plan.smallest(known) if known.trainings else seeds == plan.smallest(known)
     assert Plan(27, 3, comparisons=8).smallest(known) == plan.smallest(known)
-    assert known.source.startswith("docs/study-")
+    assert known.source.startswith("docs/results/study-")
 
 
 def report_of(arms, task="counting"):
@@ -99,7 +99,7 @@ def test_a_stated_spread_is_taken():
         ("counting", {}, "power: no spread of counting is known; --pilot study.json or --spread says it"),
         ("counting", {"spread": Spread(2.0, 0.5, "")}, "error of the count is found with 80% power by 3 patients"),
         ("counting", {"spread": Spread(2.0, None, "")}, "unknown over trainings: it takes a larger difference"),
-        ("detection", {}, "docs/study-128, 18 training patients"),
+        ("detection", {}, "docs/results/study-128, 18 training patients"),
         ("detection", {"folds": 2}, "80% power by 6 patients in 2 folds and 2 seeds"),
     ],
 )  # fmt: skip
