@@ -22,7 +22,7 @@ import numpy as np
 
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.study.analysis import ArmResult, Comparison
-from medaug_cli.study.power import KNOWN, Plan, Spread
+from medaug_cli.study.power import KNOWN, Plan, Spread, spread_between
 
 NUMBER = "sensitivity"
 MEASURES = {NUMBER: Measure(NUMBER, "sensitivity", compared=True)}
@@ -106,41 +106,29 @@ def compared(world: World, plan: Plan, gains: list[float], seed: int, resamples:
 
 def seen(world: World, studies: int, resamples: int) -> Spread:
     """Return the spread of simulated studies without folds, read as that of real ones is."""
-    plan, squares, trainings = Plan(PATIENTS, 3), [], []
+    plan, limits, seeds = Plan(PATIENTS, 3), [], []
     for seed in range(studies):
         arms = compared(world, plan, [0.0] * 6, seed, resamples)
-        squares += [_square(arm.against_real_only[NUMBER].interval) for arm in arms[1:]]  # type: ignore[union-attr]
-        trainings += [np.var([each[NUMBER] for each in arm.seeds.values()], ddof=1) for arm in arms]
-    return spread(float(np.median(squares)), float(np.mean(trainings)), 3, "simulated")
-
-
-def spread(square: float, trainings: float, seeds: int, source: str) -> Spread:
-    """Return the spread behind a squared standard error, patients and seeds resampled, and a variance of trainings."""
-    patients = max(0.0, square - 2 * trainings * (seeds - 1) / seeds**2) * PATIENTS
-    return Spread(math.sqrt(patients), math.sqrt(trainings), source, tested=PATIENTS)
-
-
-def _square(interval: tuple[float, float]) -> float:
-    return ((interval[1] - interval[0]) / (2 * 1.96)) ** 2
+        limits += [arm.against_real_only[NUMBER].interval for arm in arms[1:]]  # type: ignore[union-attr]
+        seeds += [[each[NUMBER] for each in arm.seeds.values()] for arm in arms]
+    return spread_between(limits, seeds, source="simulated", tested=PATIENTS)
 
 
 def of_page(folder: Path, number: str) -> dict[str, Spread]:
     """Return the spread of each share of the patients of a published study, from its CSVs."""
     seeds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    squares: dict[str, list[float]] = defaultdict(list)
-    for row in _rows(folder / "study.csv"):
-        if row["number"] == number:
-            seeds[row["patients"]][row["arm"]].append(float(row["value"]))
-    named = {row["fraction"]: row["patients"] for row in _rows(folder / "study.csv")}
+    limits: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    rows = [row for row in _rows(folder / "study.csv") if row["number"] == number and not row.get("fold")]
+    for row in rows:
+        seeds[row["patients"]][row["arm"]].append(float(row["value"]))
+    named = {row["fraction"]: row["patients"] for row in rows}
     for row in _rows(folder / "differences.csv"):
         if row["number"] == number and row["against"] == "real-only":
-            squares[named[row["fraction"]]].append(_square((float(row["low"]), float(row["high"]))))
-    found = {}
-    for patients, arms in seeds.items():
-        count = min(map(len, arms.values()))
-        own = float(np.mean([np.var(each, ddof=1) for each in arms.values()])) if count > 1 else 0.0
-        found[patients] = spread(float(np.median(squares[patients])), own, count, folder.name)
-    return found
+            limits[named[row["fraction"]]].append((float(row["low"]), float(row["high"])))
+    return {
+        patients: spread_between(limits[patients], list(arms.values()), source=folder.name, tested=PATIENTS)
+        for patients, arms in seeds.items()
+    }
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

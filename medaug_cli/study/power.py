@@ -9,7 +9,7 @@ the spread was seen on n₀ patients answered by k₀ networks (folds).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -19,6 +19,7 @@ import numpy as np
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import read_json
+from medaug_cli.metrics.differences import Interval
 from medaug_cli.metrics.resampling import LEVEL, SIGNIFICANT
 from medaug_cli.study.analysis import FractionResult, StudyReport
 from medaug_cli.tasks.task import measure_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 POWER = 0.8
 NORMAL = NormalDist()
+Z = NORMAL.inv_cdf((1 + LEVEL) / 2)  # half of a 95 % interval is so many standard errors
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Plan:
         trainings = 2 * (spread.trainings or 0.0) ** 2 * networks / self.seeds
         return math.sqrt(spread.patients**2 / self.patients + trainings)
 
+    def half_width(self, spread: Spread) -> float:
+        """Return half of the 95 % interval of a difference of two arms."""
+        return Z * self.error(spread)
+
     def smallest(self, spread: Spread, comparisons: int = 1) -> float:
         """Return the smallest difference found with 80 % power, at a level divided by so many comparisons."""
         level = NORMAL.inv_cdf(1 - SIGNIFICANT / 2 / comparisons)
@@ -93,26 +99,45 @@ def spread_of_pilot(path: Path, number: str, task: str, trained: float) -> Sprea
 
 
 def spread_of(report: StudyReport, part: FractionResult, number: str, source: str) -> Spread:
-    """Return the spread of one share of the patients of a study: medians over arms.
-
-    An interval over resampled patients and s resampled seeds spreads by patients² / n + 2 trainings² (s - 1) / s².
-    """
-    compared = [arm for arm in part.arms[1:] if arm.against_real_only.get(number) is not None]
-    if not compared:
+    """Return the spread of one share of the patients of a study."""
+    limits = [own.interval for arm in part.arms[1:] if (own := arm.against_real_only.get(number)) is not None]
+    if not limits:
         raise BadInput(f"{source} has no interval of {number}, so its spread is not known")
-    limits = [own.interval for arm in compared if (own := arm.against_real_only[number]) is not None]
-    whole = float(np.median([(high - low) ** 2 for low, high in limits])) / (2 * NORMAL.inv_cdf((1 + LEVEL) / 2)) ** 2
     seeds = [[values[number] for values in arm.seeds.values()] for arm in part.arms if number in arm.mean]
-    several = min(map(len, seeds))
-    trainings = float(np.mean([np.var(each, ddof=1) for each in seeds])) if several > 1 else 0.0
-    patients = max(0.0, whole - 2 * trainings * (several - 1) / several**2) * report.patients
-    return Spread(
-        math.sqrt(patients),
-        math.sqrt(trainings) if several > 1 else None,
-        f"{source}, {part.trained('training patient')}{'' if several > 1 else ', one seed'}",
+    return spread_between(
+        limits,
+        seeds,
+        source=f"{source}, {part.trained('training patient')}{'' if min(map(len, seeds)) > 1 else ', one seed'}",
         tested=report.patients,
         networks=len(report.deals[0].patients) if report.deals else 1,
         trained=part.patients,
+    )
+
+
+def spread_between(
+    limits: Sequence[Interval],
+    seeds: Sequence[Sequence[float]],
+    *,
+    source: str,
+    tested: int,
+    networks: int = 1,
+    trained: int = 1,
+) -> Spread:
+    """Return the spread behind 95 % intervals of differences (median) and what each seed of each arm reached (mean).
+
+    An interval over resampled patients and s resampled seeds spreads by patients² / n + 2 trainings² (s - 1) / s².
+    """
+    whole = float(np.median([(high - low) ** 2 for low, high in limits])) / (2 * Z) ** 2
+    several = min(map(len, seeds))
+    trainings = float(np.mean([np.var(each, ddof=1) for each in seeds])) if several > 1 else 0.0
+    patients = max(0.0, whole - 2 * trainings * (several - 1) / several**2) * tested
+    return Spread(
+        math.sqrt(patients),
+        math.sqrt(trainings) if several > 1 else None,
+        source,
+        tested=tested,
+        networks=networks,
+        trained=trained,
     )
 
 

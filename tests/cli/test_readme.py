@@ -77,6 +77,16 @@ def test_the_reference_of_functions_is_what_the_code_says():
     assert made == PAGES["docs/python.md"], "make it again with python docs/make_python.py"
 
 
+def test_the_tables_of_our_own_studies_are_what_their_reports_say():
+    made = runpy.run_path(str(ROOT / "docs/make_results.py"))
+    for page, text in made["pages"]():
+        assert text == page.read_text(encoding="utf-8"), "make them again with python docs/make_results.py"
+    told = {str(path.parent.relative_to(ROOT / "docs/results")) for path in (ROOT / "docs/results").rglob("study.json")}
+    assert set(made["STUDIES"]) == told
+    assert len(made["short"](made["results"]()).splitlines()) <= 12
+    assert made["short"](made["results"]()) in README
+
+
 def test_the_site_has_every_page_once_by_the_four_kinds_of_the_index():
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     kinds = {kind: pages for entry in nav for kind, pages in entry.items() if isinstance(pages, list)}
