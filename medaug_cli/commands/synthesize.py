@@ -43,7 +43,10 @@ class Choices:
     blending: Annotated[
         Literal["poisson", "soft"], typer.Option(help="With --into: keep a lesion's gradients, or fade it in.")
     ] = "poisson"
-    gan: Annotated[Path, typer.Option(help="Folder of the generator.")] = Path("gan")
+    gan: Annotated[
+        str,
+        typer.Option(metavar="FOLDER|NAME", help="A trained generator, or installed weights (medaug plugins)."),
+    ] = "gan"
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("synthetic.h5")
     jitter: Annotated[
         float, typer.Option(help="Flip, and shift and zoom each box, or move a mask, by up to this share.")

@@ -13,6 +13,8 @@ def of_generator(metadata: GeneratorMetadata) -> list[str]:
     able = registry.capabilities("generator", metadata.name)
     if not isinstance(able, GeneratorCapabilities) or not able.learns:
         return []
+    if metadata.start is not None:  # it has not seen all that its weights have learnt from
+        return []
     kimg = able.pictured or able.default_budget or DEFAULT_KIMG
     if metadata.images_shown >= FEW * 1000 * kimg:
         return []

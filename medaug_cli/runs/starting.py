@@ -13,7 +13,7 @@ from medaug_cli.plugin import Continuing, ImageSpec
 from medaug_cli.runs.loading import load_generator
 from medaug_cli.runs.metadata import GeneratorMetadata
 from medaug_cli.runs.training import newest_checkpoint
-from medaug_cli.runs.weights import named_weights, weights_folder
+from medaug_cli.runs.weights import generator_folder
 from medaug_cli.store import Store, digest_patient
 
 
@@ -21,6 +21,7 @@ from medaug_cli.store import Store, digest_patient
 class Start:
     """A loaded generator to begin with."""
 
+    given: str  # its folder, or the name of installed weights
     folder: Path
     plugin: Any
     metadata: GeneratorMetadata
@@ -33,10 +34,10 @@ class Start:
         """
         own = self.metadata.name
         if name not in (None, own):
-            raise UsageError(f"--start {self.folder}: it holds a {own}, which is no start for {name}")
+            raise UsageError(f"--start {self.given}: it holds a {own}, which is no start for {name}")
         plugin = registry.build("generator", own, {**self.metadata.settings, **settings})
         if not plugin.capabilities.continues or not isinstance(plugin, Continuing):
-            raise UsageError(f"--start {self.folder}: {own} cannot go on from weights that were trained before")
+            raise UsageError(f"--start {self.given}: {own} cannot go on from weights that were trained before")
         return own, plugin
 
     def check(self, store: Store) -> None:
@@ -47,7 +48,7 @@ class Start:
         if seen:
             more = f" (and {len(seen) - 1} more)" if len(seen) > 1 else ""
             raise BadInput(
-                f"--start {self.folder}: it was fitted on patient {seen[0]}{more}, whom {store.path} holds out for "
+                f"--start {self.given}: it was fitted on patient {seen[0]}{more}, whom {store.path} holds out for "
                 "validation or test; if they are other people, give them other names"
             )
 
@@ -55,22 +56,18 @@ class Start:
         """Let the next fit of a plugin begin with it; return in words what is begun anew."""
         anew = plugin.begin_with(self.plugin, spec, self.checkpoint)
         how = f"begun anew are, of the {'; of the '.join(anew)}" if anew else "all of them fit"
-        return f"begins with the weights of {self.folder}; {how}"
+        return f"begins with the weights of {self.given}; {how}"
 
 
 def opened_start(start: str | Path) -> Start:
     """Load what to start from: a folder, or installed weights by their name.
 
-    Raises BadInput for a folder without a generator, UsageError for a name that there is not, and for a folder with a
+    Raises BadInput for a folder without a generator and a name that there is not, UsageError for a folder with a
     generator for each class.
     """
-    folder = Path(start)
-    if not folder.exists() and not folder.with_name(f"{folder.name}.parts").exists():
-        if str(start) not in named_weights() and (len(folder.parts) > 1 or not named_weights()):
-            raise BadInput(f"--start {start}: there is no such folder, and no installed weights of that name")
-        folder = weights_folder(str(start))
+    folder = generator_folder(start)
     plugin, metadata = load_generator(folder)
     if metadata.parts:
         choices = ", ".join(str(folder / name) for name in metadata.parts.values())
         raise UsageError(f"--start {start}: it holds a generator for each class; choose one of {choices}")
-    return Start(folder, plugin, metadata, newest_checkpoint(folder))
+    return Start(str(start), folder, plugin, metadata, newest_checkpoint(folder))

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from medaug_cli import __version__, registry
 from medaug_cli.boxes import Strict
-from medaug_cli.errors import MissingPlugin, UsageError
+from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.files import publish_text, read_json
 from medaug_cli.runs.loading import load_generator, save_plugin
 
@@ -60,9 +61,7 @@ def weights_folder(name: str) -> Path:
     """Return the folder of installed weights; raise UsageError for a name that there is not, MissingPlugin for none."""
     installed = named_weights()
     if name not in installed:
-        near = difflib.get_close_matches(name, installed, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"no weights {name!r} are installed; {hint}installed: {', '.join(installed) or 'none'}")
+        raise UsageError(f"no weights {name!r} are installed; {_choices(name, installed)}")
     whose = f"the weights {name!r} of {installed[name].distribution}"
     try:
         place: Traversable = files(installed[name].place)
@@ -72,6 +71,29 @@ def weights_folder(name: str) -> Path:
     if not (folder / "generator.json").is_file():
         raise MissingPlugin(f"{whose} hold no generator (generator.json is missing in {folder})")
     return folder
+
+
+def generator_folder(given: str | Path) -> Path:
+    """Return the folder of a generator that is given by its folder, finished or not, or as installed weights by name.
+
+    What is there comes before a name. Raises BadInput where there is neither.
+    """
+    folder = Path(given)
+    if folder.exists() or folder.with_name(f"{folder.name}.parts").exists():
+        return folder
+    installed = named_weights()
+    if str(given) in installed:
+        return weights_folder(str(given))
+    raise BadInput(
+        f"{given} holds no trained generator (there is no such folder, and no installed weights of that name; "
+        f"{_choices(str(given), installed)})"
+    )
+
+
+def _choices(name: str, installed: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(installed), 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}installed: {', '.join(installed) or 'none'}"
 
 
 def card_of(folder: Path) -> WeightsCard | None:

@@ -19,6 +19,7 @@ from medaug_cli.pasting import Blending, Hosts, NoRoom
 from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
 from medaug_cli.runs import ByClass, GeneratorMetadata, load_generator
 from medaug_cli.runs.advice import of_generator
+from medaug_cli.runs.weights import card_of, generator_folder
 from medaug_cli.store import (
     GeneratorOrigin,
     Record,
@@ -43,7 +44,7 @@ class SynthesisOptions:
     """What `medaug synthesize` takes."""
 
     n: int | None  # None: as many as `classes` ask for
-    gan: Path
+    gan: str | Path  # its folder, or the name of installed weights
     out: Path
     boxes: Path | None = None
     like: Path | None = None  # a store whose training images are the templates, in place of boxes
@@ -114,6 +115,7 @@ class Work:
 
     options: SynthesisOptions
     n: int
+    folder: Path  # of the generator
     generator: Any
     metadata: GeneratorMetadata
     known: frozenset[Known]
@@ -149,7 +151,8 @@ class Work:
 def prepare(options: SynthesisOptions) -> Work:
     """Load the generator and the templates; raise UsageError or BadInput where nothing can be drawn as it is asked."""
     n = _check(options)
-    generator, metadata = load_generator(options.gan, resolve_device(options.device))
+    folder = generator_folder(options.gan)
+    generator, metadata = load_generator(folder, resolve_device(options.device))
     spec = metadata.form.spec()
     known = knowledge(generator, spec)
     if options.like is not None:
@@ -159,7 +162,7 @@ def prepare(options: SynthesisOptions) -> Work:
         patients = {digest_patient(store.patients[i]) for i in range(len(store)) if store.ids[i] in ids}
         source, digest = options.like, store.hash
     else:
-        source = options.boxes or default_boxes(options.gan)
+        source = options.boxes or default_boxes(folder)
         boxes = read_boxes(source)
         chosen = Templates([(n, templates(source, boxes, spec, set(metadata.training_patients)))])
         if isinstance(generator, ByClass):
@@ -170,7 +173,15 @@ def prepare(options: SynthesisOptions) -> Work:
     for fact in of_generator(metadata):
         options.advise(fact)
     work = Work(
-        options, n, generator=generator, metadata=metadata, known=known, templates=chosen, source=source, info=info
+        options,
+        n,
+        folder,
+        generator=generator,
+        metadata=metadata,
+        known=known,
+        templates=chosen,
+        source=source,
+        info=info,
     )
     return work if options.into is None else _with_hosts(work, options.into)
 
@@ -213,7 +224,7 @@ def synthesize(options: SynthesisOptions) -> Store | None:
     if options.num_parts > 1:
         claim = alone(options.out.with_name(f"{options.out.name}.part{options.part_id}"))
     else:
-        reads = [work.source, options.gan] + ([] if options.into is None else [options.into])
+        reads = [work.source, work.folder] + ([] if options.into is None else [options.into])
         claim = store_claimed(options.out, work.info.command, options.overwrite, reads)
     with claim:
         return _made(work)
@@ -244,6 +255,9 @@ def _made(work: Work) -> Store | None:
 def _announce(work: Work) -> None:
     """Say what is drawn, and what of the templates cannot be."""
     options, choices = work.options, work.templates.every
+    if card := card_of(work.folder):
+        seen = counted(len(work.metadata.training_patients), "patient")
+        options.announce(f"{options.gan} draws {card.draws}; fitted on {seen} of {card.data}; not for {card.not_for}")
     size = "x".join(map(str, work.spec.spatial))
     what = "image" if work.hosts is None else "region"
     sentence = f"{work.metadata.name} draws {counted(work.n * work.draws, what)} of {size} "

@@ -1,9 +1,11 @@
 """Generators that begin with what others have learnt: folders, shared folders, installed weights; and who may not."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +17,11 @@ from medaug_cli.boxes import digest_patient
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.inspection import installed_weights
 from medaug_cli.runs import RunOptions, export_generator, load_generator, train_generator
-from medaug_cli.runs.weights import WeightsCard, card_of, named_weights, weights_folder, write_weights
+from medaug_cli.runs.weights import WeightsCard, card_of, generator_folder, named_weights, weights_folder, write_weights
+from medaug_cli.store.examples import training_examples
 from medaug_cli.study import StudyOptions, run_study
 from medaug_cli.study.arms import parse_arms
+from medaug_cli.synthesis import SynthesisOptions, synthesize
 
 BOXGAN = {"latent": 4, "base": 16, "max_maps": 4, "embedding": 2, "batch": 4, "r1_every": 2}
 PGGAN = {"latent": 4, "base": 16, "max_maps": 4, "batches": "4:4"}
@@ -212,6 +216,41 @@ def test_installed_weights_are_listed_with_their_card_and_begun_with_by_name(tmp
     assert digest_patient("p0") in described(folder)["training_patients"]
     with pytest.raises((UsageError, BadInput), match=r"tiny-17.*tiny-16"):
         fit(real, tmp_path / "gan2", None, start="tiny-17")
+
+
+def test_installed_weights_draw_by_name_and_the_store_counts_whom_they_have_seen(tmp_path, installed):
+    said = []
+    other = make_store(tmp_path / "other.h5", [replace(r, patient=f"q{r.patient}") for r in make_records()])
+    ask = {"like": other.path, "device": "cpu", "announce": said.append}
+    store = synthesize(SynthesisOptions(3, "tiny-16", tmp_path / "drawn.h5", **ask))
+    assert (len(store), set(store.sources)) == (3, {"boxgan"})
+    (origin,) = store.info.generators
+    assert set(origin.training_patients) >= {digest_patient(name) for name in ("p0", "p3", "qp0")}
+    assert said[0] == (
+        "tiny-16 draws dim noise with bright boxes, 16x16; fitted on 4 patients of constructed; "
+        "not for nobody: these are for tests alone"
+    )
+    by_folder = synthesize(SynthesisOptions(3, installed, tmp_path / "again.h5", **ask))
+    assert (by_folder.images[:] == store.images[:]).all()
+    held_out = make_store(tmp_path / "third.h5", [replace(r, split="test" if r.patient == "p3" else "train")
+                                                  for r in make_records()])  # fmt: skip
+    with pytest.raises(BadInput, match="its generator boxgan was fitted on 1 patients that"):
+        training_examples(held_out, [store], held_out.annotated)
+
+
+def test_a_folder_comes_before_installed_weights_of_its_name(tmp_path, trained, installed, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "tiny-16")
+    assert generator_folder("tiny-16") == Path("tiny-16")
+    assert generator_folder(str(tmp_path / "tiny-16")) == tmp_path / "tiny-16"
+
+
+@pytest.mark.parametrize("name", ["tiny-17", "gan", "some/tiny-16"])
+def test_neither_a_folder_nor_a_name_is_said_in_one_sentence(tmp_path, installed, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=f"^{name} holds no trained generator .*no such folder.*installed: tiny-16") as e:
+        generator_folder(name)
+    assert ("did you mean 'tiny-16'?" in str(e.value)) == (name != "gan")
 
 
 def test_half_precision_is_as_good_as_the_whole(trained, installed):
