@@ -26,7 +26,8 @@ class Choices:
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help="Annotations: boxes.json, COCO, CSV, YOLO, VOC, MONAI, labelme, VIA, CVAT, Label Studio or masks.",
+            help="Annotations: boxes.json, COCO, CSV, YOLO, VOC, MONAI, labelme, VIA, CVAT, Label Studio, "
+            "DICOM SR or masks.",
         ),
     ] = None
     masks: Annotated[Path | None, typer.Option(help="Lesion masks: a folder with the scans' names, or a volume.")] = (

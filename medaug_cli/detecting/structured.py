@@ -1,4 +1,4 @@
-"""Detections as DICOM structured reports: TID 1500 with a planar region a box, one report a series (PS3.16).
+"""Detections as DICOM structured reports: TID 1500 with a planar region a box, one report a series or picture (PS3.16).
 
 A report names its patient and study as the images do that it is about: it belongs beside them, and nowhere else.
 """
@@ -25,9 +25,10 @@ SERIES_NUMBER = 9100
 def write_reports(
     found: Sequence["Found"], names: Sequence[str], out: Path, scans: Path, detector: str, weights: str
 ) -> None:
-    """Write NAME.dcm for every series in which something was found.
+    """Write NAME.dcm for every scan in which something was found; `forms.dicom_sr` reads it back.
 
-    Raises MedaugError without highdicom, BadInput where a scan is no DICOM series of axial slices.
+    Raises MedaugError without highdicom, BadInput where a scan is neither a DICOM series of axial slices nor a DICOM
+    picture.
     """
     try:
         import highdicom  # noqa: F401
@@ -39,27 +40,37 @@ def write_reports(
         if len(one.boxes):
             groups.setdefault(one.file, []).append(one)
     for name, own in groups.items():
-        if name not in series or not series[name].files:
-            raise BadInput(
-                f"{scans} holds no DICOM series {name}; --scans is the folder that preprocess read, without a key"
-            )
-        report = _report(series[name], own, names, detector, weights)
+        if name not in series:
+            raise BadInput(f"{scans} holds no scan {name}; --scans is the folder that preprocess read, without a key")
+        images = _images(series[name])
+        try:
+            report = _report(images, own, names, detector, weights)
+        except (ValueError, AttributeError, KeyError, TypeError) as error:  # of images that lack what a report must say
+            raise BadInput(f"{name}: highdicom cannot make a report of its images ({error})") from error
         report.save_as(out / f"{series[name].id}.dcm")
 
 
-def _report(scan: Scan, found: Sequence["Found"], names: Sequence[str], detector: str, weights: str) -> Any:
-    import highdicom as hd
+def _images(scan: Scan) -> list[Any]:
+    """Return the headers of a scan's images; raise BadInput where it is not DICOM."""
     import pydicom
+
+    try:
+        return [pydicom.dcmread(path, stop_before_pixels=True) for path in scan.all_files]
+    except pydicom.errors.InvalidDicomError as error:
+        raise BadInput(f"--format dicom-sr is for DICOM scans, which {scan.shown} is not; choose csv") from error
+
+
+def _report(images: Sequence[Any], found: Sequence["Found"], names: Sequence[str], detector: str, weights: str) -> Any:
+    import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    images = [pydicom.dcmread(path, stop_before_pixels=True) for path in scan.files]
     algorithm = hd.sr.AlgorithmIdentification(
         name=f"medaug {detector}", version=__version__, parameters=[f"weights SHA-256 {weights}"]
     )
     regions: list[Any] = []
     used: dict[str, Any] = {}
     for one in found:
-        for box, score, label in zip(one.boxes, one.scores, one.labels, strict=True):
+        for box, score, label in zip(one.flat, one.scores, one.labels, strict=True):
             image, corners = _image_of(images, one), _corners(box)
             used[image.SOPInstanceUID] = image
             regions.append(_region(image, corners, f"{names[label]} {len(regions) + 1}", float(score), algorithm))
@@ -96,7 +107,9 @@ def _region(image: Any, corners: np.ndarray, name: str, score: float, algorithm:
 
 
 def _image_of(images: Sequence[Any], one: "Found") -> Any:
-    """Return the image of a series that holds the slice in which something was found."""
+    """Return the image of a scan that holds the slice or picture in which something was found."""
+    if len(one.size) == 2:
+        return images[0]
     if one.slice is None or one.grid is None:
         raise BadInput(f"{one.file} was not taken in axial slices: {one.id} lies across them; choose csv or coco")
     step = np.array(one.grid.direction).reshape(3, 3)[:, 2]  # across the slices
@@ -108,6 +121,6 @@ def _image_of(images: Sequence[Any], one: "Found") -> Any:
 
 
 def _corners(box: np.ndarray) -> np.ndarray:
-    """Return the corners (4, 2) of a box (6,), column and row; an image's corner is 0, 0 (PS3.3, C.18.6.1)."""
-    left, top, _, right, bottom, _ = box.astype(np.float64)
+    """Return the corners (4, 2) of a box (4,), column and row; an image's corner is 0, 0 (PS3.3, C.18.6.1)."""
+    left, top, right, bottom = box.astype(np.float64)
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])

@@ -3,12 +3,25 @@
 from pathlib import Path
 
 from medaug_cli.errors import UsageError
-from medaug_cli.forms import boxes_json, coco, cvat, label_studio, labelme, masks, monai, table, via, voc, yolo
+from medaug_cli.forms import (
+    boxes_json,
+    coco,
+    cvat,
+    dicom_sr,
+    label_studio,
+    labelme,
+    masks,
+    monai,
+    table,
+    via,
+    voc,
+    yolo,
+)
 from medaug_cli.forms.form import Form
 
 FORMS = (
     boxes_json.FORM, coco.FORM, yolo.FORM, voc.FORM, table.FORM, monai.FORM, labelme.FORM, via.FORM, cvat.FORM,
-    label_studio.FORM, masks.FORM,
+    label_studio.FORM, dicom_sr.FORM, masks.FORM,
 )  # fmt: skip
 READ = f"{', '.join(form.title for form in FORMS[:-1])}, or {FORMS[-1].title}"
 BOXES = {form.name: form for form in sorted(FORMS, key=lambda form: form.name) if form.write_boxes}

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from medaug_cli.errors import BadInput
 
 DIGITS, DUST = 7, 1e-11  # a coordinate so near one of so many decimals is that one
@@ -72,6 +74,6 @@ def low_and_size(box: Sequence[float]) -> list[float]:
 
 
 def around(points: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Return the box around some points (n, d)."""
-    axes = list(zip(*points, strict=True))
-    return (*map(min, axes), *map(max, axes))
+    """Return the box around some points (n, d); its corners are NaN where a point is."""
+    values = np.array(points, np.float64)
+    return (*values.min(0).tolist(), *values.max(0).tolist())

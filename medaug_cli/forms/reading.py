@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import files_below
-from medaug_cli.forms import masks
+from medaug_cli.forms import dicom_sr, masks
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.catalogue import FORMS, READ
 from medaug_cli.forms.form import LITTER, File, Form, Marks, key_of
@@ -102,10 +102,15 @@ def holds_masks(path: Path) -> bool:
     if not path.is_dir():
         return False
     files, nobody = [File(file) for file in files_below(path, LITTER)], ScanNames([])
-    texts = (file for file in files if file.suffix in TEXTS)
+    boxes = (file for file in files if _may_hold_boxes(file))
     return any(file.suffix in suffixes() for file in files) and not any(
-        _form_in_folder(one, path, nobody) for one in texts
+        _form_in_folder(one, path, nobody) for one in boxes
     )
+
+
+def _may_hold_boxes(file: File) -> bool:
+    """Tell whether a file in a folder is one of text, or a report among images of the same suffix."""
+    return file.suffix in TEXTS or dicom_sr.FORM.sniff(file)
 
 
 def _sniffed(path: Path, scans: Sequence[Scan]) -> tuple[Form, list[File], list[Note]]:
@@ -121,11 +126,10 @@ def _sniffed(path: Path, scans: Sequence[Scan]) -> tuple[Form, list[File], list[
     grouped: dict[str, list[File]] = defaultdict(list)
     others, pictures, names = [], False, ScanNames(scans)
     for file in map(File, files_below(path, LITTER)):
-        if file.suffix in suffixes():
+        form = _form_in_folder(file, path, names) if _may_hold_boxes(file) else None
+        if form is None and file.suffix in suffixes():
             pictures = True
-            continue
-        form = _form_in_folder(file, path, names) if file.suffix in TEXTS else None
-        if form is None:
+        elif form is None:
             others += [file] if file.suffix in TEXTS else []
         else:
             grouped[form.name].append(file)

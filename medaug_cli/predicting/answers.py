@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.plugin import Grid
+from medaug_cli.scans.masks import PREDICTED
 from medaug_cli.scans.way_back import scan_mask, stored_slice
 from medaug_cli.scans.writing import write_volume
 from medaug_cli.store import Store
@@ -66,7 +67,7 @@ def write_masks(masks: Mapping[str, tuple[np.ndarray, Grid | None]], names: Sequ
 
             write_volume(as_image(mask, grid), out / f"{stems[file]}.nii.gz")
     labels = {name: value for value, name in enumerate(names, 1)}
-    (out / "labels.json").write_text(json.dumps({"background": 0, **labels}, indent=1) + "\n", encoding="utf-8")
+    (out / PREDICTED).write_text(json.dumps({"background": 0, **labels}, indent=1) + "\n", encoding="utf-8")
 
 
 def _by_scan(store: Store) -> dict[str, list[int]]:

@@ -20,6 +20,7 @@ EDGE_LEVELS = 16  # values up to which a mask is a label map, whatever lies besi
 WHITE_BORDER = 0.9  # share of the border that is marked, from which a mask may be inverted
 FEW = 1 << 16  # values that are counted rather than sorted
 MOST_PARTS = 31  # bits of a value
+PREDICTED = "labels.json"
 IGNORED = ""  # the name of nnU-Net's `ignore`
 
 
@@ -28,14 +29,16 @@ def label_names(mask: Path) -> Labels | None:
 
     nnU-Net: `labels` of the dataset.json above labelsTr, a value or a list of them (a region) each; `ignore` is none.
     nnDetection: the classes of the instances in the JSON file beside the mask, which give each lesion a value of its
-    own; another JSON of its name, as BIDS and dcm2niix write it, says nothing of values. A DICOM segmentation names its
-    segments itself.
+    own; another JSON of its name, as BIDS and dcm2niix write it, says nothing of values. `predict`: the labels.json in
+    the folder of masks. A DICOM segmentation names its segments itself.
     """
     told = mask_file(mask)
     if told is not None:
         return {frozenset([value]): name for value, name in told.names.items()}
     beside, above = mask.with_name(f"{stem_of(mask)}.json"), mask.parent.parent / "dataset.json"
     classes = _classes(above) if mask.parent.name in LABEL_FOLDERS and above.is_file() else None
+    if classes is None:
+        classes = _predicted(mask.with_name(PREDICTED))
     instances = _instances(beside) if beside.is_file() else None
     if instances is None:
         return None if classes is None else _without_background(classes)
@@ -46,6 +49,17 @@ def label_names(mask: Path) -> Labels | None:
 def labels_of_dataset(path: Path) -> Labels:
     """Return what the values of masks stand for by the `labels` of nnU-Net's dataset.json."""
     return _without_background(_classes(path))
+
+
+def _predicted(path: Path) -> Labels | None:
+    """Read the names of labels as `predict` writes them, name -> number; None where there are none."""
+    if not path.is_file():
+        return None
+    found = parse_json(path)
+    ours = isinstance(found, dict) and found.get("background") == 0
+    if not ours or not all(type(value) is int for value in found.values()):
+        return None  # a file of that name for another purpose
+    return {frozenset([value]): name for name, value in found.items()}
 
 
 def _without_background(classes: Labels) -> Labels:

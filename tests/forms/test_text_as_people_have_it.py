@@ -242,6 +242,11 @@ REFUSED = {
     "a video of CVAT": ({"m.xml": "<annotations><track/></annotations>"}, "m.xml", "videos"),
     "a brush of Label Studio": ({"m.json": [{"data": {"image": "/x/p1/1.png"}, "annotations": [{"result": [
         {"type": "brushlabels", "value": {"rle": [1]}}]}]}]}, "m.json", "brush"),
+    "a point of a polygon that is no number, VOC": ({"m/p1/1.xml": "<annotation><object><polygon><x1>5</x1><y1>5</y1>"
+        "<x2>nan</x2><y2>9</y2><x3>9</x3><y3>6</y3></polygon></object></annotation>"}, "m", "not a finite number"),
+    "a point of a polygon that is no number, CVAT": ({
+        "m.xml": '<annotations><image name="p1/1.png" width="80" height="60">'
+        '<polygon label="x" points="5,5;9,nan;9,6"/></image></annotations>'}, "m.xml", "not a finite number"),
     "another JSON": ({"m.json": {"objects": []}}, "m.json", "unknown annotation format; the choices are .*labelme"),
     "a text of another kind": ({"m.doc": "x"}, "m.doc", "unknown annotation format; the choices are"),
     "pixels for shares": ({"m/p1/1.txt": "0 50 10 16 14\n"}, "m", r"1\.txt, line 1.*shares lie between 0 and 1"),

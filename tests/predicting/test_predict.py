@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -99,16 +99,20 @@ def test_masks_of_volumes_lie_in_the_voxels_of_their_files(tmp_path, network, vo
         assert dice(values == 2, truth) > 0.8, code
 
 
-def test_masks_of_pictures_have_their_size(tmp_path, network):
+def test_masks_of_pictures_have_their_size_and_are_read_with_their_names(tmp_path, network):
     tiny_scans.picture(tmp_path / "scans/a.png", (8, 6, 18, 16), side=40)
     tiny_scans.picture(tmp_path / "scans/b.png", side=24)
-    done = predict(PredictOptions(network("segmenter", BrightIsTwo()), tmp_path / "scans", tmp_path / "out"))
+    done = predict(PredictOptions(network("segmenter", BrightIsTwo()), tmp_path / "scans", tmp_path / "found"))
     assert (done.scans, done.images) == (2, 2)
-    mask = np.asarray(Image.open(tmp_path / "out/masks/a.png"))
+    mask = np.asarray(Image.open(tmp_path / "found/masks/a.png"))
     truth = np.zeros((40, 40), bool)
     truth[6:16, 8:18] = True
     assert mask.shape == (40, 40)
     assert dice(mask == 2, truth) > 0.9
+    recipe = replace(tiny_scans.PLAIN, size=64)
+    store = tiny_scans.made(tmp_path, recipe, masks=tmp_path / "found/masks", split="1,0,0", normals=True)
+    assert store.spec.mask_names == ("oedema", "tumour")
+    assert [store.spec.label_names[n] for n in store.labels[store.ids.index("a")]] == ["tumour"]
 
 
 def test_classes_become_a_row_an_image_and_a_row_a_scan(tmp_path, network):

@@ -65,6 +65,8 @@ class Slice:
         """Return what it is, where that is neither a slice nor a picture."""
         if self.is_segmentation:
             return "a DICOM segmentation (SEG; give it with --masks)"
+        if self.modality == "SR" and self.kind != "Basic Text SR Storage":
+            return f"a DICOM structured report ({self.kind}; give it with --boxes if it marks lesions)"
         if not self.image:
             return f"no picture ({self.kind})"
         if self.mosaic:
