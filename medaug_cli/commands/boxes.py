@@ -15,7 +15,7 @@ def boxes(
     to: Annotated[str, typer.Option(help="boxes, coco, csv, monai, voc or yolo.")],
     out: Annotated[Path, typer.Option(help="File to write; a folder for voc and yolo.")],
     min_area: Annotated[
-        int, typer.Option(help="Smallest component of a mask that is a lesion, in pixels or voxels.", min=1)
+        int, typer.Option(help="Smallest component of a mask that counts as a lesion, in pixels or voxels.", min=1)
     ] = 10,
     box_mode: options.BoxMode = None,
     modality: options.Modality = None,
@@ -23,7 +23,7 @@ def boxes(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write annotations in another form, in the pixels of the scans as they are stored.
+    """Convert annotations to another format, in the pixels of the scans as stored.
 
     Example: medaug boxes masks/ --scans scans/ --to coco --out boxes.json
     """

@@ -11,9 +11,9 @@ from medaug_cli.words import counted
 
 def detect(
     store: options.StoreArgument,
-    detector: Annotated[Path, typer.Argument(metavar="DETECTOR", help="A folder of train-detector.")],
+    detector: Annotated[Path, typer.Argument(metavar="DETECTOR", help="A folder made by train-detector.")],
     form: Annotated[str, typer.Option("--format", help="coco, yolo, csv or dicom-sr.")] = "coco",
-    threshold: Annotated[float, typer.Option(help="Lowest score of a detection that is written.", min=0, max=1)] = 0.1,
+    threshold: Annotated[float, typer.Option(help="Lowest score of a detection to write.", min=0, max=1)] = 0.1,
     split: Annotated[str | None, typer.Option(help="train, val or test; default: all.")] = None,
     scans: Annotated[Path | None, typer.Option(help="The folder that preprocess read (for dicom-sr).")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("detections"),

@@ -11,10 +11,10 @@ GIB = 1 << 30
 
 
 def doctor(
-    folder: Annotated[Path, typer.Option(help="Folder on the disk to look at.", exists=True)] = Path("."),
+    folder: Annotated[Path, typer.Option(help="Folder on the disk to check.", exists=True)] = Path("."),
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what this machine offers (devices, memory, versions) and what is wrong; exit code 1 if anything is.
+    """Show what this machine offers (devices, memory, versions) and any problems; exit code 1 if there are any.
 
     Example: medaug doctor
     """

@@ -30,7 +30,7 @@ class Choices:
     detectors: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NETWORK...", help="Folders with a trained network each, or NAME=FOLDER; NAME=A,B: seeds of one."
+            metavar="NETWORK...", help="Folders of trained networks, or NAME=FOLDER; NAME=A,B for several seeds of one."
         ),
     ] = None
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test"
@@ -38,44 +38,51 @@ class Choices:
     folds: options.FoldsFile = None
     truth: Annotated[
         Path | None,
-        typer.Option(help="In place of a store: COCO annotations, a CSV (image, class, patient) or a folder of masks."),
+        typer.Option(help="Instead of a store: COCO annotations, a CSV (image, class, patient) or a folder of masks."),
     ] = None
     detections: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE",
-            help="Detections: COCO JSON, CSV or a YOLO folder, or NAME=FILE; repeat; NAME=A,B: seeds of one.",
+            help="Detections: COCO JSON, CSV or a YOLO folder, or NAME=FILE; NAME=A,B for several seeds; repeat for "
+            "more.",
         ),
     ] = None
     predictions: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH",
-            help="CSV (image, a column a class) or folder of masks, or NAME=PATH; repeat; NAME=A,B: seeds.",
+            help="CSV (image, one column per class) or folder of masks, or NAME=PATH; NAME=A,B for several seeds; "
+            "repeat for more.",
         ),
     ] = None
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, to see them (with --truth).")] = None
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, to show them (with --truth).")] = None
     patients: Annotated[
-        Path | None, typer.Option(help="CSV (image, patient) that tells whose images are (with --predictions).")
+        Path | None,
+        typer.Option(help="CSV (image, patient) that names the patient of each image (with --predictions)."),
     ] = None
     iou: Annotated[
-        list[float] | None, typer.Option(metavar="IOU", help="IoU of a hit; repeat for more.  [default: 0.5 and 0.25]")
+        list[float] | None,
+        typer.Option(metavar="IOU", help="IoU that makes a hit; repeat for more.  [default: 0.5 and 0.25]"),
     ] = None
-    rule: Annotated[str, typer.Option(help="What a hit is: coco, voc, luna or center.")] = "coco"
+    rule: Annotated[str, typer.Option(help="Rule for what counts as a hit: coco, voc, luna or center.")] = "coco"
     sizes: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Lesion sizes to tell apart, in pixels, or mm where known.")
+        str | None,
+        typer.Option(metavar="A,B,...", help="Limits between groups of lesion size, in pixels, or in mm where known."),
     ] = None
-    threshold: Annotated[float, typer.Option(help="Lowest score of a detection that Table 1 counts.")] = 0.001
-    resamples: Annotated[int, typer.Option(help="Resamples of the patients behind each interval.", min=100)] = 2000
-    overlays: Annotated[str, typer.Option(help="How many images to show with boxes, outlines or mistakes, or all.")] = (
-        "12"
+    threshold: Annotated[float, typer.Option(help="Lowest score that counts in Table 1.")] = 0.001
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of the patients for each interval.", min=100)] = (
+        2000
     )
+    overlays: Annotated[
+        str, typer.Option(help="Number of images to show with boxes, outlines or mistakes, or all.")
+    ] = "12"
     write: Annotated[
         list[str] | None,
         typer.Option(metavar="csv|yolo", help="Also write detections as csv or yolo; repeat for both."),
     ] = None
     coco_only: Annotated[
-        bool, typer.Option("--coco-only", help="Print COCO's twelve numbers alone; write nothing (with --truth).")
+        bool, typer.Option("--coco-only", help="Print only COCO's twelve numbers, and write nothing (with --truth).")
     ] = False
     note: Annotated[str | None, typer.Option(help="A sentence on the data, printed with every table.")] = None
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("evaluation")
@@ -87,10 +94,10 @@ class Choices:
 
 @options.taken_as(Choices)
 def evaluate(chosen: Choices) -> None:
-    """Measure networks on a split, or anyone's answers in files, and compare them with the first.
+    """Evaluate networks on a split, or anyone's results in files, and compare each with the first.
 
-    The folders say what they are: detectors, classifiers or segmenters. Without a store: --truth with --detections
-    (COCO) or with --predictions (probabilities of classes, or masks).
+    The folders say which kind they hold: detectors, classifiers or segmenters. Without a store: --truth with
+    --detections (COCO) or with --predictions (probabilities of classes, or masks).
 
     Example: medaug evaluate real.h5 real-only with-synthetic --split test --out evaluation
     """

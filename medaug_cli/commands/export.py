@@ -9,15 +9,18 @@ from medaug_cli.commands import console, options
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of train-gan or of any other training.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder made by train-gan or another training command.")
+    ],
     form: Annotated[
-        str | None, typer.Option("--format", help="Of a network: onnx (the default), or a form of its own (darknet).")
+        str | None,
+        typer.Option("--format", help="For a network: onnx (the default), or a format of its own (darknet)."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: FOLDER-FORMAT, FOLDER-shared.")] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a network as ONNX, or as darknet's files; or what may be shared of a generator: no discriminator, no scan.
+    """Export a network as ONNX or darknet files, or a generator in a form fit to share: no discriminator, no scans.
 
     Example: medaug export detector --format onnx
     """

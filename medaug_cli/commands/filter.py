@@ -14,12 +14,12 @@ def filter(
     by: Annotated[
         Literal["lesion", "realism", "manual", "none"],
         typer.Option(
-            help="Go by lesion evidence, keep the half that looks most real, go by decisions alone, or keep all (for "
-            "the contact sheet)."
+            help="Use lesion evidence, keep the half that looks most real, use --decisions only, or keep all (for the "
+            "contact sheet)."
         ),
     ] = "lesion",
     detector: Annotated[
-        Path | None, typer.Option(help="Take a trained detector's word as evidence, not the region features'.")
+        Path | None, typer.Option(help="Use a trained detector as evidence, instead of features of the region.")
     ] = None,
     real: Annotated[
         Path | None, typer.Option(help="The generator's training store; default: found beside SYNTHETIC.H5.")
@@ -30,7 +30,8 @@ def filter(
         Path | None, typer.Option(help="CSV exported from filter.html; it overrules everything else.")
     ] = None,
     real_share: Annotated[
-        float, typer.Option(help="Share of real lesions that would fall below the line; more drops more.")
+        float,
+        typer.Option(help="Share of real lesions that would fall below the threshold; a higher share drops more."),
     ] = 0.05,
     seed: options.Seed = 0,
     device: options.Device = "auto",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Choices = TypeVar("Choices")
 
-Seed = Annotated[int, typer.Option(help="Seed for everything random.", min=0, max=2**63 - 1)]
+Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), 32, bf16 or 16.")]
 Workers = Annotated[int, typer.Option(help="Worker processes or threads; 0: as many as fit the machine.", min=0)]
@@ -26,28 +26,28 @@ AsJson = Annotated[
 ]
 BoxMode = Annotated[
     str | None,
-    typer.Option(help="Numbers of a MONAI data list: xyxy, xxyy, xywh or ccwh, with -mm if they are millimetres."),
+    typer.Option(help="Box format of a MONAI data list: xyxy, xxyy, xywh or ccwh, with -mm for millimetres."),
 ]
 Modality = Annotated[
-    str | None, typer.Option(help="Of a case's files, as case_t1ce and case_flair, take these; or all.")
+    str | None, typer.Option(help="Which files of a case to use, such as t1ce of case_t1ce and case_flair; or all.")
 ]
-MaxPixels = Annotated[
-    int | None, typer.Option(help="Largest picture to read, in pixels; 100 million if not given.", min=1)
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
+MaxPixels = Annotated[int | None, typer.Option(help="Largest picture to read, in pixels; default: 100 million.", min=1)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the plugin; repeat for more.")
 ]
-Minutes = Annotated[float | None, typer.Option(help="Train for so many minutes.", min=0.001)]
+Minutes = Annotated[float | None, typer.Option(help="Train for this many minutes.", min=0.001)]
 OneFold = Annotated[
     str | None,
     typer.Option(
-        "--fold", metavar="I/K", help="Go by fold I of K folds by patient, as in 1/5, and not by the store's split."
+        "--fold", metavar="I/K", help="Use fold I of K folds of the patients, as in 1/5, instead of the store's split."
     ),
 ]
 FoldsFile = Annotated[
     Path | None,
-    typer.Option("--folds", metavar="FILE", help="Folds of --fold; default: REAL.folds-K.json beside the store."),
+    typer.Option(
+        "--folds", metavar="FILE", help="File of the folds for --fold; default: REAL.folds-K.json beside the store."
+    ),
 ]
 StoreArgument = Annotated[Path, typer.Argument(metavar="REAL.H5", help="A store made by preprocess.")]
 

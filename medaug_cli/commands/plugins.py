@@ -12,7 +12,7 @@ app = typer.Typer(
     invoke_without_command=True, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_show_locals=False
 )
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of an installed plugin.")]
-Kind = Annotated[str | None, typer.Option(help="generator or detector, where both go by that name.")]
+Kind = Annotated[str | None, typer.Option(help="generator, detector, ..., where several plugins share that name.")]
 
 
 @app.callback()
@@ -22,7 +22,7 @@ def plugins(
     load: Annotated[bool, typer.Option("--load", help="Import each plugin, and say which ones fail to load.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the installed plugins, importing none of them; check or show one by name.
+    """List the installed plugins without importing them; check or show one by name.
 
     Example: medaug plugins check cpggan
     """

@@ -11,22 +11,27 @@ from medaug_cli.words import counted
 
 def predict(
     network: Annotated[
-        Path, typer.Argument(metavar="NETWORK", help="A folder of train-detector, -classifier or -segmenter.")
+        Path,
+        typer.Argument(metavar="NETWORK", help="A folder made by train-detector, train-classifier or train-segmenter."),
     ],
     scans: Annotated[Path, typer.Argument(metavar="SCANS", help="A folder of pictures or volumes, or one file.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
     form: Annotated[
-        str, typer.Option("--format", help="Of detections: coco, yolo, csv or dicom-sr; of masks also dicom-seg.")
+        str,
+        typer.Option(
+            "--format",
+            help="For detections: coco, yolo, csv or dicom-sr; for masks: dicom-seg, in addition to PNG and NIfTI.",
+        ),
     ] = "csv",
-    threshold: Annotated[float, typer.Option(help="Lowest score of a detection that is written.", min=0, max=1)] = 0.1,
+    threshold: Annotated[float, typer.Option(help="Lowest score of a detection to write.", min=0, max=1)] = 0.1,
     strip: Annotated[
         str | None,
         typer.Option(
             metavar="auto|none|NAME|FOLDER",
-            help="Brain extraction, if not that of the training images.",
+            help="Brain extraction, if other than that of the training images.",
         ),
     ] = None,
-    reader: Annotated[str | None, typer.Option(help="Name of the reader, where several know a suffix.")] = None,
+    reader: Annotated[str | None, typer.Option(help="Reader to use where several support a file suffix.")] = None,
     modality: options.Modality = None,
     max_pixels: options.MaxPixels = None,
     keep_going: Annotated[
@@ -37,9 +42,9 @@ def predict(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Let a network answer on new scans: boxes, classes or masks, in the scans' own pixels.
+    """Run a trained network on new scans: boxes, classes or masks, in the scans' own pixels.
 
-    The scans are pre-processed as its training images were; scans.h5 and preprocess.html show how it saw them.
+    The scans are pre-processed as its training images were; scans.h5 and preprocess.html show what it saw.
 
     Example: medaug predict detector new-scans/ --out predictions
     """

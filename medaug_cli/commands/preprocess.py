@@ -35,49 +35,61 @@ class Choices:
     )
     classes: Annotated[
         str | None,
-        typer.Option(metavar="folders|FILE.CSV", help="Classes of images: a folder each, or a CSV of image,class."),
+        typer.Option(
+            metavar="folders|FILE.CSV", help="Classes of the images: one folder per class, or a CSV of image,class."
+        ),
     ] = None
     normals: Annotated[
         bool,
         typer.Option(
             "--normals",
-            help="Take scans without annotation as normal ones; with --regions also take regions without a lesion.",
+            help="Count scans without annotations as normal; with --regions, also cut regions without a lesion.",
         ),
     ] = False
     unannotated: Annotated[
-        bool, typer.Option("--unannotated", help="Take scans without annotation for their looks alone, not as normal.")
+        bool,
+        typer.Option(
+            "--unannotated", help="Keep scans without annotations for generators to learn from, not as normal."
+        ),
     ] = False
     external: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Name the source of scans from elsewhere: they are used for training only, never judged.",
+            help="Name the source of scans from elsewhere; they are used for training only, never for evaluation.",
         ),
     ] = None
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("real.h5")
-    size: Annotated[int, typer.Option(help="Pixels along each side, a power of two.")] = 256
+    size: Annotated[int, typer.Option(help="Side of the images in pixels, a power of two.")] = 256
     regions: Annotated[
         int | None,
-        typer.Option(metavar="SIDE", help="A square or cube of so many pixels (32) around each lesion, not all."),
+        typer.Option(metavar="SIDE", help="Cut a square or cube of this many pixels, such as 32, around each lesion."),
     ] = None
     region_mm: Annotated[
         float | None,
-        typer.Option(help="With --regions: how wide one is, in mm (else pixels); 64 if not given.", min=1),
+        typer.Option(
+            help="With --regions: their side in mm, or in pixels where the spacing is unknown; default: 64.", min=1
+        ),
     ] = None
     normal_share: Annotated[
         float | None,
-        typer.Option(help="With --normals: regions without a lesion for each with one; 1 if not given.", min=0),
+        typer.Option(
+            help="With --regions and --normals: regions without a lesion per region with one; default: 1.", min=0
+        ),
     ] = None
     volumes: Annotated[
         str | None,
-        typer.Option(metavar="DEPTH,HEIGHT,WIDTH", help="Whole volumes of so many voxels, instead of slices."),
+        typer.Option(metavar="DEPTH,HEIGHT,WIDTH", help="Keep whole volumes of this many voxels, instead of slices."),
     ] = None
     volume_mm: Annotated[
-        float | None, typer.Option(help="With --volumes: how wide a voxel is, in mm; what fits if not given.", min=0.01)
+        float | None,
+        typer.Option(help="With --volumes: size of a voxel in mm; default: as small as fits the volume.", min=0.01),
     ] = None
     window: Annotated[
         str | None,
-        typer.Option(metavar="LOW,HIGH", help="Grey values (HU of CT) that become black and white, not percentiles."),
+        typer.Option(
+            metavar="LOW,HIGH", help="Grey values (HU in CT) that become black and white; default: percentiles."
+        ),
     ] = None
     patient_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of the CSV that names patients, if it is not `patient`.")
@@ -86,14 +98,15 @@ class Choices:
         str | None,
         typer.Option(
             metavar="[train:]PREFIX",
-            help="Of a CSV with several boxes a row, take those of PREFIX_x_min, ...; with train: for training alone.",
+            help="In a CSV with several boxes per row, use PREFIX_x_min, ...; with train: for training only.",
         ),
     ] = None
     split: Annotated[
         str | None,
         typer.Option(
             metavar="SHARES|FILE.CSV",
-            help="Shares of train,val,test, or a CSV of patient,split; default: the annotation's own, or 0.7,0.1,0.2.",
+            help="Shares of train,val,test, or a CSV of patient,split; default: that of the annotations, or "
+            "0.7,0.1,0.2.",
         ),
     ] = None
     strip: Annotated[
@@ -101,50 +114,54 @@ class Choices:
     ] = "auto"
     settings: options.Settings = None
     spacing: Annotated[
-        str | None, typer.Option(metavar="X,Y[,Z]", help="Millimetres a pixel, instead of what the files say.")
+        str | None, typer.Option(metavar="X,Y[,Z]", help="Pixel spacing in mm, instead of what the files say.")
     ] = None
     plane: Annotated[
-        Literal["axial", "coronal", "sagittal"] | None, typer.Option(help="The plane of pictures, where it is known.")
+        Literal["axial", "coronal", "sagittal"] | None,
+        typer.Option(help="Plane in which pictures were taken, if known."),
     ] = None
-    fit: Annotated[Literal["pad", "stretch"], typer.Option(help="Keep the shape, or stretch it to a square.")] = "pad"
-    label: Annotated[str | None, typer.Option(help="Give every box this one label.")] = None
+    fit: Annotated[Literal["pad", "stretch"], typer.Option(help="Pad to a square, or stretch to one.")] = "pad"
+    label: Annotated[str | None, typer.Option(help="Give every box this label.")] = None
     denoise: Annotated[
         Literal["auto", "none", "median", "curvature", "anisotropic", "nonlocal"],
-        typer.Option(help="Smooth the noise."),
+        typer.Option(help="How to smooth noise."),
     ] = "auto"
-    bias: Annotated[Literal["none", "n4"], typer.Option(help="Even out the coil's field.")] = "none"
-    bits: Annotated[Literal["8", "16"], typer.Option(help="Bits of a stored pixel.")] = "8"
+    bias: Annotated[Literal["none", "n4"], typer.Option(help="Correction of the bias field of MR coils.")] = "none"
+    bits: Annotated[Literal["8", "16"], typer.Option(help="Bits per stored pixel.")] = "8"
     slices: Annotated[Literal["all", "lesions"], typer.Option(help="Slices of a volume to keep.")] = "all"
     min_area: Annotated[
-        int, typer.Option(help="Smallest component of a mask that is a lesion, in pixels or voxels.", min=1)
+        int, typer.Option(help="Smallest component of a mask that counts as a lesion, in pixels or voxels.", min=1)
     ] = 10
     on_fail: Annotated[
         Literal["crop", "skip", "error"],
         typer.Option(help="Where brain extraction is doubtful: keep the head's crop, leave the scan out, or stop."),
     ] = "crop"
-    reader: Annotated[str | None, typer.Option(help="Name of the reader, where several know a suffix.")] = None
+    reader: Annotated[str | None, typer.Option(help="Reader to use where several support a file suffix.")] = None
     modality: Annotated[
         str | None,
         typer.Option(
             metavar="PRESET|FILES",
-            help="mr-brain, ct, us, xray or other: how such scans are stripped, denoised and scaled. Or, of a case's "
-            "files, as case_t1ce and case_flair, the ones to take, or all; or both: mr-brain,t1ce.",
+            help="Preset for stripping, denoising and scaling: mr-brain, ct, us, xray or other. Or which files of a "
+            "case to use, such as t1ce of case_t1ce and case_flair, or all. Or both: mr-brain,t1ce.",
         ),
     ] = None
     box_mode: options.BoxMode = None
     pseudonymise: Annotated[
-        Path | None, typer.Option(metavar="KEYFILE", help="Name scans and patients by hashes with this key.")
+        Path | None,
+        typer.Option(metavar="KEYFILE", help="Replace the names of scans and patients with hashes made with this key."),
     ] = None
-    num_parts: Annotated[int, typer.Option(help="Share the scans among so many jobs; see `store join`.", min=1)] = 1
-    part_id: Annotated[int, typer.Option(help="Which share this is, from 0.", min=0)] = 0
+    num_parts: Annotated[int, typer.Option(help="Split the scans among this many jobs; see `store join`.", min=1)] = 1
+    part_id: Annotated[int, typer.Option(help="Which part this job does, from 0.", min=0)] = 0
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Skip damaged scans, and list them, instead of stopping.")
     ] = False
     nan: Annotated[
-        float | None, typer.Option(help="Number that NaN and infinite values are read as; refused if not given.")
+        float | None, typer.Option(help="Number to read NaN and infinite values as; default: refuse them.")
     ] = None
     max_pixels: options.MaxPixels = None
-    keep_masks: Annotated[Path | None, typer.Option(help="Folder for the brain masks, in each scan's geometry.")] = None
+    keep_masks: Annotated[
+        Path | None, typer.Option(help="Folder to write the brain masks to, in each scan's geometry.")
+    ] = None
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing if an annotated lesion is dropped or has to be repaired.")
     ] = False

@@ -19,7 +19,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A store (.h5).")]
 
 @app.command()
 def info(file: File, as_json: options.AsJson = False) -> None:
-    """Say what a store holds and what made it.
+    """Show what a store holds and how it was made.
 
     Example: medaug store info real.h5
     """
@@ -51,7 +51,7 @@ def join(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Put stores together: the parts of one `preprocess`, with their reports, or stores of one form.
+    """Join stores: the parts of one `preprocess`, with their reports, or stores of the same form.
 
     Example: medaug store join parts/*/real.h5 --out real.h5
     """
@@ -69,24 +69,26 @@ def preview(
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("preview.png"),
     augment: Annotated[
         str | None,
-        typer.Option(metavar="DETECTOR", help="Beside each image, what this detector's training makes of it."),
+        typer.Option(metavar="DETECTOR", help="Beside each image, show how this detector's training augments it."),
     ] = None,
     settings: options.Settings = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
-    images: Annotated[int | None, typer.Option(help="How many images; 6, or 12 crops.", min=1)] = None,
+    images: Annotated[int | None, typer.Option(help="Number of images; default: 6, or 12 crops.", min=1)] = None,
     crops: Annotated[
         int | None,
-        typer.Option(metavar="SIDE", help="Draw lesions alone, so many pixels wide (32 in Han et al.).", min=8),
+        typer.Option(metavar="SIDE", help="Draw only the lesions, this many pixels wide (32 in Han et al.).", min=8),
     ] = None,
     beside: Annotated[
-        list[Path] | None, typer.Option(metavar="STORE", help="With --crops: rows of other stores below.")
+        list[Path] | None,
+        typer.Option(metavar="STORE", help="With --crops: add rows of this store below; repeat for more."),
     ] = None,
-    variants: Annotated[int, typer.Option(help="How many times each is changed.", min=1)] = 5,
+    variants: Annotated[int, typer.Option(help="Number of augmented versions of each.", min=1)] = 5,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw images with boxes, masks and classes, of cubes three planes, and what classical augmentation makes of them.
+    """Draw images with their boxes, masks and classes (cubes in three planes), or what classical augmentation does "
+    "to them.
 
     Example: medaug store preview real.h5 --crops 32 --beside synthetic.h5
     """

@@ -24,74 +24,82 @@ class Choices:
         list[str] | None,
         typer.Option(
             metavar="ARM",
-            help="A generator, with [KEY=VALUE], /each-class, @RATIO, +filter or +realism, +only or +pretrain behind "
-            "its name; early-stopped; pseudo-label; a variant of the network, as mosaic; ~KEY=VALUE or ~VARIANT behind "
-            "any of them changes the network; repeat. real-only is there.",
+            help="A generator, with [KEY=VALUE], /each-class, @RATIO, +filter or +realism, +only or +pretrain after "
+            "its name; or early-stopped; or pseudo-label; or a variant of the network, such as mosaic. ~KEY=VALUE "
+            "or ~VARIANT after any of them changes the network. Repeat for more; real-only is always included.",
         ),
     ] = None
     task: Annotated[
         str | None,
         typer.Option(
-            help="detection, classification, segmentation, or another; default: the one that the store is for."
+            help="detection, classification, segmentation, or another; default: the one that the store suits."
         ),
     ] = None
-    out: Annotated[Path, typer.Option(help="Folder for everything; finished steps in it are not repeated.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for all results; finished steps in it are not repeated.")] = Path(
         "study"
     )
     fraction: Annotated[
         list[float] | None,
         typer.Option(metavar="SHARE", help="Share of the training patients; repeat for more.  [default: 1]"),
     ] = None
-    seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3
+    seeds: Annotated[int, typer.Option(help="Training runs of each arm, one seed each.", min=1)] = 3
     folds: Annotated[
         str | None,
         typer.Option(
             metavar="K|FILE",
-            help="Test every patient once in so many folds, or in those of a folds.json; the store's split is ignored.",
+            help="Test every patient once, in K folds or in those of a folds.json, ignoring the store's split.",
         ),
     ] = None
-    repeat: Annotated[int, typer.Option(help="Deal the folds so many times.", min=1)] = 1
+    repeat: Annotated[
+        int, typer.Option(help="Repeat the cross-validation this many times, with new folds each time.", min=1)
+    ] = 1
     unannotated: Annotated[
         Literal["rest"] | None,
         typer.Option(
-            help="rest: generators that can, and the arm pseudo-label, also see the images of the training patients "
-            "beyond a --fraction, without their annotations."
+            help="rest: generators that can, and the arm pseudo-label, also see the training patients left out by "
+            "--fraction, without their annotations."
         ),
     ] = None
     pilot: Annotated[
         Path | None,
-        typer.Option(metavar="STUDY", help="A finished study whose spread says what this one can show (its power)."),
+        typer.Option(metavar="STUDY", help="A finished study, from whose spread the power of this one is estimated."),
     ] = None
     spread: Annotated[
         str | None,
-        typer.Option(metavar="P[,T]", help="That spread: standard deviation over patients, and over trainings."),
+        typer.Option(
+            metavar="P[,T]", help="Or the spread itself: standard deviation over patients, and over training runs."
+        ),
     ] = None
-    n: Annotated[int | None, typer.Option(help="Synthetic images; default: the ratio times the real ones.")] = None
-    ratio: Annotated[float, typer.Option(help="Synthetic images drawn for one real image.")] = 1.0
-    jitter: Annotated[float, typer.Option(help="How far boxes are changed.", min=0)] = 0.1
+    n: Annotated[int | None, typer.Option(help="Number of synthetic images; default: --ratio times the real ones.")] = (
+        None
+    )
+    ratio: Annotated[float, typer.Option(help="Synthetic images per real image.")] = 1.0
+    jitter: Annotated[
+        float, typer.Option(help="How far boxes are shifted and zoomed, as a share of their size.", min=0)
+    ] = 0.1
     network: Annotated[
         str | None,
-        typer.Option(help="Name of a plugin of that task (medaug plugins); default: yolov3, or its only one."),
+        typer.Option(help="Name of a plugin for that task (medaug plugins); default: yolov3, or the only one."),
     ] = None
-    detector: Annotated[
-        str | None, typer.Option(help="Name of a detector plugin: --task detection --network NAME in one.")
-    ] = None
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps of every network.", min=1)] = None
+    detector: Annotated[str | None, typer.Option(help="Short for --task detection --network NAME.")] = None
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps for every network.", min=1)] = None
     settings: options.Settings = None
-    kimg: Annotated[float | None, typer.Option(help="Thousand images shown to each generator.")] = None
+    kimg: Annotated[float | None, typer.Option(help="Train each generator on this many thousand images.")] = None
     gan_settings: Annotated[
         list[str] | None,
         typer.Option("--gan-set", metavar="GENERATOR.KEY=VALUE", help="A setting of a generator; repeat for more."),
     ] = None
-    split: Annotated[str, typer.Option(help="val while you try things out, test once at the end.")] = "test"
-    resamples: Annotated[int, typer.Option(help="Resamples behind each interval.", min=100)] = 2000
+    split: Annotated[
+        str, typer.Option(help="Split to evaluate on: val while you try things out, test once at the end.")
+    ] = "test"
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples for each interval.", min=100)] = 2000
     num_parts: Annotated[int, typer.Option(help="Machines that share the work in one folder.", min=1)] = 1
     part_id: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0)] = 0
     launcher: Annotated[
         Literal["slurm", "local"] | None,
         typer.Option(
-            help="Train in jobs of a SLURM cluster, or in processes of this machine, --num-parts of them (8); wait for "
-            "them, then compare (medaug[cluster])."
+            help="Train in SLURM jobs, or in processes on this machine, --num-parts of them (default: 8); wait for "
+            "them, then compare (needs medaug[cluster])."
         ),
     ] = None
     launcher_settings: Annotated[
@@ -99,7 +107,7 @@ class Choices:
         typer.Option(
             "--launcher-set",
             metavar="KEY=VALUE",
-            help="Of a job, as submitit calls it: timeout_min, gpus_per_node, slurm_partition, ...; repeat for more.",
+            help="A job parameter of submitit, such as timeout_min, gpus_per_node or slurm_partition; repeat for more.",
         ),
     ] = None
     seed: options.Seed = 0

@@ -19,29 +19,32 @@ if TYPE_CHECKING:
 class Choices:
     """What `medaug synthesize` is asked for, in the order of its help."""
 
-    n: Annotated[int | None, typer.Option("--n", help="How many images.", min=1)] = None
+    n: Annotated[int | None, typer.Option("--n", help="Number of images.", min=1)] = None
     boxes: Annotated[
-        Path | None, typer.Option(help="boxes.json to draw conditions from; default: beside the training store.")
+        Path | None, typer.Option(help="boxes.json to draw boxes from; default: the one beside the training store.")
     ] = None
     like: Annotated[
         Path | None,
-        typer.Option(metavar="REAL.H5", help="Draw images like the training images of a store: boxes, masks, classes."),
+        typer.Option(
+            metavar="REAL.H5", help="Use boxes, masks and classes like those of this store's training images."
+        ),
     ] = None
     classes: Annotated[
         list[str] | None,
         typer.Option(
-            "--class", metavar="NAME=N", help="With --like: so many images of a class, or normal ones; repeat for more."
+            "--class", metavar="NAME=N", help="With --like: N images of this class, or of normal ones; repeat for more."
         ),
     ] = None
     fold: options.OneFold = None
     folds: options.FoldsFile = None
     into: Annotated[
         Path | None,
-        typer.Option(metavar="STORE", help="Put the lesions of drawn regions into whole images of a store."),
+        typer.Option(metavar="STORE", help="Paste the lesions of drawn regions into whole images of this store."),
     ] = None
-    lesions: Annotated[int, typer.Option(help="With --into: new lesions in each image.", min=1)] = 1
+    lesions: Annotated[int, typer.Option(help="With --into: new lesions per image.", min=1)] = 1
     blending: Annotated[
-        Literal["poisson", "soft"], typer.Option(help="With --into: keep a lesion's gradients, or fade it in.")
+        Literal["poisson", "soft"],
+        typer.Option(help="With --into: preserve a lesion's gradients, or fade out its border."),
     ] = "poisson"
     gan: Annotated[
         str,
@@ -49,13 +52,16 @@ class Choices:
     ] = "gan"
     out: Annotated[Path, typer.Option(help="The store to write.")] = Path("synthetic.h5")
     jitter: Annotated[
-        float, typer.Option(help="Flip, and shift and zoom each box, or move a mask, by up to this share.")
+        float,
+        typer.Option(
+            help="Flip boxes, and shift and zoom each by up to this share of its size; masks too. 0: as they are."
+        ),
     ] = 0.1
-    num_parts: Annotated[int, typer.Option(help="Share the work among so many processes.", min=1)] = 1
-    part_id: Annotated[int, typer.Option(help="Which share this process draws, from 0.", min=0)] = 0
-    batch: Annotated[int, typer.Option(help="Images drawn at once; changes speed and memory, not pictures.", min=1)] = (
-        32
-    )
+    num_parts: Annotated[int, typer.Option(help="Split the work among this many processes.", min=1)] = 1
+    part_id: Annotated[int, typer.Option(help="Which part this process draws, from 0.", min=0)] = 0
+    batch: Annotated[
+        int, typer.Option(help="Images drawn at once; affects speed and memory, not the images.", min=1)
+    ] = 32
     seed: options.Seed = 0
     device: options.Device = "auto"
     dry_run: options.DryRun = False

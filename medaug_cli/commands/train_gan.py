@@ -18,10 +18,10 @@ def train_gan(
     kimg: Annotated[float | None, typer.Option(help="Train on this many thousand images.", min=0.001)] = None,
     minutes: options.Minutes = None,
     only: Annotated[
-        str | None, typer.Option("--class", metavar="NAME", help="Fit it on the images of one class alone.")
+        str | None, typer.Option("--class", metavar="NAME", help="Train on the images of one class only.")
     ] = None,
     each_class: Annotated[
-        bool, typer.Option("--each-class", help="Fit one generator for each class; kimg or minutes are for all.")
+        bool, typer.Option("--each-class", help="Train one generator per class; --kimg or --minutes is the total.")
     ] = False,
     start: Annotated[
         str | None,
@@ -31,23 +31,23 @@ def train_gan(
     ] = None,
     external: Annotated[
         list[Path] | None,
-        typer.Option(metavar="STORE", help="A store of images from elsewhere to learn from as well; repeat for more."),
+        typer.Option(metavar="STORE", help="Also learn from this store of images from elsewhere; repeat for more."),
     ] = None,
     external_labels: Annotated[
         Literal["none", "noisy"],
-        typer.Option(help="noisy: go by the boxes, masks and classes of external images, where they have them."),
+        typer.Option(help="noisy: use the boxes, masks and classes of external images, where they have any."),
     ] = "none",
     external_share: Annotated[
         float | None,
         typer.Option(
-            help="Share of a batch for external images and those without annotation, 0 for none of the latter; "
-            "default: by their number, at most half.",
+            help="Share of each batch for external and unannotated images (0: ignore unannotated ones); default: in "
+            "proportion to their number, at most half.",
             min=0,
             max=0.99,
         ),
     ] = None,
     external_anneal: Annotated[
-        float, typer.Option(help="Let that share fall to zero over this share of the run, at its end.", min=0, max=1)
+        float, typer.Option(help="Lower that share to zero over this last part of the run (0 to 1).", min=0, max=1)
     ] = 0.0,
     fold: options.OneFold = None,
     folds: options.FoldsFile = None,
@@ -61,7 +61,7 @@ def train_gan(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Fit a generator on the real training images of a store, and on external ones where they are given.
+    """Train a generator on the real training images of a store, and on external images if given.
 
     Example: medaug train-gan real.h5 --generator boxgan --minutes 30
     """

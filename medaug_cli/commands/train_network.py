@@ -25,29 +25,37 @@ class Choices:
     task: Annotated[str, typer.Option(help="What to train for: detection, classification, segmentation, or another.")]
     synthetic: Annotated[
         list[Path] | None,
-        typer.Option(metavar="STORE", help="A store of synthetic images to train on as well; repeat for more."),
+        typer.Option(metavar="STORE", help="Also train on this store of synthetic images; repeat for more."),
     ] = None
     ratio: Annotated[
-        float | None, typer.Option(help="Synthetic images drawn for one real image; default: as many as there are.")
+        float | None, typer.Option(help="Synthetic images per real image; default: as many as there are.")
     ] = None
     synthetic_only: Annotated[
-        bool, typer.Option("--synthetic-only", help="Train on --synthetic alone; validation stays real.")
+        bool, typer.Option("--synthetic-only", help="Train on --synthetic only; validation stays real.")
     ] = False
     external: Annotated[
         list[Path] | None,
-        typer.Option(metavar="STORE", help="A store of annotated images from elsewhere to train on; repeat for more."),
+        typer.Option(
+            metavar="STORE", help="Also train on this store of annotated images from elsewhere; repeat for more."
+        ),
     ] = None
     external_share: Annotated[
         float | None,
-        typer.Option(help="Their share of the scans in a batch; default: by their number.", min=0.001, max=0.99),
+        typer.Option(
+            help="Share of external images among the real ones of a batch; default: in proportion to their number.",
+            min=0.001,
+            max=0.99,
+        ),
     ] = None
     start: Annotated[Path | None, typer.Option(help="A network to train further, as after --synthetic-only.")] = None
     network: Annotated[
-        str | None, typer.Option(help="Name of a plugin of that task (medaug plugins); default: its only one.")
+        str | None, typer.Option(help="Name of a plugin for that task (medaug plugins); default: the only one.")
     ] = None
     out: Annotated[Path | None, typer.Option(help="Folder for the network.  [default: its kind]")] = None
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None
-    epochs: Annotated[float | None, typer.Option(help="Passes over as many images as are real.", min=0.01)] = None
+    epochs: Annotated[
+        float | None, typer.Option(help="Epochs, each of as many images as there are real ones.", min=0.01)
+    ] = None
     minutes: options.Minutes = None
     fold: options.OneFold = None
     folds: options.FoldsFile = None

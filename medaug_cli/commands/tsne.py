@@ -23,27 +23,29 @@ def tsne(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="pixels, texture, network (of random weights), imagenet (needs medaug[pretrained]), timm:NAME, an "
-            "installed extractor, or a folder of train-classifier, of which several may be named.  [default: pixels]",
+            help="pixels, texture, network (random weights), imagenet (needs medaug[pretrained]), timm:NAME, an "
+            "installed extractor, or a folder made by train-classifier; repeat for several classifiers.  "
+            "[default: pixels]",
         ),
     ] = None,
     region: Annotated[Literal["image", "box"], typer.Option(help="Compare whole images or lesions.")] = "image",
     colour: Annotated[
-        Literal["set", "class", "patient", "source"], typer.Option(help="What the colour of a dot says.")
+        Literal["set", "class", "patient", "source"], typer.Option(help="What the colour of a dot shows.")
     ] = "set",
-    most: Annotated[int, typer.Option("--max", help="Images of each store at most.", min=20)] = 1500,
+    most: Annotated[int, typer.Option("--max", help="Maximum number of images per store.", min=20)] = 1500,
     detector: Annotated[
-        Path | None, typer.Option(help="A detector trained on real images: are the lesions where they were asked for?")
+        Path | None,
+        typer.Option(help="A detector trained on real images, to check that lesions are where they were asked for."),
     ] = None,
     segmenter: Annotated[
-        Path | None, typer.Option(help="A segmenter trained on real images: is what is asked for where its mask is?")
+        Path | None, typer.Option(help="A segmenter trained on real images, to check that lesions match their masks.")
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw a t-SNE of real against synthetic images, and print what a picture cannot show.
+    """Draw a t-SNE map of real and synthetic images, and print the numbers that a picture cannot show.
 
     Example: medaug tsne real.h5 kept.h5 --out tsne.png
     """

@@ -22,18 +22,20 @@ def make(
         list[Path], typer.Argument(metavar="REAL.H5 SYNTHETIC.H5...", help="Stores of real and of synthetic images.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the pages and the key.")] = Path("turing"),
-    n: Annotated[int, typer.Option("--n", help="Images in all, half of them synthetic.", min=2)] = 100,
+    n: Annotated[int, typer.Option("--n", help="Total number of images, half of them synthetic.", min=2)] = 100,
     by: Annotated[
         Literal["auto", "class", "label", "none"],
-        typer.Option(help="As many of each class of image, or of each label of the largest lesion."),
+        typer.Option(help="Balance by class of image, or by label of the largest lesion."),
     ] = "auto",
-    split: Annotated[str, typer.Option(help="Of the real images: train, val, test or all.")] = "test",
-    readers: Annotated[int, typer.Option(help="Pages, each in an order of its own.", min=1, max=100)] = 1,
+    split: Annotated[str, typer.Option(help="Split of the real images: train, val, test or all.")] = "test",
+    readers: Annotated[
+        int, typer.Option(help="Number of readers; each gets a page in its own order.", min=1, max=100)
+    ] = 1,
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Show a real and a synthetic image side by side; ask which is which.")
     ] = False,
-    practice: Annotated[int, typer.Option(help="Further images to practise on, with answers.", min=0)] = 10,
-    repeats: Annotated[float, typer.Option(help="Share of the questions that are asked twice.")] = 0.1,
+    practice: Annotated[int, typer.Option(help="Additional images to practise on, with answers.", min=0)] = 10,
+    repeats: Annotated[float, typer.Option(help="Share of questions that are asked twice.")] = 0.1,
     ask_class: Annotated[
         bool | None,
         typer.Option("--ask-class/--no-ask-class", help="Ask for the class.  [default: if there are several]"),
@@ -41,13 +43,13 @@ def make(
     ask_lesion: Annotated[
         bool, typer.Option("--ask-lesion/--no-ask-lesion", help="Ask whether a lesion is where the box is.")
     ] = True,
-    title: Annotated[str, typer.Option(help="What the pages are called.")] = "Real or synthetic?",
+    title: Annotated[str, typer.Option(help="Title of the pages.")] = "Real or synthetic?",
     seed: options.Seed = 0,
     dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a page for each reader, which needs no network, and key.json, which stays with you.
+    """Write an offline page for each reader, and key.json, which stays with you.
 
     Example: medaug turing make real.h5 kept.h5 --n 100 --readers 3 --out study
     """
@@ -71,14 +73,16 @@ def make(
 
 @app.command()
 def score(
-    key: Annotated[Path, typer.Argument(metavar="KEY.JSON", help="The key of `turing make`.")],
-    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS.JSON...", help="What the readers' pages exported.")],
+    key: Annotated[Path, typer.Argument(metavar="KEY.JSON", help="The key.json of `turing make`.")],
+    answers: Annotated[
+        list[Path], typer.Argument(metavar="ANSWERS.JSON...", help="Answer files exported from the readers' pages.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("turing-score"),
     margin: Annotated[
         float, typer.Option(help="How far from guessing (0.5) an accuracy may be and still count as guessing.")
     ] = 0.1,
-    partial: Annotated[bool, typer.Option("--partial", help="Score readers who have not finished, too.")] = False,
-    resamples: Annotated[int, typer.Option(help="Resamples behind each bootstrap interval.", min=100)] = 2000,
+    partial: Annotated[bool, typer.Option("--partial", help="Also score readers who have not finished.")] = False,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples for each interval.", min=100)] = 2000,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
