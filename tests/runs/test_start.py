@@ -191,7 +191,7 @@ def test_a_study_refuses_weights_that_have_seen_who_is_tested(tmp_path, trained)
 
 @pytest.fixture
 def installed(tmp_path, trained, monkeypatch):
-    """Install a package of weights, as another distribution would bring it."""
+    """Install a package of weights, as another distribution would bring it, and no others."""
     size = write_weights(trained, tmp_path / "packages/tiny_weights/small", CARD)
     assert 0 < size < 100_000
     (tmp_path / "packages/tiny_weights/__init__.py").write_text("", encoding="utf-8")
@@ -201,7 +201,7 @@ def installed(tmp_path, trained, monkeypatch):
         monkeypatch.delitem(sys.modules, module, raising=False)
     found = registry.entry_points
     entry = EntryPoint("tiny-16", "tiny_weights.small", "medaug.weights")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [*found(group), *[entry] * (group == entry.group)])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == entry.group else found(group))
     return tmp_path / "packages/tiny_weights/small"
 
 
