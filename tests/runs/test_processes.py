@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from together import RESUMED, SHARING, penalised_gradients, start
 from medaug_cli.errors import UsageError
 from medaug_cli.processes import ALONE, Group, Place, find_place, first_host, joined
 from medaug_cli.runs import RunOptions, train_generator
+from medaug_cli.store import Record
 from medaug_cli.testing.trial import TrialRun
 from medaug_plugins.layers import check_shares
 
@@ -67,6 +70,18 @@ def test_the_first_process_alone_writes_and_speaks(runs):
     assert files[0] == files[1]
 
 
+def seen_by(name: str) -> str:
+    """Return the store that a generator is fitted on."""
+    return "partly.h5" if name.endswith("unannotated") else "real.h5"
+
+
+def partly_annotated() -> Iterator[Record]:
+    """Yield records of which those of two training patients are not annotated."""
+    for record in make_records(size=16):
+        known = record.patient not in ("p0", "p1")
+        yield record if known else replace(record, boxes=record.boxes[:0], labels=[], annotated=False)
+
+
 def train_together(folder: Path) -> None:
     """Train every sharing generator in the processes of a run, and one of them in two parts."""
     with joined("cpu") as group:
@@ -74,7 +89,7 @@ def train_together(folder: Path) -> None:
         def fit(name: str, out: str, share: float = 1.0, resume: bool = False) -> None:
             kimg, settings = SHARING[name]
             options = RunOptions(folder / out, settings, 0, "cpu", "32", resume=resume, group=group)
-            train_generator(folder / "real.h5", name.split("-")[0], options, share * kimg)
+            train_generator(folder / seen_by(name), name.split("-")[0], options, share * kimg)
 
         torch.save(penalised_gradients(group), folder / f"gradients{group.rank}.pt")
         for name in SHARING:
@@ -87,6 +102,7 @@ def train_together(folder: Path) -> None:
 def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharing")
     make_store(folder / "real.h5", make_records(size=16))
+    make_store(folder / "partly.h5", partly_annotated())
     outcomes = start(partial(train_together, folder), 2)
     assert [code for code, *_ in outcomes] == [0, 0], outcomes
     return folder
@@ -110,7 +126,7 @@ def test_what_is_of_the_whole_batch_is_shared(together, name):
     """
     kimg, settings = SHARING[name]
     options = RunOptions(together / f"{name}1", settings, 0, "cpu", "32")
-    train_generator(together / "real.h5", name.split("-")[0], options, kimg)
+    train_generator(together / seen_by(name), name.split("-")[0], options, kimg)
     one, two = (checkpoint(together / f"{name}{n}")["state"] for n in (1, 2))
     step = settings.get("lr", 0.001)
     assert (one["done"], one["steps"]) == (two["done"], two["steps"]) == (1000 * kimg, 250 * kimg)

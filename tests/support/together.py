@@ -43,6 +43,7 @@ BOXES = {**NETWORKS, "embedding": 4, "batch": 4, "r1_every": 2, "lr": 0.002, "ta
 SHARING = {  # thousand images, settings
     "boxgan": (0.08, BOXES),
     "boxgan-relativistic": (0.04, {**BOXES, "loss": "relativistic", "crop": 1.0, "reading": 0.5, "anneal": 0}),
+    "boxgan-unannotated": (0.04, BOXES),  # of half the training patients
     "inpaint": (0.04, {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}),
     "regions": (0.04, {**NETWORKS, "side": 16, "batch": 4, "lr": 0.002}),
 }
