@@ -4,9 +4,10 @@
         --draws "axial T1c brain slices with a tumour, 128x128" --data "t1c-brain-tumour, 69 training patients" \
         --licence "CC BY 4.0" --source "Cheng (2017), doi 10.6084/m9.figshare.1512427" --not-for "diagnosis; ..."
 
-It goes on where it was stopped. `pip install build/brain-t1c-128/package` puts the weights where `medaug plugins` lists
-them and `medaug train-gan --start brain-t1c-128` begins with them. Measures are those of `medaug tsne`. A package
-larger than 8 MB is refused.
+It goes on where it was stopped; `--start FOLDER` begins with a trained folder. `pip install
+build/brain-t1c-128/package` puts the weights where `medaug plugins` lists them and `medaug train-gan --start
+brain-t1c-128` begins with them. Measures are those of `medaug tsne`. A package larger than 8 MB is refused. The weights
+that come with medaug are the module of such a package, in plugins/medaug_plugins/weights.
 """
 
 import argparse
@@ -50,6 +51,7 @@ def arguments() -> argparse.Namespace:
     for name in ("name", "draws", "data", "licence", "source", "not-for"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--generator", default="boxgan")
+    parser.add_argument("--start", type=Path, help="a trained folder to begin with, whose time counts too")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--kimg", type=float)
@@ -65,7 +67,7 @@ def trained(chosen: argparse.Namespace) -> Path:
     run = RunOptions(
         chosen.out / "gan", settings, chosen.seed, "cpu", "32", resume=True, checkpoint_seconds=300, announce=print
     )
-    return train_generator(chosen.store, chosen.generator, run, chosen.kimg, chosen.minutes)
+    return train_generator(chosen.store, chosen.generator, run, chosen.kimg, chosen.minutes, start=chosen.start)
 
 
 def measured(chosen: argparse.Namespace, folder: Path) -> tuple[dict[str, float], float | None]:
@@ -83,16 +85,18 @@ def measured(chosen: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
 
 def seconds(folder: Path) -> float:
     """Return how long training took, all sittings together."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    log = folder / "metrics.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
 
 
 def package(chosen: argparse.Namespace, folder: Path) -> Path:
     """Write the package, and return its folder."""
     measures, copies = measured(chosen, folder)
+    hours = (seconds(folder) + (seconds(chosen.start) if chosen.start else 0)) / 3600
     card = WeightsCard(
-        draws=chosen.draws, data=chosen.data, licence=chosen.licence, source=chosen.source,
-        hours=round(seconds(folder) / 3600, 2), measures=measures, copies=copies, not_for=chosen.not_for,
+        draws=chosen.draws, data=chosen.data, licence=chosen.licence, source=chosen.source, hours=round(hours, 2),
+        measures=measures, copies=copies, not_for=chosen.not_for,
     )  # fmt: skip
     module = "medaug_weights_" + safe_id(chosen.name).replace("-", "_").replace(".", "_")
     place = chosen.out / "package"

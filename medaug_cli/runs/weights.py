@@ -30,7 +30,7 @@ class WeightsCard(Strict):
     licence: str  # of the data, and so of the weights
     source: str  # where the data may be had: a citation, a DOI
     hours: float = Field(ge=0)  # of one thread's work
-    measures: dict[str, float] = {}  # of `medaug tsne` against held-out patients
+    measures: dict[str, float] = {}  # of `medaug tsne`, against the real training images
     copies: float | None = None  # share of drawn images that are nearer to a training image than held-out ones are
     not_for: str  # who must not use them, and for what
 
