@@ -107,7 +107,8 @@ def whole_images(kind, *own):
 CLASSIFIER = whole_images("classifier")
 ONNX = ("train-detector", "real.h5", "--detector", "yolov3", "--steps", "1", *settings(DETECTORS["yolov3"]), *RUN)
 STUDY = ("study", "real.h5", "--arm", "tiny", "--detector", "tiny", "--steps", "3", "--kimg", "0.01", "--seeds", "1",
-         "--resamples", "100", "--device", "cpu", "--precision", "32", "--split", "val", "--out", "study")  # fmt: skip
+         "--resamples", "100", "--device", "cpu", "--precision", "32")  # fmt: skip
+STUDIED = ("study.json", "study.csv", "differences.csv", "study.html")
 PARTS = ("synthesize", "--n", "130", "--boxes", "boxes.json", "--num-parts", "2", "--out", "synthetic.h5")
 
 EVERY = WRITING | {
@@ -168,7 +169,10 @@ EVERY = WRITING | {
         given=write_large_store,
     ),
     "study": Writing(
-        STUDY, ("study.json", "study.csv", "differences.csv", "study.html"), (), again="", replaces=False,
+        (*STUDY, "--split", "val", "--out", "study"), STUDIED, (), again="", replaces=False, report="study.json",
+    ),
+    "study in folds": Writing(
+        (*STUDY, "--folds", "2", "--out", "study"), (*STUDIED, "folds.json"), (), again="", replaces=False,
         report="study.json",
     ),
     "turing make": Writing(
