@@ -30,13 +30,19 @@ def refuse_leaks(rounds: Sequence[Round]) -> None:
 
 
 def _sides(rounds: Sequence[Round]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield images of which none may be among the other images: what is trained on, or a fold and later folds."""
+    """Yield images of which none may be among the other images.
+
+    They are what is trained on and what is held out; in folds what is tested in one and in later ones, and what no fold
+    tests, as external images, and all that is tested.
+    """
+    store = rounds[0].store
     if not rounds[0].fold:
-        store = rounds[0].store
         held_out = [store.indices(split, unannotated=True) for split in ("val", "test")]
         yield np.flatnonzero(is_real(store) & (store.splits == "train")), np.concatenate(held_out)
+        return
     for deal in of_deals(rounds):
-        tested = [np.flatnonzero(each.store.splits == "test") for each in deal if each.fold]
+        tested = [np.flatnonzero(each.store.splits == "test") for each in deal]
+        yield np.setdiff1d(np.arange(len(store)), np.concatenate(tested)), np.concatenate(tested)
         for number, own in enumerate(tested[:-1], 1):
             yield own, np.concatenate(tested[number:])
 
