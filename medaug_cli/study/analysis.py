@@ -101,7 +101,7 @@ class Claim(Strict):
     number: str
     difference: PairedDifference  # to real-only
     ahead_of: dict[str, PairedDifference]  # control -> difference
-    supported: bool  # better than real-only, and than each control
+    supported: bool  # better than real-only and than each control, of which there is one at least
 
 
 class Pair(Strict):
@@ -253,7 +253,7 @@ def claim_of(
     known = {name: each for name, each in found.items() if each is not None}
     if BASELINE not in known or len(known) < len(found):
         return None
-    supported = all(each.verdict == "better" for each in known.values())
+    supported = len(known) > 1 and all(each.verdict == "better" for each in known.values())
     difference = known.pop(BASELINE)
     return Claim(
         arm=arm, choices=dict(choices or {}), number=number, difference=difference, ahead_of=known, supported=supported

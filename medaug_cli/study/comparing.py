@@ -175,13 +175,14 @@ def _claim(
     """Return what may be said of generated images: in folds, of the arm that each fold's own validation chooses.
 
     Validation patients of a fold are tested in another one, so one choice for all folds would have seen every answer.
+    Where there is a choice and no validation, nothing may be said: the best of several on test is best by chance, too.
     """
     number = options.task.headline
     rivals = [arm for arm in options.arms if arm.rivals]
+    if len(rivals) > 1 and not validated and options.split != "val":
+        return None
     if not judged.rounds[0].fold or len(rivals) < 2:
         return claim(arms, number, larger_is_better(options, number))
-    if not validated:
-        return None
     pick = max if larger_is_better(options, options.task.chosen_by or number) else min
     chosen = {
         each: pick(rivals, key=lambda arm: validated[arm.name][place]) for place, each in enumerate(judged.rounds)

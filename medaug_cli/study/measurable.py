@@ -37,7 +37,7 @@ def check_measurable(options: "StudyOptions", rounds: Sequence[Round]) -> list[s
             _check_filter(options, each)
         if any(arm.filtered == "realism" for arm in options.arms):
             _check_realism(options, each)
-    said = [one_patient(store, task, options.split, judged), _unvalidated(options, rounds)]
+    said = [one_patient(store, task, options.split, judged), _unvalidated(options, rounds), _one_training(options)]
     if any(arm.generator for arm in options.arms):
         held_out = sum(len(store.indices(split, "real")) for split in ("val", "test"))
         if held_out < LEAST:
@@ -65,6 +65,12 @@ def _unvalidated(options: "StudyOptions", rounds: Sequence[Round]) -> str:
         f"{options.store} has {next(iter(lacking.values()))} in its validation split{where}: weights are those of the "
         "last step, and no arm of a generator is chosen before another"
     )
+
+
+def _one_training(options: "StudyOptions") -> str:
+    if options.seeds * options.repeat > 1:
+        return ""
+    return "intervals and verdicts are of patients alone: with one seed, a difference may be that of two trainings"
 
 
 def judged_images(store: Store, task: Task, split: str) -> np.ndarray:

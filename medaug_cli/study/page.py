@@ -92,7 +92,7 @@ def claim_sentence(report: StudyReport, part: FractionResult) -> str:
     found = part.claim
     if found is None:
         if any(arm.learnt for arm in part.arms):
-            return f"With {part.trained('training patient')} nothing can be said: {_why_nothing(report)}."
+            return f"With {part.trained('training patient')} nothing can be said: {_why_nothing(report, part)}."
         return f"With {part.trained('training patient')} no generated arm was compared."
     own = found.difference
     start = (
@@ -109,9 +109,11 @@ def _chosen(found: Claim) -> str:
     return f"{found.arm}, chosen on its validation part ({', '.join(f'{arm} in {n}' for arm, n in folds)}),"
 
 
-def _why_nothing(report: StudyReport) -> str:
-    if report.deals and any(arm.validation is None for part in report.fractions for arm in part.arms):
-        return "not every fold has validation patients to choose an arm on"
+def _why_nothing(report: StudyReport, part: FractionResult) -> str:
+    if not any(arm.learnt and arm.chosen for arm in part.arms):
+        return "the network of every generated arm has other settings, and a gain may be theirs"
+    if report.split != "val" and any(arm.validation is None for arm in part.arms):
+        return f"{'not every fold has' if report.deals else 'there are no'} validation patients to choose an arm on"
     return "no interval could be had"
 
 
