@@ -8,7 +8,7 @@ import argparse
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,15 +189,15 @@ def shown(every: Sequence[Result]) -> str:
             fixed(halves[len(halves) // 2]).text, fixed(plan.smallest(spread)).text,
             fixed(plan.smallest(spread, plan.comparisons)).text, f"{spread.patients:.3f}, {spread.trainings:.3f}",
             fixed(Plan(each.source.patients, SEEDS, FOLDS).half_width(spread)).text,
-            least(Plan(n, SEEDS, FOLDS).half_width(spread) for n in range(1, MOST)),
-            least(Plan(each.source.patients, s, FOLDS).half_width(spread) for s in range(1, 100)),
+            least({n: Plan(n, SEEDS, FOLDS).half_width(spread) for n in range(FOLDS, MOST)}),
+            least({s: Plan(each.source.patients, s, FOLDS).half_width(spread) for s in range(2, 100)}),
         ])  # fmt: skip
     return table(header, rows)
 
 
-def least(halves: Iterator[float]) -> str:
-    """Return at which place, from 1, half an interval is no wider than `HALF`."""
-    return str(next((place for place, half in enumerate(halves, 1) if half <= HALF), "no number"))
+def least(halves: Mapping[int, float]) -> str:
+    """Return the first number of patients or seeds with which half an interval is no wider than `HALF`."""
+    return str(next((number for number, half in halves.items() if half <= HALF), "no number"))
 
 
 def said(own: dict[str, Any]) -> str:

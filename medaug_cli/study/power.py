@@ -66,13 +66,15 @@ class Plan:
 
     def error(self, spread: Spread) -> float:
         """Return the standard error of a difference of two arms."""
-        networks = max(spread.tested / self.patients, spread.networks / self.folds)
-        trainings = 2 * (spread.trainings or 0.0) ** 2 * networks / self.seeds
-        return math.sqrt(spread.patients**2 / self.patients + trainings)
+        return math.sqrt(self._variance(spread, 1 / self.seeds))
 
     def half_width(self, spread: Spread) -> float:
-        """Return half of the 95 % interval of a difference of two arms."""
-        return Z * self.error(spread)
+        """Return half of the 95 % interval that a study would print: s resampled seeds vary by (s - 1) / s² alone."""
+        return Z * math.sqrt(self._variance(spread, (self.seeds - 1) / self.seeds**2))
+
+    def _variance(self, spread: Spread, over_seeds: float) -> float:
+        networks = max(spread.tested / self.patients, spread.networks / self.folds)
+        return spread.patients**2 / self.patients + 2 * (spread.trainings or 0.0) ** 2 * networks * over_seeds
 
     def smallest(self, spread: Spread, comparisons: int = 1) -> float:
         """Return the smallest difference found with 80 % power, at a level divided by so many comparisons."""

@@ -29,6 +29,14 @@ def test_the_smallest_difference_is_that_of_the_normal_approximation():
     assert strict.power(SPREAD, plan.smallest(SPREAD, 6)) == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_half_an_interval_is_what_a_study_prints(seeds):
+    arms = arms_of(np.random.default_rng(seeds), 24, patients=2.0, trainings=0.3, seeds=seeds)
+    found = [own.against_real_only["error"].interval for own in report_of(arms).fractions[0].arms[1:]]
+    halves = [(high - low) / 2 for low, high in found]
+    assert np.median(halves) == pytest.approx(Plan(40, seeds).half_width(Spread(2.0, 0.3, "", tested=40)), rel=0.2)
+
+
 @pytest.mark.parametrize("known", [spread for spreads in KNOWN.values() for spread in spreads])
 def test_more_patients_seeds_and_folds_buy_something(known):
     plan = Plan(27, 3)
