@@ -216,7 +216,7 @@ class OtherSettings(UsageError):
         self.what, self.changed = what, changed
 
     def in_study(self) -> UsageError:
-        """Return the error as a study says it, which replaces nothing."""
+        """Return the error as a study says it, of what it does not make anew itself."""
         return UsageError(
             f"{self.what} with other settings ({self.changed}); use the same ones, choose another --out, or remove "
             "that to make it anew"

@@ -113,6 +113,12 @@ class Choices:
     seed: options.Seed = 0
     device: options.Device = "auto"
     precision: options.Precision = "auto"
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Make anew what was made with other settings, and what depends on it; keep the rest."
+        ),
+    ] = False
     dry_run: options.DryRun = False
     as_json: options.AsJson = False
 
@@ -219,6 +225,7 @@ def _options(chosen: Choices) -> "StudyOptions":
         precision=chosen.precision,
         num_parts=chosen.num_parts,
         part_id=chosen.part_id,
+        overwrite=chosen.overwrite,
         dry_run=chosen.dry_run,
         announce=console.say,
     )

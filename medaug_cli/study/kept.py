@@ -1,14 +1,19 @@
-"""What a study has kept is used again only where all that it depends on is as it is asked for now."""
+"""What a study has kept is used again only where all that it depends on is as it is asked for now.
+
+What is not so is refused or, where that is asked for, made anew with all that depends on it: a setting of the network
+leaves generators alone, one of a generator all arms of others.
+"""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medaug_cli import registry
 from medaug_cli.errors import UsageError
-from medaug_cli.files import canonical, parse_json
+from medaug_cli.files import canonical, parse_json, remove_folder, remove_stale
+from medaug_cli.locks import alone
 from medaug_cli.runs.fitting import DEFAULT_KIMG
 from medaug_cli.runs.folder import PLAN
 from medaug_cli.store import open_store
@@ -19,35 +24,117 @@ if TYPE_CHECKING:
     from medaug_cli.study.running import StudyOptions, Trial
 
 Asked = Mapping[str, Any]
+Change = tuple[str, Any, Any]  # what, as it was, as it is asked for
+SUFFIXES = (".json", ".jsonl", ".safetensors", ".pt", ".npz", ".h5", ".png", ".html", ".md", ".lock", ".tmp")
 
 
-def refuse_other_settings(options: "StudyOptions", trials: "list[Trial]") -> None:
-    """Raise UsageError where a finished step in the study's folder was made with other settings.
+@dataclass(frozen=True)
+class Stale:
+    """A step of a study that was made, or begun, with other settings than are asked for."""
 
-    Arms of unequal training cannot be compared, and a report may not name settings that were not used.
+    folder: Path
+    change: Change
+    gone: Sequence[Path]  # what has to be made anew
+
+    def __str__(self) -> str:
+        what, before, now = self.change
+        return f"{self.folder} was made with other settings ({what}: {before} there, {now} asked for)"
+
+
+def settle_kept(options: "StudyOptions", trials: "Sequence[Trial]") -> None:
+    """Remove what was made with other settings where `overwrite` is asked for, and say so; a dry run says it alone.
+
+    Raises UsageError for the first such step otherwise: arms of unequal training cannot be compared, and a report may
+    not name settings that were not used.
     """
-    from medaug_cli.study.running import part_store, synthetic_folder, trained_folder
+    _refuse_other_tasks(options)
+    if not options.overwrite:
+        for stale in _stale(options, trials):
+            raise UsageError(
+                f"{stale}, and unequal arms cannot be compared; choose another --out, or make that anew with "
+                "--overwrite"
+            )
+    elif options.dry_run:
+        for said in dict.fromkeys(str(stale) for stale in _stale(options, trials)):
+            options.announce(f"{said}; it would be made anew")
+    elif options.out.exists():
+        with alone(options.out / "study.json", wait=True):  # of several parts the first one removes
+            for stale in _stale(options, trials):
+                options.announce(f"{stale}; it is made anew")
+                for path in stale.gone:
+                    _remove(path)
 
-    kind = options.task.kind
+
+def _refuse_other_tasks(options: "StudyOptions") -> None:
     for other in tasks().values():
         places = (f"{folds}patients*/seed*/{other.kind}s" for folds in ("", "fold-*/", "deal-*/fold-*/"))
-        if other.kind != kind and any(any(options.out.glob(each)) for each in places):
+        if other.kind != options.task.kind and any(any(options.out.glob(each)) for each in places):
             raise UsageError(f"{options.out} holds a study of {other.name}; choose another --out")
 
+
+def _stale(options: "StudyOptions", trials: "Sequence[Trial]") -> Iterator[Stale]:
+    """Yield each step that is not as it is asked for; each is looked for when the one before may have been removed."""
+    from medaug_cli.study.running import part_store
+
     for path, hash_ in {part_store(options, trial): trial.round.store.hash for trial in trials}.items():
-        if path.exists() and hash_ not in (part := open_store(path)).info.inputs.values():
-            _refuse(path.parent, "training images", ", ".join(part.info.inputs), f"{options.store} as it is now")
+        if not path.exists():
+            continue
+        info = open_store(path).info
+        if hash_ not in info.inputs.values():
+            change = ("training images", ", ".join(info.inputs), f"{options.store} as it is now")
+            yield Stale(path.parent, change, [path.parent])
+        elif info.seed != options.seed:
+            yield Stale(path.parent, ("seed", info.seed, options.seed), [path.parent])
     for trial in trials:
-        folder, gan = trained_folder(options, trial), synthetic_folder(options, trial) / "gan"
-        for place in (folder, parts_folder(folder)):
-            if (place / PLAN).is_file():
-                asked = network_asked(options, trial)
-                _same(place, parse_json(place / PLAN), asked, kind=kind, name=options.network)
-        if trial.arm.generator and (gan / PLAN).is_file():
-            asked = generator_asked(options, trial)
-            _same(gan, parse_json(gan / PLAN), asked, kind="generator", name=trial.arm.generator)
-        if trial.arm.generator and (folder / PLAN).is_file():
-            _check_synthetic(options, trial, folder, parse_json(folder / PLAN))
+        if trial.arm.generator:
+            yield from _stale_generator(options, trial)
+            yield from _stale_images(options, trial)
+        yield from _stale_network(options, trial)
+
+
+def _stale_generator(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
+    from medaug_cli.study.running import synthetic_folder
+
+    folder = synthetic_folder(options, trial)
+    for place in (folder / "gan", parts_folder(folder / "gan")):
+        asked = generator_asked(options, trial)
+        if change := _change(place, asked, kind="generator", name=str(trial.arm.generator)):
+            yield Stale(place, change, [folder])
+
+
+def _stale_images(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
+    """Yield the images of a trial where they were drawn for boxes that were changed more, or less."""
+    from medaug_cli.study.running import drawn_images, part_store, synthetic_folder
+
+    if not (real := part_store(options, trial)).exists():
+        return
+    folder, n = synthetic_folder(options, trial), drawn_images(options, trial, open_store(real))
+    path = folder / f"drawn-{n}.h5"
+    parts = parts_folder(path)
+    settings = {"jitter": options.jitter}
+    if path.exists():
+        settings = open_store(path).info.settings
+    elif (parts / PLAN).is_file():
+        settings = parse_json(parts / PLAN)["info"]["settings"]
+    if (before := settings.get("jitter")) != options.jitter:
+        gone = [path, parts, *folder.glob(f"*-{n}"), *folder.glob(f"*-{n}-*")]
+        yield Stale(path, ("jitter", before, options.jitter), gone)
+
+
+def _stale_network(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
+    from medaug_cli.study.running import first_folder, labelled_store, steps_of, trained_folder
+
+    folder, asked = trained_folder(options, trial), network_asked(options, trial)
+    places = dict.fromkeys((folder, parts_folder(folder)), asked)
+    if trial.arm.use == "pretrain":
+        first, half = first_folder(folder), {**asked, "steps": steps_of(options, trial.arm) // 2}
+        places |= dict.fromkeys((first, parts_folder(first)), half)
+    gone = [*places, labelled_store(options, trial)]
+    for place, expected in places.items():
+        if change := _change(place, expected, kind=options.task.kind, name=options.network):
+            yield Stale(place, change, gone)
+    if change := _changed_labels(options, trial) if trial.arm.pseudo else _changed_images(options, trial):
+        yield Stale(folder, change, gone)
 
 
 def network_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
@@ -77,40 +164,43 @@ def generator_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
     }
 
 
-def _check_synthetic(options: "StudyOptions", trial: "Trial", folder: Path, plan: Mapping[str, Any]) -> None:
-    from medaug_cli.study.running import part_store, synthetic_store
+def _changed_images(options: "StudyOptions", trial: "Trial") -> Change | None:
+    """Return whether a network was trained on other synthetic images than are there now."""
+    from medaug_cli.study.running import first_folder, part_store, synthetic_store, trained_folder
 
+    folder = trained_folder(options, trial)
+    plan = (first_folder(folder) if trial.arm.use == "pretrain" else folder) / PLAN
+    if trial.arm.generator is None or not plan.is_file():
+        return None
     path = synthetic_store(options, trial, open_store(part_store(options, trial)))
-    if not path.exists():
-        _refuse(folder, "synthetic images", "others", path.name)
-    drawn = open_store(path)
-    if trial.arm.use != "pretrain" and [drawn.hash] != plan.get("synthetic"):
-        _refuse(folder, "synthetic images", "others", path.name)
-    source = (
-        open_store(path.parents[1] / f"drawn-{path.parent.name.partition('-')[2]}.h5")
-        if trial.arm.filtered
-        else drawn
-    )
-    if source.info.settings.get("jitter") != options.jitter:
-        _refuse(path.parent, "jitter", source.info.settings.get("jitter"), options.jitter)
+    same = path.exists() and [open_store(path).hash] == parse_json(plan).get("synthetic")
+    return None if same else ("synthetic images", "others", path.name)
 
 
-def _same(folder: Path, plan: Mapping[str, Any], asked: Asked, kind: str, name: str) -> None:
-    """Raise UsageError at the first difference; a setting that an older version lacked must be at its default."""
-    asked = json.loads(canonical(asked))
-    for key, value in asked.items():
-        if key == "settings":
-            _same_settings(folder, plan.get("settings", {}), value, kind, name)
-        elif plan.get(key) != value:
-            _refuse(folder, key, plan.get(key), value)
+def _changed_labels(options: "StudyOptions", trial: "Trial") -> Change | None:
+    """Return whether the annotations of an arm come from another network of real images alone than is there now."""
+    from medaug_cli.study.running import baseline_of, labelled_store, trained_folder
+
+    path, kind = labelled_store(options, trial), options.task.kind
+    told = trained_folder(options, baseline_of(options, trial)) / f"{kind}.json"
+    if not path.exists() or not (told.is_file() or options.overwrite):
+        return None
+    before, now = open_store(path).info.settings.get("pseudo_labels"), "none"
+    if told.is_file():
+        now = parse_json(told)["weights"]
+    return None if before == now else ("pseudo-labels", f"of {str(before)[:12]}", f"of {now[:12]}")
 
 
-def _same_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], kind: str, name: str) -> None:
+def _change(folder: Path, asked: Asked, kind: str, name: str) -> Change | None:
+    """Return the first difference to a plan; a setting that an older version lacked must be at its default."""
+    if not (folder / PLAN).is_file():
+        return None
+    plan, asked = parse_json(folder / PLAN), json.loads(canonical(asked))
+    before, now = plan.get("settings", {}), asked.pop("settings")
     defaults = dict(_defaults(kind, name))
-    for key, value in now.items():
-        old = before.get(key, defaults.get(key))
-        if old != value:
-            _refuse(folder, key, old, value)
+    settings = ((key, before.get(key, defaults.get(key)), value) for key, value in now.items())
+    others = ((key, plan.get(key), value) for key, value in asked.items())
+    return next((each for each in (*others, *settings) if each[1] != each[2]), None)
 
 
 def _defaults(kind: str, name: str) -> Iterator[tuple[str, Any]]:
@@ -119,8 +209,13 @@ def _defaults(kind: str, name: str) -> Iterator[tuple[str, Any]]:
     return ((field.name, values[field.name]) for field in fields(plugin))
 
 
-def _refuse(folder: Path, what: str, before: object, now: object) -> None:
-    raise UsageError(
-        f"{folder} was made with other settings ({what}: {before} there, {now} asked for), and unequal arms cannot be "
-        "compared; choose another --out, or remove that folder to make it anew"
-    )
+def _remove(path: Path) -> None:
+    """Remove a step of a study at once, while no other process is at it; raise UsageError for a file of others."""
+    if not path.exists():
+        return
+    other = next((each for each in sorted(path.rglob("*")) if each.is_file() and each.suffix not in SUFFIXES), None)
+    if other is not None:
+        raise UsageError(f"{other} is not part of the study; move it elsewhere, or choose another --out")
+    with alone(path, wait=True):
+        remove_stale(path)
+        remove_folder(path, path)

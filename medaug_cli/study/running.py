@@ -18,7 +18,7 @@ from medaug_cli.runs import RunOptions, check_capable, train_each_class, train_g
 from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.arms import BASELINE, Arm, folder_name, refuse_twins
-from medaug_cli.study.kept import refuse_other_settings
+from medaug_cli.study.kept import settle_kept
 from medaug_cli.study.known import refuse_unknowing
 from medaug_cli.study.leaks import refuse_leaks
 from medaug_cli.study.measurable import check_measurable, judged_images
@@ -64,6 +64,7 @@ class StudyOptions:
     checkpoint_seconds: float = 60.0
     num_parts: int = 1
     part_id: int = 0
+    overwrite: bool = False  # make anew what was made with other settings
     dry_run: bool = False
     announce: Callable[[str], None] = lambda sentence: None
     report: Callable[..., None] = lambda share, *what: None  # how much is done, and in words what is at work
@@ -105,6 +106,21 @@ def part_store(options: StudyOptions, trial: Trial) -> Path:
 def trained_folder(options: StudyOptions, trial: Trial) -> Path:
     """Return the folder of the trained network of a trial."""
     return options.out / trial.folder / f"{options.task.kind}s" / trial.arm.folder
+
+
+def first_folder(trained: Path) -> Path:
+    """Return the folder of the network that one begins with, where it is trained on synthetic images first."""
+    return trained.with_name(f"{trained.name}, first")
+
+
+def baseline_of(options: StudyOptions, trial: Trial) -> Trial:
+    """Return the trial of real images alone beside another one."""
+    return replace(trial, arm=next(arm for arm in options.arms if arm.name == BASELINE))
+
+
+def labelled_store(options: StudyOptions, trial: Trial) -> Path:
+    """Return the images that real-only annotates for a trial, with those of its patients."""
+    return options.out / trial.folder / f"{trial.arm.folder}.h5"
 
 
 def part_name(fraction: float) -> str:
@@ -155,7 +171,7 @@ def train_all(options: StudyOptions) -> bool:
     refuse_no_rest(options, rounds)
     remarks = check_measurable(options, rounds)
     every = list(plan(options, rounds))
-    refuse_other_settings(options, every)
+    settle_kept(options, every)
     trials = part(options, every)
     options.announce(describe(options, rounds, trials))
     for sentence in [*power_of(options, rounds), *remarks]:
@@ -305,19 +321,19 @@ def _train(options: StudyOptions, trial: Trial) -> Path:
         return _network(options, store, trial, out, steps, synthetic=synthetic, ratio=ratio)
     if arm.use == "only":
         return _network(options, store, trial, out, steps, synthetic=synthetic, synthetic_only=True)
-    first = out.with_name(f"{out.name}, first")
+    first = first_folder(out)
     _network(options, store, trial, first, steps // 2, synthetic=synthetic, synthetic_only=True)
     return _network(options, store, trial, out, steps - steps // 2, start=first)
 
 
 def _train_pseudo(options: StudyOptions, store: Store, trial: Trial) -> Path:
     """Train real-only where it is not there yet, let it annotate the other training images, and train again."""
-    baseline = replace(trial, arm=next(arm for arm in options.arms if arm.name == BASELINE))
+    baseline = baseline_of(options, trial)
     first = trained_folder(options, baseline)
     with alone(options.out / trial.folder / folder_name(baseline.together[1]), wait=True):
         if not (first / f"{options.task.kind}.json").exists():
             _train(options, baseline)
-    path = options.out / trial.folder / f"{trial.arm.folder}.h5"
+    path = labelled_store(options, trial)
     task, whole = options.task, trial.round.store
     indices = rest_of(whole, task, trial.fraction, options.seed)
     by = labeller(task, first, store, resolve_device(options.device))

@@ -1,6 +1,7 @@
 """A study uses again what it keeps only where all that it depends on is the same, and says what it cannot measure."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,9 @@ from medaug_cli.study.arms import parse_arms
 pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn", "few_trees")
 
 
+ARMS = ("tiny", "tiny@2", "tiny+pretrain", "duplicate")
+
+
 def options(real, arms=("tiny",), **changed):
     chosen = {
         "network": "tiny", "steps": 4, "kimg": 0.02, "seeds": 1, "resamples": 100, "device": "cpu",
@@ -24,11 +28,11 @@ def options(real, arms=("tiny",), **changed):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Return the store of a finished study, of a generator that learns, plain and as a second ratio."""
+    """Return the store of a finished study, of a generator that learns, in three ways, and of one that does not."""
     folder = tmp_path_factory.mktemp("kept")
     make_store(folder / "real.h5")
     with tiny_installed():
-        run_study(options(folder / "real.h5", ("tiny", "tiny@2", "tiny+pretrain")))
+        run_study(options(folder / "real.h5", ARMS))
     return folder / "real.h5"
 
 
@@ -41,6 +45,7 @@ OTHERS = {  # what is asked for now -> what is said
     "another ratio": ({"ratio": 3.0}, r"ratio: 1\.0 there, 3\.0 asked"),
     "another jitter": ({"jitter": 0.2}, r"jitter: 0\.1 there, 0\.2 asked"),
     "another number of images": ({"n": 5}, "synthetic images: others there"),
+    "another seed": ({"seed": 1}, "seed: 0 there, 1 asked"),
     "another precision": ({"precision": "16"}, "precision: 32 there, 16 asked"),
     "another arm with more steps": ({"arms": ("tiny", "early-stopped"), "steps": 12}, "steps: 4 there, 12"),
     "two things": ({"steps": 12, "kimg": 0.04}, "unequal arms cannot be compared"),
@@ -57,6 +62,63 @@ def test_a_study_of_other_settings_is_refused(finished, case):
     with pytest.raises(UsageError, match=said):
         run_study(options(finished, arms, **rest))
     assert sorted((path, path.stat().st_mtime_ns) for path in finished.parent.rglob("*.json")) == before
+
+
+NETWORKS = {f"detectors/{name}" for name in (*ARMS, "tiny+pretrain, first")}
+OF_TINY = NETWORKS - {"detectors/duplicate"}
+DRAWN = {f"synthetic/tiny/drawn-{n}.h5" for n in (16, 32)}
+ANEW = {  # what is asked for now -> what is made anew by it
+    "nothing else": ({}, set()),
+    "a setting of the detector": ({"network_settings": {"pause": "0.002"}}, NETWORKS | {"detectors/real-only"}),
+    "a setting of the generator": (
+        {"generator_settings": {"tiny": {"amount": 0.5}}}, OF_TINY | DRAWN | {"synthetic/tiny/gan"},
+    ),
+    "another jitter": ({"jitter": 0.2}, NETWORKS | DRAWN | {"synthetic/duplicate/drawn-16.h5"}),
+    "another ratio": ({"ratio": 1.5}, {f"detectors/{name}" for name in ARMS if name != "tiny@2"}
+                                      | {"detectors/tiny+pretrain, first"}),
+}  # fmt: skip
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """Return the store of a copy of the finished study, which a test may change."""
+    shutil.copytree(finished.parent, tmp_path / "copy")
+    return tmp_path / "copy/real.h5"
+
+
+def steps_of(real):
+    """Return when each step of a study of one seed was made: networks, generators and drawn images."""
+    folder = real.parent / "study/patients100/seed0"
+    paths = [path.parent for path in folder.rglob("plan.json")] + list(folder.rglob("drawn-*.h5"))
+    return {path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+@pytest.mark.parametrize("case", ANEW)
+def test_what_a_setting_concerns_is_made_anew_and_nothing_else(copied, case):
+    changed, expected = ANEW[case]
+    before, said = steps_of(copied), []
+    run_study(options(copied, ARMS, overwrite=True, dry_run=True, announce=said.append, **changed))
+    assert steps_of(copied) == before
+    assert any("it would be made anew" in sentence for sentence in said) == bool(expected)
+    run_study(options(copied, ARMS, overwrite=True, announce=said.append, **changed))
+    now = steps_of(copied)
+    assert {name for name in before if now.get(name) != before[name]} == expected
+    assert any(sentence.endswith("it is made anew") for sentence in said) == bool(expected)
+
+
+def test_what_is_made_anew_is_what_a_new_study_makes(copied, tmp_path):
+    changed = {"generator_settings": {"tiny": {"amount": 0.5}}}
+    again = run_study(options(copied, ARMS, overwrite=True, **changed))
+    fresh = run_study(replace(options(copied, ARMS, **changed), out=tmp_path / "fresh"))
+    assert again.model_copy(update={"opened": 1}) == fresh
+
+
+def test_a_strangers_file_is_not_removed(copied):
+    notes = copied.parent / "study/patients100/seed0/synthetic/tiny/gan/notes.txt"
+    notes.write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"notes\.txt is not part of the study"):
+        run_study(options(copied, ARMS, overwrite=True, generator_settings={"tiny": {"amount": 0.5}}))
+    assert notes.read_text(encoding="utf-8") == "mine"
 
 
 SAME = {
@@ -129,6 +191,9 @@ def test_a_validation_split_without_boxes_chooses_nothing(tmp_path):
     report = run_study(options(real, ("tiny", "tiny@2"), split="test", announce=told.append))
     assert any("no box in its validation split" in sentence for sentence in told)
     assert all(arm.validation is None and arm.chosen for arm in report.fractions[0].arms)
+    assert report.fractions[0].claim is None  # the best of two on test would be best by chance, too
+    page = (tmp_path / "study/study.html").read_text(encoding="utf-8")
+    assert "nothing can be said: there are no validation patients to choose an arm on" in page
 
 
 def test_one_patient_gives_no_verdict(tmp_path):

@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from conftest import make_records, make_store
-from forking import medaug
 
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.metrics.operating import Cohort, Scored
@@ -178,20 +177,6 @@ def test_a_test_patient_in_a_generators_training_list_stops_the_study(real):
     (folder / "gan/generator.json").write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(BadInput, match="holds out"):
         run_study(options(real, ("tiny@2",), seeds=1))
-
-
-def test_killed_at_ten_moments_it_ends_the_same(real, tmp_path):
-    arguments = [
-        "study", "real.h5", "--arm", "tiny", "--detector", "tiny", "--steps", "8", "--set", "pause=0.01", "--kimg",
-        "0.02", "--seeds", "2", "--resamples", "100", "--device", "cpu", "--precision", "32", "--out",
-    ]  # fmt: skip
-    assert medaug([*arguments, "whole"], tmp_path) == 0, (tmp_path / "said.txt").read_text(encoding="utf-8")
-    whole = (tmp_path / "whole/study.json").read_bytes()
-    for moment in np.random.default_rng(0).uniform(0.1, 0.9, 10):
-        medaug([*arguments, "killed"], tmp_path, kill_after=moment)
-    assert medaug([*arguments, "killed"], tmp_path) == 0, (tmp_path / "said.txt").read_text(encoding="utf-8")
-    assert (tmp_path / "killed/study.json").read_bytes() == whole
-    assert not list((tmp_path / "killed").rglob("*.parts"))
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 import csv
 import json
 import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import make_records, make_store, tiny_installed
+from forking import dying, medaug, together
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
@@ -128,6 +130,28 @@ def test_parts_share_the_folds_and_give_what_one_gives(finished, tmp_path):
     assert (tmp_path / "study/study.json").read_bytes() == (real.parent / "study/study.json").read_bytes()
 
 
+COMMAND = (  # what the finished study was asked for
+    "study", "real.h5", "--task", "counting", "--network", "tiny", "--arm", "tiny", "--arm", "~over=0.3", "--steps",
+    "3", "--kimg", "0.02", "--seeds", "2", "--folds", "2", "--resamples", "100", "--device", "cpu", "--precision", "32",
+)  # fmt: skip
+
+
+def test_two_processes_share_one_folder_at_the_same_time(finished, tmp_path):
+    shutil.copy(finished[0], tmp_path)
+    codes, said = together(*([*COMMAND, "--num-parts", "2", "--part-id", str(i)] for i in range(2)), tmp_path)
+    assert codes == [0, 0], said
+    assert (tmp_path / "study/study.json").read_bytes() == (finished[0].parent / "study/study.json").read_bytes()
+
+
+def test_killed_at_ten_moments_it_ends_the_same(finished, tmp_path):
+    shutil.copy(finished[0], tmp_path)
+    for change in np.random.default_rng(0).integers(1, 220, 10):  # of a thousand to the disk, so that no clock counts
+        assert medaug(COMMAND, tmp_path, prepare=dying(int(change))) == -signal.SIGKILL
+    assert medaug(COMMAND, tmp_path) == 0, (tmp_path / "said.txt").read_text(encoding="utf-8")
+    assert (tmp_path / "study/study.json").read_bytes() == (finished[0].parent / "study/study.json").read_bytes()
+    assert not list((tmp_path / "study").rglob("*.parts"))
+
+
 def test_folds_are_taken_over_from_another_study(finished, tmp_path):
     real, _ = finished
     path = real.parent / "study/folds.json"
@@ -185,6 +209,17 @@ def test_a_near_duplicate_in_two_folds_is_refused(tmp_path):
     together = Folds(folds=FOLDS, seed=0, store=store.hash, patients=folds | {"p3": 1, "p2": 2})
     path.write_text(together.model_dump_json(), encoding="utf-8")
     run_study(options(store.path, ("~over=0.3",), folds=path, dry_run=True))
+
+
+@pytest.mark.parametrize("other", [{"annotated": False}, {"source": "external:elsewhere"}], ids=str)
+def test_a_near_duplicate_that_every_fold_trains_on_is_refused(tmp_path, other):
+    own = list(records())
+    bare = {"id": "copy", "patient": "other", "split": "train", "boxes": own[0].boxes[:0], "labels": []}
+    own.append(replace(own[4], image=own[4].image + np.uint8(2), **bare, **other))
+    real = make_store(tmp_path / "real.h5", own).path
+    with pytest.raises(BadInput, match=r"slice copy \(patient other\) and .* i004 \(patient p1, fold \d\).*nearly"):
+        run_study(options(real))
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_generator_that_was_fitted_on_a_test_fold_is_refused(again):
