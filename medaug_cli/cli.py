@@ -103,7 +103,7 @@ def main() -> None:
             _report(error)
         verb = "written" if error.errno in UNWRITABLE else "read or written"
         place = error.filename2 or error.filename or "a file"
-        _stop(f"{place} cannot be {verb} ({error.strerror or error}); nothing that existed is changed", 1)
+        _stop(f"{place} cannot be {verb} ({error.strerror or error}); existing results are unchanged", 1)
     except Exception as error:
         _report(error)
 
@@ -118,7 +118,7 @@ def _answered() -> None:
 
 
 def _interrupt(number: int, frame: object) -> Never:
-    raise Interrupted("interrupted; nothing that was published is changed, and --resume continues long work")
+    raise Interrupted("interrupted; published results are unchanged, and --resume continues long work")
 
 
 def _report(error: Exception) -> Never:

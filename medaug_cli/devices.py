@@ -77,7 +77,7 @@ def resolve_precision(name: str, device: str) -> Precision:
     if name not in ("32", "bf16", "16"):
         raise UsageError(f"--precision {name}: the choices are auto, 32, bf16 and 16")
     if name == "16" and not device.startswith("cuda"):
-        raise UsageError(f"--precision 16 needs a cuda device, this run uses {device}; choose bf16 or 32")
+        raise UsageError(f"--precision 16 needs a cuda device, but this run uses {device}; choose bf16 or 32")
     return cast(Precision, name)
 
 

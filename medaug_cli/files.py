@@ -299,7 +299,7 @@ def read_text(path: Path, limit: int = MAX_JSON_BYTES) -> str:
         with reading(path):
             readable(path)
             if (size := path.stat().st_size) > limit:
-                raise BadInput(f"{path} has {size} bytes, more than the {limit} that are read")
+                raise BadInput(f"{path} has {size} bytes, more than the limit of {limit}")
             return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text (byte {error.start})") from error

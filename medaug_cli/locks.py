@@ -48,8 +48,8 @@ def alone(path: Path, wait: bool = False) -> Iterator[None]:
         while (holder := _taken(lock, path)) is not None:
             if not wait:
                 raise MedaugError(
-                    f"{path} is being written by another medaug ({holder}); wait until it has ended, or choose "
-                    "another --out"
+                    f"{path} is being written by another medaug ({holder}); wait until it has finished, or choose "
+                    f"another --out"
                 )
             time.sleep(LOOK)
         _held[key] = 1

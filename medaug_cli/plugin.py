@@ -1,6 +1,6 @@
 """Everything a plugin may import.
 
-Legend of shapes: n images, b images of a batch, m boxes of an image, c channels,
+Legend of shapes: n images, b images per batch, m boxes of an image, c channels,
 *s spatial axes in numpy order ((height, width) or (depth, height, width)), d = len(s).
 Boxes are half-open pixel corners, low corner then high corner, x first: (m, 2*d) float32.
 Pixels are float32 in [0, 1] wherever a plugin meets them.

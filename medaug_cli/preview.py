@@ -40,7 +40,7 @@ def preview(
         check_capable(detector, registry.capabilities("detector", detector), store)
         shown = _augmented(store, chosen, detector=detector, settings=settings or {}, variants=variants, seed=seed)
     elif settings:
-        raise UsageError("--set gives settings to the detector of --augment; name one")
+        raise UsageError("--set gives settings to the detector of --augment; give --augment as well")
     else:
         shown = _as_stored(store, chosen)
     columns = 3 if store.spec.dims == 3 else 1 + variants if detector else None
@@ -90,7 +90,7 @@ def lesion_rows(
 def _check_picture(out: Path, overwrite: bool, stores: Sequence[Store]) -> None:
     check_file(out, overwrite, [store.path for store in stores])
     if out.exists() and not is_picture(out):
-        raise UsageError(f"{out} exists and is not a picture of medaug store preview; choose another --out")
+        raise UsageError(f"{out} exists and is not a picture drawn by medaug store preview; choose another --out")
 
 
 def lesion_crop(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
@@ -126,7 +126,7 @@ def _augmented(
 ) -> Shown:
     plugin = registry.build("detector", detector, settings)
     if not isinstance(plugin, Previewed):
-        raise UsageError(f"--augment {detector}: it does not say how it changes the images that it trains on")
+        raise UsageError(f"--augment {detector}: it does not show how it augments its training images")
     pixels, shown = store.read(chosen), Shown([], [])
     known = [store.boxes[i] for i in chosen], [store.labels[i] for i in chosen]
     drawn = [plugin.augmented(pixels.copy(), *known, image_seed(seed, k)) for k in range(variants)]

@@ -163,7 +163,7 @@ def check_place(out: Path) -> None:
     if real in (here := Path(os.path.realpath(".")), *here.parents):
         raise UsageError(f"{out} exists; choose another --out")
     if real.name.endswith(UNFINISHED):
-        raise UsageError(f"--out {out}: unfinished work of medaug has such names; choose another one")
+        raise UsageError(f"--out {out}: medaug uses such names for unfinished work; choose another")
     if len(os.fsencode(real.name)) > LONGEST:
         raise UsageError(f"--out {real.name[:20]}...: the name is too long; choose one of at most {LONGEST} bytes")
     try:
@@ -195,7 +195,7 @@ def is_picture(path: Path) -> bool:
 def refuse_page(page: Path, report: Path) -> None:
     """Raise UsageError where a page stands where one would go, but without the report that it would be of."""
     if page.exists() and not report.exists():
-        raise UsageError(f"{page} exists and is not beside a report of medaug; move it, or choose another --out")
+        raise UsageError(f"{page} exists and is not part of a report of medaug; move it, or choose another --out")
 
 
 def refuse_inside(option: str, out: Path, folder: Path) -> None:

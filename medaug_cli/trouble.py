@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def summary(error: BaseException) -> str:
     """Say in a sentence what happened, and in which plugin, where it was in one."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory; smaller images, a smaller --set batch or fewer --workers need less"
+        return "out of memory; try smaller images, a smaller --set batch or fewer --workers"
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
     plugin = culprit(error)

@@ -88,7 +88,7 @@ def _check(image: np.ndarray, spacing: Sequence[float] | None) -> None:
 @lru_cache(maxsize=8)
 def _built(name: str, settings: Settings) -> Stripper:
     if name not in registry.names("stripper"):
-        stale = "medaug's own entry points are out of date, install it again" if name in (SLICES, VOLUMES[-1]) else ""
+        stale = "medaug's own entry points are out of date; reinstall medaug" if name in (SLICES, VOLUMES[-1]) else ""
         choices = stale or f"the choices are {', '.join(strippers())}"
         raise MissingPlugin(f"no stripper {name!r} is installed; {choices}")
     return registry.build("stripper", name, dict(settings))

@@ -28,7 +28,7 @@ def judge(
     low, high = SHARE
     reasons = [
         (measures["head_share"] < low, f"it is {measures['head_share']:.0%} of the head"),
-        (measures["head_share"] > high, f"it is {measures['head_share']:.0%} of the head: nothing was taken off"),
+        (measures["head_share"] > high, f"it is {measures['head_share']:.0%} of the head: nothing was removed"),
         (measures["border"] > 0.15, f"{measures['border']:.0%} of its outline lies on the image's border"),
         (measures["compactness"] < COMPACT, f"its outline is ragged (compactness {measures['compactness']:.2f})"),
         (

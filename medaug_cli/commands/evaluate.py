@@ -114,7 +114,7 @@ def _evaluate_coco_only(chosen: Choices) -> None:
     from medaug_cli.evaluation.coco_only import twelve_of_files
 
     if chosen.truth is None or not chosen.detections or chosen.store is not None:
-        raise UsageError("--coco-only goes with --truth and --detections")
+        raise UsageError("--coco-only needs --truth and --detections")
     numbers = twelve_of_files(chosen.truth, named_paths(chosen.detections), console.say)
     _show_twelve(numbers, chosen.as_json)
 
@@ -152,8 +152,8 @@ def _of_predictions(chosen: Choices, request: "TaskRequest") -> "TaskMetrics":
     from medaug_cli.evaluation.from_predictions import evaluate_predictions
 
     if chosen.truth is None or chosen.store is not None or chosen.detections:
-        raise UsageError("--predictions goes with --truth, and without a store or --detections")
-    _refuse(chosen, ("device", "fold", "folds"), "with --predictions, which no network makes here")
+        raise UsageError("--predictions needs --truth, and takes neither a store nor --detections")
+    _refuse(chosen, ("device", "fold", "folds"), "with --predictions, since no network is run")
     return evaluate_predictions(
         chosen.truth,
         named_paths(chosen.predictions or ()),
@@ -216,7 +216,7 @@ def _of_files(chosen: Choices, request: "Request") -> "Metrics":
     from medaug_cli.evaluation.from_files import evaluate_files
 
     if chosen.truth is None or chosen.store is not None or not chosen.detections:
-        raise UsageError("--truth goes with --detections FILE or --predictions PATH, and without a store")
+        raise UsageError("--truth needs --detections FILE or --predictions PATH, and takes no store")
     own = ("split", "fold", "folds", "device", "patients")
     _refuse(chosen, own, "with --detections, which are of one set of images")
     return evaluate_files(chosen.truth, named_paths(chosen.detections), request, chosen.images)

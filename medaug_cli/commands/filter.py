@@ -48,7 +48,7 @@ def filter(
     from medaug_cli.store import open_store
 
     if fold is not None and real is None:
-        raise UsageError("--fold needs --real, the store whose patients are dealt into folds")
+        raise UsageError("--fold needs --real, the store whose patients are split into folds")
     with console.bar("filter", len(open_store(synthetic)), "images") as bar:
         store, report = sift(
             FilterOptions(
@@ -74,6 +74,6 @@ def filter(
     page = out.with_name("filter.html")
     console.answer(
         result | {"calibration": report.calibration}, as_json,
-        f"{out}: {len(store)} of {len(report.images)} images are kept; {page} shows each, and can be overruled",
+        f"{out}: {len(store)} of {len(report.images)} images are kept; {page} shows each, and lets you overrule it",
     )  # fmt: skip
     console.advise(advice)

@@ -198,11 +198,11 @@ def preprocess(chosen: Choices) -> None:
 def _check(chosen: Choices) -> None:
     """Raise UsageError for an option that says more of another, where that is not given."""
     if chosen.region_mm is not None and chosen.regions is None:
-        raise UsageError("--region-mm says how wide those of --regions are; give that too, as --regions 32")
+        raise UsageError("--region-mm needs --regions, as in --regions 32")
     if chosen.normal_share is not None and (chosen.regions is None or not chosen.normals):
-        raise UsageError("--normal-share says how many regions are without a lesion; give --regions and --normals too")
+        raise UsageError("--normal-share needs --regions and --normals")
     if chosen.volume_mm is not None and chosen.volumes is None:
-        raise UsageError("--volume-mm says how wide voxels are; give --volumes too, as --volumes 64,96,96")
+        raise UsageError("--volume-mm needs --volumes, as in --volumes 64,96,96")
 
 
 def _recipe(chosen: Choices) -> "Recipe":

@@ -98,7 +98,7 @@ def preview(
     from medaug_cli.store import open_store
 
     if crops is None and beside:
-        raise UsageError("--beside goes with --crops")
+        raise UsageError("--beside needs --crops")
     if crops is not None:
         stores = [open_store(path) for path in (file, *(beside or ()))]
         shown = lesion_rows(stores, out, side=crops, split=split, count=images or 12, overwrite=overwrite)

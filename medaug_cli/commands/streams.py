@@ -28,5 +28,5 @@ def flush_answer() -> None:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
         raise MedaugError(
-            f"the answer cannot be printed ({error.strerror or error}); files that were written are whole"
+            f"the result cannot be printed ({error.strerror or error}); all files that were written are complete"
         ) from error

@@ -136,7 +136,7 @@ def study(chosen: Choices) -> None:
         _launch(chosen, wanted)
         wanted = replace(wanted, num_parts=1)
     elif chosen.launcher_settings:
-        raise UsageError("--launcher-set is about the jobs of --launcher; give that too")
+        raise UsageError("--launcher-set needs --launcher")
     with console.bar("study", 1.0) as bar:
         report = run_study(replace(wanted, report=bar.to))
     out, as_json = chosen.out, chosen.as_json
@@ -186,7 +186,7 @@ def _options(chosen: Choices) -> "StudyOptions":
 
     detector = chosen.detector
     if detector is not None and (chosen.network is not None or chosen.task not in (None, "detection")):
-        raise UsageError("--detector is --task detection --network in one; leave it out beside --task and --network")
+        raise UsageError("--detector stands for --task detection --network; give one or the other")
     task = task_of(chosen.store, "detection" if detector is not None else chosen.task)
     network = detector or chosen.network or _default(task.kind)
     network_settings = options.parse_settings(chosen.settings)
@@ -248,7 +248,7 @@ def _default(kind: str) -> str:
     if kind == "detector":
         return "yolov3"
     if len(names) != 1:
-        raise UsageError(f"--network: choose one of {', '.join(names) or 'none, for none is installed'}")
+        raise UsageError(f"--network: choose one of {', '.join(names) or 'none: no plugin is installed'}")
     return names[0]
 
 

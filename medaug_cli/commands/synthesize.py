@@ -80,7 +80,7 @@ def synthesize(chosen: Choices) -> None:
     from medaug_cli.synthesis import synthesize as draw
 
     if chosen.fold is not None and chosen.like is None:
-        raise UsageError("--fold needs --like, a store whose patients are dealt into folds")
+        raise UsageError("--fold needs --like, a store whose patients are split into folds")
     asked = options.parse_counts(chosen.classes)
     if chosen.n is None and not asked:
         raise UsageError("say how many images to draw with --n, or --like with --class NAME=N")
@@ -94,7 +94,7 @@ def synthesize(chosen: Choices) -> None:
     if chosen.dry_run:
         console.answer(said, chosen.as_json, f"{out}: nothing is drawn yet")
     elif store is None:
-        still = f"part {part} of {parts} is drawn; {out} appears with the last part"
+        still = f"part {part} of {parts} is drawn; {out} is written with the last part"
         console.answer({"store": None, "part": part, "of": parts}, chosen.as_json, still)
     else:
         result = {"store": str(out), "images": len(store), "hash": store.hash}

@@ -74,13 +74,15 @@ def train_gan(
     from medaug_cli.runs.fitting import DEFAULT_GENERATOR
 
     if each_class and only is not None:
-        raise UsageError("--class takes one class, and --each-class all of them; give one of the two")
+        raise UsageError("--class takes one class and --each-class all of them; give only one of them")
     if start is not None and each_class:
-        raise UsageError("--start begins one generator with the weights of one; leave --each-class out")
+        raise UsageError("--start takes the weights of a single generator; leave --each-class out")
     if external and (each_class or only is not None):
-        raise UsageError("--external goes without --class and --each-class: nobody says of what class its images are")
+        raise UsageError(
+            "--external cannot be combined with --class or --each-class: the classes of its images are not known"
+        )
     if external_labels != "none" and not external:
-        raise UsageError("--external-labels says how the images of --external are used; give that too")
+        raise UsageError("--external-labels needs --external")
     with joined(device, console.say) as group, console.bar(_title(generator, start), 1.0, shown=group.leads) as bar:
         run = RunOptions(
             out,

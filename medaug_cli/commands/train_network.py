@@ -106,7 +106,7 @@ def _external(chosen: Choices) -> "External":
     from medaug_cli.runs.beside import External
 
     if chosen.external_share is not None and not chosen.external:
-        raise UsageError("--external-share says how often the images of --external are seen; give that too")
+        raise UsageError("--external-share needs --external")
     return External(chosen.external or (), labelled=True, share=chosen.external_share)
 
 
@@ -116,7 +116,7 @@ def _only(kind: str) -> str:
 
     names = registry.names(kind)
     if len(names) != 1:
-        raise UsageError(f"--network: choose one of {', '.join(names) or 'none, for none is installed'}")
+        raise UsageError(f"--network: choose one of {', '.join(names) or 'none: no plugin is installed'}")
     return names[0]
 
 

@@ -50,7 +50,7 @@ def templates(path: Path, file: BoxesFile, spec: ImageSpec, training_patients: C
         spacing = None if image.spacing is None else resized(image.spacing[::-1], image.spatial, spec.spatial)
         found.append(Template(image.id, scaled(boxes, image.spatial, spec.spatial), labels, spacing))
     if not found:
-        raise BadInput(f"{path} has no box at all: there is nothing to ask the generator for")
+        raise BadInput(f"{path} has no boxes: there is nothing for the generator to draw")
     return found
 
 
@@ -70,14 +70,14 @@ def _refuse_held_out(path: Path, image: ImageBoxes, training_patients: Collectio
     if image.split not in (None, "train"):
         raise BadInput(
             f"{path}: image {image.id} is of the {image.split} split; synthetic images are drawn for the boxes of "
-            "training images alone (preprocess writes them to boxes.json)"
+            f"training images only (preprocess writes them to boxes.json)"
         )
     if image.split or image.patient is None or not training_patients:
         return
     if digest_patient(image.patient) not in training_patients:
         raise BadInput(
-            f"{path}: image {image.id} is of patient {image.patient}, whom the generator was not fitted on, and "
-            'names no split; if nobody holds that patient out, give the image "split": "train"'
+            f"{path}: image {image.id} is of patient {image.patient}, which the generator was not fitted on, and "
+            'has no split; if that patient is not held out, give the image "split": "train"'
         )
 
 

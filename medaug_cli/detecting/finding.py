@@ -73,7 +73,7 @@ def detect(
         raise BadInput(f"{store.path} has no image" + (f" in the split {split}" if split else ""))
     plugin, metadata = load_detector(detector, resolve_device(device))
     if metadata.form.spec() != store.spec:
-        raise BadInput(f"{detector} was fitted on images of another size or kind than those of {store.path}")
+        raise BadInput(f"{detector} was fitted on images of a different size or kind than those of {store.path}")
     reads = [store_path, detector, *([] if scans is None else [scans])]
     found = []
     with folder_claimed(out, FOLDER, overwrite, reads) as place, new_folder(place, FOLDER) as work:
@@ -127,7 +127,9 @@ def _finds(found: Sequence[Found], names: Sequence[str]) -> Finds:
     """Return what was found image by image; volume by volume where axial slices cut through those of a file."""
     flat = all(one.whole for one in found)
     if not flat and any(len(one.size) == 2 for one in found):
-        raise BadInput("a store of pictures and of volumes in other than axial slices; detect in each alone")
+        raise BadInput(
+            "the store mixes pictures with volumes that were not taken in axial slices; detect in each separately"
+        )
     groups: dict[str, list[Found]] = {}
     for one in found:
         groups.setdefault(one.id if flat else one.file, []).append(one)

@@ -117,7 +117,7 @@ def _image_of(images: Sequence[Any], one: "Found") -> Any:
     for image in images:
         if abs((np.array(image.ImagePositionPatient, np.float64) - place) @ step) <= NEAR:
             return image
-    raise BadInput(f"no image of {one.file} lies where its slice {one.slice} was; --scans has other files than before")
+    raise BadInput(f"no image of {one.file} lies where its slice {one.slice} was; the files in --scans have changed")
 
 
 def _corners(box: np.ndarray) -> np.ndarray:

@@ -213,7 +213,9 @@ def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageS
     real = open_store(options.real)
     train, unseen = real.indices("train", "real", unannotated=True), _unseen(real)
     if len(train) < LEAST:
-        raise UsageError(f"{options.real} has {len(train)} real training images, {LEAST} are needed for a comparison")
+        raise UsageError(
+            f"{options.real} has {len(train)} real training images, but {LEAST} are needed for a comparison"
+        )
     first = ImageSet("real", real, _some(train, options))
     held_out = ImageSet(HELD_OUT, real, _some(unseen, options)) if len(unseen) >= LEAST else None
     for name in ("detector", "segmenter"):
@@ -238,7 +240,7 @@ def _synthetic(path: Path, real: Store, options: MapOptions, taken: set[str]) ->
         raise BadInput(f"{path} has images of {forms[0]}, {options.real} of {forms[1]}")
     indices = store.indices("train", unannotated=True) if is_real(store).any() else np.arange(len(store))
     if len(indices) < LEAST:
-        raise UsageError(f"{path} has {len(indices)} images, {LEAST} are needed for a comparison")
+        raise UsageError(f"{path} has {len(indices)} images, but {LEAST} are needed for a comparison")
     name = path.stem
     while name in taken:
         name += "'"
@@ -260,12 +262,10 @@ def _judge(sets: Sets, options: MapOptions) -> Judge:
     check_detector(folder.name, metadata, real, held_out.indices, "validation or test")
     if metadata.synthetic:
         raise BadInput(
-            f"--detector {folder} was trained on synthetic images too; one that saw real ones alone can judge"
+            f"--detector {folder} was also trained on synthetic images; use one that was trained on real images only"
         )
     if not any(map(len, _boxes(held_out))):
-        options.announce(
-            f"{real.path}: the held-out images hold no box, so how many are found in them is not available"
-        )
+        options.announce(f"{real.path}: the held-out images have no boxes, so the share found in them is not available")
     return calibrated(detector, _images(held_out), _boxes(held_out), _labels(held_out), real.spec.label_names)
 
 
@@ -291,11 +291,11 @@ def _outliner(sets: Sets, options: MapOptions) -> Outliner:
     check_network(f"segmenter {folder.name}", metadata, real, held_out.indices, "validation or test")
     if metadata.synthetic:
         raise BadInput(
-            f"--segmenter {folder} was trained on synthetic images too; one that saw real ones alone can judge"
+            f"--segmenter {folder} was also trained on synthetic images; use one that was trained on real images only"
         )
     for store in (real, *(each.store for each in sets.synthetic)):
         if store.masks is None:
-            raise BadInput(f"{store.path} holds no masks, which --segmenter compares with what it finds")
+            raise BadInput(f"{store.path} holds no masks for --segmenter to compare with")
         if list(store.info.mask_names) != list(metadata.form.mask_names):
             words = [", ".join(names) or "one thing" for names in (metadata.form.mask_names, store.info.mask_names)]
             raise BadInput(f"--segmenter {folder} marks {words[0]}, the masks of {store.path} {words[1]}")

@@ -56,7 +56,7 @@ def _classifier(folder: Path) -> Extractor:
 
     network, metadata = load_network(folder, "classifier")
     if not isinstance(network, Featured):
-        raise UsageError(f"--features {folder}: a {metadata.name} does not show its features")
+        raise UsageError(f"--features {folder}: a {metadata.name} exposes no features")
     form = (metadata.form.channels, *metadata.form.spatial)
 
     def extract(images: np.ndarray) -> np.ndarray:

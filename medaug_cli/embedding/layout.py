@@ -70,7 +70,9 @@ def draw_map(options: MapOptions) -> MapReport:
     """Publish the picture and its JSON; raise UsageError or BadInput where sets cannot be compared."""
     odd = next((name for name in (options.features, *options.more_features) if not is_classifier(name)), None)
     if options.more_features and odd is not None:
-        raise UsageError(f"--features {odd}: several maps are drawn of trained classifiers alone, one of each folder")
+        raise UsageError(
+            f"--features {odd}: several maps can be drawn for trained classifiers only, one for each folder"
+        )
     reads = [options.real, *options.synthetic, *([] if options.detector is None else [options.detector])]
     with file_claimed(options.out, options.overwrite, reads), alone(report_path(options.out)):
         _check_outputs(options, reads)
@@ -91,19 +93,23 @@ def _check_outputs(options: MapOptions, reads: Sequence[Path]) -> None:
     """Raise UsageError where the picture or its numbers would replace anything but those of an older map."""
     picture, numbers = options.out, report_path(options.out)
     if picture.suffix.lower() == ".json":
-        raise UsageError(f"--out {picture}: the numbers go there; choose another name for the picture, as map.png")
+        raise UsageError(
+            f"--out {picture}: the numbers are written there; choose another name for the picture, such as map.png"
+        )
     if picture.suffix.lower() == ".html":
-        raise UsageError(f"--out {picture}: the page goes there; choose another name for the picture, as map.png")
+        raise UsageError(
+            f"--out {picture}: the page is written there; choose another name for the picture, such as map.png"
+        )
     check_file(numbers, True, reads)
     if picture.exists() and not is_picture(picture):
-        raise UsageError(f"{picture} exists and is not a picture that medaug tsne drew; choose another --out")
+        raise UsageError(f"{picture} exists and is not a picture drawn by medaug tsne; choose another --out")
     refuse_page(picture.with_suffix(".html"), numbers)
     if not numbers.exists():
         return
     try:
         report = read_json(numbers, MapReport)
     except BadInput as error:
-        raise UsageError(f"{numbers} exists and is not of a map of medaug tsne; choose another --out") from error
+        raise UsageError(f"{numbers} exists and is not a map by medaug tsne; choose another --out") from error
     own = report.picture in (None, name_of(picture))
     other = not own and picture.with_name(str(report.picture)).exists()
     if other or (report.picture is None and not options.overwrite):
@@ -174,7 +180,7 @@ def _page(
     return map_html(
         f"t-SNE of {shown_features(options)}",
         f"{len(places):,} images, perplexity {report.perplexity:g}, trustworthiness {report.trustworthiness:.2f}. "
-        "Near dots look alike; distances between groups mean little.",
+        "Nearby dots look alike; distances between groups mean little.",
         places=places,
         ids=[point.id for point in report.points],
         groups=groups,

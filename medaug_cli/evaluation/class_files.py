@@ -46,7 +46,7 @@ def read_class_truth(path: Path, split: str | None, patients: Path | None = None
     chosen = {name: item for name, item in named.items() if split is None or item.split == split}
     names = tuple(sorted({str(item.image_class) for item in named.values()}))
     if len(names) < 2:
-        raise BadInput(f"{path} knows one class alone, {names[0]}: there is nothing to tell apart")
+        raise BadInput(f"{path} has only one class, {names[0]}: there is nothing to tell apart")
     given = None if patients is None else read_patients(patients, list(chosen))
     cases = Cases(
         ids=list(chosen),

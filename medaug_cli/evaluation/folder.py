@@ -73,9 +73,9 @@ class Request:
         if self.how.rule not in RULES:
             raise UsageError(f"--rule {self.how.rule}: {', '.join(RULES)} are the rules")
         if self.how.rule in BY_DISTANCE and self.how.ious != (ANY_IOU,):
-            raise UsageError(f"--rule {self.how.rule} asks for no IoU; leave --iou out")
+            raise UsageError(f"--rule {self.how.rule} uses no IoU; leave --iou out")
         if self.how.sizes is not None and not all(a < b for a, b in pairwise((0.0, *self.how.sizes))):
-            raise UsageError("--sizes must be above 0 and rise, as in 10,20")
+            raise UsageError("--sizes must be positive and increasing, as in 10,20")
         if self.how.rule not in BY_DISTANCE and not all(0 < iou <= 1 for iou in self.how.ious or (0,)):
             raise UsageError("--iou must be above 0 and at most 1")
         if not np.isfinite(self.how.threshold):

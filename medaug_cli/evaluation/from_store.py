@@ -83,7 +83,7 @@ def split_indices(store: Store, split: str) -> np.ndarray:
     if len(synthetic):
         raise BadInput(
             f"{store.path} holds synthetic images in the {split} split ({store.ids[synthetic[0]]}); "
-            "detectors are evaluated on real images alone"
+            "detectors are evaluated on real images only"
         )
     return indices
 

@@ -109,7 +109,7 @@ def _named_files(folder: Path) -> dict[str, Path]:
             continue
         name = (path.parent / stem_of(path)).relative_to(folder).as_posix()
         if name in found:
-            raise BadInput(f"{found[name]} and {path} are masks of one image; leave one")
+            raise BadInput(f"{found[name]} and {path} are masks of the same image; keep one")
         found[name] = path
     if not found:
         raise BadInput(f"{folder} holds no mask; the choices are {', '.join((*suffixes(), NPY))}")
@@ -148,7 +148,7 @@ def read_cases(
         shapes.append(own.values.shape)
         spacing.append(own.spacing)
     if len({len(shape) for shape in shapes}) > 1:
-        raise BadInput(f"{truth.path} holds pictures and volumes; evaluate them one after the other")
+        raise BadInput(f"{truth.path} holds pictures and volumes; evaluate each kind separately")
     numbers, names = _numbered(truth, predictions)
     named = read_patients(patients, ids) if patients is not None else None
     cases = Cases(

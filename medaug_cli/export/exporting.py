@@ -98,8 +98,8 @@ def _check_png(store: Store, form: str) -> None:
         raise BadInput(f"{store.path} holds {store.spec.dims}D images; {form} takes 2D, choose csv or nifti")
     if (store.spec.channels, str(store.images.dtype)) not in PNG_FORMS:
         raise BadInput(
-            f"{store.path} holds {store.images.dtype} images of {store.spec.channels} channels, which PNG does not "
-            "hold; choose --format nifti"
+            f"{store.path} holds {store.images.dtype} images of {store.spec.channels} channels, which PNG cannot "
+            f"hold; choose --format nifti"
         )
 
 
@@ -138,9 +138,7 @@ def _segments(store: Store, i: int) -> Callable[[], Sequence[np.ndarray]] | None
     return lambda: segments_of(mask, store.boxes[i], [value.get(name) for name in names])
 
 
-def _by_class(
-    store: Store, chosen: Sequence[int], out: Path, report: Report, say: Callable[[str], None]
-) -> None:
+def _by_class(store: Store, chosen: Sequence[int], out: Path, report: Report, say: Callable[[str], None]) -> None:
     """Write SPLIT/CLASS/ID.png, as most tools for classification read it.
 
     They number classes by their folders: a class that a split lacks has an empty one there, so that numbers agree.
@@ -156,8 +154,8 @@ def _by_class(
             (out / split / folder).mkdir(parents=True)
         if lacking := [folder for folder in used if (split, folder) not in present]:
             say(
-                f"the split {split} has no image of {' or '.join(lacking)}: the folder is empty, and torchvision's "
-                "ImageFolder takes it by allow_empty=True"
+                f"the split {split} has no image of {' or '.join(lacking)}: its folder is empty; torchvision loads it "
+                f"with ImageFolder(..., allow_empty=True)"
             )
     for i in chosen:
         path = out / str(store.splits[i]) / folders[store.classes[i]] / f"{store.ids[i]}.png"

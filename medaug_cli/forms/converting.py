@@ -105,7 +105,7 @@ def _image(scan: Scan, annotation: Annotation, least: int, say: Callable[[str], 
     if annotation.millimetres and boxes:
         grid = stored_scan(scan).grid
         if grid is None:
-            raise BadInput(f"{scan.path} is a picture, which has no place in millimetres")
+            raise BadInput(f"{scan.path} is a picture, which has no position in millimetres")
         boxes = [tuple(box) for box in placed_boxes(np.array(boxes), grid)]
     width, height, *deep = size
     kept, cut = _cut(scan, boxes, labels, size, annotation.places)
@@ -137,7 +137,7 @@ def _cut(
 ) -> tuple[list[LabelledBox], list[Note]]:
     """Return boxes, exact where they lie inside their image, cut off where they reach over its border; and notes."""
     if any(len(box) != 2 * len(size) for box in boxes):
-        raise BadInput(f"{scan.path} has {len(size)} axes, its annotation has boxes of another number")
+        raise BadInput(f"{scan.path} has {len(size)} dimensions, but its annotation has boxes of a different number")
     whole = np.array(boxes, np.float64).reshape(-1, 2 * len(size))
     cut, kept, notes = cut_off(whole, size, places, str(scan.path))
     rows = zip(cut, labels, kept, strict=True)

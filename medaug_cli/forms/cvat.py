@@ -22,7 +22,9 @@ def _read(marks: Marks) -> dict[str, Annotation]:
     for file in marks.files:
         tree = parse_xml(file.path)
         if tree.find("track") is not None:
-            raise BadInput(f"{file.path} is CVAT's XML for videos, which is not read; export it as 'CVAT for images'")
+            raise BadInput(
+                f"{file.path} is CVAT's XML for videos, which is not supported; export it as 'CVAT for images'"
+            )
         for image in tree.iter("image"):
             name = image.get("name") or ""
             if name in found:
@@ -47,7 +49,7 @@ def _box(place: str, shape: Any) -> tuple[float, ...]:
         return x, y, x + width, y + height
     points = shape.get("points")
     if not points:
-        raise BadInput(f"{place}: a <{shape.tag}> is not read; choose box, polygon, polyline, ellipse or mask")
+        raise BadInput(f"{place}: a <{shape.tag}> is not supported; choose box, polygon, polyline, ellipse or mask")
     return around([numbers(place, point.split(","), 2) for point in points.split(";")])
 
 

@@ -69,14 +69,14 @@ def _regions(place: str, task: dict[str, Any]) -> list[dict[str, Any]] | None:
 def _add(item: Annotation, place: str, region: dict[str, Any]) -> None:
     labels = next((region[kind] for kind in KINDS if region.get(kind)), ["lesion"])
     if "rle" in region:
-        raise BadInput(f"{place}: brush masks of Label Studio are not read; export them as PNG or COCO")
+        raise BadInput(f"{place}: brush masks of Label Studio are not supported; export them as PNG or COCO")
     try:
         size = int(region["original_width"]), int(region["original_height"])
         points = _points(place, region)
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{place}: a region without its place ({type(error).__name__} {error})") from error
     if item.size not in (None, size):
-        raise BadInput(f"{place}: its regions speak of pictures of {item.size} and {size} pixels")
+        raise BadInput(f"{place}: its regions name two sizes of the picture, {item.size} and {size} pixels")
     item.size = size
     scaled = [(rounded(x / 100 * size[0]), rounded(y / 100 * size[1])) for x, y in points]
     add_box(item, around(_turned(scaled, float(region.get("rotation") or 0))), str(labels[0]).strip(), place)

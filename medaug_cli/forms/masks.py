@@ -10,7 +10,7 @@ from medaug_cli.scans.masks import label_names
 from medaug_cli.scans.pairing import Say, pair_masks
 from medaug_cli.scans.reading import Scan, suffixes
 
-NO_SCAN = "a mask that has the name of no scan, left out"
+NO_SCAN = "a mask without a scan of its name, left out"
 NOT_READ = "a mask in an unknown format, left out"
 
 

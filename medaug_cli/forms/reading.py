@@ -16,7 +16,7 @@ from medaug_cli.scans.pairing import Say
 from medaug_cli.scans.reading import Scan, suffixes
 
 BOX_MODES = ("xyxy", "xxyy", "xywh", "ccwh", "xyxy-mm", "xxyy-mm", "xywh-mm", "ccwh-mm")
-FLAT = "outlines of a volume's slices are not read, its boxes are; give label volumes with --masks"
+FLAT = "outlines in slices of a volume are ignored, only its boxes are read; give label volumes with --masks"
 TEXTS = (".txt", ".xml", ".json", ".csv", ".tsv")  # in which annotations may stand
 
 
@@ -69,7 +69,7 @@ def read_annotations(
         return AnnotationSet(named, marks.notes)
     if _look_like_shares(named.values()):
         marks.notes.append(
-            Note("all boxes lie between 0 and 1, as shares of an image would; read as pixels", path.name)
+            Note("all boxes lie between 0 and 1, as fractions of the image would; they are read as pixels", path.name)
         )
     found = by_scan(path, named, ScanNames(scans))
     _without_flat_outlines(found, scans, marks)

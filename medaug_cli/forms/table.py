@@ -80,7 +80,7 @@ def _text(path: Path) -> str:
     """Return the text of a CSV in UTF-8, UTF-16 as Excel's Unicode text, or the ANSI code page of Western Windows."""
     readable(path)
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise BadInput(f"{path} has {path.stat().st_size} bytes, more than the {MAX_JSON_BYTES} that are read")
+        raise BadInput(f"{path} has {path.stat().st_size} bytes, more than the limit of {MAX_JSON_BYTES}")
     content = path.read_bytes()
     names = ("utf-16",) if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
     for name in names:

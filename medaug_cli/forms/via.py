@@ -60,7 +60,7 @@ def _entries(file: File) -> Iterable[tuple[str, Iterable[dict[str, Any]]]]:
     """Return the name of each picture in a JSON file, and its regions."""
     value = file.json
     if "project" in value:
-        raise BadInput(f"{file.path} is a project of VIA 3, which is not read; export it from VIA as COCO JSON")
+        raise BadInput(f"{file.path} is a project of VIA 3, which is not supported; export it from VIA as COCO JSON")
     for entry in value.get("_via_img_metadata", value).values():
         regions = entry["regions"]
         yield str(entry["filename"]), regions.values() if isinstance(regions, dict) else regions

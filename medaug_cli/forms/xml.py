@@ -36,7 +36,7 @@ def parse_xml(path: Path) -> Any:
 
     readable(path)
     if path.stat().st_size > MAX_XML_BYTES:
-        raise BadInput(f"{path} has {path.stat().st_size} bytes, more than the {MAX_XML_BYTES} that are read")
+        raise BadInput(f"{path} has {path.stat().st_size} bytes, more than the limit of {MAX_XML_BYTES}")
     try:
         return fromstring(path.read_bytes())
     except (ParseError, DefusedXmlException, ValueError) as error:

@@ -69,7 +69,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
 
 def _box(place: str, parts: Sequence[str], size: Size, keypoints: bool) -> tuple[int, tuple[float, ...]]:
     """Return the class and the corners, in pixels, of a row."""
-    said = f"{place}: expected a class number and four shares of the image, got {' '.join(parts)[:80]!r}"
+    said = f"{place}: expected a class number and four fractions of the image, got {' '.join(parts)[:80]!r}"
     try:
         kind, *shares = (decimal(part) for part in parts)
     except ValueError as error:
@@ -83,7 +83,7 @@ def _box(place: str, parts: Sequence[str], size: Size, keypoints: bool) -> tuple
         raise BadInput(said)
     where = np.array(shares if polygon else shares[:4])
     if not np.isfinite(where).all() or np.abs(where).max() > 1 + OVER:
-        raise BadInput(f"{said}; shares lie between 0 and 1")
+        raise BadInput(f"{said}; fractions lie between 0 and 1")
     width, height = size
     if polygon:
         points = [(rounded(x * width), rounded(y * height)) for x, y in where.reshape(-1, 2).tolist()]
@@ -170,11 +170,11 @@ def _write_detections(finds: Finds, target: Path) -> None:
     """Write labels/IMAGE.txt, the score as the sixth number, best first; and classes.txt."""
     found = finds.found
     if found.boxes.shape[1] != 4:
-        raise BadInput("YOLO's text files hold boxes in two dimensions; choose another form")
+        raise BadInput("YOLO's text files hold boxes in two dimensions; choose another format")
     stems = [safe_id(bare(name)) for name in finds.images]
     twice = next((stem for i, stem in enumerate(stems) if stem in stems[:i]), None) if _repeats(stems) else None
     if twice is not None:
-        raise BadInput(f"two images would be written as {twice}.txt; choose another form")
+        raise BadInput(f"two images would be written as {twice}.txt; choose another format")
     (target / "labels").mkdir(parents=True)
     order = np.lexsort((-found.scores, found.images))
     parts = np.split(order, np.searchsorted(found.images[order], np.arange(1, len(stems))))

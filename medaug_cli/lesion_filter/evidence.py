@@ -148,7 +148,7 @@ def fit_regions(store: Store, real_share: float, seed: int) -> tuple[RegionEvide
         )
     if truth.sum() < LEAST_BOXES or truth.all() or folds < 2:
         raise UsageError(
-            f"{store.path} has {int(truth.sum())} boxes of {len(set(patients))} patients to learn from, "
+            f"{store.path} has {int(truth.sum())} boxes of {len(set(patients))} patients to learn from, but "
             f"{LEAST_BOXES} of 2 are needed; use --detector DIR, --by manual or --by none"
         )
     scores = np.full(len(truth), np.nan)
@@ -264,6 +264,6 @@ def calibrate_detector(evidence: DetectorEvidence, store: Store, real_share: flo
     flat = np.concatenate([np.zeros(0), *scores_of(evidence, store, validation)])
     if len(flat) < LEAST_BOXES:
         raise UsageError(
-            f"{store.path} has {len(flat)} validation boxes to calibrate the detector on, {LEAST_BOXES} are needed"
+            f"{store.path} has {len(flat)} validation boxes to calibrate the detector on, but {LEAST_BOXES} are needed"
         )
     return calibrate(flat, np.zeros(0), real_share)

@@ -155,13 +155,11 @@ def _check(options: FilterOptions, synthetic: Store) -> None:
     if is_real(synthetic).any():
         raise UsageError(f"{options.synthetic} holds real images; only synthetic ones are filtered")
     if options.by == "manual" and options.decisions is None:
-        raise UsageError(
-            "--by manual goes with --decisions file.csv; export it from a filter.html of --by lesion or none"
-        )
+        raise UsageError("--by manual needs --decisions file.csv, exported from the filter.html of --by lesion or none")
     if options.detector is not None and options.by != "lesion":
         raise UsageError(f"--detector gives evidence for --by lesion, not for --by {options.by}")
     if options.out.name in (REPORT, PAGE):
-        raise UsageError(f"--out {options.out}: the report and the page have these names; choose another one")
+        raise UsageError(f"--out {options.out}: the report and the page use that name; choose another")
     if not 0 <= options.real_share <= 0.5:
         raise UsageError(f"--real-share {options.real_share}: expected a share from 0 to 0.5")
 

@@ -72,4 +72,4 @@ def _by_counts(chains: Chains) -> dict[str, str]:
 
 def _either(scan: str, folders: Sequence[str]) -> BadInput:
     some = f"{', '.join(folders[:-1])} and {folders[-1]}"
-    return BadInput(f"scan {scan} lies in the folders {some}, and which is its class cannot be told; {ADVICE}")
+    return BadInput(f"scan {scan} lies in the folders {some}, so its class is ambiguous; {ADVICE}")

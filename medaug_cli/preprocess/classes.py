@@ -20,7 +20,10 @@ Annotations = Mapping[str, Annotation]  # by scan id
 
 
 def classes_of(
-    given: str | None, scans: Sequence[Scan], source: Path, patient_column: str | None = None,
+    given: str | None,
+    scans: Sequence[Scan],
+    source: Path,
+    patient_column: str | None = None,
     say: Say = lambda sentence: None,
 ) -> dict[str, Annotation]:
     """Return what `given`, "folders" or a CSV file, says of scans in `source`; what the files say if it is None."""
@@ -35,7 +38,9 @@ def classes_of(
         return {scan: Annotation(image_class=name) for scan, name in class_folders(scans, source).items()}
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise BadInput(f"--classes {given} {what}; give a CSV file, or `{FOLDERS}` for a folder a class in {source}")
+        raise BadInput(
+            f"--classes {given} {what}; give a CSV file, or `{FOLDERS}` for one folder per class in {source}"
+        )
     return read_classes(path, scans, patient_column, say)
 
 
@@ -67,7 +72,7 @@ def one_spelling(annotations: Annotations) -> tuple[dict[str, Annotation], list[
         if one.image_class is not None:
             spelt.setdefault(folded(one.image_class), {})[one.image_class.strip()] = None
     first = {key: next(iter(some)) for key, some in spelt.items()}
-    said = [f"{listed(list(some))} are taken for one class" for some in spelt.values() if len(some) > 1]
+    said = [f"{listed(list(some))} are treated as one class" for some in spelt.values() if len(some) > 1]
     alike = {
         scan: one if one.image_class is None else replace(one, image_class=first[folded(one.image_class)])
         for scan, one in annotations.items()
@@ -89,7 +94,7 @@ def check_classes(given: str | None, scans: Sequence[Scan], annotations: Annotat
         return []
     counts = sorted(Counter(names.values()).items())
     if given == FOLDERS and len(counts) < 2:
-        raise BadInput(f"only one folder, {counts[0][0]}, holds scans; --classes folders takes a folder for each class")
+        raise BadInput(f"only one folder, {counts[0][0]}, holds scans; --classes folders needs one folder per class")
     said = f"classes: {', '.join(f'{count} {name}' for name, count in counts)}"
     said += f"; {len(lacking)} without a class" if lacking else ""
     alone = [f"all scans are of one class, {counts[0][0]}"] if len(counts) < 2 else []

@@ -65,7 +65,7 @@ def without_needless_stripping(recipe: Recipe, scans: Sequence[Scan]) -> tuple[R
     if not told or others < MOST * len(told):
         return recipe, []
     which = f"{others} of {len(told)} {what}s looked at show" if others > 1 else f"the {what} looked at shows"
-    said = f"{which} no head: nothing is stripped (--strip none); --strip {stripper} would strip them all the same"
+    said = f"{which} no head: nothing is stripped (--strip none); --strip {stripper} would strip them anyway"
     return replace(recipe, strip="none"), [said]
 
 

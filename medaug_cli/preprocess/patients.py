@@ -37,7 +37,7 @@ class Patients:
 
     def warnings(self, scans: Sequence[Scan]) -> list[str]:
         """Return what a person must know before trusting a split of these scans by patient."""
-        said = [f"{listed(names)} are taken for one patient" for names in self.alike]
+        said = [f"{listed(names)} are treated as one patient" for names in self.alike]
         unknown = sum(self.by[scan.id] == "file" and not scan.volume for scan in scans)
         if not unknown:
             return said

@@ -194,7 +194,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
                 if looked_at and options.external is None
                 else ()
             ),
-            *([] if options.external is None else [f"all of it is external ({options.external}): for training alone"]),
+            *([] if options.external is None else [f"all of it is external ({options.external}): for training only"]),
         ),
     )
     unread = 0 if _marks(options) else found.masks
@@ -296,11 +296,11 @@ def _form(recipe: Recipe, first: Scan) -> str:
 def _check_kinds(options: PreprocessOptions) -> None:
     """Raise UsageError where it is not said what to do without annotations, or two things are."""
     if options.normals and options.unannotated:
-        raise UsageError("--normals and --unannotated both say what scans without annotation are; give one of them")
+        raise UsageError("--normals and --unannotated exclude each other; give one of them")
     if options.recipe.region_mm and options.unannotated:
-        raise UsageError("--unannotated takes scans without lesions; with --regions there is a region for each lesion")
+        raise UsageError("--unannotated keeps scans without lesions; --regions cuts a region around each lesion")
     if options.external is not None and options.split is not None:
-        raise UsageError("--external makes a store for training alone; leave --split out")
+        raise UsageError("--external makes a store for training only; leave --split out")
     if options.external is not None and not re.fullmatch(NAME, options.external):
         raise UsageError(f"--external {options.external}: expected a name of letters, digits, '.', '_' and '-'")
     if options.patient_column is not None and options.boxes is None and options.classes in (None, FOLDERS):
@@ -310,7 +310,7 @@ def _check_kinds(options: PreprocessOptions) -> None:
     if options.boxes is not None or options.masks is not None:
         return
     if options.recipe.region_mm and options.classes is not None:
-        raise UsageError("--regions takes a region for each lesion; beside --classes give --boxes or --masks")
+        raise UsageError("--regions cuts a region around each lesion; give --boxes or --masks as well as --classes")
 
 
 def _lacks_annotations(options: PreprocessOptions) -> bool:
@@ -324,7 +324,7 @@ def _part(options: PreprocessOptions, annotated: Sequence[int], total: int) -> r
     if not 0 <= part < parts:
         raise UsageError(f"--part-id {part}: with --num-parts {parts} it is 0 to {parts - 1}")
     if parts > len(annotated):
-        raise UsageError(f"--num-parts {parts}: there are only {len(annotated)} annotated scans to share out")
+        raise UsageError(f"--num-parts {parts}: there are only {len(annotated)} annotated scans to split")
     ends = [0, *(annotated[len(annotated) * k // parts] for k in range(1, parts)), total]
     return range(ends[part], ends[part + 1])
 

@@ -43,7 +43,7 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
             flying.extend(pool.submit(work, job) for job in itertools.islice(waiting, 1))
     except BrokenProcessPool as error:
         raise MedaugError(
-            "a worker ended without a word, as it does when memory runs out; continue with --resume and fewer --workers"
+            "a worker process died, as happens when memory runs out; continue with --resume and fewer --workers"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

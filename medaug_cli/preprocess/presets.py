@@ -63,5 +63,5 @@ def without_needless_window(recipe: Recipe, first: Pixels) -> tuple[Recipe, list
     if preset is None or preset.window is None or recipe.window != preset.window or first.image.min() < HOUNSFIELD:
         return recipe, []
     low, high = preset.window
-    said = f"grey values from {first.image.min():g} on are no Hounsfield units: --window {low:g},{high:g} is not used"
+    said = f"grey values from {first.image.min():g} on are not Hounsfield units: --window {low:g},{high:g} is not used"
     return replace(recipe, window=None), [said]

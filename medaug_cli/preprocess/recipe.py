@@ -57,7 +57,7 @@ def check_recipe(recipe: Recipe) -> None:
     if recipe.size < 16 or recipe.size & (recipe.size - 1):
         raise UsageError(f"{option} {recipe.size}: expected a power of two, 16 or more, such as {example}")
     if recipe.region_mm and (recipe.fit != "pad" or recipe.slices != "all"):
-        raise UsageError("--fit and --slices are about slices; with --regions there is a region for each lesion")
+        raise UsageError("--fit and --slices are for whole slices; leave them out with --regions")
 
 
 def _check_volumes(recipe: Recipe) -> None:
@@ -68,8 +68,8 @@ def _check_volumes(recipe: Recipe) -> None:
             f"--volumes {given}: expected DEPTH,HEIGHT,WIDTH in voxels, {LEAST_SIDE} or more each, such as 64,96,96"
         )
     if recipe.region_mm:
-        raise UsageError("--volumes keeps whole volumes and --regions cuts regions out of them; give one of the two")
+        raise UsageError("--volumes and --regions exclude each other; give one of them")
     if recipe.slices != "all":
-        raise UsageError("--slices is about slices; with --volumes there are none")
+        raise UsageError("--slices chooses slices; leave it out with --volumes")
     if recipe.volume_mm is not None and recipe.fit != "pad":
-        raise UsageError("--volume-mm asks for cubic voxels, which --fit stretch does not keep")
+        raise UsageError("--volume-mm needs cubic voxels, which --fit stretch does not keep")

@@ -92,15 +92,15 @@ class PreprocessReport(Strict):
             are, them = ("is", "it") if unannotated == 1 else ("are", "them")
             said.append(f"{counted(unannotated, self.kind)} {are} not annotated: no box does not make {them} normal.")
         for state, why in (
-            ("skipped", "for they could not be read or stripped, or were not wanted"),
-            ("no annotation", "for want of an annotation"),
-            ("blank", "for they are blank"),
+            ("skipped", "because they could not be read or stripped, or were not asked for"),
+            ("no annotation", "because they have no annotation"),
+            ("blank", "because they are blank"),
         ):
             things = f"{self.kind} or file" if states[state] == 1 else f"{self.kind}s or files"
             if states[state]:
                 said.append(f"Left out {why}: {states[state]} {things}.")
         if self.left_out:
-            said.append(f"No scans to be used, or damaged: {counted(len(self.left_out), 'file')}, listed below.")
+            said.append(f"Not usable as scans, or damaged: {counted(len(self.left_out), 'file')}, listed below.")
         return said
 
     def notes(self) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ def check_outputs(out: Path, boxes: Path | None, overwrite: bool, resume: bool) 
 def check_name(out: Path) -> None:
     """Raise UsageError where a store would have the name of a file that goes beside it."""
     if out.name in BESIDE:
-        raise UsageError(f"--out {out}: the files beside a store have these names; choose another one, as real.h5")
+        raise UsageError(f"--out {out}: the files beside a store use that name; choose another, such as real.h5")
 
 
 def check_beside(out: Path) -> None:
@@ -58,7 +58,7 @@ def check_beside(out: Path) -> None:
         except BadInput as error:
             raise UsageError(f"{target} exists and does not hold boxes; {ELSEWHERE}") from error
         if found.store is None and not _holds(out, found):
-            raise UsageError(f"{target} exists and is not of a store of medaug preprocess; {ELSEWHERE}")
+            raise UsageError(f"{target} exists and is not part of a store of medaug preprocess; {ELSEWHERE}")
         _refuse_other(target, found.store or "", out)
 
 

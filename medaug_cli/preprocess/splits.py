@@ -65,14 +65,14 @@ def _alike(
 
 def _from_file(path: Path, scans: Sequence[Scan], patients: Mapping[str, str]) -> dict[str, str]:
     if not path.exists():
-        raise BadInput(f"--split {path}: it is neither three shares, as in 0.7,0.1,0.2, nor a CSV file that exists")
+        raise BadInput(f"--split {path}: it is neither three shares, as in 0.7,0.1,0.2, nor an existing CSV file")
     named = {folded(name): split for name, split in read_split_file(path).items()}
     splits: dict[str, str] = {}
     for scan in scans:
         patient = patients[scan.id]
         split = named.get(folded(patient)) or named.get(folded(scan.id))
         if split is None:
-            raise BadInput(f"{path} says nothing of patient {patient} (scan {scan.relative})")
+            raise BadInput(f"{path} does not mention patient {patient} (scan {scan.relative})")
         _settle(splits, patient, split, str(path))
     return splits
 

@@ -28,12 +28,12 @@ class External:
     def opened(self, store: Store) -> Beside:
         """Open the stores; raise BadInput for one that may not be learnt from beside `store`."""
         if any(path.resolve() == store.path.resolve() for path in self.stores):
-            raise UsageError(f"--external {store.path}: that is the store itself, whose images are learnt from already")
+            raise UsageError(f"--external {store.path}: that is the store itself, whose images are already used")
         opened = [open_store(path) for path in self.stores]
         for each in opened:
             check_external(store, each)
         if len({each.hash for each in opened}) < len(opened):
-            raise UsageError("--external: one store is named twice")
+            raise UsageError("--external: a store is given twice")
         if self.stores and self.share == 0:
             raise UsageError("--external-share 0 leaves external and unannotated images out; leave --external out too")
         return Beside(opened, labelled=self.labelled, share=self.share, anneal=self.anneal)
@@ -56,8 +56,8 @@ def check_beside(name: str, able: GeneratorCapabilities, beside: Beside) -> None
     """Raise UsageError where a generator cannot learn from what is put beside its images."""
     if beside.external and not beside.labelled and not able.unannotated:
         raise UsageError(
-            f"--external: {name} learns from annotated images alone; choose a generator that also learns from others "
-            "(boxgan, pggan), or let it go by the external boxes, masks and classes (--external-labels noisy)"
+            f"--external: {name} learns from annotated images only; choose a generator that also learns from others "
+            f"(boxgan, pggan), or use the external boxes, masks and classes (--external-labels noisy)"
         )
 
 

@@ -66,8 +66,8 @@ class ByClass:
         if found is None:
             choices = ", ".join(self.parts)
             raise UsageError(
-                f"there is a generator for each of {choices}, and none for {names[0]!r}; say which images to draw by "
-                "synthesize --like"
+                f"there is a generator for each of {choices}, and none for {names[0]!r}; say which images to draw "
+                f"with synthesize --like"
             )
         return found
 

@@ -40,7 +40,7 @@ def train_each_class(
     store = options.opened(store_path)
     plugin = registry.build("generator", name, options.settings)
     if not plugin.capabilities.learns:
-        raise UsageError(f"--each-class: {name} learns nothing; it draws images of each class from its own already")
+        raise UsageError(f"--each-class: {name} is not trained; it already draws each class from images of that class")
     check_capable(name, plugin.capabilities, store)
     data = {kind: _examples(store, plugin, kind) for kind in _kinds(store, plugin, options)}
     kimg = budget_of(plugin, kimg, minutes)

@@ -54,8 +54,8 @@ def export_generator(folder: Path, out: Path, overwrite: bool = False) -> dict[s
     metadata, parts = load_parts(folder)
     if any(part.capabilities.keeps_images for part in parts.values()):
         raise UsageError(
-            f"{folder}: the weights of {metadata.name} hold the training images, so that nothing of it can be shared "
-            "where the scans may not be"
+            f"{folder}: the weights of {metadata.name} contain the training images, so it can be shared only where "
+            f"the scans may be"
         )
     with folder_claimed(out, EXPORT, overwrite, [folder]) as place, new_folder(place, EXPORT) as work:
         for kind, part in parts.items():
@@ -92,7 +92,9 @@ def _onnx(kind: str, plugin: Any, metadata: NetworkMetadata, work: Path) -> dict
     far = _differences(graph, spec, names, session)
     beyond = [f"{name} by {value:.3g}" for name, value in far.items() if not value <= CLOSE[name]]
     if beyond:
-        raise MedaugError(f"ONNX Runtime gives other results than the {kind} ({', '.join(beyond)}); none is written")
+        raise MedaugError(
+            f"ONNX Runtime gives different results from the {kind} ({', '.join(beyond)}); nothing is written"
+        )
     described = {
         "input": "images: float32 (batch, channels, *spatial) in [0, 1]", "form": metadata.form.model_dump(),
         "outputs": _outputs_in_words(kind, spec), kind: metadata.name, "weights": metadata.weights, "differences": far,

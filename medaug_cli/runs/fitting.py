@@ -183,7 +183,7 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
         warn_of_specks(options.announce, store)
         warn_of_mirrors(options.announce, store, plugin)
     if plugin.capabilities.keeps_images and options.group.leads:
-        options.announce("its weights will hold the training images: share them only where you may share the scans")
+        options.announce("its weights will contain the training images: share them only where you may share the scans")
     if fitted.start is not None:
         said = fitted.start.begin(plugin, data.spec)
         if options.group.leads:
@@ -229,10 +229,10 @@ class Setup:
     def of(cls, options: RunOptions, name: str, able: Capabilities) -> "Setup":
         """Return the setup that the options ask for; raise UsageError where plugin or machine cannot give it."""
         if options.group.world > 1 and not able.shares:
-            raise UsageError(f"{name} trains in one process, {options.group.world} were started; start one")
+            raise UsageError(f"{name} trains in one process, but {options.group.world} were started; start one")
         device = resolve_device(options.device, options.group.local)
         if options.group.world > 1 and device == "mps":
-            raise UsageError("processes that train together meet on cpu or cuda devices, not on mps")
+            raise UsageError("training in several processes works on cpu and cuda devices, not on mps")
         return cls(device, resolve_precision(options.precision, device))
 
 
@@ -295,8 +295,8 @@ def warn_of_mirrors(announce: Callable[[str], None], store: Store, plugin: Any) 
     """Say that mirror images are learnt from where the scans' left and right differ (preprocess --modality xray)."""
     if store.info.settings.get("mirrored") is False and getattr(plugin, "flip", False):
         announce(
-            f"left and right differ in the scans of {store.path}, and training mirrors them; "
-            "--set flip=false leaves that out"
+            f"left and right differ in the scans of {store.path}, and training mirrors them; --set flip=false turns "
+            f"that off"
         )
 
 
@@ -354,7 +354,7 @@ def refuse_broken(plugin: Any) -> None:
     for name, value in plugin.state_dict().items():
         if not np.isfinite(np.asarray(value.detach().float().cpu() if hasattr(value, "detach") else value)).all():
             raise MedaugError(
-                f"training broke down: the weights {name} are not finite numbers; "
+                f"training diverged: the weights {name} are not finite numbers; "
                 "try a smaller learning rate (--set lr=...) or --precision 32"
             )
 

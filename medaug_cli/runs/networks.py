@@ -68,7 +68,7 @@ def train_network(
         raise BadInput(task.wanting(store))
     task.check(store, others)
     if external.stores and synthetic_only:
-        raise UsageError("--synthetic-only takes no scans; leave --external out")
+        raise UsageError("--synthetic-only uses no scans; leave --external out")
     beside = external.opened(store)
     parts = [(each, _annotated(task, store, each)) for each in beside.external]
     data = training_examples(
@@ -229,7 +229,7 @@ def _continued(plugin: Any, name: str, kind: str, start: Path, store: Store, dev
         raise UsageError(f"--start {start}: it holds a {metadata.name}; {able} cannot go on from it as {name}")
     form, spec = metadata.form.spec(), store.spec
     if form != spec:
-        raise BadInput(f"{start} was fitted on images of another size or kind than those of {store.path}")
+        raise BadInput(f"{start} was fitted on images of a different size or kind than those of {store.path}")
     plugin.load_state_dict(load((start / f"{kind}.safetensors").read_bytes()), spec, device)
     return metadata
 
@@ -259,7 +259,7 @@ class _Scorer:
 
 def _steps(plugin: Any, real: int, steps: int | None, epochs: float | None, minutes: float | None) -> int | None:
     if steps is not None and epochs is not None:
-        raise UsageError("--steps and --epochs say the same in two ways; give one of them")
+        raise UsageError("--steps and --epochs exclude each other; give one of them")
     if epochs is not None:
         return math.ceil(epochs * real / getattr(plugin, "batch", 16))
     if steps is None and minutes is None:

@@ -34,10 +34,10 @@ class Start:
         """
         own = self.metadata.name
         if name not in (None, own):
-            raise UsageError(f"--start {self.given}: it holds a {own}, which is no start for {name}")
+            raise UsageError(f"--start {self.given}: it holds a {own}, from which {name} cannot start")
         plugin = registry.build("generator", own, {**self.metadata.settings, **settings})
         if not plugin.capabilities.continues or not isinstance(plugin, Continuing):
-            raise UsageError(f"--start {self.given}: {own} cannot go on from weights that were trained before")
+            raise UsageError(f"--start {self.given}: {own} cannot continue from trained weights")
         return own, plugin
 
     def check(self, store: Store) -> None:
@@ -48,14 +48,14 @@ class Start:
         if seen:
             more = f" (and {len(seen) - 1} more)" if len(seen) > 1 else ""
             raise BadInput(
-                f"--start {self.given}: it was fitted on patient {seen[0]}{more}, whom {store.path} holds out for "
-                "validation or test; if they are other people, give them other names"
+                f"--start {self.given}: it was fitted on patient {seen[0]}{more}, which {store.path} holds out for "
+                f"validation or test; if these are different people, rename them"
             )
 
     def begin(self, plugin: Any, spec: ImageSpec) -> str:
         """Let the next fit of a plugin begin with it; return in words what is begun anew."""
         anew = plugin.begin_with(self.plugin, spec, self.checkpoint)
-        how = f"begun anew are, of the {'; of the '.join(anew)}" if anew else "all of them fit"
+        how = f"newly initialised, in the {'; in the '.join(anew)}" if anew else "all of them fit"
         return f"begins with the weights of {self.given}; {how}"
 
 

@@ -103,7 +103,7 @@ class TrainingRun:
         self._lost = self._lost + 1 if lost else 0
         if self._lost > (OVERFLOWS if self.precision == "16" else 0):
             raise MedaugError(
-                f"training broke down: {lost[0]} is not a finite number after {done}; "
+                f"training diverged: {lost[0]} is not a finite number after {done}; "
                 "try a smaller learning rate (--set lr=...) or --precision 32"
             )
         plain = {key: value for key, value in plain.items() if key not in lost}

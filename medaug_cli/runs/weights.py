@@ -110,7 +110,7 @@ def write_weights(trained: Path, folder: Path, card: WeightsCard) -> int:
     plugin, metadata = load_generator(trained)
     if metadata.parts or plugin.capabilities.keeps_images:
         why = "holds a generator for each class" if metadata.parts else "keeps training images in its weights"
-        raise UsageError(f"{trained}: it {why}, and is not handed on as weights to start from")
+        raise UsageError(f"{trained}: it {why}, so it cannot be installed as weights to start from")
     folder.mkdir(parents=True, exist_ok=True)
     described: dict[str, Any] = metadata.model_dump(exclude={"weights"})
     save_plugin(folder, "generator", plugin, described, half=True)

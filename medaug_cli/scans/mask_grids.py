@@ -80,7 +80,7 @@ def _onto_another_grid(mask: StoredImage, frame: Frame, path: object, kind: str)
     move: Callable[[np.ndarray], np.ndarray]
     size = "x".join(map(str, mask.image.shape[:0:-1]))
     if relation.aligned:
-        move, how = partial(_put_in, relation=relation, shape=frame.shape), f"({size} voxels) is put in by its place"
+        move, how = partial(_put_in, relation=relation, shape=frame.shape), f"({size} voxels) is placed by its position"
     else:
         move = partial(_resampled, grid=mask.grid, frame=frame)
         how = f"is resampled onto it by nearest neighbour: {_differences(mask.grid, frame.grid)}"
@@ -248,5 +248,3 @@ def _lost_regions(
     if count and lost == count:
         raise BadInput(f"{what} does not overlap its scan {frame.name}: nothing that it marks lies inside")
     return lost, count
-
-

@@ -87,7 +87,7 @@ def _classes(path: Path) -> Labels:
         raise BadInput(f"{path} has no labels with their numbers ({type(error).__name__})") from error
     classes = dict(found)
     if len(classes) < len(found):
-        raise BadInput(f"{path} gives two labels the same values; leave one")
+        raise BadInput(f"{path} gives two labels the same values; keep one")
     return classes
 
 

@@ -174,9 +174,7 @@ def _candidates(path: Path, scans: Sequence[Scan]) -> list[Path]:
     if not shared:
         return [file for file, one in named.items() if not any(map(is_image_folder, one.folders))]
     return [
-        file
-        for file, one in named.items()
-        if _says_mask(one) or lesion_of(one.stem) is not None or _is_mask_file(file)
+        file for file, one in named.items() if _says_mask(one) or lesion_of(one.stem) is not None or _is_mask_file(file)
     ]
 
 
@@ -199,7 +197,7 @@ def _parts(scan: Scan, masks: Sequence[tuple[Path, int | None]]) -> tuple[Path, 
     if len(ordered) > 1 and not (together and len({part for _, part in ordered}) == len(ordered)):
         first, second = (file for file, _ in ordered[:2])
         raise BadInput(
-            f"{scan.relative} has two masks, {first} and {second}; leave one, or number the parts of one picture as in "
+            f"{scan.relative} has two masks, {first} and {second}; keep one, or number the parts of one picture as in "
             "a_mask.png, a_mask_1.png"
         )
     return tuple(file for file, _ in ordered)

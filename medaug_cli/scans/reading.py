@@ -66,7 +66,7 @@ class Scan:
 
     @property
     def bytes(self) -> int:
-        """Return how many bytes its files have; none for a link to what is not there."""
+        """Return how many bytes its files have; none for a broken link."""
         return sum(path.stat().st_size for path in self.all_files if path.exists())
 
     @property
@@ -103,7 +103,7 @@ def readers() -> dict[str, Any]:
         except MissingPlugin:
             continue
     if not found:
-        raise MissingPlugin("no reader of scans is installed, not even medaug's own; install medaug again")
+        raise MissingPlugin("no reader of scans is installed, not even medaug's own; reinstall medaug")
     return found
 
 
@@ -214,7 +214,7 @@ def _finite(path: Path, found: StoredImage, nan: float | None) -> StoredImage:
     if nan is None:
         raise BadInput(
             f"{path} holds {odd} values that are NaN or infinite; read them as a number, such as 0, with --nan 0 of "
-            "`medaug preprocess`, or write it anew without them"
+            f"`medaug preprocess`, or rewrite the file without them"
         )
     said = f"{odd} values that are NaN or infinite are read as {nan:g}"
     return replace(found, image=np.where(finite, found.image, np.float32(nan)), notes=(*found.notes, said))
@@ -270,7 +270,7 @@ def _check_there(path: Path) -> None:
     """Raise BadInput where there is no content: a broken link, or a pointer to what was never fetched."""
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
-        fetch = "; fetch it, as `git annex get` does" if "annex" in target else ""
+        fetch = "; fetch it with `git annex get`" if "annex" in target else ""
         raise BadInput(f"{path} is a link to {target}, which is not there{fetch}")
     if not path.exists():
         raise BadInput(f"{path} does not exist")
@@ -278,4 +278,4 @@ def _check_there(path: Path) -> None:
         begun = file.read(len(max(POINTERS, key=len)))
     tool = next((tool for start, tool in POINTERS.items() if begun.startswith(start)), None)
     if tool:
-        raise BadInput(f"{path} is a pointer to its content, which was never fetched; fetch it, as `{tool}` does")
+        raise BadInput(f"{path} is a placeholder for content that was never fetched; fetch it with `{tool}`")

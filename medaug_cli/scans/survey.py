@@ -78,7 +78,7 @@ def survey(
     if masks:
         names = [file.relative_to(root).as_posix() for file in files if file in masks]
         what = f"{len(names)} files are masks" if len(names) > 1 else "a file is a mask"
-        say(f"{what} by place or name, no scan: {listed(names)}")
+        say(f"{what} by folder or name, not scans: {listed(names)}")
         files = [file for file in files if file not in masks]
     by_reader = _by_reader(files, reader, say)
     scans: list[Scan] = []
@@ -88,7 +88,7 @@ def survey(
         left_out += out
     damaged = next((one for one in left_out if one.damaged), None)
     if damaged is not None and not keep_going:
-        raise BadInput(f"{damaged.damaged}; leave it out, and list it, with --keep-going")
+        raise BadInput(f"{damaged.damaged}; --keep-going skips it and lists it")
     if not scans:
         raise BadInput(f"{source} holds no scan; {_nothing(left_out)}")
     scans, previews = _without_previews(scans, say)
@@ -136,8 +136,8 @@ def _walk(folder: Path) -> tuple[list[Path], list[LeftOut]]:
 def _say_links(files: Sequence[Path], root: Path, say: Say) -> None:
     broken = [path.relative_to(root).as_posix() for path in files if path.is_symlink() and not path.exists()]
     if broken:
-        what = f"{len(broken)} files are links" if len(broken) > 1 else "a file is a link"
-        say(f"{what} to what is not there: {listed(broken)}")
+        what = f"{len(broken)} files are broken links" if len(broken) > 1 else "a file is a broken link"
+        say(f"{what}: {listed(broken)}")
 
 
 def _by_reader(files: Iterable[Path], chosen: str | None, say: Say) -> dict[str, list[Path]]:

@@ -128,7 +128,7 @@ def generator_examples(
     """
     if not is_real(store).all():
         name = store.ids[int(np.argmin(is_real(store)))]
-        raise BadInput(f"{store.path} holds synthetic images ({name}): a generator is fitted on real images alone")
+        raise BadInput(f"{store.path} holds synthetic images ({name}): a generator is fitted on real images only")
     train = conditions_in(store, known)
     if not len(train):
         raise BadInput(f"{store.path} has no annotated image in the training split")
@@ -218,7 +218,7 @@ def training_examples(
     if not len(train):
         raise BadInput(f"{real.path} has no annotated real image in the training split")
     if ratio is not None and (not synthetic or ratio <= 0):
-        raise UsageError("--ratio is a positive number of synthetic images a real one, and needs --synthetic")
+        raise UsageError("--ratio needs --synthetic, and a positive number of synthetic images per real image")
     if synthetic_only and (not synthetic or ratio is not None):
         raise UsageError("--synthetic-only needs --synthetic, and takes no --ratio")
     for store in synthetic:
@@ -245,7 +245,7 @@ def _check_synthetic(real: Store, store: Store) -> None:
     if store.spec != real.spec:
         raise BadInput(f"{store.path} has {form_words(store)}, but {real.path} has {form_words(real)}")
     if not store.info.generators:
-        raise BadInput(f"{store.path} does not say which generator made it: unknown origin is refused")
+        raise BadInput(f"{store.path} does not say which generator made it, so it cannot be used")
     held_out = {digest_patient(real.patients[i]) for i in np.flatnonzero(real.splits != "train")}
     for origin in store.info.generators:
         leaked = held_out & set(origin.training_patients)

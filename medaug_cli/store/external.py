@@ -36,14 +36,14 @@ def check_external(real: Store, external: Store) -> None:
         raise BadInput(f"{external.path} has {form_words(external)}, but {real.path} has {form_words(real)}")
     train = np.flatnonzero(external.splits == "train")
     if not len(train):
-        raise BadInput(f"{external.path} has no image in the training split, and --external takes no other")
+        raise BadInput(f"{external.path} has no image in the training split, and --external uses no other")
     held_out = np.flatnonzero(real.splits != "train")
     both = sorted({external.patients[i] for i in train} & {real.patients[i] for i in held_out})
     if both:
         raise BadInput(
-            f"{external.path} holds patient {both[0]}, whom {real.path} holds out for validation or test"
+            f"{external.path} holds patient {both[0]}, which {real.path} holds out for validation or test"
             + (f" (and {len(both) - 1} more)" if len(both) > 1 else "")
-            + "; if they are other people, give them other names"
+            + "; if these are different people, rename them"
         )
     _refuse_same_pixels(real, held_out, external, train)
 

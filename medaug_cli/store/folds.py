@@ -90,7 +90,7 @@ def read_folds(path: Path, store: Store) -> Folds:
     """Read folds.json; raise BadInput where a patient is in two folds, or one of the store in none."""
     folds = validated(path, Folds, parse_json(path))
     if twice := _named_twice(path):
-        raise BadInput(f"{path} names {twice} twice: a patient in two folds would be seen by the network that it tests")
+        raise BadInput(f"{path} names {twice} twice: a network would be tested on a patient that it has seen")
     _refuse_synthetic(store)
     patients = {store.patients[i] for i in _judgeable(store)}
     missing = sorted(patients - folds.patients.keys())
@@ -153,7 +153,7 @@ def _judgeable(store: Store) -> np.ndarray:
 
 def _refuse_synthetic(store: Store) -> None:
     if not is_real(store).all():
-        raise BadInput(f"{store.path} holds synthetic images: folds are dealt of real patients")
+        raise BadInput(f"{store.path} holds synthetic images: folds are made of real patients only")
 
 
 def _named_twice(path: Path) -> str | None:

@@ -219,7 +219,7 @@ def _json(path: Path, text: Any) -> Any:
     try:
         return json.loads(text)
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{path}: what it says of itself (info) is not JSON") from error
+        raise BadInput(f"{path}: its attribute `info` is not JSON") from error
 
 
 def _trusted(path: Path, file: Any, name: str) -> Any:
@@ -228,7 +228,7 @@ def _trusted(path: Path, file: Any, name: str) -> Any:
 
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
-        raise BadInput(f"{path}: {name} is a link to another place; a store must be whole in itself")
+        raise BadInput(f"{path}: {name} is a link to elsewhere; a store must be self-contained")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise BadInput(f"{path}: {name} is not a plain dataset in this file; external and virtual data are refused")

@@ -139,13 +139,13 @@ def parse_arm(
     registry.find("generator", found["generator"])
     if found["each"] and not registry.generator_capabilities(found["generator"]).learns:
         raise UsageError(
-            f"--arm {text}: {found['generator']} learns nothing and draws from real images of the class that is asked "
-            "for, so one for each class would draw the same"
+            f"--arm {text}: {found['generator']} is not trained and already draws each class from its real images, so "
+            f"one for each class would draw the same"
         )
     brackets = _in_brackets(text, found["generator"], found["settings"])
     start = brackets.pop("start", None)
     if start is not None and found["each"]:
-        raise UsageError(f"--arm {text}: a generator for each class begins with no weights; leave start out")
+        raise UsageError(f"--arm {text}: a generator for each class cannot start from weights; leave start out")
     unannotated = _sees_rest(text, found, rest)
     text = _with_rest(head, found, unannotated) + text[len(head) :]
     use: Use = "only" if found["use"] == "only" else "pretrain" if found["use"] else "mixed"

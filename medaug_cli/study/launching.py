@@ -69,7 +69,7 @@ def _executor(cluster: str, folder: Path, settings: Mapping[str, str]) -> Any:
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     except RuntimeError as error:
-        raise UsageError(f"--launcher {cluster}: there is no such cluster here ({error})") from error
+        raise UsageError(f"--launcher {cluster}: not available here ({error})") from error
     try:
         executor.update_parameters(name="medaug-study", **{key: _value(text) for key, text in settings.items()})
     except (NameError, AssertionError, TypeError, ValueError) as error:

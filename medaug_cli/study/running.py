@@ -288,9 +288,9 @@ def _check(options: StudyOptions) -> None:
     if options.folds is not None and options.split != "test":
         raise UsageError("--split val: a study in folds tests every patient once; leave --split out")
     if options.folds is None and options.repeat != 1:
-        raise UsageError("--repeat deals folds anew; give --folds with it")
+        raise UsageError("--repeat needs --folds")
     if options.pilot is not None and options.spread is not None:
-        raise UsageError("--pilot and --spread both say how far differences spread; give one of them")
+        raise UsageError("--pilot and --spread exclude each other; give one of them")
     if options.repeat < 1:
         raise UsageError(f"--repeat {options.repeat}: expected one or more")
     if not 0 <= options.part_id < options.num_parts:
@@ -303,7 +303,7 @@ def _check(options: StudyOptions) -> None:
     able = registry.network_capabilities(options.task.kind, options.network).continues
     fine_tuned = next((arm.name for arm in options.arms if arm.use == "pretrain"), None)
     if fine_tuned and not able:
-        raise UsageError(f"--arm {fine_tuned}: {options.network} cannot go on from weights that were trained before")
+        raise UsageError(f"--arm {fine_tuned}: {options.network} cannot continue from trained weights")
 
 
 def _train(options: StudyOptions, trial: Trial) -> Path:

@@ -282,15 +282,15 @@ def _announce(work: Work) -> None:
 def _check(options: SynthesisOptions) -> int:
     """Return how many images are asked for; raise UsageError where options do not go together."""
     if options.like is not None and options.boxes is not None:
-        raise UsageError("--like and --boxes both say what to draw; give one of them")
+        raise UsageError("--like and --boxes exclude each other; give one of them")
     if options.into is None and (options.lesions != 1 or options.blending != "poisson"):
-        raise UsageError("--lesions and --blending are about lesions that are put into whole images; give --into too")
+        raise UsageError("--lesions and --blending need --into")
     if options.into is not None and options.classes:
-        raise UsageError("--class asks for whole images of a class; --into puts lesions into images that are there")
+        raise UsageError("--class asks for whole images of a class; --into pastes lesions into existing images")
     if options.lesions < 1:
         raise UsageError(f"--lesions {options.lesions}: at least one must be put into an image")
     if options.classes and options.like is None:
-        raise UsageError("--class needs --like, a store that tells what its classes look like")
+        raise UsageError("--class needs --like, a store with images of these classes")
     n = sum(options.classes.values()) if options.n is None or options.classes else options.n
     if options.classes and options.n not in (None, n):
         raise UsageError(f"--n {options.n}: --class asks for {n} images in all; leave --n out")

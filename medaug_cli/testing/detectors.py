@@ -131,7 +131,7 @@ def _batches(plugin: Any, data: ConstructedExamples) -> str:
 
 def _augmented(plugin: Any, data: ConstructedExamples) -> str:
     if not isinstance(plugin, Previewed):
-        return "it does not say how it changes the images that it trains on"
+        return "it does not show how it augments its training images"
     images = np.stack(list(data.images))
     first, again = (plugin.augmented(images.copy(), list(data.boxes), list(data.labels), 1) for _ in range(2))
     require(first[0].shape == images.shape, f"augmented gives images {first[0].shape} for {images.shape}")

@@ -89,7 +89,7 @@ def test_a_folder_of_somebody_is_kept(place, command):
     refused([*FOLDERS[command], "--out", "..", "--overwrite"], place, ".. exists; choose another --out")
     refused([*FOLDERS[command], "--out", "real.h5/x"], place, "is a file")
     refused([*FOLDERS[command], "--out", "x" * 250], place, "too long")
-    refused([*FOLDERS[command], "--out", "x.parts"], place, "choose another one")
+    refused([*FOLDERS[command], "--out", "x.parts"], place, "for unfinished work; choose another")
     (place / "linked").symlink_to(place / "thesis")
     refused([*FOLDERS[command], "--out", "linked", "--overwrite"], place, "exists and is not")
 
@@ -155,7 +155,9 @@ def test_a_report_of_another_result_is_kept(place):
         refused(["filter", "b.h5", "--by", "none", "--out", "kept-b.h5", *more], place, "the report of kept-a.h5")
     assert medaug(["filter", "a.h5", "--by", "none", "--out", "kept-a.h5", "--resume"], place) == 0
     for name in ("filter.json", "filter.html"):
-        refused(["filter", "b.h5", "--by", "none", "--out", name, "--overwrite"], place, "choose another one")
+        refused(
+            ["filter", "b.h5", "--by", "none", "--out", name, "--overwrite"], place, "use that name; choose another"
+        )
 
 
 def test_a_map_and_its_numbers_keep_others(place):
@@ -166,13 +168,13 @@ def test_a_map_and_its_numbers_keep_others(place):
     assert medaug(["synthesize", "--n", "24", "--boxes", "boxes.json", "--out", "drawn.h5"], place) == 0
     (place / "own.png").write_text("not a picture", encoding="utf-8")
     (place / "mine.json").write_text('{"mine": 1}', encoding="utf-8")
-    refused(tsne("map.json"), place, "the numbers go there")
-    refused(tsne("MAP.JSON"), place, "the numbers go there")
+    refused(tsne("map.json"), place, "the numbers are written there")
+    refused(tsne("MAP.JSON"), place, "the numbers are written there")
     refused(tsne("own.png", "--overwrite"), place, "is not a picture")
     refused(tsne("mine.png", "--overwrite"), place, "mine.json exists and is not")
     (place / "page.html").write_text("somebody's", encoding="utf-8")
-    refused(tsne("page.png", "--overwrite"), place, "page.html exists and is not beside a report")
-    refused(tsne("new.html"), place, "the page goes there")
+    refused(tsne("page.png", "--overwrite"), place, "page.html exists and is not part of a report")
+    refused(tsne("new.html"), place, "the page is written there")
 
 
 PREPROCESS = ("preprocess", "scans", "--boxes", "boxes.csv", "--size", "16", "--strip", "none")
@@ -214,7 +216,7 @@ def test_a_file_of_somebody_beside_a_store_is_kept(name, text, more, scanned):
 
 @pytest.mark.parametrize("name", ["boxes.json", "preprocess.json", "preprocess.html"])
 def test_a_store_has_no_name_of_what_stands_beside_it(scanned, name):
-    refused([*PREPROCESS, "--out", f"new/{name}"], scanned, "choose another one, as real.h5")
+    refused([*PREPROCESS, "--out", f"new/{name}"], scanned, "choose another, such as real.h5")
 
 
 def test_two_stores_at_once_do_not_mix_their_boxes(scanned):
@@ -233,7 +235,9 @@ def test_parts_are_joined_over_nothing_of_somebody(scanned):
     (scanned / "boxes.json").write_text(BY_HAND, encoding="utf-8")
     for more in ([], ["--overwrite"]):
         refused(
-            ["store", "join", *parts, "--out", "real.h5", *more], scanned, "boxes.json exists and is not of a store"
+            ["store", "join", *parts, "--out", "real.h5", *more],
+            scanned,
+            "boxes.json exists and is not part of a store",
         )
         refused(["store", "join", *parts, "--out", "made/all.h5", *more], scanned, "is of real.h5")
     (scanned / "boxes.json").unlink()

@@ -187,7 +187,7 @@ def test_a_folder_that_may_not_be_written_is_named_by_the_result(name, tmp_path,
     finally:
         tmp_path.chmod(0o755)
     said = (tmp_path / "said.txt").read_text(encoding="utf-8").strip().splitlines()[-1]
-    assert said == f"medaug: {writing.out} cannot be written (Permission denied); nothing that existed is changed"
+    assert said == f"medaug: {writing.out} cannot be written (Permission denied); existing results are unchanged"
     assert everything(tmp_path) == was
 
 

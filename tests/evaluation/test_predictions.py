@@ -270,7 +270,7 @@ BAD_MASKS = {
     "missing": (lambda f: (f / "net/s2.png").unlink(), "net has no mask of the image 's2' of truth (1 of 6"),
     "unknown": (lambda f: copied(
         f / "net/s2.png", f / "net/x.png"), "net/x.png is of no image of truth"),
-    "twice": (lambda f: np.save(f / "net/s2.npy", np.zeros((24, 32))), "are masks of one image; leave one"),
+    "twice": (lambda f: np.save(f / "net/s2.npy", np.zeros((24, 32))), "are masks of the same image; keep one"),
     "NaN": (lambda f: as_npy(f / "net/s2", np.full((24, 32), np.nan)), "s2.npy holds values that are NaN or infinite"),
     "soft": (lambda f: as_npy(f / "net/s2", np.full((24, 32), 0.4)), "holds numbers between whole ones"),
     "below 0": (lambda f: as_npy(f / "net/s2", np.full((24, 32), -1)), "s2.npy holds -1"),
@@ -313,7 +313,7 @@ def test_a_volume_that_lies_elsewhere_is_refused(masks):
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [
-    (("--predictions", "net"), 2, "--predictions goes with --truth"),
+    (("--predictions", "net"), 2, "--predictions needs --truth"),
     (("--truth", "no", "--predictions", "net"), 3, "no does not exist"),
     (("--truth", "truth", "--predictions", "no"), 3, "no does not exist"),
     (("--truth", "truth", "--predictions", "net", "--iou", "0.5"), 2, "--iou is not used for classes or masks"),
@@ -327,7 +327,7 @@ def test_a_volume_that_lies_elsewhere_is_refused(masks):
     (("--truth", "truth/s1.png", "--predictions", "net"), 3, "net is a folder, but the truth is the one mask"),
     (("--truth", "truth", "--predictions", "net/s1.png"), 3, "is not a folder"),
     (("--truth", "images/s1.txt", "--predictions", "net"), 3, "lacks the column"),
-    (("real.h5", "--truth", "truth", "--predictions", "net"), 2, "without a store"),
+    (("real.h5", "--truth", "truth", "--predictions", "net"), 2, "takes no store"),
     (("--truth", "truth", "--detections", "net", "--split", "val"), 2, "--split is not used with --detections"),
 ])  # fmt: skip
 def test_options_that_do_not_go_together(masks, arguments, code, words):

@@ -141,4 +141,4 @@ def test_outlines_of_volumes_are_said_not_to_be_read(tmp_path):
     said = []
     store = made(tmp_path, boxes=tmp_path / "coco.json", said=said)
     assert store.masks is None
-    assert any("outlines of a volume's slices are not read" in line for line in said)
+    assert any("outlines in slices of a volume are ignored" in line for line in said)

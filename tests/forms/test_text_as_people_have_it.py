@@ -249,7 +249,7 @@ REFUSED = {
         '<polygon label="x" points="5,5;9,nan;9,6"/></image></annotations>'}, "m.xml", "not a finite number"),
     "another JSON": ({"m.json": {"objects": []}}, "m.json", "unknown annotation format; the choices are .*labelme"),
     "a text of another kind": ({"m.doc": "x"}, "m.doc", "unknown annotation format; the choices are"),
-    "pixels for shares": ({"m/p1/1.txt": "0 50 10 16 14\n"}, "m", r"1\.txt, line 1.*shares lie between 0 and 1"),
+    "pixels for shares": ({"m/p1/1.txt": "0 50 10 16 14\n"}, "m", r"1\.txt, line 1.*fractions lie between 0 and 1"),
     "four numbers": ({"m/p1/1.txt": "0 0.5 0.5 0.2\n"}, "m", r"1\.txt, line 1: expected a class number"),
     "a name for a class": ({"m/p1/1.txt": "tumor 0.5 0.5 0.2 0.2\n"}, "m", r"1\.txt, line 1: expected a class number"),
     "two forms in a folder": ({"m/p1/1.txt": yolo(), "m/p1/1.xml": voc()}, "m", "several formats"),
@@ -291,4 +291,4 @@ def test_a_task_that_nobody_annotated_is_not_a_normal_one(tmp_path):
 def test_shares_in_a_table_are_said(tmp_path):
     pictures(tmp_path)
     files(tmp_path, {"m.csv": "image,x_min,y_min,x_max,y_max\na.png,0.625,0.167,0.825,0.4\n"})
-    assert "as shares of an image would" in str(read(tmp_path, "m.csv").notes[0])
+    assert "as fractions of the image would" in str(read(tmp_path, "m.csv").notes[0])

@@ -79,5 +79,5 @@ def test_they_go_on_from_their_weights_and_say_what_does_not_fit():
     with pytest.raises(UsageError, match="zoom_input=2"):
         first.build(ImageSpec(1, (16, 16), ("lesion",)))
     none, unlabelled = [np.zeros((0, 4), np.float32)] * 12, [np.zeros(0, np.int64)] * 12
-    with pytest.raises(BadInput, match="no box at all"):
+    with pytest.raises(BadInput, match="have no boxes"):
         first.fit(ConstructedExamples(data.spec, data.images, none, unlabelled), TrialRun(1))

@@ -367,7 +367,7 @@ def test_images_are_drawn_by_their_weights():
 def test_what_cannot_work_is_said():
     data = constructed(SPEC)
     none, unlabelled = [np.zeros((0, 4), np.float32)] * 12, [np.zeros(0, np.int64)] * 12
-    with pytest.raises(BadInput, match="no box at all"):
+    with pytest.raises(BadInput, match="have no boxes"):
         YOLOv3(**TINY).fit(ConstructedExamples(SPEC, data.images, none, unlabelled), TrialRun(2))
     with pytest.raises(BadInput, match="no training image"):
         YOLOv3(**TINY).fit(ConstructedExamples(SPEC, data.images[:0], [], []), TrialRun(2))

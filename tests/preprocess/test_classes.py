@@ -303,7 +303,7 @@ def test_spellings_of_one_class_are_one(tmp_path):
     draw(tmp_path, ["train/Benign/1.png", "test/benign/2.png", "train/Malignant/3.png"])
     plan = plan_of(options(tmp_path, classes="folders"))
     assert plan.info.class_names == ["Malignant", "benign"]
-    assert "benign and Benign are taken for one class" in plan.sentences
+    assert "benign and Benign are treated as one class" in plan.sentences
 
 
 def test_wrong_uses_are_refused(tmp_path):

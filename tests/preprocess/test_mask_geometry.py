@@ -70,7 +70,7 @@ def test_masks_on_other_grids_are_used_and_noted(case):
     write("brains", fine((values > 0).astype(np.uint8)))
     said = preprocess(folder, "--strip", f"{folder}/brains")
     assert np.abs(stored_box(folder) - LESION).max() <= 0.5
-    cropped = "c1.nii.gz: its mask has another grid and (10x15x5 voxels) is put in by its place"
+    cropped = "c1.nii.gz: its mask has another grid and (10x15x5 voxels) is placed by its position"
     finer = "c1.nii.gz: its brain mask has another grid and is resampled onto it by nearest neighbour: spacing 0.75"
     page = (folder / "out/preprocess.html").read_text(encoding="utf-8")
     for note in (cropped, finer):

@@ -145,7 +145,7 @@ def test_only_annotated_scans_get_a_mask_and_a_preview_none(tmp_path):
     save(tmp_path / "data/p2/s_4_mask.png", marked({FIRST: 255}))
     found, said, _ = stored(tmp_path, "data", "data")
     assert found == {"p1-s_3": [(FIRST, "lesion")]}
-    assert "a mask that has the name of no scan, left out: p2/s_4_mask.png" in said
+    assert "a mask without a scan of its name, left out: p2/s_4_mask.png" in said
     report = json.loads((tmp_path / "out/preprocess.json").read_text(encoding="utf-8"))
     assert "p2/s_4_mask.png" in [one["file"] for one in report["left_out"]]
     with pytest.raises(BadInput, match=r"--strict: a mask that has the name of no scan, .*s_4_mask\.png"):

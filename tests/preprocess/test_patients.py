@@ -126,7 +126,7 @@ def test_names_that_differ_by_accident_are_one_patient(tmp_path):
     plan, said = planned(tmp_path, list(people), GROUPED.format("patient"), lambda name: f",{people[name]}")
     assert len(set(plan.patients.values())) == 3
     assert plan.patients["b"] == "P1"
-    assert "P1 and p1 are taken for one patient" in said
+    assert "P1 and p1 are treated as one patient" in said
 
 
 def test_a_split_file_finds_patients_whatever_their_case(tmp_path):

@@ -62,7 +62,7 @@ def test_options_override_on_the_command_line(pictures, monkeypatch):
 def test_the_window_of_ct_is_for_hounsfield_units_alone(pictures, monkeypatch):
     settings, said = run(pictures, "--modality", "ct", monkeypatch=monkeypatch)
     assert "window" not in settings
-    assert "are no Hounsfield units: --window -1000,400 is not used" in said
+    assert "are not Hounsfield units: --window -1000,400 is not used" in said
 
 
 def test_the_window_of_ct_is_used_for_volumes_in_hounsfield_units(tmp_path, monkeypatch):

@@ -160,7 +160,7 @@ def test_a_run_goes_on_only_with_the_same_stores(tmp_path, real, web):
 
 
 def test_who_learns_from_annotated_images_alone_says_so(tmp_path, real, web, tiny_plugins):
-    with pytest.raises(UsageError, match=r"tiny learns from annotated images alone; .*--external-labels noisy"):
+    with pytest.raises(UsageError, match=r"tiny learns from annotated images only; .*--external-labels noisy"):
         fit(real, tmp_path / "gan", "tiny", {}, external=[web])
     with pytest.raises(BadInput, match="has no annotated image in its training split"):
         fit(real, tmp_path / "gan", "tiny", {}, external=[web], labelled=True)
@@ -192,7 +192,7 @@ def larger(record):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (same_patient, "holds patient p5, whom .*real.h5 holds out for validation or test"),
+        (same_patient, "holds patient p5, which .*real.h5 holds out for validation or test"),
         (same_pixels, r"the image wi000 of .*web.h5 and the test image i005 of .* nearly the same \(correlation"),
         (drawn, r"holds synthetic images \(wi000\); --external takes scans"),
         (larger, "has 32x32 pixels, .* but .* has 16x16"),
@@ -223,11 +223,11 @@ def test_a_network_trains_on_annotated_images_from_elsewhere(tmp_path, tiny_plug
 
 
 LINES = {  # options -> what is said
-    ("--external-labels", "noisy"): "--external-labels says how the images of --external are used",
-    ("--external", "KNOWN", "--each-class"): "--external goes without --class and --each-class",
+    ("--external-labels", "noisy"): "--external-labels needs --external",
+    ("--external", "KNOWN", "--each-class"): "--external cannot be combined with --class or --each-class",
     ("--external", "KNOWN", "--external-share", "0"): "--external-share 0 leaves external and unannotated images out",
-    ("--external", "KNOWN", "--external", "KNOWN", "--external-labels", "noisy"): "one store is named twice",
-    ("--start", "REAL", "--each-class"): "--start begins one generator with the weights of one",
+    ("--external", "KNOWN", "--external", "KNOWN", "--external-labels", "noisy"): "a store is given twice",
+    ("--start", "REAL", "--each-class"): "--start takes the weights of a single generator",
     ("--start", "nobody"): "no installed weights",
 }
 

@@ -82,7 +82,7 @@ def test_a_shared_generator_has_no_discriminator_and_its_own_waits(tmp_path, rea
     export_generator(trained, tmp_path / "shared")
     said = []
     folder = fit(real, tmp_path / "gan", start=tmp_path / "shared", kimg=0.08, said=said)
-    assert "begun anew are, of the discriminator: all of it, for it is not at hand" in begun(said)
+    assert "newly initialised, in the discriminator: all of it, since it is not available" in begun(said)
     assert any(not torch.equal(one, weights(trained)[name]) for name, one in weights(folder).items())
     state = torch.load(sorted((folder / "checkpoints").glob("*.pt"))[-1])["state"]
     assert state["warming"]
@@ -93,8 +93,8 @@ def test_other_labels_leave_all_that_is_alike(tmp_path, trained):
     store = make_store(tmp_path / "real.h5", make_records(labels=names), labels=names)
     said = []
     folder = fit(store, tmp_path / "gan", start=trained, kimg=0.004, settings={"lr": 0.0}, said=said)
-    assert "of the generator: first.conv.weight" in begun(said)
-    assert "of the discriminator: embeddings.0.weight" in begun(said)
+    assert "in the generator: first.conv.weight" in begun(said)
+    assert "in the discriminator: embeddings.0.weight" in begun(said)
     before, after = weights(trained), weights(folder)
     assert torch.equal(before["dense.weight"], after["dense.weight"])
     first = before["first.conv.weight"], after["first.conv.weight"]
@@ -146,7 +146,7 @@ def test_a_run_that_was_started_so_resumes_to_the_bit(tmp_path, real, trained):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("pggan", "it holds a boxgan, which is no start for pggan"), ("nothing", "no start for nothing")],
+    [("pggan", "it holds a boxgan, from which pggan cannot start"), ("nothing", "from which nothing cannot start")],
 )
 def test_another_kind_is_refused(tmp_path, real, trained, name, words):
     with pytest.raises(UsageError, match=words):
@@ -155,7 +155,7 @@ def test_another_kind_is_refused(tmp_path, real, trained, name, words):
 
 def test_who_cannot_go_on_says_so(tmp_path, real, tiny_plugins):
     first = fit(real, tmp_path / "first", "tiny")
-    with pytest.raises(UsageError, match="tiny cannot go on from weights"):
+    with pytest.raises(UsageError, match="tiny cannot continue from trained weights"):
         fit(real, tmp_path / "gan", None, start=first)
     with pytest.raises(BadInput, match="no such folder, and no installed weights"):
         fit(real, tmp_path / "gan", start=tmp_path / "absent")
@@ -164,7 +164,7 @@ def test_who_cannot_go_on_says_so(tmp_path, real, tiny_plugins):
 def test_a_patient_whom_it_has_seen_may_not_be_held_out(tmp_path, trained):
     swapped = {"train": "test", "val": "val", "test": "train"}
     store = make_store(tmp_path / "other.h5", [replace(r, split=swapped[r.split]) for r in make_records()])
-    with pytest.raises(BadInput, match=r"fitted on patient p0 \(and 3 more\), whom .* holds out"):
+    with pytest.raises(BadInput, match=r"fitted on patient p0 \(and 3 more\), which .* holds out"):
         fit(store, tmp_path / "gan", start=trained)
 
 
@@ -175,9 +175,9 @@ def test_an_arm_of_a_study_begins_with_weights_and_has_their_settings(tmp_path, 
     assert "/" not in first.folder
     assert second.start is None
     (other,) = parse_arms([f"pggan[start={trained}]"], "yolov3")[1:]
-    with pytest.raises(UsageError, match="it holds a boxgan, which is no start for pggan"):
+    with pytest.raises(UsageError, match="it holds a boxgan, from which pggan cannot start"):
         other.built({})
-    with pytest.raises(UsageError, match="begins with no weights"):
+    with pytest.raises(UsageError, match="cannot start from weights"):
         parse_arms([f"boxgan[start={trained}]/each-class"], "yolov3")
 
 
@@ -185,7 +185,7 @@ def test_a_study_refuses_weights_that_have_seen_who_is_tested(tmp_path, trained)
     records = [replace(r, split="test" if r.patient == "p2" else r.split) for r in make_records()]
     store = make_store(tmp_path / "real.h5", records)
     arms = parse_arms([f"boxgan[start={trained}]"], "yolov3")
-    with pytest.raises(BadInput, match=r"fitted on patient p2, whom .* holds out"):
+    with pytest.raises(BadInput, match=r"fitted on patient p2, which .* holds out"):
         run_study(StudyOptions(store.path, arms, tmp_path / "study", dry_run=True))
 
 
@@ -212,7 +212,7 @@ def test_installed_weights_are_listed_with_their_card_and_begun_with_by_name(tmp
     assert card_of(installed) == CARD
     said = []
     folder = fit(real, tmp_path / "gan", None, start="tiny-16", kimg=0.004, said=said)
-    assert "all of it, for it is not at hand" in begun(said)
+    assert "all of it, since it is not available" in begun(said)
     assert digest_patient("p0") in described(folder)["training_patients"]
     with pytest.raises((UsageError, BadInput), match=r"tiny-17.*tiny-16"):
         fit(real, tmp_path / "gan2", None, start="tiny-17")
@@ -264,7 +264,7 @@ def test_half_precision_is_as_good_as_the_whole(trained, installed):
 def test_the_guards_know_whom_installed_weights_have_seen(tmp_path, installed):
     store = make_store(tmp_path / "other.h5", [replace(r, split="test" if r.patient == "p2" else "train")
                                                for r in make_records()])  # fmt: skip
-    with pytest.raises(BadInput, match=r"fitted on patient p2, whom .* holds out"):
+    with pytest.raises(BadInput, match=r"fitted on patient p2, which .* holds out"):
         fit(store, tmp_path / "gan", None, start="tiny-16")
 
 

@@ -267,7 +267,7 @@ def test_a_series_that_was_never_fetched_is_left_out_and_one_that_lacks_a_slice_
     said = []
     if whole:
         assert [scan.id for scan in find_scans(tmp_path, said.append)] == ["one"]
-        assert sum("is a link to what is not there and is left out" in sentence for sentence in said) == 6
+        assert sum("is a broken link and is left out" in sentence for sentence in said) == 6
         return
     with pytest.raises(BadInput, match=r"two/IM0000\.dcm cannot be read \(it is a link"):
         find_scans(tmp_path)

@@ -210,7 +210,7 @@ def test_what_is_left_over_is_said(tmp_path):
     _, pairs = paired(*laid_out(tmp_path, files, ".", "."), said.append)
     assert pairs.unclaimed == ["sub/y_mask.png", "x_mask.png"]
     assert said == [
-        "3 files are masks by place or name, no scan: a_mask.png, sub/y_mask.png, x_mask.png",
+        "3 files are masks by folder or name, not scans: a_mask.png, sub/y_mask.png, x_mask.png",
         "4 of 5 scans have no mask: b.png, c.png, d.png and 1 more",
     ]
 

@@ -92,7 +92,7 @@ def test_a_generator_that_holds_training_images_is_not_shared(tmp_path):
         train_generator(store.path, name, options, kimg=0.001)
         assert "share them only where you may share the scans" in told[-1]
         done = invoke("export", tmp_path / name)
-        assert f"the weights of {name} hold the training images" in str(done.exception)
+        assert f"the weights of {name} contain the training images" in str(done.exception)
         assert not (tmp_path / f"{name}-shared").exists()
     wrong = invoke("export", tmp_path / "inpaint", "--format", "onnx")
     assert "--format onnx is for detectors" in str(wrong.exception)

@@ -105,7 +105,7 @@ def test_a_file_that_leaks_a_patient_is_refused(store, tmp_path):
     path = tmp_path / "folds.json"
     text = deal_folds(store, 5).model_dump_json()
     path.write_text(text.replace('"p03":', '"p02": 1, "p03":'), encoding="utf-8")
-    with pytest.raises(BadInput, match="names p02 twice: a patient in two folds"):
+    with pytest.raises(BadInput, match="names p02 twice: a network would be tested"):
         kept_folds(path, store, 5)
     one = {patient: 1 + (fold == 1) for patient, fold in deal_folds(store, 5).patients.items()}
     path.write_text(Folds(folds=5, seed=0, store=store.hash, patients=one).model_dump_json(), encoding="utf-8")

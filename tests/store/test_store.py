@@ -266,7 +266,7 @@ def test_synthetic_images_are_mixed_only_where_that_is_honest(tmp_path, real):
     leaky = open_store(synthetic_store(tmp_path / "leaky.h5", synthetic_info(["p0", "p5"])))
     with pytest.raises(BadInput, match="holds out"):
         detector_examples(store, [leaky])
-    with pytest.raises(BadInput, match="unknown origin"):
+    with pytest.raises(BadInput, match="so it cannot be used"):
         detector_examples(store, [open_store(synthetic_store(tmp_path / "unknown.h5", INFO))])
     with pytest.raises(BadInput, match="pixels"):
         detector_examples(store, [open_store(synthetic_store(tmp_path / "large.h5", synthetic_info(), size=32))])

@@ -71,7 +71,7 @@ def test_boxes_of_another_size_are_scaled(gan, tmp_path):
 def test_boxes_that_cannot_be_asked_for(gan, tmp_path):
     normal = ImageBoxes(id="a", width=16, height=16)
     write_boxes(tmp_path / "none.json", BoxesFile(version=1, images=[normal]))
-    with pytest.raises(BadInput, match="no box at all"):
+    with pytest.raises(BadInput, match="has no boxes: there is nothing"):
         run(gan, "s.h5", boxes=tmp_path / "none.json")
     (gan.parent / "boxes.json").unlink()
     with pytest.raises(UsageError, match="--boxes"):
@@ -134,9 +134,9 @@ def image(id, split=None, patient=None, size=(16, 16), box=(2, 2, 8, 8)):
 REFUSED = {  # images of a boxes.json -> what is said of them
     "of the test split": ([image("a", "train", "p0"), image("b", "test", "p5")], "image b is of the test split"),
     "of the validation split": ([image("v", "val", "p4")], "image v is of the val split"),
-    "a test patient, no split": ([image("b", None, "p5")], "image b is of patient p5, whom the generator was not"),
+    "a test patient, no split": ([image("b", None, "p5")], "image b is of patient p5, which the generator was not"),
     "one of many": ([*(image(f"t{i}", "train") for i in range(9)), image("z", "test")], "image z is of the test split"),
-    "a stranger": ([image("s", None, "somebody")], "patient somebody, whom"),
+    "a stranger": ([image("s", None, "somebody")], "patient somebody, which"),
     "twice as wide": ([image("w", size=(32, 16))], "image w is 32x16 pixels, the generator draws 16x16"),
     "a little higher": ([image("h", "train", "p0", (64, 66))], "the boxes would be stretched"),
     "turned": ([image("o", size=(16, 16)), image("q", size=(24, 48))], "image q is 24x48 pixels"),

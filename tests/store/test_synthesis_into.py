@@ -166,7 +166,7 @@ def test_the_command_line(tmp_path, monkeypatch):
         (3, ("lesion",), {}, BadInput, "whole.h5 holds 3D images of 1 channels, tiny draws 2D images"),
         (2, ("cyst", "met"), {}, BadInput, "knows lesions called cyst, met, but tiny draws lesion"),
         (2, ("lesion",), {"classes": {"ill": 2}, "like": "real.h5", "n": None}, UsageError, "--class asks for"),
-        (2, ("lesion",), {"lesions": 2, "into": None}, UsageError, "give --into too"),
+        (2, ("lesion",), {"lesions": 2, "into": None}, UsageError, "need --into"),
         (2, ("lesion",), {"into": "none.h5"}, BadInput, "none.h5 does not exist"),
         (2, ("lesion",), {"lesions": 40}, BadInput, "none of the 3 training images of .*whole.h5, 40x36 pix"),
     ],

@@ -61,7 +61,7 @@ def test_settings_that_submitit_does_not_know_are_refused(tmp_path, settings, sa
 
 def test_a_cluster_that_is_not_there_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="--launcher slurm: there is no such cluster here"):
+    with pytest.raises(UsageError, match="--launcher slurm: not available here"):
         run_parts(print, 2, cluster="slurm", folder=tmp_path / "jobs", settings={})
 
 

@@ -258,7 +258,7 @@ def test_a_network_that_saw_a_test_patient_is_refused(again):
     ("changed", "words"),
     [
         ({"split": "val"}, "tests every patient once; leave --split out"),
-        ({"folds": None, "repeat": 2}, "--repeat deals folds anew"),
+        ({"folds": None, "repeat": 2}, "--repeat needs --folds"),
         ({"folds": 10}, "a patient for each, got 10 folds"),
     ],
 )

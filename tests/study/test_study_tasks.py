@@ -239,7 +239,7 @@ def test_stores_that_cannot_be_studied_are_named(tmp_path, chosen, task, words):
         (["~mosaic"], "tiny has no variant 'mosaic'; it has strict"),
         (["~over=high"], "--arm real-only~over=high: .*valid number"),
         (["~under=1"], "tiny has no setting 'under'"),
-        (["duplicate/each-class"], "duplicate learns nothing"),
+        (["duplicate/each-class"], "duplicate is not trained"),
         (["tiny/every-class"], "/each-class, @RATIO"),
         (["tiny"], "tiny does not know the classes of what it draws"),
         (["cpggan"], "cpggan does not know the classes .*; --arm cpggan/each-class makes it know them"),

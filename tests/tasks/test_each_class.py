@@ -77,8 +77,8 @@ def test_a_generator_of_one_class_draws_that_alone(folder, tmp_path):
 
 REFUSED = {
     "an unknown class": (["--class", "cyst"], "choose one of benign, malignant, normal"),
-    "both": (["--class", "benign", "--each-class"], "give one of the two"),
-    "one that learns nothing": (["--each-class", "--generator", "copy-paste"], "learns nothing"),
+    "both": (["--class", "benign", "--each-class"], "give only one of them"),
+    "one that learns nothing": (["--each-class", "--generator", "copy-paste"], "is not trained"),
 }
 
 

@@ -178,7 +178,7 @@ def test_synthetic_images_that_do_not_serve_a_task(folder, tmp_path, kind, chang
         ("segmenter", {"mask_names": ["oedema"]}, 32, "stand for oedema, those of"),
         ("classifier", {}, 16, "has 16x16 pixels, 1 channels, labels lesion, but"),
         ("segmenter", {}, 16, "has 16x16 pixels, 1 channels, labels lesion, but"),
-        ("segmenter", {"generators": []}, 32, "does not say which generator made it: unknown origin is refused"),
+        ("segmenter", {"generators": []}, 32, "does not say which generator made it, so it cannot be used"),
     ],
 )
 def test_synthetic_images_of_other_names_sizes_or_unknown_origin(folder, tmp_path, kind, info, size, words):
@@ -230,7 +230,7 @@ def test_a_classifier_shows_its_features_without_and_with_synthetic_images(folde
 
 
 @pytest.mark.parametrize(("features", "words"), [
-    (("classifier-real", "pixels"), "--features pixels: several maps are drawn of trained classifiers alone"),
+    (("classifier-real", "pixels"), "--features pixels: several maps can be drawn for trained classifiers only"),
     (("segmenter-real",), "holds no trained classifier"),
     (("nowhere",), "the choices are pixels, texture"),
 ])  # fmt: skip

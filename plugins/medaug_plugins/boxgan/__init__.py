@@ -78,7 +78,7 @@ class BoxGAN(Settings):
         if run.precision == "16":
             raise UsageError("boxgan trains at --precision 32 or bf16; its gradient penalty overflows in 16")
         if len(data) == 0:
-            raise BadInput("there is no training image to fit boxgan on")
+            raise BadInput("there are no training images to fit boxgan on")
         check_shares(self.batch, run)
         size = self.architecture(data.spec)
         return Training(size, RealImages(data, run.device, self.form, size.classes), run, self._start)
@@ -89,7 +89,7 @@ class BoxGAN(Settings):
         if network is None:
             raise MedaugError("a boxgan begins with one that is fitted or loaded")
         if size.dims != network.size.dims:
-            raise BadInput(f"a boxgan of {network.size.dims}D images is no start for one of {size.dims}D images")
+            raise BadInput(f"a boxgan of {network.size.dims}D images cannot start one of {size.dims}D images")
         discriminator = None if checkpoint is None else checkpoint.get("discriminator")
         self._start = Start(network.size, network.state_dict(), discriminator)
         return anew_words(self._start.carry_into(Generator(size), Discriminator(size), size))

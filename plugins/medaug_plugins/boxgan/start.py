@@ -24,7 +24,7 @@ class Start:
         """Copy what is alike into both networks; return the names of what is left as it was, for each."""
         anew = {"generator": carry(generator, self.generator, _slots_of_generator(generator, self.before, now))}
         if self.discriminator is None:
-            return anew | {"discriminator": ["all of it, for it is not at hand"]}
+            return anew | {"discriminator": ["all of it, since it is not available"]}
         slots = _slots_of_discriminator(discriminator, self.before, now)
         return anew | {"discriminator": carry(discriminator, self.discriminator, slots)}
 

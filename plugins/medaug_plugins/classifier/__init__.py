@@ -37,9 +37,11 @@ class ClassifierNetwork(WholeImageNetwork):
 
     kind: ClassVar[str] = "classifier"
 
-    dropout: float = setting(0.2, "share of the features that a training step leaves out", minimum=0, maximum=0.9)
-    label_smoothing: float = setting(0.05, "share of the truth given to the other classes", minimum=0, maximum=0.5)
-    balanced: bool = setting(True, "draw every class as often as the others")
+    dropout: float = setting(0.2, "dropout: share of the features left out in a training step", minimum=0, maximum=0.9)
+    label_smoothing: float = setting(
+        0.05, "label smoothing: share of the target given to the other classes", minimum=0, maximum=0.5
+    )
+    balanced: bool = setting(True, "sample every class equally often")
 
     def build(self, spec: ImageSpec, pretrained: bool = True) -> Network:
         """Return a network for images of this form; raise BadInput where there are fewer than two classes."""

@@ -83,7 +83,7 @@ class _FromReal:
                 yield without_lesion(condition, normal, masked=bank.masks is not None)
                 continue
             if not len(bank):
-                raise BadInput("boxes are asked for, and no training image had a lesion")
+                raise BadInput("boxes are asked for, but no training image had a lesion")
             drawn = self._draw(bank, Asked(boxes, labels, condition.image_class), rng)
             yield replace(drawn, image=np.clip(drawn.image, 0, 1).astype(np.float32))
 
@@ -125,7 +125,7 @@ class Duplicate(_FromReal):
     capabilities: ClassVar[GeneratorCapabilities] = CAPABILITIES
     _needs_lesions: ClassVar[bool] = False
     contrast: float = setting(0.1, "largest change of contrast", minimum=0, maximum=1)
-    brightness: float = setting(0.03, "largest change of brightness, of the full range", minimum=0, maximum=1)
+    brightness: float = setting(0.03, "largest change of brightness, as a share of the range", minimum=0, maximum=1)
 
     def _normal(self, bank: Bank, image_class: int, rng: np.random.Generator) -> np.ndarray:
         return lesion_free(bank, rng, image_class, self.contrast, self.brightness)
@@ -179,7 +179,9 @@ class Procedural(_PutIn):
     """Put textured, blurred ellipsoids into real images (Hu et al. 2023, SynTumor)."""
 
     capabilities: ClassVar[GeneratorCapabilities] = CAPABILITIES
-    contrast: float = setting(0.15, "most that a lesion is lighter or darker, of the full range", minimum=0, maximum=1)
+    contrast: float = setting(
+        0.15, "largest difference in brightness of a lesion, as a share of the range", minimum=0, maximum=1
+    )
     sharp: float = setting(2.0, "steepness of a lesion's edge", minimum=0.5)
 
     def _put(

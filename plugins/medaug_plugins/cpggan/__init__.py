@@ -108,7 +108,7 @@ class CPGGAN(Settings):
 
     def _begin(self, data: Examples, run: Run) -> Training:
         if len(data) == 0:
-            raise BadInput("there is no training image to fit cpggan on")
+            raise BadInput("there are no training images to fit cpggan on")
         size, self._form = self.architecture(data.spec), resolved(self.condition, data.spec)
         return Training(size, RealImages(data, size.levels, run.device, self._form), run, self._start)
 
@@ -123,7 +123,7 @@ class CPGGAN(Settings):
             raise MedaugError("a cpggan begins with one that is fitted or loaded")
         if network.size.spatial != size.spatial:
             sizes = ["x".join(map(str, one.spatial)) for one in (network.size, size)]
-            raise BadInput(f"a cpggan of {sizes[0]} images is no start for one of {sizes[1]} images: they grow alike")
+            raise BadInput(f"a cpggan of {sizes[0]} images cannot start one of {sizes[1]} images: both must grow alike")
         discriminator = None if checkpoint is None else checkpoint.get("discriminator")
         self._start = Start(network.state_dict(), discriminator, other._lod)
         return anew_words(self._start.carry_into(Generator(size), Discriminator(size)))

@@ -71,7 +71,7 @@ class Start:
         """Copy what is alike into both networks; return the names of what is left as it was, for each."""
         anew = {"generator": carry(generator, self.generator, {})}
         if self.discriminator is None:
-            return anew | {"discriminator": ["all of it, for it is not at hand"]}
+            return anew | {"discriminator": ["all of it, since it is not available"]}
         return anew | {"discriminator": carry(discriminator, self.discriminator, {})}
 
 
@@ -152,7 +152,7 @@ class Training:
         return Augmentation.of(self.settings, self.steering.share, self.size.dims)
 
     def _moves(self, rng: StepRandomness, batch: int) -> Tensor | None:
-        """Draw how the images of a batch are moved, each with its map; None where none is changed."""
+        """Draw how the images per batch are moved, each with its map; None where none is changed."""
         settings = self.settings
         if not (settings.flip or settings.flip_rows or settings.augment or settings.target):
             return None

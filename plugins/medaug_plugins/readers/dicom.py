@@ -78,7 +78,7 @@ class Dicom:
         """
         known = [each for each in map(read_header, files) if each is not None]
         if not known:
-            raise BadInput(f"{files[0]} is the table of contents of a disc, not a scan")
+            raise BadInput(f"{files[0]} is a DICOMDIR, not a scan")
         for each in known:
             if each.unusable and not each.localiser:
                 raise BadInput(f"{each.path} is {each.unusable}")
@@ -142,7 +142,7 @@ def _sorted_out(files: Sequence[Path], root: Path) -> tuple[list[Slice], list[Sc
     there = {each.path.parent for each in slices}
     for i in missing:  # a series that was never fetched is not a damaged one
         if out[i].files[0].parent not in there:
-            out[i] = replace(out[i], left_out="a link to what is not there", damaged=False)
+            out[i] = replace(out[i], left_out="a broken link", damaged=False)
     return slices, out
 
 
@@ -156,7 +156,10 @@ class _Patients:
         spellings.pop("", None)
         several = sum(len(some) > 1 for some in spellings.values())
         if several:
-            say(f"the numbers of {several} patients are spelled in several ways (case or blanks); each is one patient")
+            say(
+                f"the ids of {several} patients are spelled in several ways (case or spaces); each is treated as one "
+                f"patient"
+            )
         self.identities = {key: min(some) for key, some in spellings.items()}
         self.numbers = {key: i for i, key in enumerate(sorted(spellings, key=self.identities.__getitem__), 1)}
 
@@ -231,7 +234,7 @@ def _check(each: Slice, first: Slice) -> None:
         raise BadInput(f"{each.path} does not say how large its pixels are (PixelSpacing)")
     axes = np.array(each.orientation).reshape(2, 3)
     if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-2):
-        raise BadInput(f"{each.path} has axes that are not at right angles (ImageOrientationPatient)")
+        raise BadInput(f"{each.path} has axes that are not orthogonal (ImageOrientationPatient)")
     same = (each.form, each.meaning) == (first.form, first.meaning)
     if not same or not np.allclose(each.spacing, first.spacing, rtol=ALIKE, atol=0):
         raise BadInput(f"{each.path} and {first.path} differ in the size, kind or spacing of their pixels")

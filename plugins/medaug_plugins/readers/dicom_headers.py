@@ -107,7 +107,7 @@ def read_header(path: Path) -> Slice | None:
                 raise BadInput(f"{path} cannot be read, it is truncated, damaged or no DICOM file")
             return _slice(path, found)
     except OSError as error:
-        reason = "it is a link to what is not there" if path.is_symlink() and not path.exists() else error.strerror
+        reason = "it is a broken link" if path.is_symlink() and not path.exists() else error.strerror
         raise BadInput(f"{path} cannot be read ({reason})") from error
     except Exception as error:  # whatever pydicom's parser raises on bytes that are no header
         raise BadInput(f"{path} cannot be read, it is truncated, damaged or no DICOM file") from error

@@ -77,7 +77,7 @@ def _voxels(path: Path, fields: dict[str, str], file: BinaryIO) -> tuple[bytearr
     if missing:
         raise damaged(path, f"it does not say how its voxels lie ({', '.join(missing)})")
     if skipped or not _true(fields | {"BinaryData": fields.get("BinaryData", "True")}, "BinaryData"):
-        raise BadInput(f"{path} has text for voxels, or bytes before them, which is not read; write it anew")
+        raise BadInput(f"{path} has text for voxels, or bytes before them, which is not supported; rewrite it")
     order = ">" if _true(fields, "BinaryDataByteOrderMSB") or _true(fields, "ElementByteOrderMSB") else "<"
     packed = _true(fields, "CompressedData")
     content: BinaryIO = file

@@ -73,13 +73,14 @@ def _only(path: Path, unit: float, sform: np.ndarray | None, qform: np.ndarray |
     grid, shear = _grid(path, sform, unit), _shear(sform)
     if shear > SHEAR:
         raise BadInput(
-            f"{path} has a sheared sform, its axes are {_off(shear)}; resample it onto straight axes, or set its qform"
+            f"{path} has a sheared sform, its axes are {_off(shear)}; resample it onto orthogonal axes, or set its "
+            f"qform"
         )
     return Places(grid, None, _sheared(shear))
 
 
 def _sheared(shear: float) -> tuple[str, ...]:
-    return (f"its sform is sheared ({_off(shear)}), its axes count as straight",) if shear > STRAIGHT else ()
+    return (f"its sform is sheared ({_off(shear)}), its axes are taken as orthogonal",) if shear > STRAIGHT else ()
 
 
 def _off(shear: float) -> str:

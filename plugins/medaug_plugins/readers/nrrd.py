@@ -99,7 +99,7 @@ def _voxels(path: Path, fields: dict[str, str], file: BinaryIO) -> tuple[bytearr
     if encoding is None:
         raise BadInput(f"{path} is encoded as {fields.get('encoding')!r}; raw and gzip are read")
     if any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip")):
-        raise BadInput(f"{path} skips lines or bytes before its voxels, which is not read; write it anew")
+        raise BadInput(f"{path} skips lines or bytes before its voxels, which is not supported; rewrite it")
     kind = KINDS.get(fields.get("type", "").lower())
     try:
         sides = [int(text) for text in fields.get("sizes", "").split()]

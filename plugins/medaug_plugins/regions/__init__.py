@@ -93,17 +93,17 @@ class Regions:
         "poisson", "keep a region's gradients, or fade it in over its margin", choices=("poisson", "soft")
     )
     form: Literal["boxes", "mask"] = setting(
-        "boxes", "tell the networks the label alone, or the lesion's mask (an ellipse where there is none) too",
+        "boxes", "condition on the label only, or on the lesion's mask too (an ellipse where there is none)",
         choices=("boxes", "mask"),
     )  # fmt: skip
-    latent: int = setting(64, "numbers in a latent vector", minimum=1)
+    latent: int = setting(64, "size of the latent vector", minimum=1)
     noise: Literal["normal", "uniform"] = setting(
-        "normal", "distribution of the latent numbers", choices=("normal", "uniform")
+        "normal", "distribution of the latent vector", choices=("normal", "uniform")
     )
     base: int = setting(512, "feature maps at a size s are base / s * 2", minimum=1)
-    max_maps: int = setting(64, "most feature maps of a level", minimum=1)
-    batch: int = setting(16, "regions of a batch", minimum=2)
-    lr: float = setting(0.006, "Adam's step size, in both networks", minimum=0)
+    max_maps: int = setting(64, "maximum number of feature maps per level", minimum=1)
+    batch: int = setting(16, "regions per batch", minimum=2)
+    lr: float = setting(0.006, "learning rate of Adam, in both networks", minimum=0)
     gamma: float = setting(0.5, "weight of the gradient penalty R1 on real regions", minimum=0)
     variety: float = setting(5.0, "weight of drawing as varied a batch as the real regions are", minimum=0)
 
@@ -128,7 +128,7 @@ class Regions:
     def fit(self, data: Examples, run: Run) -> None:
         """Fit the GAN on the regions around the boxes of `data`, and keep its images."""
         if len(data) == 0:
-            raise BadInput("there is no training image to fit regions on")
+            raise BadInput("there are no training images to fit regions on")
         self._bank = Bank.read(data)
         self._gan.fit(Crops(self._bank, data.spec, self.side), run)
 

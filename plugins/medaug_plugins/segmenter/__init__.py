@@ -23,14 +23,16 @@ class SegmenterNetwork(WholeImageNetwork):
 
     kind: ClassVar[str] = "segmenter"
 
-    batch: int = setting(8, "images of a step", minimum=1)
-    lr: float = setting(0.002, "AdamW's step size after the warm-up", minimum=0)
-    levels: int = setting(5, "sizes of network 'small', each half the one before", minimum=2, maximum=7)
+    batch: int = setting(8, "images per step", minimum=1)
+    lr: float = setting(0.002, "learning rate of AdamW after the warm-up", minimum=0)
+    levels: int = setting(
+        5, "levels of network 'small', each at half the resolution of the one before", minimum=2, maximum=7
+    )
     patch: int = setting(
         0, "side of the patches that images are trained on and answered in, for volumes that are too large; 0: whole",
         minimum=0,
     )  # fmt: skip
-    dice_weight: float = setting(1.0, "weight of the Dice loss beside the cross-entropy", minimum=0)
+    dice_weight: float = setting(1.0, "weight of the Dice loss added to the cross-entropy", minimum=0)
     threshold: float = setting(
         0.35, "probability of any label from which a pixel is marked; Dice is highest at half of itself", minimum=0,
         maximum=1,

@@ -55,12 +55,12 @@ class WholeImageNetwork(TrainingSettings):
     frozen: int = setting(2, "how many of the finest pretrained features are not trained further", minimum=0)
     augment: Literal["both", "real"] = setting(
         "both",
-        "which images classical augmentation changes: real and synthetic ones, or real ones alone",
+        "which images classical augmentation changes: real and synthetic ones, or real ones only",
         choices=("both", "real"),
     )
-    rotate: float = setting(15.0, "augment by turns of up to so many degrees", minimum=0, maximum=180)
+    rotate: float = setting(15.0, "augment by rotations of up to this many degrees", minimum=0, maximum=180)
 
-    mirror: bool = setting(True, "answer by an image and its mirror image, where flip is on")
+    mirror: bool = setting(True, "average the answers for an image and its mirror image, if flip is on")
 
     def __post_init__(self) -> None:
         self._network: nn.Module | None = None

@@ -51,7 +51,7 @@ class _Detector(DetectorSettings):
     width: int = setting(16, "feature maps of backbone 'small' at full size", minimum=2)
     pyramid: int = setting(128, "feature maps of the pyramid and its heads, a multiple of 32", minimum=64)
     anchor_scale: float = setting(2.0, "sides of the smallest anchors, in strides; FCOS has none", minimum=0.25)
-    lr: float = setting(0.0005, "AdamW's step size after the warm-up", minimum=0)
+    lr: float = setting(0.0005, "learning rate of AdamW after the warm-up", minimum=0)
 
     def __post_init__(self) -> None:
         self._network: nn.Module | None = None
@@ -88,9 +88,9 @@ class _Detector(DetectorSettings):
         Goes on from the weights that were loaded, where there are any.
         """
         if len(data) == 0:
-            raise BadInput(f"there is no training image to fit {self.maker} on")
+            raise BadInput(f"there are no training images to fit {self.maker} on")
         if not any(map(len, data.boxes)):
-            raise BadInput("there is no box at all in the training images: a detector has nothing to learn")
+            raise BadInput("the training images have no boxes: a detector has nothing to learn")
         if self._network is not None:
             network = copy.deepcopy(self._network).requires_grad_(True)
         else:

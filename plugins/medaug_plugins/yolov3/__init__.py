@@ -126,7 +126,7 @@ class YOLOv3(DetectorSettings):
         Goes on from the weights and the anchors that were loaded, where there are any.
         """
         if len(data) == 0:
-            raise BadInput("there is no training image to fit yolov3 on")
+            raise BadInput("there are no training images to fit yolov3 on")
         network = place(self._begin(data, run), torch.device(run.device))
 
         def loss(network: nn.Module, images: Tensor, boxes: Sequence, labels: Sequence) -> dict[str, Tensor]:
@@ -161,7 +161,7 @@ class YOLOv3(DetectorSettings):
         """Return the anchors (count, 2) in pixels of the network's input."""
         sides = [boxes[:, 2:] - boxes[:, :2] for boxes in data.boxes if len(boxes)]
         if not sides:
-            raise BadInput("there is no box at all in the training images: a detector has nothing to learn")
+            raise BadInput("the training images have no boxes: a detector has nothing to learn")
         if self.anchors == "coco":
             return torch.tensor(PUBLISHED[count])
         return torch.from_numpy(cluster(np.concatenate(sides) * self.zoom_input, count=count))
