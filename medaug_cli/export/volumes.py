@@ -150,4 +150,5 @@ def _three(spacing: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write JSON in ASCII: nnU-Net and MONAI open it in whatever encoding their machine has."""
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="ascii")

@@ -40,10 +40,10 @@ def _read(marks: Marks) -> dict[str, Annotation]:
 def _box(place: str, shape: Any) -> tuple[float, ...]:
     if shape.tag == "box":
         box = numbers(place, [shape.get(name) for name in ("xtl", "ytl", "xbr", "ybr")], 4)
-        return _turned(box, float(shape.get("rotation") or 0))
+        return _turned(box, _degrees(place, shape))
     if shape.tag == "ellipse":
         x, y, across, down = numbers(place, [shape.get(name) for name in ("cx", "cy", "rx", "ry")], 4)
-        return _turned((x - across, y - down, x + across, y + down), float(shape.get("rotation") or 0))
+        return _turned((x - across, y - down, x + across, y + down), _degrees(place, shape))
     if shape.tag == "mask":
         x, y, width, height = numbers(place, [shape.get(name) for name in ("left", "top", "width", "height")], 4)
         return x, y, x + width, y + height
@@ -51,6 +51,10 @@ def _box(place: str, shape: Any) -> tuple[float, ...]:
     if not points:
         raise BadInput(f"{place}: a <{shape.tag}> is not supported; choose box, polygon, polyline, ellipse or mask")
     return around([numbers(place, point.split(","), 2) for point in points.split(";")])
+
+
+def _degrees(place: str, shape: Any) -> float:
+    return numbers(place, [shape.get("rotation") or 0], 1)[0]
 
 
 def _turned(box: tuple[float, ...], degrees: float) -> tuple[float, ...]:

@@ -79,7 +79,8 @@ def _add(item: Annotation, place: str, region: dict[str, Any]) -> None:
         raise BadInput(f"{place}: its regions name two sizes of the picture, {item.size} and {size} pixels")
     item.size = size
     scaled = [(rounded(x / 100 * size[0]), rounded(y / 100 * size[1])) for x, y in points]
-    add_box(item, around(_turned(scaled, float(region.get("rotation") or 0))), str(labels[0]).strip(), place)
+    (degrees,) = numbers(place, [region.get("rotation") or 0], 1)
+    add_box(item, around(_turned(scaled, degrees)), str(labels[0]).strip(), place)
 
 
 def _points(place: str, region: dict[str, Any]) -> list[tuple[float, float]]:

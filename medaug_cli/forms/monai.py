@@ -73,7 +73,8 @@ def _write_boxes(images: Sequence[ImageBoxes], names: Sequence[str], target: Pat
         entry |= {} if image.patient is None else {"patient": image.patient}
         found.setdefault(WRITTEN[image.split or "train"], []).append(entry)
     content = {**{name: found[name] for name in WRITTEN.values() if name in found}, "label_names": list(names)}
-    target.write_text(json.dumps(content, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, allow_nan=False)  # in ASCII, since MONAI opens it in whatever encoding its machine has
+    target.write_text(f"{text}\n", encoding="ascii")
 
 
 FORM = Form(

@@ -413,6 +413,18 @@ def test_monai_finds_the_files_of_its_lists(folder, listed):
             assert len(entry["box"]) == len(entry["label"])
 
 
+@pytest.mark.parametrize("form", ["nnunet", "monai"])
+def test_names_are_read_in_whatever_encoding_a_machine_has(tmp_path, form):
+    names = ["métastase", "囊肿"]
+    info = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=names, mask_names=names)
+    writer = StoreWriter(tmp_path / "real.h5", info, {"test": 1})
+    writer.add(0, [replace(record, labels=names[: len(record.labels)], image_class=None) for record in records()])
+    export_store(writer.publish(), form, tmp_path / form)
+    for file in (tmp_path / form).glob("d*.json"):
+        told = json.loads(file.read_bytes().decode("ascii"))
+        assert set(names) <= {*told["labels"], *told["labels"].values()} if "labels" in told else told["label_names"]
+
+
 # CSV in 3D
 
 
