@@ -51,7 +51,7 @@ class ImageBoxes(Strict):
     label: str | None = None
     file: str | None = None
     spacing: list[Annotated[float, Field(gt=0)]] | None = None  # mm between pixels, x first
-    annotated: Literal[False] | None = None  # false: nobody looked for lesions, so it is no normal slice
+    annotated: Literal[False] | None = None  # false: nobody looked for lesions, so it is not a normal slice
     boxes: list[LabelledBox] = []
 
     @property

@@ -261,7 +261,7 @@ def real_path(path: Path) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """Return a file's name as text, also where it is none: what is no UTF-8 in it is replaced."""
+    """Return a file's name as text, also where it is none: what is not UTF-8 in it is replaced."""
     return os.fsencode(path.name).decode("utf-8", "replace")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 def text_path(path: Path) -> Iterator[str]:
     """Yield a path as text for a library that takes no other, as ITK does, which ends the process at a name of bytes.
 
-    That is `path` itself, or a link to it where it is no text.
+    That is `path` itself, or a link to it where it is not text.
     """
     whole = str(path)
     if not any("\udc80" <= letter <= "\udcff" for letter in whole):

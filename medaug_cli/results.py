@@ -121,7 +121,7 @@ def refuse_stranger(folder: Path, kind: Kind) -> None:
 
 
 def _allowed(folder: Path, kind: Kind) -> Callable[[str], bool] | None:
-    """Return which names may be in a folder; None where it is no result of `kind`."""
+    """Return which names may be in a folder; None where it is not a result of `kind`."""
     mark = _read_mark(folder)
     if mark is not None:
         files = frozenset(map(str, mark["files"]))

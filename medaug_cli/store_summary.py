@@ -81,7 +81,7 @@ def sentences(found: dict[str, Any]) -> str:
     if found["external"]:
         of = ", ".join(found["external"])
         count = sum(found["external"].values())
-        lines.append(f"external: {counted(count, 'image')} of {of}; for training alone")
+        lines.append(f"external: {counted(count, 'image')} of {of}; for training only")
     lines += [
         f"{split}: {counted(part['images'], 'image')} of {counted(part['patients'], 'patient')}, "
         f"{counted(part['boxes'], 'box')}"
@@ -107,4 +107,6 @@ def _shown(value: Any) -> str:
 
 
 def _normals(count: int) -> str:
+    if not count:
+        return "no normal images, without one"
     return f"{counted(count, 'image')} {'is' if count == 1 else 'are'} normal, without one"

@@ -104,7 +104,7 @@ MARKUP = re.compile(  # what Markdown, as of CommonMark or GitHub, would not sho
 
 
 def escaped(text: str) -> str:
-    """Return text that Markdown shows as it is; what is no markup stays as it is."""
+    """Return text that Markdown shows as it is; what is not markup stays as it is."""
     return MARKUP.sub(lambda found: "\\" + found[0], printable(text).replace("\n", " "))
 
 

@@ -1,10 +1,15 @@
-"""Words that follow numbers, and lengths of time."""
+"""Words that follow numbers, shares, and lengths of time."""
 
 
 def counted(count: int, thing: str) -> str:
     """Return "1 image", "2 boxes" or "1,120 training images"."""
     several = "" if count == 1 else "es" if thing.endswith(("x", "s", "sh", "ch")) else "s"
     return f"{count:,} {thing}{several}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return "80 %", as the tables and pages write it."""
+    return f"{100 * share:.{digits}f} %"
 
 
 def duration(seconds: float) -> str:

@@ -20,7 +20,7 @@ SLACK = 6.0  # degrees that the two sides of a head may be apart
 EDGE = 2.0  # mm deeper than usual: where a dent begins
 DEEP, DEEP_OPPOSITE = 8.0, 10.0  # mm at its deepest: more than beside it, more than on the other side
 SMALL = 60  # mm²: what is not worth filling
-NARROW = 2  # mm: half as wide as what is no dent between two sides
+NARROW = 2  # mm: half as wide as what is not a dent between two sides
 BONE, FAT = 0.2, 1.4  # grey values of bone and air, and of fat and vessels
 RISE = 0.4  # how much brighter than the darkest value before it is behind a bone
 STRAY = 0.1  # the share of bone or fat that a lesion may have
@@ -42,7 +42,7 @@ class _Rays:
         """Return the rays from a point; None where one finds no pixel of the mask.
 
         The mask does not surround the point then, or its radius is less than about 38 mm: near the vertex, where the
-        skull is cut at a slant and is no measure.
+        skull is cut at a slant and says nothing.
         """
         y, x = np.indices(mask.shape)
         ray = np.floor((np.arctan2(y - middle[0], x - middle[1]) / (2 * np.pi) % 1) * RAYS).astype(int) % RAYS

@@ -179,7 +179,7 @@ def opened(mask: np.ndarray, radius: float, spacing: Spacing) -> np.ndarray:
 
 
 def head_depth(head: np.ndarray, spacing: Spacing) -> np.ndarray:
-    """Return the distance in mm of every voxel of the head from its surface; a cut neck is no surface."""
+    """Return the distance in mm of every voxel of the head from its surface; a cut neck is not surface."""
     from scipy import ndimage
 
     padded = np.pad(head, 1)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from medaug_cli.brain.head import head_depth, head_mask, largest, unit_range
+from medaug_cli.words import percent
 
 AGREEMENT = 0.75  # of two methods; below it one of them is wrong, and who knows which
 SHARE = (0.25, 0.97)  # of the head that a brain takes
 COMPACT = 0.45  # circumference of the disc of equal area, divided by that of the mask
-FRAME = 0.9  # of its bounding box: what takes more is no brain
+FRAME = 0.9  # of its bounding box: what takes more is not a brain
 SECTORS, DEPTHS = 36, 10  # of the skull that is looked for, and how many mm deep
 
 
@@ -27,9 +28,9 @@ def judge(
     }
     low, high = SHARE
     reasons = [
-        (measures["head_share"] < low, f"it is {measures['head_share']:.0%} of the head"),
-        (measures["head_share"] > high, f"it is {measures['head_share']:.0%} of the head: nothing was removed"),
-        (measures["border"] > 0.15, f"{measures['border']:.0%} of its outline lies on the image's border"),
+        (measures["head_share"] < low, f"it is {percent(measures['head_share'])} of the head"),
+        (measures["head_share"] > high, f"it is {percent(measures['head_share'])} of the head: nothing was removed"),
+        (measures["border"] > 0.15, f"{percent(measures['border'])} of its outline lies on the image's border"),
         (measures["compactness"] < COMPACT, f"its outline is ragged (compactness {measures['compactness']:.2f})"),
         (
             measures.get("agreement", 1.0) < AGREEMENT,

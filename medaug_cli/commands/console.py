@@ -21,12 +21,12 @@ from medaug_cli.tables import Table, printable
 from medaug_cli.words import counted, duration
 
 Params = ParamSpec("Params")
-FIRST_SECONDS, QUIET_SECONDS = 5.0, 30.0  # until the first sentence where stderr is no terminal, and between two
+FIRST_SECONDS, QUIET_SECONDS = 5.0, 30.0  # until the first sentence where stderr is not a terminal, and between two
 
 
 def say(sentence: str) -> None:
     """Tell the person something, on stderr."""
-    sys.stderr.write(printable(sentence) + "\n")
+    sys.stderr.write(_fitting(printable(sentence), sys.stderr) + "\n")
 
 
 def advise(facts: Sequence[str]) -> None:
@@ -38,7 +38,8 @@ def advise(facts: Sequence[str]) -> None:
 def answer(value: Mapping[str, Any], as_json: bool, text: str) -> None:
     """Print the result: one JSON object (ASCII, whatever the terminal takes), or a text for a person."""
     _release_stdout()
-    sys.stdout.write((json.dumps(value, allow_nan=False) if as_json else printable(text)) + "\n")
+    said = json.dumps(value, allow_nan=False) if as_json else _fitting(printable(text), sys.stdout)
+    sys.stdout.write(f"{said}\n")
 
 
 def show(table: Table) -> None:
@@ -50,9 +51,21 @@ def show(table: Table) -> None:
     sys.stdout.writelines(f"{line}\n" for line in [*table_lines(table, width), *notes])
 
 
+def _fitting(text: str, stream: TextIO) -> str:
+    """Return a text whose long lines are broken between words where it goes to a terminal; as it is elsewhere."""
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(part for line in text.split("\n") for part in wrapped(line, width) or [""])
+
+
 def wrapped(text: str, width: int) -> list[str]:
-    """Return a text in lines of at most so many columns, broken between words; longer words stay whole."""
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    """Return a text in lines of at most so many columns, broken between words; longer words stay whole.
+
+    The first line's indentation is that of all.
+    """
+    indent = text[: len(text) - len(text.lstrip(" "))]
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def answering(command: Callable[Params, None]) -> Callable[Params, None]:

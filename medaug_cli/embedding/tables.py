@@ -5,6 +5,7 @@ from medaug_cli.embedding.layout import MapReport
 from medaug_cli.embedding.lesions import MEASURES, Distribution
 from medaug_cli.embedding.obedience import Obedience
 from medaug_cli.tables import DASH, Cell, Table, fixed, table
+from medaug_cli.words import percent
 
 FEW = 0.8  # of the share of real lesions: where fewer asked ones are found, that is said
 EASIER = 0.08  # above the share of real lesions: where more asked ones are found, that is said
@@ -111,9 +112,8 @@ def _share(share: float | None, boxes: int) -> Cell:
 
 
 def _obedience(name: str, own: Obedience, best: Obedience | None) -> str:
-    share = (
-        "" if best is None or best is own or not best.dice else f", {own.dice / best.dice:.0%} of held-out real ones"
-    )
+    compared = best is not None and best is not own and best.dice
+    share = f", {percent(own.dice / best.dice)} of held-out real ones" if best is not None and compared else ""
     return (
         f"{name}: Dice {own.dice:.2f} of {own.images} masks with what the segmenter finds{share} "
         f"({own.shuffled:.2f} with the masks of other images)"

@@ -39,7 +39,7 @@ def export_store(
 ) -> int:
     """Publish a folder with the images of a store, or of one split of it; return how many there are.
 
-    `say` hears what whoever loads it has to know.
+    `say` hears what anyone who loads it has to know.
     Raises UsageError for an unknown form or split, BadInput where the form cannot hold the images.
     """
     forms = (*LAYOUTS, *WRITERS, BY_CLASS, NPZ)

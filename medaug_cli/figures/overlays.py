@@ -94,7 +94,7 @@ def _on_slice(view: View, depth: int, here: np.ndarray) -> View:
 def windowed(image: np.ndarray) -> np.ndarray:
     """Return grey levels (c, h, w) stretched to the window from 0 to the 99.5th percentile; colours stay.
 
-    Two channels are no colours: the first is shown.
+    Two channels are not colours: the first is shown.
     """
     if len(image) >= 3:
         return image

@@ -10,7 +10,7 @@ from medaug_cli.forms.form import File, Form, Marks
 from medaug_cli.forms.policy import add_box
 from medaug_cli.forms.xml import parse_xml, root_of
 
-PASSED = ("tag", "attribute")  # of an image, which are no shapes
+PASSED = ("tag", "attribute")  # of an image, which are not shapes
 
 
 def _sniff(file: File) -> bool:

@@ -49,7 +49,7 @@ def _sniff(file: File) -> bool:
         if not file.path.is_file() or not pydicom.misc.is_dicom(file.path):
             return False
         return str(pydicom.dcmread(file.path, specific_tags=["SOPClassUID"]).get("SOPClassUID")) in KINDS
-    except Exception:  # whatever pydicom's parser raises on bytes that are no header
+    except Exception:  # whatever pydicom's parser raises on bytes that are not a header
         return False
 
 
@@ -88,7 +88,7 @@ def _report(path: Path) -> Any:
                 raise EOFError
             report.walk(lambda data, element: None)  # parses all of it
             return report
-    except Exception as error:  # whatever pydicom's parser raises on bytes that are no data set
+    except Exception as error:  # whatever pydicom's parser raises on bytes that are not a data set
         raise BadInput(f"{path} cannot be read, it is truncated or damaged") from error
 
 
@@ -186,7 +186,7 @@ def _header(path: Path) -> Any:
         with pydicom.config.disable_value_validation(), warnings.catch_warnings(action="ignore"):
             found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER))
             return found if "SOPInstanceUID" in found else None
-    except Exception:  # whatever pydicom's parser raises on bytes that are no header; reading the scan says so
+    except Exception:  # whatever pydicom's parser raises on bytes that are not a header; reading the scan says so
         return None
 
 

@@ -1,8 +1,8 @@
-"""The one policy for broken boxes: repaired and said, left out and said, or refused; never dropped in silence.
+"""The one policy for broken boxes: repaired or left out, and reported, or refused; never dropped in silence.
 
-Corners in the wrong order are put right. A box without extent is left out, and its image is no normal one. A box that
-reaches over the border by up to SLACK is cut off there; one that reaches further belongs to another image or another
-size, and is refused.
+Corners in the wrong order are put right. A box without extent is left out, and its image is not a normal one. A box
+that reaches over the border by up to SLACK is cut off there; one that reaches further belongs to another image or
+another size, and is refused.
 """
 
 from collections.abc import Sequence

@@ -16,6 +16,7 @@ import numpy as np
 from medaug_cli.errors import UsageError
 from medaug_cli.plugin import Detections
 from medaug_cli.store import Store
+from medaug_cli.words import percent
 
 NEGATIVES = 4  # a real image
 TOUCHES = 0.05  # share of a box that may overlap a lesion where there should be none
@@ -65,9 +66,9 @@ class Calibration:
         parts = [f"Calibrated on {self.boxes} real boxes"]
         if self.auc is not None:
             parts.append(f"out-of-fold AUC {self.auc:.2f}")
-        parts.append(f"{self.real_dropped:.1%} of real lesions would be dropped")
+        parts.append(f"{percent(self.real_dropped, 1)} of real lesions would be dropped")
         if self.elsewhere_dropped is not None:
-            parts.append(f"{self.elsewhere_dropped:.1%} of lesion-free boxes are")
+            parts.append(f"{percent(self.elsewhere_dropped, 1)} of lesion-free boxes are")
         return ", ".join(parts) + "."
 
 
@@ -87,7 +88,7 @@ def _slices(box: np.ndarray, spatial: tuple[int, ...], grow: float = 0.0) -> tup
 
 def describe(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return features (m, f) of boxes (m, 2*d) of an image (c, *s): contrast to the ring around, to the mirrored
-    place and to the head, texture and edges. Places and sizes are no features."""
+    place and to the head, texture and edges. Places and sizes are not features."""
     grey = np.asarray(image, np.float64).mean(0)
     head = grey > HEAD
     low, typical, high = np.percentile(grey[head], (16, 50, 84)) if head.sum() > 16 else (0.25, 0.5, 0.75)

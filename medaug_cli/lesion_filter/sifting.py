@@ -49,7 +49,7 @@ class FilterOptions:
     real: Path | None = None
     fold: Fold | None = None  # of the real store, where the generator was fitted in one
     decisions: Path | None = None
-    real_share: float = 0.05  # of real lesions that may look as if they were none
+    real_share: float = 0.05  # of real lesions that may fall below the threshold
     seed: int = 0
     device: str = "auto"
     resume: bool = False
@@ -230,7 +230,7 @@ class _Judge:
     def calibration_text(self) -> str:
         if self.said:
             return self.said
-        return f"by {self.by}" if self.calibration is None else self.calibration.sentence()
+        return f"No evidence was used (--by {self.by})." if self.calibration is None else self.calibration.sentence()
 
     def verdicts(self, synthetic: Store, indices: Sequence[int]) -> list[Verdict]:
         """Judge images, each alone: a person's word first; else it goes where all its boxes clearly lack a lesion."""

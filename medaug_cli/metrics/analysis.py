@@ -128,7 +128,7 @@ def _remarks(cohort: Cohort) -> list[str]:
     if len(cohort.patients) < 2:
         return ["Intervals and comparisons are not available: one patient cannot be resampled"]
     if int((cohort.boxes.sum(1) > 0).sum()) < 2:
-        return ["Intervals and comparisons of sensitivity are not available: one patient alone has boxes"]
+        return ["Intervals and comparisons of sensitivity are not available: only one patient has boxes"]
     return []
 
 

@@ -121,9 +121,9 @@ def _share(values: np.ndarray) -> float | None:
 
 
 def error_kinds(data: Annotated, found: FoundBoxes, seen: Sightings, iou: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the kind of each detection, an index into KINDS or -1 where it is no error (n,), and which box it is near.
+    """Return the kind of each detection (n,), an index into KINDS or -1 where it is right, and which box it is near.
 
-    The box (n,) is one of those that are no crowd, or -1.
+    The box (n,) is one of those that are not a crowd, or -1.
     """
     from medaug_cli.metrics.kernels import counting_sort
     from medaug_cli.metrics.rule_kernels import best_overlaps

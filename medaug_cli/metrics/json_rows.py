@@ -25,7 +25,7 @@ DEEPEST = 60  # lists and objects in each other
 
 @compiled
 def skip_space(text, at):
-    """Return where the next byte that is no white space stands, from `at` on."""
+    """Return where the next byte that is not white space stands, from `at` on."""
     while text[at] == 32 or text[at] == 10 or text[at] == 13 or text[at] == 9:
         at += 1
     return at

@@ -1,8 +1,8 @@
 """Sensitivity, false positives, FROC and average precision of one detector; nothing is capped.
 
-By the default rule a false positive is a detection that is no true positive: a duplicate too. So, for one
+By the default rule a false positive is a detection that is not a true positive: a duplicate too. So, for one
 fixed set of detections, sensitivity x boxes + false positives is the same number at every IoU (Table 1 of
-Han et al. 2019). Crowd regions are no lesions: they are neither boxes to find nor, by that rule, an excuse.
+Han et al. 2019). Crowd regions are not lesions: they are neither boxes to find nor, by that rule, ignored areas.
 Other rules ignore some detections (`matching.RULES`).
 
 Legend of shapes: n detections, t IoU thresholds, u patients, r weightings of the patients.

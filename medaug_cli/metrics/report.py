@@ -63,7 +63,7 @@ class Metrics(Strict):
     slices_without_boxes: int
     boxes: int
     boxes_by_label: dict[str, int]
-    crowds: int = 0  # regions that are no single lesion: not among the boxes
+    crowds: int = 0  # regions that are not a single lesion: not among the boxes
     patients: int
     resampled: str = "patients"
     resamples: int

@@ -31,7 +31,7 @@ def check_dicom_seg() -> None:
 
 
 def write_dicom_seg(masks: Masks, names: Sequence[str], out: Path, scans: Path, network: str, weights: str) -> None:
-    """Write NAME.dcm for every series in which something is marked; raise BadInput for scans that are no series."""
+    """Write NAME.dcm for every series in which something is marked; raise BadInput for scans that are not series."""
     series = {scan.shown: scan for scan in renamed_scans(find_scans(scans), None)}
     for file, (mask, grid) in masks.items():
         if file not in series or not series[file].files or grid is None:

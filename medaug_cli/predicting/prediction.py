@@ -56,7 +56,7 @@ class Prediction:
 
 
 def predict(options: PredictOptions) -> Prediction:
-    """Pre-process scans as the network's training images were, let it answer, and publish a folder with its answers.
+    """Pre-process scans as the network's training images were, run it, and publish a folder with the results.
 
     Raises BadInput for a network that cannot take whole scans, UsageError for an unknown form.
     """

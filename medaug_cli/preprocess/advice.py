@@ -25,7 +25,7 @@ def of_left_out(scans: Sequence[Scan], annotations: Mapping[str, Annotation], cl
     what = "volume" if scans[0].volume else "picture"
     has, are, them = (f"{count} {what}s have", "are", "them") if count > 1 else (f"1 {what} has", "is", "it")
     if classes_alone:
-        return [f"{has} no class and {are} left out; --unannotated keeps {them} for generators alone"]
+        return [f"{has} no class and {are} left out; --unannotated keeps {them} for generators only"]
     return [f"{has} no box and {are} left out; --normals keeps {them} as free of lesions"]
 
 
@@ -72,7 +72,7 @@ def of_patients(unknown: bool, boxes: Path | None, classes: str | None, column: 
     likely = None if column is not None else next(filter(None, map(likely_patient_column, tables)), None)
     if likely is not None:
         return [f"no patient column: split by image; a column `{likely}` is there: --patient-column {likely}"]
-    return ["no patient is known: split by image; name patients with --patient-column, or by a folder each"]
+    return ["no patient is known: split by image; name patients with --patient-column, or give each a folder"]
 
 
 def of_masks(doubted: int, masks: int, of_few: bool = False) -> list[str]:

@@ -31,7 +31,7 @@ class Patients:
     def words(self, scans: Sequence[Scan]) -> str:
         """Return how many patients these scans are of, and how they are told apart."""
         count = len({self.of[scan.id] for scan in scans})
-        told = {"name": "by name", "folder": "a folder each", "file": "a file each"}
+        told = {"name": "by name", "folder": "one folder each", "file": "one file each"}
         ways = " or ".join(told[way] for way in told if way in {self.by[scan.id] for scan in scans})
         return f"{count} patient{'' if count == 1 else 's'}, {ways}"
 
@@ -48,7 +48,7 @@ class Patients:
             why += f" (the folder{'s' if many else ''} {listed(self.sorting)} {'sort' if many else 'sorts'} by kind)"
         said.append(
             f"split by image{which}: {why}, so images of one patient may end up on both sides of a split; "
-            "name patients by a column `patient` of a CSV or --patient-column, or by a folder each"
+            "name patients by a column `patient` of a CSV or --patient-column, or give each a folder"
         )
         return said
 

@@ -48,8 +48,8 @@ FLUSH_SECONDS = 60.0  # of work that a kill may cost
 def preprocess(options: PreprocessOptions) -> Store | None:
     """Make a store of the scans and publish it with boxes.json and the report; None after a dry run.
 
-    Nothing is dropped silently: preprocess.json has a line a slice. Raises BadInput where no image is left, and under
-    `strict` where a lesion that is annotated would be dropped or was put right; then nothing is published.
+    Nothing is dropped silently: preprocess.json has a line per slice. Raises BadInput if no image is left and, with
+    `strict`, if an annotated lesion would be dropped or repaired; nothing is published then.
     """
     plan = plan_of(options)
     for sentence in plan.sentences:

@@ -51,7 +51,7 @@ class PreprocessOptions:
     masks: Path | None = None
     classes: str | None = None  # of whole images: "folders", or a CSV file
     normals: bool = False  # scans without annotation show no lesion
-    unannotated: bool = False  # scans without annotation are taken, for what they look like alone
+    unannotated: bool = False  # keep scans without annotation, for their appearance only
     external: str | None = None  # where the scans come from, if they are not of the data set itself
     split: str | None = None  # shares, or a CSV file; the annotation's own where it has one
     recipe: Recipe = field(default_factory=Recipe)
@@ -61,7 +61,7 @@ class PreprocessOptions:
     reading: Reading = PLAIN
     box_mode: str | None = None  # of a data list
     patient_column: str | None = None  # of a CSV
-    box_columns: str | None = None  # of a CSV: what stands before x_min and the like, as rough, or train:rough
+    box_columns: str | None = None  # of a CSV: prefix of x_min and the others, such as rough, or train:rough
     key: Path | None = None  # for pseudonyms
     num_parts: int = 1
     part_id: int = 0
@@ -70,10 +70,10 @@ class PreprocessOptions:
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
-    strict: bool = False  # refuse to go on without a lesion that is annotated, or with one that was put right
+    strict: bool = False  # refuse to drop or repair an annotated lesion
     report: Callable[[float, str], None] = lambda share, note: None
     announce: Callable[[str], None] = lambda sentence: None
-    advise: Callable[[str], None] = lambda sentence: None  # hears at the end what a person may want to change
+    advise: Callable[[str], None] = lambda sentence: None  # hears, at the end, what you may want to change
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     "mr-brain": Preset(strip="auto", denoising="auto"),
     "ct": Preset(window=(-1000.0, 400.0)),
-    "us": Preset(),  # whose speckle is no noise
+    "us": Preset(),  # whose speckle is not noise
     "xray": Preset(mirrored=False),  # the heart has a side
     "other": Preset(),
 }
@@ -58,7 +58,7 @@ def are_sided(preset: str | None) -> bool:
 
 
 def without_needless_window(recipe: Recipe, first: Pixels) -> tuple[Recipe, list[str]]:
-    """Return a recipe without the window of a preset where the first scan's grey values are no Hounsfield units."""
+    """Return a recipe without the window of a preset where the first scan's grey values are not Hounsfield units."""
     preset = PRESETS.get(recipe.preset or "")
     if preset is None or preset.window is None or recipe.window != preset.window or first.image.min() < HOUNSFIELD:
         return recipe, []

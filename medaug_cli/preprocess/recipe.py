@@ -42,7 +42,7 @@ class Recipe:
     volume_mm: float | None = None  # width of their voxels; None: what makes the largest extent fit
     window: tuple[float, float] | None = None  # grey values that become 0 and 1, instead of percentiles
     seed: int = 0  # of where regions without a lesion are taken
-    preset: str | None = None  # the modality whose options stand above, where they were not given
+    preset: str | None = None  # the modality whose options these are, where they were not given
 
 
 def check_recipe(recipe: Recipe) -> None:

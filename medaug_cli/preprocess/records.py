@@ -15,6 +15,7 @@ from medaug_cli.preprocess.strip import Stripped
 from medaug_cli.scans.placement import Placement
 from medaug_cli.scans.reading import Scan
 from medaug_cli.store import Record
+from medaug_cli.words import percent
 
 LEAST_SHARE = 0.3  # of a box that must stay in the frame
 TOO_SMALL, TOO_LARGE = "smaller than --min-area", "larger than its region"  # why lesions are dropped
@@ -157,7 +158,7 @@ def doubt_cover(report: SliceReport, boxes: np.ndarray, brain: np.ndarray | None
     least = min(cover(box, brain) for box in boxes)
     report.measures["lesion_cover"] = round(least, 4)
     if least < LEAST_COVER:
-        doubt(report, f"the brain mask covers {least:.0%} of a lesion")
+        doubt(report, f"the brain mask covers {percent(least)} of a lesion")
 
 
 def cover(box: np.ndarray, mask: np.ndarray) -> float:

@@ -48,7 +48,7 @@ class SliceReport(Strict):
 
 
 class LeftOutFile(Strict):
-    """A file, or a series, that is no scan to be used, such as a localiser."""
+    """A file, or a series, that is not a scan to be used, such as a localiser."""
 
     file: str
     reason: str

@@ -16,6 +16,7 @@ from medaug_cli.preprocess.records import (
 from medaug_cli.preprocess.report import SliceReport
 from medaug_cli.preprocess.strip import Stripped
 from medaug_cli.scans.placement import Placement, place, place_volume
+from medaug_cli.words import percent
 
 LEAST_LIGHT = 0.02  # of a slice's brightness on average; others are blank
 BLANK = "blank"
@@ -71,7 +72,7 @@ def _slice(treated: Treated, z: int | None, stripped: Stripped, placement: Place
     report.dropped_boxes = [
         *(lesions.dropped if not z else ()),
         *(f"{TOO_SMALL} {recipe.least_area} ({area} pixels)" for area in small),
-        *(f"{CUT_OFF} (box {box.tolist()}: {share:.0%})" for box, share in cut),
+        *(f"{CUT_OFF} (box {box.tolist()}: {percent(share)})" for box, share in cut),
     ]
     report.repaired = lesions.repaired if not z else []
     why = "" if kept.any() else _no_normal(treated, z, image, report)

@@ -111,7 +111,7 @@ def _settle(splits: dict[str, str], patient: str, split: str, place: str) -> Non
 
 
 def parse_shares(text: str) -> tuple[float, float, float] | None:
-    """Turn "0.7,0.1,0.2" into the shares of training, validation and test; None if it is no list of numbers."""
+    """Turn "0.7,0.1,0.2" into the shares of training, validation and test; None if it is not a list of numbers."""
     try:
         shares = tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -162,7 +162,7 @@ def read_split_file(path: Path) -> dict[str, str]:
     for line, row in enumerate(rows, start=2):
         name, split = (row[column] or "").strip(), (row["split"] or "").strip()
         if split not in SPLITS:
-            raise BadInput(f"{path}, line {line}: the split {split!r} is none of {', '.join(SPLITS)}")
+            raise BadInput(f"{path}, line {line}: the split {split!r} is not one of {', '.join(SPLITS)}")
         if found.setdefault(name, split) != split:
             raise BadInput(f"{path}, line {line}: {column} {name} is in both the {found[name]} and {split} splits")
     return found

@@ -17,6 +17,7 @@ from medaug_cli.preprocess.slices import picture, slices, whole_volume
 from medaug_cli.preprocess.strip import Stripped, spacing_of, strip, without_stripping
 from medaug_cli.preprocess.thumbnails import add_pictures
 from medaug_cli.scans.reading import Scan, read_pixels
+from medaug_cli.words import percent
 
 
 def treat(
@@ -75,7 +76,7 @@ def _doubted_by_lesions(scan: Scan, stripped: Stripped, image: np.ndarray, boxes
     least = min(cover(box, stripped.mask) for box in boxes)
     if least >= LEAST_COVER:
         return stripped
-    reason = f"the brain mask covers {least:.0%} of a lesion"
+    reason = f"the brain mask covers {percent(least)} of a lesion"
     if stripped.on_fail == "error":
         raise BadInput(f"{scan.path}: brain extraction is doubtful ({reason}); choose --on-fail crop or skip")
     return without_stripping(stripped, image, reason)

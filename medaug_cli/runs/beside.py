@@ -13,7 +13,7 @@ from medaug_cli.store import Store, StoreExamples, open_store
 from medaug_cli.store.external import Beside, check_external
 from medaug_cli.store.model import EXTERNAL
 from medaug_cli.store.reading import is_real
-from medaug_cli.words import counted
+from medaug_cli.words import counted, percent
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def beside_words(data: StoreExamples) -> str:
     said = [f"{external} external"] if external else []
     said += [f"{unannotated} without annotation"] if unannotated else []
     share = sum(share for *_, share in parts)
-    return f"beside {counted(count, 'image')} ({', '.join(said)}; {share:.0%} of a batch), "
+    return f"beside {counted(count, 'image')} ({', '.join(said)}; {percent(share)} of a batch), "
 
 
 def left_out_words(data: StoreExamples, external: Sequence[Store]) -> list[str]:

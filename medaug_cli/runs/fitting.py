@@ -82,9 +82,9 @@ def train_generator(
 ) -> Path:
     """Fit a generator on the real training images of a store, or on those of `only` one class, and publish its folder.
 
-    `train_each_class` fits one for every class. With `start`, a folder or the name of installed weights, it begins with
-    those, and is of their kind and settings where none are given. Raises UsageError for a class that the store does not
-    have, BadInput for `external` images and weights that may not or cannot be learnt from.
+    `train_each_class` fits one for every class. With `start`, a folder or the name of installed weights, training
+    starts from it, with its kind and settings unless others are given. Raises UsageError for a class that the store
+    does not have, BadInput for `external` images and weights that may not or cannot be learnt from.
     """
     store = options.opened(store_path)
     before = None if start is None else opened_start(start)

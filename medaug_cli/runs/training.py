@@ -68,7 +68,7 @@ class TrainingRun:
         self.seed, self.workers, self.budget = seed, workers, budget
         self._every, self._report, self._on_checkpoint, self._score = checkpoint_seconds, report, on_checkpoint, score
         self._on_fraction = on_fraction
-        self._lost = 0  # logs in a row with a loss that is no number
+        self._lost = 0  # logs in a row with a loss that is not a number
         self.group, self.rank, self.world = group, group.rank, group.world
         self.done, self._before, self.state = group.lead(self._restore)
         self._start = self._last = time.monotonic()
@@ -96,7 +96,7 @@ class TrainingRun:
         self.group.average(tensors)
 
     def log(self, done: int, **values: float) -> None:
-        """Append numbers to metrics.jsonl and report progress; stop on a loss that is no number."""
+        """Append numbers to metrics.jsonl and report progress; stop on a loss that is not a number."""
         self.done = done
         plain = {key: round(value, 6) for key, value in self._means(values).items()}
         lost = [key for key, value in plain.items() if not np.isfinite(value)]

@@ -15,6 +15,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.plugin import Grid, StoredImage
 from medaug_cli.scans.grids import as_image, index_map, upright
 from medaug_cli.scans.reading import Pixels, Scan, read_stored
+from medaug_cli.words import percent
 
 NEAR = 0.1  # of a voxel, up to which the voxels of two grids are the same
 MARKED = 0.5  # from which a voxel of a mask is marked
@@ -87,7 +88,7 @@ def _onto_another_grid(mask: StoredImage, frame: Frame, path: object, kind: str)
     lost, count = _lost_regions(mask, move, f"the {kind} {path}", frame)
     said = f"its {kind} has another grid and {how}"
     outside = _outside(mask.image, relation, frame.shape)
-    said += f"; {outside:.1%} of what it marks lies outside" if outside else ""
+    said += f"; {percent(outside, 1)} of what it marks lies outside" if outside else ""
     said += f"; {lost} of its {count} regions leave no voxel there and are lost" if lost else ""
     return FittedMask(_each(mask.image, move), (said,), lost)
 

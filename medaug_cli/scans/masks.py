@@ -8,6 +8,7 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.files import parse_json
 from medaug_cli.scans.reading import mask_file, stem_of
+from medaug_cli.words import percent
 
 Labels = dict[frozenset[int], str]  # values of a mask that are one class, or one lesion -> its name
 LABEL_FOLDERS = ("labelsTr", "labelsTs")  # of nnU-Net and nnDetection
@@ -95,7 +96,7 @@ def mask_values(path: Path, image: np.ndarray, names: Labels | None = None, stri
     """Return the values (*s) int32 of a mask that was read as (c, *s): 0 outside, and where `names` say to ignore it.
 
     Numbers within TOLERANCE of whole ones are rounded. Of colours the strongest channel counts; pictures with soft
-    edges, as JPEG leaves them, are cut at half of white. Raises BadInput for what is no mask: numbers between whole
+    edges, as JPEG leaves them, are cut at half of white. Raises BadInput for what is not a mask: numbers between whole
     ones or below 0, as many grey values as a picture has, white outside, and values that `names` do not name. Without
     `strict`, as for what a network answers, which may mark nearly all, what is white outside is taken too.
     """
@@ -163,8 +164,8 @@ def _check_levels(path: Path, values: np.ndarray, names: Labels | None, strict: 
     border = np.concatenate([np.take(values, (0, -1), axis).ravel() for axis in range(values.ndim)])
     if (border > 0).mean() >= WHITE_BORDER:
         raise BadInput(
-            f"the mask {path} marks {(values > 0).mean():.0%} of the picture and nearly all of its border: is it white "
-            "outside? Invert it: 0 is outside"
+            f"the mask {path} marks {percent((values > 0).mean())} of the picture and nearly all of its border: is it "
+            "white outside? Invert it: 0 is outside"
         )
 
 

@@ -1,4 +1,4 @@
-"""Find the scans in a folder: which reader reads each file, which files belong together, which modality is wanted."""
+"""Find the scans in a folder: which reader reads each file, which belong together, which modality is asked for."""
 
 import os
 from collections import Counter, defaultdict
@@ -32,7 +32,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file, or a series, that is no scan to be used."""
+    """A file, or a series, that is not a scan to be used."""
 
     shown: str
     reason: str
@@ -266,7 +266,7 @@ def case_and_modality(scan: Scan) -> tuple[str, str | None]:
 
 
 def _of_modality(scans: list[Scan], wanted: str | None, say: Say) -> list[Scan]:
-    """Return the scans of the modality that is wanted; raise UsageError where one must be chosen and is not."""
+    """Return the scans of the modality that is asked for; raise UsageError where one must be chosen and was not."""
     named = {scan.id: case_and_modality(scan) for scan in scans}
     of_case: dict[str, set[str]] = defaultdict(set)
     for case, modality in named.values():

@@ -96,19 +96,19 @@ class Store:
 
     @cached_property
     def annotated(self) -> np.ndarray:
-        """Return for which images lesions were looked for, (n,) bool; elsewhere no box does not mean no lesion."""
+        """Tell which images were searched for lesions, (n,) bool; elsewhere no box does not mean no lesion."""
         known = self.columns.annotated
         return np.ones(len(self), bool) if known is None else known.astype(bool)
 
     @cached_property
     def details(self) -> list[dict[str, Any]]:
-        """Return what is noted of each image."""
+        """Return what is recorded about each image."""
         return [json.loads(text) for text in self.columns.details]
 
     def indices(self, split: str | None = None, source: str | None = None, unannotated: bool = False) -> np.ndarray:
         """Return the indices of the images of a split, a source ("real", "external:NAME" or a generator), or both.
 
-        Images in which nobody looked for lesions are among them only with `unannotated`: no box does not make them
+        Images that were not searched for lesions are included only with `unannotated`: having no box does not make them
         normal.
         """
         chosen = np.ones(len(self), bool) if unannotated else self.annotated.copy()
@@ -129,7 +129,7 @@ class Store:
         return Condition(self.spec.spatial, self.boxes[index], self.labels[index], mask, int(self.classes[index]))
 
     def record(self, index: int) -> Record:
-        """Return one image with all that is known of it, on its way into another store."""
+        """Return one image with everything known about it, to be written into another store."""
         known = self.classes[index]
         spacing = self.spacing[index]
         return Record(
@@ -175,7 +175,7 @@ def content_hash(info: StoreInfo, columns: Columns, images: np.ndarray, masks: n
 
 
 def open_store(path: Path) -> Store:
-    """Open a store; raise BadInput if it is no store, is damaged, or reaches outside its own file."""
+    """Open a store; raise BadInput if it is not a store, is damaged, or reaches outside its own file."""
     import h5py
 
     with reading(path):

@@ -25,7 +25,7 @@ def seal(path: Path, pixels: Sequence[tuple[int, int]]) -> None:
 
 
 def check_seal(path: Path) -> None:
-    """Raise BadInput if a file is no store or is not what was written, pixels aside."""
+    """Raise BadInput if a file is not a store or is not what was written, pixels aside."""
     with path.open("rb") as file:
         head = file.read(SIZE)
     if head.startswith(HDF5):

@@ -113,7 +113,7 @@ def parse_arm(
 
     `settings` are those of the study's network, `generators` those of each of its generators. With `rest` a generator
     that learns from images without annotation sees those of the other training patients, and its arm is named so.
-    Raises UsageError for a form that there is not, MissingPlugin for a generator that is not installed.
+    Raises UsageError for text of another form, MissingPlugin for a generator that is not installed.
     """
     variants = registry.network_capabilities(kind, network).variants
     head, *changes = text.split("~")
@@ -177,7 +177,7 @@ def _sees_rest(text: str, found: re.Match[str], rest: bool) -> bool:
         _check_rest(text, rest)
         if not able:
             why = "a generator for each class is" if found["each"] else f"{found['generator']} is"
-            raise UsageError(f"--arm {text}: {why} fitted on annotated images alone")
+            raise UsageError(f"--arm {text}: {why} fitted on annotated images only")
     return bool(rest and able and found["rest"] != ANNOTATED)
 
 

@@ -89,7 +89,7 @@ def one_patient(store: Store, task: Task, split: str, judged: np.ndarray) -> str
     alone = {store.patients[i] for i in judged if not task.measurable(store, np.array([i]))}
     if len(alone or {store.patients[i] for i in judged}) > 1:
         return ""
-    return f"intervals and verdicts are not available: one patient alone of the {split} split can be judged"
+    return f"intervals and verdicts are not available: only one patient of the {split} split can be judged"
 
 
 def _check_teachable(options: "StudyOptions", each: Round, fraction: float) -> None:

@@ -1,6 +1,6 @@
 """What a study can show, said before anything is trained: the smallest difference that it finds with 80 % power.
 
-The difference of two arms has a spread over patients and one over trainings:
+The difference of two arms has a spread over patients and one over training runs:
 
     SE² = patients² / n + 2 trainings² f / s    n patients, s seeds of each arm
 
@@ -23,7 +23,7 @@ from medaug_cli.metrics.differences import Interval
 from medaug_cli.metrics.resampling import LEVEL, SIGNIFICANT
 from medaug_cli.study.analysis import FractionResult, StudyReport
 from medaug_cli.tasks.task import measure_of
-from medaug_cli.words import counted
+from medaug_cli.words import counted, percent
 
 if TYPE_CHECKING:
     from medaug_cli.study.running import StudyOptions
@@ -38,7 +38,7 @@ class Spread:
     """How far differences spread, and where that was seen."""
 
     patients: float  # standard deviation over patients of the difference of two arms on a patient
-    trainings: float | None  # of a number over trainings of one arm on the same images; None: one training an arm
+    trainings: float | None  # of a number over training runs of one arm on the same images; None: one training an arm
     source: str
     tested: int = 1  # patients behind `trainings`
     networks: int = 1  # folds behind it
@@ -184,15 +184,15 @@ def _line(options: "StudyOptions", plan: Plan, spread: Spread, fraction: float |
     corrected = plan.smallest(spread, plan.comparisons)
     holm = f" ({corrected:.3f} at Holm's strictest, {plan.comparisons} arms)" if plan.comparisons > 1 else ""
     folds = f" in {plan.folds} folds" if plan.folds > 1 else ""
-    share = f"at {fraction:.0%} of the training patients " if fraction is not None else ""
+    share = f"at {percent(fraction)} of the training patients, " if fraction is not None else ""
     more = Plan(2 * plan.patients, plan.seeds, plan.folds), Plan(plan.patients, 2 * plan.seeds, plan.folds)
     patients, seeds = (each.smallest(spread) for each in more)
-    gain, spreads = "", f"{spread.patients:.3f} over patients, unknown over trainings: it takes a larger difference"
+    gain, spreads = "", f"{spread.patients:.3f} over patients, unknown over training runs: it takes a larger difference"
     if spread.trainings is not None:
         gain = f", {seeds:.3f} with twice the seeds"
-        spreads = f"{spread.patients:.3f} over patients, {spread.trainings:.3f} over trainings"
+        spreads = f"{spread.patients:.3f} over patients, {spread.trainings:.3f} over training runs"
+    tested = f"with {counted(plan.patients, 'patient')}{folds} and {counted(plan.seeds, 'seed')}"
     return (
-        f"power: {share}a difference of {found:.3f} in {words} is found with {POWER:.0%} power{holm} by "
-        f"{counted(plan.patients, 'patient')}{folds} and {counted(plan.seeds, 'seed')}; {patients:.3f} with twice the "
-        f"patients{gain} (spread {spreads}: {spread.source})"
+        f"power: {share}{tested}, a difference of {found:.3f} in {words} is found with {percent(POWER)} power{holm}; "
+        f"{patients:.3f} with twice the patients{gain} (spread {spreads}: {spread.source})"
     )

@@ -30,7 +30,7 @@ from medaug_cli.study.unannotated import REST, labeller, pseudo_labelled, rest_o
 from medaug_cli.synthesis import SynthesisOptions, synthesize
 from medaug_cli.tasks.detection import Detection
 from medaug_cli.tasks.task import Task
-from medaug_cli.words import counted, duration
+from medaug_cli.words import counted, duration, percent
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class StudyOptions:
     folds: int | Path | None = None  # folds by patient, or the file of them; None: the store's own split
     unannotated: bool = False  # arms may see the images of the training patients beyond a share, without annotation
     repeat: int = 1  # deals of the folds
-    pilot: Path | None = None  # a finished study whose spread the plan's power is reckoned by
-    spread: Spread | None = None  # that spread, where it is stated
+    pilot: Path | None = None  # a finished study from whose spread the plan's power is estimated
+    spread: Spread | None = None  # that spread, if given directly
     n: int | None = None  # synthetic images; default: as many as real ones times the ratio
     ratio: float = 1.0
     jitter: float = 0.1
@@ -67,7 +67,7 @@ class StudyOptions:
     overwrite: bool = False  # make anew what was made with other settings
     dry_run: bool = False
     announce: Callable[[str], None] = lambda sentence: None
-    report: Callable[..., None] = lambda share, *what: None  # how much is done, and in words what is at work
+    report: Callable[..., None] = lambda share, *what: None  # how much is done, and what is running, in words
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Tr
     left = missing(options, trials)
     generators = {trial.together: trial.arm for trial in left if trial.arm.generator}
     shares = ", ".join(
-        f"{fraction:.0%} ({span(training_patients(options, rounds, fraction), 'patient')})"
+        f"{percent(fraction)} ({span(training_patients(options, rounds, fraction), 'patient')})"
         for fraction in sorted(options.fractions)
     )
     judged = f"judged on the {options.split} split of {options.store}"

@@ -218,7 +218,7 @@ def rehearse(options: SynthesisOptions) -> dict[str, Any]:
 def synthesize(options: SynthesisOptions) -> Store | None:
     """Draw images and publish their store; None while parts that others draw are missing.
 
-    Image i depends on (seed, i), the generator and the boxes, or the store that it is to be like, alone.
+    Image i depends only on (seed, i), the generator, and the boxes or the store to be like.
     """
     work = prepare(options)
     if options.num_parts > 1:

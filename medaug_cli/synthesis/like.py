@@ -49,7 +49,7 @@ def like(
         own = set(draws) & set(kinds(store))
         chosen = np.array(sorted({i for name in own for i in of_kind(store, chosen, name)}), np.int64)
         if other := [name for name in classes if name not in draws]:
-            raise UsageError(f"--class {other[0]}: this generator draws {', '.join(draws)} alone")
+            raise UsageError(f"--class {other[0]}: this generator draws only {', '.join(draws)}")
     if not len(chosen):
         of = f" of {' or '.join(draws)}" if draws else ""
         raise BadInput(f"{store.path} has no annotated real image{of} in its training split to draw images like")
@@ -138,7 +138,7 @@ def drawable(generator: ByClass, source: Path, templates: Sequence[Template]) ->
         return list(templates)
     found = [each for each in templates if own & {spec.label_names[label] for label in each.labels}]
     if not found:
-        raise BadInput(f"{source} has no box of {' or '.join(generator.parts)}, which this generator draws alone")
+        raise BadInput(f"{source} has no box of {' or '.join(generator.parts)}, and this generator draws nothing else")
     return found
 
 

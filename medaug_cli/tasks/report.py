@@ -114,7 +114,7 @@ def data_note(metrics: TaskMetrics) -> list[str]:
     if metrics.left_out:
         said.append(f"Left out, since nobody annotated them: {counted(metrics.left_out, 'image')} of the split.")
     if metrics.patients < 2:
-        said.append(f"One {'patient' if named else 'image'} alone gives no interval and no comparison.")
+        said.append(f"A single {'patient' if named else 'image'} gives no interval and no comparison.")
     if not named:
         said.append(
             "No patient is named for several images, so images are resampled as if each were of another patient."

@@ -15,6 +15,7 @@ from medaug_cli.plugin import GeneratorCapabilities, ImageSpec
 from medaug_cli.testing.checking import CheckFailed, Checks, require
 from medaug_cli.testing.examples import ConstructedExamples, constructed
 from medaug_cli.testing.trial import TrialRun, thawed
+from medaug_cli.words import percent
 
 LABELS = ("lesion", "cyst")
 CLASSES = ("benign", "malignant")
@@ -165,7 +166,7 @@ def _keeps_budget(run: TrialRun, plugin: Any) -> None:
     if isinstance(plugin.capabilities, GeneratorCapabilities) and not plugin.capabilities.learns:
         return
     share = max(run.done, run.asked) / run.budget
-    require(share >= 1, f"fit stops after {share:.0%} of what was asked for; go on while run.fraction(done) < 1")
+    require(share >= 1, f"fit stops after {percent(share)} of what was asked for; go on while run.fraction(done) < 1")
 
 
 def weights(plugin: Any) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def check_channels(subject: Subject, use: Use) -> str:
     """Check the last number of channels that the plugin says it takes, with one step of training."""
     *_, most = subject.cls.capabilities.channels
     if most == subject.spec().channels:
-        return f"it takes images of {most} channels alone"
+        return f"it takes images of {most} channels only"
     _one_step_on(subject, subject.spec(channels=most), use)
     return f"it also takes images of {most} channels"
 
@@ -232,7 +233,7 @@ def check_other_dims(subject: Subject, use: Use) -> str:
         use(plugin, data)
         use(reloaded(subject, plugin, spec), data)
     if not others:
-        return f"it takes {tried}D images alone"
+        return f"it takes {tried}D images only"
     return f"it also takes {' and '.join(f'{dims}D' for dims in others)} images"
 
 

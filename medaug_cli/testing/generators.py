@@ -223,7 +223,7 @@ def _classes(plugin: Any, data: ConstructedExamples) -> str:
 def _unannotated(subject: Subject, data: ConstructedExamples) -> str:
     """Check that a generator which says so learns beside images that nobody annotated, and never asks after them."""
     if not subject.cls.capabilities.unannotated:
-        return "it learns from annotated images alone"
+        return "it learns from annotated images only"
     some = constructed(data.spec, len(data))
     some.annotated = np.arange(len(data)) % 3 == 0
     some.boxes = [own if known else own[:0] for own, known in zip(some.boxes, some.annotated, strict=True)]

@@ -11,6 +11,7 @@ import numpy as np
 from medaug_cli.plugin import BadInput, Grid, StoredImage
 from medaug_cli.testing.checking import Checks, Result, require
 from medaug_cli.testing.contract import Subject, check_class
+from medaug_cli.words import percent
 
 
 def check_reader(
@@ -46,7 +47,7 @@ def _suffixes(cls: Any) -> str:
 
 
 def _nonsense(subject: Subject) -> str:
-    """Check that what is no scan is refused by BadInput and never becomes an image."""
+    """Check that what is not a scan is refused by BadInput and never becomes an image."""
     noise = random.Random(0)
     contents = (b"", b"this is no scan\n", bytes(4096), noise.randbytes(4096))
     with tempfile.TemporaryDirectory() as folder:
@@ -86,5 +87,5 @@ def _truncated(subject: Subject, path: Path) -> str:
             cut.write_bytes(content[: int(len(content) * share)])
             if not _refused(subject, cut):
                 same = np.array_equal(subject.make().read((cut,)).image, whole)
-                require(same, f"of {share:.0%} of the file it makes another image")
+                require(same, f"of {percent(share)} of the file it makes another image")
     return "refused"

@@ -61,7 +61,7 @@ class TrialRun:
         """Do nothing: a trial has one process."""
 
     def log(self, done: int, **values: float) -> None:
-        """Note that something was logged; fail on what is no finite number."""
+        """Note that something was logged; fail on what is not a finite number."""
         self._at(done, "log")
         self.logged += 1
         for name, value in values.items():

@@ -14,6 +14,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.store import Store
 from medaug_cli.turing.documents import Key, KeyImage, KeyReader, KeyTrial
 from medaug_cli.turing.statistics import detectable, power
+from medaug_cli.words import counted, percent
 
 By = Literal["auto", "class", "label", "none"]
 ONE = "image"  # the class of every image, where none are told apart
@@ -189,11 +190,14 @@ def plan_words(key: Key) -> list[str]:
     what = "pairs of a real and a synthetic image" if key.pairs else "images, half of them synthetic"
     classes = f" of {', '.join(key.classes)}" if key.asks_class else ""
     least = detectable(asked)
-    seen = f"an accuracy of {least:.1%} is seen with a power of 80 %" if least else "no accuracy is seen reliably"
+    seen = "no accuracy is detected reliably"
+    if least:
+        seen = f"an accuracy of {percent(least, 1)} is detected with a power of 80 %"
+    readers = counted(len(key.readers), "reader")
     return [
-        f"{len(key.readers)} readers, {asked} {what}{classes}; {practice} to practise on, {repeats} shown twice",
-        f"power of one reader's answers: 60 % right is told from guessing in {power(asked, 0.6):.0%} of studies, "
-        f"70 % in {power(asked, 0.7):.0%}; {seen}",
+        f"{readers}, {asked} {what}{classes}; {practice} to practise on, {repeats} shown twice",
+        f"power of one reader's answers: 60 % right is told from guessing in {percent(power(asked, 0.6))} of "
+        f"studies, 70 % in {percent(power(asked, 0.7))}; {seen}",
     ]
 
 

@@ -327,7 +327,7 @@ def test_a_volume_that_lies_elsewhere_is_refused(masks):
     (("--truth", "truth/s1.png", "--predictions", "net"), 3, "net is a folder, but the truth is the one mask"),
     (("--truth", "truth", "--predictions", "net/s1.png"), 3, "is not a folder"),
     (("--truth", "images/s1.txt", "--predictions", "net"), 3, "lacks the column"),
-    (("real.h5", "--truth", "truth", "--predictions", "net"), 2, "takes no store"),
+    (("real.h5", "--truth", "truth", "--predictions", "net"), 2, "takes neither a store nor"),
     (("--truth", "truth", "--detections", "net", "--split", "val"), 2, "--split is not used with --detections"),
 ])  # fmt: skip
 def test_options_that_do_not_go_together(masks, arguments, code, words):

@@ -168,7 +168,7 @@ def test_a_column_that_may_name_patients_is_named_at_the_end(tmp_path):
 def test_unknown_patients_are_said_at_the_end(tmp_path):
     picture(tmp_path / "scans/a.png", BOX)
     (fact,) = advised(tmp_path, boxes=rows(tmp_path, [f"a.png,{ROW}"]))
-    assert fact == "no patient is known: split by image; name patients with --patient-column, or by a folder each"
+    assert fact == "no patient is known: split by image; name patients with --patient-column, or give each a folder"
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
@@ -226,7 +226,7 @@ def test_the_command_says_it_last_in_a_dry_run_too(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, options)
     assert done.exit_code == 0, done.output
     assert done.stderr.splitlines()[-2:] == [
-        "no patient is known: split by image; name patients with --patient-column, or by a folder each",
+        "no patient is known: split by image; name patients with --patient-column, or give each a folder",
         "2 pictures have no box and are left out; --normals keeps them as free of lesions",
     ]
     assert len(done.stdout.splitlines()) == 5

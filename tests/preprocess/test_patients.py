@@ -37,18 +37,18 @@ LAYOUTS = {  # files -> patients, whether the split is by patient, a word that i
     ),
     "one folder of images": ([f"images/pat{i:02d}.png" for i in range(12)], 12, False, "folder images"),
     "flat": ([f"a{i}.png" for i in range(5)], 5, False, "split by image"),
-    "a folder a patient": ([f"p{i}/{i}-{k}.png" for i in range(10) for k in range(2)], 10, True, "a folder each"),
+    "a folder a patient": ([f"p{i}/{i}-{k}.png" for i in range(10) for k in range(2)], 10, True, "one folder each"),
     "patients in one folder": ([f"images/p{i}/{i}-{k}.png" for i in range(10) for k in range(2)], 10, True, "folder"),
     "patients in classes": (
         [f"{c}/{c[0]}{i}/{c}{i}{k}.png" for c in ("benign", "malignant") for i in range(5) for k in range(2)], 10, True,
-        "a folder each",
+        "one folder each",
     ),
     "two folders that may be patients": (
         [f"{s}/{s}{i}.png" for s in ("siteA", "siteB") for i in range(6)], 2, True,
-        "val stays empty: 2 patients, a folder each",
+        "val stays empty: 2 patients, one folder each",
     ),
     "one folder that may be a patient": ([f"pat01/{i}.png" for i in range(6)], 1, True, "stay empty: 1 patient,"),
-    "numbers": ([f"{i:03d}/{i}{k}.png" for i in range(10) for k in range(2)], 10, True, "10 patients, a folder each"),
+    "numbers": ([f"{i:03d}/{i}{k}.png" for i in range(10) for k in range(2)], 10, True, "10 patients, one folder each"),
 }  # fmt: skip
 
 

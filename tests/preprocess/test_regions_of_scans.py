@@ -194,7 +194,7 @@ def test_what_lies_outside_the_brain_is_zero_and_the_mask_is_doubted(tmp_path):
     first, second = report_of(store)["slices"]
     assert first["measures"]["lesion_cover"] == 1
     assert not first["doubtful"]
-    assert "covers 0% of a lesion" in second["reason"]
+    assert "covers 0 % of a lesion" in second["reason"]
     assert not store.images[1][0][store.masks[1] > 0].any()
     assert store.details[0]["bias_field"] == "n4"
 

@@ -102,7 +102,7 @@ def test_labels_of_another_order_keep_their_meaning(tmp_path):
 def test_boxgan_learns_beside_them_and_its_card_names_all(tmp_path, real, web):
     said = []
     folder = fit(real, tmp_path / "gan", external=[web], share=0.5, said=said)
-    words = "boxgan on 8 images of 2 training patients, beside 14 images (6 external, 14 without annotation; 50% of a"
+    words = "boxgan on 8 images of 2 training patients, beside 14 images (6 external, 14 without annotation; 50 % of a"
     assert words in said[0]
     found = card(folder)
     assert found["unannotated_images"] == 14

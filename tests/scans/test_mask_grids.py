@@ -97,7 +97,7 @@ def test_what_a_mask_marks_outside_of_its_scan_is_said():
     wide.image[0, 5:8, 4:11, :4] = 2
     fitted = fit_mask(wide, FRAME, "masks/c1.nii.gz")
     np.testing.assert_array_equal(fitted.image, marked(place=(*PLACE[:2], slice(0, 1))))
-    assert fitted.notes[0].endswith("is placed by its position; 75.0% of what it marks lies outside")
+    assert fitted.notes[0].endswith("is placed by its position; 75.0 % of what it marks lies outside")
 
 
 def sampled(grid, shape):

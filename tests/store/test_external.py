@@ -35,10 +35,10 @@ def test_preprocess_puts_all_of_it_into_training_and_names_where_it_is_from(tmp_
     assert set(store.sources) == {"external:web-atlas"}
     assert store.annotated.all()
     assert store.info.settings["external"] == "web-atlas"
-    assert "all of it is external (web-atlas): for training alone" in said
+    assert "all of it is external (web-atlas): for training only" in said
     found = summary(store)
     assert found["external"] == {"web-atlas": 2}
-    assert "external: 2 images of web-atlas; for training alone" in sentences(found)
+    assert "external: 2 images of web-atlas; for training only" in sentences(found)
 
 
 def test_without_annotation_nothing_of_it_is_normal(tmp_path):

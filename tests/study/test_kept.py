@@ -199,7 +199,7 @@ def test_a_validation_split_without_boxes_chooses_nothing(tmp_path):
 def test_one_patient_gives_no_verdict(tmp_path):
     told = []
     report = run_study(options(make_store(tmp_path / "real.h5").path, announce=told.append))
-    assert any("one patient alone of the val split can be judged" in sentence for sentence in told)
+    assert any("only one patient of the val split can be judged" in sentence for sentence in told)
     arm = report.fractions[0].arms[1]
     assert all(each is None for each in arm.against_real_only.values())
     assert report.fractions[0].claim is None

@@ -105,10 +105,10 @@ def test_a_stated_spread_is_taken():
     ("task", "changed", "words"),
     [
         ("counting", {}, "power: no spread of counting is known; --pilot study.json or --spread says it"),
-        ("counting", {"spread": Spread(2.0, 0.5, "")}, "error of the count is found with 80% power by 3 patients"),
-        ("counting", {"spread": Spread(2.0, None, "")}, "unknown over trainings: it takes a larger difference"),
+        ("counting", {"spread": Spread(2.0, 0.5, "")}, "error of the count is found with 80 % power"),
+        ("counting", {"spread": Spread(2.0, None, "")}, "unknown over training runs: it takes a larger difference"),
         ("detection", {}, "docs/results/study-128, 18 training patients"),
-        ("detection", {"folds": 2}, "80% power by 6 patients in 2 folds and 2 seeds"),
+        ("detection", {"folds": 2}, "power: with 6 patients in 2 folds and 2 seeds, a difference of"),
     ],
 )  # fmt: skip
 def test_a_plan_says_what_it_can_show_before_anything_is_trained(tmp_path, task, changed, words):

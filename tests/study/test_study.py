@@ -90,7 +90,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(real):
     assert run_study(options(real, fractions=(0.5, 1.0), dry_run=True, announce=said.append)) is None
     assert "8 detectors (tiny), 0 of them trained, and 4 generators" in said[0]
     assert "by a short measurement" in said[0]
-    assert "50% (2 patients), 100% (4 patients)" in said[0]
+    assert "50 % (2 patients), 100 % (4 patients)" in said[0]
     assert not (real.parent / "study").exists()
 
 

@@ -120,7 +120,7 @@ def test_without_the_rest_names_keep_their_meaning(seeing):
     [
         (["pseudo-label"], False, "give --unannotated rest"),
         (["tiny/unannotated"], False, "give --unannotated rest"),
-        (["copy-paste/unannotated"], True, "copy-paste is fitted on annotated images alone"),
+        (["copy-paste/unannotated"], True, "copy-paste is fitted on annotated images only"),
         (["tiny/each-class/unannotated"], True, "a generator for each class is"),
         (["copy-paste"], True, "no arm takes images without annotation"),
     ],

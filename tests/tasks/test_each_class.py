@@ -72,7 +72,7 @@ def test_a_generator_of_one_class_draws_that_alone(folder, tmp_path):
         "synthesize", "--like", folder / "real.h5", "--gan", folder / "malignant", "--class", "benign=2", "--out",
         tmp_path / "no.h5", code=2,
     )  # fmt: skip
-    assert "draws malignant alone" in said
+    assert "draws only malignant" in said
 
 
 REFUSED = {

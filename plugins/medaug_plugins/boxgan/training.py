@@ -330,7 +330,7 @@ class Training:
         return seen.score + known.mine * self.discriminator.agreement(seen, asked)
 
     def state_dict(self, done: int) -> dict[str, Any]:
-        """Return everything that a resumed run needs to go on as if it had never stopped."""
+        """Return everything that a resumed run needs to go on as though it had never stopped."""
         return {
             "done": done, "steps": self.steps, "found_real": self.found_real,
             **self.steering.state_dict(), "warming": self.warming,

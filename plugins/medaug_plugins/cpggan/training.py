@@ -227,7 +227,7 @@ class Training:
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def state_dict(self, done: int) -> dict[str, Any]:
-        """Return everything that a resumed run needs to go on as if it had never stopped."""
+        """Return everything that a resumed run needs to go on as though it had never stopped."""
         return {
             "done": done, "steps": self.steps, "lod": self.lod, "begun": self.begun, **self.steering.state_dict(),
             "generator": self.generator.state_dict(),

@@ -49,7 +49,7 @@ class Inpaint(Settings):
         self._bank: Bank | None = None
 
     def architecture(self, spec: ImageSpec) -> Architecture:
-        """Return the sizes of the networks; raise UsageError for a patch that is no power of two."""
+        """Return the sizes of the networks; raise UsageError for a patch that is not a power of two."""
         if self.patch & (self.patch - 1) or 0 < self.patch < LEAST_PATCH:
             raise UsageError(f"--set patch={self.patch}: expected 0 or a power of two from {LEAST_PATCH} on")
         return Architecture(self, spec.channels, len(spec.class_names) if self.classes else 0, spec.dims)

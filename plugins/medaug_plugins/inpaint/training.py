@@ -191,7 +191,7 @@ class Training:
         return torch.stack([difference.std(), difference.abs().mean()])
 
     def state_dict(self, done: int) -> dict[str, Any]:
-        """Return everything that a resumed run needs to go on as if it had never stopped."""
+        """Return everything that a resumed run needs to go on as though it had never stopped."""
         return {
             "done": done, "steps": self.steps, "painter": self.painter.state_dict(),
             "judge": self.judge.state_dict(), "average": self.average.state_dict(),

@@ -144,7 +144,7 @@ def _array(path: Path, name: str, changed: int) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found: np.ndarray = arrays[name]
-    except Exception as error:  # whatever NumPy and zlib raise of bytes that are no array
+    except Exception as error:  # whatever NumPy and zlib raise of bytes that are not an array
         raise damaged(path, error) from error
     if name.endswith("_images") and found.dtype.kind not in KINDS:
         raise damaged(path, f"{name} holds {found.dtype}, which are not grey values")

@@ -40,7 +40,7 @@ class Dicom:
 
         Files belong together that share patient, series, plane, size and echo, and where places repeat also acquisition
         and time; `_volumes` says what becomes of series in several folders. Localisers, single slices, copies and what
-        is no picture are left out.
+        is not a picture are left out.
         """
         slices, out = _sorted_out(files, root)
         patients = _Patients(slices, say)

@@ -15,7 +15,7 @@ TAGS = (
     "PixelSpacing", "Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel",
 )  # fmt: skip
 DIRECTORY = "1.2.840.10008.1.3.10"  # the table of contents of a disc
-DERIVED = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "DOC", "REG"}  # modalities that are no scan
+DERIVED = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "SR", "KO", "DOC", "REG"}  # modalities that are not scans
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 SLICED = {"CT", "MR", "PT", "NM"}  # modalities whose single pictures are slices of a volume
 PROJECTED = {"CR", "DX", "MG", "IO", "PX", "RG", "RF", "XA", "US", "ES", "GM", "OP", "XC", "SM"}  # those that are whole
@@ -109,7 +109,7 @@ def read_header(path: Path) -> Slice | None:
     except OSError as error:
         reason = "it is a broken link" if path.is_symlink() and not path.exists() else error.strerror
         raise BadInput(f"{path} cannot be read ({reason})") from error
-    except Exception as error:  # whatever pydicom's parser raises on bytes that are no header
+    except Exception as error:  # whatever pydicom's parser raises on bytes that are not a header
         raise BadInput(f"{path} cannot be read, it is truncated, damaged or no DICOM file") from error
 
 

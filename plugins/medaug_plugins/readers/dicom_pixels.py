@@ -42,7 +42,7 @@ def _check_whole(path: Path) -> None:
             packed = syntax is not None and syntax.is_encapsulated  # nobody packs pixels without saying how
             wanted = found.Rows * found.Columns * found.get("SamplesPerPixel", 1) * found.BitsAllocated // 8
             held = len(found.PixelData)
-    except Exception as error:  # whatever pydicom's parser raises on bytes that are no data set
+    except Exception as error:  # whatever pydicom's parser raises on bytes that are not a data set
         raise BadInput(f"{path} cannot be read, it is truncated or damaged") from error
     if not packed and held != wanted + wanted % 2:
         raise BadInput(f"{path} holds {held} bytes of pixels where its header says {wanted}: it is truncated")

@@ -101,7 +101,7 @@ def _read(path: Path, pixels: bool) -> Any:
     try:
         with pydicom.config.disable_value_validation(), warnings.catch_warnings(action="ignore"):
             return pydicom.dcmread(path, stop_before_pixels=not pixels)
-    except Exception as error:  # whatever pydicom's parser raises on bytes that are no data set
+    except Exception as error:  # whatever pydicom's parser raises on bytes that are not a data set
         raise BadInput(f"{path} cannot be read, it is truncated or damaged") from error
 
 

@@ -34,7 +34,7 @@ FIELDS = {  # size -> field -> where it stands and how it is packed
         "codes": (344, "2i"), "places": (352, "18d"), "xyzt_units": (500, "i"),
     },
 }  # fmt: skip
-SIDE = 1 << 16  # more voxels in a row are no scan
+SIDE = 1 << 16  # more voxels in a row are not a scan
 REACH = 1e4  # mm; a voxel wider than that is none
 
 
@@ -134,7 +134,7 @@ def _header(path: Path, file: BinaryIO) -> _Header:
     if coded not in KINDS or bits != 8 * np.dtype(KINDS[coded]).itemsize:
         raise damaged(path, f"its voxels have the type {coded} in {bits} bits, which is not a type of grey values")
     if not 1 <= axes <= 7 or not all(1 <= side <= SIDE for side in shape[:axes]):
-        raise damaged(path, f"its shape {shape} of {axes} axes is none")
+        raise damaged(path, f"its shape {shape} of {axes} axes is not valid")
     if not all(math.isfinite(width) and 0 < abs(width) < REACH for width in fields["pixdim"][1 : min(axes, 3) + 1]):
         raise damaged(path, f"its voxels are {fields['pixdim'][1:4]} mm wide")
     start = start or size + 4  # as others take what a writer left empty

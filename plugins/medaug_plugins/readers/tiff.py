@@ -41,7 +41,7 @@ def read_tags(path: Path, content: bytes) -> Tags:
         file.seek(found.next)
         found.load(file)
         tags = {tag: value if isinstance(value, tuple) else (value,) for tag, value in found.items()}
-    except Exception as error:  # whatever Pillow's parser raises on bytes that are no directory
+    except Exception as error:  # whatever Pillow's parser raises on bytes that are not a directory
         raise damaged(path, error) from error
     if found.next:
         raise BadInput(f"{path} holds several pictures; give one file a slice")

@@ -13,7 +13,7 @@ from medaug_cli.plugin import BadInput, MissingPlugin
 def find_weights(path: str, names: Sequence[str], distribution: str, tool: str) -> list[Path]:
     """Return the weight files `names` below `path`, or in an installed distribution where the path is empty.
 
-    A path may also be the one file that is wanted. Raises MissingPlugin, with what to do, where none is found.
+    A path may also be the single file needed. Raises MissingPlugin, with what to do, where none is found.
     """
     if path:
         place = Path(path).expanduser()

@@ -148,7 +148,7 @@ class Training:
         return {f"val_{name}": value for name, value in scores.items() if math.isfinite(value)}
 
     def state_dict(self, done: int) -> dict[str, Any]:
-        """Return everything that a resumed run needs to go on as if it had never stopped."""
+        """Return everything that a resumed run needs to go on as though it had never stopped."""
         return {
             "done": done,
             "validated": self.validated,
