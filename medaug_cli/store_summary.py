@@ -108,5 +108,5 @@ def _shown(value: Any) -> str:
 
 def _normals(count: int) -> str:
     if not count:
-        return "no normal images, without one"
-    return f"{counted(count, 'image')} {'is' if count == 1 else 'are'} normal, without one"
+        return "no normal images"
+    return f"{counted(count, 'normal image')} without a box"

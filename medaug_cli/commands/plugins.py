@@ -1,4 +1,4 @@
-"""`medaug plugins`: what is installed, what it can be told, and whether it keeps the contract."""
+"""`medaug plugins`: what is installed, what it can be told, and whether it meets the contract."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -70,7 +70,7 @@ def check(
         f"{'ok    ' if one.ok else 'FAILED'} {one.name}: {one.sentence}" for each in kinds for one in results[each]
     ]
     ok = all(one.ok for each in kinds for one in results[each])
-    lines.append(f"{name} keeps the contract" if ok else f"{name} does not keep the contract")
+    lines.append(f"{name} meets the contract" if ok else f"{name} does not meet the contract")
     listed = [{"kind": each, **asdict(one)} for each in kinds for one in results[each]]
     console.answer({"plugin": name, "ok": ok, "checks": listed}, as_json, "\n".join(lines))
     if not ok:

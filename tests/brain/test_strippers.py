@@ -42,7 +42,7 @@ def test_a_strangers_stripper_is_listed_checked_and_used(tmp_path):
     site = write_distribution(tmp_path / "site", "medaug-threshold", GOOD, entries, "medaug.strippers")
     listed = json.loads(run_plugins(tmp_path, "plugins", "--json", plugins=[site]))["plugins"]
     assert ("stripper", "threshold") in {(row["kind"], row["name"]) for row in listed}
-    assert "keeps the contract" in run_plugins(tmp_path, "plugins", "check", "threshold", plugins=[site])
+    assert "meets the contract" in run_plugins(tmp_path, "plugins", "check", "threshold", plugins=[site])
     (tmp_path / "scans").mkdir()
     image, _, _ = head(2)
     for name in "abc":

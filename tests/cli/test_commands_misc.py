@@ -168,7 +168,7 @@ def test_check_runs_both_kinds_and_takes_settings(tiny_plugins):
     assert {"generator", "detector", "classifier", "segmenter"} <= {one["kind"] for one in every["checks"]}
     text = run(plugins_app, "check", "tiny", "--kind", "generator", "--set", "amount=0").stdout
     assert "FAILED conditions: 6 of 6 images stay the same" in text or "FAILED conditions: 5 of 6" in text
-    assert text.rstrip().endswith("tiny does not keep the contract")
+    assert text.rstrip().endswith("tiny does not meet the contract")
 
 
 def test_check_of_an_unknown_name_or_kind(tiny_plugins):
