@@ -68,8 +68,17 @@ class PreprocessReport(Strict):
 
     @property
     def kind(self) -> str:
-        """Return what each image is: a slice, a region, or a volume."""
-        return "region" if self.settings.get("region_mm") else "volume" if self.settings.get("volume") else "slice"
+        """Return what each image is: a picture, a slice, a region, or a volume."""
+        if self.settings.get("region_mm"):
+            return "region"
+        if self.settings.get("volume"):
+            return "volume"
+        return "slice" if any(each.slice is not None for each in self.slices) else "picture"
+
+    @property
+    def strips(self) -> bool:
+        """Tell whether any brain was extracted, or was to be."""
+        return any(each.strip != "none" for each in self.slices)
 
     def sentences(self) -> list[str]:
         """Return what a person should know, the doubtful things first."""

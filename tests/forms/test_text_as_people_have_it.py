@@ -249,7 +249,7 @@ REFUSED = {
         '<polygon label="x" points="5,5;9,nan;9,6"/></image></annotations>'}, "m.xml", "not a finite number"),
     "a rotation that is no number, CVAT": ({"m.xml": '<annotations><image name="p1/1.png" width="80" height="60"><box '
         'label="x" xtl="1" ytl="1" xbr="9" ybr="9" rotation="a bit"/></image></annotations>'}, "m.xml",
-        "shape 1: expected the numbers of a box.*a bit"),
+        "shape 0: expected the numbers of a box.*a bit"),
     "a rotation that is no number, Label Studio": ({"m.json": [{"data": {"image": "/x/p1/1.png"}, "annotations": [
         {"result": [{"type": "rectanglelabels", "original_width": 80, "original_height": 60, "value": {"x": 1, "y": 1,
         "width": 9, "height": 9, "rotation": "a bit"}}]}]}]}, "m.json", "task 0: expected the numbers of a box.*a bit"),
