@@ -105,7 +105,7 @@ def table(task: Any, store: Store, done: dict[str, list[Path]]) -> list[str]:
     times = [[fold["cpu_seconds"] for fold in each] for each in kept]
     seconds = [f"{min(each):.0f} to {max(each):.0f}" for each in times]
     lines.append(f"| {task.measures[task.headline].words}, fold by fold | {' | '.join(headline)} |")
-    lines.append(f"| CPU seconds a fold | {' | '.join(seconds)} |")
+    lines.append(f"| CPU seconds per fold | {' | '.join(seconds)} |")
     for row in rows[1:]:
         found = row.against_first[task.headline]
         if found is not None:

@@ -12,7 +12,7 @@ their last checkpoints draw, without training. Each draws --samples images for t
 real training images are measured in the same way, as what can be hoped for.
 In the table:
   found      asked lesions that a detector finds which was trained on the real training images (IoU 0.25 or more, at 1
-             false positive a slice of real validation images); in brackets with the boxes of other images
+             false positive per slice of real validation images); in brackets with the boxes of other images
   KID ...    against the real images of those held-out patients, in four feature spaces of `medaug tsne`; precision to
              coverage in two of them, features of random weights and of ImageNet's
   AUC        of a linear classifier of those real images against drawn ones, fitted without the patients it judges

@@ -8,9 +8,9 @@ torchvision, timm, safetensors, h5py, numba, pydantic and Pillow; nothing has to
 parts follow each other, each in its own time, and after each the results are written anew:
   agree      20 steps of every network on the CPU and on the device: losses, what the same weights draw or find, and a
              resumed run against an uninterrupted one
-  precision  bf16 and fp16 against float32: last losses, images a second
-  speed      training and drawing at 64, 128 and 256 pixels: images a second, peak memory, and the share of the fastest
-             convolution that this device does
+  precision  bf16 and fp16 against float32: last losses, images per second
+  speed      training and drawing at 64, 128 and 256 pixels: images per second, peak memory, and the share of the
+             fastest convolution that this device does
   compile    drawing with torch.compile against without
   train      cpggan and boxgan at the size of the store for the minutes that are left: folders that `medaug synthesize`
              reads, and grids for the boxes of held-out patients
@@ -194,7 +194,7 @@ class Bench:
         return torch.cuda.max_memory_allocated(self.device) / 2**20
 
     def rate(self, work: Callable[[], int], seconds: float, warm: int = 3) -> float:
-        """Return how many images a second `work` does, which returns how many it has done each time."""
+        """Return how many images per second `work` does, which returns how many it has done each time."""
         for _ in range(1 if self.toy else warm):
             work()
         self.sync()

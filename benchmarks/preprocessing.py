@@ -268,7 +268,7 @@ def plainly(path: Path, size: int) -> np.ndarray:
 
 
 def pipeline(folder: Path, size: int, limit: int) -> None:
-    """Print how many slices a CPU second go through `medaug preprocess`, and through the plain steps."""
+    """Print how many slices per CPU second go through `medaug preprocess`, and through the plain steps."""
     paths = sorted(folder.glob("*.jpg"))[:limit]
     with tempfile.TemporaryDirectory() as place:
         scans = Path(place, "scans")
@@ -285,11 +285,11 @@ def pipeline(folder: Path, size: int, limit: int) -> None:
             start = seconds()
             subprocess.run(call, check=True, capture_output=True, cwd=place)
             rate = len(paths) / (seconds() - start)
-            print(f"medaug preprocess --strip {strip}: {rate:.2f} slices a CPU second, with store and page", flush=True)
+            print(f"medaug preprocess --strip {strip}: {rate:.2f} slices per CPU second with its page", flush=True)
     start = seconds()
     for path in paths:
         plainly(path, size)
-    print(f"SimpleITK and PIL, plainly, nothing written: {len(paths) / (seconds() - start):.2f} slices a CPU second")
+    print(f"SimpleITK and PIL, plainly, nothing written: {len(paths) / (seconds() - start):.2f} slices per CPU second")
 
 
 def main() -> None:

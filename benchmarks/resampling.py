@@ -2,7 +2,7 @@
 
     python benchmarks/resampling.py [--resamples 2000]
 
-Seven numbers at IoU 0.5 (sensitivity and false positives a slice at a threshold, sensitivity at 0.5, 1, 2, 4 and 8
+Seven numbers at IoU 0.5 (sensitivity and false positives per slice at a threshold, sensitivity at 0.5, 1, 2, 4 and 8
 false positives, which also give the CPM), and mAP besides. Compiled code is loaded before the clock starts.
 """
 

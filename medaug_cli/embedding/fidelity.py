@@ -39,7 +39,7 @@ class Fidelity(Strict):
 
 @dataclass(frozen=True)
 class Judge:
-    """A detector at the score from which it gives one false positive a real slice."""
+    """A detector at the score from which it gives one false positive per real slice."""
 
     detector: Any
     threshold: float
@@ -92,7 +92,7 @@ def calibrated(
     detector: Any, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray],
     label_names: tuple[str, ...],
 ) -> Judge:  # fmt: skip
-    """Return a judge that gives at most one false positive a slice on these real images of unseen patients."""
+    """Return a judge that gives at most one false positive per slice on these real images of unseen patients."""
     found = found_boxes(list(detector.predict(images)), boxes[0].shape[1] // 2)
     data = _annotated(true_boxes(boxes, labels, boxes[0].shape[1] // 2), len(boxes), label_names)
     matched = match_detections(data, cohort_of(data), found, (LEAST_IOU,))

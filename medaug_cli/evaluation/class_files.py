@@ -1,4 +1,4 @@
-"""Classes of images and probabilities of them in CSV files, of anyone: a row an image."""
+"""Classes of images and probabilities of them in CSV files, of anyone: one row per image."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -40,7 +40,7 @@ def read_csv(path: Path, data: CocoAnnotated) -> FoundBoxes:
 
 
 def read_yolo(folder: Path, data: CocoAnnotated) -> FoundBoxes:
-    """Read a text file an image, a line a detection; raise BadInput at an image or a class that `data` lacks."""
+    """Read one text file per image, one line per detection; raise BadInput at an image or a class that `data` lacks."""
     if data.dims != 2:
         raise BadInput(f"{folder}: YOLO's text files hold boxes in two dimensions")
     inner = folder / "labels" if (folder / "labels").is_dir() else folder

@@ -54,7 +54,7 @@ class Gallery:
 
 
 def gallery_html(evidence: Evidence, findings: Findings) -> str:
-    """Return the page of the misses and false alarms at one false positive a slice."""
+    """Return the page of the misses and false alarms at one false positive per slice."""
     metrics = findings.metrics
     first = next(iter(metrics.rows[0].iou))
     gallery, left_out = Gallery(evidence), 0
@@ -62,8 +62,8 @@ def gallery_html(evidence: Evidence, findings: Findings) -> str:
         left_out += _collect(gallery, name, seeds[0], float(first))
     words = hit_words(metrics.rule, first)
     notes = [
-        f"Each detector at its own score for one false positive a slice; a hit: {words} (rule {metrics.rule}). Size is "
-        "the side of a square (cube) as large as the box or lesion. The score of a miss is the best that touches it "
+        f"Each detector at its own score for one false positive per slice; a hit: {words} (rule {metrics.rule}). Size "
+        "is the side of a square (cube) as large as the box or lesion. The score of a miss is the best that touches it "
         f"(IoU {NEAR:g}), whatever the threshold. For research only.",
     ]
     if left_out:

@@ -41,7 +41,7 @@ def overlay_pictures(
 def overlays(
     matched: Mapping[str, Matched], iou: float, picture: Callable[[int], np.ndarray | None], count: int
 ) -> Iterator[tuple[int, Any]]:
-    """Yield (image index, PIL picture) of `count` images, each detector at its score of one false positive a slice."""
+    """Yield (image index, PIL picture) of `count` images, each detector at its score for 1 false positive per slice."""
     data = next(iter(matched.values())).data
     thresholds = [each.froc(iou).threshold_at(OPERATING_FPS) for each in matched.values()]
     found = {name: each.found for name, each in matched.items()}

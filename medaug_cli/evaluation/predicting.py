@@ -30,7 +30,7 @@ def predicted(
     indices: np.ndarray,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> list[Any]:
-    """Return an answer an image, an array or a tuple of arrays; raise MedaugError where one is missing."""
+    """Return one answer per image, an array or a tuple of arrays; raise MedaugError where one is missing."""
     found: list[Any] = []
     for answer in network.predict(store.read([int(i)])[0] for i in indices):
         found.append(tuple(map(np.asarray, answer)) if isinstance(answer, tuple) else np.asarray(answer))

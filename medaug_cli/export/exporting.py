@@ -186,7 +186,7 @@ def _masks(store: Store, chosen: Sequence[int], out: Path) -> None:
 
 
 def _classes(store: Store, chosen: Sequence[int], out: Path) -> None:
-    """Write classes.csv, where the store names classes: a row an image, as `preprocess --classes` reads it."""
+    """Write classes.csv, where the store names classes: one row per image, as `preprocess --classes` reads it."""
     known = [i for i in chosen if store.classes[i] >= 0]
     if not known:
         return

@@ -1,4 +1,4 @@
-"""A CSV of classes: a row an image with its class and, where they are known, its patient and split."""
+"""A CSV of classes: one row per image with its class and, where they are known, its patient and split."""
 
 from collections import defaultdict
 from collections.abc import Sequence

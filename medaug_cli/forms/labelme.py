@@ -1,4 +1,4 @@
-"""labelme's JSON, a file a picture: shapes in pixels."""
+"""labelme's JSON, one file per picture: shapes in pixels."""
 
 from typing import Any
 

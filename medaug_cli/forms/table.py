@@ -1,4 +1,4 @@
-"""CSV: a row a box, in medaug's own columns or in those that TensorFlow, RSNA, VinDr and spreadsheets write."""
+"""CSV: one row per box, in medaug's own columns or in those that TensorFlow, RSNA, VinDr and spreadsheets write."""
 
 import csv
 import io
@@ -266,7 +266,7 @@ def tell(item: Annotation, table: Table, row: Sequence[str], place: str, name: s
 
 
 def csv_text(images: Sequence[ImageBoxes]) -> str:
-    """Return a CSV with a row a box, and one without corners for an image that has none."""
+    """Return a CSV with one row per box, and one without corners for an image that has none."""
     deep = any(image.depth is not None for image in images)
     columns = [name for name in CORNERS if deep or "z" not in name]
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""YOLO's text files: a line a box, its class, centre and size as shares of the image; a sixth number is a score.
+"""YOLO's text files: one line per box, its class, centre and size as shares of the image; a sixth number is a score.
 
 A line of a class and three points or more is a polygon, as of YOLO's segmentation and oriented boxes.
 """
@@ -142,7 +142,7 @@ def _yaml_names(file: Path, must: bool) -> tuple[Mapping[int, str], bool] | None
 
 
 def yolo_lines(image: ImageBoxes, names: Sequence[str]) -> str:
-    """Return a label file: a line a box, its class, centre and size as shares."""
+    """Return a label file: one line per box, its class, centre and size as shares."""
     refuse_deep([image], "yolo")
     lines = []
     for item in image.boxes:

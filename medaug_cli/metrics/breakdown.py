@@ -66,7 +66,7 @@ class OnLesionSlices(Strict):
 
 
 class Breakdown(Strict):
-    """A detector at the lowest score that keeps to one false positive a slice; null where nothing is defined."""
+    """A detector at the lowest score that keeps to one false positive per slice; null where nothing is defined."""
 
     score: float | None  # None: no detection keeps to that
     sensitivity: float | None

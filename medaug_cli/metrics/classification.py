@@ -44,7 +44,7 @@ class Classified:
 
 
 def by_patient(answers: Classified, patients: Sequence[str]) -> tuple[Classified, list[str]]:
-    """Return one answer a patient and class, the mean of its images' probabilities, and the patient of each."""
+    """Return one answer per patient and class, the mean of its images' probabilities, and the patient of each."""
     keys = list(zip(patients, answers.truth.tolist(), strict=True))
     unique = sorted(set(keys))
     number = {key: i for i, key in enumerate(unique)}

@@ -44,12 +44,12 @@ def _errors(metrics: Metrics, iou: str) -> Table:
     ]  # fmt: skip
     header = ["detector", *(key.replace("_", " ") for key in Errors.model_fields)]
     notes = (
-        "Counts at the score of one false positive a slice, each false positive once, after TIDE (Bolya et al. "
+        "Counts at the score of one false positive per slice, each false positive once, after TIDE (Bolya et al. "
         f"2020). Duplicate and wrong class: {hit_words(metrics.rule, iou)} with a lesion of this class, of another "
         f"one; poorly localised: IoU {NEAR:g}; background: less with any. Missed near: missed lesions that such a "
         "false positive touches.",
     )
-    return table(f"Errors at one false positive a slice, {hit_words(metrics.rule, iou)}", header, rows, notes)
+    return table(f"Errors at one false positive per slice, {hit_words(metrics.rule, iou)}", header, rows, notes)
 
 
 def _sizes(metrics: Metrics, iou: str) -> Table:
@@ -59,7 +59,7 @@ def _sizes(metrics: Metrics, iou: str) -> Table:
     rows = [[Cell(detector), *(significant(group.sensitivity) for group in each.sizes)] for detector, each in found]
     notes = ("Size: side of a square (in 3D a cube) as large as the lesion; in brackets the number of lesions.",)
     return table(
-        f"Sensitivity by size at one false positive a slice, {hit_words(metrics.rule, iou)}", header, rows, notes
+        f"Sensitivity by size at one false positive per slice, {hit_words(metrics.rule, iou)}", header, rows, notes
     )
 
 
@@ -78,7 +78,7 @@ def _slices(metrics: Metrics, iou: str) -> Table:
         for detector, found in _broken_down(metrics, iou)
     ]  # fmt: skip
     notes = (
-        "At the score of one false positive a slice. A slice with a lesion counts as found where one of its lesions "
+        "At the score of one false positive per slice. A slice with a lesion counts as found where one of its lesions "
         "is, one without where nothing is raised; AUC is of the best score on each slice. The last two columns leave "
         "out the slices without a lesion, and so compare with reports that do.",
     )

@@ -117,7 +117,7 @@ class Matched:
         return self._curves[iou]
 
     def score_at(self, iou: float, fps: float = OPERATING_FPS) -> float:
-        """Return the lowest score that keeps to `fps` false positives a slice; infinite where no detection does."""
+        """Return the lowest score that keeps to `fps` false positives per slice; infinite where no detection does."""
         threshold = self.froc(iou).threshold_at(fps)
         return np.inf if threshold is None else threshold
 
@@ -177,7 +177,7 @@ class Froc:
     thresholds: np.ndarray  # the score of each point, +inf at (0, 0)
 
     def threshold_at(self, fps: float) -> float | None:
-        """Return the lowest score that keeps to at most `fps` false positives a slice, None for no detection at all."""
+        """Return the lowest score with at most `fps` false positives per slice, None for no detection at all."""
         place = int(np.searchsorted(self.fps_per_slice, fps, "right")) - 1
         return float(self.thresholds[place]) if place > 0 else None
 

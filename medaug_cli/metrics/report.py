@@ -35,7 +35,7 @@ class AtIou(Strict):
     thresholds: dict[str, float | None]  # false positives per slice -> the score behind them
     curve_ends_at: float  # false positives per slice of all detections; beyond, sensitivity is the last one
     average_precision: dict[str, AveragePrecision] = {}  # 101-point, 11-point and all-point
-    breakdown: Breakdown | None = None  # at one false positive a slice
+    breakdown: Breakdown | None = None  # at one false positive per slice
     seeds: list[dict[str, float | None]] = []  # each seed's numbers, where there are several
 
 

@@ -28,7 +28,7 @@ def validation_score(
 ) -> dict[str, float]:
     """Return `score`, `sensitivity_at_1` (IoU 0.5), `sensitivity_at_1_iou25` and `map50` of detections.
 
-    `score` is the mean sensitivity at 1 false positive a slice at IoU 0.5 and 0.25, where Table 1 and
+    `score` is the mean sensitivity at 1 false positive per slice at IoU 0.5 and 0.25, where Table 1 and
     its matched comparison look, plus mAP / (4 x boxes): sensitivities of a small validation set tie
     often, and the whole ranking then decides; yet all of it weighs half of one lesion found at one IoU.
     Nothing is returned where there is no box to find. `patients` are accepted for symmetry; a mean needs none.

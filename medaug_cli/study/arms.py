@@ -37,7 +37,7 @@ class Arm:
     unannotated: bool = False  # the generator also sees the other training patients' images, without annotation
     pseudo: bool = False  # real-only's sure answers on those images are annotations to train on again
     filtered: Filter = ""
-    ratio: float | None = None  # synthetic images a real one, where it is not the study's
+    ratio: float | None = None  # synthetic images per real one, where it is not the study's
     use: Use = "mixed"  # with real images, alone, or alone in the first half of the steps and not at all in the second
     steps: float = 1.0  # share of the study's steps
     changed: tuple[tuple[str, Any], ...] = field(default=())  # settings of the network that are not the study's

@@ -67,7 +67,7 @@ def froc_svg(report: StudyReport, iou: str, most: int = 3) -> str:
                 panel.fill_between(rates, low, high, color=colour, alpha=0.12, lw=0)
         panel.set_xscale("log", base=2)
         panel.set_xticks([0.5, 1, 2, 4, 8], ["½", "1", "2", "4", "8"])
-        panel.set_xlabel("false positives a slice")
+        panel.set_xlabel("false positives per slice")
         panel.set_ylabel(f"sensitivity, IoU ≥ {iou}")
         panel.set_ylim(0, 1)
         panel.set_title(part.trained("training patient"), fontsize=10)
@@ -150,7 +150,7 @@ def _over_ratio(panel: Any, lines: dict[str, list[tuple[float, float]]]) -> None
     for i, (key, points) in enumerate(lines.items(), 1):
         [line] = panel.plot(*zip(*points, strict=True), "o-", ms=4, color=COLOURS[i % len(COLOURS)])
         named.append((key, line))
-    panel.set_xlabel("synthetic images a real one")
+    panel.set_xlabel("synthetic images per real one")
     panel.set_ylabel(f"gain over {BASELINE}")
     legend(panel, named, frameon=False, fontsize=8)
     _zero(panel)

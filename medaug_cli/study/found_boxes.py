@@ -26,7 +26,7 @@ def _point(system: System, fps: float, ending: str) -> FrocPoint:
 
 
 def sizes(answers: Sequence[FoundAnswers]) -> list[SizeGroup]:
-    """Return the sensitivity of each third of the lesions by size, at one false positive a slice, mean over seeds."""
+    """Return the sensitivity of each third of the lesions by size, at one false positive per slice, mean over seeds."""
     matched = [each.matched for each in answers if each.matched is not None]
     data, iou = matched[0].data, IOUS[0]
     lesions, _ = lesion_sizes(data)

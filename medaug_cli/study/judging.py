@@ -112,7 +112,7 @@ def _shown(options: StudyOptions, judged: Judged, part: FractionResult) -> list[
 
 
 def _answers(options: StudyOptions, judged: Judged, part: FractionResult) -> list[Shown]:
-    """Return what real-only and the best other arm answer, first seed; detectors each at one false positive a slice."""
+    """Return what real-only and the best other arm answer, first seed; detectors at one false positive per slice."""
     number, split = options.task.headline, judged.first
     claimed = [arm for arm in part.arms[1:] if part.claim is not None and arm.arm == part.claim.arm]
     pick = max if larger_is_better(options, number) else min

@@ -174,13 +174,13 @@ def class_counts(cases: Cases) -> dict[str, int]:
 
 
 def truth_csv(cases: Cases) -> bytes:
-    """Return a row an image: its name, patient and class."""
+    """Return one row per image: its name, patient and class."""
     rows = zip(cases.ids, cases.patients, (cases.names[int(k)] for k in cases.truth), strict=True)
     return _csv(["image", "patient", "class"], rows)
 
 
 def probabilities_csv(cases: Cases, found: Sequence[np.ndarray]) -> bytes:
-    """Return a row an image: its name, and the probability of each class."""
+    """Return one row per image: its name, and the probability of each class."""
     return _csv(
         ["image", *cases.names],
         ([name, *(repr(float(p)) for p in each)] for name, each in zip(cases.ids, found, strict=True)),

@@ -109,7 +109,7 @@ class Detection(Task):
         return None if any(len(store.boxes[i]) for i in indices) else "no box"
 
     def score(self, store: Store, indices: np.ndarray, answers: Sequence[Detections]) -> dict[str, float]:
-        """Return the mean sensitivity at one false positive a slice; see metrics.validation_score."""
+        """Return the mean sensitivity at one false positive per slice; see metrics.validation_score."""
         from medaug_cli.metrics import validation_score
 
         return validation_score([store.boxes[i] for i in indices], [store.labels[i] for i in indices], answers)

@@ -73,7 +73,7 @@ class Segmentation(Task):
             _lower("hausdorff95", "95 % Hausdorff distance", operating=True),
             _lower("surface_distance", "mean surface distance"),
             Measure("lesion_sensitivity", "share of lesions found", compared=True),
-            _lower("false_lesions_per_image", "false lesions an image", operating=True),
+            _lower("false_lesions_per_image", "false lesions per image", operating=True),
             _lower("volume_error", "relative error of the volume, by patient", operating=True),
         )
     }

@@ -34,7 +34,7 @@ def check_detector(
 ) -> list[Result]:
     """Check a detector, a class or the name of an installed one, on small constructed images.
 
-    Returns one result a check; checks that need what has failed are left out. Takes seconds with
+    Returns one result per check; checks that need what has failed are left out. Takes seconds with
     settings that suit a CPU. `report` hears the name of each check before it runs.
     """
     checks, subject = Checks(report), Subject("detector", plugin, settings or {})

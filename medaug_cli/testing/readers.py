@@ -22,7 +22,7 @@ def check_reader(
 ) -> list[Result]:
     """Check a reader, a class or the name of an installed one; with an `example` file also that it is read in full.
 
-    Returns one result a check; checks that need what has failed are left out.
+    Returns one result per check; checks that need what has failed are left out.
     """
     checks, subject = Checks(report), Subject("reader", plugin, settings or {})
     if not check_class(checks, subject):

@@ -49,7 +49,7 @@ def check_segmenter(
 def check_network(
     kind: str, plugin: type | str, settings: Mapping[str, Any] | None = None, report: Report = lambda name: None
 ) -> list[Result]:
-    """Check a network of a stranger's task, of whose answers no more is known than that there is one an image."""
+    """Check a network of a stranger's task, of whose answers no more is known than that there is one per image."""
     return _check(kind, plugin, settings=settings, report=report, well_formed=lambda found, spec: None, alike=_alike)
 
 

@@ -170,7 +170,7 @@ def _details(report: TuringReport) -> Table:
     rows.append([Cell("AUC of the confidence"), *(fixed(r.numbers.auc, 3, r.numbers.auc_interval) for r in each)])
     rows.append([Cell("criterion"), *(fixed(row.numbers.criterion, 2) for row in each)])
     rows.append([Cell("agreement with oneself (kappa)"), *(fixed(row.numbers.own_kappa, 2) for row in each)])
-    rows.append([Cell("median seconds an image"), *(fixed(row.median_seconds, 1) for row in each)])
+    rows.append([Cell("median seconds per image"), *(fixed(row.median_seconds, 1) for row in each)])
     return table("Each reader in detail", ["measure", *(name(row.name) for row in each)], rows)
 
 

@@ -85,7 +85,7 @@ def test_several_labels_an_image_are_said_not_to_be_read(tmp_path):
         made(tmp_path)
     store, said = made(tmp_path, unannotated=True)
     assert len(store) == 11
-    assert sum("has several values an image, which are not read" in line for line in said) == 3
+    assert sum("has several values per image, which are not read" in line for line in said) == 3
 
 
 def with_member(path, name, content):

@@ -85,7 +85,7 @@ def test_a_fourth_axis_of_one_is_no_axis_and_more_are_refused(tmp_path):
     sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(values())]), str(tmp_path / "one.nii.gz"))
     np.testing.assert_array_equal(read_scan(tmp_path / "one.nii.gz").image[0], values())
     sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(values())] * 2), str(tmp_path / "two.nii.gz"))
-    with pytest.raises(BadInput, match="one file a volume"):
+    with pytest.raises(BadInput, match="one file per volume"):
         read_scan(tmp_path / "two.nii.gz")
 
 

@@ -223,7 +223,7 @@ def cohort():
 
 
 def detector(seed, ability, difficulty):
-    """Return a made-up detector: a box on each slice that is found or not, and three false alarms a slice."""
+    """Return a made-up detector: a box on each slice that is found or not, and three false alarms per slice."""
     rng = np.random.default_rng(seed)
     units = np.repeat(np.arange(PATIENTS), SLICES)
     found = rng.random(len(units)) < 1 / (1 + np.exp(-(ability + difficulty[units])))

@@ -2,7 +2,7 @@
 
 Legend: b images, c image channels, k condition channels (one a label, one a class, then the halo), f feature maps,
 z latent numbers, e numbers of an embedding, *s spatial axes, two or three. Images lie in [-1, 1], conditions in [0, 1].
-Level 0 is that of 4 pixels a side, level i has the size start * 2**i.
+Level 0 is that of 4 pixels per side, level i has the size start * 2**i.
 """
 
 import itertools

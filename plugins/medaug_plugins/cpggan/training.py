@@ -51,7 +51,7 @@ class StepRandomness(layers.StepRandomness):
         return draw_latents(kind, count, numbers, self.torch)
 
     def shares(self, count: int, dims: int) -> Tensor:
-        """Draw shares in [0, 1), one an image, that broadcast over its channels and axes."""
+        """Draw shares in [0, 1), one per image, that broadcast over its channels and axes."""
         return torch.rand(count, *[1] * (dims + 1), generator=self.torch)
 
     def happens(self, probability: float) -> bool:

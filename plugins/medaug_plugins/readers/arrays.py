@@ -93,14 +93,14 @@ def _items(path: Path, shapes: dict[str, tuple[int, ...]], folder: str, say: Say
 
 
 def _column(path: Path, name: str, shapes: dict[str, tuple[int, ...]], count: int, say: Say) -> np.ndarray | None:
-    """Return an array with one value an image; None where there is none, or several an image, which is said."""
+    """Return an array with one value per image; None where there is none, or several per image, which is said."""
     shape = shapes.get(name)
     if shape is None:
         return None
     if shape[:1] != (count,):
         raise BadInput(f"{path}: {name} has the shape {shape}, but there are {count} images")
     if len(shape) > 2 or shape[1:] > (1,):
-        say(f"{path}: {name} has several values an image, which are not read; name classes with --classes")
+        say(f"{path}: {name} has several values per image, which are not read; name classes with --classes")
         return None
     return _array(path, name, 0).reshape(-1)
 

@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP, of 8 bits and more, grey and colour, one picture a file."""
+"""PNG, JPEG, TIFF and BMP, of 8 bits and more, grey and colour, one picture per file."""
 
 import io
 import struct
@@ -85,7 +85,7 @@ def _check_png(path: Path, content: bytes) -> None:
         if len(check) < 4 or zlib.crc32(body) != struct.unpack(">I", check)[0]:
             raise damaged(path, f"the checksum of its part {kind.decode('latin-1')} differs")
         if kind == b"acTL":
-            raise BadInput(f"{path} holds several pictures; give one file a slice")
+            raise BadInput(f"{path} holds several pictures; give one file per slice")
         ended = kind == b"IEND"
         place += 12 + length
 
@@ -169,7 +169,7 @@ def _pixels(path: Path, content: bytes, most: int, labels: bool) -> np.ndarray:
     with Image.open(path) as file:
         picture: Image.Image = file
         if getattr(file, "n_frames", 1) > 1:
-            raise BadInput(f"{path} holds several pictures; give one file a slice")
+            raise BadInput(f"{path} holds several pictures; give one file per slice")
         _check_look(path, *file.size, file.getexif().get(TURNED, 1), most)
         if file.mode not in GREY16 and content.startswith(PNG) and content[24] == 16:
             return _deep_grey_alpha(content) if content[25] == GREY_ALPHA else _deep_colour(path)

@@ -44,7 +44,7 @@ def read_tags(path: Path, content: bytes) -> Tags:
     except Exception as error:  # whatever Pillow's parser raises on bytes that are not a directory
         raise damaged(path, error) from error
     if found.next:
-        raise BadInput(f"{path} holds several pictures; give one file a slice")
+        raise BadInput(f"{path} holds several pictures; give one file per slice")
     return tags
 
 
@@ -114,7 +114,7 @@ def _from_strips(path: Path, tags: Tags, order: str, parts: list[bytes], kind: s
     if kind == "u" and bits < 16:
         return _unpacked(content, height, width, bits, "little" if number(tags, FILL_ORDER, 1) == 2 else "big")
     sort = number(tags, FORMAT, 1)
-    raise BadInput(f"{path} is a TIFF of {bits} bits a pixel of the sample format {sort}, which is not read")
+    raise BadInput(f"{path} is a TIFF of {bits} bits per pixel of the sample format {sort}, which is not read")
 
 
 def _unpacked(content: bytes, height: int, width: int, bits: int, order: Any) -> np.ndarray:

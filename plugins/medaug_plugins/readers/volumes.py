@@ -47,7 +47,7 @@ def with_header_of_itk(path: Path, voxels: bytearray, kind: np.dtype, header: Pa
         except RuntimeError as error:
             raise damaged(path, error) from error
     if reader.GetNumberOfComponents() != 1:
-        raise BadInput(f"{path} has {reader.GetNumberOfComponents()} channels; give one file a channel")
+        raise BadInput(f"{path} has {reader.GetNumberOfComponents()} channels; give one file per channel")
     d, shape = reader.GetDimension(), reader.GetSize()[::-1]
     if math.prod(shape) * kind.itemsize != len(voxels):
         raise damaged(path, f"its header is understood as {shape} in one place and otherwise in another")
@@ -75,7 +75,7 @@ def squeezed(path: Path, values: np.ndarray) -> np.ndarray:
     while values.ndim > 3 and len(values) == 1:
         values = values[0]
     if values.ndim != 3:
-        raise BadInput(f"{path} is not a volume of one channel (its size is {size}); give one file a volume")
+        raise BadInput(f"{path} is not a volume of one channel (its size is {size}); give one file per volume")
     return values
 
 

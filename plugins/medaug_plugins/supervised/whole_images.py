@@ -18,7 +18,7 @@ from medaug_plugins.supervised.settings import NO_AUGMENTATION, TrainingSettings
 from medaug_plugins.supervised.training import mine, train
 
 AT_ONCE = 16  # images that are answered together
-LARGE = 64  # pixels a side from which network 'small' halves images at once
+LARGE = 64  # pixels per side from which network 'small' halves images at once
 VARIANTS: dict[str, dict[str, Any]] = {
     "scratch": {"network": "tf_efficientnet_lite0", "pretrained": False},  # the next one, but for where it starts
     "pretrained": {"network": "tf_efficientnet_lite0", "pretrained": "imagenet"},
