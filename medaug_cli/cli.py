@@ -94,18 +94,26 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal may lack a letter, and a file's name may be no text at all
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    _signals.clear()
     try:
         _answered()
-    except MedaugError as error:
+    except (Interrupted, Exception) as error:
+        _end(error)
+
+
+def _end(error: BaseException) -> Never:
+    """Say in a line what went wrong, and exit."""
+    if _signals or isinstance(error, Interrupted):  # torch makes an error of its own of it while it writes
+        _stop("interrupted; published results are unchanged, and --resume continues long work", Interrupted.exit_code)
+    if isinstance(error, MedaugError):
         _stop(str(error), error.exit_code)
-    except OSError as error:
+    if isinstance(error, OSError):
         if error.errno is None:
             _report(error)
         verb = "written" if error.errno in UNWRITABLE else "read or written"
         place = error.filename2 or error.filename or "a file"
         _stop(f"{place} cannot be {verb} ({error.strerror or error}); existing results are unchanged", 1)
-    except Exception as error:
-        _report(error)
+    _report(error)
 
 
 def _answered() -> None:
@@ -117,11 +125,15 @@ def _answered() -> None:
         raise
 
 
+_signals: list[int] = []  # that asked the command to stop
+
+
 def _interrupt(number: int, frame: object) -> Never:
-    raise Interrupted("interrupted; published results are unchanged, and --resume continues long work")
+    _signals.append(number)
+    raise Interrupted
 
 
-def _report(error: Exception) -> Never:
+def _report(error: BaseException) -> Never:
     console.say(f"medaug: {summary(error)}".replace("\n", " "))
     _stop(written_report(error), 1)
 

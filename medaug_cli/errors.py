@@ -25,7 +25,10 @@ class MissingPlugin(MedaugError):
     exit_code = 4
 
 
-class Interrupted(MedaugError):
-    """The person or the cluster asked the command to stop (exit code 130)."""
+class Interrupted(BaseException):
+    """The person or the cluster asked the command to stop (exit code 130): no fault of a file or a plugin.
+
+    As KeyboardInterrupt it is no Exception, so that nothing that handles faults takes it for one.
+    """
 
     exit_code = 130

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from medaug_cli.errors import MedaugError, UsageError
+from medaug_cli.errors import Interrupted, MedaugError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,13 +85,15 @@ class Group:
         if self.world == 1:
             return work()
         result: Any = None
-        error: Exception | None = None
+        error: BaseException | None = None
         if self.leads:
             try:
                 result = work()
-            except Exception as reason:
+            except (Exception, Interrupted) as reason:
                 error = reason
-        told = error if error is None or isinstance(error, MedaugError) else MedaugError(f"the first process: {error}")
+        told = error
+        if error is not None and not isinstance(error, MedaugError | Interrupted):
+            told = MedaugError(f"the first process: {error}")
         result, told = self.agree((result, told))
         if told is not None:
             raise error or told

@@ -12,6 +12,7 @@ from conftest import make_records, make_store, tiny_installed
 from PIL import Image
 
 from medaug_cli.cli import main
+from medaug_cli.errors import BadInput
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 
@@ -33,6 +34,24 @@ def medaug(monkeypatch, capsys):
     yield run
     for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("way", ["as it is", "a library's error of its own", "taken for a fault of a file"])
+def test_a_command_that_is_stopped_says_so_wherever_it_was(monkeypatch, medaug, number, way):
+    def stopped():
+        try:
+            signal.raise_signal(number)
+        except Exception:  # what stops a command is none, so that a reader does not take it for a damaged file
+            raise BadInput("a.png cannot be read") from None
+        finally:
+            if way != "as it is":  # as torch does at the end of an archive that it could not finish
+                raise (RuntimeError if way.startswith("a library") else BadInput)("unexpected pos 128 vs 64")
+
+    monkeypatch.setattr("medaug_cli.cli.app", stopped)
+    code, out, said = medaug("store", "info", "a.h5")
+    assert (code, out) == (130, "")
+    assert said == "medaug: interrupted; published results are unchanged, and --resume continues long work\n"
 
 
 @pytest.fixture(scope="module")
