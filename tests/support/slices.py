@@ -23,7 +23,7 @@ class Slices:
     def __post_init__(self) -> None:
         rng = np.random.default_rng(0)
         self.spec = ImageSpec(self.channels, self.spatial, self.names)
-        low = rng.integers(0, min(self.spatial) - self.side, (self.count, 2))
+        low = rng.integers(0, min(self.spatial) - self.side, (self.count, len(self.spatial)))
         self.boxes = [np.concatenate([corner, corner + self.side])[None].astype(np.float32) for corner in low]
         self.labels = [np.array([i % len(self.names)], np.int64) for i in range(self.count)]
         self.patients = [str(i) for i in range(self.count)]

@@ -105,7 +105,7 @@ class BoxGAN(Settings):
         self.architecture(spec)  # refuses sizes that it does not draw
         network = Generator(Architecture.of_weights(self, spec, state)).requires_grad_(False)
         load_weights(network, state, KIND)
-        place(network, device, spec.dims)
+        place(network, device)
         self._average = network
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray]:

@@ -139,12 +139,12 @@ class Training:
         self.generator, self.discriminator = Generator(size), Discriminator(size, run)
         for network in (self.generator, self.discriminator):
             draw_weights(network, rng)
-            place(network, run.device, size.dims)
+            place(network, run.device)
         if start is not None:
             start.carry_into(self.generator, self.discriminator, size)
         self.warming = start is not None and start.discriminator is None
         self.average = Generator(size).requires_grad_(False)
-        place(self.average, run.device, size.dims)
+        place(self.average, run.device)
         self.average.load_state_dict(self.generator.state_dict())
         adam: dict[str, Any] = {"lr": self.settings.lr, "betas": (0.0, 0.99), "eps": 1e-8, "fused": True}
         self.generator_optimiser = Adam(self.generator.parameters(), **adam)

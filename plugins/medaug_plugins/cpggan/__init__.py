@@ -143,7 +143,7 @@ class CPGGAN(Settings):
             raise BadInput(f"these are not weights of a CPGGAN of this image size: lod must be 0 to {size.levels}")
         network = Generator(size).requires_grad_(False)
         load_weights(network, {name: value for name, value in state.items() if name != "lod"}, KIND)
-        place(network, device, size.dims)
+        place(network, device)
         self._average, self._lod, self._form = network, lod, resolved(self.condition, spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:

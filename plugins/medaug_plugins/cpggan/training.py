@@ -84,11 +84,11 @@ class Training:
         self.generator, self.discriminator = Generator(size), Discriminator(size, run)
         for network in (self.generator, self.discriminator):
             draw_weights(network, rng)
-            place(network, run.device, size.dims)
+            place(network, run.device)
         if start is not None:
             start.carry_into(self.generator, self.discriminator)
         self.average = Generator(size).requires_grad_(False)
-        place(self.average, run.device, size.dims)
+        place(self.average, run.device)
         self.average.load_state_dict(self.generator.state_dict())
         self.lod, self.steps = float(size.levels) if start is None else start.lod, 0
         self.begun = 0  # images done when the level that is trained now began

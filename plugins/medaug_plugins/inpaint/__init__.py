@@ -85,7 +85,7 @@ class Inpaint(Settings):
         kept = {name.removeprefix(BANK): value for name, value in state.items() if name.startswith(BANK)}
         painter = Painter(self.architecture(spec)).requires_grad_(False)
         load_weights(painter, {name: value for name, value in state.items() if not name.startswith(BANK)}, KIND)
-        place(painter, device, spec.dims)
+        place(painter, device)
         self._painter, self._bank = painter, Bank.from_state(kept, spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:

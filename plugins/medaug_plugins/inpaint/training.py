@@ -122,7 +122,7 @@ class Training:
             draw_weights(network, rng)
         self.average.load_state_dict(self.painter.state_dict())
         for network in (self.painter, self.judge, self.average):
-            place(network, run.device, size.dims)
+            place(network, run.device)
         adam: dict[str, Any] = {"lr": self.settings.lr, "betas": (0.0, 0.99), "eps": 1e-8}
         self.painter_optimiser = torch.optim.Adam(self.painter.parameters(), **adam)
         self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), **adam)

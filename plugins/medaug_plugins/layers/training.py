@@ -79,10 +79,12 @@ def move_average(average: nn.Module, network: nn.Module, batch: int, half_life: 
     torch._foreach_lerp_(averages, list(network.parameters()), 1 - decay)
 
 
-def place(network: nn.Module, device: str, dims: int = 2) -> None:
-    """Move a network to a device, channels last as its images are."""
+def place(network: nn.Module, device: str) -> None:
+    """Move a network to a device, channels last as its images are, be they pictures or volumes."""
     network.to(device)
-    network.to(memory_format=CHANNELS_LAST[dims])  # type: ignore[call-overload]
+    for weight in network.parameters():
+        if weight.ndim - 2 in CHANNELS_LAST:
+            weight.data = weight.data.contiguous(memory_format=CHANNELS_LAST[weight.ndim - 2])
 
 
 def laid_out(images: Tensor) -> Tensor:
