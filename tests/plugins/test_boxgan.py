@@ -290,7 +290,7 @@ def test_frozen_features_see_a_plane_of_a_volume_across_each_axis():
     assert seen[:, 8].all()
     assert seen[..., 15].all()
     assert seen.sum() == 16**3 - 15**3  # three planes that meet in a point
-    assert not gradient[1].any()
+    assert 0 < (gradient[1, 0] != 0).sum() <= 16**3 - 15**3  # by how much the two differ
     run = ShortRun(4)
     fitted(Slices(spatial=(16, 16, 16)), run, frozen=1.0, batch=2)
     assert run.state["done"] == 4

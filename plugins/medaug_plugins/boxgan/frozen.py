@@ -6,25 +6,29 @@ It stands beside the one that sees pixels: alone it let brightness and contrast 
 import torch
 from torch import Tensor, nn
 
-from medaug_cli.plugin import UsageError
-from medaug_plugins.layers import EqualizedConv, activate
+from medaug_cli.plugin import Run, UsageError
+from medaug_plugins.layers import EqualizedConv, activate, minibatch_deviation
 from medaug_plugins.supervised.imagenet import LEAST_SIDE, MAPS, feature_maps
 
 WIDTH = 32  # feature maps of a head
 
 
 class Frozen(nn.Module):
-    """Score images by a small head on each level of frozen features; the heads alone learn."""
+    """Score images by a small head on each level of frozen features; the heads alone learn.
 
-    def __init__(self) -> None:
+    A head also sees how much features differ over a batch (Karras et al. 2018, 3): without it images became alike.
+    """
+
+    def __init__(self, run: Run | None = None) -> None:
         """Raise UsageError where ImageNet's weights are not installed."""
         super().__init__()
         try:
             feature_maps(torch.zeros(1, 1, LEAST_SIDE, LEAST_SIDE))
         except UsageError as error:
             raise UsageError(f"{error}, or leave frozen features out (--set frozen=0)") from error
+        self.run = run  # its processes share each batch
         self.enter = nn.ModuleList(EqualizedConv(maps, WIDTH, 1) for maps in MAPS)
-        self.leave = nn.ModuleList(EqualizedConv(WIDTH, 1, 3, gain=1.0) for _ in MAPS)
+        self.leave = nn.ModuleList(EqualizedConv(WIDTH + 1, 1, 3, gain=1.0) for _ in MAPS)
 
     def forward(self, images: Tensor, places: Tensor) -> Tensor:
         """Return scores (b,) of images (b, c, *s) in [-1, 1]: means over places and levels.
@@ -38,7 +42,7 @@ class Frozen(nn.Module):
     def _score(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
             scores = [
-                leave(activate(enter(maps))).mean((1, 2, 3))
+                leave(minibatch_deviation(activate(enter(maps)), self.run)).mean((1, 2, 3))
                 for enter, leave, maps in zip(self.enter, self.leave, feature_maps(images.float()), strict=True)
             ]
         return torch.stack(scores).mean(0)

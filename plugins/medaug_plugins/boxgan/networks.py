@@ -253,7 +253,7 @@ class Discriminator(nn.Module):
         self.dense = EqualizedDense(maps[0] * math.prod(size.start), maps[0])
         self.score = EqualizedDense(maps[0], 1, gain=1.0)
         self.read = EqualizedDense(maps[0], size.settings.latent, gain=1.0)
-        self.frozen = Frozen() if size.settings.frozen else None
+        self.frozen = Frozen(run) if size.settings.frozen else None
         self.cropped = sorted({min(top, size.level_of(side)) for side in CROPPED}) if size.settings.crop else []
         if self.cropped:
             self.crops = nn.ModuleList(
