@@ -215,7 +215,7 @@ class _Judge:
             scores, area = realism(real, synthetic, options.seed)
             judged = zip(synthetic.ids, scores.tolist(), most_realistic(scores).tolist(), strict=True)
             realistic = {name: (score, kept) for name, score, kept in judged}
-            said = f"The half is kept that a judge of real against synthetic images (AUC {area:.2f}) finds more real."
+            said = f"Kept: the half that a judge of real against synthetic images (AUC {area:.2f}) finds more real."
             return cls(None, None, decisions, options.by, realistic, said)
         evidence: Evidence
         if options.detector is None:
@@ -254,7 +254,7 @@ class _Judge:
 
     def _machine(self, boxes: int, scores: list[float]) -> tuple[bool, str]:
         if self.by == "manual":
-            return True, "no decision on it"
+            return True, "not decided on"
         if self.by == "none":
             return True, "not judged"
         if not boxes:
@@ -262,10 +262,10 @@ class _Judge:
         if self.calibration is None or not self.calibration.decides:
             return True, "the evidence cannot tell lesions from elsewhere"
         line, best = self.calibration.threshold, max(scores)
-        if best < line:
-            what = "its box shows" if boxes == 1 else f"none of its {boxes} boxes shows"
-            return False, f"{what} less of a lesion ({best:.2f}) than nearly all real ones (from {line:.2f})"
-        return True, f"lesion evidence {best:.2f}, from {line:.2f} on it is kept"
+        if best < line:  # of all its boxes
+            what = "its box shows" if boxes == 1 else f"all of its {boxes} boxes show"
+            return False, f"{what} less of a lesion ({best:.2f}) than nearly all real ones ({line:.2f} or more)"
+        return True, f"lesion evidence {best:.2f}, kept from {line:.2f} on"
 
 
 def _training_store(options: FilterOptions, synthetic: Store) -> Store:

@@ -10,8 +10,9 @@ from heads import COUNT, filtered_folder, heads, sifted, synthetic
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
-from medaug_cli.lesion_filter.evidence import fit_regions, scores_of
+from medaug_cli.lesion_filter.evidence import Calibration, fit_regions, scores_of
 from medaug_cli.lesion_filter.realism import realism
+from medaug_cli.lesion_filter.sifting import _Judge
 from medaug_cli.store import open_store
 
 pytestmark = pytest.mark.usefixtures("few_trees")
@@ -86,6 +87,16 @@ def decide(folder, rows):
     with (folder / "decisions.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image", "keep"), *rows])
     return folder / "decisions.csv"
+
+
+@pytest.mark.parametrize(("boxes", "scores", "words"), [
+    (1, [0.1], "its box shows less of a lesion (0.10) than nearly all real ones (0.20 or more)"),
+    (2, [0.05, 0.1], "all of its 2 boxes show less of a lesion (0.10) than nearly all real ones (0.20 or more)"),
+    (2, [0.05, 0.3], "lesion evidence 0.30, kept from 0.20 on"), (0, [], "it has no box: a normal image"),
+])  # fmt: skip
+def test_a_reason_is_true_of_all_boxes(boxes, scores, words):
+    calibration = Calibration(0.2, auc=0.9, real_dropped=0.05, elsewhere_dropped=0.6, boxes=30, decides=True)
+    assert _Judge(None, calibration, {}, "lesion")._machine(boxes, scores) == ("less" not in words, words)
 
 
 def test_a_person_overrules(folder):

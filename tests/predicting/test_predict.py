@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
+from medaug_cli.evaluation.class_files import read_class_truth, read_probabilities
 from medaug_cli.predicting import PredictOptions, predict, prediction
 from medaug_cli.runs.metadata import Form, NetworkMetadata
 from medaug_cli.scans.placement import Placement, place
@@ -128,6 +129,19 @@ def test_classes_become_a_row_an_image_and_a_row_a_scan(tmp_path, network):
     assert (scan["file"], int(scan["images"])) == ("v.nii.gz", len(images))
     assert abs(float(scan["bright"]) - 0.9 * len(bright) / len(images)) < 1e-5
     assert scan["class"] == ("bright" if float(scan["bright"]) > 0.5 else "plain")
+
+
+@pytest.mark.parametrize("table", ["scans.csv", "images.csv"])
+def test_probabilities_are_read_by_evaluate(tmp_path, network, table):
+    tiny_scans.picture(tmp_path / "scans/a.png", (8, 6, 18, 16), side=40)
+    tiny_scans.picture(tmp_path / "scans/p1/b.png", side=40)
+    predict(PredictOptions(network("classifier", HowBright()), tmp_path / "scans", tmp_path / "out"))
+    (tmp_path / "truth.csv").write_text("image,class\na.png,bright\np1/b.png,plain\n", encoding="utf-8")
+    truth = read_class_truth(tmp_path / "truth.csv", None)
+    found = read_probabilities(tmp_path / "out" / table, truth, tmp_path / "truth.csv")
+    with (tmp_path / "out/scans.csv").open(encoding="utf-8", newline="") as file:
+        expected = {row["file"]: [float(row[name]) for name in truth.cases.names] for row in csv.DictReader(file)}
+    np.testing.assert_allclose(found, [expected[name] for name in truth.cases.ids])
 
 
 def test_a_trained_detector_says_how_scans_are_prepared(tmp_path, tiny_plugins, monkeypatch):
