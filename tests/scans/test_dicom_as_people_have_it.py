@@ -269,5 +269,5 @@ def test_a_series_that_was_never_fetched_is_left_out_and_one_that_lacks_a_slice_
         assert [scan.id for scan in find_scans(tmp_path, said.append)] == ["one"]
         assert sum("is a broken link and is left out" in sentence for sentence in said) == 6
         return
-    with pytest.raises(BadInput, match=r"two/IM0000\.dcm cannot be read \(it is a link"):
+    with pytest.raises(BadInput, match=r"two/IM0000\.dcm cannot be read \(it is a broken link"):
         find_scans(tmp_path)

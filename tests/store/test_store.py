@@ -247,7 +247,7 @@ def test_a_generator_is_fitted_on_real_training_images_alone(tmp_path, real):
     data = generator_examples(store)
     assert set(data.patients) == {"p0", "p1", "p2", "p3"}
     assert len(data) == len(store.indices("train"))
-    with pytest.raises(BadInput, match="real images alone"):
+    with pytest.raises(BadInput, match="real images only"):
         generator_examples(open_store(synthetic_store(tmp_path / "s.h5", synthetic_info())))
     empty = list(make_records())
     for record in empty:
