@@ -195,11 +195,10 @@ def _change(folder: Path, asked: Asked, kind: str, name: str) -> Change | None:
     """Return the first difference to a plan; a setting that an older version lacked must be at its default."""
     if not (folder / PLAN).is_file():
         return None
-    plan, asked = parse_json(folder / PLAN), json.loads(canonical(asked))
-    before, now = plan.get("settings", {}), asked.pop("settings")
-    defaults = dict(_defaults(kind, name))
-    settings = ((key, before.get(key, defaults.get(key)), value) for key, value in now.items())
-    others = ((key, plan.get(key), value) for key, value in asked.items())
+    plan, now = parse_json(folder / PLAN), json.loads(canonical(asked))
+    before = dict(_defaults(kind, name)) | plan.get("settings", {})
+    settings = ((key, before.get(key), value) for key, value in now.pop("settings").items())
+    others = ((key, plan.get(key), value) for key, value in now.items())
     return next((each for each in (*others, *settings) if each[1] != each[2]), None)
 
 

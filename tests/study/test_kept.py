@@ -9,6 +9,7 @@ import pytest
 from conftest import make_records, make_store, tiny_installed
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.store import open_store
 from medaug_cli.study import StudyOptions, run_study
 from medaug_cli.study.arms import parse_arms
 
@@ -111,6 +112,19 @@ def test_what_is_made_anew_is_what_a_new_study_makes(copied, tmp_path):
     again = run_study(options(copied, ARMS, overwrite=True, **changed))
     fresh = run_study(replace(options(copied, ARMS, **changed), out=tmp_path / "fresh"))
     assert again.model_copy(update={"opened": 1}) == fresh
+
+
+def test_images_that_were_begun_with_another_jitter_are_made_anew(copied):
+    drawn = copied.parent / "study/patients100/seed0/synthetic/tiny/drawn-16.h5"
+    parts = drawn.with_name("drawn-16.h5.parts")
+    parts.mkdir()
+    plan = {"info": open_store(drawn).info.model_dump(mode="json"), "plan": {}}
+    (parts / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    drawn.unlink()
+    with pytest.raises(UsageError, match=r"jitter: 0\.1 there, 0\.2 asked for"):
+        run_study(options(copied, ARMS[:1], jitter=0.2))
+    run_study(options(copied, ARMS[:1], jitter=0.2, overwrite=True))
+    assert open_store(drawn).info.settings["jitter"] == 0.2
 
 
 def test_a_strangers_file_is_not_removed(copied):

@@ -1,6 +1,7 @@
 """Studies in which generators see images without annotation, and real-only's sure answers on those as the control."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -62,6 +63,25 @@ def test_arms_say_whether_their_generator_sees_the_rest(finished):
     by_name = {arm.arm: arm for arm in report.fractions[0].arms}
     assert not by_name["pseudo-label"].learnt
     assert "pseudo-label" in by_name["tiny/unannotated"].against  # as a control
+
+
+@pytest.mark.usefixtures("seeing")
+def test_pseudo_labels_of_another_network_are_made_anew(finished, tmp_path):
+    shutil.copytree(finished[0].path.parent, tmp_path / "copy")
+    real, two = tmp_path / "copy/real.h5", {"batch": "2"}
+    arms = parse_arms(["tiny", "pseudo-label", "pseudo-label~batch=4"], "tiny", settings=two, rest=True)
+    seed = real.parent / "study/patients50/seed0"
+    shutil.copy(seed / "pseudo-label.h5", seed / "pseudo-label~batch=4.h5")  # trained as before, labelled by another
+    shutil.copytree(seed / "detectors/pseudo-label", seed / "detectors/pseudo-label~batch=4")
+    asked = replace(options(real, ("tiny",)), arms=arms, network_settings=two)
+    with pytest.raises(UsageError, match="batch: 4 there, 2 asked for"):
+        run_study(asked)
+    run_study(replace(asked, overwrite=True))
+    weights = json.loads((seed / "detectors/real-only/detector.json").read_text(encoding="utf-8"))["weights"]
+    for name in ("pseudo-label", "pseudo-label~batch=4"):
+        assert open_store(seed / f"{name}.h5").info.settings["pseudo_labels"] == weights
+        plan = json.loads((seed / f"detectors/{name}/plan.json").read_text(encoding="utf-8"))
+        assert plan["settings"]["batch"] == (4 if "4" in name else 2)
 
 
 def test_the_generator_sees_all_training_patients_and_boxes_of_a_share_alone(finished):
