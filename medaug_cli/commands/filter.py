@@ -22,7 +22,8 @@ def filter(
         Path | None, typer.Option(help="Use a trained detector as evidence, instead of features of the region.")
     ] = None,
     real: Annotated[
-        Path | None, typer.Option(help="The generator's training store; default: found beside SYNTHETIC.H5.")
+        Path | None,
+        typer.Option(help="The store that the generator was fitted on or drew for; default: beside SYNTHETIC.H5."),
     ] = None,
     fold: options.OneFold = None,
     folds: options.FoldsFile = None,

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,16 @@ from medaug_cli.lesion_filter.realism import most_realistic, realism
 from medaug_cli.locks import alone
 from medaug_cli.results import refuse_page
 from medaug_cli.runs import load_detector
-from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made, open_store, store_claimed
+from medaug_cli.store import (
+    Record,
+    Store,
+    StoreInfo,
+    StoreWriter,
+    already_made,
+    digest_patient,
+    open_store,
+    store_claimed,
+)
 from medaug_cli.store.folds import Fold
 from medaug_cli.store.reading import is_real
 
@@ -269,24 +279,43 @@ class _Judge:
 
 
 def _training_store(options: FilterOptions, synthetic: Store) -> Store:
-    """Find the store that the generator was fitted on: --real, or the one beside the synthetic store."""
-    wanted = {origin.training_store for origin in synthetic.info.generators}
+    """Find the store that the generator was fitted on or drew for: --real, or beside the synthetic store."""
+    fitted = {origin.training_store for origin in synthetic.info.generators}
     if options.real is not None:
         store = open_store(options.real)
         store = store if options.fold is None else options.fold.of(store)
-        if store.hash not in wanted:
-            raise UsageError(f"{options.real} is not the store that the generator of {options.synthetic} was fitted on")
+        if store.hash not in fitted and not _drawn_for(store, synthetic):
+            raise UsageError(
+                f"{options.real} is not the store that the generator of {options.synthetic} was fitted on or drew for"
+            )
         return store
-    for path in sorted(options.synthetic.resolve().parent.glob("*.h5")):
-        try:
-            store = open_store(path)
-        except BadInput:
-            continue
-        if store.hash in wanted:
-            return store
+    beside = list(_stores_beside(options.synthetic))
+    own = [store for store in beside if store.hash in fitted]
+    asked = [store for store in beside if _drawn_for(store, synthetic)]
+    if own or len(asked) == 1:
+        return (own or asked)[0]
     raise UsageError(
         f"the training store of the generator of {options.synthetic} is not beside it; name it with --real real.h5"
     )
+
+
+def _stores_beside(path: Path) -> Iterator[Store]:
+    for other in sorted(path.resolve().parent.glob("*.h5")):
+        with suppress(BadInput):
+            yield open_store(other)
+
+
+def _drawn_for(store: Store, synthetic: Store) -> bool:
+    """Tell whether images were drawn for the boxes of a store by a generator that was fitted elsewhere.
+
+    Its training patients count as seen then, and nobody whom it holds out does.
+    """
+    if not is_real(store).all() or store.spec != synthetic.spec:
+        return False
+    seen = {patient for origin in synthetic.info.generators for patient in origin.training_patients}
+    boxed = {digest_patient(store.patients[i]) for i in store.indices("train") if len(store.boxes[i])}
+    held_out = {digest_patient(store.patients[i]) for i in np.flatnonzero(store.splits != "train")}
+    return bool(boxed) and boxed <= seen and not held_out & seen
 
 
 def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Judge) -> Store:

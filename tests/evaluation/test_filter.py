@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,9 +138,26 @@ def test_a_folder_without_the_training_store_is_told_to_name_it(folder, tmp_path
         sift(FilterOptions(lonely, tmp_path / "kept.h5"))
     store, _ = sift(FilterOptions(lonely, tmp_path / "kept.h5", real=folder / "real.h5"))
     assert len(store) > COUNT
-    make_store(tmp_path / "other.h5", heads(30, 9))
+    make_store(tmp_path / "other.h5", [replace(each, patient=f"other-{each.patient}") for each in heads(30, 9)])
     with pytest.raises(UsageError, match="not the store that the generator"):
         sift(FilterOptions(lonely, tmp_path / "more" / "again.h5", real=tmp_path / "other.h5"))
+
+
+def test_a_store_that_was_drawn_for_does_in_place_of_the_training_store(folder, tmp_path):
+    """So it is where installed weights drew: nobody has the store that they were fitted on."""
+    lonely = tmp_path / "synthetic.h5"
+    lonely.write_bytes((folder / "synthetic.h5").read_bytes())
+    fewer = make_store(tmp_path / "fewer.h5", list(heads(200, 0))[:100])
+    store, report = sift(FilterOptions(lonely, tmp_path / "kept.h5"))
+    assert (len(store) > COUNT, "AUC" in report.calibration) == (True, True)
+    turned = {"train": "test", "val": "train", "test": "train"}
+    held_out = [replace(each, split=turned[each.split]) for each in heads(200, 0)]
+    make_store(tmp_path / "held-out.h5", held_out)
+    with pytest.raises(UsageError, match="not the store that the generator"):
+        sift(FilterOptions(lonely, tmp_path / "more" / "kept.h5", real=tmp_path / "held-out.h5"))
+    (tmp_path / "again.h5").write_bytes(fewer.path.read_bytes())
+    with pytest.raises(UsageError, match="--real"):  # which of the two is not said
+        sift(FilterOptions(lonely, tmp_path / "kept.h5", overwrite=True))
 
 
 def test_nothing_is_replaced_unasked_and_a_finished_run_is_kept(folder):
