@@ -170,7 +170,7 @@ def prepare(options: SynthesisOptions) -> Work:
         patients = {digest_patient(image.patient) for image in boxes.images if image.patient and image.boxes}
         digest = sha256_file(source)
     info = _info(options, n, metadata=metadata, known=known, inputs={name_of(source): digest}, patients=patients)
-    for fact in of_generator(metadata):
+    for fact in [] if card_of(folder) else of_generator(metadata):  # a card says what weights are worth
         options.advise(fact)
     work = Work(
         options,

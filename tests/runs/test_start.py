@@ -221,9 +221,10 @@ def test_installed_weights_are_listed_with_their_card_and_begun_with_by_name(tmp
 def test_installed_weights_draw_by_name_and_the_store_counts_whom_they_have_seen(tmp_path, installed):
     said = []
     other = make_store(tmp_path / "other.h5", [replace(r, patient=f"q{r.patient}") for r in make_records()])
-    ask = {"like": other.path, "device": "cpu", "announce": said.append}
+    ask = {"like": other.path, "device": "cpu", "announce": said.append, "advise": said.append}
     store = synthesize(SynthesisOptions(3, "tiny-16", tmp_path / "drawn.h5", **ask))
     assert (len(store), set(store.sources)) == (3, {"boxgan"})
+    assert not any("the generator has seen" in sentence for sentence in said)  # a card is there
     (origin,) = store.info.generators
     assert set(origin.training_patients) >= {digest_patient(name) for name in ("p0", "p3", "qp0")}
     assert said[0] == (
