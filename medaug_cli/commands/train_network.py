@@ -72,7 +72,7 @@ class Choices:
 
 @options.taken_as(Choices)
 def train(chosen: Choices) -> None:
-    """Fit a network of any installed task, which --task names.
+    """Train a network for any installed task, named by --task.
 
     Example: medaug train real.h5 --task segmentation --network segmenter --out real-only
     """
@@ -162,7 +162,7 @@ def for_task(task: str, kind: str, plugin: str) -> Callable[..., None]:
     command.__signature__ = signature(train).replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     command.__doc__ = (
-        f"Fit a {kind}; with and without --synthetic it takes the same number of optimiser steps.\n\n"
+        f"Train a {kind}, for the same number of optimiser steps with and without --synthetic.\n\n"
         f"Example: medaug train-{kind} real.h5 --synthetic kept.h5 --ratio 1 --out with-synthetic"
     )
     return command

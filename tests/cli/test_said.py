@@ -11,7 +11,7 @@ from support.every_writing_command import write_classed_store, write_two_stores
 from support.writing_commands import write_scans
 from typer.main import get_command
 
-from medaug_cli.cli import app
+from medaug_cli.cli import GROUPS, app
 from medaug_cli.commands import console
 from medaug_cli.commands.console import wrapped
 
@@ -88,8 +88,29 @@ def screens(said):
     return "\n\n".join(parts) + "\n"
 
 
+def help_screen(width, monkeypatch):
+    """Return what `medaug --help` shows."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = io.StringIO()
+    with redirect_stdout(text):
+        get_command(app)(["--help"], prog_name="medaug", standalone_mode=False)
+    return text.getvalue()
+
+
 def test_screens_are_those_that_were_looked_at(said):
     assert screens(said) == SCREENS.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_help_is_grouped_and_fits(width, monkeypatch):
+    lines = help_screen(width, monkeypatch).splitlines()
+    assert max(map(len, lines)) <= width
+    assert [line.rstrip(":") for line in lines if line in ("Pipeline:", "Look and judge:", "Files:", "Machine:")] == [
+        "Pipeline", "Look and judge", "Files", "Machine"
+    ]  # fmt: skip
+    for panel in GROUPS.values():
+        for name in panel:
+            assert sum(line.split()[:1] == [name] for line in lines) == 1
 
 
 def test_no_word_is_broken_and_no_line_is_wider_than_its_terminal(said):

@@ -165,7 +165,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(BadInput, match=r"closed cannot be read \(Permission denied\); leave it out.* --keep-going"):
+    with pytest.raises(BadInput, match=r"closed cannot be read \(Permission denied\); --keep-going skips it"):
         find_scans(tmp_path)
     found = survey(tmp_path, keep_going=True)
     assert [scan.id for scan in found.scans] == ["a"]
