@@ -76,8 +76,10 @@ def train(chosen: Choices) -> None:
 
     Example: medaug train real.h5 --task segmentation --network segmenter --out real-only
     """
+    from medaug_cli.files import read_json
     from medaug_cli.processes import joined
-    from medaug_cli.runs import train_network
+    from medaug_cli.runs import NetworkMetadata, train_network
+    from medaug_cli.runs.advice import of_network
     from medaug_cli.tasks.task import task_named
 
     task = task_named(chosen.task)
@@ -100,6 +102,7 @@ def train(chosen: Choices) -> None:
         )
     if group.leads:
         console.answer({task.kind: str(folder)}, chosen.as_json, f"{folder}: the {task.kind}")
+        console.advise(of_network(task.kind, read_json(folder / f"{task.kind}.json", NetworkMetadata)))
 
 
 def _external(chosen: Choices) -> "External":

@@ -1,11 +1,12 @@
-"""What a person should know of a generator before drawing many images with it."""
+"""What a person should know of a generator before drawing many images with it, and of a network before judging it."""
 
 from medaug_cli import registry
 from medaug_cli.plugin import GeneratorCapabilities
 from medaug_cli.runs.fitting import DEFAULT_KIMG
-from medaug_cli.runs.metadata import GeneratorMetadata
+from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata
+from medaug_cli.words import counted
 
-FEW = 0.5  # of the images that others have seen
+FEW = 0.5  # of the images that others have seen, or of the steps that a network takes by default
 
 
 def of_generator(metadata: GeneratorMetadata) -> list[str]:
@@ -23,3 +24,13 @@ def of_generator(metadata: GeneratorMetadata) -> list[str]:
         f"the generator has seen {metadata.images_shown:,} images; {took} {1000 * kimg:,.0f}: "
         f"train-gan --kimg {kimg:g} --resume continues"
     ]
+
+
+def of_network(kind: str, metadata: NetworkMetadata) -> list[str]:
+    """Say where a network was trained for far fewer steps than by default, unless its patience ended them."""
+    usual = getattr(registry.capabilities(kind, metadata.name), "default_budget", None)
+    if not usual or metadata.settings.get("patience") or metadata.start is not None:
+        return []
+    if metadata.steps >= FEW * usual:
+        return []
+    return [f"the {kind} was trained for {counted(metadata.steps, 'step')}; by default it takes {usual:,.0f}"]

@@ -123,7 +123,7 @@ def test_what_cannot_be_is_said(scans, tmp_path):
     with pytest.raises(BadInput, match="no image in the split val"):
         detect(real, detector, tmp_path / "out", "csv", split="val")
     pytest.importorskip("highdicom")
-    with pytest.raises(BadInput, match="holds no DICOM series"):
+    with pytest.raises(BadInput, match="holds no scan p"):
         detect(real, detector, tmp_path / "out", "dicom-sr", scans=tmp_path / "masks")
     (tmp_path / "other").mkdir()
     store = make_store(tmp_path / "other" / "real.h5", size=64)
