@@ -4,7 +4,7 @@ from medaug_cli.embedding.comparison import HELD_OUT, RealReference, SetNumbers
 from medaug_cli.embedding.layout import MapReport
 from medaug_cli.embedding.lesions import MEASURES, Distribution
 from medaug_cli.embedding.obedience import Obedience
-from medaug_cli.tables import DASH, Cell, Table, fixed, table
+from medaug_cli.tables import DASH, Cell, Table, fixed, significant, table
 from medaug_cli.words import percent
 
 FEW = 0.8  # of the share of real lesions: where fewer asked ones are found, that is said
@@ -104,7 +104,8 @@ def _sets(report: MapReport) -> list[tuple[str, RealReference | SetNumbers]]:
 
 
 def _spread(own: Distribution) -> list[Cell]:
-    return [Cell(f"{own.median:.3g} ({own.low:.3g} to {own.high:.3g})"), fixed(own.distance, 2)]
+    median, low, high = (significant(value).text for value in (own.median, own.low, own.high))
+    return [Cell(f"{median} ({low} to {high})"), fixed(own.distance, 2)]
 
 
 def _share(share: float | None, boxes: int) -> Cell:

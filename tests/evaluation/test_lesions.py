@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from medaug_cli.embedding.lesions import cumulative_distance, lesion, lesion_numbers, lesions_of
+from medaug_cli.embedding.lesions import Distribution, cumulative_distance, lesion, lesion_numbers, lesions_of
 from medaug_cli.embedding.probe import dealt, told_apart
+from medaug_cli.embedding.tables import _spread
 
 BOX = np.array([10, 12, 18, 20], np.float32)
 
@@ -92,3 +93,9 @@ def test_a_patient_is_never_judged_by_one_who_knows_him():
     assert told_apart(real, drawn, [str(i) for i in range(100)], [f"d{i}" for i in range(100)]) > 0.99
     parts = dealt(names, 3)
     assert all(len(set(parts[i::10])) == 1 for i in range(10))
+
+
+def test_zeros_at_the_end_of_a_median_and_its_range_are_kept():
+    shown = _spread(Distribution(low=5.0, median=12.4, high=28.25, distance=0.1))
+    assert [cell.value for cell in shown] == ["12.4 (5.00 to 28.2)", "0.10"]
+    assert _spread(Distribution(low=0.0, median=0.5, high=1.0, distance=0.0))[0].value == "0.500 (0.00 to 1.00)"
