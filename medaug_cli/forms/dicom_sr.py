@@ -106,7 +106,8 @@ def _items(item: Any) -> Iterator[Any]:
 
 def _code(item: Any) -> str:
     """Return the code of what an item is about."""
-    return str(next(iter(item.get("ConceptNameCodeSequence") or ()), {}).get("CodeValue", ""))
+    codes: Any = item.get("ConceptNameCodeSequence") or [{}]
+    return str(codes[0].get("CodeValue", ""))
 
 
 def _label(group: Any, ours: bool) -> str:
