@@ -72,9 +72,9 @@ def predict(
             )
         )
     words = {
-        "detector": f"{counted(done.found, 'detection')} of a score from {threshold:g} on",
+        "detector": f"{counted(done.found, 'detection')} with a score of at least {threshold:g}",
         "classifier": "images.csv and scans.csv hold the probabilities",
-        "segmenter": f"something is marked in {done.found}",
+        "segmenter": f"something is marked in {counted(done.found, 'scan')}",
     }
     result = {"out": str(out), "kind": done.kind, "scans": done.scans, "images": done.images, "found": done.found}
     console.answer(

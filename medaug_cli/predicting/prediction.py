@@ -123,6 +123,9 @@ def _write(
         found = [found_in(store, i, answer, options.threshold) for i, answer in enumerate(answers)]
         source = Source(options.scans, metadata.name, metadata.weights)
         write_found(found, metadata.form.label_names, options.form, out, source)
+        best = max((float(score) for answer in answers for score in answer[1]), default=None)
+        if best is not None and best < options.threshold:
+            options.announce(f"no score reaches {options.threshold:g}, the highest is {best:.3g}; see --threshold")
         return sum(len(one.boxes) for one in found)
     if kind == "classifier":
         write_classes(store, answers, metadata.form.class_names, out)

@@ -197,7 +197,8 @@ def mask_counts(cases: Cases) -> dict[str, int]:
 def mask_remarks(answers: Mapping[str, MaskAnswers]) -> list[str]:
     """Say in which unit distances are, and how many images a rule for empty masks decided."""
     first = next(iter(answers.values()))
-    said = [f"Distances are in {first.unit}{'' if first.unit == 'mm' else ', for not every image names its spacing'}."]
+    said = [f"Distances are in "
+        f"{first.unit}{'' if first.unit == 'mm' else ', since not every image names its spacing'}."]
     for name, each in answers.items():
         for label, rows in each.rows.items():
             if parts := _decided(rows):

@@ -100,6 +100,27 @@ def test_masks_of_volumes_lie_in_the_voxels_of_their_files(tmp_path, network, vo
         assert dice(values == 2, truth) > 0.8, code
 
 
+class Unsure:
+    """A detector that is sure of nothing."""
+
+    def predict(self, images):
+        for _ in images:
+            yield np.array([[4, 4, 9, 9]], np.float32), np.array([0.05], np.float32), np.array([0])
+
+
+@pytest.mark.parametrize(("threshold", "found", "said"), [
+    (0.1, 0, ["no score reaches 0.1, the highest is 0.05; see --threshold"]), (0.01, 1, []),
+])  # fmt: skip
+def test_where_nothing_is_found_the_highest_score_is_said(tmp_path, network, threshold, found, said):
+    tiny_scans.picture(tmp_path / "scans/a.png", side=40)
+    told = []
+    options = PredictOptions(
+        network("detector", Unsure()), tmp_path / "scans", tmp_path / "out", threshold=threshold, announce=told.append
+    )
+    assert predict(options).found == found
+    assert [line for line in told if "score" in line] == said
+
+
 def test_masks_of_pictures_have_their_size_and_are_read_with_their_names(tmp_path, network):
     tiny_scans.picture(tmp_path / "scans/a.png", (8, 6, 18, 16), side=40)
     tiny_scans.picture(tmp_path / "scans/b.png", side=24)
