@@ -35,7 +35,7 @@ def _sizes(cases: Cases, answers: Mapping[str, MaskAnswers]) -> list[Figure]:
         return []
     dims = len(cases.truth[0].shape)
     unit = f"size of the truth, {UNITS[dims]}" if in_mm else f"size of the truth, {'pixels' if dims == 2 else 'voxels'}"
-    note = "A dot an image with a lesion; lines are running means over a third of the images."
+    note = "Each dot is an image with a lesion; lines are running means over a third of the images."
     return [Figure("Dice and size", note, sizes_svg(panels, unit).encode())]
 
 
