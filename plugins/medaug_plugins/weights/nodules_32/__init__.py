@@ -1,0 +1,1 @@
+"""A boxgan of lung nodules in CT, 32×32×32: card.json says what it is."""
