@@ -257,7 +257,7 @@ def _announce(work: Work) -> None:
     options, choices = work.options, work.templates.every
     if card := card_of(work.folder):
         seen = counted(len(work.metadata.training_patients), "patient")
-        options.announce(f"{options.gan} draws {card.draws}; fitted on {seen} of {card.data}; not for {card.not_for}")
+        options.announce(f"{options.gan} draws {card.draws}; it has seen {seen}, and so has what learns from these")
     size = "x".join(map(str, work.spec.spatial))
     what = "image" if work.hosts is None else "region"
     sentence = f"{work.metadata.name} draws {counted(work.n * work.draws, what)} of {size} "

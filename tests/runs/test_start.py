@@ -228,8 +228,7 @@ def test_installed_weights_draw_by_name_and_the_store_counts_whom_they_have_seen
     (origin,) = store.info.generators
     assert set(origin.training_patients) >= {digest_patient(name) for name in ("p0", "p3", "qp0")}
     assert said[0] == (
-        "tiny-16 draws dim noise with bright boxes, 16x16; fitted on 4 patients of constructed; "
-        "not for nobody: these are for tests alone"
+        "tiny-16 draws dim noise with bright boxes, 16x16; it has seen 4 patients, and so has what learns from these"
     )
     by_folder = synthesize(SynthesisOptions(3, installed, tmp_path / "again.h5", **ask))
     assert (by_folder.images[:] == store.images[:]).all()
