@@ -4,10 +4,14 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-learning test-thorough test-lowest lint site schemas clean
+.PHONY: demo demo-from-scratch test test-learning test-thorough test-lowest lint site schemas clean
 
 demo: $(READY)
 	PATH="$(BIN):$$PATH" sh examples/demo.sh demo
+
+# The same with generators that are trained from nothing, in another folder.
+demo-from-scratch: $(READY)
+	PATH="$(BIN):$$PATH" sh examples/demo.sh demo-from-scratch --from-scratch
 
 test: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
@@ -48,4 +52,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest demo build
+	rm -rf $(VENV) .venv-lowest demo demo-from-scratch build

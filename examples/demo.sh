@@ -1,41 +1,72 @@
 #!/bin/sh
-# From real slices to Table 1, with and without synthetic images, in the folder that is given.
-# Run it again and it goes on where it stopped; finished steps are not repeated.
+# What medaug does, on real images that come with it, in the folder that is given:
+#
+#     sh examples/demo.sh [FOLDER] [--from-scratch]
+#
+# Boxes, classes and masks on brain slices, then nodules in 3D, in about ten minutes on two cores, drawn by generators that
+# come with medaug. --from-scratch trains its own on the images here, for most of an hour more. Run it again and it goes on
+# where it stopped; finished steps are not repeated.
 set -eu
 examples=$(cd "$(dirname "$0")" && pwd)
-folder=${1:-demo}
+data=$examples/data nodules=$examples/nodules
+folder=demo of=7 gan=brain-t1c-128 cubes=nodules-32
+for word; do
+  case $word in
+    --from-scratch) of=8 gan=gan cubes=nodules/gan ;;
+    -*) echo "usage: sh $0 [FOLDER] [--from-scratch]" >&2; exit 2 ;;
+    *) folder=$word ;;
+  esac
+done
 mkdir -p "$folder"
 cd "$folder"
-small="--set backbone=small --set width=8 --set head_width=64 --set zoom_input=2 --set assignment=aligned"
-small="$small --set lr=0.003 --set box_weight=3"
+size=128 n=1000 steps=800 class_steps=300 mask_steps=400 side=32 mm=32 kimg=15 cubes_kimg=1
+detector="--set backbone=small --set width=8 --set head_width=64 --set assignment=aligned --set lr=0.003 --set box_weight=3"
+learning="--set frozen=0.5 --set contrast_weight=5 --set variety=15"  # as those that come with medaug
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+# Two steps go on at once where neither needs the other: each on half of the cores, the words of one in a file.
+at=0 other='' log=meanwhile.log cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+export OMP_NUM_THREADS=$(((cores + 1) / 2))
+say() { at=$((at + 1)); printf '\n\033[1m%s/%s %s\033[0m\n' $at $of "$*" >&2; }
+meanwhile() { "$@" >>$log 2>&1 & other=$!; }
+together() { wait "$other" || { tail -n 5 $log >&2; exit 1; }; other=''; }
+trap 'test -z "$other" || kill "$other" 2>/dev/null || :' EXIT
+trap 'exit 130' INT TERM
 
-say "1/9 Crop and scale the slices, and split them by patient"
-medaug preprocess "$examples/data/images" --boxes "$examples/data/boxes.json" --size 64 --strip none --label tumour --resume
+say "Crop and scale slices, with their boxes, masks and classes, and cubes around nodules; split them by patient"
+medaug preprocess "$data/images" --boxes "$data/boxes.json" --masks "$data/masks" --classes "$data/classes.csv" --size $size --strip none --label tumour --resume
+medaug preprocess "$nodules/images" --masks "$nodules/masks" --split "$nodules/split.csv" --regions $side --region-mm $mm --strip none --denoise none --window 0,255 --out nodules/real.h5 --resume
 
-say "2/9 Train a generator on the training patients (about 8 minutes on two cores, 14 on one)"
-medaug train-gan real.h5 --generator boxgan --resume
+if test $gan = gan; then
+  say "Train generators on the training patients, of slices and meanwhile of cubes"
+  meanwhile medaug train-gan nodules/real.h5 --generator boxgan $learning --set form=mask --set classes=false --set flip_rows=true --set base=128 --set max_maps=64 --set embedding=16 --set batch=4 --set r1_every=16 --kimg $cubes_kimg --out nodules/gan --resume
+  medaug train-gan real.h5 --generator boxgan $learning --set classes=false --kimg $kimg --resume
+  together
+fi
 
-say "3/9 Draw images for slightly changed boxes"
-medaug synthesize --n 1000 --boxes boxes.json --resume
-
-say "4/9 Drop those that clearly lack a tumour"
+say "Draw slices for slightly changed boxes, and drop those that clearly lack a tumour; meanwhile train a classifier"
+meanwhile medaug train-classifier real.h5 --steps $class_steps --set warm_up=20 --set validations=4 --resume
+medaug synthesize --gan $gan --n $n --boxes boxes.json --resume
 medaug filter synthetic.h5 --resume
+together
 
-say "5/9 Train a detector on the real images (about 2 minutes)"
-medaug train-detector real.h5 --out real-only --steps 1000 $small --resume
+say "Train a detector on the real slices, and meanwhile the same one with the synthetic slices, for as many steps"
+meanwhile medaug train-detector real.h5 --out real-only --steps $steps $detector --resume
+medaug train-detector real.h5 --synthetic kept.h5 --ratio 1 --out with-synthetic --steps $steps $detector --resume
+together
 
-say "6/9 Train it again with the synthetic images, for as many steps"
-medaug train-detector real.h5 --synthetic kept.h5 --ratio 1 --out with-synthetic --steps 1000 $small --resume
-
-say "7/9 Look at real against synthetic"
-medaug tsne real.h5 kept.h5 --overwrite
-
-say "8/9 Table 1: held-out patients, without and with synthetic images"
+say "Table 1: boxes on held-out patients, without and with synthetic slices; meanwhile train a segmenter"
+meanwhile medaug train-segmenter real.h5 --steps $mask_steps --set warm_up=20 --set validations=4 --resume
 medaug evaluate real.h5 real-only with-synthetic --overwrite
 
-say "9/9 A small study on half of the patients: does it help to paste real lesions elsewhere, or to paint new ones?"
-medaug study real.h5 --arm copy-paste --arm inpaint --fraction 0.5 --seeds 2 --steps 300 --kimg 2 $small --split val
+say "Look at real against synthetic slices, and draw nodules for the masks of real ones"
+medaug tsne real.h5 kept.h5 --detector real-only --overwrite
+medaug synthesize --gan $cubes --like nodules/real.h5 --n 16 --jitter 0 --out nodules/synthetic.h5 --resume
+together
 
+say "Classes and masks on the same held-out patients"
+meanwhile medaug evaluate real.h5 classifier --out classes --overwrite
+medaug evaluate real.h5 segmenter --out masks --overwrite
+together
+
+say "One page of it all"
 python "$examples/page.py" .

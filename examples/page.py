@@ -1,131 +1,165 @@
-"""Gather the pictures and numbers of a finished demo folder on one self-contained page.
-
-Usage: python examples/page.py demo
-"""
+"""Gather the pictures and numbers of a finished demo on one page that loads nothing: `python page.py FOLDER`."""
 
 import base64
-import json
+import csv
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from medaug_cli.figures.grid import draw_grid, save_grid
-from medaug_cli.files import new_file, publish_text
+from medaug_cli import __version__
+from medaug_cli.embedding.layout import MapReport
+from medaug_cli.embedding.tables import numbers_table
+from medaug_cli.evaluation.predicting import load_for, predicted
+from medaug_cli.figures.grid import draw_grid
+from medaug_cli.figures.planes import AXES, planes
+from medaug_cli.figures.task_figures import captioned, confusion_svg, outlined, png
+from medaug_cli.files import new_file, publish_text, read_json
+from medaug_cli.metrics.report import Metrics
+from medaug_cli.metrics.table import tables as detection_tables
 from medaug_cli.store import Store, open_store
+from medaug_cli.tables import fixed
+from medaug_cli.tasks.report import TaskMetrics
+from medaug_cli.tasks.report import tables as task_tables
+from medaug_cli.tasks.segmentation import mask_cases
+from medaug_cli.tasks.task import task_named
 
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>medaug: the demo</title>
-<style>
- body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
- img{max-width:100%;background:#222} figure{margin:1rem 0} figcaption{color:#57606a;font-size:.9rem}
- table{border-collapse:collapse;margin:1rem 0} .note{background:#fff8c5;padding:.6rem 1rem;border-radius:6px}
- td,th{padding:.25rem .7rem;border-bottom:1px solid #d0d7de;text-align:right}
- td:first-child,th:first-child{text-align:left} .two{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
-</style>
-<h1>medaug: with and without synthetic images</h1>
-<p>{{ counts }}</p>
-<p class="note">Gliomas, meningiomas and pituitary tumours on 8-bit slices of 6 mm, a small generator and a small
-detector trained for minutes on a CPU, one seed: this shows how the pieces work together and proves nothing about
-the benefit. Images: Cheng 2017, doi 10.6084/m9.figshare.1512427, CC BY 4.0.</p>
-<h2>Real and synthetic, boxes drawn</h2>
-<div class="two">
-<figure><img src="{{ real }}"><figcaption>Real training slices.</figcaption></figure>
-<figure><img src="{{ synthetic }}"><figcaption>Synthetic slices, drawn at random by seed.</figcaption></figure></div>
-<h2>Table 1</h2>
-<table><tr><th>detector<th>mAP<th>IoU<th>sensitivity<th>FPs per slice<th>sensitivity at 1 FP
-<th>95 % interval<th>CPM</tr>
-{% for row in rows %}<tr><td>{{ row.detector }}<td>{{ row.mAP }}<td>{{ row.iou }}<td>{{ row.sensitivity }}
-<td>{{ row.fps }}<td>{{ row.at_one }}<td>{{ row.interval }}<td>{{ row.cpm }}</tr>{% endfor %}</table>
-<h2>FROC</h2><figure><img src="{{ froc }}" style="background:#fff"></figure>
-<h2>t-SNE of real against synthetic</h2><figure><img src="{{ tsne }}" style="background:#fff"></figure>
-<table><tr><th>against the real training images<th>1-NN<th>KID<th>precision<th>recall<th>density<th>coverage</tr>
-{% for name, each in sets %}<tr><td>{{ name }}<td>{{ "%.2f" | format(each.one_nn_accuracy) }}
-<td>{{ "%.3f" | format(each.kid) }}<td>{{ "%.2f" | format(each.precision) }}<td>{{ "%.2f" | format(each.recall) }}
-<td>{{ "%.2f" | format(each.density) }}<td>{{ "%.2f" | format(each.coverage) }}</tr>{% endfor %}</table>
-<p>1-NN: how often a nearest neighbour tells the two sets apart (0.5: not at all). The first row is the best to hope
-for.</p>
-<h2>What each detector found</h2>
-{% for overlay in overlays %}<figure><img src="{{ overlay }}"></figure>{% endfor %}
-<h2>How the generator learned</h2>
-{% for name, picture in samples %}<figure><img src="{{ picture }}" style="max-width:33rem">
-<figcaption>after {{ name }} images</figcaption></figure>{% endfor %}
-<p>More: <a href="preprocess.html">what pre-processing did</a>, <a href="filter.html">the contact sheet</a>,
-<a href="evaluation/evaluation.html">the evaluation</a>, <a href="study/study.html">the study</a>.</p></html>
-"""
-SHOWN = 25
+HERE = Path(__file__).parent
+COLUMNS, SLICES, OVERLAYS, PATIENTS, NODULES = 4, 16, 4, 9, 6
 
 
-def embedded(path: Path) -> str:
-    """Return a picture as a data URL."""
-    kind = "svg+xml" if path.suffix == ".svg" else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def embedded(picture: Path | bytes | str) -> str:
+    """Return a picture, PNG or SVG, as a data URL."""
+    content = picture.read_bytes() if isinstance(picture, Path) else picture
+    content = content.encode() if isinstance(content, str) else content
+    kind = "png" if content.startswith(b"\x89PNG") else "svg+xml"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def grid(store: Store, path: Path) -> str:
-    """Draw images of the training split that are chosen by seed."""
-    train = store.indices("train")
-    chosen = sorted(np.random.default_rng(0).permutation(train)[:SHOWN])
-    save_grid(path, [np.asarray(store.images[i]) for i in chosen], [store.boxes[i] for i in chosen])
-    return embedded(path)
+def by_seed(indices: Sequence[int], count: int) -> list[int]:
+    """Choose some images by seed, and return them in their order."""
+    return sorted(np.random.default_rng(0).permutation(indices)[:count].tolist())
 
 
-def table(metrics: dict) -> list[dict[str, str]]:
-    """Return a row for each detector and IoU."""
-    rows = []
-    for row in metrics["rows"]:
-        for iou, at in row["iou"].items():
-            low, high = at["interval"].get("sensitivity_at_1", (float("nan"),) * 2)
-            rows.append({
-                "detector": row["detector"], "mAP": f"{row['mAP']:.2f}", "iou": iou,
-                "sensitivity": f"{at['sensitivity']:.2f}", "fps": f"{at['fps_per_slice']:.2f}",
-                "at_one": f"{at['at_fps']['1']:.2f}", "interval": f"{low:.2f} to {high:.2f}", "cpm": f"{at['cpm']:.2f}",
-            })  # fmt: skip
-    return rows
+def sheet(store: Store) -> Any:
+    """Draw images of the training split, chosen by seed, with their boxes."""
+    chosen = by_seed(store.indices("train"), SLICES)
+    images, boxes = [np.asarray(store.images[i]) for i in chosen], [store.boxes[i] for i in chosen]
+    return draw_grid(images, boxes, columns=COLUMNS, cell=max(128, store.spec.spatial[-1]))
 
 
-def compared(report: dict) -> list[tuple[str, dict]]:
-    """Return the rows of the comparison with the real training images."""
-    held_out = [("real, held out", report["reference"])] if report.get("reference") else []
-    return [*held_out, *((each["name"], each) for each in report["sets"])]
-
-
-def side_by_side(real: Store, synthetic: Store, path: Path) -> None:
-    """Draw real training slices at the left and synthetic ones at the right, both chosen by seed."""
-    sheets = []
-    for store in (real, synthetic):
-        chosen = sorted(np.random.default_rng(0).permutation(store.indices("train"))[:16])
-        sheets.append(draw_grid([np.asarray(store.images[i]) for i in chosen], [store.boxes[i] for i in chosen]))
-    whole = Image.new("RGB", (sheets[0].width + 12 + sheets[1].width, sheets[0].height), (255, 255, 255))
-    whole.paste(sheets[0], (0, 0))
-    whole.paste(sheets[1], (sheets[0].width + 12, 0))
+def side_by_side(left: Any, right: Any, path: Path) -> None:
+    """Publish two sheets beside each other."""
+    whole = Image.new("RGB", (left.width + 12 + right.width, left.height), (255, 255, 255))
+    whole.paste(left, (0, 0))
+    whole.paste(right, (left.width + 12, 0))
     with new_file(path) as temporary:
         whole.save(temporary, format="PNG", optimize=True)
 
 
-def main(folder: Path) -> None:
-    """Write `index.html` into the demo's folder."""
-    real, synthetic = open_store(folder / "real.h5"), open_store(folder / "kept.h5")
-    metrics = json.loads((folder / "evaluation/metrics.json").read_text(encoding="utf-8"))
-    samples = sorted((folder / "gan/samples").glob("*.png"))
-    shown = [samples[0], samples[len(samples) // 2], samples[-1]] if len(samples) > 2 else samples
-    drawn = len(open_store(folder / "synthetic.h5"))
-    counts = (
-        f"{len(real)} real slices of {len(set(real.patients))} patients ({len(real.indices('train'))} to train on), "
-        f"{drawn} synthetic ones, of which {len(synthetic)} are kept; tested on {metrics['slices']} slices of "
-        f"{metrics['patients']} patients that neither the generator nor the detectors have seen."
+def stores_part(folder: Path, real: Store) -> dict[str, Any]:
+    """Return what the data are, real beside synthetic, and whom the generator has seen."""
+    synthetic, test = open_store(folder / "kept.h5"), real.indices("test")
+    (origin,) = synthetic.info.generators
+    sheets = sheet(real), sheet(synthetic)
+    side_by_side(*sheets, folder / "real-and-synthetic.png")
+    return {
+        "real": real, "training": len(real.indices("train")), "patients": len(set(real.patients)),
+        "trained": len({real.patients[i] for i in real.indices("train")}),
+        "test": len(test), "test_patients": len({real.patients[i] for i in test}),
+        "drawn": len(open_store(folder / "synthetic.h5")), "kept": len(synthetic),
+        "shipped": origin.training_store != real.hash, "known": len(origin.training_patients),
+        "real_sheet": embedded(png(sheets[0])), "synthetic_sheet": embedded(png(sheets[1])),
+    }  # fmt: skip
+
+
+def boxes_part(folder: Path) -> dict[str, Any]:
+    """Return the tables of both detectors at the first IoU, and what synthetic images change there."""
+    metrics = read_json(folder / "evaluation/metrics.json", Metrics)
+    table_1, matched, *_, differences = detection_tables(metrics)
+    return {
+        "detection": [table_1, matched, replace(differences, rows=differences.rows[: len(differences.rows) // 2])],
+        "found": [row.iou["0.5"].at_fps["1"] or 0.0 for row in metrics.rows],
+        "change": (metrics.rows[1].against_first or {})["0.5"]["sensitivity_at_1"],
+        "froc": embedded(folder / "evaluation/froc.svg"),
+        "overlays": [embedded(path) for path in sorted((folder / "evaluation/overlays").glob("*.png"))[:OVERLAYS]],
+    }
+
+
+def likeness_part(folder: Path) -> dict[str, Any]:
+    """Return what t-SNE's numbers say of the synthetic slices, and of held-out real ones."""
+    report = read_json(folder / "tsne.json", MapReport)
+    return {
+        "likeness": numbers_table(report), "tsne": embedded(folder / "tsne.png"),
+        "asked": report.sets[0].fidelity, "held_out": report.reference and report.reference.fidelity,
+    }  # fmt: skip
+
+
+def headline(metrics: TaskMetrics) -> dict[str, Any]:
+    """Return the first table of an evaluation, and its main number with and without its interval."""
+    task = task_named(metrics.task)
+    value = metrics.rows[0].values[task.headline]
+    cell = fixed(value.value, 2, value.interval)
+    return {"table": task_tables(metrics, task.measures, task.main)[0], "value": cell.value, "words": str(cell)}
+
+
+def classes_part(folder: Path) -> dict[str, Any]:
+    """Return the numbers of the classifier, and its confusion matrix."""
+    metrics = read_json(folder / "metrics.json", TaskMetrics)
+    kinds = list(metrics.counts)
+    with (folder / "truth.csv").open(encoding="utf-8", newline="") as file:
+        truth = {row["image"]: kinds.index(row["class"]) for row in csv.DictReader(file)}
+    matrix = np.zeros((len(kinds), len(kinds)), int)
+    with (folder / "predictions/classifier.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            matrix[truth[row["image"]], int(np.argmax([float(row[kind]) for kind in kinds]))] += 1
+    confusion = embedded(confusion_svg({"classifier": matrix}, kinds))
+    return {"classes": headline(metrics), "kinds": kinds, "confusion": confusion}
+
+
+def masks_part(folder: Path, real: Store) -> dict[str, Any]:
+    """Return the numbers of the segmenter, and outlines on a slice of each of some test patients."""
+    task, test = task_named("segmentation"), real.indices("test")
+    patients = list(dict.fromkeys(real.patients[i] for i in test))[:PATIENTS]
+    chosen = np.array([by_seed([i for i in test if real.patients[i] == one], 1)[0] for one in patients])
+    network, _ = load_for(
+        task, "segmenter", folder=folder / "segmenter", store=real, indices=chosen, split="test", device="cpu"
     )
-    page = Environment(autoescape=True).from_string(PAGE).render(
-        counts=counts,
-        real=grid(real, folder / "real.png"), synthetic=grid(synthetic, folder / "synthetic.png"), rows=table(metrics),
-        froc=embedded(folder / "evaluation/froc.svg"), tsne=embedded(folder / "tsne.png"),
-        sets=compared(json.loads((folder / "tsne.json").read_text(encoding="utf-8"))),
-        overlays=[embedded(path) for path in sorted((folder / "evaluation/overlays").glob("*.png"))[:8]],
-        samples=[(f"{int(path.stem):,}", embedded(path)) for path in shown],
-    )  # fmt: skip
-    publish_text(folder / "index.html", page)
-    side_by_side(real, synthetic, folder / "real-and-synthetic.png")
+    answers, cases = predicted(task, "segmenter", network, real, chosen), mask_cases(real, chosen)
+    pictures = [outlined(cases.picture(k), [cases.truth[k], answer]) for k, answer in enumerate(answers)]
+    return {
+        "masks": headline(read_json(folder / "masks/metrics.json", TaskMetrics)),
+        "outlines": embedded(png(captioned(pictures, [[]] * len(pictures), columns=3))),
+    }
+
+
+def volumes_part(folder: Path) -> dict[str, Any]:
+    """Return pictures of real nodules, each beside those that were drawn for its mask."""
+    real, drawn = open_store(folder / "real.h5"), open_store(folder / "synthetic.h5")
+    like = [str(detail["condition"]) for detail in drawn.details]
+    names = sorted(set(like))
+    trios = []
+    for name in names[:NODULES]:
+        places = [(real, real.ids.index(name)), *((drawn, k) for k, own in enumerate(like) if own == name)]
+        cuts = [cut for store, k in places for cut in planes(np.asarray(store.images[k]), store.boxes[k])]
+        captions = [word for store, _ in places for word in ("real" if store is real else "drawn", "", "")]
+        images, boxes = zip(*cuts, strict=True)
+        trios.append(embedded(png(draw_grid(images, boxes, columns=len(AXES), cell=128, captions=captions))))
+    return {"trios": trios, "nodules": len(names), "seen": len(drawn.info.generators[0].training_patients)}
+
+
+def main(folder: Path) -> None:
+    """Write `index.html` and `real-and-synthetic.png` into the demo's folder."""
+    real = open_store(folder / "real.h5")
+    content = stores_part(folder, real) | boxes_part(folder) | likeness_part(folder)
+    content |= classes_part(folder / "classes") | masks_part(folder, real) | volumes_part(folder / "nodules")
+    templates = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FileSystemLoader(HERE))
+    publish_text(folder / "index.html", templates.get_template("page.html").render(version=__version__, **content))
     print(f"{folder / 'index.html'}: all pictures on one page")
 
 

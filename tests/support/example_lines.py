@@ -11,7 +11,12 @@ from typer.testing import CliRunner
 from medaug_cli.cli import app
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FAST = {"evaluate": ("--resamples", "100"), "tsne": ("--perplexity", "5", "--max", "24")}
+FAST = {
+    "evaluate": ("--resamples", "100"),
+    "tsne": ("--perplexity", "5", "--max", "24"),
+    "filter": ("--by", "none"),  # what a generator draws after three steps looks like no lesion
+}
+LINE = re.compile(r"^ *(?:meanwhile )?medaug (.*)$", re.MULTILINE)
 
 
 def run_lines(script: str, values: Mapping[str, str], settings: Mapping[str, Sequence[str]]) -> list[str]:
@@ -20,7 +25,7 @@ def run_lines(script: str, values: Mapping[str, str], settings: Mapping[str, Seq
     `settings` are what `--set` gives to a command's plugin, in place of the script's own of the same name.
     """
     run = []
-    for line in re.findall(r"^medaug (.*)$", (EXAMPLES / script).read_text(encoding="utf-8"), re.MULTILINE):
+    for line in LINE.findall((EXAMPLES / script).read_text(encoding="utf-8")):
         command, *rest = shlex.split(Template(line).substitute(values))
         rest = [word for word in rest if word not in ("--resume", "--overwrite")]
         for setting in settings.get(command, ()):
