@@ -1,6 +1,8 @@
 """What a plan can show: its smallest difference, what more patients or seeds buy, and where the spread comes from."""
 
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +133,15 @@ def make_store_records():
     splits = ("train", "train", "val", "test", "test", "test")
     for i, record in enumerate(make_records(24)):
         yield replace(record, patient=f"p{i % 6}", split=splits[i % 6])
+
+
+def test_studies_in_five_folds_find_what_is_planted_and_nothing_else():
+    """Simulate answers with the spread of published runs: 110 patients, three seeds, a gain of 0.05 and one of none."""
+    made = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/power.py"))
+    found, missed = (made["verdicts"](made["World"](), Plan(110, 3, 5), gain, 20, 400) for gain in (0.05, 0.0))
+    assert found[0] * 20 >= 16
+    assert (missed[0] + missed[1]) * 20 <= 1
+    assert found[2] <= 0.05  # half of the interval
 
 
 def test_a_plan_of_its_smallest_difference_finds_it_four_times_of_five():
