@@ -173,7 +173,9 @@ def _places(scans: Sequence[Scan]) -> Places:
     found: Places = defaultdict(list)
     for scan in scans:
         headers = [header for header in map(_header, scan.all_files) if header is not None]
-        order = _along(scan, headers) if scan.volume and headers else [None] * len(headers)
+        order: list[int | None] = [None] * len(headers)
+        if scan.volume and headers:
+            order = _along(scan, headers)
         for header, number in zip(headers, order, strict=True):
             found[str(header.SOPInstanceUID)].append(_Place(scan, number))
     return found
