@@ -19,7 +19,7 @@ for word; do
 done
 mkdir -p "$folder"
 cd "$folder"
-size=128 n=1000 steps=800 class_steps=300 mask_steps=400 side=32 mm=32 kimg=15 cubes_kimg=1
+size=128 n=1000 steps=600 class_steps=300 mask_steps=400 side=32 mm=32 kimg=15 cubes_kimg=1
 detector="--set backbone=small --set width=8 --set head_width=64 --set assignment=aligned --set lr=0.003 --set box_weight=3"
 learning="--set frozen=0.5 --set contrast_weight=5 --set variety=15"  # as those that come with medaug
 

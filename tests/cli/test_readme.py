@@ -87,6 +87,11 @@ def test_the_tables_of_our_own_studies_are_what_their_reports_say():
     assert made["short"](made["results"]()) in README
 
 
+def test_the_page_of_the_demo_is_what_its_numbers_say():
+    made = runpy.run_path(str(ROOT / "docs/make_demo.py"))["page"]()
+    assert made == PAGES["docs/demo.md"], "make it again with python docs/make_demo.py"
+
+
 def test_the_site_has_every_page_once_by_the_four_kinds_of_the_index():
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     kinds = {kind: pages for entry in nav for kind, pages in entry.items() if isinstance(pages, list)}
