@@ -66,7 +66,7 @@ def test_parts_of_a_picture_are_a_lesion_each(tmp_path):
         [tuple(sorted([FIRST, SECOND, TOUCHING])), ("lesion",) * 3], [(SECOND,), ("lesion",)],
     ]  # fmt: skip
     assert int(store.masks[0].sum()) == 8 * 8 + 4 * 8 + 8 * 6
-    assert "4 files are masks by place or name" in "".join(said)
+    assert "4 files are masks by folder or name" in "".join(said)
     convert(tmp_path / "data", tmp_path / "data", "csv", tmp_path / "boxes.csv")
     assert (tmp_path / "boxes.csv").read_text(encoding="utf-8").count("lesion") == 4
 
@@ -148,7 +148,7 @@ def test_only_annotated_scans_get_a_mask_and_a_preview_none(tmp_path):
     assert "a mask without a scan of its name, left out: p2/s_4_mask.png" in said
     report = json.loads((tmp_path / "out/preprocess.json").read_text(encoding="utf-8"))
     assert "p2/s_4_mask.png" in [one["file"] for one in report["left_out"]]
-    with pytest.raises(BadInput, match=r"--strict: a mask that has the name of no scan, .*s_4_mask\.png"):
+    with pytest.raises(BadInput, match=r"--strict: a mask without a scan of its name, .*s_4_mask\.png"):
         stored(tmp_path, "data", "data", strict=True)
     assert "4 of 5 scans have no mask: p1/s_1.png, p1/s_2.png, p2/s_1.png and 1 more" in said
 

@@ -96,7 +96,7 @@ def make_store_3d(path, records):
 
 def test_what_cannot_be_shown_is_said(tmp_path, real, tiny_plugins):
     store = open_store(real)
-    with pytest.raises(UsageError, match="name one"):
+    with pytest.raises(UsageError, match="give --augment as well"):
         preview(store, tmp_path / "x.png", settings={"flip": "true"})
     with pytest.raises(UsageError, match="--augment tiny"):
         preview(store, tmp_path / "x.png", "tiny")
