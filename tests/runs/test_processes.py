@@ -179,7 +179,7 @@ def test_what_processes_tell_each_other():
 def test_a_plugin_that_does_not_share_is_refused_among_several(tmp_path):
     make_store(tmp_path / "real.h5", make_records(size=16))
     options = RunOptions(tmp_path / "out", group=Group(0, 2, 0))
-    with pytest.raises(UsageError, match="copy-paste trains in one process, 2 were started"):
+    with pytest.raises(UsageError, match="copy-paste trains in one process, but 2 were started"):
         train_generator(tmp_path / "real.h5", "copy-paste", options)
 
 
