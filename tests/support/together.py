@@ -44,6 +44,8 @@ SHARING = {  # thousand images, settings
     "boxgan": (0.08, BOXES),
     "boxgan-relativistic": (0.04, {**BOXES, "loss": "relativistic", "crop": 1.0, "reading": 0.5, "anneal": 0}),
     "boxgan-unannotated": (0.04, BOXES),  # of half the training patients
+    # One step: it compares every gradient's sign; in later ones the deep features of ImageNet multiply rounding.
+    "boxgan-frozen": (0.004, {**BOXES, "frozen": 0.5}),
     "inpaint": (0.04, {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}),
     "regions": (0.04, {**NETWORKS, "side": 16, "batch": 4, "lr": 0.002}),
 }
