@@ -87,7 +87,7 @@ def spread(images: Tensor) -> Tensor:
 
 
 class Known(NamedTuple):
-    """Which images per batch are annotated; of the others the boxes are never asked after."""
+    """Which images of a batch are annotated; of the others the boxes are never asked after."""
 
     every: np.ndarray  # (w * b,) bool, of the whole batch
     mine: Tensor  # (b,) 1 or 0, of this process's share

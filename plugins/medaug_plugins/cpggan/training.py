@@ -152,7 +152,7 @@ class Training:
         return Augmentation.of(self.settings, self.steering.share, self.size.dims)
 
     def _moves(self, rng: StepRandomness, batch: int) -> Tensor | None:
-        """Draw how the images per batch are moved, each with its map; None where none is changed."""
+        """Draw how the images of a batch are moved, each with its map; None where none is changed."""
         settings = self.settings
         if not (settings.flip or settings.flip_rows or settings.augment or settings.target):
             return None
