@@ -6,8 +6,10 @@
 
 It goes on where it was stopped; `--start FOLDER` begins with a trained folder. `pip install
 build/brain-t1c-128/package` puts the weights where `medaug plugins` lists them and `medaug train-gan --start
-brain-t1c-128` begins with them. Measures are those of `medaug tsne`. A package larger than 8 MB is refused. The weights
-that come with medaug are the module of such a package, in plugins/medaug_plugins/weights.
+brain-t1c-128` begins with them. Measures are those of `medaug tsne`. A package larger than 8 MB is refused. `--public`
+packs the discriminator too, with which `--start` goes on as if it had never stopped: it tells who was in the training
+set, so it is for images that anyone may have. The weights that come with medaug are the module of such a package, in
+plugins/medaug_plugins/weights.
 """
 
 import argparse
@@ -55,6 +57,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--kimg", type=float)
+    parser.add_argument("--public", action="store_true", help="anyone may have the images: pack the discriminator too")
     parser.add_argument("--features", default="imagenet")
     parser.add_argument("--n", type=int, default=500, help="images that the measures are taken of; 0: none")
     parser.add_argument("--seed", type=int, default=0)
@@ -100,7 +103,7 @@ def package(chosen: argparse.Namespace, folder: Path) -> Path:
     )  # fmt: skip
     module = "medaug_weights_" + safe_id(chosen.name).replace("-", "_").replace(".", "_")
     place = chosen.out / "package"
-    size = write_weights(folder, place / module, card)
+    size = write_weights(folder, place / module, card, discriminator=chosen.public)
     if size > MOST_BYTES:
         raise SystemExit(f"{size / 2**20:.1f} MB; a package holds at most {MOST_BYTES >> 20} MB: choose fewer maps")
     (place / module / "__init__.py").write_text("", encoding="utf-8")

@@ -1,6 +1,7 @@
 """Load what was trained from its folder; nothing in it can run code."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,22 @@ from medaug_cli.store import Store, digest_patient
 
 def save_plugin(folder: Path, kind: str, plugin: Any, metadata: dict[str, Any], half: bool = False) -> None:
     """Write `{kind}.safetensors` and `{kind}.json` into a run's folder; with `half` float32 becomes float16."""
-    import torch
-    from safetensors.torch import save
-
     weights = folder / f"{kind}.safetensors"
-    state = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in plugin.state_dict().items()}
-    if half:
-        state = {name: value.half() if value.dtype == torch.float32 else value for name, value in state.items()}
-    publish_bytes(weights, save(state))
+    publish_bytes(weights, packed(plugin.state_dict(), half))
     model = GeneratorMetadata if kind == "generator" else NetworkMetadata
     described = model(weights=sha256_file(weights), **metadata)
     publish_text(folder / f"{kind}.json", json.dumps(json.loads(described.model_dump_json()), indent=1) + "\n")
+
+
+def packed(state: Mapping[str, Any], half: bool = False) -> bytes:
+    """Return tensors as the bytes of a safetensors file; with `half` float32 becomes float16."""
+    import torch
+    from safetensors.torch import save
+
+    tensors = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in state.items()}
+    if half:
+        tensors = {name: value.half() if value.dtype == torch.float32 else value for name, value in tensors.items()}
+    return save(tensors)
 
 
 def save_joint(folder: Path, metadata: GeneratorMetadata) -> None:

@@ -12,8 +12,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Continuing, ImageSpec
 from medaug_cli.runs.loading import load_generator
 from medaug_cli.runs.metadata import GeneratorMetadata
-from medaug_cli.runs.training import newest_checkpoint
-from medaug_cli.runs.weights import generator_folder
+from medaug_cli.runs.weights import checkpoint_of, generator_folder
 from medaug_cli.store import Store, digest_patient
 
 
@@ -70,4 +69,4 @@ def opened_start(start: str | Path) -> Start:
     if metadata.parts:
         choices = ", ".join(str(folder / name) for name in metadata.parts.values())
         raise UsageError(f"--start {start}: it holds a generator for each class; choose one of {choices}")
-    return Start(str(start), folder, plugin, metadata, newest_checkpoint(folder))
+    return Start(str(start), folder, plugin, metadata, checkpoint_of(folder))

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -14,11 +14,13 @@ from pydantic import Field
 from medaug_cli import __version__, registry
 from medaug_cli.boxes import Strict
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
-from medaug_cli.files import publish_text, read_json
-from medaug_cli.runs.loading import load_generator, save_plugin
+from medaug_cli.files import publish_bytes, publish_text, read_json
+from medaug_cli.runs.loading import load_generator, packed, save_plugin
+from medaug_cli.runs.training import newest_checkpoint
 
 GROUP = "medaug.weights"
 CARD = "card.json"
+DISCRIMINATOR = "discriminator.safetensors"  # beside generator.safetensors, where anyone may have the training images
 
 
 class WeightsCard(Strict):
@@ -101,18 +103,45 @@ def card_of(folder: Path) -> WeightsCard | None:
     return read_json(folder / CARD, WeightsCard) if (folder / CARD).is_file() else None
 
 
-def write_weights(trained: Path, folder: Path, card: WeightsCard) -> int:
+def write_weights(trained: Path, folder: Path, card: WeightsCard, *, discriminator: bool = False) -> int:
     """Write the generator of a trained folder in half precision, with its card; return how many bytes that takes.
 
-    The digests of its training patients stay: guards know by them whom the weights have seen. Raises UsageError for a
-    generator whose weights hold training images, or that draws each class from a generator of its own.
+    The digests of its training patients stay: guards know by them whom the weights have seen. `discriminator` writes
+    that of the newest checkpoint too: a run that begins with both loses nothing, but a discriminator tells who was in
+    the training set, so it is for images that are public anyway. Raises UsageError for a generator whose weights hold
+    training images, or that draws each class from a generator of its own, BadInput where there is no discriminator.
     """
     plugin, metadata = load_generator(trained)
     if metadata.parts or plugin.capabilities.keeps_images:
         why = "holds a generator for each class" if metadata.parts else "keeps training images in its weights"
         raise UsageError(f"{trained}: it {why}, so it cannot be installed as weights to start from")
+    opponent = _newest_discriminator(trained) if discriminator else None
     folder.mkdir(parents=True, exist_ok=True)
     described: dict[str, Any] = metadata.model_dump(exclude={"weights"})
     save_plugin(folder, "generator", plugin, described, half=True)
+    if opponent is not None:
+        publish_bytes(folder / DISCRIMINATOR, packed(opponent, half=True))
     publish_text(folder / CARD, json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
-    return sum((folder / name).stat().st_size for name in ("generator.safetensors", "generator.json", CARD))
+    written = ("generator.safetensors", "generator.json", CARD, *([DISCRIMINATOR] if opponent is not None else []))
+    return sum((folder / name).stat().st_size for name in written)
+
+
+def _newest_discriminator(trained: Path) -> Mapping[str, Any]:
+    found = (newest_checkpoint(trained) or {}).get("discriminator")
+    if not found:
+        raise BadInput(f"{trained} holds no checkpoint with a discriminator; keep its checkpoints")
+    return found
+
+
+def checkpoint_of(folder: Path) -> Mapping[str, Any] | None:
+    """Return what a generator's `fit` wrote last, or what installed weights hold of it; None where there is neither."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = folder / DISCRIMINATOR
+    if not path.is_file():
+        return newest_checkpoint(folder)
+    try:
+        return {"discriminator": load(path.read_bytes())}
+    except SafetensorError as error:
+        raise BadInput(f"{path} is damaged ({error})") from error

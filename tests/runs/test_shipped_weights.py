@@ -52,9 +52,11 @@ def test_all_that_medaug_brings_are_known_here():
 def test_weights_are_small_and_say_what_they_are(name):
     folder = weights_folder(name)
     files = {path.name for path in folder.iterdir() if path.is_file()}
-    assert files == {"__init__.py", "card.json", "generator.json", "generator.safetensors"}
+    tensors = {"generator.safetensors", "discriminator.safetensors"}
+    assert files == {"__init__.py", "card.json", "generator.json", *tensors}
     assert sum((folder / each).stat().st_size for each in files) < MOST_BYTES
-    assert {str(value.dtype) for value in load_file(folder / "generator.safetensors").values()} == {"torch.float16"}
+    for each in tensors:
+        assert {str(value.dtype) for value in load_file(folder / each).values()} == {"torch.float16"}
     card = card_of(folder)
     assert card is not None
     assert card.hours > 0
@@ -62,6 +64,13 @@ def test_weights_are_small_and_say_what_they_are(name):
     assert {"kid", "recall", "coverage"} <= card.measures.keys()
     assert "CC BY" in card.licence
     assert "doi" in card.source
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_run_that_begins_with_weights_begins_nothing_anew(name):
+    start = opened_start(name)
+    _, plugin = start.built(None, {})
+    assert start.begin(plugin, start.metadata.form.spec()).endswith("; all of them fit")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

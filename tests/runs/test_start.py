@@ -17,6 +17,7 @@ from medaug_cli.boxes import digest_patient
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.inspection import installed_weights
 from medaug_cli.runs import RunOptions, export_generator, load_generator, train_generator
+from medaug_cli.runs.starting import opened_start
 from medaug_cli.runs.weights import WeightsCard, card_of, generator_folder, named_weights, weights_folder, write_weights
 from medaug_cli.store.examples import training_examples
 from medaug_cli.study import StudyOptions, run_study
@@ -216,6 +217,32 @@ def test_installed_weights_are_listed_with_their_card_and_begun_with_by_name(tmp
     assert digest_patient("p0") in described(folder)["training_patients"]
     with pytest.raises((UsageError, BadInput), match=r"tiny-17.*tiny-16"):
         fit(real, tmp_path / "gan2", None, start="tiny-17")
+
+
+def test_with_their_discriminator_installed_weights_go_on_as_the_folder_does(tmp_path, real, trained, installed):
+    without = {path.name for path in installed.iterdir()}
+    write_weights(trained, installed, CARD, discriminator=True)
+    assert {path.name for path in installed.iterdir()} - without == {"discriminator.safetensors"}
+    said = []
+    fit(real, tmp_path / "gan", None, start="tiny-16", said=said)
+    assert "all of them fit" in begun(said)
+    packed, whole = (opened_start(each).checkpoint["discriminator"] for each in ("tiny-16", trained))
+    assert packed.keys() == whole.keys()
+    assert all(torch.allclose(value.float(), whole[name], atol=2e-3) for name, value in packed.items())
+
+
+def test_a_folder_whose_checkpoints_are_gone_has_no_discriminator_to_hand_on(tmp_path, trained):
+    shutil.copytree(trained, tmp_path / "gan")
+    shutil.rmtree(tmp_path / "gan/checkpoints")
+    with pytest.raises(BadInput, match="gan holds no checkpoint with a discriminator"):
+        write_weights(tmp_path / "gan", tmp_path / "out", CARD, discriminator=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_discriminator_is_named(tmp_path, real, installed):
+    (installed / "discriminator.safetensors").write_bytes(b"not tensors at all")
+    with pytest.raises(BadInput, match=r"discriminator\.safetensors is damaged"):
+        fit(real, tmp_path / "gan", None, start="tiny-16")
 
 
 def test_installed_weights_draw_by_name_and_the_store_counts_whom_they_have_seen(tmp_path, installed):
