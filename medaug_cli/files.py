@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from medaug_cli import __version__
 from medaug_cli.errors import BadInput, UsageError
 
 MAX_JSON_BYTES = 1 << 30
@@ -333,7 +334,13 @@ def validated(path: Path, model: type[Model], value: Any) -> Model:
         place = ".".join(map(str, fault["loc"])) or "the whole file"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         reason = fault["msg"].removeprefix("Value error, ")
-        raise BadInput(f"{path}: {place}: {reason}{more}") from error
+        raise BadInput(f"{path}: {place}: {reason}{more}{_other_version(value)}") from error
+
+
+def _other_version(value: Any) -> str:
+    """Say which medaug wrote a file, where it was not this one: its form may have changed."""
+    wrote = value.get("tool_version") if isinstance(value, dict) else None
+    return f"; medaug {wrote} wrote it, and this is {__version__}" if wrote not in (None, __version__) else ""
 
 
 def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
