@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from medaug_cli import __version__
+from medaug_cli import __version__, registry
 from medaug_cli.boxes import safe_id
 from medaug_cli.embedding import MapOptions, compare_sets
 from medaug_cli.files import parse_json
@@ -55,6 +55,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--generator", default="boxgan")
     parser.add_argument("--start", type=Path, help="a trained folder to begin with, whose time counts too")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--advise", action="append", default=[], metavar="KEY=VALUE", help="a setting for --start")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--kimg", type=float)
     parser.add_argument("--public", action="store_true", help="anyone may have the images: pack the discriminator too")
@@ -86,6 +87,13 @@ def measured(chosen: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
     return {name: round(getattr(found, name), 4) for name in names}, found.suspicious
 
 
+def advised(chosen: argparse.Namespace) -> dict[str, float]:
+    """Return the settings for runs that begin with the weights, as the generator reads them."""
+    given = dict(pair.split("=", 1) for pair in chosen.advise)
+    generator = registry.build("generator", chosen.generator, given)
+    return {name: getattr(generator, name) for name in given}
+
+
 def seconds(folder: Path) -> float:
     """Return how long training took, all sittings together."""
     log = folder / "metrics.jsonl"
@@ -100,6 +108,7 @@ def package(chosen: argparse.Namespace, folder: Path) -> Path:
     card = WeightsCard(
         draws=chosen.draws, data=chosen.data, licence=chosen.licence, source=chosen.source, hours=round(hours, 2),
         measures=measures, copies=copies, not_for=chosen.not_for,
+        start_with=advised(chosen),
     )  # fmt: skip
     module = "medaug_weights_" + safe_id(chosen.name).replace("-", "_").replace(".", "_")
     place = chosen.out / "package"

@@ -96,8 +96,9 @@ def show(
     folder = _generator_folder(name)
     if folder is not None:
         found = describe_generator(folder)
-        text = "\n".join(f"{key}: {_words(value)}" for key, value in found.items() if value)
-        console.answer(found, as_json, text)
+        card = [f"  {key}: {_words(value)}" for key, value in found.get("card", {}).items() if value]
+        rest = [f"{key}: {_words(value)}" for key, value in found.items() if value and key != "card"]
+        console.answer(found, as_json, "\n".join([*(["card:", *card] if card else []), *rest]))
         return
     described = [describe(each, registry.load(each, name)) for each in chosen_kinds(name, kind)]
     lines = []

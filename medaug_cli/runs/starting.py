@@ -12,7 +12,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Continuing, ImageSpec
 from medaug_cli.runs.loading import load_generator
 from medaug_cli.runs.metadata import GeneratorMetadata
-from medaug_cli.runs.weights import checkpoint_of, generator_folder
+from medaug_cli.runs.weights import card_of, checkpoint_of, generator_folder
 from medaug_cli.store import Store, digest_patient
 
 
@@ -25,16 +25,17 @@ class Start:
     plugin: Any
     metadata: GeneratorMetadata
     checkpoint: Mapping[str, Any] | None  # what its `fit` wrote last, where that is at hand
+    advised: Mapping[str, Any]  # settings that its card advises for a run that begins with it
 
     def built(self, name: str | None, settings: Mapping[str, Any]) -> tuple[str, Any]:
-        """Return the name and a plugin of its kind with its settings, but for those that are given.
+        """Return the name and a plugin of its kind with its settings, but for those that are advised or given.
 
         Raises UsageError where another generator is asked for, or it cannot be begun with.
         """
         own = self.metadata.name
         if name not in (None, own):
             raise UsageError(f"--start {self.given}: it holds a {own}, from which {name} cannot start")
-        plugin = registry.build("generator", own, {**self.metadata.settings, **settings})
+        plugin = registry.build("generator", own, {**self.metadata.settings, **self.advised, **settings})
         if not plugin.capabilities.continues or not isinstance(plugin, Continuing):
             raise UsageError(f"--start {self.given}: {own} cannot continue from trained weights")
         return own, plugin
@@ -55,7 +56,9 @@ class Start:
         """Let the next fit of a plugin begin with it; return in words what is begun anew."""
         anew = plugin.begin_with(self.plugin, spec, self.checkpoint)
         how = f"newly initialised, in the {'; in the '.join(anew)}" if anew else "all of them fit"
-        return f"begins with the weights of {self.given}; {how}"
+        followed = [f"{name}={value}" for name, value in self.advised.items() if getattr(plugin, name, None) == value]
+        advice = f"; with {', '.join(followed)}, as their card advises" if followed else ""
+        return f"begins with the weights of {self.given}; {how}{advice}"
 
 
 def opened_start(start: str | Path) -> Start:
@@ -69,4 +72,6 @@ def opened_start(start: str | Path) -> Start:
     if metadata.parts:
         choices = ", ".join(str(folder / name) for name in metadata.parts.values())
         raise UsageError(f"--start {start}: it holds a generator for each class; choose one of {choices}")
-    return Start(str(start), folder, plugin, metadata, checkpoint_of(folder))
+    card = card_of(folder)
+    advised = {} if card is None else card.start_with
+    return Start(str(start), folder, plugin, metadata, checkpoint_of(folder), advised)

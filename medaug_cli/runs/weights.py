@@ -35,6 +35,7 @@ class WeightsCard(Strict):
     measures: dict[str, float] = {}  # of `medaug tsne`, against the real training images
     copies: float | None = None  # share of drawn images that are nearer to a training image than held-out ones are
     not_for: str  # who must not use them, and for what
+    start_with: dict[str, bool | int | float | str] = {}  # settings of the generator, for a run that begins with them
 
 
 @dataclass(frozen=True)

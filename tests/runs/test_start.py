@@ -231,6 +231,18 @@ def test_with_their_discriminator_installed_weights_go_on_as_the_folder_does(tmp
     assert all(torch.allclose(value.float(), whole[name], atol=2e-3) for name, value in packed.items())
 
 
+def test_a_run_follows_the_settings_that_a_card_advises_unless_others_are_given(tmp_path, real, trained, installed):
+    write_weights(trained, installed, CARD.model_copy(update={"start_with": {"lr": 0.001}}))
+    said = []
+    followed = fit(real, tmp_path / "followed", None, start="tiny-16", said=said)
+    assert begun(said).endswith("; with lr=0.001, as their card advises")
+    assert described(followed)["settings"]["lr"] == 0.001
+    said.clear()
+    other = fit(real, tmp_path / "other", None, settings={"lr": 0.002}, start="tiny-16", said=said)
+    assert "advises" not in begun(said)
+    assert described(other)["settings"]["lr"] == 0.002
+
+
 def test_a_folder_whose_checkpoints_are_gone_has_no_discriminator_to_hand_on(tmp_path, trained):
     shutil.copytree(trained, tmp_path / "gan")
     shutil.rmtree(tmp_path / "gan/checkpoints")
