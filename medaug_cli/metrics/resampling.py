@@ -17,6 +17,7 @@ from medaug_cli.metrics.measures import Numbers
 RESAMPLES = 2000
 LEVEL = 0.95
 SIGNIFICANT = 0.05
+LEAST_OF_STRATUM = 10  # patients: of m drawn by themselves, the mean of a resample varies by (m - 1) / m alone
 Verdict = Literal["better", "worse", "inconclusive"]
 
 
@@ -43,7 +44,10 @@ class Difference:
 
 
 def bootstrap_weights(patients: int, resamples: int, seed: int, strata: np.ndarray | None = None) -> np.ndarray:
-    """Return how often each patient is drawn in each resample, (r, u) float64; of each stratum (u,) so many."""
+    """Return how often each patient is drawn in each resample, (r, u) float64; of each stratum (u,) so many.
+
+    Where a stratum has fewer than 10 patients, all are drawn together: of one alone, nothing would vary.
+    """
     random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     weights = np.empty((resamples, patients))
     for own in _members(strata, patients):
@@ -52,10 +56,11 @@ def bootstrap_weights(patients: int, resamples: int, seed: int, strata: np.ndarr
 
 
 def _members(strata: np.ndarray | None, patients: int) -> list[np.ndarray]:
-    """Return the patients of each stratum (u,); all of them where there is none."""
-    if strata is None:
+    """Return the patients of each stratum (u,); all of them together where there is none, or one is small."""
+    members = [] if strata is None else [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    if min(map(len, members), default=0) < LEAST_OF_STRATUM:
         return [np.arange(patients)]
-    return [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    return members
 
 
 def swaps(patients: int, resamples: int, seed: int) -> np.ndarray:
@@ -79,13 +84,17 @@ def point(answers: Answers, patients: int) -> dict[str, float]:
 
 
 def resampled_over(answers: Answers, patients: int) -> dict[str, int]:
-    """Return how many patients define each number by themselves: resampling fewer than two says nothing."""
-    alone = answers.measure(np.eye(patients))
-    return {name: int(np.isfinite(value).sum()) for name, value in alone.items()}
+    """Return over how many patients each number can be resampled: all or, where it rests on one of them, that one.
+
+    A number that cannot be had without one patient, as a sensitivity whose only lesions are that patient's, has no
+    spread over patients that these could show.
+    """
+    without = answers.measure(1 - np.eye(patients))
+    return {name: patients if np.isfinite(value).all() else 1 for name, value in without.items()}
 
 
 def bootstrap(answers: Answers, weights: np.ndarray, over: Mapping[str, int]) -> Numbers:
-    """Measure each resample of the patients; NaN where fewer than two patients define a number."""
+    """Measure each resample of the patients; NaN where a number rests on one patient."""
     numbers = answers.measure(weights)
     return {name: value if over[name] > 1 else np.full_like(value, np.nan) for name, value in numbers.items()}
 
@@ -104,17 +113,26 @@ def permuted(first: Answers, second: Answers, swap: np.ndarray) -> Numbers:
 def over_seeds_by_stratum(
     answers: Sequence[Answers], weights: np.ndarray, over: Mapping[str, int], seed: int, system: str, strata: np.ndarray
 ) -> Numbers:
-    """Return the mean over seeds (r,) in each resample, where those of each stratum (u,) are resampled by themselves.
+    """Return the mean over seeds (r,) in each resample, where those of each stratum are resampled by themselves.
 
-    In folds a seed has another network in each fold: what one of them is worth says nothing of the others.
+    In folds a seed has another network in each fold: what one of them is worth says nothing of the others. `strata`
+    (u,) are the folds or, of several deals (d, u), those of each, whose seeds follow each other in `answers`; a deal
+    is drawn as a whole, since its folds cut across those of another one.
     """
-    (resamples, patients), seeds = weights.shape, len(answers)
+    (resamples, patients), trainings = weights.shape, len(answers)
     joint = answers[0]
     for k, each in enumerate(answers[1:], 1):
         joint = joint.joined(each, k * patients)
+    strata = np.atleast_2d(strata)
+    deals, seeds = len(strata), trainings // len(strata)
     random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, crc32(system.encode()))))
-    drawn = random.integers(0, seeds, (seeds, resamples, int(strata.max()) + 1))[:, :, strata]  # (seeds, r, u)
-    each_draw = [joint.measure(np.hstack([weights * (own == k) for k in range(seeds)])) for own in drawn]
+    of_stratum = random.integers(0, seeds, (trainings, resamples, int(strata.max()) + 1))
+    of_deal = random.integers(0, deals, (trainings, resamples))
+    drawn = (
+        deal[:, None] * seeds + np.take_along_axis(own, strata[deal], 1)
+        for own, deal in zip(of_stratum, of_deal, strict=True)
+    )  # trainings of (r, u)
+    each_draw = [joint.measure(np.hstack([weights * (own == k) for k in range(trainings)])) for own in drawn]
     means = {name: np.mean([numbers[name] for numbers in each_draw], 0) for name in each_draw[0]}
     return {name: value if over[name] > 1 else np.full_like(value, np.nan) for name, value in means.items()}
 
@@ -159,7 +177,10 @@ class System:
         seed: int,
         strata: np.ndarray | None = None,
     ) -> Self:
-        """Measure the seeds of a system; with strata (u,), as folds, each of them resamples its seeds by itself."""
+        """Measure the seeds of a system; with strata, as folds, each of them resamples its seeds by itself.
+
+        They are (u,) or, of several deals, (d, u).
+        """
         points = [point(each, weights.shape[1]) for each in answers]
         if strata is None or len(answers) == 1:
             return cls(name, answers, points, [bootstrap(each, weights, over) for each in answers], seed)

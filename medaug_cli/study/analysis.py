@@ -172,12 +172,13 @@ class Comparison:
         strata: np.ndarray | None = None,
         labels: Sequence[str] = (),
     ):
-        """Take the folds of the patients as strata (u,) of the resamples, and what seeds are called."""
+        """Take the folds of the patients in each deal as strata (d, u) of the resamples, and what seeds are called."""
         self.measures, self.patients, self._labels = measures, patients, labels
-        weights = bootstrap_weights(patients, resamples, seed, strata)
+        weights = bootstrap_weights(patients, resamples, seed, None if strata is None else np.atleast_2d(strata)[0])
         self._swap = swaps(patients, resamples, seed)
-        over = resampled_over(next(iter(arms.values()))[0], patients)
-        self._measure = lambda name, each: System.of(name, each, weights, over, seed, strata)
+        self._measure = lambda name, each: System.of(
+            name, each, weights, resampled_over(each[0], patients), seed, strata
+        )
         self.systems = {name: self._measure(name, each) for name, each in arms.items()}
         numbers = next(iter(self.systems.values())).points[0]
         self.compared = [n for n in numbers if measure_of(measures, n).compared and self._known(n)]

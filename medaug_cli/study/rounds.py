@@ -85,17 +85,19 @@ def folds_file(options: "StudyOptions", deal: int) -> Path:
 
 
 def strata_of(rounds: Sequence[Round], patients: Sequence[str]) -> np.ndarray | None:
-    """Return the fold (u,) int64 from 0 that each patient is tested in by the first deal; None without folds."""
-    first = of_deals(rounds)[0]
-    if not first[0].fold:
+    """Return the fold from 0 that each patient is tested in by each deal, (d, u) int64; None without folds."""
+    if not rounds[0].fold:
         return None
-    tested = {
-        patient: each.fold - 1
-        for each in first
-        for patient, split in zip(each.store.patients, each.store.splits, strict=True)
-        if split == "test"
-    }
-    return np.array([tested[patient] for patient in patients], np.int64)
+    tested = [
+        {
+            patient: each.fold - 1
+            for each in deal
+            for patient, split in zip(each.store.patients, each.store.splits, strict=True)
+            if split == "test"
+        }
+        for deal in of_deals(rounds)
+    ]
+    return np.array([[own[patient] for patient in patients] for own in tested], np.int64)
 
 
 def span(counts: Sequence[int], noun: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from medaug_cli.boxes import Strict
 from medaug_cli.metrics.differences import PairedDifference, exploratory, judged
 from medaug_cli.metrics.measures import Measure
-from medaug_cli.metrics.resampling import Answers, System, bootstrap_weights, compare, point, swaps
+from medaug_cli.metrics.resampling import Answers, System, bootstrap_weights, compare, resampled_over, swaps
 from medaug_cli.tables import DASH, Cell, Table, as_markdown, escaped, fixed, name, probability, table
 from medaug_cli.tasks.task import measure_of
 from medaug_cli.words import counted
@@ -64,12 +64,13 @@ def rows_of(
 ) -> list[TaskRow]:
     """Return a row of metrics.json a system, of one network a seed, with its difference to the first one.
 
-    One patient has no interval and no difference: there is nothing to resample. `weights` are hashes.
+    A number that rests on one patient has no interval and no difference: there is nothing to resample. `weights` are
+    hashes.
     """
     drawn = bootstrap_weights(patients, resamples, seed)
-    first = next(iter(systems.values()))[0]
-    over = dict.fromkeys(point(first, patients), patients)  # an area under a curve needs patients of both kinds
-    measured = [System.of(name, answers, drawn, over, seed) for name, answers in systems.items()]
+    measured = [
+        System.of(name, answers, drawn, resampled_over(answers[0], patients), seed) for name, answers in systems.items()
+    ]
     swap = swaps(patients, resamples, seed)
     family = [compare(measured[0], each, swap) for each in measured[1:]] if patients > 1 else []
     compared = [{}, *judged(family, lambda key: measure_of(measures, key))]

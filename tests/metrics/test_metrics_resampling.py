@@ -248,13 +248,24 @@ def test_every_scene_can_be_reported(scene):
 
 
 def test_strata_keep_their_patients_in_every_resample():
-    strata = np.array([0, 1, 1, 2, 0, 2, 2, 1])
-    weights = bootstrap_weights(8, 300, 1, strata)
+    strata = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [10, 12, 15]))
+    weights = bootstrap_weights(37, 300, 1, strata)
     for stratum in range(3):
         own = weights[:, strata == stratum]
         assert (own.sum(1) == own.shape[1]).all()
         assert own.std() > 0
-    assert (bootstrap_weights(8, 300, 1, np.zeros(8, int)) == bootstrap_weights(8, 300, 1)).all()
+    assert (bootstrap_weights(37, 300, 1, np.zeros(37, int)) == bootstrap_weights(37, 300, 1)).all()
+
+
+@pytest.mark.parametrize("folds", [3, 5, 10, 20])
+def test_few_patients_a_fold_do_not_narrow_the_interval(folds):
+    """Twenty patients, whatever their folds: the spread of the mean is the textbook one, not that within folds."""
+    from tiny import CountAnswers
+
+    errors = np.random.default_rng(1).normal(0, 1, 20)
+    weights = bootstrap_weights(20, 4000, 0, np.arange(20) % folds)
+    spread = CountAnswers(errors, np.arange(20)).measure(weights)["error"].std()
+    assert spread == pytest.approx(errors.std() / np.sqrt(20), rel=0.06)
 
 
 def test_seeds_are_resampled_in_each_stratum_by_itself():
@@ -274,3 +285,30 @@ def test_seeds_are_resampled_in_each_stratum_by_itself():
     expected = np.sqrt((worth.var(0) / seeds).sum()) / folds
     assert spread.std() == pytest.approx(expected, rel=0.06)
     assert System.of("arm", answers[:1], weights, over, 0, strata).resampled("error").std() < 1e-9
+
+
+@pytest.mark.parametrize(("deals", "seeds"), [(1, 4), (2, 2), (4, 1), (2, 3)])
+def test_deals_whose_folds_cut_across_each_other_are_resampled_as_wholes(deals, seeds):
+    """Independent networks: however many deals there are, the spread is that of so many resampled trainings."""
+    from tiny import CountAnswers
+
+    folds, patients, spreads = 5, 50, []
+    for number in range(30):
+        rng = np.random.default_rng(number)
+        strata = np.array([rng.permutation(np.arange(patients) % folds) for _ in range(deals)])
+        answers = [
+            CountAnswers(rng.normal(0, 1, folds)[own], np.arange(patients)) for own in strata for _ in range(seeds)
+        ]
+        system = System.of("arm", answers, np.ones((300, patients)), {"error": patients}, 0, strata)
+        spreads.append(system.resampled("error").var())
+    trainings = deals * seeds
+    assert np.mean(spreads) == pytest.approx((trainings - 1) / trainings**2 / folds, rel=0.25)
+
+
+@pytest.mark.parametrize(("with_lesions", "defined"), [(0, False), (1, False), (2, True), (5, True)])
+def test_a_number_that_rests_on_one_patient_has_no_interval(with_lesions, defined):
+    boxes = [np.array([UNIT]) if i < with_lesions else np.zeros((0, 4)) for i in range(5)]
+    data = data_of(boxes, patients=[f"p{i}" for i in range(5)])
+    answers = answers_of(data, found_of((0, UNIT, 0.9, 0), (3, FAR, 0.8, 0), images=5))
+    assert (resampled_over(answers, 5)["sensitivity"] > 1) is defined
+    assert resampled_over(answers, 5)["fps_per_slice"] == 5

@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.errors import UsageError
+from medaug_cli.metrics.classification import Classified
 from medaug_cli.store import Record, StoreInfo, StoreWriter, open_store
 from medaug_cli.study import StudyOptions, run_study, task_of
 from medaug_cli.study.analysis import Comparison, claim
 from medaug_cli.study.answers import packed, unpacked
 from medaug_cli.study.arms import one_thing_apart, parse_arms
+from medaug_cli.tasks.classification import ClassAnswers, Classification
 from medaug_cli.tasks.task import task_named
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn")
@@ -169,6 +171,20 @@ def test_a_measure_that_is_to_be_small_gets_the_verdict_the_other_way_round():
     for name in ("worse", "better"):
         assert found[name].against_real_only["error"].verdict == name
     assert claim([*found.values()], "error", largest=False).arm == "better"
+
+
+@pytest.mark.parametrize("of_both", [0, 1, 24])
+def test_an_area_under_a_curve_is_compared_where_a_patient_is_of_one_class(of_both):
+    """No patient of one class has such an area alone; all together have."""
+    patients, rng = np.repeat(np.arange(24), 4), np.random.default_rng(0)
+    truth = np.where(patients < of_both, np.arange(96) % 2, patients % 2)
+    arms = {}
+    for name, noise in (("real-only", 2.0), ("arm", 0.2)):
+        p = 1 / (1 + np.exp(1 - 2 * truth - rng.normal(0, noise, 96)))
+        arms[name] = [ClassAnswers(Classified(truth, np.stack([1 - p, p], 1), NAMES), patients)]
+    found = Comparison(arms, 24, Classification.measures, 200, 0).results()[1].against_real_only
+    assert found["auc"].interval[0] > 0
+    assert {found[name].verdict for name in ("auc", "balanced_accuracy")} == {"better"}
 
 
 @pytest.mark.parametrize(
