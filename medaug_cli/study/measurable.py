@@ -70,7 +70,10 @@ def _unvalidated(options: "StudyOptions", rounds: Sequence[Round]) -> str:
 def _one_training(options: "StudyOptions") -> str:
     if options.seeds * options.repeat > 1:
         return ""
-    return "intervals and verdicts are of patients alone: with one seed, a difference may be that of two trainings"
+    return (
+        "intervals and verdicts cover the spread over patients alone: with one seed, a difference may be that of two "
+        "training runs"
+    )
 
 
 def judged_images(store: Store, task: Task, split: str) -> np.ndarray:

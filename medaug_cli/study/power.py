@@ -192,7 +192,8 @@ def _line(options: "StudyOptions", plan: Plan, spread: Spread, fraction: float |
         gain = f", {seeds:.3f} with twice the seeds"
         spreads = f"{spread.patients:.3f} over patients, {spread.trainings:.3f} over training runs"
     tested = f"with {counted(plan.patients, 'patient')}{folds} and {counted(plan.seeds, 'seed')}"
+    one = "; with one seed, intervals do not include the spread over training runs" if plan.seeds == 1 else ""
     return (
         f"power: {share}{tested}, a difference of {found:.3f} in {words} is found with {percent(POWER)} power{holm}; "
-        f"{patients:.3f} with twice the patients{gain} (spread {spreads}: {spread.source})"
+        f"{patients:.3f} with twice the patients{gain} (spread {spreads}: {spread.source}){one}"
     )

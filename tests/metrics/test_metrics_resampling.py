@@ -234,6 +234,14 @@ def test_the_tables_say_their_rule_and_where_curves_end():
         assert len({row.count("|") for row in rows}) == 1
 
 
+@pytest.mark.parametrize(("seeds", "said"), [(1, "hold for these"), (2, "resample the seeds of each")])
+def test_the_tables_say_whether_intervals_include_other_trainings(seeds, said):
+    data, [first, second] = cohort_with([[0.0, 0.5, 1.0], [0.5, 1.0, 1.0]])
+    found = {"first": [first, second][:seeds], "second": [second, first][:seeds]}
+    text = markdown(analyse(data, found, Analysis(resamples=50)).metrics)
+    assert [f"Intervals {words}" in text for words in (said, "hold for", "resample the")].count(True) == 2
+
+
 @examples(15)
 @given(scenes(detectors=2))
 def test_every_scene_can_be_reported(scene):

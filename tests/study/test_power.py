@@ -110,6 +110,8 @@ def test_a_stated_spread_is_taken():
         ("counting", {"spread": Spread(2.0, 0.5, "")}, "error of the count is found with 80 % power"),
         ("counting", {"spread": Spread(2.0, None, "")}, "unknown over training runs: it takes a larger difference"),
         ("detection", {}, "docs/results/study-128, 18 training patients"),
+        ("detection", {"seeds": 1}, "; with one seed, intervals do not include the spread over training runs"),
+        ("detection", {"seeds": 1, "folds": 2}, "; with one seed, intervals do not include the spread over training"),
         ("detection", {"folds": 2}, "power: with 6 patients in 2 folds and 2 seeds, a difference of"),
     ],
 )  # fmt: skip
@@ -123,6 +125,8 @@ def test_a_plan_says_what_it_can_show_before_anything_is_trained(tmp_path, task,
     run_study(StudyOptions(real, arms, tmp_path / "study", announce=said.append, **asked))
     [line] = [sentence for sentence in said if sentence.startswith("power:")]
     assert words in line
+    alone = "intervals and verdicts cover the spread over patients alone: with one seed"
+    assert ("with one seed" in line) == any(alone in each for each in said) == (asked["seeds"] == 1 and "found" in line)
 
 
 def make_store_records():
