@@ -124,6 +124,11 @@ class FractionResult(Strict):
     claim: Claim | None = None
     pairs: list[Pair] = []
 
+    @property
+    def contested(self) -> bool:
+        """Tell whether a claim is of one of several generated arms: those whose network is as in the others."""
+        return sum(arm.learnt and "~" not in arm.arm for arm in self.arms) > 1
+
     def trained(self, noun: str) -> str:
         """Return how many patients are trained on, for a reader: 69 patients, or 87 to 88 patients in folds."""
         return span(self.each_fold or [self.patients], noun)

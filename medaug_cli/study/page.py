@@ -96,15 +96,15 @@ def claim_sentence(report: StudyReport, part: FractionResult) -> str:
         return f"With {part.trained('training patient')} no generated arm was compared."
     own = found.difference
     start = (
-        f"With {part.trained('training patient')} {_chosen(found)} changes "
+        f"With {part.trained('training patient')} {_chosen(found, part.contested)} changes "
         f"{words(report, found.number)} by {own.words()} against {BASELINE}: {own.verdict}."
     )
     return f"{start} {_over_controls(found)}".strip()
 
 
-def _chosen(found: Claim) -> str:
+def _chosen(found: Claim, contested: bool) -> str:
     if not found.choices:
-        return f"the generated arm that was best on validation, {found.arm},"
+        return f"the generated arm{' that was best on validation' if contested else ''}, {found.arm},"
     folds = Counter(found.choices.values()).most_common()
     return f"{found.arm}, chosen on its validation part ({', '.join(f'{arm} in {n}' for arm, n in folds)}),"
 

@@ -61,7 +61,7 @@ def deals(report: StudyReport) -> Table:
 
 def controls(report: StudyReport, part: FractionResult, name: str) -> Table:
     """Return the differences of generated arms to the controls."""
-    best = part.claim.arm if part.claim else None
+    best = part.claim.arm if part.claim and part.contested else None
     rows = [
         [Cell(arm.arm + (" (best on validation)" if arm.arm == best else "")), Cell(other), *_said(numbers[name])]
         for arm in part.arms if arm.learnt

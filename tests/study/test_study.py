@@ -67,6 +67,8 @@ def test_a_study_leaves_numbers_rows_and_a_page(real):
     assert len(rows) == 2 * 2 * 2 * len(report.fractions[0].arms[0].mean)
     page = (folder / "study.html").read_text(encoding="utf-8")
     assert "Do synthetic images help?" in page
+    assert "the generated arm, tiny, changes" in page
+    assert "best on validation" not in page.partition("How to read this")[0]
     assert "data:image/svg+xml" in page
     for part in report.fractions:
         for arm in part.arms:
