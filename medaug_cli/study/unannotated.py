@@ -99,7 +99,9 @@ def pseudo_labelled(store: Store, part: Store, indices: Sequence[int], by: Label
     """Publish the store of a share of the patients with other training images that a network has annotated."""
     records = by.annotated(store, np.asarray(indices, np.int64))
     info = info_of_part(store, by.settings(), seed)
-    return publish_part(out, info, [*(part.record(i) for i in range(len(part))), *records])
+    told = {record.id for record in records}  # images of the share's own patients may have been without annotation
+    own = [part.record(i) for i, name in enumerate(part.ids) if name not in told]
+    return publish_part(out, info, [*own, *records])
 
 
 def _sure_boxes(answer: Any, store: Store, threshold: float) -> tuple[np.ndarray, list[str]]:

@@ -18,12 +18,14 @@ from medaug_cli.study.arms import one_thing_apart, parse_arms
 from medaug_cli.study.learning import best_point, learning, steps_to
 from medaug_cli.study.rounds import Round
 from medaug_cli.study.running import Trial, trained_folder
+from medaug_cli.study.subsets import subset
 from medaug_cli.study.tables import learning as learning_table
-from medaug_cli.study.unannotated import labeller, pseudo_labelled, rest_of
+from medaug_cli.study.unannotated import Labeller, labeller, pseudo_labelled, rest_of
 from medaug_cli.tasks.classification import Classification
 from medaug_cli.tasks.detection import Detection
 from medaug_cli.tasks.segmentation import Segmentation
 
+ANSWER = np.array([[1, 1, 9, 9]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int64)
 SEEING = replace(TinyGenerator.capabilities, unannotated=True)
 
 
@@ -196,6 +198,20 @@ def test_masks_that_mark_nothing_are_no_annotation(tmp_path, monkeypatch):
     found, indices = annotated_by(Segmentation(), [np.zeros_like(mask), mask], real, tmp_path, monkeypatch)
     assert [each.id for each in found] == [real.ids[indices[1]]]
     assert (found[0].mask == mask).all()
+
+
+@pytest.mark.parametrize("bare", [0, 1, 4, 12])
+def test_a_kept_patients_own_image_without_annotation_is_annotated_in_place(tmp_path, monkeypatch, bare):
+    """So many images of all patients are not annotated: none appears twice, annotated by hand and by the network."""
+    hidden = [replace(r, boxes=r.boxes[:0], labels=[], annotated=False) for r in make_records()][:bare]
+    real = make_store(tmp_path / "real.h5", [*hidden, *list(make_records())[bare:]])
+    part = subset(real, Detection(), 0.5, 0, tmp_path / "part/real.h5")
+    monkeypatch.setattr("medaug_cli.study.unannotated.predicted", lambda *asked: [ANSWER] * len(asked[-1]))
+    rest = rest_of(real, Detection(), 0.5, 0)
+    made = pseudo_labelled(real, part, rest.tolist(), Labeller(Detection(), None, "w", 0.5), 0, tmp_path / "made.h5")
+    assert len(made) == len(set(made.ids))
+    marked = {made.ids[i] for i in range(len(made)) if made.details[i].get("pseudo_label")}
+    assert marked == {real.ids[i] for i in rest}
 
 
 def test_boxes_are_kept_from_a_score_and_within_the_image(tmp_path, monkeypatch):
