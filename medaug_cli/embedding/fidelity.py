@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.boxes import Strict
+from medaug_cli.embedding.statistics import others
 from medaug_cli.metrics import cohort_of, found_boxes, match_detections, true_boxes
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, TrueBoxes
 from medaug_cli.metrics.breakdown import SizeGroup, by_size, lesion_sizes
@@ -56,14 +57,14 @@ class Judge:
         if not any(map(len, boxes)):
             return None
         found = found_boxes(list(self.detector.predict(images)), boxes[0].shape[1] // 2)
-        rng, others = np.random.default_rng(seed), []
+        rng, shuffled = np.random.default_rng(seed), []
         for _ in range(SHUFFLES):
-            turn = rng.permutation(len(boxes))
-            others.append(self._share(found, [boxes[i] for i in turn], [labels[i] for i in turn]))
+            turn = others(len(boxes), rng)
+            shuffled.append(self._share(found, [boxes[i] for i in turn], [labels[i] for i in turn]))
         data, seen = self._seen(found, boxes, labels)
         return Fidelity(
             found=float(seen.found.mean()),
-            shuffled=float(np.mean(others)),
+            shuffled=float(np.mean(shuffled)),
             boxes=sum(map(len, boxes)),
             sizes=by_size(data, [seen], self.edges),
             labels=_by_label(data, seen),

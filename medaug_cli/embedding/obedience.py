@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli.boxes import Strict
+from medaug_cli.embedding.statistics import others
 from medaug_cli.metrics.segmentation import dice
 
 SHUFFLES = 5
@@ -37,10 +38,9 @@ class Outliner:
         if not pairs:
             return None
         asked, found = [mask for mask, _ in pairs], [answer for _, answer in pairs]
-        rng, others = np.random.default_rng(seed), []
-        for _ in range(SHUFFLES):
-            others.append(self._mean([asked[i] for i in rng.permutation(len(asked))], found))
-        return Obedience(dice=self._mean(asked, found), shuffled=float(np.mean(others)), images=len(pairs))
+        rng = np.random.default_rng(seed)
+        shuffled = [self._mean([asked[i] for i in others(len(asked), rng)], found) for _ in range(SHUFFLES)]
+        return Obedience(dice=self._mean(asked, found), shuffled=float(np.mean(shuffled)), images=len(pairs))
 
     def _mean(self, asked: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
         return float(np.mean([self._dice(*pair) for pair in zip(asked, found, strict=True)]))

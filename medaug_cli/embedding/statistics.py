@@ -66,6 +66,14 @@ def _mmd(within_x: np.ndarray, within_y: np.ndarray, across: np.ndarray) -> floa
     return float(inner - 2 * across.mean())
 
 
+def others(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return for each of some images another one, drawn at random, (count,); a single image has but itself."""
+    order = rng.permutation(count)
+    drawn = np.empty(count, np.int64)
+    drawn[order] = np.roll(order, 1)
+    return drawn
+
+
 @dataclass(frozen=True)
 class Manifolds:
     """How far each set lies within the other's neighbourhoods."""

@@ -12,6 +12,7 @@ from medaug_cli import runs
 from medaug_cli.embedding import MapOptions
 from medaug_cli.embedding.comparison import compare_sets
 from medaug_cli.embedding.obedience import Outliner
+from medaug_cli.embedding.statistics import others
 from medaug_cli.errors import BadInput
 from medaug_cli.store import GeneratorOrigin
 
@@ -22,6 +23,14 @@ class Bright:
     def predict(self, images):
         for image in images:
             yield (image.mean(0) > 0.4).astype(np.uint8)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 20])
+def test_no_image_of_several_is_judged_by_its_own_mask(count):
+    for seed in range(20):
+        drawn = others(count, np.random.default_rng(seed))
+        assert sorted(drawn) == list(range(count))
+        assert (drawn == np.arange(count)).any() == (count == 1)
 
 
 def test_dice_is_that_of_the_labels_that_are_asked_for():
