@@ -11,6 +11,7 @@ nothing about images.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ import numpy as np
 import torch
 from scipy import stats
 
-from medaug_cli.files import write_json
+from medaug_cli import __version__
+from medaug_cli.files import canonical, write_json
 from medaug_cli.metrics.resampling import point
 from medaug_cli.preprocess.pipeline import preprocess
 from medaug_cli.preprocess.plan import PreprocessOptions
@@ -71,11 +73,13 @@ def slices(work: Path) -> Store:
 
 def run(task_name: str, store: Store, seed: int, work: Path) -> dict[str, float]:
     """Return what a network of a seed reaches on the test patients: the numbers that its task compares."""
-    kept = work / task_name / f"seed{seed}.json"
+    asked = hashlib.sha256(canonical([__version__, RUNS[task_name]]).encode()).hexdigest()[:8]
+    place = work / f"{task_name}-{asked}"  # other settings, or another release, are trained anew
+    kept = place / f"seed{seed}.json"
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
     task, (name, steps, settings) = task_named(task_name), RUNS[task_name]
-    out = work / task_name / f"seed{seed}"
+    out = place / f"seed{seed}"
     train_network(task, store.path, name, RunOptions(out, settings, seed, device="cpu", resume=True), steps=steps)
     network, _ = load_network(out, task.kind)
     test = np.flatnonzero(task.usable(store) & (store.splits == "test"))
