@@ -11,7 +11,7 @@ from medaug_cli.study.rounds import Round, of_deals
 
 
 def refuse_leaks(rounds: Sequence[Round]) -> None:
-    """Raise BadInput where a real slice that is trained on nearly equals one that is held out.
+    """Raise BadInput where a real slice that is trained on, or chosen by, nearly equals one that is held out.
 
     Patients, generators and detectors are checked where they are used; this finds one patient under two names.
     """
@@ -32,13 +32,14 @@ def refuse_leaks(rounds: Sequence[Round]) -> None:
 def _sides(rounds: Sequence[Round]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield images of which none may be among the other images.
 
-    They are what is trained on and what is held out; in folds what is tested in one and in later ones, and what no fold
-    tests, as external images, and all that is tested.
+    They are what is trained on and what is held out, and the validation and the test split; in folds what is tested in
+    one and in later ones, and what no fold tests, as external images, and all that is tested.
     """
     store = rounds[0].store
     if not rounds[0].fold:
         held_out = [store.indices(split, unannotated=True) for split in ("val", "test")]
         yield np.flatnonzero(is_real(store) & (store.splits == "train")), np.concatenate(held_out)
+        yield held_out[0], held_out[1]
         return
     for deal in of_deals(rounds):
         tested = [np.flatnonzero(each.store.splits == "test") for each in deal]

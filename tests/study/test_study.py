@@ -163,6 +163,15 @@ def test_the_same_slice_under_two_names_stops_the_study(tmp_path, change):
     assert not (tmp_path / "study").exists()
 
 
+def test_a_slice_in_both_validation_and_test_stops_the_study(tmp_path):
+    records = list(make_records(60))
+    chosen_by, test = (next(r for r in records if r.split == split) for split in ("val", "test"))
+    test.image = chosen_by.image
+    make_store(tmp_path / "real.h5", records)
+    with pytest.raises(BadInput, match=f"val slice {chosen_by.id}.*test slice {test.id}.*nearly the same"):
+        run_study(options(tmp_path / "real.h5"))
+
+
 def test_a_synthetic_image_in_the_test_split_stops_the_study(tmp_path):
     records = list(make_records(60))
     next(r for r in records if r.split == "test").source = "tiny"
