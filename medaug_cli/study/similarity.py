@@ -17,7 +17,7 @@ def pictures(real: Store, synthetic: Path, seed: int) -> list[Picture]:
     Nothing is returned where there are too few images for a comparison.
     """
     drawn = open_store(synthetic)
-    if min(len(drawn), len(real.indices("train"))) < LEAST:
+    if min(len(drawn), len(real.indices("train", "real", unannotated=True))) < LEAST:
         return []
     path = synthetic.with_name(f"{synthetic.stem}-{drawn.hash[:12]}-{real.hash[:12]}-{seed}-similarity.json")
     if not path.exists():
