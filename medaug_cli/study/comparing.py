@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.files import canonical
+from medaug_cli.files import canonical, parse_json
 from medaug_cli.metrics.resampling import point
 from medaug_cli.store import Store, open_store
 from medaug_cli.store.folds import Folds
@@ -34,13 +34,16 @@ from medaug_cli.study.running import (
     Trial,
     part_name,
     part_store,
+    plan,
     power_of,
     synthetic_store,
+    trained_folder,
     training_patients,
 )
 from medaug_cli.study.similarity import pictures
 from medaug_cli.study.subsets import training_images
 from medaug_cli.tasks.detection import FoundAnswers
+from medaug_cli.tasks.segmentation import MaskAnswers
 from medaug_cli.tasks.task import measure_of
 
 BEST = "the best generated arm of each fold"
@@ -52,6 +55,7 @@ def compare_arms(options: StudyOptions, store: Store, opened: int) -> StudyRepor
     judged, dealt = Judged(options, rounds), deals_of(options, store)
     fractions = [_fraction(options, judged, fraction) for fraction in sorted(options.fractions)]
     counts = task.counts(store, judged.first.indices)
+    remarks = [*check_measurable(options, rounds), *_undefined(options, fractions)]
     return StudyReport(
         tool_version=__version__,
         settings=settings(options, dealt),
@@ -65,7 +69,7 @@ def compare_arms(options: StudyOptions, store: Store, opened: int) -> StudyRepor
         task=task.name,
         counts=counts,
         power=power_of(options, rounds),
-        remarks=check_measurable(options, rounds) + _undefined(options, fractions),
+        remarks=[*remarks, *_units(judged), *_versions(options, rounds)],
         fractions=fractions,
     )
 
@@ -116,6 +120,22 @@ def _undefined(options: StudyOptions, fractions: Sequence[FractionResult]) -> li
     every = [name for name, measure in options.task.measures.items() if measure.compared]
     lacking = [name for name in every if any(name not in part.arms[0].mean for part in fractions)]
     return [f"{options.task.measures[name].words} is not available: not every network has it" for name in lacking]
+
+
+def _units(judged: "Judged") -> list[str]:
+    """Say in which unit distances are, where there are any."""
+    options = judged.options
+    answers = judged.first.answers(judged.first.each(judged.trial(min(options.fractions), options.arms[0])))
+    return [answers.unit_words] if isinstance(answers, MaskAnswers) else []
+
+
+def _versions(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
+    """Say where networks were trained by several versions of medaug, as in a study that goes on after an update."""
+    described = (trained_folder(options, trial) / f"{options.task.kind}.json" for trial in plan(options, rounds))
+    found = sorted({parse_json(path)["tool_version"] for path in described})
+    if len(found) < 2:
+        return []
+    return [f"networks were trained by medaug {' and '.join(found)}: a difference may be that of two versions"]
 
 
 def _fraction(options: StudyOptions, judged: Judged, fraction: float) -> FractionResult:

@@ -24,6 +24,11 @@ class MaskAnswers:
     patients: np.ndarray  # (n,) int64, from 0
     unit: str = "pixels"  # of distances
 
+    @property
+    def unit_words(self) -> str:
+        """Say in which unit distances are."""
+        return f"distances are in {self.unit}{'' if self.unit == 'mm' else ', since not every image names its spacing'}"
+
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return every number (r,); of several labels also each label's, and the means under the plain names."""
         found = {label: measures(rows, self.patients, weights) for label, rows in self.rows.items()}
@@ -196,9 +201,7 @@ def mask_counts(cases: Cases) -> dict[str, int]:
 
 def mask_remarks(answers: Mapping[str, MaskAnswers]) -> list[str]:
     """Say in which unit distances are, and how many images a rule for empty masks decided."""
-    first = next(iter(answers.values()))
-    said = [f"Distances are in "
-        f"{first.unit}{'' if first.unit == 'mm' else ', since not every image names its spacing'}."]
+    said = [f"{next(iter(answers.values())).unit_words.capitalize()}."]
     for name, each in answers.items():
         for label, rows in each.rows.items():
             if parts := _decided(rows):

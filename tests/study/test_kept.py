@@ -127,6 +127,15 @@ def test_images_that_were_begun_with_another_jitter_are_made_anew(copied):
     assert open_store(drawn).info.settings["jitter"] == 0.2
 
 
+def test_networks_of_two_versions_are_told(copied):
+    assert not any("versions" in each for each in run_study(options(copied, ARMS)).remarks)
+    path = copied.parent / "study/patients100/seed0/detectors/real-only/detector.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(told | {"tool_version": "0.0.1"}), encoding="utf-8")
+    [said] = [each for each in run_study(options(copied, ARMS)).remarks if "versions" in each]
+    assert said.startswith("networks were trained by medaug 0.0.1 and ")
+
+
 def test_a_strangers_file_is_not_removed(copied):
     notes = copied.parent / "study/patients100/seed0/synthetic/tiny/gan/notes.txt"
     notes.write_text("mine", encoding="utf-8")
