@@ -45,6 +45,13 @@ def exploratory(primary: str) -> str:
     )
 
 
+def of_trainings(seeds: Sequence[int], network: str) -> str:
+    """Say whether intervals include what training again would change, where systems have so many seeds."""
+    if min(seeds) > 1:
+        return "Intervals resample the seeds of each system as well."
+    return f"Intervals hold for these trained {network}s: training again with another seed changes a {network}, too."
+
+
 Compared = dict[str, PairedDifference | None]
 
 

@@ -3,7 +3,7 @@
 from medaug_cli.metrics.coco import NAMES
 from medaug_cli.metrics.details import MOST_KINDS, details
 from medaug_cli.metrics.detection import DETECTION, PRIMARY
-from medaug_cli.metrics.differences import exploratory
+from medaug_cli.metrics.differences import exploratory, of_trainings
 from medaug_cli.metrics.matching import RULES
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.operating import CPM_FPS, MATCHED_FPS
@@ -148,17 +148,11 @@ def _differences(metrics: Metrics, ious: list[str]) -> Table:
     notes = (
         f"The same {unit}s are resampled for both detectors ({metrics.resamples:,} times); p is two-sided, of as many "
         f"random exchanges of the two {unit} by {unit}; Holm corrects for the number of detectors; a verdict needs "
-        f"p (Holm) below 0.05 and an interval without 0. {_of_trainings(metrics)}",
+        "p (Holm) below 0.05 and an interval without 0. "
+        + of_trainings([row.seeds for row in metrics.rows], "detector"),
         exploratory(f"{DETECTION[PRIMARY].words}, {hit_words(metrics.rule, ious[0])}"),
     )
     return table(f"Difference to {metrics.rows[0].detector}", header, rows, notes, names=2)
-
-
-def _of_trainings(metrics: Metrics) -> str:
-    """Say whether intervals include what another training would change."""
-    if all(row.seeds > 1 for row in metrics.rows):
-        return "Intervals resample the seeds of each system as well."
-    return "Intervals hold for these trained detectors: training again with another seed changes a detector, too."
 
 
 def _compared(row: Row, iou: str, measure: Measure, hit: str, *, primary: bool) -> list[Cell]:

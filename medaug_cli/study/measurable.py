@@ -1,6 +1,6 @@
 """What a study can measure on the images that it has: refused or said before anything is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +39,7 @@ def check_measurable(options: "StudyOptions", rounds: Sequence[Round]) -> list[s
             _check_realism(options, each)
     said = [one_patient(store, task, options.split, judged), _unvalidated(options, rounds), _one_training(options)]
     if any(arm.generator for arm in options.arms):
-        held_out = sum(len(store.indices(split, "real")) for split in ("val", "test"))
+        held_out = sum(len(store.indices(split, "real", unannotated=True)) for split in ("val", "test"))
         if held_out < LEAST:
             said.append(
                 f"memorisation and the similarity of real to real images are not available: {held_out} held-out real "
@@ -108,7 +108,7 @@ def _check_filter(options: "StudyOptions", each: Round) -> None:
     store, where = each.store, f", {each.name}" if each.fold else ""
     for fraction in options.fractions:
         kept = chosen_patients(store, options.task, fraction, options.seed)
-        train = training_images(store, options.task, kept)
+        train = _own_images(store, kept)
         boxes = sum(len(store.boxes[i]) for i in train)
         if boxes < LEAST_BOXES or len({store.patients[i] for i in train if len(store.boxes[i])}) < 2:
             raise UsageError(
@@ -117,12 +117,17 @@ def _check_filter(options: "StudyOptions", each: Round) -> None:
             )
 
 
+def _own_images(store: Store, patients: Collection[str]) -> list[int]:
+    """Return the training images of some patients that a filter learns from: annotated, and no external ones."""
+    return [i for i in store.indices("train", "real") if store.patients[i] in patients]
+
+
 def _check_realism(options: "StudyOptions", each: Round) -> None:
     for fraction in options.fractions:
         kept = chosen_patients(each.store, options.task, fraction, options.seed)
-        train = training_images(each.store, options.task, kept)
+        train = _own_images(each.store, kept)
         ratios = [arm.ratio or options.ratio for arm in options.arms if arm.filtered == "realism"]
-        drawn = options.n or round(min(ratios) * len(train))
+        drawn = options.n or round(min(ratios) * len(training_images(each.store, options.task, kept)))
         if len({each.store.patients[i] for i in train}) < 2 or min(len(train), drawn) < LEAST_IMAGES:
             where = f", {each.name}" if each.fold else ""
             raise UsageError(

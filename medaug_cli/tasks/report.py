@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from medaug_cli.boxes import Strict
-from medaug_cli.metrics.differences import PairedDifference, exploratory, judged
+from medaug_cli.metrics.differences import PairedDifference, exploratory, judged, of_trainings
 from medaug_cli.metrics.measures import Measure
 from medaug_cli.metrics.resampling import Answers, System, bootstrap_weights, compare, resampled_over, swaps
 from medaug_cli.tables import DASH, Cell, Table, as_markdown, escaped, fixed, name, probability, table
@@ -159,7 +159,8 @@ def _differences(metrics: TaskMetrics, measures: Mapping[str, Measure], keys: Se
     notes = (
         f"The same {metrics.resampled} are resampled for both ({metrics.resamples:,} times); p is two-sided, of as "
         f"many random exchanges of the two {one} by {one}; Holm corrects for the number of systems; a verdict needs "
-        "p (Holm) below 0.05 and an interval without 0.",
+        "p (Holm) below 0.05 and an interval without 0. "
+        + of_trainings([row.seeds for row in metrics.rows], "network"),
         exploratory(measure_of(measures, keys[0]).words),
     )
     header = ["system", "measure", "difference", "p", "p (Holm)", "verdict"]

@@ -208,6 +208,28 @@ def test_a_study_that_cannot_be_judged_is_refused_before_training(tmp_path):
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.parametrize(("arm", "said"), [("tiny+realism", r"\+realism needs"), ("tiny+filter", r"\+filter needs")])
+def test_a_filter_that_has_external_images_alone_is_refused_before_training(tmp_path, arm, said):
+    """Filters learn from the data set's own images: those of one patient here, and the others are external."""
+    records = [
+        replace(r, source="external:far" if r.patient in ("p1", "p2", "p3") else "real") for r in make_records(60)
+    ]
+    make_store(tmp_path / "real.h5", records)
+    with pytest.raises(UsageError, match=said):
+        run_study(options(tmp_path / "real.h5", (arm,)))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_study_of_few_own_and_many_external_images_ends(tmp_path):
+    """Twenty external images are none to compare drawn ones with: the study ends, and shows no likeness."""
+    records = [
+        replace(r, source="external:far" if r.patient in ("p1", "p2", "p3") else "real") for r in make_records(60)
+    ]
+    make_store(tmp_path / "real.h5", records)
+    [part] = run_study(options(tmp_path / "real.h5", ("duplicate",))).fractions
+    assert all(arm.similarity == [] for arm in part.arms)
+
+
 def test_a_validation_split_without_boxes_chooses_nothing(tmp_path):
     told = []
     real = make_store(tmp_path / "real.h5", without({"val"})).path
