@@ -18,14 +18,14 @@ from medaug_cli.plugin import Detections
 from medaug_cli.store import Store
 from medaug_cli.words import percent
 
-NEGATIVES = 4  # a real image
+NEGATIVES = 4  # per real image
 TOUCHES = 0.05  # share of a box that may overlap a lesion where there should be none
 FOLDS = 5
 TREES = 300
 LEAST_BOXES = 20
 LEAST_AUC = 0.65  # below it nothing is dropped
 RING = 0.6  # width of the surrounding ring, in sides of the box
-HEAD = 0.04  # of full brightness, from where a pixel is not background
+HEAD = 0.04  # share of full brightness above which a pixel is not background
 
 
 class Evidence(Protocol):

@@ -1,4 +1,4 @@
-"""`medaug filter`: keep what shows its lesions, say why of every image, let a person overrule."""
+"""`medaug filter`: keep images that show their lesions, give a reason for each, let a person overrule."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ from medaug_cli.store.folds import Fold
 from medaug_cli.store.reading import is_real
 
 REPORT, PAGE = "filter.json", "filter.html"  # beside the store
-FEW = 0.8  # of the share of real lesions: where fewer asked ones look like one, that is said
+FEW = 0.8  # of the share of real lesions that look like one: where asked ones do less often, a line says so
 BLOCK = 128  # images that are finished together
 YES, NO = {"yes", "y", "true", "1", "keep", "kept"}, {"no", "n", "false", "0", "drop", "dropped"}
 
@@ -91,7 +91,7 @@ class FilterReport(Strict):
     kept: str | None = None  # its hash
 
     def advice(self, real_share: float) -> list[str]:
-        """Say where far fewer asked lesions look like one than real ones, of which all but `real_share` do."""
+        """Say where far fewer asked lesions look like one than real ones, all of which do but for `real_share`."""
         evidence = [value for verdict in self.images for value in verdict.evidence]
         if self.threshold is None or not self.threshold or not evidence:
             return []
@@ -129,7 +129,7 @@ def sift(options: FilterOptions) -> tuple[Store, FilterReport]:
 
 
 def _refuse_other_report(options: FilterOptions, synthetic: Store) -> None:
-    """Raise UsageError where filter.json tells of another store that is there, or is not to be replaced."""
+    """Raise UsageError where filter.json belongs to another store that exists, or may not be replaced."""
     path = report_path(options.out)
     refuse_page(options.out.with_name(PAGE), path)
     if not path.exists():
@@ -146,7 +146,7 @@ def _refuse_other_report(options: FilterOptions, synthetic: Store) -> None:
 
 
 def _own_report(options: FilterOptions, synthetic: Store, store: Store) -> FilterReport:
-    """Read filter.json; raise BadInput where it tells of another store."""
+    """Read filter.json; raise BadInput where it belongs to another store."""
     path = report_path(options.out)
     report = read_json(path, FilterReport)
     own = [each.id for each in report.images if each.keep] == store.ids if report.kept is None else (
@@ -243,7 +243,7 @@ class _Judge:
         return f"No evidence was used (--by {self.by})." if self.calibration is None else self.calibration.sentence()
 
     def verdicts(self, synthetic: Store, indices: Sequence[int]) -> list[Verdict]:
-        """Judge images, each alone: a person's word first; else it goes where all its boxes clearly lack a lesion."""
+        """Judge images one by one: as a person decided; else one whose boxes all clearly lack a lesion is dropped."""
         scores: dict[int, np.ndarray] = {}
         boxed = [i for i in indices if len(synthetic.boxes[i])]
         if self.evidence is not None and boxed:
@@ -308,7 +308,7 @@ def _stores_beside(path: Path) -> Iterator[Store]:
 def _drawn_for(store: Store, synthetic: Store) -> bool:
     """Tell whether images were drawn for the boxes of a store by a generator that was fitted elsewhere.
 
-    Its training patients count as seen then, and nobody whom it holds out does.
+    The store's training patients then count as seen, and none of those that it holds out do.
     """
     if not is_real(store).all() or store.spec != synthetic.spec:
         return False

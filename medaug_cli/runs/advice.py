@@ -6,15 +6,15 @@ from medaug_cli.runs.fitting import DEFAULT_KIMG
 from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata
 from medaug_cli.words import counted
 
-FEW = 0.5  # of the images that others have seen, or of the steps that a network takes by default
+FEW = 0.5  # share of the images that a generator takes, or of the steps that a network takes by default
 
 
 def of_generator(metadata: GeneratorMetadata) -> list[str]:
-    """Say where a generator has seen far fewer images than it takes: than those of the documentation's pictures had."""
+    """Say where a generator has seen far fewer images than it takes, as those of the documentation's pictures did."""
     able = registry.capabilities("generator", metadata.name)
     if not isinstance(able, GeneratorCapabilities) or not able.learns:
         return []
-    if metadata.start is not None:  # it has not seen all that its weights have learnt from
+    if metadata.start is not None:  # its count leaves out what its first weights have seen
         return []
     kimg = able.pictured or able.default_budget or DEFAULT_KIMG
     if metadata.images_shown >= FEW * 1000 * kimg:

@@ -1,4 +1,4 @@
-"""What a generator or network learns from beside the annotated images of its store, and what is noted of it."""
+"""What a generator or network learns from besides the annotated images of its store, and what is recorded of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class External:
         return Beside(opened, labelled=self.labelled, share=self.share, anneal=self.anneal)
 
     def plan(self, beside: Beside) -> dict[str, Any]:
-        """Return what of it must be the same for a run to go on; nothing, where nothing is said."""
+        """Return what of it must be the same for a run to continue; options at their defaults are left out."""
         asked = {
             "external": [each.hash for each in beside.external],
             "external_labels": "noisy" if self.labelled else None,
@@ -62,7 +62,7 @@ def check_beside(name: str, able: GeneratorCapabilities, beside: Beside) -> None
 
 
 def beside_words(data: StoreExamples) -> str:
-    """Say what a run learns from beside the annotated images of its store, with a comma behind it."""
+    """Say what a run learns from besides the annotated images of its store, with a comma at the end."""
     parts = list(zip(data.parts, data.told, data.shares, strict=True))[1:]
     if not parts:
         return ""
@@ -76,7 +76,7 @@ def beside_words(data: StoreExamples) -> str:
 
 
 def left_out_words(data: StoreExamples, external: Sequence[Store]) -> list[str]:
-    """Say of each external store how many images are left out, for they are not annotated."""
+    """Say of each external store how many images are left out because they are not annotated."""
     said = []
     for store in external:
         used = sum(len(indices) for own, indices in data.parts if own is store)
@@ -105,7 +105,7 @@ def beside_metadata(data: StoreExamples) -> dict[str, Any]:
 
 
 def _unannotated_images(data: StoreExamples) -> int:
-    """Return how many images nobody annotated, or no annotation was used of; a class of a whole image is one."""
+    """Return how many images have no annotation, or none that was used; the class of a whole image counts as one."""
     parts = zip(data.parts, data.told, strict=True)
     return sum(
         int(((~store.annotated & (store.classes < 0))[indices] if told else np.ones(len(indices), bool)).sum())

@@ -14,7 +14,7 @@ from medaug_cli.store import NORMAL
 
 
 def of_one_class(spec: ImageSpec) -> ImageSpec:
-    """Return the form of images of which no class is told."""
+    """Return the form of images without their classes."""
     return replace(spec, class_names=())
 
 
@@ -46,7 +46,7 @@ class ByClass:
         return {f"{kind}/{name}": v for kind, part in self.parts.items() for name, v in part.state_dict().items()}
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[Drawn]:
-        """Yield one image a condition, each from the generator of its kind."""
+        """Yield one image per condition, each from the generator of its kind."""
         pairs = zip(conditions, seeds, strict=True)
         for kind, group in groupby(pairs, key=lambda pair: self.kind(pair[0])):
             asked, own_seeds = zip(*group, strict=True)

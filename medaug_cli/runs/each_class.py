@@ -87,7 +87,7 @@ def part_name(kind: str) -> str:
 
 
 def part_names(data: Mapping[str, Any]) -> dict[str, str]:
-    """Return the folder of each class, each another whatever their names."""
+    """Return the folder of each class, no two alike whatever the names of the classes."""
     names: dict[str, str] = {}
     for kind in data:
         name, number = part_name(kind), 2

@@ -17,7 +17,7 @@ from medaug_cli.tasks.task import tasks
 ONNX = "onnx"
 OPSET = 18
 EXPORT = Kind("export", "an export of a network or generator")
-CLOSE = {"boxes": 0.05, "scores": 1e-3, "probabilities": 1e-3}  # pixels, and shares: by what rounding may differ
+CLOSE = {"boxes": 0.05, "scores": 1e-3, "probabilities": 1e-3}  # pixels, and shares: differences that rounding may make
 OUTPUTS = {"detector": ("boxes", "scores")}  # of a graph; of any other network probabilities
 
 

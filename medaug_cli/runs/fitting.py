@@ -258,7 +258,7 @@ class _Grid:
     """Draws the same conditions and seeds again and again, so that training can be watched."""
 
     def __init__(self, folder: Path, plugin: Any, data: StoreExamples, seed: int):
-        annotated = np.flatnonzero(data.annotated)  # of the others no condition is known
+        annotated = np.flatnonzero(data.annotated)  # the others have no condition
         chosen = annotated[np.random.default_rng(seed).permutation(len(annotated))[:GRID]]
         self.folder, self.plugin, self.known = folder, plugin, knowledge(plugin, data.spec)
         self.conditions = [data.condition(int(i)) for i in chosen]
@@ -332,7 +332,7 @@ def plan_of_run(
 def metadata_of(
     kind: str, name: str, plugin: Any, store: Store, data: StoreExamples, options: RunOptions, precision: str
 ) -> dict[str, Any]:
-    """Return what the JSON file beside the weights says, but for what one kind of plugin alone says."""
+    """Return what the JSON file beside the weights says of any kind of plugin."""
     origin = registry.find(kind, name)
     spec, real = store.spec, ~data.synthetic
     images = int(real.sum()) or len(store.indices("train"))  # of synthetic images alone: those behind them

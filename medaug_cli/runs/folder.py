@@ -26,7 +26,7 @@ from medaug_cli.results import Kind, OtherSettings, changes, check_folder, check
 
 PLAN = "plan.json"
 BUDGET = ("kimg", "minutes", "steps")  # a run may be continued with more of these
-ELSEWHERE = ("store", "device")  # where the store lies and what computes may change: its content may not
+ELSEWHERE = ("store", "device")  # where the store lies and the device may change; the store's content may not
 NAMES = (PLAN, "metrics.jsonl", "checkpoints/*.pt")  # of every run
 OF_GENERATOR = ("generator.json", "generator.safetensors", "samples/*.png")
 
@@ -114,7 +114,7 @@ def _opened(out: Path, plan: dict[str, Any], resume: bool, overwrite: bool, read
 
 
 def _check_work(work: Path, kind: Kind, resume: bool, overwrite: bool, plan: dict[str, Any]) -> None:
-    """Look at the unfinished work that stands there; remove it where it is to be made anew."""
+    """Check unfinished work that is already there; remove it where the run starts over."""
     if not work.exists() and not work.is_symlink():
         return
     refuse_stranger(work, kind)

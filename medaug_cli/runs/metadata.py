@@ -42,7 +42,7 @@ class ExternalPart(Strict):
 
 
 class PluginMetadata(Strict):
-    """Common to both: what it is, what it was fitted on, and the hash of its weights."""
+    """Common to generators and networks: what it is, what it was fitted on, and the hash of its weights."""
 
     version: Literal[1] = 1
     tool_version: str

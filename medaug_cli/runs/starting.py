@@ -53,7 +53,7 @@ class Start:
             )
 
     def begin(self, plugin: Any, spec: ImageSpec) -> str:
-        """Let the next fit of a plugin begin with it; return in words what is begun anew."""
+        """Let the next fit of a plugin begin with it; return in words what is newly initialised."""
         anew = plugin.begin_with(self.plugin, spec, self.checkpoint)
         how = f"newly initialised, in the {'; in the '.join(anew)}" if anew else "all of them fit"
         followed = [f"{name}={value}" for name, value in self.advised.items() if getattr(plugin, name, None) == value]
@@ -64,7 +64,7 @@ class Start:
 def opened_start(start: str | Path) -> Start:
     """Load what to start from: a folder, or installed weights by their name.
 
-    Raises BadInput for a folder without a generator and a name that there is not, UsageError for a folder with a
+    Raises BadInput for a folder without a generator and an unknown name, UsageError for a folder with a
     generator for each class.
     """
     folder = generator_folder(start)

@@ -46,7 +46,7 @@ class Progress:
 class TrainingRun:
     """One run in one folder. `on_checkpoint(done)` draws pictures; `report` shows progress.
 
-    Of a group of processes the first alone writes, reports, draws and scores.
+    In a group of processes only the first writes, reports, draws and scores.
     """
 
     def __init__(

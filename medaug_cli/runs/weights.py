@@ -40,7 +40,7 @@ class WeightsCard(Strict):
 
 @dataclass(frozen=True)
 class NamedWeights:
-    """Installed weights that were not looked at yet."""
+    """Installed weights that have not been opened yet."""
 
     name: str
     distribution: str
@@ -61,7 +61,7 @@ def named_weights() -> dict[str, NamedWeights]:
 
 
 def weights_folder(name: str) -> Path:
-    """Return the folder of installed weights; raise UsageError for a name that there is not, MissingPlugin for none."""
+    """Return the folder of installed weights; raise UsageError for an unknown name, MissingPlugin for no generator."""
     installed = named_weights()
     if name not in installed:
         raise UsageError(f"no weights {name!r} are installed; {_choices(name, installed)}")
@@ -79,7 +79,7 @@ def weights_folder(name: str) -> Path:
 def generator_folder(given: str | Path) -> Path:
     """Return the folder of a generator that is given by its folder, finished or not, or as installed weights by name.
 
-    What is there comes before a name. Raises BadInput where there is neither.
+    A folder takes precedence over a name. Raises BadInput where there is neither.
     """
     folder = Path(given)
     if folder.exists() or folder.with_name(f"{folder.name}.parts").exists():

@@ -94,7 +94,7 @@ def default_boxes(gan: Path) -> Path:
 
 
 def _places(gan: Path, store: Path) -> list[Path]:
-    """Return where a generator's store may be: where it was as seen from the generator, or beside that.
+    """Return where a generator's store may be: where it was relative to the generator, or beside the generator.
 
     Older generators name their store by where it was on the disk: that may be the original of a copied project.
     """
@@ -131,7 +131,7 @@ class Work:
 
     @property
     def draws(self) -> int:
-        """Return how many times something is drawn for an image."""
+        """Return how many times the generator draws for one image."""
         return 1 if self.hosts is None else self.options.lesions
 
     @property
@@ -187,7 +187,7 @@ def prepare(options: SynthesisOptions) -> Work:
 
 
 def _with_hosts(work: Work, into: Path) -> Work:
-    """Return what lesions alone are drawn from, to be put into the images of a store."""
+    """Return what draws only lesions, to be put into the images of a store."""
     options, info = work.options, work.info
     hosts = hosts_in(into, options.blending, work.metadata.name, work.spec, work.known)
     groups = [(n, [one for one in group if len(one.boxes)]) for n, group in work.templates.groups]
@@ -376,7 +376,7 @@ def _with_lesions(work: Work, hosts: Hosts, i: int, drawn: Sequence[tuple[Templa
 def _in_batches(
     generator: Any, name: str, conditions: Sequence[Condition], seeds: Sequence[int], batch: int
 ) -> Iterator[np.ndarray | Drawn]:
-    """Yield an image a condition; raise BadInput where a generator gives fewer, or more."""
+    """Yield an image per condition; raise BadInput where a generator gives fewer, or more."""
     for start in range(0, len(seeds), batch):
         asked = conditions[start : start + batch]
         drawn = generator.sample(asked, seeds[start : start + batch])
@@ -392,7 +392,7 @@ def _in_batches(
 
 
 def _shown(i: int, condition: Condition, image: np.ndarray | Drawn, work: Work) -> Drawn:
-    """Return a drawn image with what is known of it; raise BadInput where it has not the form that was asked for."""
+    """Return a drawn image with what is known of it; raise BadInput where it does not have the asked form."""
     spec, drawn = work.spec, as_drawn(image, condition, work.known)
     pixels = drawn.image
     if pixels.shape != (spec.channels, *spec.spatial) or not np.isfinite(pixels).all():

@@ -81,6 +81,6 @@ def region_of(drawn: Drawn, template: Template, hosts: Hosts, spec: ImageSpec) -
 
 
 def hosted(hosts: Hosts, regions: Sequence[Region], ids: Sequence[str], seed: int, number: int) -> Record:
-    """Return image `number`, of no id or source yet, with the lesions of regions that were drawn like images `ids`."""
+    """Return image `number`, without id and source yet, with the lesions of regions drawn like images `ids`."""
     record = hosts.with_lesions(regions, seed, number)
     return replace(record, details=record.details | {"condition": ids[0] if len(ids) == 1 else list(ids)})

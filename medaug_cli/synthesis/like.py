@@ -65,7 +65,7 @@ def like(
 def _asked(
     store: Store, chosen: np.ndarray, classes: Mapping[str, int], known: Collection[Known]
 ) -> Sequence[int] | np.ndarray:
-    """Return the images that templates are needed of; refuse classes that are not there or that nobody is told."""
+    """Return the images to make templates of; refuse classes that are missing or that the generator is not told."""
     for name in classes:
         if name in store.class_names and "class" not in known:
             raise UsageError(
@@ -127,7 +127,7 @@ def _mask(store: Store, i: int, spec: ImageSpec) -> np.ndarray:
 
 
 def drawable(generator: ByClass, source: Path, templates: Sequence[Template]) -> list[Template]:
-    """Return the templates out of a boxes.json that a generator of some kinds draws.
+    """Return those templates from a boxes.json that a generator of some kinds can draw.
 
     Raises UsageError where its kinds are classes, of which a box says nothing, and BadInput where no box is left.
     """
@@ -143,7 +143,7 @@ def drawable(generator: ByClass, source: Path, templates: Sequence[Template]) ->
 
 
 def left_out(store: Store, known: Collection[Known]) -> list[str]:
-    """Say what a store shows of its images that a generator does not know, and that its images go without."""
+    """Say which annotations of a store a generator does not know, so that its images lack them."""
     has = {"mask": ("masks", store.masks is not None), "class": ("classes", bool((store.classes >= 0).any()))}
     lost = [words for name, (words, there) in has.items() if there and name not in known]
     if not lost:

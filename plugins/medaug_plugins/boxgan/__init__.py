@@ -53,7 +53,7 @@ class BoxGAN(Settings):
         self._start: Start | None = None
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
-        """Return what it knows of its images: boxes, and as it is told them the mask and the class."""
+        """Return what it knows of its images: boxes, and the mask and the class where it is told them."""
         told: set[Known] = {"boxes"}
         told |= {"mask"} if self.form == "mask" and spec.masks else set()
         return frozenset(told | ({"class"} if self.classes and spec.class_names else set()))
@@ -84,7 +84,7 @@ class BoxGAN(Settings):
         return Training(size, RealImages(data, run.device, self.form, size.classes), run, self._start)
 
     def begin_with(self, other: "BoxGAN", spec: ImageSpec, checkpoint: Mapping[str, Any] | None) -> list[str]:
-        """Let `fit` begin with the networks of another BoxGAN; return what of them is begun anew."""
+        """Let `fit` begin with the networks of another BoxGAN; return what in them is newly initialised."""
         size, network = self.architecture(spec), other._average
         if network is None:
             raise MedaugError("a boxgan begins with one that is fitted or loaded")
@@ -109,7 +109,7 @@ class BoxGAN(Settings):
         self._average = network
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray]:
-        """Yield one image (c, *s) in [0, 1] a condition, in float32 whatever the run trained in."""
+        """Yield one image (c, *s) in [0, 1] per condition, in float32 whatever precision the run trained in."""
         if self._average is None:
             raise MedaugError("this boxgan is neither fitted nor loaded")
         pairs = zip(conditions, seeds, strict=True)

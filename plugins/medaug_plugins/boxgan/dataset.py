@@ -12,7 +12,7 @@ from medaug_plugins.layers import ellipses
 Form = Literal["boxes", "soft", "mask"]
 KEPT_NUMBERS = 2**26  # images and conditions that fit into 256 MB of float32 are kept in memory
 CHUNK = 64
-LEAST_HALO = 1 / 16  # standard deviation of the smallest halo, of the image's side
+LEAST_HALO = 1 / 16  # standard deviation of the smallest halo, as a share of the image's side
 
 
 def halo(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
@@ -31,7 +31,7 @@ def halo(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
 
 
 def lesion_maps(spec: ImageSpec, form: Form) -> int:
-    """Return how many maps lesions are told by: one a label, of masks that mark several things one for each."""
+    """Return how many maps describe lesions: one per label or, for masks that mark several things, one per thing."""
     return max(1, len(spec.mask_names if form == "mask" and spec.mask_names else spec.label_names))
 
 
@@ -51,7 +51,7 @@ def draw_condition(
 ) -> Tensor:
     """Return maps of the lesions, a plane of ones for the image's class, and the halo of all boxes, in [0, 1].
 
-    They are (labels + classes + 1, *s); the maps are of the boxes of every label, or `by_value` of a mask's values.
+    They are (labels + classes + 1, *s), with one map for the boxes of each label or, `by_value`, for each mask value.
     """
     boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
     which = np.asarray(condition.labels)
@@ -88,7 +88,7 @@ class RealImages:
         return images.to(self.device) * 2 - 1
 
     def conditions(self, indices: np.ndarray) -> Tensor:
-        """Return conditions (b, labels + classes + 1, *s) in [0, 1]; nothing, where an image is not annotated."""
+        """Return conditions (b, labels + classes + 1, *s) in [0, 1]; zeros where an image is not annotated."""
         maps = self._read_maps(indices) if self.maps is None else self.maps[indices]
         return maps.to(self.device)
 
@@ -96,7 +96,7 @@ class RealImages:
         return torch.from_numpy(np.ascontiguousarray(self.examples.read(indices), np.float32))
 
     def weights_of_conditions(self) -> np.ndarray:
-        """Return how often the condition of each image is asked for, (n,): as often as the image, where it has one."""
+        """Return how often the condition of each image is drawn, (n,): as often as the image, if it is annotated."""
         weights = self.examples.weights * self.annotated
         return weights / weights.sum()
 

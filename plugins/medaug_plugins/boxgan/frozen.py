@@ -1,6 +1,6 @@
 """A second discriminator, on frozen features of a network that learnt ImageNet (Sauer et al. 2021, Projected GANs).
 
-It stands beside the one that sees pixels: alone it let brightness and contrast wander, and lesions went missing.
+It complements the one that sees pixels: alone it let brightness and contrast drift, and lesions went missing.
 """
 
 import torch
@@ -14,7 +14,7 @@ WIDTH = 32  # feature maps of a head
 
 
 class Frozen(nn.Module):
-    """Score images by a small head on each level of frozen features; the heads alone learn.
+    """Score images by a small head on each level of frozen features; only the heads are trained.
 
     A head also sees how much features differ over a batch (Karras et al. 2018, 3): without it images became alike.
     """

@@ -33,7 +33,7 @@ from medaug_plugins.layers import (
 
 POOLED = {2: "brhw,behw->bre", 3: "brdhw,bedhw->bre"}  # dimensions -> how crops are pooled over regions
 PROJECTED = (8, 16, 32)  # sides at which the boxes are compared with the features
-BOXED = 16  # largest side at which the generator sees boxes; above, the halo alone: edges would be drawn as they are
+BOXED = 16  # largest side at which the generator sees boxes; above, only the halo: it would draw the boxes' edges
 OUTLINED = 64  # the same for masks, whose edges are those of lesions
 REFINED = 16  # largest side at which the generator convolves twice
 CROPPED = (16, 32)  # sides at which the surroundings of the boxes are judged on their own
@@ -207,7 +207,7 @@ class Seen(NamedTuple):
     features: list[Tensor]  # (b, e, *s) at each projected level
     crops: list[Tensor]  # (b, e, *s) at each cropped level
     found: Tensor  # (b, labels, *s), logits of the box maps
-    latents: Tensor  # (b, z), the latent vectors that it reads out of drawn images
+    latents: Tensor  # (b, z), the latent vectors that it reconstructs from generated images
 
 
 class Shrinking(nn.Module):

@@ -10,8 +10,8 @@ from medaug_cli.plugin import setting
 class Settings:
     """The hyperparameters of BoxGAN.
 
-    Defaults were chosen on 477 training slices of the t1c-brain-tumour set at 64 and 128 pixels, in minutes on two
-    cores: docs/generators.md has the figures.
+    Defaults were chosen on validation patients of the t1c-brain-tumour set at 64 pixels, after minutes of training:
+    docs/generators.md has the figures.
     """
 
     form: Literal["boxes", "soft", "mask"] = setting(

@@ -18,10 +18,10 @@ class Start:
 
     before: Architecture
     generator: Mapping[str, Any]
-    discriminator: Mapping[str, Any] | None  # None where it is not at hand
+    discriminator: Mapping[str, Any] | None  # None if it is not available
 
     def carry_into(self, generator: nn.Module, discriminator: nn.Module, now: Architecture) -> dict[str, list[str]]:
-        """Copy what is alike into both networks; return the names of what is left as it was, for each."""
+        """Copy what matches into both networks; return the names of what does not match, for each."""
         anew = {"generator": carry(generator, self.generator, _slots_of_generator(generator, self.before, now))}
         if self.discriminator is None:
             return anew | {"discriminator": ["all of it, since it is not available"]}

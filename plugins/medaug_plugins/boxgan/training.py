@@ -35,8 +35,8 @@ Adam = torch.optim.Adam
 KIND = "BoxGAN"
 SPREAD_SIDE = 16  # variety is compared at this side
 RING = 3  # pixels around a lesion that it stands out from
-JITTERED = 0.8  # of the boxes that are asked for
-WARMING = 0.1  # share of a run in which the step size of a generator rises whose discriminator begins anew
+JITTERED = 0.8  # probability of each change of the boxes to draw
+WARMING = 0.1  # share of a run over which a generator's step size rises if its discriminator is newly initialised
 MEMORY = 0.98  # of the moving average of how well boxes are found in real images
 
 
@@ -64,7 +64,7 @@ def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
 def localisation_loss(found: Tensor, condition: Tensor) -> Tensor:
     """Return cross-entropy + 1 - Dice of found boxes: logits (b, n, *s), condition (b, k, *s) with k > n.
 
-    Of no image at all it is 0.
+    It is 0 for no images.
     """
     if not len(found):
         return found.sum()
@@ -87,7 +87,7 @@ def spread(images: Tensor) -> Tensor:
 
 
 class Known(NamedTuple):
-    """Which images of a batch are annotated; of the others the boxes are never asked after."""
+    """Which images of a batch are annotated; the boxes of the others are never used."""
 
     every: np.ndarray  # (w * b,) bool, of the whole batch
     mine: Tensor  # (b,) 1 or 0, of this process's share
@@ -107,7 +107,7 @@ class Known(NamedTuple):
 def contrasts(images: Tensor, lesions: Tensor) -> Tensor:
     """Return how the mean in an image's lesions differs from the mean in a ring around them, (m, c).
 
-    Images are (b, c, *s), lesions (b, n, *s) in [0, 1]; the m images that are told a lesion count.
+    Images are (b, c, *s), lesions (b, n, *s) in [0, 1]; only the m images with a lesion in their condition count.
     """
     axes = tuple(range(2, images.ndim))
     pool = F.max_pool2d if images.ndim == 4 else F.max_pool3d
@@ -157,7 +157,7 @@ class Training:
         self.real_contrast = self._real_contrast(seen) if self.settings.contrast_weight else None
 
     def _some_real_images(self) -> np.ndarray:
-        """Return at most 512 real images, always the same ones, by which drawn ones are measured."""
+        """Return at most 512 real images, always the same, with which generated ones are compared."""
         rng = StepRandomness(self.run.seed, 0, self.run.device)
         return rng.indices(self.data.examples.weights, min(512, 4 * len(self.data.examples)))
 
@@ -171,7 +171,7 @@ class Training:
         """Train both networks on one batch, of which each process takes its share; return the losses."""
         rng = StepRandomness(self.run.seed, done, self.run.device)
         self._anneal(done)
-        drawn = self._draw(rng)  # both networks learn from the same drawing
+        drawn = self._draw(rng)  # both networks learn from the same images
         losses = self._discriminator_step(rng, drawn) | self._generator_step(rng, drawn)
         self.steps += 1
         half_life = min(self.settings.ema_kimg * 1000, self.settings.ema_ramp * (done + self.settings.batch))
@@ -231,8 +231,8 @@ class Training:
         penalised = settings.gamma > 0 and self.steps % settings.r1_every == 0
         real_seen, drawn_seen = look(real.requires_grad_(penalised)), look(fake)
         right, wrong = agree(real_seen, asked), agree(real_seen, others)
-        # Nobody knows what an unannotated image should agree with: it is scored as an image alone, and so is one that
-        # was drawn in turn, lest the score learn to make up for agreement that is lacking.
+        # What an unannotated image should agree with is unknown: it is scored as an image alone, and so is a generated
+        # image for each, or else the score would learn to compensate for the missing agreement.
         real_scores = real_seen.score + known.mine * right
         drawn_scores = drawn_seen.score + known.mine * agree(drawn_seen, told)
         # The game: non-saturating (Goodfellow et al. 2014), or relativistic, which pairs drawn with real images and so
@@ -280,7 +280,7 @@ class Training:
     def _generator_step(self, rng: StepRandomness, drawn: Drawn) -> dict[str, Tensor]:
         settings = self.settings
         changed, moved = self._changed(rng, drawn.images, drawn.condition)
-        moved = moved.detach()  # nobody asks for the gradient of a box
+        moved = moved.detach()  # boxes need no gradient
         self.discriminator.requires_grad_(False)
         seen = self._look(changed)
         scores = seen.score + self.discriminator.agreement(seen, moved)
@@ -292,7 +292,7 @@ class Training:
         hidden = F.relu(found - self.found_real)  # lesions that are found as easily as real ones are good enough
         loss = game + settings.finding * hidden + settings.variety * missing
         losses = {"loss_g": game.detach(), "found_drawn": found.detach(), "missing_spread": missing.detach()}
-        if self.real_contrast is not None:  # what finds lesions learns to see what nobody else does: they were faint
+        if self.real_contrast is not None:  # without it, lesions were so faint that only the discriminator found them
             made = contrasts(whole(drawn.images, self.run), whole(drawn.condition, self.run)[:, : self.size.labels])
             if len(made) > 1:
                 unlike = (self.real_contrast - standing_out(made)).abs().mean()

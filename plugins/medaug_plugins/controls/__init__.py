@@ -46,7 +46,7 @@ class _FromReal:
     _needs_lesions: ClassVar[bool] = True
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
-        """Return what it knows of its images: all that the real ones tell."""
+        """Return what it knows of its images: all that is known of the real ones."""
         told: set[Known] = {"boxes"}
         if spec.class_names:
             told.add("class")
@@ -70,7 +70,7 @@ class _FromReal:
         self._bank = Bank.from_state(state, spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
-        """Yield one image (c, *s) in [0, 1] a condition, with the boxes of the host's own lesions."""
+        """Yield one image (c, *s) in [0, 1] per condition, with the boxes of the host's own lesions too."""
         bank = self._kept()
         for condition, seed in zip(conditions, seeds, strict=True):
             if tuple(condition.spatial) != bank.images.shape[2:]:

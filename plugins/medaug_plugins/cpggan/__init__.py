@@ -49,7 +49,7 @@ class CPGGAN(Settings):
     )
 
     def __new__(cls, **given: Any) -> "CPGGAN":
-        """Note what is set, be it to its default: a preset changes the other settings alone."""
+        """Note which settings are given, even at their defaults: a preset changes only the others."""
         made = super().__new__(cls)
         made._given = frozenset(given)
         return made
@@ -115,8 +115,8 @@ class CPGGAN(Settings):
     def begin_with(self, other: "CPGGAN", spec: ImageSpec, checkpoint: Mapping[str, Any] | None) -> list[str]:
         """Let `fit` begin with the networks of another of its kind, at the level that they have reached.
 
-        Return what of them is begun anew; raise BadInput where images are of another size, which starts at another
-        level.
+        Return what in them is newly initialised; raise BadInput where images are of another size, which starts at
+        another level.
         """
         size, network = self.architecture(spec), other._average
         if network is None:
@@ -147,9 +147,9 @@ class CPGGAN(Settings):
         self._average, self._lod, self._form = network, lod, resolved(self.condition, spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
-        """Yield one image (c, *s) in [0, 1] a condition, in float32 whatever the run trained in.
+        """Yield one image (c, *s) in [0, 1] per condition, in float32 whatever precision the run trained in.
 
-        An image drawn without a condition is yielded with none: nobody knows where its lesions are.
+        An image drawn without a condition is yielded without boxes: where its lesions are is unknown.
         """
         if self._average is None:
             raise MedaugError("this cpggan is neither fitted nor loaded")

@@ -64,11 +64,11 @@ class Start:
     """What the networks of a new run begin with."""
 
     generator: Mapping[str, Any]
-    discriminator: Mapping[str, Any] | None  # None where it is not at hand
+    discriminator: Mapping[str, Any] | None  # None if it is not available
     lod: float
 
     def carry_into(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, list[str]]:
-        """Copy what is alike into both networks; return the names of what is left as it was, for each."""
+        """Copy what matches into both networks; return the names of what does not match, for each."""
         anew = {"generator": carry(generator, self.generator, {})}
         if self.discriminator is None:
             return anew | {"discriminator": ["all of it, since it is not available"]}
@@ -178,7 +178,7 @@ class Training:
         real, maps = self._changed(rng, real, maps, moves, batch)
         critic = self._critic(maps)
         real_scores, fake_scores = critic(real), critic(fake)
-        # Swapped labels now and then, in the preset "companion".
+        # Real and fake are swapped now and then, in the preset "companion".
         sign = -1.0 if rng.happens(settings.label_flips) else 1.0
         # Distance: the critic's estimate of how far drawn images are from real ones (Arjovsky et al. 2017, WGAN).
         distance = (real_scores - fake_scores).mean()
@@ -187,8 +187,8 @@ class Training:
         loss = -sign * distance + settings.drift * drift
         losses = {"loss_d": loss.detach(), "distance": distance.detach()}
         self._steer(real_scores.detach(), fake_scores.detach(), batch)
-        # Gradient penalty: keeps the critic's slope near one between real and drawn images, without which the distance
-        # is none (Gulrajani et al. 2017, WGAN-GP, 4); lazily, that much heavier (as R1 in StyleGAN2, B).
+        # Gradient penalty: keeps the critic's slope near one between real and generated images, without which the
+        # distance is not one (Gulrajani et al. 2017, WGAN-GP, 4); lazily, with more weight (as R1 in StyleGAN2, B).
         if self.steps % settings.gp_every == 0:
             shares = mine(rng.shares(batch, self.size.dims), self.run).to(real.device)
             penalty = gradient_penalty(critic, real, fake, shares, optimizer.scale()).mean()
@@ -198,7 +198,7 @@ class Training:
         return losses
 
     def _steer(self, real: Tensor, fake: Tensor, batch: int) -> None:
-        """Steer the augmentation by real scores from midway between real and drawn ones: a critic's have no zero."""
+        """Steer augmentation by real scores, less the midpoint of real and generated ones: a critic's have no zero."""
         if self.settings.target:
             middle = (whole(real, self.run).mean() + whole(fake, self.run).mean()) / 2
             self.steering.observe(real - middle, batch)

@@ -20,7 +20,7 @@ class Asked(NamedTuple):
 
 
 def on_host(asked: Asked, image: np.ndarray, mask: np.ndarray | None, bank: Bank, host: int) -> Drawn:
-    """Return an image with the asked lesions and those that its host has of its own."""
+    """Return an image with the asked lesions and its host's own."""
     boxes = np.concatenate([asked.boxes, bank.boxes[host]])
     return Drawn(image, boxes, np.concatenate([asked.labels, bank.labels[host]]), mask, asked.image_class)
 
@@ -33,7 +33,7 @@ def without_lesion(condition: Condition, image: np.ndarray, masked: bool) -> Dra
 
 
 def outline(condition: Condition, box: np.ndarray) -> np.ndarray | None:
-    """Return the part (*s) of the asked mask that lies in a box; None where no mask is asked for, or none there."""
+    """Return the part (*s) of the asked mask that lies in a box; None without a mask, or where it is empty."""
     if condition.mask is None:
         return None
     own = np.zeros(condition.spatial, np.uint8)

@@ -20,14 +20,14 @@ from medaug_cli.plugin import DARK, BadInput, Examples, ImageSpec, window
 CHUNK = 64
 FIELDS = ("images", "boxes", "labels", "counts", "patients")
 OPTIONAL = ("masks", "classes", "normals", "normal_classes")
-INSIDE = 0.9  # of an asked box that must lie in the head
-COVERED = 0.02  # of an asked box that a lesion of the host may cover
-ALIKE = 0.3  # of the images that a lesion fits into, those most like the one that it is asked after
+INSIDE = 0.9  # share of an asked box that must lie in the head
+COVERED = 0.02  # share of an asked box that a lesion of the host may cover
+ALIKE = 0.3  # share of the images that a lesion fits into: those most like the image with the most similar boxes
 FEWEST_HOSTS = 5
-RESIZED = 1.4  # most that a lesion's sides are stretched or shrunk, while there are enough of them
+RESIZED = 1.4  # largest factor on a lesion's sides, while enough lesions need no larger one
 FEWEST_DONORS = 10
 COARSE = {2: 16, 3: 8}  # dimensions -> pixels of a side at which looks are compared
-MOST_NORMALS = 64  # images without a lesion that are kept, or as many as there are with one
+MOST_NORMALS = 64  # images without a lesion that are kept at most, or as many as there are with one
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Bank:
         return _as_float(self.images[index])
 
     def normal(self, image_class: int, rng: np.random.Generator) -> np.ndarray | None:
-        """Return an image (c, *s) float32 without a lesion, of a class where one is asked for; None without any."""
+        """Return an image (c, *s) float32 without a lesion, of a class where one is asked for; None if none is."""
         if self.normals is None:
             return None
         chosen = np.arange(len(self.normals))
@@ -170,7 +170,7 @@ class Bank:
 
         It keeps its own lesions. The boxes lie in its head and on none of its lesions; it is of another patient than
         the image whose boxes are most like the asked ones, and among the share that looks most like that image. Where
-        no image is so, the one that comes nearest is taken.
+        no image qualifies, the nearest one is taken.
         """
         like = self.nearest(boxes, labels, 1, image_class)[0]
         inside = np.min([self._inside(box) for box in boxes], 0)
@@ -247,7 +247,7 @@ def aligned(image: np.ndarray, own: np.ndarray, asked: np.ndarray, values: bool 
     """Move an image (c, *s) so that its boxes (m, 2*d) come to lie on asked ones (k, 2*d), each axis on its own.
 
     The axes are shifted and zoomed by least squares over the corners of each asked box and its nearest own one: exact
-    for one box. What comes in from outside prolongs the border. With `values` it is a mask, whose values stay and
+    for one box. What comes in from outside repeats the border. With `values` it is a mask, whose values stay and
     which is 0 beyond its border.
     """
     if not len(own) or not len(asked):

@@ -41,7 +41,7 @@ def toned(image: np.ndarray, rng: np.random.Generator, contrast: float, brightne
 def healed(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Fill a box of an image (c, *s) smoothly from its border: a blended Coons patch (Coons 1967), of any dimension.
 
-    What no axis can say is left: the difference from a straight line between the ends, along each axis in turn.
+    It subtracts what straight lines between the ends leave unexplained, along each axis in turn.
     """
     spans = window(box, image.shape[1:], 0.1)
     place = tuple(

@@ -55,7 +55,7 @@ class Inpaint(Settings):
         return Architecture(self, spec.channels, len(spec.class_names) if self.classes else 0, spec.dims)
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
-        """Return what it knows of its images: boxes, and as it is told them masks and classes."""
+        """Return what it knows of its images: boxes, and masks and classes where it is told them."""
         told: set[Known] = {"boxes"}
         if self.form == "mask" and spec.masks:
             told.add("mask")
@@ -89,7 +89,7 @@ class Inpaint(Settings):
         self._painter, self._bank = painter, Bank.from_state(kept, spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
-        """Yield one image (c, *s) in [0, 1] a condition, with the boxes of the host's own lesions."""
+        """Yield one image (c, *s) in [0, 1] per condition, with the boxes of the host's own lesions too."""
         painter, bank = self._fitted()
         pairs = zip(conditions, seeds, strict=True)
         while batch := list(islice(pairs, self.sample_batch)):

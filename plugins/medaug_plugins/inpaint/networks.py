@@ -42,7 +42,7 @@ class Architecture:
 
     @property
     def patch(self) -> int:
-        """Return the side of the square that is drawn anew."""
+        """Return the side of the square that is repainted."""
         return self.settings.patch or PATCHES[self.dims]
 
     @property
@@ -79,7 +79,7 @@ class FiLMConv(nn.Module):
 class Painter(nn.Module):
     """See what surrounds a hole, at every level, and paint the patch (Ronneberger et al. 2015, with latents).
 
-    The finest level gets no noise: its grain would show before the lesion does.
+    The finest level gets no noise: its grain would show more than the lesion.
     """
 
     def __init__(self, size: Architecture) -> None:
@@ -98,7 +98,7 @@ class Painter(nn.Module):
     def forward(self, around: Tensor, where: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
         """Paint (b, c, p, ...) from patches with a hole, latents (b, z), noise, and what is told (b, 2 + k, p, ...).
 
-        That is how much of the paint shows, the map of the lesion, and a plane for each of k classes.
+        The last is how much of the paint shows, the map of the lesion, and a plane for each of k classes.
         """
         style = pixel_norm(latents)
         for dense in self.mapping:

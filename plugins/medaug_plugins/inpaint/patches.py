@@ -14,8 +14,8 @@ from torch import Tensor
 from medaug_cli.plugin import box_map, faded
 from medaug_plugins.layers import averaged, ellipses, sampled
 
-AROUND = 2.0  # sides of a square, of its box's longer one
-LEAST = 16.0  # pixels of a square's side
+AROUND = 2.0  # side of a square, as a multiple of its box's longer side
+LEAST = 16.0  # pixels of a square's side, at least
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def square_around(box: np.ndarray, rng: np.random.Generator | None = None) -> Sq
 
 
 def cut(images: Sequence[np.ndarray], squares: Sequence[Square], pixels: int) -> Tensor:
-    """Cut a square out of each image (c, *s): (b, c, p, ...), the border prolonged; no detail is skipped."""
+    """Cut a square out of each image (c, *s): (b, c, p, ...), the border repeated; no detail is skipped."""
     patches = []
     for image, square in zip(images, squares, strict=True):
         fine = pixels * max(1, round(square.side / pixels))

@@ -31,7 +31,7 @@ from medaug_plugins.layers import (
 )
 
 KIND = "Inpaint"
-HOSTS = 4  # lesion-free places that are known for each lesion
+HOSTS = 4  # lesion-free places that are used for each lesion
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Augment images and their conditions together, differentiably (DiffAugment, Zhao et al. 2020).
 
-Both what is real and what is drawn is changed before the discriminator sees it. Position changes move
-image and condition as one; intensity changes touch the image alone. No cutout and no quarter turns:
+Real and generated images are both changed before the discriminator sees them. Changes of position move
+image and condition together; changes of intensity affect only the image. No cutout and no quarter turns:
 they would show in the samples. Shifts are whole pixels and zooms are rare, because interpolation blurs.
 """
 
@@ -18,7 +18,7 @@ from medaug_plugins.layers.sharing import whole
 from medaug_plugins.layers.training import laid_out
 
 ADA_KIMG = 10  # thousand images from no augmentation to all of it
-MOST = 0.95  # probability of an augmentation that is steered
+MOST = 0.95  # largest probability of an augmentation that is steered
 SURE_MEMORY = 0.95  # of the moving average of the signs of real images' scores
 
 
@@ -26,11 +26,11 @@ SURE_MEMORY = 0.95  # of the moving average of the signs of real images' scores
 class Augmentation:
     """How far, and how often, images are changed."""
 
-    share: float  # probability of each change but the flip; of a zoom a quarter of it
+    share: float  # probability of each change except flips; a quarter of it for a zoom
     flip: bool  # left and right
-    shift: float  # most of the side
-    zoom: float  # most, in doublings
-    intensity: float = 0.0  # most of the full range
+    shift: float  # at most, as a share of the side
+    zoom: float  # at most, in doublings
+    intensity: float = 0.0  # at most, as a share of the full range
     contrast: float = 0.0
     dims: int = 2
     flip_rows: bool = False  # the other axes
@@ -68,7 +68,7 @@ class Augmentation:
 
 
 def move(pixels: Tensor, moves: Tensor) -> Tensor:
-    """Move images, conditions or both of them (b, n, *s) by affine maps (b, d, d + 1); borders are prolonged."""
+    """Move images, conditions or both of them (b, n, *s) by affine maps (b, d, d + 1); borders are repeated."""
     shape = [len(pixels), 1, *pixels.shape[2:]]
     grid = F.affine_grid(moves.to(pixels.device, torch.float32), shape, align_corners=False)
     return F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
@@ -95,7 +95,7 @@ def change(images: Tensor, conditions: Tensor, moves: Tensor, tones: Tensor) -> 
 
 
 class Steering:
-    """How often images are changed: always as often, or more where real ones are told with certainty (ADA).
+    """How often images are changed: at a fixed rate, or more where real ones are recognised too surely (ADA).
 
     (Karras et al. 2020, 3: the sign of real images' scores, on average, is held at `target`; 0 steers nothing.)
     """

@@ -1,4 +1,4 @@
-"""Begin a network with what another one of its kind has learnt, as far as the two are alike.
+"""Start a network with the weights of another one of its kind, as far as the two match.
 
 Legend: a slot is a channel that stands for something: a label, a class, the halo of all boxes.
 """
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Slots:
-    """The last channels of an axis of some weights, each of which stands for something by name."""
+    """The last channels along an axis of a weight tensor, with the name of what each stands for."""
 
     before: Sequence[str]
     now: Sequence[str]
     axis: int
 
     def matched(self) -> list[tuple[int, int]]:
-        """Return the slots (before, now) that stand for the same."""
+        """Return the slots (before, now) of the same name."""
         return [(self.before.index(name), k) for k, name in enumerate(self.now) if name in self.before]
 
 
 @torch.no_grad()
 def carry(network: nn.Module, before: Mapping[str, Any], slots: Mapping[str, Slots]) -> list[str]:
-    """Copy the weights `before` into a network; return the names of what is left as it was, for it is not alike."""
+    """Copy the weights `before` into a network; return the names of those that do not match and stay as they were."""
     anew = []
     for name, own in network.state_dict().items():
         old = before.get(name)
@@ -36,7 +36,7 @@ def carry(network: nn.Module, before: Mapping[str, Any], slots: Mapping[str, Slo
 
 
 def _copied(own: Tensor, old: Tensor, slots: Slots | None) -> bool:
-    """Copy what is alike of a tensor; tell whether all of it was."""
+    """Copy the matching part of a tensor; tell whether that is all of it."""
     if slots is None:
         if own.shape != old.shape:
             return False
@@ -54,7 +54,7 @@ def _copied(own: Tensor, old: Tensor, slots: Slots | None) -> bool:
 
 
 def anew_words(anew: Mapping[str, Sequence[str]]) -> list[str]:
-    """Say for each network what is begun anew in it."""
+    """Say for each network what in it is newly initialised."""
     said = []
     for network, names in anew.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""

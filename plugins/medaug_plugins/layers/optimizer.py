@@ -1,4 +1,4 @@
-"""One network's optimiser, with what half precision and several processes ask of it."""
+"""One network's optimiser, with what half precision and several processes require."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,11 +31,11 @@ class ScaledAdam:
         self.adam = torch.optim.Adam(self.network.parameters(), self.lr, (0.0, 0.99), 1e-8, fused=True)
 
     def set_lr(self, lr: float) -> None:
-        """Take steps of this size from now on."""
+        """Set the learning rate from now on."""
         self.lr = self.adam.param_groups[0]["lr"] = lr
 
     def scale(self) -> Tensor:
-        """Return by what losses are multiplied, 1 but for precision 16."""
+        """Return the factor that losses are multiplied by, 1 except at precision 16."""
         return self.scaler.scale(self.one)
 
     def step(self, loss: Tensor) -> None:

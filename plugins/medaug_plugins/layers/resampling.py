@@ -17,7 +17,7 @@ AVERAGE: dict[int, Callable[..., Tensor]] = {2: F.avg_pool2d, 3: F.avg_pool3d}
 def sampled(image: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
     """Return an image (c, *s) at every combination of places (d arrays, x first; -1 and 1 are its borders).
 
-    Linear in between; borders are prolonged.
+    Linear in between; borders are repeated.
     """
     grid = np.stack(np.meshgrid(*places[::-1], indexing="ij")[::-1], -1).astype(np.float32)
     pixels = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]

@@ -27,9 +27,9 @@ def mine(batch: Batch, run: Run) -> Batch:
 def whole(share: Tensor, run: Run) -> Tensor:
     """Return the batch (w * b, ...) that the shares (b, ...) of all processes make up.
 
-    Every process calls this at the same time, and goes back through it at the same time. What their losses ask of an
-    image is then summed, in gradients and in gradients of gradients: averaged over the processes, the gradients of the
-    weights are those of the mean of the losses.
+    Every process calls this at the same time, and runs backward through it at the same time. The gradients of all
+    processes' losses for an image are then summed, second-order ones too: averaged over the processes, the gradients
+    of the weights are those of the mean loss.
     """
     return share if run.world == 1 else cast(Tensor, _Gather.apply(share, run))
 

@@ -117,7 +117,7 @@ class Regions:
         )  # fmt: skip
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
-        """Return what it knows of its images: boxes, and as its regions are told them masks and classes."""
+        """Return what it knows of its images: boxes, and masks and classes where its regions are told them."""
         told: set[Known] = {"boxes"}
         if self.form == "mask" and spec.masks:
             told.add("mask")
@@ -144,7 +144,7 @@ class Regions:
         self._gan.load_state_dict(weights, of_regions(spec, self.side), device)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
-        """Yield one image (c, *s) in [0, 1] a condition, with the boxes of its own lesions too."""
+        """Yield one image (c, *s) in [0, 1] per condition, with the boxes of the host's own lesions too."""
         bank = self._kept()
         for condition, seed in zip(conditions, seeds, strict=True):
             if tuple(condition.spatial) != bank.images.shape[2:]:
@@ -166,7 +166,7 @@ class Regions:
             yield on_host(Asked(boxes, labels, condition.image_class), image, mask, bank, host)
 
     def _draw(self, condition: Condition, seed: int) -> Iterator[np.ndarray]:
-        """Yield one region (c, p, ...) an asked lesion."""
+        """Yield one region (c, p, ...) per asked lesion."""
         dims = len(condition.spatial)
         asked = [
             Condition(

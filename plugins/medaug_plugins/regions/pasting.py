@@ -41,7 +41,7 @@ def _moved(
     to: np.ndarray,
     to_sides: np.ndarray,
 ) -> np.ndarray:
-    """Resample the box at `low` of an image so that it lies at `to` of an image (c, *shape); borders go on."""
+    """Resample the box at `low` of an image so that it lies at `to` of an image (c, *shape); borders repeat."""
     sizes = np.array(image.shape[:0:-1], float)
     places = []
     for axis, length in enumerate(shape[::-1]):  # x first
