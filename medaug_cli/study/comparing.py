@@ -32,6 +32,7 @@ from medaug_cli.study.rounds import Round, deals_of, of_deals, rounds_of, strata
 from medaug_cli.study.running import (
     StudyOptions,
     Trial,
+    fitted_store,
     part_name,
     part_store,
     plan,
@@ -166,9 +167,10 @@ def _fraction(options: StudyOptions, judged: Judged, fraction: float) -> Fractio
         result.learning = learning(options, (trial for _, each in trained[arm.name].values() for trial in each))
         if validated:
             result.validation = float(np.mean(validated[arm.name]))
-        drawn = synthetic_store(options, judged.trial(fraction, arm), part) if arm.generator else None
+        trial = judged.trial(fraction, arm)
+        drawn = synthetic_store(options, trial, part) if arm.generator else None
         if drawn is not None and not (arm.changed and drawn in seen):  # another network, the same images
-            result.similarity = pictures(part, drawn, options.seed)
+            result.similarity = pictures(open_store(fitted_store(options, trial)), drawn, options.seed)
             seen.add(drawn)
     _choose(options, arms)
     counts = training_patients(options, judged.rounds, fraction)

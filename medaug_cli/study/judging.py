@@ -17,7 +17,15 @@ from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import folder_name
 from medaug_cli.study.comparing import Judged, compare_arms, larger_is_better, settings
 from medaug_cli.study.rounds import deals_of, rounds_of
-from medaug_cli.study.running import StudyOptions, Trial, part_name, part_store, synthetic_store, train_all
+from medaug_cli.study.running import (
+    StudyOptions,
+    Trial,
+    fitted_store,
+    part_name,
+    part_store,
+    synthetic_store,
+    train_all,
+)
 from medaug_cli.study.showing import Shown, detections, nearest_pairs, row
 from medaug_cli.study.subsets import training_images
 from medaug_cli.tasks.detection import IOUS
@@ -107,7 +115,8 @@ def _shown(options: StudyOptions, judged: Judged, part: FractionResult) -> list[
         found.append(row(f"{arm.arm}, chosen by seed", drawn, np.arange(len(drawn)), options.seed, masks))
         if arm.learnt and arm.similarity:
             title = f"{arm.arm}: the images nearest to a training image (by pixels), above those images"
-            found.append(nearest_pairs(title, drawn, real, arm.similarity[0].nearest))
+            seen = open_store(fitted_store(options, trial))
+            found.append(nearest_pairs(title, drawn, seen, arm.similarity[0].nearest))
     return found + _answers(options, judged, part)
 
 

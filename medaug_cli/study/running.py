@@ -368,11 +368,17 @@ def _network(options: StudyOptions, store: Store, trial: Trial, out: Path, steps
 
 def _fitted_on(options: StudyOptions, store: Store, trial: Trial) -> Store:
     """Return what a generator is fitted on: the trial's patients, and where it sees them the images of the others."""
-    if not trial.arm.unannotated:
+    path = fitted_store(options, trial)
+    if path == store.path:
         return store
-    path = part_store(options, trial).with_name(REST)
     with alone(path, wait=True):
         return with_rest(trial.round.store, store, options.task, trial.fraction, options.seed, path)
+
+
+def fitted_store(options: StudyOptions, trial: Trial) -> Path:
+    """Return the store that the generator of a trial is fitted on."""
+    path = part_store(options, trial)
+    return path.with_name(REST) if trial.arm.unannotated else path
 
 
 def synthetic_folder(options: StudyOptions, trial: Trial) -> Path:

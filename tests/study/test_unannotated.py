@@ -116,6 +116,27 @@ def test_real_onlys_sure_answers_become_annotations(finished):
     assert plan["store_hash"] == made.hash
 
 
+@pytest.mark.usefixtures("seeing")
+def test_copies_of_images_without_annotation_are_found(tmp_path, monkeypatch):
+    """A generator that repeats what it was shown without annotation is judged against that, too."""
+
+    def fit(self, data, run):
+        self.spec, self.mean = data.spec, data.read(np.flatnonzero(~data.annotated))
+
+    def sample(self, conditions, seeds):
+        yield from (self.mean[seed % len(self.mean)] for _, seed in zip(conditions, seeds, strict=True))
+
+    monkeypatch.setattr(TinyGenerator, "fit", fit)
+    monkeypatch.setattr(TinyGenerator, "sample", sample)
+    real = make_store(tmp_path / "real.h5", list(make_records(60)))
+    [part] = run_study(options(real.path, ("tiny",))).fractions
+    shown = {real.patients[i] for i in rest_of(real, Detection(), 0.5, 0)}
+    for picture in part.arms[1].similarity:
+        assert picture.suspicious > 0.9
+        assert {real.patients[real.ids.index(original)] for _, original in picture.nearest} <= shown
+    assert len(part.arms[1].similarity) == 2
+
+
 def test_nothing_is_done_twice_and_other_images_are_noticed(finished, seeing, tmp_path):
     real, _, _ = finished
     study = real.path.parent / "study"
