@@ -91,7 +91,7 @@ def read_mask_predictions(path: Path, truth: MaskSet) -> MaskSet:
     files = _named_files(path)
     for name, file in files.items():
         if name not in truth.files:
-            raise BadInput(f"{file} is of no image of {truth.path}, which has no mask called {name}")
+            raise BadInput(f"{file} fits no image of {truth.path}: it has no mask called {name}")
     missing = [name for name in truth.files if name not in files]
     if missing:
         raise BadInput(

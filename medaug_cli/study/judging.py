@@ -67,7 +67,7 @@ def _refuse_others(out: Path) -> None:
             return
     for path in (opened, *(out / name for name in (REPORT, *BESIDE))):
         if path.exists():
-            raise UsageError(f"{path} exists and is not of a study; choose another --out")
+            raise UsageError(f"{path} exists and was not written by medaug study; choose another --out")
 
 
 def _record_opening(options: StudyOptions, store: Store) -> int:

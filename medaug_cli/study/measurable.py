@@ -63,7 +63,7 @@ def _unvalidated(options: "StudyOptions", rounds: Sequence[Round]) -> str:
     where = f" of {', '.join(lacking)}" if rounds[0].fold else ""
     return (
         f"{options.store} has {next(iter(lacking.values()))} in its validation split{where}: weights are those of the "
-        "last step, and no arm of a generator is chosen before another"
+        "last step, and no arm of a generator is preferred to another"
     )
 
 

@@ -95,7 +95,7 @@ def spread_of_pilot(path: Path, number: str, task: str, trained: float) -> Sprea
     path = path / "study.json" if path.is_dir() else path
     report = read_json(path, StudyReport)
     if report.task != task:
-        raise BadInput(f"{path} is of {report.task}, and no pilot of {task}")
+        raise BadInput(f"{path} is a study of {report.task}; expected a pilot of {task}")
     part = min(report.fractions, key=lambda each: abs(math.log(max(each.patients, 1) / max(trained, 1))))
     return spread_of(report, part, number, str(path))
 
@@ -164,7 +164,7 @@ def power_lines(options: "StudyOptions", trained: Mapping[float, float], patient
     for fraction, each in trained.items():
         spread = _spread(options, each)
         if spread is None:
-            return [f"power: no spread of {options.task.name} is known; --pilot study.json or --spread says it"]
+            return [f"power: no spread is known for {options.task.name}; give one by --pilot STUDY or --spread"]
         said.append(_line(options, plan, spread, fraction if len(trained) > 1 else None))
     return said
 

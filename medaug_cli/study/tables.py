@@ -5,6 +5,7 @@ from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import BASELINE
 from medaug_cli.study.figures import words
 from medaug_cli.study.learning import best_point, steps_to
+from medaug_cli.study.similarity import MOST
 from medaug_cli.tables import DASH, Cell, Table, fixed, probability, table
 from medaug_cli.tasks.task import measure_of, task_named
 from medaug_cli.words import counted
@@ -131,7 +132,8 @@ def similarity(part: FractionResult) -> Table:
     ]  # fmt: skip
     notes = [
         "Real images again, and lesions put into real slices, lie on their training images by design. Neither "
-        "likeness nor KID says whether images help."
+        f"likeness nor KID says whether images help. Of each set {MOST} images at most are compared: a copy of a "
+        "training image that is not among them is missed."
     ]
     return table("How like real images the synthetic ones are", header, rows, notes, names=2)
 

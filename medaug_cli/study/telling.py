@@ -21,7 +21,7 @@ def task_of(path: Path, name: str | None) -> Task:
     fitting = sorted(tasks().keys() - lacking)
     if not fitting:
         reasons = "; ".join(f"{task}: {why}" for task, why in sorted(lacking.items()))
-        raise UsageError(f"{path} can be studied for no task ({reasons})")
+        raise UsageError(f"{path} cannot be studied for any task ({reasons})")
     if len(fitting) > 1:
         raise UsageError(f"{path} serves {', '.join(fitting[:-1])} and {fitting[-1]}; choose one with --task")
     return task_named(fitting[0])

@@ -82,7 +82,7 @@ def labeller(task: Task, folder: Path, part: Store, device: str) -> Labeller:
     Raises UsageError for a task of whose answers no annotation can be made.
     """
     if not isinstance(task, (Detection, Classification, Segmentation)):
-        raise UsageError(f"--arm pseudo-label: the answers of a {task.kind} do not make annotations")
+        raise UsageError(f"--arm pseudo-label: the answers of a {task.kind} cannot serve as annotations")
     val = np.flatnonzero(task.usable(part) & (part.splits == "val"))
     network, metadata = load_for(task, "real-only", folder=folder, store=part, indices=val, split="val", device=device)
     threshold = SURE

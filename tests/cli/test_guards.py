@@ -275,9 +275,9 @@ def test_files_of_other_kinds_are_kept(scanned):
         line = ("store", "preview", "made/real.h5", "--out", name, "--overwrite")
         refused(line, scanned, f"{name} exists and is not a picture")
     line = ("study", "made/real.h5", "--arm", "tiny", "--detector", "tiny", "--out", "study")
-    refused(line, scanned, "study.csv exists and is not of a study")
+    refused(line, scanned, "study.csv exists and was not written by medaug study")
     (scanned / "study/opened.json").write_text("{}", encoding="utf-8")
-    refused(line, scanned, "opened.json exists and is not of a study")
+    refused(line, scanned, "opened.json exists and was not written by medaug study")
 
 
 def test_the_filter_keeps_a_page_of_somebody(place):

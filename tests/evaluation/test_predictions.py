@@ -269,7 +269,7 @@ BAD_MASKS = {
     "another size": (lambda f: Image.new("L", (30, 24)).save(f / "net/s2.png"), "net/s2.png is 24x30, but its truth"),
     "missing": (lambda f: (f / "net/s2.png").unlink(), "net has no mask of the image 's2' of truth (1 of 6"),
     "unknown": (lambda f: copied(
-        f / "net/s2.png", f / "net/x.png"), "net/x.png is of no image of truth"),
+        f / "net/s2.png", f / "net/x.png"), "net/x.png fits no image of truth"),
     "twice": (lambda f: np.save(f / "net/s2.npy", np.zeros((24, 32))), "are masks of the same image; keep one"),
     "NaN": (lambda f: as_npy(f / "net/s2", np.full((24, 32), np.nan)), "s2.npy holds values that are NaN or infinite"),
     "soft": (lambda f: as_npy(f / "net/s2", np.full((24, 32), 0.4)), "holds numbers between whole ones"),

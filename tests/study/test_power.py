@@ -78,7 +78,7 @@ def test_a_pilot_gives_back_the_spread_that_made_it(tmp_path):
         assert found.patients == pytest.approx(2.0, rel=0.3)
         assert found.trainings == pytest.approx(0.3, rel=0.25)
         assert (found.tested, found.networks, found.trained) == (40, 1, 50)
-    with pytest.raises(BadInput, match="is of counting, and no pilot of detection"):
+    with pytest.raises(BadInput, match="is a study of counting; expected a pilot of detection"):
         spread_of_pilot(tmp_path, "error", "detection", 50)
 
 
@@ -106,7 +106,7 @@ def test_a_stated_spread_is_taken():
 @pytest.mark.parametrize(
     ("task", "changed", "words"),
     [
-        ("counting", {}, "power: no spread of counting is known; --pilot study.json or --spread says it"),
+        ("counting", {}, "power: no spread is known for counting; give one by --pilot STUDY or --spread"),
         ("counting", {"spread": Spread(2.0, 0.5, "")}, "error of the count is found with 80 % power"),
         ("counting", {"spread": Spread(2.0, None, "")}, "unknown over training runs: it takes a larger difference"),
         ("detection", {}, "docs/results/study-128, 18 training patients"),
