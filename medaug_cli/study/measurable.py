@@ -10,6 +10,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.evaluation.from_store import split_indices
 from medaug_cli.lesion_filter.evidence import LEAST_BOXES
 from medaug_cli.lesion_filter.realism import LEAST as LEAST_IMAGES
+from medaug_cli.metrics.resampling import SIGNIFICANT
 from medaug_cli.store import Store
 from medaug_cli.study.rounds import Round, of_deals
 from medaug_cli.study.subsets import chosen_patients, training_images
@@ -37,7 +38,9 @@ def check_measurable(options: "StudyOptions", rounds: Sequence[Round]) -> list[s
             _check_filter(options, each)
         if any(arm.filtered == "realism" for arm in options.arms):
             _check_realism(options, each)
-    said = [one_patient(store, task, options.split, judged), _unvalidated(options, rounds), _one_training(options)]
+    patients, compared = len(_judgeable(store, task, judged)), len(options.arms) - 1
+    said = [one_patient(store, task, options.split, judged), out_of_reach(patients, options.resamples, compared)]
+    said += [_unvalidated(options, rounds), _one_training(options)]
     if any(arm.generator for arm in options.arms):
         held_out = sum(len(store.indices(split, "real", unannotated=True)) for split in ("val", "test"))
         if held_out < LEAST:
@@ -89,10 +92,27 @@ def judged_images(store: Store, task: Task, split: str) -> np.ndarray:
 
 def one_patient(store: Store, task: Task, split: str, judged: np.ndarray) -> str:
     """Say where one patient alone can be judged, so that nothing can be resampled; else nothing."""
-    alone = {store.patients[i] for i in judged if not task.measurable(store, np.array([i]))}
-    if len(alone or {store.patients[i] for i in judged}) > 1:
+    if len(_judgeable(store, task, judged)) > 1:
         return ""
     return f"intervals and verdicts are not available: only one patient of the {split} split can be judged"
+
+
+def _judgeable(store: Store, task: Task, judged: np.ndarray) -> set[str]:
+    """Return the patients who can be judged by themselves; all of them where no one can."""
+    alone = {store.patients[i] for i in judged if not task.measurable(store, np.array([i]))}
+    return alone or {store.patients[i] for i in judged}
+
+
+def out_of_reach(patients: int, resamples: int, arms: int) -> str:
+    """Say where no p of so many patients and resamples is small enough for a verdict on one of so many arms."""
+    least = max(1 / (1 + resamples), 2.0 ** (1 - patients))  # all patients exchanged, or none, are as far apart
+    if patients < 2 or arms * least < SIGNIFICANT:
+        return ""
+    holm = f", and Holm multiplies the smallest by {arms}" if arms > 1 else ""
+    return (
+        f"verdicts are all but out of reach: with {patients} patients and {resamples} resamples p is about "
+        f"{least:.2g} at best{holm}"
+    )
 
 
 def _check_teachable(options: "StudyOptions", each: Round, fraction: float) -> None:

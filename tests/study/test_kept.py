@@ -12,6 +12,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.store import open_store
 from medaug_cli.study import StudyOptions, run_study
 from medaug_cli.study.arms import parse_arms
+from medaug_cli.study.measurable import out_of_reach
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn", "few_trees")
 
@@ -239,6 +240,27 @@ def test_a_validation_split_without_boxes_chooses_nothing(tmp_path):
     assert report.fractions[0].claim is None  # the best of two on test would be best by chance, too
     page = (tmp_path / "study/study.html").read_text(encoding="utf-8")
     assert "nothing can be said: there are no validation patients to choose an arm on" in page
+
+
+@pytest.mark.parametrize(
+    ("patients", "resamples", "arms", "said"),
+    [
+        (1, 2000, 3, ""),  # of which another sentence tells
+        (2, 2000, 1, "p is about 0.5 at best"),
+        (5, 2000, 1, "p is about 0.062 at best"),
+        (6, 2000, 1, ""),
+        (6, 2000, 2, "p is about 0.031 at best, and Holm multiplies the smallest by 2"),
+        (9, 2000, 12, ""),
+        (110, 100, 5, ""),
+        (110, 100, 6, "with 110 patients and 100 resamples p is about 0.0099 at best, and Holm"),
+        (110, 2000, 12, ""),
+        (5000, 2000, 1, ""),
+    ],
+)
+def test_verdicts_that_no_p_can_reach_are_told_beforehand(patients, resamples, arms, said):
+    words = out_of_reach(patients, resamples, arms)
+    assert said in words
+    assert bool(words) == bool(said)
 
 
 def test_one_patient_gives_no_verdict(tmp_path):
