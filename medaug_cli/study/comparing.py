@@ -48,6 +48,7 @@ from medaug_cli.tasks.segmentation import MaskAnswers
 from medaug_cli.tasks.task import measure_of
 
 BEST = "the best generated arm of each fold"
+UNEQUAL = {"tool_version": "by medaug", "precision": "with precision"}  # of a network's metadata -> in words
 
 
 def compare_arms(options: StudyOptions, store: Store, opened: int) -> StudyReport:
@@ -70,7 +71,7 @@ def compare_arms(options: StudyOptions, store: Store, opened: int) -> StudyRepor
         task=task.name,
         counts=counts,
         power=power_of(options, rounds),
-        remarks=[*remarks, *_units(judged), *_versions(options, rounds)],
+        remarks=[*remarks, *_units(judged), *_unequal(options, rounds)],
         fractions=fractions,
     )
 
@@ -130,13 +131,16 @@ def _units(judged: "Judged") -> list[str]:
     return [answers.unit_words] if isinstance(answers, MaskAnswers) else []
 
 
-def _versions(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
-    """Say where networks were trained by several versions of medaug, as in a study that goes on after an update."""
-    described = (trained_folder(options, trial) / f"{options.task.kind}.json" for trial in plan(options, rounds))
-    found = sorted({parse_json(path)["tool_version"] for path in described})
-    if len(found) < 2:
-        return []
-    return [f"networks were trained by medaug {' and '.join(found)}: a difference may be that of two versions"]
+def _unequal(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
+    """Say where networks were trained unequally, as in a study that goes on after an update or on another machine."""
+    paths = (trained_folder(options, trial) / f"{options.task.kind}.json" for trial in plan(options, rounds))
+    described = [parse_json(path) for path in paths]
+    found = {words: sorted({str(each[key]) for each in described}) for key, words in UNEQUAL.items()}
+    return [
+        f"networks were trained {words} {' and '.join(values)}: a difference of arms may come from that"
+        for words, values in found.items()
+        if len(values) > 1
+    ]
 
 
 def _fraction(options: StudyOptions, judged: Judged, fraction: float) -> FractionResult:

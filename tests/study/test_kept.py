@@ -128,13 +128,22 @@ def test_images_that_were_begun_with_another_jitter_are_made_anew(copied):
     assert open_store(drawn).info.settings["jitter"] == 0.2
 
 
-def test_networks_of_two_versions_are_told(copied):
-    assert not any("versions" in each for each in run_study(options(copied, ARMS)).remarks)
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, []),
+        ({"tool_version": "0.0.1"}, ["by medaug 0.0.1 and "]),
+        ({"precision": "16"}, ["with precision 16 and 32: "]),
+        ({"tool_version": "0.0.1", "precision": "16"}, ["by medaug 0.0.1 and ", "with precision 16 and 32: "]),
+    ],
+)
+def test_networks_that_were_trained_unequally_are_told(copied, changed, said):
     path = copied.parent / "study/patients100/seed0/detectors/real-only/detector.json"
     told = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(told | {"tool_version": "0.0.1"}), encoding="utf-8")
-    [said] = [each for each in run_study(options(copied, ARMS)).remarks if "versions" in each]
-    assert said.startswith("networks were trained by medaug 0.0.1 and ")
+    path.write_text(json.dumps(told | changed), encoding="utf-8")
+    found = [each for each in run_study(options(copied, ARMS)).remarks if each.startswith("networks were trained")]
+    assert len(found) == len(said)
+    assert all(words in each for each, words in zip(found, said, strict=True))
 
 
 def test_a_strangers_file_is_not_removed(copied):
