@@ -17,7 +17,7 @@ from medaug_cli.results import check_folder, folder_claimed, new_folder
 from medaug_cli.store import Store, open_store
 from medaug_cli.store.folds import Fold, split_words
 from medaug_cli.tables import as_csv
-from medaug_cli.tasks.report import TaskMetrics, data_note, markdown, rows_of, tables
+from medaug_cli.tasks.report import TaskMetrics, data_note, lone_words, markdown, rows_of, tables
 from medaug_cli.tasks.task import Figure, Task, tasks
 
 MOST_PICTURES = 24
@@ -172,7 +172,10 @@ def _measured(judged: Judged, request: TaskRequest) -> TaskMetrics:
         patients=judged.patients,
         counts=dict(judged.counts),
         left_out=judged.left_out,
-        remarks=judged.task.remarks(judged.answers),
+        remarks=[
+            *judged.task.remarks(judged.answers),
+            *(lone_words(rows, judged.task.measures, judged.resampled[:-1]) if judged.patients > 1 else []),
+        ],
         resamples=request.resamples,
         seed=request.seed,
         data=dict(judged.data),

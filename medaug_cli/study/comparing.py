@@ -118,10 +118,16 @@ def _deal(options: StudyOptions, split: Split, folds: Folds) -> Deal:
 
 
 def _undefined(options: StudyOptions, fractions: Sequence[FractionResult]) -> list[str]:
-    """Say which numbers are missing, for they cannot be had of every network."""
-    every = [name for name, measure in options.task.measures.items() if measure.compared]
+    """Say which numbers are missing, for they cannot be had of every network or rest on one patient."""
+    measures = options.task.measures
+    every = [name for name, measure in measures.items() if measure.compared]
     lacking = [name for name in every if any(name not in part.arms[0].mean for part in fractions)]
-    return [f"{options.task.measures[name].words} is not available: not every network has it" for name in lacking]
+    known = [name for name in every if name not in lacking]
+    alone = [name for name in known if any(part.arms[1].against_real_only.get(name) is None for part in fractions)]
+    said = [f"{measures[name].words} is not available: not every network has it" for name in lacking]
+    if len(alone) < len(known):  # else all is of one patient, which is said before anything is trained
+        said += [f"{measures[name].words} has no interval and no verdict: it rests on one patient" for name in alone]
+    return said
 
 
 def _units(judged: "Judged") -> list[str]:

@@ -14,6 +14,7 @@ from medaug_cli.tasks.task import measure_of
 from medaug_cli.words import counted
 
 Interval = tuple[float, float]
+MOST_NAMED = 6  # numbers in a sentence
 
 
 class Value(Strict):
@@ -84,6 +85,20 @@ def rows_of(
         )
         for k, each in enumerate(measured)
     ]
+
+
+def lone_words(rows: Sequence[TaskRow], measures: Mapping[str, Measure], unit: str) -> list[str]:
+    """Say which numbers of several patients (`unit`) have no interval: those that rest on one of them."""
+    lone = [
+        measure_of(measures, key).words
+        for key in rows[0].values
+        if any(row.values[key].value is not None and row.values[key].interval is None for row in rows)
+    ]
+    if not lone:
+        return []
+    more = f" and {len(lone) - MOST_NAMED} more" if len(lone) > MOST_NAMED else ""
+    named = "; ".join(lone[:MOST_NAMED])
+    return [f"No interval and no comparison, since each rests on one {unit} alone: {named}{more}."]
 
 
 def _value(system: System, key: str, patients: int) -> Value:

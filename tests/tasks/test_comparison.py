@@ -6,7 +6,7 @@ import pytest
 from medaug_cli.metrics.classification import Classified
 from medaug_cli.metrics.segmentation import overlap
 from medaug_cli.tasks.classification import ClassAnswers, Classification
-from medaug_cli.tasks.report import rows_of
+from medaug_cli.tasks.report import lone_words, rows_of
 from medaug_cli.tasks.segmentation import MaskAnswers, Segmentation
 
 PATIENTS = 30
@@ -71,6 +71,23 @@ def test_one_patient_has_no_interval():
     first, second = rows_of(systems, 1, 200, 0, MEASURES)
     assert first.values["accuracy"].interval is None
     assert second.against_first == {}
+
+
+@pytest.mark.parametrize("malignant", [1, 2, 5])
+def test_what_rests_on_one_patient_has_no_interval_and_is_told(malignant):
+    rng, truth = np.random.default_rng(0), (np.arange(12) < malignant).astype(int)
+    systems = {}
+    for name, noise in (("a", 2.0), ("b", 0.5)):
+        p = 1 / (1 + np.exp(1 - 2 * truth - rng.normal(0, noise, 12)))
+        found = Classified(truth, np.stack([1 - p, p], 1), ("benign", "malignant"))
+        systems[name] = [ClassAnswers(found, np.arange(12))]
+    first, second = rows_of(systems, 12, 300, 0, MEASURES)
+    for name in ("auc", "sensitivity[malignant]", "specificity[benign]"):
+        assert (first.values[name].interval is None) == (second.against_first[name] is None) == (malignant == 1)
+    assert first.values["accuracy"].interval is not None
+    said = lone_words([first, second], MEASURES, "image")
+    assert len(said) == (malignant == 1)
+    assert all("each rests on one image alone: AUC; specificity, benign" in each for each in said)
 
 
 def test_an_exchange_mixes_both_systems_patient_by_patient():
