@@ -2,11 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medaug_cli.commands import console, options
+
+if TYPE_CHECKING:
+    from medaug_cli.inspection import PluginState
 
 app = typer.Typer(
     invoke_without_command=True, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_show_locals=False
@@ -31,20 +34,24 @@ def plugins(
     from medaug_cli.inspection import installed_weights, plugin_states
 
     states, weights = plugin_states(load), installed_weights()
+    rows = [*map(_of_plugin, states), *map(_of_weights, weights)]
+    width = max((len(name) for _, name, *_ in rows), default=0)
     lines = [
-        f"{state.kind:<10} {state.name:<14} {state.state:<14} {state.distribution} {state.version}"
-        + (f"\n    {state.reason}" if state.reason else "")
-        for state in states
+        f"{kind:<10} {name:<{width}} {state:<14} {whose}" + (f"\n    {said}" if said else "")
+        for kind, name, state, whose, said in rows
     ]
-    lines += [line for one in weights for line in _weights_lines(one)]
     text = "\n".join(lines) or "no plugin is installed"
     console.answer({"plugins": [asdict(state) for state in states], "weights": weights}, as_json, text)
 
 
-def _weights_lines(one: dict[str, Any]) -> list[str]:
+def _of_plugin(state: "PluginState") -> tuple[str, str, str, str, str]:
+    return state.kind, state.name, state.state, f"{state.distribution} {state.version}", state.reason
+
+
+def _of_weights(one: dict[str, Any]) -> tuple[str, str, str, str, str]:
     state = "does not load" if one["problem"] else "installed"
     said = one["problem"] or f"{one['card']['draws']}; {one['card']['licence']}"
-    return [f"{'weights':<10} {one['name']:<14} {state:<14} {one['distribution']} {one['version']}", f"    {said}"]
+    return "weights", one["name"], state, f"{one['distribution']} {one['version']}", said
 
 
 @app.command()
