@@ -34,6 +34,7 @@ test-lowest:
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=plugins $(BIN)/lint-imports
 	$(BIN)/python -m data_schemas --check

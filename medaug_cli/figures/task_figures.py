@@ -95,9 +95,7 @@ def _running_mean(size: np.ndarray, score: np.ndarray) -> Curve:
     return along, np.convolve(score[order], kernel, "valid")
 
 
-def _panels(
-    curves: Mapping[str, Mapping[str, tuple[Curve, Band | None]]], words: tuple[str, str], begin: Any
-) -> str:
+def _panels(curves: Mapping[str, Mapping[str, tuple[Curve, Band | None]]], words: tuple[str, str], begin: Any) -> str:
     from matplotlib.figure import Figure
 
     with drawing():

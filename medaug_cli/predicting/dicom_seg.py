@@ -45,9 +45,7 @@ def write_dicom_seg(masks: Masks, names: Sequence[str], out: Path, scans: Path, 
         made.save_as(out / f"{series[file].id}.dcm")
 
 
-def _segmentation(
-    scan: Scan, mask: np.ndarray, grid: Grid, names: Sequence[str], network: str, weights: str
-) -> Any:
+def _segmentation(scan: Scan, mask: np.ndarray, grid: Grid, names: Sequence[str], network: str, weights: str) -> Any:
     import highdicom as hd
     import pydicom
     from pydicom.sr.codedict import codes

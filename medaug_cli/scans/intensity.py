@@ -42,9 +42,7 @@ def windows(
     return found
 
 
-def windowed(
-    image: np.ndarray, mask: np.ndarray | None, found: Sequence[tuple[float, float] | None]
-) -> np.ndarray:
+def windowed(image: np.ndarray, mask: np.ndarray | None, found: Sequence[tuple[float, float] | None]) -> np.ndarray:
     """Return an image (c, *s) as float32 from 0 to 1 between each channel's two grey values; 0 outside the mask."""
     scaled = np.zeros(image.shape, np.float32)
     for channel, target, window in zip(image, scaled, found, strict=True):

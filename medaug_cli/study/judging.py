@@ -135,9 +135,7 @@ def _answers(options: StudyOptions, judged: Judged, part: FractionResult) -> lis
     return [Shown(f"{each.title}. {each.note}", each.uri) for each in figures]
 
 
-def _cards(
-    options: StudyOptions, judged: Judged, part: FractionResult
-) -> Iterator[tuple[ArmResult, dict[str, Any]]]:
+def _cards(options: StudyOptions, judged: Judged, part: FractionResult) -> Iterator[tuple[ArmResult, dict[str, Any]]]:
     """Yield each chosen generated arm with what its card says of its images, in folds of those of the first fold."""
     real = open_store(part_store(options, _first(options, judged, part, part.arms[0])))
     for arm in (arm for arm in part.arms if arm.learnt and arm.chosen):

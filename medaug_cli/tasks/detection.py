@@ -36,9 +36,7 @@ class FoundAnswers:
         matched: Matched | None = None,
     ) -> Self:
         """Judge matched detections at each IoU, and by mAP at its own."""
-        views = {
-            f"_iou{iou:g}": DetectionAnswers(scored, cohort, iou, threshold, (on_the_curve,)) for iou in ious
-        }
+        views = {f"_iou{iou:g}": DetectionAnswers(scored, cohort, iou, threshold, (on_the_curve,)) for iou in ious}
         precision = DetectionAnswers(scored, cohort, MAP_IOU, threshold, (mean_average_precision,))
         return cls({**views, "": precision}, matched)
 
@@ -72,9 +70,7 @@ class Detection(Task):
         "sensitivity_at_1_iou0.5", "sensitivity_at_4_iou0.5", "cpm_iou0.5", "sensitivity_at_1_iou0.25",
         "sensitivity_at_4_iou0.25", "cpm_iou0.25", "mAP",
     )  # fmt: skip
-    operating: ClassVar[str] = (
-        f"Table 1 of Han et al., detections with a score of at least {100 * THRESHOLD:g} %"
-    )
+    operating: ClassVar[str] = f"Table 1 of Han et al., detections with a score of at least {100 * THRESHOLD:g} %"
     measures: ClassVar[Mapping[str, Measure]] = {
         **{
             f"{one.name}_iou{iou:g}": _at(one, iou, f"_iou{iou:g}")

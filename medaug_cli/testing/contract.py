@@ -93,9 +93,7 @@ def _capabilities(subject: Subject) -> str:
     if able is None:
         raise CheckFailed(f"capabilities is {type(told).__name__}; see medaug_cli.plugin for those of a {subject.kind}")
     subject.cls.capabilities = able
-    require(
-        able.dims and set(able.dims) <= set(SIDE), f"capabilities.dims is {able.dims}; expected a tuple of 2 and 3"
-    )
+    require(able.dims and set(able.dims) <= set(SIDE), f"capabilities.dims is {able.dims}; expected a tuple of 2 and 3")
     positive = able.channels and all(isinstance(c, int) and c > 0 for c in able.channels)
     require(positive, f"capabilities.channels is {able.channels}; expected a tuple of positive numbers")
     if isinstance(able, GeneratorCapabilities):

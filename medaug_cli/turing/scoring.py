@@ -177,9 +177,7 @@ def _row(key: Key, name: str, own: Sequence[Judged], options: ScoreOptions) -> R
         _of_kinds(key, first, numbers)
     if key.asks_class:
         known = [one for one in first if one.answer.image_class is not None and len(one.images) == 1]
-        numbers.class_right = _share(
-            known, lambda one: one.answer.image_class == key.images[one.images[0]].image_class
-        )
+        numbers.class_right = _share(known, lambda one: one.answer.image_class == key.images[one.images[0]].image_class)
     before = {one.images: one for one in first}
     again = [(before[one.images], one) for one in own if one.repeat and one.images in before]
     numbers.own_kappa = statistics.cohen_kappa(
@@ -260,4 +258,3 @@ def _unanimous(key: Key, first: Sequence[Judged], readers: Sequence[str], kind: 
         if key.images[image].kind == kind and len(own) == len(readers) and all(each == right for each in own)
     ]  # fmt: skip
     return [key.images[image].id for image in sorted(chosen)]
-

@@ -40,8 +40,6 @@ def folder(tmp_path_factory):
     return here / "out"
 
 
-
-
 @pytest.fixture
 def page(folder, browser):
     """Open the page; fail on a script error or a request to anywhere."""

@@ -32,9 +32,7 @@ from medaug_cli.scans.way_back import scanner_boxes, stored_slice
 from medaug_cli.store import open_store
 
 CODES = [
-    "".join(ends)
-    for axes in itertools.permutations(("LR", "AP", "SI"))
-    for ends in itertools.product(*axes)
+    "".join(ends) for axes in itertools.permutations(("LR", "AP", "SI")) for ends in itertools.product(*axes)
 ]  # which way each axis of the file runs
 SHAPE, SPACING, ORIGIN = (11, 14, 12), (1.0, 1.3, 2.5), (-31.0, 17.5, 240.25)  # the shape is z first
 LESION = (3, 5, 4, 8, 9, 7)  # x, y and z, as stored

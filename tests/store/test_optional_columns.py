@@ -15,9 +15,7 @@ from medaug_cli.store.joining import join_stores
 from medaug_cli.store_summary import sentences, summary
 
 NAMES = ["benign", "malignant", "normal"]
-INFO = StoreInfo(
-    tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], class_names=NAMES
-)
+INFO = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], class_names=NAMES)
 
 
 def published(path, records, info=INFO):

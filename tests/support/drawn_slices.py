@@ -89,4 +89,6 @@ def as_masks(folder):
             mask[y_min:y_max, x_min:x_max] = 255
         Image.fromarray(mask).save(folder / f"masks/{name}.png")
     return folder / "masks"
+
+
 FORMS = (as_boxes_json, as_csv, as_coco, as_yolo, as_voc, as_masks)
