@@ -108,10 +108,10 @@ def out_of_reach(patients: int, resamples: int, arms: int) -> str:
     least = max(1 / (1 + resamples), 2.0 ** (1 - patients))  # all patients exchanged, or none, are as far apart
     if patients < 2 or arms * least < SIGNIFICANT:
         return ""
-    holm = f", and Holm multiplies the smallest by {arms}" if arms > 1 else ""
+    holm = f", and Holm multiplies it by {arms}" if arms > 1 else ""
     return (
-        f"verdicts are all but out of reach: with {patients} patients and {resamples} resamples p is about "
-        f"{least:.2g} at best{holm}"
+        f"no verdict can be expected: with {patients} patients and {resamples:,} resamples the smallest p is about "
+        f"{least:.2g}{holm}"
     )
 
 

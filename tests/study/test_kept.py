@@ -255,13 +255,13 @@ def test_a_validation_split_without_boxes_chooses_nothing(tmp_path):
     ("patients", "resamples", "arms", "said"),
     [
         (1, 2000, 3, ""),  # of which another sentence tells
-        (2, 2000, 1, "p is about 0.5 at best"),
-        (5, 2000, 1, "p is about 0.062 at best"),
+        (2, 2000, 1, "the smallest p is about 0.5"),
+        (5, 2000, 1, "the smallest p is about 0.062"),
         (6, 2000, 1, ""),
-        (6, 2000, 2, "p is about 0.031 at best, and Holm multiplies the smallest by 2"),
+        (6, 2000, 2, "the smallest p is about 0.031, and Holm multiplies it by 2"),
         (9, 2000, 12, ""),
         (110, 100, 5, ""),
-        (110, 100, 6, "with 110 patients and 100 resamples p is about 0.0099 at best, and Holm"),
+        (110, 100, 6, "with 110 patients and 100 resamples the smallest p is about 0.0099, and Holm"),
         (110, 2000, 12, ""),
         (5000, 2000, 1, ""),
     ],
