@@ -174,6 +174,7 @@ def _rows(panel: Any, part: FractionResult, place: int, title: str) -> None:
     panel.set_ylim(len(part.arms) - 0.5, -0.5)
     panel.set_title(part.trained("training patient"), fontsize=10)
     panel.set_xlabel(title)
+    panel.locator_params(axis="x", nbins=6)
     _tidy(panel, "x")
 
 
@@ -191,9 +192,11 @@ def _tidy(panel: Any, axis: str) -> None:
 def _figure(report: StudyReport, draw: Draw, panels: int, height: float | None = None) -> str:
     from matplotlib.figure import Figure
 
-    height = height or 1.0 + 0.3 * len(report.fractions[0].arms)
+    arms, names = report.fractions[0].arms, 1.6
+    if height is None:  # arms are rows, named on the left: about 0.08 inches a letter
+        height, names = 1.0 + 0.3 * len(arms), max(1.6, 0.4 + 0.08 * max(len(arm.arm) for arm in arms))
     with drawing():
-        figure = Figure(figsize=(1.6 + 4.2 * panels, height), layout="constrained")
+        figure = Figure(figsize=(names + 4.2 * panels, height), layout="constrained")
         for i, panel in enumerate(figure.subplots(1, panels, squeeze=False)[0]):
             draw(panel, i)
         return as_svg(figure)
