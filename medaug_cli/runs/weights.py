@@ -120,7 +120,9 @@ def write_weights(trained: Path, folder: Path, card: WeightsCard, *, discriminat
     folder.mkdir(parents=True, exist_ok=True)
     described: dict[str, Any] = metadata.model_dump(exclude={"weights"})
     save_plugin(folder, "generator", plugin, described, half=True)
-    if opponent is not None:
+    if opponent is None:
+        (folder / DISCRIMINATOR).unlink(missing_ok=True)  # of an earlier writing: it may not be handed on
+    else:
         publish_bytes(folder / DISCRIMINATOR, packed(opponent, half=True))
     publish_text(folder / CARD, json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
     written = ("generator.safetensors", "generator.json", CARD, *([DISCRIMINATOR] if opponent is not None else []))

@@ -229,6 +229,8 @@ def test_with_their_discriminator_installed_weights_go_on_as_the_folder_does(tmp
     packed, whole = (opened_start(each).checkpoint["discriminator"] for each in ("tiny-16", trained))
     assert packed.keys() == whole.keys()
     assert all(torch.allclose(value.float(), whole[name], atol=2e-3) for name, value in packed.items())
+    write_weights(trained, installed, CARD)
+    assert {path.name for path in installed.iterdir()} == without
 
 
 def test_a_run_follows_the_settings_that_a_card_advises_unless_others_are_given(tmp_path, real, trained, installed):
