@@ -107,13 +107,14 @@ class TrainingRun:
                 "try a smaller learning rate (--set lr=...) or --precision 32"
             )
         plain = {key: value for key, value in plain.items() if key not in lost}
+        fraction = self.fraction(done)  # all processes ask for it, since they agree on the time
         if not self.group.leads:
             return
         line = json.dumps({"done": done, "seconds": round(self.seconds(), 2), **plain})
         log = self.folder / "metrics.jsonl"
         with named(log), log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-        self._report(Progress(done, min(1.0, self.fraction(done)), self.seconds(), plain))
+        self._report(Progress(done, min(1.0, fraction), self.seconds(), plain))
 
     def checkpoint(self, done: int, state: Callable[[], dict[str, Any]], force: bool = False) -> bool:
         """Let the pictures be drawn and write a checkpoint if one is due; keep the last two."""

@@ -17,6 +17,7 @@ from together import RESUMED, SHARING, penalised_gradients, start
 from medaug_cli.errors import UsageError
 from medaug_cli.processes import ALONE, Group, Place, find_place, first_host, joined
 from medaug_cli.runs import RunOptions, train_generator
+from medaug_cli.runs.training import Budget, TrainingRun
 from medaug_cli.store import Record
 from medaug_cli.testing.trial import TrialRun
 from medaug_plugins.layers import check_shares
@@ -174,6 +175,39 @@ def talk() -> None:
 
 def test_what_processes_tell_each_other():
     assert start(talk, 2) == [(0, "", "")] * 2
+
+
+class Listening(Group):
+    """A process that notes what it agrees on with others, who are not there."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(rank, 2, rank)
+        object.__setattr__(self, "said", [])
+
+    def average(self, tensors: object) -> None:
+        self.said.append("average")
+
+    def agree(self, value):
+        self.said.append(type(value).__name__)
+        return value
+
+    def lead(self, work):
+        self.said.append("lead")
+        return work()
+
+
+def test_processes_agree_on_the_time_wherever_one_of_them_asks_for_it(tmp_path):
+    """One that asks alone takes the next answer for its own: with --minutes a run broke off at its first log."""
+    heard = []
+    for rank in range(2):
+        (tmp_path / str(rank)).mkdir()
+        group = Listening(rank)
+        run = TrainingRun(tmp_path / str(rank), "cpu", "32", 0, 0, Budget(minutes=5.0), group=group)
+        assert run.fraction(0) < 1
+        run.log(4, loss=1.0)
+        run.checkpoint(4, dict)
+        heard.append(group.said)
+    assert heard[0] == heard[1]
 
 
 def test_a_plugin_that_does_not_share_is_refused_among_several(tmp_path):
