@@ -10,7 +10,7 @@ import numpy as np
 from medaug_cli import registry
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Continuing, ImageSpec
-from medaug_cli.runs.loading import load_generator
+from medaug_cli.runs.loading import load_parts
 from medaug_cli.runs.metadata import GeneratorMetadata
 from medaug_cli.runs.weights import card_of, checkpoint_of, generator_folder
 from medaug_cli.store import Store, digest_patient
@@ -68,10 +68,11 @@ def opened_start(start: str | Path) -> Start:
     generator for each class.
     """
     folder = generator_folder(start)
-    plugin, metadata = load_generator(folder)
+    metadata, parts = load_parts(folder)
     if metadata.parts:
         choices = ", ".join(str(folder / name) for name in metadata.parts.values())
         raise UsageError(f"--start {start}: it holds a generator for each class; choose one of {choices}")
+    (plugin,) = parts.values()
     card = card_of(folder)
     advised = {} if card is None else card.start_with
     return Start(str(start), folder, plugin, metadata, checkpoint_of(folder), advised)

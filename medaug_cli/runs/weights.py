@@ -15,7 +15,7 @@ from medaug_cli import __version__, registry
 from medaug_cli.boxes import Strict
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.files import publish_bytes, publish_text, read_json
-from medaug_cli.runs.loading import load_generator, packed, save_plugin
+from medaug_cli.runs.loading import load_parts, packed, save_plugin
 from medaug_cli.runs.training import newest_checkpoint
 
 GROUP = "medaug.weights"
@@ -112,7 +112,8 @@ def write_weights(trained: Path, folder: Path, card: WeightsCard, *, discriminat
     the training set, so it is for images that are public anyway. Raises UsageError for a generator whose weights hold
     training images, or that draws each class from a generator of its own, BadInput where there is no discriminator.
     """
-    plugin, metadata = load_generator(trained)
+    metadata, parts = load_parts(trained)
+    plugin = next(iter(parts.values()))
     if metadata.parts or plugin.capabilities.keeps_images:
         why = "holds a generator for each class" if metadata.parts else "keeps training images in its weights"
         raise UsageError(f"{trained}: it {why}, so it cannot be installed as weights to start from")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from medaug_cli.cli import app
 from medaug_cli.runs import load_generator
 from medaug_cli.runs.training import TrainingRun
+from medaug_cli.runs.weights import WeightsCard, write_weights
 from medaug_cli.store import open_store
 
 
@@ -73,6 +74,21 @@ def test_a_generator_of_one_class_draws_that_alone(folder, tmp_path):
         tmp_path / "no.h5", code=2,
     )  # fmt: skip
     assert "draws only malignant" in said
+
+
+def test_a_generator_of_one_class_is_begun_with_and_made_into_weights(folder, tmp_path):
+    """Of one class alone, or one of several in a folder, it is as good a beginning as one of all images."""
+    train(folder / "real.h5", tmp_path / "gan", "--class", "benign", "--start", folder / "malignant", kimg=0.004)
+    train(folder / "real.h5", tmp_path / "whole", "--start", folder / "gan/class-benign", kimg=0.004)
+    begun = [json.loads((tmp_path / each / "generator.json").read_text(encoding="utf-8")) for each in ("gan", "whole")]
+    assert [each["draws"] for each in begun] == [["benign"], []]
+    assert all(each["start"] for each in begun)
+    card = WeightsCard(draws="d", data="d", licence="CC0", source="none", hours=0, not_for="nobody")
+    write_weights(folder / "malignant", tmp_path / "weights", card)
+    drawn, before = (draw(folder, gan, tmp_path / f"{gan.name}.h5", "--n", 4) for gan in
+                     (tmp_path / "weights", folder / "malignant"))  # fmt: skip
+    assert [CLASSES[k] for k in drawn.classes] == ["malignant"] * 4
+    assert abs(drawn.images.astype(int) - before.images).max() <= 2  # of half precision
 
 
 REFUSED = {
