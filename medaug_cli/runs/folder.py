@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.files import (
     canonical,
     parse_json,
@@ -82,15 +82,22 @@ def run_claimed(
     """Keep other processes from this run while the block runs; yield the folder to work in.
 
     With `resume`, unfinished work of the same plan goes on, a finished run is left as it is, and one
-    that is asked for more kimg, minutes or steps goes on from where it ended. Raises UsageError where
-    work exists and neither `resume` nor `overwrite` was said, MedaugError where another process is at it.
+    that is asked for more kimg, minutes or steps goes on from where it ended. What was asked for in vain,
+    before anything was trained, leaves nothing behind. Raises UsageError where work exists and neither
+    `resume` nor `overwrite` was said, MedaugError where another process is at it.
     """
     check_place(out)
     place = Path(os.path.realpath(out)) if out.is_symlink() else out
     with alone(place):
         restore_folder(place)
         remove_stale(place)
-        yield _opened(place, json.loads(canonical(plan)), resume, overwrite, reads)
+        folder = _opened(place, json.loads(canonical(plan)), resume, overwrite, reads)
+        try:
+            yield folder
+        except (BadInput, MissingPlugin, UsageError):
+            if not folder.finished and not any(folder.work.rglob("checkpoints/*.pt")):
+                remove_folder(folder.work, folder.out)
+            raise
 
 
 def _opened(out: Path, plan: dict[str, Any], resume: bool, overwrite: bool, reads: list[Path]) -> RunFolder:

@@ -6,7 +6,7 @@ import torch
 from conftest import make_records, make_store
 from tiny import TinyDetector, TinyGenerator
 
-from medaug_cli.errors import MedaugError
+from medaug_cli.errors import BadInput, MedaugError
 from medaug_cli.runs import RunOptions, train_detector, train_generator
 from medaug_cli.runs.fitting import refuse_broken
 
@@ -47,6 +47,34 @@ def test_a_plugin_of_nan_is_not_published(real, tmp_path, monkeypatch, plugin, t
     with pytest.raises(MedaugError, match="training diverged"):
         train(real, "tiny", RunOptions(tmp_path / "out", device="cpu", precision="32"), **budget)
     assert not (tmp_path / "out").exists()
+
+
+REFUSED_BY_THE_PLUGIN = {
+    "patch": ("inpaint", {"patch": 40}, "expected 0 or a power of two"),
+    "masks": ("cpggan", {"condition": "mask"}, "a training image has no mask"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_THE_PLUGIN)
+def test_what_a_plugin_refuses_leaves_nothing_that_stands_in_the_way(tmp_path, case):
+    name, settings, words = REFUSED_BY_THE_PLUGIN[case]
+    make_store(tmp_path / "real.h5", make_records(n=6))
+    run = RunOptions(tmp_path / "gan", settings, device="cpu", precision="32")
+    with pytest.raises(MedaugError, match=words):
+        train_generator(tmp_path / "real.h5", name, run, kimg=0.004)
+    assert not list(tmp_path.glob("gan*"))
+
+
+def test_what_is_refused_later_keeps_what_was_trained(real, tmp_path, monkeypatch):
+    def refuse(self):
+        raise BadInput("that cannot be")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TinyGenerator, "state_dict", refuse)
+        with pytest.raises(BadInput, match="that cannot be"):
+            train_generator(real, "tiny", RunOptions(tmp_path / "gan", checkpoint_seconds=0), kimg=0.02)
+    assert list((tmp_path / "gan.parts/checkpoints").glob("*.pt"))
+    train_generator(real, "tiny", RunOptions(tmp_path / "gan", resume=True), kimg=0.02)
 
 
 def changed(records, splits, boxes):
