@@ -38,7 +38,7 @@ class ByClass:
     def knows(self, spec: ImageSpec) -> Collection[Known]:
         """Return what the parts know of their images, and the class where the kinds are classes."""
         parts = [knowledge(part, of_one_class(spec)) for part in self.parts.values()]
-        named: set[Known] = {"class"} if set(self.parts) <= set(spec.class_names) else set()
+        named: set[Known] = {"class"} if set(self.parts) & set(spec.class_names) else set()
         return frozenset.intersection(*parts) | named
 
     def state_dict(self) -> dict[str, Any]:

@@ -132,9 +132,10 @@ def drawable(generator: ByClass, source: Path, templates: Sequence[Template]) ->
     Raises UsageError where its kinds are classes, of which a box says nothing, and BadInput where no box is left.
     """
     own, spec = set(generator.parts), generator.spec
-    if own <= set(spec.class_names) and len(own) > 1 and not own & set(spec.label_names):
+    classes = own & set(spec.class_names)
+    if classes and len(own) > 1 and not own & set(spec.label_names):
         raise UsageError("this folder has a generator for each class; ask for classes with --like REAL.H5")
-    if own <= set(spec.class_names) and len(own) == 1:
+    if classes and len(own) == 1:
         return list(templates)
     found = [each for each in templates if own & {spec.label_names[label] for label in each.labels}]
     if not found:

@@ -171,6 +171,25 @@ def test_without_classes_each_label_has_a_generator(tmp_path):
     assert store.class_names == []
 
 
+@pytest.mark.parametrize("healthy", [True, False])
+def test_images_without_a_lesion_are_of_their_class_or_of_none(tmp_path, healthy):
+    """Slices without a lesion of a patient with one are of the patient's class; those of healthy people are of none."""
+    classes = ["benign", "malignant"]
+    records = [replace(record, image_class=(None if healthy else "benign") if record.image_class == "normal" else
+                       record.image_class) for record in classed()]  # fmt: skip
+    publish(tmp_path / "real.h5", records, class_names=classes)
+    train(tmp_path / "real.h5", tmp_path / "gan", "--each-class")
+    told = json.loads((tmp_path / "gan/generator.json").read_text(encoding="utf-8"))
+    assert told["draws"] == [*classes, *["normal"] * healthy]
+    store, real = draw(tmp_path, "gan", tmp_path / "s.h5", "--n", 16), open_store(tmp_path / "real.h5")
+    number = {id: i for i, id in enumerate(real.ids)}
+    assert store.class_names == classes
+    assert store.classes.tolist() == [real.classes[number[each["condition"]]] for each in store.details]
+    assert any(not len(boxes) for boxes in store.boxes)
+    lesion_free = {int(k) for k, boxes in zip(store.classes, store.boxes, strict=True) if not len(boxes)}
+    assert lesion_free == {-1 if healthy else 0}
+
+
 @pytest.mark.parametrize("name", ["boxgan", "pggan-class", "duplicate"])
 def test_stores_of_classes_alone(tmp_path, name):
     records = [replace(record, boxes=record.boxes[:0], labels=[], mask=None, annotated=False) for record in classed(12)]
