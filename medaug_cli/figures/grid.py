@@ -13,15 +13,19 @@ MASK_COLOURS = ((0, 214, 143), (86, 180, 233), (255, 92, 72), (204, 121, 167))  
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:
-    """Turn an image (c, *s), float in [0, 1] or integer, into (h, w, 3) uint8; 3D shows its middle slice."""
+    """Turn an image (c, *s), float in [0, 1] or integer, into (h, w, 3) uint8; 3D shows its middle slice.
+
+    Three channels are colours; of any other number the first is shown.
+    """
     if image.dtype.kind == "f":
         image = np.rint(np.clip(image, 0, 1) * 255)
     elif image.dtype == np.uint16:
         image = image // 257
     if image.ndim == 4:
         image = image[:, image.shape[1] // 2]
-    picture = np.moveaxis(image.astype(np.uint8), 0, -1)  # (h, w, c)
-    return np.ascontiguousarray(np.broadcast_to(picture[..., :3], (*picture.shape[:2], 3)))
+    shown = image if len(image) == 3 else image[:1]
+    picture = np.moveaxis(shown.astype(np.uint8), 0, -1)  # (h, w, 1 or 3)
+    return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
 
 
 def flat_boxes(boxes: np.ndarray) -> np.ndarray:

@@ -94,9 +94,9 @@ def _on_slice(view: View, depth: int, here: np.ndarray) -> View:
 def windowed(image: np.ndarray) -> np.ndarray:
     """Return grey levels (c, h, w) stretched to the window from 0 to the 99.5th percentile; colours stay.
 
-    Two channels are not colours: the first is shown.
+    Only three channels are colours: of others the first is shown.
     """
-    if len(image) >= 3:
+    if len(image) == 3:
         return image
     grey = image[:1].astype(np.float64)
     return np.clip(grey / (np.percentile(grey, 99.5) or grey.max() or 1.0), 0, 1)

@@ -19,7 +19,7 @@ def planes(image: np.ndarray, boxes: np.ndarray) -> list[tuple[np.ndarray, np.nd
     for number, axes in enumerate(AXES):
         across = 2 - number  # the axis, x first, that the plane cuts
         middle = cut[across]
-        met = boxes[(boxes[:, across] <= middle + 0.5) & (middle + 0.5 < boxes[:, 3 + across])]
+        met = boxes[(boxes[:, across] < middle + 1) & (middle < boxes[:, 3 + across])]
         flat = met[:, [axes[0], axes[1], 3 + axes[0], 3 + axes[1]]]
         picture = np.take(image, middle, 3 - across)
         if number:  # z runs down the rows: turn it
