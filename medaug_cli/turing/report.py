@@ -3,7 +3,7 @@
 import csv
 import io
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +15,7 @@ from medaug_cli.errors import MedaugError
 from medaug_cli.figures.pages import filled
 from medaug_cli.tables import DASH, Cell, Table, fixed, name, probability, table
 from medaug_cli.turing.documents import Key, KeyImage, KeyStore
+from medaug_cli.words import counted
 
 if TYPE_CHECKING:
     from medaug_cli.store import Store
@@ -83,7 +84,7 @@ class TuringReport(Strict):
     seed: int
     images: int
     accuracy: float  # mean over all answers
-    interval: Interval | None  # readers and images resampled
+    interval: Interval | None  # readers and images resampled; of a single reader exact
     fleiss_kappa: float | None
     by_class: dict[str, Share]
     readers: list[ReaderRow]
@@ -97,7 +98,7 @@ def sentences(report: TuringReport) -> list[str]:
     """Return what a hurried person needs to know."""
     limits = f" [{report.interval[0]:.3f}, {report.interval[1]:.3f}]" if report.interval else ""
     said = [
-        f"{len(report.readers)} reader{'s' if len(report.readers) > 1 else ''}, {report.images} images: "
+        f"{counted(len(report.readers), 'reader')}, {counted(report.images, 'image')}: "
         f"{report.accuracy:.3f}{limits} of the answers are right; guessing gives 0.500.",
         _verdict(report),
     ]
@@ -115,7 +116,7 @@ def _verdict(report: TuringReport) -> str:
     if low > 0.5:
         return "Readers tell real from synthetic images."
     if high < 0.5:
-        return "Readers take synthetic images for real ones more often than not."
+        return "Readers are wrong more often than right: synthetic images look more real to them than real ones."
     if 0.5 - report.margin < low and high < 0.5 + report.margin:
         return f"Readers cannot tell them apart, to within {report.margin:g} of guessing."
     return "Inconclusive: the interval holds guessing, and more than the margin around it."
@@ -182,7 +183,7 @@ def rows_csv(key: Key, judged: "Sequence[Judged]") -> str:
     """Return a row for each answer, with what the key says."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = "reader image kind class says right confidence class_said lesion seconds repeat"
+    columns = "reader image kind class says right confidence class_said lesion seconds repeat store"
     writer.writerow(columns.split())
     for one in judged:
         images = [key.images[image] for image in one.images]
@@ -191,26 +192,30 @@ def rows_csv(key: Key, judged: "Sequence[Judged]") -> str:
             one.reader, "|".join(image.id for image in images), "|".join(image.kind for image in images),
             images[0].image_class, said.says, int(one.right), said.confidence, said.image_class or "",
             said.lesion or "", said.seconds, int(one.repeat),
+            "|".join(Path(key.stores[image.store].path).name for image in images),
         ])  # fmt: skip
     return text.getvalue()
 
 
 def page(
-    key: Key, folder: Path, report: TuringReport, judged: "Sequence[Judged]", say: Callable[[str], None]
+    key: Key, folder: Path, report: TuringReport, groups: Mapping[str, Sequence[int]], say: Callable[[str], None]
 ) -> str:  # fmt: skip
-    """Return the HTML page, with pictures where the stores of the key, which lies in `folder`, are still there."""
-    groups = [
-        ("Synthetic, and taken for real by every reader", "synthetic", report.fooled_all),
-        ("Synthetic, and seen through by every reader", "synthetic", report.fooled_none),
-        ("Real, and taken for synthetic by every reader", "real", report.real_taken_for_synthetic),
-    ]
+    """Return the HTML page, with pictures where the stores of the key, which lies in `folder`, are still there.
+
+    `groups` are the images, by their number in the key, about which readers agreed.
+    """
+    titles = {
+        "fooled_all": "Synthetic, and taken for real by every reader",
+        "fooled_none": "Synthetic, and seen through by every reader",
+        "real_taken_for_synthetic": "Real, and taken for synthetic by every reader",
+    }
     figures = []
-    for title, kind, ids in groups:
-        shown = [one for one in key.images if one.kind == kind and one.id in set(ids[:PICTURES])]
-        content = _pictures(key, folder, shown, say) if shown else None
+    for group, title in titles.items():
+        own = groups[group]
+        content = _pictures(key, folder, [key.images[image] for image in own[:PICTURES]], say) if own else None
         if content is not None:
-            more = f", {PICTURES} of them here" if len(ids) > PICTURES else ""
-            note = f"{len(ids)} image{'s' if len(ids) > 1 else ''}{more}"
+            more = f", {PICTURES} of them here" if len(own) > PICTURES else ""
+            note = f"{counted(len(own), 'image')}{more}"
             uri = f"data:image/png;base64,{content}"
             figures.append({"title": title, "note": note, "type": "image/png", "uri": uri})
     return filled(

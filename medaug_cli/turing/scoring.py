@@ -45,9 +45,14 @@ class Judged:
     repeat: bool
 
     @property
+    def unit(self) -> tuple[int, ...]:
+        """Return what was judged, whichever of a pair stood on the left."""
+        return tuple(sorted(self.images))
+
+    @property
     def suspicion(self) -> float:
-        """Return how sure the reader is that the image, of a pair the left one, is synthetic: -5 to 5."""
-        return self.answer.confidence * (1 if self.answer.says in ("synthetic", "left") else -1)
+        """Return how sure the reader is that the image is synthetic: -5 to 5."""
+        return self.answer.confidence * (1 if self.answer.says == "synthetic" else -1)
 
 
 def score_study(options: ScoreOptions) -> TuringReport:
@@ -71,7 +76,9 @@ def score_study(options: ScoreOptions) -> TuringReport:
     ):
         write_json(work / "turing.json", report.model_dump(mode="json"))  # nulls too: the schema names them
         publish_text(work / "turing.csv", rows_csv(key, judged))
-        publish_text(work / "turing.html", page(key, options.key.resolve().parent, report, judged, options.say))
+        publish_text(
+            work / "turing.html", page(key, options.key.resolve().parent, report, agreed(key, judged), options.say)
+        )
     return report
 
 
@@ -125,15 +132,15 @@ def _of_reader(
 
 def measured(key: Key, judged: Sequence[Judged], options: ScoreOptions) -> TuringReport:
     """Return all numbers of a study; repeats count for the agreement of a reader with itself alone."""
-    if not judged:
-        raise BadInput("there is not one answer to score")
     readers = list(dict.fromkeys(one.reader for one in judged))
     first = [one for one in judged if not one.repeat]
+    if not first:
+        raise BadInput("there is not one answer to score")
     rows = [_row(key, name, [one for one in judged if one.reader == name], options) for name in readers]
-    units = sorted({one.images for one in first})
+    units = sorted({one.unit for one in first})
     table = np.full((len(readers), len(units)), np.nan)
     for one in first:
-        table[readers.index(one.reader), units.index(one.images)] = one.right
+        table[readers.index(one.reader), units.index(one.unit)] = one.right
     stratum = np.array([key.images[unit[0]].kind if not key.pairs else "pair" for unit in units])
     mean = float(np.nanmean(table))
     limits = statistics.pooled_interval(table, stratum, options.resamples, options.seed)
@@ -157,9 +164,7 @@ def measured(key: Key, judged: Sequence[Judged], options: ScoreOptions) -> Turin
         by_class=by_class if len(classes) > 1 else {},
         readers=rows,
         with_evidence=_with_evidence(key, first, options),
-        fooled_all=_unanimous(key, first, readers, "synthetic", right=False),
-        fooled_none=_unanimous(key, first, readers, "synthetic", right=True),
-        real_taken_for_synthetic=_unanimous(key, first, readers, "real", right=False),
+        **{group: [key.images[image].id for image in images] for group, images in agreed(key, judged).items()},
     )
 
 
@@ -229,7 +234,7 @@ def _agreement(first: Sequence[Judged], readers: Sequence[str], units: Sequence[
         chose = one.answer.says == "synthetic"
         if len(one.images) == 2:  # sides are drawn anew for each reader: agreement is about the image
             chose = one.right
-        says[one.images].append(chose)
+        says[one.unit].append(chose)
     counts = np.array([[sum(own), len(own) - sum(own)] for own in says.values() if len(own) == len(readers)])
     return statistics.fleiss_kappa(counts) if len(counts) and len(readers) > 1 else None
 
@@ -247,14 +252,20 @@ def _with_evidence(key: Key, first: Sequence[Judged], options: ScoreOptions) -> 
     return None if found is None else Correlation(images=len(said), value=found.value, interval=found.interval)
 
 
-def _unanimous(key: Key, first: Sequence[Judged], readers: Sequence[str], kind: str, right: bool) -> list[str]:
-    """Return the images of a kind that every reader judged, all rightly or all wrongly."""
-    judged: dict[int, list[bool]] = {image: [] for one in first for image in one.images if len(one.images) == 1}
+def agreed(key: Key, judged: Sequence[Judged]) -> dict[str, list[int]]:
+    """Return by group the images, of a study of single ones, about which every reader was wrong, or right."""
+    first = [one for one in judged if not one.repeat and len(one.images) == 1]
+    count = len({one.reader for one in judged})
+    said: dict[int, list[bool]] = {one.images[0]: [] for one in first}
     for one in first:
-        if len(one.images) == 1:
-            judged[one.images[0]].append(one.right)
-    chosen = [
-        image for image, own in judged.items()
-        if key.images[image].kind == kind and len(own) == len(readers) and all(each == right for each in own)
-    ]  # fmt: skip
-    return [key.images[image].id for image in sorted(chosen)]
+        said[one.images[0]].append(one.right)
+
+    def unanimous(kind: str, right: bool) -> list[int]:
+        of_kind = [(image, own) for image, own in sorted(said.items()) if key.images[image].kind == kind]
+        return [image for image, own in of_kind if len(own) == count and set(own) == {right}]
+
+    return {
+        "fooled_all": unanimous("synthetic", right=False),
+        "fooled_none": unanimous("synthetic", right=True),
+        "real_taken_for_synthetic": unanimous("real", right=False),
+    }

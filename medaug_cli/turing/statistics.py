@@ -154,10 +154,15 @@ def pooled_interval(right: np.ndarray, stratum: np.ndarray, resamples: int, seed
     """Return the 95 % interval of the mean of answers (k, m), readers and images as random effects.
 
     Readers and, in each stratum (m,) of real and synthetic, images are drawn with replacement. `right` is 1, 0, or NaN
-    where a reader did not judge an image.
+    where a reader did not judge an image. Of a single reader, and where all answers are alike, the interval is exact,
+    of as many answers as there are images: resamples of few answers, or of equal ones, vary too little.
     """
     if right.shape[0] == 0 or not np.isfinite(right).any():
         return None
+    given = np.isfinite(right)
+    if len(right) == 1 or np.ptp(right[given]) == 0:
+        judged = int(given.any(0).sum())
+        return proportion(round(float(right[given].mean()) * judged), judged).interval
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7,)))
     places = [np.flatnonzero(stratum == kind) for kind in np.unique(stratum)]
     means = np.empty(resamples)

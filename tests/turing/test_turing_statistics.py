@@ -124,6 +124,19 @@ def test_pooled_interval_widens_with_readers_that_differ():
     assert narrow[0] < 0.7 < narrow[1]
 
 
+@pytest.mark.parametrize("hits", [0, 3, 5, 8, 10])
+def test_pooled_interval_of_one_reader_is_exact(hits):
+    right = np.concatenate([np.ones(hits), np.zeros(10 - hits), np.full(3, np.nan)])[None]
+    assert own.pooled_interval(right, np.array(["a"] * 13), 200, 0) == own.proportion(hits, 10).interval
+
+
+@pytest.mark.parametrize("readers", [1, 2, 5])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_pooled_interval_of_answers_that_are_all_alike_has_a_width(readers, value):
+    right = np.full((readers, 4), value)
+    assert own.pooled_interval(right, np.array(["a", "b"] * 2), 200, 0) == own.proportion(int(4 * value), 4).interval
+
+
 def test_pooled_interval_of_answers_with_gaps():
     right = np.array([[1.0, np.nan, 0.0, 1.0], [np.nan, 1.0, 1.0, 0.0]])
     low, high = own.pooled_interval(right, np.array(["a", "a", "b", "b"]), 200, 0)
