@@ -63,12 +63,11 @@ def make(
                 overwrite=overwrite, dry_run=dry_run, say=console.say, report=step,
             )
         )  # fmt: skip
-    if dry_run:
-        return
-    pages = [f"{one.name}.html" for one in key.readers]
-    result = {"out": str(out), "key": str(out / "key.json"), "pages": pages, "images": len(key.images)}
+    pages = [] if dry_run else [f"{one.name}.html" for one in key.readers]
+    result = {"out": str(out), "key": None if dry_run else str(out / "key.json"), "pages": pages}
     text = f"{out}: send {', '.join(pages)} to the readers, one each; keep key.json, which says what is real"
-    console.answer(result, as_json, text)
+    said = f"{out}: nothing is made yet" if dry_run else text
+    console.answer(result | {"images": len(key.images)}, as_json, said)
 
 
 @app.command()

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,10 +21,12 @@ from medaug_cli.turing.planning import (
     ONE,
     By,
     balanced,
+    blinded,
     candidates,
     check_places,
     chosen_by,
     key_image,
+    paired,
     plan_words,
     reader,
 )
@@ -76,7 +79,7 @@ def make_study(options: StudyOptions) -> Key:
     cells = {int(image): place for place, image in enumerate(order)}
     steps = 1 + len(key.readers)
     options.report(0, steps, counted(len(key.images), "picture"))
-    pictures = atlas([alike(stores[places[k][0]].images[places[k][1]]) for k in order])
+    pictures = atlas([alike(stores[places[k].store].images[places[k].index]) for k in order])
     with (
         folder_claimed(options.out, STUDY, options.overwrite, options.stores) as place,
         new_folder(place, STUDY) as work,
@@ -105,8 +108,16 @@ def _check_alike(stores: Sequence[Store]) -> None:
             )
 
 
-def _planned(options: StudyOptions, stores: Sequence[Store]) -> tuple[Key, list[tuple[int, int]]]:
-    """Return the key, and (store, index) of each of its images."""
+class Place(NamedTuple):
+    """Where an image of a study comes from, and whether its boxes are shown."""
+
+    store: int
+    index: int
+    boxes: bool
+
+
+def _planned(options: StudyOptions, stores: Sequence[Store]) -> tuple[Key, list[Place]]:
+    """Return the key, and the place of each of its images."""
     rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(9,)))
     by = chosen_by(options.by, stores)
     pool = candidates(stores, options.split, by)
@@ -114,15 +125,18 @@ def _planned(options: StudyOptions, stores: Sequence[Store]) -> tuple[Key, list[
         if not any(one.kind == kind for one in pool):
             where = f" in the {options.split} split" if kind == "real" else ""
             raise BadInput(f"{', '.join(str(store.path) for store in stores)} hold no {words}{where}")
-    shown, practice = balanced(pool, options.n, options.split, rng, options.practice)
+    alike, boxes = blinded(pool)
+    _say_of_boxes(options, len(pool) - len(alike), boxes)
+    shown, practice = balanced(alike, options.n, options.split, rng, options.practice)
     chosen = [*shown, *practice]
     images = [key_image(stores, one) for one in chosen]
     classes = sorted({image.image_class for image in images} - {ONE})
-    questions = len(shown) // 2 if options.pairs else len(shown)
-    repeats = round(options.repeats * questions)
+    parts = range(len(shown)), range(len(shown), len(chosen))
+    questions, tried = [paired(images, part, rng) if options.pairs else [[k] for k in part] for part in parts]
+    repeats = round(options.repeats * len(questions))
+    hidden = np.random.default_rng(secrets.randbits(64))  # the seed, which many leave as it is, leads to no order
     readers = [
-        reader(f"reader-{number}", images, shown=len(shown), repeats=repeats, pairs=options.pairs, rng=rng)
-        for number in range(1, options.readers + 1)
+        reader(f"reader-{number}", questions, tried, repeats, hidden) for number in range(1, options.readers + 1)
     ]
     key = Key(
         tool_version=__version__,
@@ -134,33 +148,46 @@ def _planned(options: StudyOptions, stores: Sequence[Store]) -> tuple[Key, list[
         pairs=options.pairs,
         classes=classes,
         asks_class=len(classes) > 1 if options.asks_class is None else options.asks_class,
-        asks_lesion=options.asks_lesion and any(len(stores[one.store].boxes[one.index]) for one in shown),
+        asks_lesion=boxes and options.asks_lesion and any(one.boxed for one in shown),
         stores=[KeyStore(path=_seen_from(options.out, store.path), hash=store.hash) for store in stores],
         images=images,
         readers=readers,
     )
-    return key, [(one.store, one.index) for one in chosen]
+    return key, [Place(one.store, one.index, boxes) for one in chosen]
+
+
+def _say_of_boxes(options: StudyOptions, left_out: int, boxes: bool) -> None:
+    """Say which images, or that all boxes, are not shown, since having boxes would tell the kinds apart."""
+    if not boxes:
+        options.say("no box is shown: in a class only real or only synthetic images have boxes, which would tell them")
+    elif left_out:
+        options.say(
+            f"{counted(left_out, 'image')} left out: in each class either all images have boxes or none has, since "
+            "that would tell real from synthetic ones"
+        )
 
 
 def _page(
-    key: Key,
-    name: str,
-    stores: Sequence[Store],
-    places: Sequence[tuple[int, int]],
-    pictures: Atlas,
-    cells: dict[int, int],
+    key: Key, name: str, stores: Sequence[Store], places: Sequence[Place], pictures: Atlas, cells: dict[int, int]
 ) -> str:
     own = next(one for one in key.readers if one.name == name)
     trials = []
     for token, trial in own.trials.items():
         question: dict = {"id": token, "cells": [], "boxes": []}
         for image in trial.images:
-            store, index = places[image]
+            store, index, boxes = places[image]
             question["cells"].append(cells[image])
-            # whole pixels, so that decimals do not tell whose boxes these are
-            question["boxes"].append(np.rint(stores[store].boxes[index]).astype(int).tolist())
+            question["boxes"].append(_whole(stores[store].boxes[index], pictures.shape) if boxes else [])
         if trial.practice:
             kinds = [key.images[image].kind for image in trial.images]
             question["truth"] = ("left", "right")[kinds.index("synthetic")] if key.pairs else kinds[0]
         trials.append(question)
     return reader_page(key, seal_of(key), name, trials, pictures)
+
+
+def _whole(boxes: np.ndarray, spatial: Sequence[int]) -> list[list[int]]:
+    """Return boxes in whole pixels, at least one a side, so that no decimals tell whose boxes these are."""
+    d = len(spatial)
+    low = np.minimum(np.rint(boxes[:, :d]), np.array(spatial[::-1]) - 1)
+    high = np.maximum(np.rint(boxes[:, d:]), low + 1)
+    return np.concatenate([low, high], 1).astype(int).tolist()

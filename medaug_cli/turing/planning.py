@@ -1,7 +1,7 @@
 """Which images a study shows, to whom, and in which order."""
 
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from medaug_cli.boxes import SPLITS
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.store import Store
+from medaug_cli.store.model import source_kind
 from medaug_cli.turing.documents import Key, KeyImage, KeyReader, KeyTrial
 from medaug_cli.turing.statistics import detectable, power
 from medaug_cli.words import counted, percent
@@ -30,6 +31,7 @@ class Candidate:
     kind: Literal["real", "synthetic"]
     group: str
     patient: str
+    boxed: bool
 
 
 def class_of(store: Store, index: int, by: str) -> str | None:
@@ -65,13 +67,30 @@ def candidates(stores: Sequence[Store], split: str, by: str) -> list[Candidate]:
     found = []
     for number, store in enumerate(stores):
         for index in np.arange(len(store)) if by == "class" else np.flatnonzero(store.annotated):
-            real = store.sources[index] == "real"
+            real = source_kind(str(store.sources[index])) != "synthetic"
             group = class_of(store, int(index), by)
             if group is None or (real and split not in (ALL, store.splits[index])):
                 continue
             kind: Literal["real", "synthetic"] = "real" if real else "synthetic"
-            found.append(Candidate(number, int(index), kind, group, store.patients[index]))
+            found.append(Candidate(number, int(index), kind, group, store.patients[index], len(store.boxes[index]) > 0))
     return found
+
+
+def blinded(pool: Sequence[Candidate]) -> tuple[list[Candidate], bool]:
+    """Return the candidates of which no box tells what they are, and whether boxes can be shown at all.
+
+    Of each class those with boxes stay, or those without, whichever there are more of in both kinds. Where a class has
+    boxes in one kind alone all stay, and no box can be shown.
+    """
+    count = Counter((one.group, one.kind, one.boxed) for one in pool)
+    kept: dict[str, bool] = {}
+    real, synthetic = ({one.group for one in pool if one.kind == kind} for kind in ("real", "synthetic"))
+    for group in real & synthetic:
+        least = {boxed: min(count[group, kind, boxed] for kind in ("real", "synthetic")) for boxed in (True, False)}
+        if not any(least.values()):
+            return list(pool), False
+        kept[group] = least[True] >= least[False]
+    return [one for one in pool if one.boxed == kept.get(one.group, one.boxed)], True
 
 
 def balanced(
@@ -139,40 +158,37 @@ def key_image(stores: Sequence[Store], one: Candidate) -> KeyImage:
         store=one.store,
         id=stores[one.store].ids[one.index],
         image_class=one.group,
-        evidence=min(known) if known else None,
+        evidence=max(known, default=None),  # of its best box, as the filter judges it
     )
 
 
 def reader(
-    name: str, images: Sequence[KeyImage], shown: int, repeats: int, pairs: bool, rng: np.random.Generator
+    name: str, questions: Sequence[list[int]], practice: Sequence[list[int]], repeats: int, rng: np.random.Generator
 ) -> KeyReader:
     """Return one reader's questions in a random order of its own: practice first, repeats well after the first time.
 
-    `images` holds the `shown` ones of the test, then those of practice.
+    A question is of an image, or of a pair, which comes to lie left and right by chance.
     """
-    questions = _paired(images, shown, rng) if pairs else [[k] for k in range(shown)]
-    practice = _paired(images, len(images), rng, first=shown) if pairs else [[k] for k in range(shown, len(images))]
-    order = rng.permutation(len(questions))
-    asked = [KeyTrial(images=questions[k]) for k in order]
+    asked = [KeyTrial(images=rng.permutation(questions[k]).tolist()) for k in rng.permutation(len(questions))]
     again = rng.permutation(len(asked) // 2)[:repeats]  # of the first half, so that much has come in between
     later = [KeyTrial(images=asked[k].images, repeat=True) for k in again]
     places = np.sort(rng.integers(3 * len(asked) // 4, len(asked) + 1, len(later)))
     for place, trial in zip(places[::-1], later[::-1], strict=True):
         asked.insert(int(place), trial)
-    tried = [KeyTrial(images=practice[k], practice=True) for k in rng.permutation(len(practice))]
+    order = rng.permutation(len(practice))
+    tried = [KeyTrial(images=rng.permutation(practice[k]).tolist(), practice=True) for k in order]
     return KeyReader(name=name, trials={_token(): trial for trial in [*tried, *asked]})
 
 
-def _paired(images: Sequence[KeyImage], stop: int, rng: np.random.Generator, first: int = 0) -> list[list[int]]:
-    """Return pairs of a real and a synthetic image of one class, left and right by chance."""
+def paired(images: Sequence[KeyImage], chosen: Sequence[int], rng: np.random.Generator) -> list[list[int]]:
+    """Return pairs of a real and a synthetic image of one class, the same for all readers."""
     cells: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for k in range(first, stop):
+    for k in chosen:
         cells[images[k].image_class, images[k].kind].append(k)
     pairs = []
     for group in sorted({group for group, _ in cells}):
         real, synthetic = (rng.permutation(cells[group, kind]).tolist() for kind in ("real", "synthetic"))
-        for one in zip(real, synthetic, strict=False):
-            pairs.append(list(one) if rng.random() < 0.5 else list(one)[::-1])
+        pairs += [list(pair) for pair in zip(real, synthetic, strict=False)]
     return pairs
 
 

@@ -12,8 +12,12 @@ from medaug_cli.turing.documents import Key, seal_of
 CLASSES = ["glioma", "meningioma"]
 
 
-def stores(folder, n=60, size=24, classes=True):
-    """Write real.h5, of which two thirds are test images, and synthetic.h5, whose images are smoother; return both."""
+def stores(folder, n=60, size=24, classes=True, boxed=(1, 1), source="real"):
+    """Write real.h5, of which two thirds are test images, and synthetic.h5, whose images are smoother; return both.
+
+    `boxed` are the shares of real and synthetic images that keep their box; real ones of another `source` are all of
+    the training split.
+    """
     names = CLASSES if classes else []
     info = StoreInfo(
         tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], class_names=names,
@@ -24,11 +28,14 @@ def stores(folder, n=60, size=24, classes=True):
         path = folder / f"{kind}.h5"
         writer = StoreWriter(path, info, {})
         for i, record in enumerate(make_records(n, size, seed=len(paths))):
-            own = {"patient": f"p{i // 3}", "split": "train" if i % 9 < 3 else "test"}
+            own = {"patient": f"p{i // 3}", "split": "train" if i % 9 < 3 or source != "real" else "test"}
+            own["source"] = source
+            if (i // 2 * 7) % 10 >= 10 * boxed[len(paths)]:
+                own |= {"boxes": record.boxes[:0], "labels": []}
             if kind == "synthetic":
                 smooth = np.clip(record.image.astype(float) * 0.97 + 1, 0, 255).astype(np.uint8)
                 details = {"evidence": [float(i % 7)]}
-                own = {"patient": "synthetic-g", "split": "train", "source": "g", "image": smooth, "details": details}
+                own |= {"patient": "synthetic-g", "split": "train", "source": "g", "image": smooth, "details": details}
             writer.add(i, [replace(record, image_class=names[i % 2] if classes else None, **own)])
         writer.publish()
         paths.append(path)
@@ -40,9 +47,8 @@ def answers(key: Key, name: str, d_prime: float = 1.0, seed: int = 0, criterion:
     rng = np.random.default_rng(seed)
     rows = []
     reader = next(one for one in key.readers if one.name == name)
-    for token, trial in reader.trials.items():
-        if trial.practice:
-            continue
+    asked = [(trial, token) for token, trial in reader.trials.items() if not trial.practice]
+    for trial, token in sorted(asked, key=lambda one: (one[0].repeat, sorted(one[0].images))):  # the order is chance
         kinds = [key.images[image].kind for image in trial.images]
         felt = [rng.normal() + d_prime / 2 * (1 if kind == "synthetic" else -1) for kind in kinds]
         if key.pairs:

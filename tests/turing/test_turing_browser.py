@@ -142,6 +142,24 @@ def test_window_zoom_box_and_pause(made, opened):
     assert counted < time.monotonic() - going_on + 0.1  # a pause does not count
 
 
+def test_of_two_questions_opened_at_once_the_last_is_shown(made, opened):
+    """Pictures of the first may be decoded later than those of the second."""
+    folder, _ = made
+    page = opened(folder / "study" / "reader-1.html")
+    page.keyboard.press("Enter")
+    drawn(page)
+    shown = page.evaluate(
+        """(async () => {
+          const plain = pixels, wait = time => new Promise(done => setTimeout(done, time)); let calls = 0;
+          pixels = async cell => { const own = await plain(cell); await wait([200, 0][calls++]); return own; };
+          state.at = 3; const first = show(); state.at = 4; const second = show(); await first; await second;
+          const asked = await plain(trial().cells[0]);
+          return [state.at, views[0].image.every((value, k) => value === asked[k]), paused];
+        })()"""
+    )
+    assert shown == [4, True, False]
+
+
 def test_an_unanswered_question_is_not_left(made, opened):
     folder, _ = made
     page = opened(folder / "study" / "reader-1.html", width=768, height=1024)

@@ -1,5 +1,6 @@
 """Reader studies: balanced, blind, and scored as the readers' skill is."""
 
+import csv
 import json
 import shutil
 from collections import Counter
@@ -16,7 +17,9 @@ from medaug_cli.store import open_store
 from medaug_cli.turing import Key, ScoreOptions, StudyOptions, make_study, score_study
 from medaug_cli.turing.atlas import FLOOR, alike, atlas
 from medaug_cli.turing.documents import seal_of
+from medaug_cli.turing.making import _whole
 from medaug_cli.turing.planning import plan_words
+from medaug_cli.turing.report import sentences
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,75 @@ def test_the_same_seed_chooses_the_same_images_but_no_one_finds_the_order(made, 
     assert set(again.readers[0].trials) != set(key.readers[0].trials)
     first, second = (page_data(place / "reader-1.html") for place in (folder / "study", tmp_path / "b"))
     assert [trial["cells"] for trial in first["trials"]] != [trial["cells"] for trial in second["trials"]]
+
+
+def kinds_of(key, reader=0):
+    """Return the kinds of the images that a reader is asked about, in order."""
+    return [[key.images[image].kind for image in trial.images] for trial in key.readers[reader].trials.values()]
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_the_seed_leads_to_no_order(tmp_path, pairs):
+    paths = stores(tmp_path)
+    keys = [make_study(StudyOptions(paths, tmp_path / name, n=40, practice=0, pairs=pairs)) for name in "ab"]
+    assert keys[0].images == keys[1].images
+    assert kinds_of(keys[0]) != kinds_of(keys[1])
+
+
+@pytest.mark.parametrize("by", ["none", "label", "class"])
+@pytest.mark.parametrize(
+    ("real", "synthetic"),
+    [(1, 1), (0.5, 1), (1, 0.5), (0.5, 0.5), (0.9, 0.6), (0.1, 0.9), (0, 1), (1, 0), (0, 0), (0.5, 0), (0, 0.5)],
+)
+def test_having_boxes_tells_no_kind(tmp_path, by, real, synthetic):
+    """Of shares of the images that have a box: what is shown has boxes in all images of a class, or in none."""
+    paths, told = stores(tmp_path, boxed=(real, synthetic)), []
+    options = StudyOptions(paths, tmp_path / "study", n=8, practice=4, by=by, split="all", say=told.append)
+    if by == "label" and {real, synthetic} == {0, 1}:
+        with pytest.raises(BadInput, match="no class has both real and synthetic images"):
+            make_study(options)
+        return
+    key, found = make_study(options), {}
+    for trial in page_data(tmp_path / "study" / "reader-1.html")["trials"]:
+        image = key.images[key.readers[0].trials[trial["id"]].images[0]]
+        found.setdefault(image.image_class, set()).add(len(trial["boxes"][0]))
+    assert all(len(counts) == 1 for counts in found.values())
+    assert key.asks_lesion == any(counts == {1} for counts in found.values())
+    hidden, left = (any(words in line for line in told) for words in ("no box is shown", "left out: in each class"))
+    assert hidden == ({real, synthetic} == {0, 1})
+    assert left == (by != "label" and not {real, synthetic} <= {0, 1})
+
+
+def test_scans_from_elsewhere_are_real(tmp_path):
+    real, synthetic = stores(tmp_path)
+    (tmp_path / "other").mkdir()
+    external, _ = stores(tmp_path / "other", source="external:busi")
+    with pytest.raises(BadInput, match="hold no synthetic images"):
+        make_study(StudyOptions([real, external], tmp_path / "study", n=40, split="all"))
+    key = make_study(StudyOptions([external, synthetic], tmp_path / "study", n=40, split="train"))
+    assert {(image.store, image.kind) for image in key.images} == {(0, "real"), (1, "synthetic")}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_boxes_in_whole_pixels_have_a_pixel_a_side(dims):
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 15.9, (500, dims))
+    high = np.minimum(low + rng.exponential(1, (500, dims)) + 1e-3, 16)
+    found = np.array(_whole(np.concatenate([low, high], 1), (16,) * dims))
+    assert (found[:, dims:] > found[:, :dims]).all()
+    assert (found >= 0).all()
+    assert (found <= 16).all()
+    assert np.abs(found - np.concatenate([low, high], 1)).max() < 1.5
+
+
+def test_readers_of_pairs_see_the_same_pairs_and_agree(tmp_path):
+    key = make_study(StudyOptions(stores(tmp_path), tmp_path / "study", n=40, pairs=True, readers=3, practice=4))
+    shown = [{frozenset(trial.images) for trial in one.trials.values()} for one in key.readers]
+    assert shown[0] == shown[1] == shown[2]
+    assert len({json.dumps(kinds_of(key, number)) for number in range(3)}) == 3
+    report = scored(tmp_path, key, {"reader-1": 50.0, "reader-2": 50.0, "reader-3": -50.0})
+    assert report.fleiss_kappa == pytest.approx(-0.5)  # each pair judged rightly by two of three
+    assert report.accuracy == pytest.approx(2 / 3)
 
 
 def test_a_page_holds_the_pixels_and_no_kind(made):
@@ -226,6 +298,40 @@ def test_a_key_of_before_finds_its_stores(made, tmp_path):
     (copied / "study/key.json").write_text(key.model_dump_json(), encoding="utf-8")
     scored(copied, key, {"reader-1": -50.0}, "before")
     assert (copied / "before/turing.html").read_text(encoding="utf-8").count("data:image/png") == 2
+
+
+def test_images_of_two_stores_that_have_one_name_are_not_mixed_up(tmp_path, monkeypatch):
+    real, synthetic = stores(tmp_path)
+    other = tmp_path / "other.h5"
+    shutil.copyfile(synthetic, other)
+    key = make_study(StudyOptions([real, synthetic, other], tmp_path / "study", n=40, practice=8))
+    by_name = Counter(image.id for image in key.images if image.kind == "synthetic")
+    assert max(by_name.values()) > 1
+    shown = []
+    monkeypatch.setattr("medaug_cli.turing.report._pictures", lambda key, folder, images, say: shown.append(images))
+    asked = {image for trial in key.readers[0].trials.values() if not trial.practice for image in trial.images}
+    scored(tmp_path, key, {"reader-1": -50.0})
+    own = [number for number in sorted(asked) if key.images[number].kind == "synthetic"][:12]
+    assert [(image.store, image.id) for image in shown[0]] == [(key.images[k].store, key.images[k].id) for k in own]
+    rows = csv.DictReader((tmp_path / "score" / "turing.csv").read_text(encoding="utf-8").splitlines())
+    assert {row["store"] for row in rows} == {"real.h5", "synthetic.h5", "other.h5"}
+
+
+@pytest.mark.parametrize("n", [4, 8, 12, 40])
+def test_a_few_right_answers_are_no_proof(tmp_path, n):
+    """A reader who is always right is called able only where guessing is not."""
+    key = make_study(StudyOptions(stores(tmp_path), tmp_path / "study", n=n, practice=0, repeats=0))
+    report = scored(tmp_path, key, {"reader-1": 50.0})
+    assert report.interval == report.readers[0].numbers.accuracy.interval
+    assert (sentences(report)[1] == "Readers tell real from synthetic images.") == (report.readers[0].numbers.p < 0.05)
+
+
+def test_a_dry_run_answers_in_json_and_makes_nothing(tmp_path):
+    paths = [str(path) for path in stores(tmp_path)]
+    arguments = ["turing", "make", *paths, "--n", "40", "--dry-run", "--out", str(tmp_path / "study")]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert json.loads(result.stdout) == {"out": str(tmp_path / "study"), "key": None, "pages": [], "images": 50}
+    assert not (tmp_path / "study").exists()
 
 
 def test_evidence_of_the_filter_is_compared_with_what_readers_say(made):
