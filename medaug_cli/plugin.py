@@ -159,12 +159,16 @@ class Examples(Protocol):
     boxes: Sequence[np.ndarray]  # n of (m, 2*d) float32
     labels: Sequence[np.ndarray]  # n of (m,) int64
     patients: Sequence[str]
-    weights: np.ndarray  # (n,) float64, sums to 1: how often each image is to be drawn; it may change as a run goes on
     classes: np.ndarray  # (n,) int64, indices into ImageSpec.class_names, -1 unknown
     synthetic: np.ndarray  # (n,) bool, which images a generator drew
     annotated: np.ndarray  # (n,) bool; elsewhere no box does not mean no lesion, and there is no condition to ask for
 
     def __len__(self) -> int: ...
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Return how often each image is to be drawn, (n,) float64 of sum 1; it may change as a run goes on."""
+        ...
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return images (b, c, *s) as float32 in [0, 1]."""

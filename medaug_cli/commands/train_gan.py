@@ -81,6 +81,11 @@ def train_gan(
         raise UsageError(
             "--external cannot be combined with --class or --each-class: the classes of its images are not known"
         )
+    if (external_share or external_anneal) and (each_class or only is not None):
+        raise UsageError(
+            "--external-share and --external-anneal cannot be combined with --class or --each-class, which learn from "
+            "the annotated images of the store alone"
+        )
     if external_labels != "none" and not external:
         raise UsageError("--external-labels needs --external")
     with joined(device, console.say) as group, console.bar(_title(generator, start), 1.0, shown=group.leads) as bar:

@@ -1,14 +1,14 @@
 """What a generator or network learns from besides the annotated images of its store, and what is recorded of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medaug_cli.errors import UsageError
-from medaug_cli.plugin import GeneratorCapabilities
+from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.plugin import GeneratorCapabilities, Known
 from medaug_cli.store import Store, StoreExamples, open_store
 from medaug_cli.store.external import Beside, check_external
 from medaug_cli.store.model import EXTERNAL
@@ -52,13 +52,32 @@ class External:
 NOTHING_EXTERNAL = External()
 
 
-def check_beside(name: str, able: GeneratorCapabilities, beside: Beside) -> None:
-    """Raise UsageError where a generator cannot learn from what is put beside its images."""
+def check_beside(
+    name: str, able: GeneratorCapabilities, known: Collection[Known], store: Store, beside: Beside
+) -> None:
+    """Raise UsageError where a generator cannot learn from what is put beside its images, BadInput for lack of masks.
+
+    One that pastes into real images takes its masks from these: a single one without would cost all of them theirs.
+    """
     if beside.external and not beside.labelled and not able.unannotated:
         raise UsageError(
             f"--external: {name} learns from annotated images only; choose a generator that also learns from others "
             f"(boxgan, pggan), or use the external boxes, masks and classes (--external-labels noisy)"
         )
+    bare = [each for each in beside.external if each.masks is None]
+    if able.keeps_images and "mask" in known and store.masks is not None and bare:
+        raise BadInput(
+            f"{bare[0].path} holds no masks, {store.path} does, and {name} takes masks from the images that it pastes "
+            "into; preprocess both with masks, or neither"
+        )
+
+
+def check_share(name: str, able: GeneratorCapabilities, data: StoreExamples, beside: Beside) -> None:
+    """Raise UsageError where a share of a batch is asked for, and there is nothing to have it."""
+    if not (beside.share or beside.anneal) or (able.learns and len(data.parts) > 1):
+        return
+    why = "it is given no external or unannotated images to learn from" if able.learns else "it is not trained"
+    raise UsageError(f"--external-share and --external-anneal do nothing for {name}: {why}; leave them out")
 
 
 def beside_words(data: StoreExamples) -> str:

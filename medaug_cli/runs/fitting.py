@@ -20,6 +20,7 @@ from medaug_cli.runs.beside import (
     beside_metadata,
     beside_words,
     check_beside,
+    check_share,
     left_out_words,
     real_patients,
 )
@@ -95,10 +96,10 @@ def train_generator(
         before.check(store)
         name, plugin = before.built(name, options.settings)
     beside = external.opened(store)
-    check_beside(name, plugin.capabilities, beside)
-    data = generator_examples(
-        store, known_of(plugin, store, only), only, unannotated=plugin.capabilities.unannotated, beside=beside
-    )
+    known = known_of(plugin, store, only)
+    check_beside(name, plugin.capabilities, known, store=store, beside=beside)
+    data = generator_examples(store, known, only, unannotated=plugin.capabilities.unannotated, beside=beside)
+    check_share(name, plugin.capabilities, data, beside)
     check_capable(name, plugin.capabilities, store)
     kimg = budget_of(plugin, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)

@@ -34,6 +34,10 @@ def fitted(data):
     return plugin
 
 
+def lesions_of(data):
+    return Lesions(data, Bank.read(data), size=Architecture(Settings(patch=16), 1), run=TrialRun(1))
+
+
 def beyond(boxes, shape):
     outside = np.ones(shape, bool)
     for x_min, y_min, x_max, y_max in boxes:
@@ -132,7 +136,7 @@ def test_what_is_cut_and_put_back_is_what_was_there():
 
 
 def test_paint_shows_in_the_box_and_not_beyond(data):
-    lesions = Lesions(Bank.read(data), Architecture(Settings(patch=16), 1), TrialRun(1))
+    lesions = lesions_of(data)
     batch = lesions.places(np.random.default_rng(0), 6)
     assert batch.patches.shape == (6, 1, 16, 16)
     drawn = painted(batch, torch.full_like(batch.patches, 3.0))
@@ -143,7 +147,7 @@ def test_paint_shows_in_the_box_and_not_beyond(data):
 
 
 def test_lesion_free_places_are_of_other_slices(data):
-    lesions = Lesions(Bank.read(data), Architecture(Settings(patch=16), 1), TrialRun(1))
+    lesions = lesions_of(data)
     for image, which in lesions.every:
         chosen = {lesions._host(image, which, turn) for turn in range(4)}
         assert image not in chosen or len(lesions.bank) == 1
@@ -179,7 +183,7 @@ def test_masks_and_classes_are_told_in_the_patch():
 
 
 def test_patches_in_training_are_of_the_wanted_range(data):
-    real = Lesions(Bank.read(data), Architecture(Settings(patch=16), 1), TrialRun(1)).real(np.random.default_rng(1), 8)
+    real = lesions_of(data).real(np.random.default_rng(1), 8)
     assert isinstance(real, Batch)
     assert real.patches.min() >= -1
     assert real.patches.max() <= 1

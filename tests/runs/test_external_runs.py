@@ -18,6 +18,8 @@ from medaug_cli.runs.beside import External
 from medaug_cli.store import generator_examples
 from medaug_cli.store.external import Beside
 from medaug_cli.tasks.classification import Classification
+from medaug_plugins import inpaint, regions
+from medaug_plugins.hosts import lesion_weights
 
 BOXGAN = {"latent": 4, "base": 16, "max_maps": 4, "embedding": 2, "batch": 4, "r1_every": 2}
 PGGAN = {"latent": 4, "base": 16, "max_maps": 4, "batches": "4:4"}
@@ -222,7 +224,51 @@ def test_a_network_trains_on_annotated_images_from_elsewhere(tmp_path, tiny_plug
     assert digest_patient("wp0") in found["training_patients"]
 
 
+LESIONS = {
+    "inpaint": {"patch": 16, "latent": 4, "width": 4, "max_maps": 4, "batch": 8},
+    "regions": {"side": 16, "latent": 4, "base": 16, "max_maps": 4, "batch": 8},
+}
+
+
+@pytest.mark.parametrize("name", LESIONS)
+def test_lesions_from_elsewhere_have_the_share_that_is_asked_for(tmp_path, real, name):
+    """And none at the end of an annealed run; without external images all are seen equally often, as ever."""
+    web = make_store(tmp_path / "web.h5", elsewhere(known=True))
+    data = generator_examples(real, beside=Beside([web], labelled=True, share=0.1, anneal=0.5))
+    own = sum(len(data.boxes[i]) for i in range(8))
+    share = lesion_weights(data)[own:].sum()
+    lesions = len(lesion_weights(data)) - own
+    assert share == pytest.approx(0.1 / 6 * lesions / (0.1 / 6 * lesions + 0.9 / 8 * own))
+    alone = lesion_weights(generator_examples(real))
+    assert alone.tolist() == [1 / len(alone)] * len(alone)
+    seen = []
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (inpaint.training, regions):
+            patched.setattr(module, "lesion_weights", lambda data: seen.append(lesion_weights(data)) or seen[-1])
+        fit(real, tmp_path / "gan", name, LESIONS[name], 0.032, [web], labelled=True, share=0.1, anneal=0.5)
+    assert seen[0][own:].sum() == pytest.approx(share)
+    assert seen[-1][own:].sum() < share
+
+
+@pytest.mark.parametrize("name", ["copy-paste", "inpaint"])
+def test_masks_are_not_lost_beside_images_that_have_none(tmp_path, name):
+    real = make_store(tmp_path / "real.h5", make_records(masks=True))
+    web = make_store(tmp_path / "web.h5", elsewhere(known=True))
+    masked = {"inpaint": {**LESIONS["inpaint"], "form": "mask"}}.get(name, {})
+    with pytest.raises(BadInput, match=f"web.h5 holds no masks, .* does, and {name} takes masks from the images"):
+        fit(real, tmp_path / "gan", name, masked, external=[web], labelled=True)
+    if name == "inpaint":
+        fit(real, tmp_path / "gan", name, LESIONS[name], external=[web], labelled=True)  # it is told boxes alone
+
+
 LINES = {  # options -> what is said
+    ("--external-share", "0.3"): "do nothing for tiny: it is given no external or unannotated images to learn from",
+    ("--external-anneal", "0.5"): "do nothing for tiny: it is given no external or unannotated images to learn from",
+    ("--external-share", "0.3", "--each-class"): "cannot be combined with --class or --each-class",
+    ("--external-anneal", "0.5", "--class", "normal"): "cannot be combined with --class or --each-class",
+    ("--external", "KNOWN", "--external-labels", "noisy", "--external-share", "0.3", "--generator", "copy-paste"): (
+        "do nothing for copy-paste: it is not trained"
+    ),
     ("--external-labels", "noisy"): "--external-labels needs --external",
     ("--external", "KNOWN", "--each-class"): "--external cannot be combined with --class or --each-class",
     ("--external", "KNOWN", "--external-share", "0"): "--external-share 0 leaves external and unannotated images out",

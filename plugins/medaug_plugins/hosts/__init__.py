@@ -4,7 +4,7 @@ A generator that keeps a `Bank` keeps training images: share its folder only whe
 """
 
 from medaug_plugins.hosts.asking import Asked, filled, on_host, outline, with_outlines, without_lesion
-from medaug_plugins.hosts.bank import Bank, aligned
+from medaug_plugins.hosts.bank import Bank, aligned, lesion_weights
 from medaug_plugins.hosts.fading import surroundings
 from medaug_plugins.hosts.healing import healed, lesion_free, toned
 
@@ -15,6 +15,7 @@ __all__ = [
     "filled",
     "healed",
     "lesion_free",
+    "lesion_weights",
     "on_host",
     "outline",
     "surroundings",

@@ -230,6 +230,14 @@ class Bank:
         return coarse / np.maximum(np.linalg.norm(coarse, axis=1, keepdims=True), 1e-6)
 
 
+def lesion_weights(data: Examples) -> np.ndarray:
+    """Return how often each lesion of images with boxes is drawn now, (m,), in their order: as often as its image."""
+    weights = np.repeat(data.weights, [len(boxes) for boxes in data.boxes])
+    if not weights.any() or not np.ptp(weights):
+        return np.full(len(weights), 1 / len(weights))
+    return weights / weights.sum()
+
+
 def _read(data: Examples, chosen: list[int]) -> np.ndarray:
     """Return some images (n, c, *s), as uint8 where that is exact."""
     if not chosen:

@@ -70,7 +70,7 @@ class Inpaint(Settings):
         check_shares(self.batch, run)
         self._bank = Bank.read(data)
         size = self.architecture(data.spec)
-        training = Training(size, Lesions(self._bank, size, run), run)
+        training = Training(size, Lesions(data, self._bank, size=size, run=run), run)
         self._painter = training.average
         train(training, self.batch, run)
 

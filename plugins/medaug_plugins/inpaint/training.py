@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medaug_cli.plugin import Run, image_seed
-from medaug_plugins.hosts import Bank
+from medaug_cli.plugin import Examples, Run, image_seed
+from medaug_plugins.hosts import Bank, lesion_weights
 from medaug_plugins.inpaint.networks import Architecture, Judge, Painter
 from medaug_plugins.inpaint.patches import Told, cut, square_around, told_maps
 from medaug_plugins.layers import (
@@ -48,10 +48,10 @@ class Lesions:
     They are drawn for a whole batch; a process gets its share of it.
     """
 
-    def __init__(self, bank: Bank, size: Architecture, run: Run) -> None:
-        self.bank, self.size, self.pixels, self.run = bank, size, size.patch, run
+    def __init__(self, data: Examples, bank: Bank, *, size: Architecture, run: Run) -> None:
+        self.data, self.bank, self.size, self.pixels, self.run = data, bank, size, size.patch, run
         self.every = [(i, k) for i, boxes in enumerate(bank.boxes) for k in range(len(boxes))]
-        self._hosts: dict[tuple[int, int], int] = {}
+        self._hosts: dict[tuple[int, int, int], int] = {}
 
     def real(self, rng: np.random.Generator, count: int) -> Batch:
         """Return patches of real lesions."""
@@ -66,13 +66,16 @@ class Lesions:
         return self._batch(rng, chosen)
 
     def _drawn(self, rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
+        weights = lesion_weights(self.data)
+        if np.ptp(weights):  # external images have a share of their own
+            return [self.every[i] for i in rng.choice(len(self.every), count, p=weights)]
         return [self.every[i] for i in rng.integers(len(self.every), size=count)]
 
     def _host(self, image: int, which: int, turn: int) -> int:
         """Return one of a few hosts of a lesion's box, always the same ones."""
-        key = image * 1000 + which, turn
+        key = image, which, turn
         if key not in self._hosts:
-            rng = np.random.default_rng([image, which, turn])
+            rng = np.random.default_rng(key)
             box, label = self.bank.boxes[image][which], self.bank.labels[image][which]
             self._hosts[key] = self.bank.host(box[None], np.array([label]), rng, self._class(image))
         return self._hosts[key]

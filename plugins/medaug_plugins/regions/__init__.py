@@ -25,7 +25,16 @@ from medaug_cli.plugin import (
     setting,
 )
 from medaug_plugins.boxgan import BoxGAN
-from medaug_plugins.hosts import Asked, Bank, lesion_free, on_host, outline, with_outlines, without_lesion
+from medaug_plugins.hosts import (
+    Asked,
+    Bank,
+    lesion_free,
+    lesion_weights,
+    on_host,
+    outline,
+    with_outlines,
+    without_lesion,
+)
 from medaug_plugins.regions.pasting import cut, put
 
 __all__ = ["Regions"]
@@ -36,14 +45,14 @@ PREFIX = "region."
 class Crops:
     """The regions around every box of a bank, each with its label: what the GAN of regions is fitted on."""
 
-    def __init__(self, bank: Bank, spec: ImageSpec, side: int) -> None:
-        self.spec = of_regions(spec, side)
+    def __init__(self, data: Examples, bank: Bank, side: int) -> None:
+        spec = data.spec
+        self.data, self.spec = data, of_regions(spec, side)
         places = [(i, k) for i, boxes in enumerate(bank.boxes) for k in range(len(boxes))]
         self.images = np.stack([cut(bank.image(i), bank.boxes[i][k], MARGIN, side) for i, k in places])
         self.boxes: Sequence[np.ndarray] = [middle(side, spec.dims)] * len(places)
         self.labels: Sequence[np.ndarray] = [bank.labels[i][k : k + 1] for i, k in places]
         self.patients: Sequence[str] = [str(bank.patients[i]) for i, _ in places]
-        self.weights = np.full(len(places), 1 / len(places))
         self.masks = [region_mask(bank.mask(i, k), bank.boxes[i][k], side) for i, k in places]
         unknown = np.full(len(bank), -1, np.int64)
         self.classes = (unknown if bank.classes is None else bank.classes)[[i for i, _ in places]]
@@ -52,6 +61,11 @@ class Crops:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Return how often each region is drawn now."""
+        return lesion_weights(self.data)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return regions (b, c, p, ...)."""
@@ -130,7 +144,7 @@ class Regions:
         if len(data) == 0:
             raise BadInput("there are no training images to fit regions on")
         self._bank = Bank.read(data)
-        self._gan.fit(Crops(self._bank, data.spec, self.side), run)
+        self._gan.fit(Crops(data, self._bank, self.side), run)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged generator of regions, and the training images with their boxes."""
