@@ -48,7 +48,7 @@ def filter(
     from medaug_cli.lesion_filter import FilterOptions, sift
     from medaug_cli.store import open_store
 
-    if fold is not None and real is None:
+    if real is None and (fold is not None or folds is not None):
         raise UsageError("--fold needs --real, the store whose patients are split into folds")
     with console.bar("filter", len(open_store(synthetic)), "images") as bar:
         store, report = sift(

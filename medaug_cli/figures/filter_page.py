@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medaug_cli import __version__
 from medaug_cli.figures.grid import as_picture
 from medaug_cli.figures.pages import filled, script_data
 from medaug_cli.figures.planes import flattened
@@ -26,22 +25,30 @@ class Card:
     keep: bool
     reason: str
     evidence: float | None  # of its best box
+    decided: bool = False  # by a person, before
 
 
-def filter_html(cards: Iterable[Card], calibration: str, threshold: float | None, source: str, out: str) -> str:
-    """Return the page: dropped images first, then the kept ones with the least evidence."""
+def filter_html(cards: Iterable[Card], calibration: str, source: str, command: str) -> str:
+    """Return the page: dropped images first, then the kept ones with the least evidence.
+
+    `command` filters again with the decisions that the page exports, those of images that it does not show among them.
+    """
     rows = [_row(card) for card in cards]
     rows.sort(key=lambda row: (row["keep"], row["evidence"] if row["evidence"] is not None else 2))
-    hidden = max(0, len(rows) - MOST)
+    shown, more = rows[:MOST], rows[MOST:]
+    kept = sum(bool(row["keep"]) for row in more)
+    data = {
+        "rows": shown, "kept": kept, "dropped": len(more) - kept,
+        "decided": [{"id": row["id"], "now": row["keep"]} for row in more if row["decided"]],
+    }  # fmt: skip
     return filled(
         "figures/filter_page.html",
         calibration=calibration,
-        threshold=threshold,
         source=source,
-        out=out,
-        data=script_data(rows[:MOST]),
-        hidden=hidden,
-        version=__version__,
+        command=command,
+        data=script_data(data),
+        kept=kept,
+        dropped=len(more) - kept,
     )
 
 
@@ -60,5 +67,5 @@ def _row(card: Card) -> dict[str, object]:
     boxes = [[round(float(v), 1) for v in box] for box in flat * scale]
     return {
         "id": card.id, "image": base64.b64encode(target.getvalue()).decode(), "boxes": boxes, "keep": card.keep,
-        "reason": card.reason, "evidence": card.evidence,
+        "reason": card.reason, "evidence": card.evidence, "decided": card.decided,
     }  # fmt: skip

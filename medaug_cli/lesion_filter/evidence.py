@@ -131,7 +131,7 @@ class RegionEvidence:
         ends = np.cumsum([0, *map(len, features)])
         if not ends[-1]:
             return [np.zeros(0) for _ in features]
-        seen = self.trees.predict_proba(np.concatenate(features))[:, 1]  # at once: a call takes longer than its rows
+        seen = _seen(self.trees, np.concatenate(features))  # at once: a call takes longer than its rows
         return [seen[start:end] for start, end in pairwise(ends)]
 
 
@@ -154,7 +154,7 @@ def fit_regions(store: Store, real_share: float, seed: int) -> tuple[RegionEvide
         )
     scores = np.full(len(truth), np.nan)
     for train, test in _folds(patients, folds, seed):
-        scores[test] = _trees(seed).fit(features[train], truth[train]).predict_proba(features[test])[:, 1]
+        scores[test] = _seen(_trees(seed).fit(features[train], truth[train]), features[test])
     return RegionEvidence(_trees(seed).fit(features, truth)), calibrate(scores[truth], scores[~truth], real_share)
 
 
@@ -178,6 +178,12 @@ def _trees(seed: int) -> Any:
     from sklearn.ensemble import ExtraTreesClassifier
 
     return ExtraTreesClassifier(TREES, min_samples_leaf=4, class_weight="balanced", random_state=seed)
+
+
+def _seen(trees: Any, features: np.ndarray) -> np.ndarray:
+    """Return the share of trees (n,) that see a lesion in each row; trees that were shown none see none."""
+    shares = dict(zip(trees.classes_.tolist(), trees.predict_proba(features).T, strict=True))
+    return shares.get(True, np.zeros(len(features)))
 
 
 def _folds(patients: np.ndarray, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

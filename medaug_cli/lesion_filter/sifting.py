@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from medaug_cli.lesion_filter.evidence import (
 from medaug_cli.lesion_filter.realism import most_realistic, realism
 from medaug_cli.locks import alone
 from medaug_cli.results import refuse_page
-from medaug_cli.runs import load_detector
+from medaug_cli.runs import check_detector, load_detector
 from medaug_cli.store import (
     Record,
     Store,
@@ -39,10 +40,13 @@ from medaug_cli.store import (
 )
 from medaug_cli.store.folds import Fold
 from medaug_cli.store.reading import is_real
+from medaug_cli.tables import printable
 
 REPORT, PAGE = "filter.json", "filter.html"  # beside the store
 FEW = 0.8  # of the share of real lesions that look like one: where asked ones do less often, a line says so
+DIGITS = 4  # of evidence, as it is written down; images are judged by all of them
 BLOCK = 128  # images that are finished together
+BY_A_PERSON = "by a person"  # how the reason ends of an image that was decided on
 YES, NO = {"yes", "y", "true", "1", "keep", "kept"}, {"no", "n", "false", "0", "drop", "dropped"}
 
 By = Literal["lesion", "realism", "manual", "none"]
@@ -95,7 +99,8 @@ class FilterReport(Strict):
         evidence = [value for verdict in self.images for value in verdict.evidence]
         if self.threshold is None or not self.threshold or not evidence:
             return []
-        shown, real = sum(value >= self.threshold for value in evidence) / len(evidence), 1 - real_share
+        line, real = round(self.threshold, DIGITS), 1 - real_share
+        shown = sum(value >= line for value in evidence) / len(evidence)
         if shown >= FEW * real:
             return []
         return [
@@ -176,17 +181,23 @@ def _check(options: FilterOptions, synthetic: Store) -> None:
 
 def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
     """Read a person's decisions, a CSV with the columns image and keep (yes or no)."""
-    rows = csv.DictReader(io.StringIO(read_text(path)))
-    if not {"image", "keep"} <= set(rows.fieldnames or ()):
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    try:
+        columns, listed = set(rows.fieldnames or ()), list(rows)
+    except csv.Error as error:
+        raise BadInput(f"{path}, line {rows.line_num}: not a row of a CSV file ({error})") from error
+    if not {"image", "keep"} <= columns:
         raise BadInput(f"{path} needs the columns image and keep")
-    known, found = set(synthetic.ids), {}
-    for line, row in enumerate(rows, start=2):
-        name, word = (row["image"] or "").strip(), (row["keep"] or "").strip().lower()
+    known, found = set(synthetic.ids), dict[str, bool]()
+    for line, row in enumerate(listed, start=2):
+        name, word = row["image"] or "", (row["keep"] or "").strip().lower()
+        name = name if name in known else name.strip()
         if name not in known:
             raise BadInput(f"{path}, line {line}: {synthetic.path} holds no image {name!r}")
         if word not in YES | NO:
             raise BadInput(f"{path}, line {line}: keep is {word!r}; expected yes or no")
-        found[name] = word in YES
+        if found.setdefault(name, word in YES) != (word in YES):
+            raise BadInput(f"{path}, line {line}: image {name!r} is kept in one line and dropped in another")
     return found
 
 
@@ -231,7 +242,9 @@ class _Judge:
         if options.detector is None:
             evidence, calibration = fit_regions(real, options.real_share, options.seed)
         else:
-            detector, _ = load_detector(options.detector, resolve_device(options.device))
+            detector, metadata = load_detector(options.detector, resolve_device(options.device))
+            check_detector(options.detector.name, metadata, real, real.indices("val"), "validation")
+            check_detector(options.detector.name, metadata, synthetic, real.indices("val")[:0], "train")
             found = DetectorEvidence(detector)
             evidence, calibration = found, calibrate_detector(found, real, options.real_share)
         return cls(evidence, calibration, decisions, options.by)
@@ -248,19 +261,19 @@ class _Judge:
         boxed = [i for i in indices if len(synthetic.boxes[i])]
         if self.evidence is not None and boxed:
             scores = dict(zip(boxed, scores_of(self.evidence, synthetic, boxed), strict=True))
-        return [self._verdict(synthetic, i, [round(float(value), 4) for value in scores.get(i, ())]) for i in indices]
+        return [self._verdict(synthetic, i, [float(value) for value in scores.get(i, ())]) for i in indices]
 
     def _verdict(self, synthetic: Store, index: int, scores: list[float]) -> Verdict:
-        name = synthetic.ids[index]
+        name, written = synthetic.ids[index], [round(score, DIGITS) for score in scores]
         if name in self.decisions:
             word = "kept" if self.decisions[name] else "dropped"
-            return Verdict(id=name, keep=self.decisions[name], reason=f"{word} by a person", evidence=scores)
+            return Verdict(id=name, keep=self.decisions[name], reason=f"{word} {BY_A_PERSON}", evidence=written)
         if name in self.realistic:
             score, keep = self.realistic[name]
             half = "more" if keep else "less"
             return Verdict(id=name, keep=keep, reason=f"of the {half} realistic half ({score:.2f} of the trees)")
         keep, reason = self._machine(len(synthetic.boxes[index]), scores)
-        return Verdict(id=name, keep=keep, reason=reason, evidence=scores)
+        return Verdict(id=name, keep=keep, reason=reason, evidence=written)
 
     def _machine(self, boxes: int, scores: list[float]) -> tuple[bool, str]:
         if self.by == "manual":
@@ -331,7 +344,7 @@ def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Jud
     verdicts = [Verdict(**each) for note in writer.notes().values() for each in note["images"]]
     report = FilterReport(
         tool_version=__version__, synthetic={name_of(options.synthetic): synthetic.hash}, by=options.by,
-        threshold=None if judge.calibration is None else judge.calibration.threshold,
+        threshold=judge.calibration.threshold if judge.calibration and judge.calibration.decides else None,
         calibration=judge.calibration_text, images=verdicts, out=name_of(options.out),
     )  # fmt: skip
     if not any(verdict.keep for verdict in verdicts):
@@ -366,7 +379,19 @@ def _publish_page(options: FilterOptions, synthetic: Store, report: FilterReport
                 keep=verdict.keep,
                 reason=verdict.reason,
                 evidence=max(verdict.evidence, default=None),
+                decided=verdict.reason.endswith(BY_A_PERSON),
             )
 
-    page = filter_html(cards(), report.calibration, report.threshold, name_of(options.synthetic), name_of(options.out))
+    page = filter_html(cards(), report.calibration, name_of(options.synthetic), _command(options))
     publish_text(folder / PAGE, page)
+
+
+def _command(options: FilterOptions) -> str:
+    """Return the command that filters in the same way, but for what a person decides on the page."""
+    chosen: dict[str, object] = {"by": options.by, "detector": options.detector, "real": options.real}
+    chosen |= {"fold": options.fold and options.fold.name, "real-share": options.real_share, "seed": options.seed}
+    usual = {"by": "lesion", "real-share": FilterOptions.real_share, "seed": FilterOptions.seed}
+    changed = {name: value for name, value in chosen.items() if value is not None and value != usual.get(name)}
+    words = [word for name, value in changed.items() for word in (f"--{name}", str(value))]
+    said = ["--decisions", "decisions.csv", "--out", name_of(options.out), "--overwrite"]
+    return printable(shlex.join(["medaug", "filter", name_of(options.synthetic), *words, *said]))

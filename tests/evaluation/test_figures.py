@@ -30,7 +30,7 @@ def test_every_drawing_takes_any_channels(channels):
     assert draw_grid([image], [NOTHING]).size == (132, 132)
     assert as_jpeg(image)[1:] == (512, 512)
     assert draw_overlay(image, NOTHING, [], "one").size[1] > 400
-    assert "one" in filter_html([Card("one", image, NOTHING, True, "", None)], "", None, "a.h5", "b.h5")
+    assert "one" in filter_html([Card("one", image, NOTHING, True, "", None)], "", "a.h5", "medaug")
 
 
 @pytest.mark.parametrize("low", [2.0, 2.1, 2.4, 2.6, 2.9, 3.0])

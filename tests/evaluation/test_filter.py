@@ -3,17 +3,21 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import make_store
+from conftest import make_records, make_store
 from heads import COUNT, filtered_folder, heads, sifted, synthetic
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.figures.filter_page import Card, filter_html
 from medaug_cli.lesion_filter import FilterOptions, sift
 from medaug_cli.lesion_filter.evidence import Calibration, fit_regions, scores_of
 from medaug_cli.lesion_filter.realism import realism
-from medaug_cli.lesion_filter.sifting import _Judge
+from medaug_cli.lesion_filter.sifting import _command, _Judge
+from medaug_cli.runs import RunOptions, train_detector
 from medaug_cli.store import open_store
 
 pytestmark = pytest.mark.usefixtures("few_trees")
@@ -129,6 +133,112 @@ def test_by_hand_alone_and_not_at_all(folder):
 def test_decisions_that_are_none_are_named_by_line(folder, rows, word):
     with pytest.raises(BadInput, match=rf"line 2.*{word}"):
         sifted(folder, decisions=decide(folder, rows))
+
+
+def test_a_person_who_says_both_is_asked_again(folder):
+    rows = [("s000", "yes"), ("s001", "no"), ("s000", "yes"), ("s001", "yes")]
+    with pytest.raises(BadInput, match=r"line 5: image 's001' is kept in one line and dropped in another"):
+        sifted(folder, decisions=decide(folder, rows))
+    assert sifted(folder, by="none", decisions=decide(folder, rows[:3]))[0].ids == [
+        name for name in open_store(folder / "synthetic.h5").ids if name != "s001"
+    ]
+
+
+def test_decisions_that_are_no_csv_are_said_to_be_none(folder):
+    path = folder / "decisions.csv"
+    path.write_text('image,keep\ns000,"' + "no\n" * 50_000, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"decisions\.csv, line \d+: not a row of a CSV file"):
+        sifted(folder, decisions=path)
+
+
+@pytest.mark.parametrize("above", [1e-9, 1e-6, 2e-5, 4.9e-5])
+@pytest.mark.parametrize("line", [0.23451, 0.5, 0.99999, 0.00002])
+def test_an_image_at_the_line_is_kept_whatever_is_written_of_it(folder, line, above):
+    store, scores = open_store(folder / "synthetic.h5"), iter([line + above, line, line - above])
+    evidence = SimpleNamespace(scores=lambda images, boxes, labels: [np.array([next(scores)]) for _ in boxes])
+    calibration = Calibration(line, auc=0.9, real_dropped=0.05, elsewhere_dropped=0.6, boxes=30, decides=True)
+    verdicts = _Judge(evidence, calibration, {}, "lesion").verdicts(store, [0, 1, 2])
+    assert [verdict.keep for verdict in verdicts] == [True, True, False]
+
+
+@pytest.mark.parametrize("sick", [20, 25, 35])
+def test_two_patients_of_whom_one_is_healthy_teach_nothing_and_drop_nothing(tmp_path, sick):
+    records = [
+        replace(record, patient="sick" if i < sick else "healthy", split="train",
+                **({} if i < sick else {"boxes": record.boxes[:0], "labels": []}))
+        for i, record in enumerate(heads(40, 0))
+    ]  # fmt: skip
+    real = make_store(tmp_path / "real.h5", records)
+    synthetic(tmp_path / "synthetic.h5", heads(12, 1), real)
+    store, report = sift(FilterOptions(tmp_path / "synthetic.h5", tmp_path / "kept.h5"))
+    assert len(store) == 12
+    assert "cannot tell" in report.calibration
+    assert report.threshold is None
+    assert report.advice(0.05) == []
+
+
+@pytest.fixture
+def detectors(tmp_path, tiny_plugins):
+    """Return a folder of stores and detectors: of other labels, of another size, and of the validation patients."""
+    real = make_store(tmp_path / "real.h5", n=240)
+    synthetic(tmp_path / "synthetic.h5", make_records(12, seed=3), real)
+    turned = {"train": "val", "val": "train", "test": "test"}
+    make_store(tmp_path / "turned.h5", [replace(one, split=turned[one.split]) for one in make_records(240)])
+    make_store(tmp_path / "other.h5", n=240, labels=("cyst",))
+    make_store(tmp_path / "large.h5", make_records(60, 32))
+    for name in ("real", "turned", "other", "large"):
+        options = RunOptions(tmp_path / f"detector-{name}", device="cpu")
+        train_detector(tmp_path / f"{name}.h5", "tiny", options, steps=2)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("turned", "was fitted on 1 of the patients in the validation split"), ("other", "knows the classes cyst"),
+     ("large", "was fitted on images of 1 channels, 32x32")],
+)  # fmt: skip
+def test_a_detector_that_cannot_judge_is_refused(detectors, name, words):
+    options = FilterOptions(
+        detectors / "synthetic.h5", detectors / "kept.h5", detector=detectors / f"detector-{name}", device="cpu",
+        real=detectors / "real.h5",
+    )  # fmt: skip
+    with pytest.raises(BadInput, match=words):
+        sift(options)
+    assert not (detectors / "kept.h5").exists()
+    assert len(sift(replace(options, detector=detectors / "detector-real"))[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, ""),
+        ({"by": "none"}, " --by none"),
+        ({"by": "realism", "seed": 3}, " --by realism --seed 3"),
+        ({"real_share": 0.1}, " --real-share 0.1"),
+        ({"real": Path("my scans/real.h5")}, " --real 'my scans/real.h5'"),
+        ({"detector": Path("detector"), "real": Path("real.h5")}, " --detector detector --real real.h5"),
+    ],
+)
+def test_the_page_names_the_command_that_filters_in_the_same_way(options, words):
+    said = _command(FilterOptions(Path("a/drawn.h5"), Path("b/kept.h5"), **options))
+    assert said == f"medaug filter drawn.h5{words} --decisions decisions.csv --out kept.h5 --overwrite"
+
+
+def page_data(text):
+    return json.loads(text.split('type="application/json">')[1].split("</script>")[0])
+
+
+def test_a_page_that_does_not_show_all_says_so_and_loses_no_decision(monkeypatch):
+    monkeypatch.setattr("medaug_cli.figures.filter_page.MOST", 3)
+    image, nothing = np.zeros((1, 16, 16), np.uint8), np.zeros((0, 4), np.float32)
+    cards = [Card(f"i{k}", image, nothing, k >= 5, "", k / 9, decided=k in (4, 8)) for k in range(9)]
+    text = filter_html(cards, "", "drawn.h5", "medaug filter")
+    assert "Not shown: 4 more that are kept, and 2 that are dropped." in text
+    data = page_data(text)
+    assert (data["kept"], data["dropped"]) == (4, 2)
+    assert data["decided"] == [{"id": "i4", "now": False}, {"id": "i8", "now": True}]
+    monkeypatch.undo()
+    assert "Not shown" not in filter_html(cards, "", "drawn.h5", "medaug filter")
 
 
 def test_a_folder_without_the_training_store_is_told_to_name_it(folder, tmp_path):

@@ -1,10 +1,13 @@
 """The contact sheet in a real browser: a person looks, overrules, exports, and filter obeys."""
 
+from dataclasses import replace
+
 import pytest
 from chromium import BROWSER
 from heads import COUNT, filtered_folder, sifted
 
-from medaug_cli.store import open_store
+from medaug_cli.lesion_filter import FilterOptions, read_decisions, sift
+from medaug_cli.store import StoreWriter, open_store
 
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine"),
@@ -62,6 +65,25 @@ def test_overruling_by_mouse_and_keyboard_reaches_the_store(sheet, folder):
     assert dropped in store.ids
     assert kept not in store.ids
     assert len(open_store(folder / "kept.h5")) == sum(verdict.keep for verdict in report.images)
+
+
+def test_an_id_that_no_plain_csv_holds_is_obeyed_too(folder, browser, tmp_path):
+    drawn = open_store(folder / "synthetic.h5")
+    odd = ['one, "two"', "three\nfour", " five ", "six"]
+    writer = StoreWriter(tmp_path / "odd.h5", drawn.info, {})
+    writer.add(0, [replace(drawn.record(i), id=name) for i, name in enumerate(odd)])
+    writer.publish()
+    sift(FilterOptions(tmp_path / "odd.h5", tmp_path / "kept.h5", by="none"))
+    page = browser.new_page()
+    page.goto((tmp_path / "filter.html").as_uri())
+    for k in range(3):
+        page.locator(".card").nth(k).click()
+    with page.expect_download() as download:
+        page.locator("#export").click()
+    download.value.save_as(tmp_path / "decisions.csv")
+    page.close(run_before_unload=False)
+    decisions = read_decisions(tmp_path / "decisions.csv", open_store(tmp_path / "odd.h5"))
+    assert decisions == dict.fromkeys(odd[:3], False)
 
 
 def test_a_second_click_takes_it_back(sheet):
