@@ -13,7 +13,7 @@ from thoroughness import examples
 
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, box_map
 from medaug_plugins.boxgan import BoxGAN
-from medaug_plugins.boxgan.dataset import RealImages, draw_condition, halo
+from medaug_plugins.boxgan.dataset import RealImages, draw_condition, halo, value_maps
 from medaug_plugins.boxgan.networks import (
     BOXED,
     OUTLINED,
@@ -33,7 +33,7 @@ from medaug_plugins.boxgan.training import (
     spread,
     standing_out,
 )
-from medaug_plugins.layers import draw_weights
+from medaug_plugins.layers import draw_weights, ellipses
 from medaug_plugins.layers.augment import Augmentation, change, move
 
 SMALL: dict[str, Any] = {"latent": 8, "base": 64, "max_maps": 8, "embedding": 4, "batch": 4, "r1_every": 2}
@@ -96,6 +96,27 @@ def test_a_lesion_is_told_as_a_box_a_soft_spot_or_its_mask():
     np.testing.assert_array_equal(soft[0], halo(boxes[:1], (16, 16)))
     rounded = draw_condition(Condition((16, 16), boxes, labels), 2, "mask").numpy()
     assert rounded[0].sum() == rounded[0][3:9, 2:6].sum() == pytest.approx(np.pi * 2 * 3, rel=0.15)
+
+
+NAMES = ("cyst", "oedema", "tumour")
+MAPPED = {  # names of the values of masks -> map of each label
+    ("cyst", "oedema", "tumour"): (0, 1, 2),
+    ("oedema", "tumour"): (0, 0, 1),  # a cyst, of which masks know nothing, is drawn as the first
+    ("tumour", "oedema", "cyst"): (2, 1, 0),
+    ("core", "rim"): (0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("values", MAPPED)
+def test_boxes_alone_are_told_as_ellipses_in_the_maps_of_their_names(values):
+    spec = ImageSpec(1, (16, 16), NAMES, mask_names=values, masks=True)
+    for label, box in enumerate(np.array([[1, 2, 5, 6], [8, 1, 14, 5], [6, 8, 12, 14]], np.float32)):
+        asked = Condition((16, 16), box[None], np.array([label]))
+        told = draw_condition(asked, len(values), "mask", values=value_maps(spec, "mask")).numpy()
+        shown = [number for number, plane in enumerate(told[:-1]) if plane.any()]
+        assert shown == [MAPPED[values][label]]
+        np.testing.assert_array_equal(told[shown[0]], ellipses(box[None], (16, 16)))
+    assert value_maps(spec, "boxes") == value_maps(ImageSpec(1, (16, 16), NAMES), "mask") == ()
 
 
 @examples(30, deadline=None)

@@ -641,6 +641,26 @@ def test_every_form_of_condition_is_trained_and_drawn(form):
             CPGGAN(**SMALL, condition=form).fit(data, ShortRun(8))
 
 
+def test_boxes_alone_are_told_in_the_mask_of_their_name():
+    data, whole = Slices(), Slices()
+    data.spec = ImageSpec(1, data.spatial, ("cyst", "oedema", "tumour"), mask_names=("oedema", "tumour"), masks=True)
+    data.condition = lambda i: replace(whole.condition(i), mask=np.full(data.spatial, 1 + i % 2, np.uint8))
+    plugin = CPGGAN(**SMALL, condition="mask")
+    plugin.fit(data, ShortRun(80))
+    loaded = CPGGAN(**SMALL, condition="mask")
+    loaded.load_state_dict(plugin.state_dict(), data.spec)
+    box = whole.boxes[0]
+    told = {label: Condition(data.spatial, box, np.array([label])) for label in range(3)}
+    masks = {value: Condition(data.spatial, box, np.array([0]), ellipses(box, data.spatial).astype(np.uint8) * value)
+             for value in (1, 2)}  # fmt: skip
+    for each in (plugin, loaded):
+        drawn = list(each.sample([*told.values(), *masks.values()], [4] * 5))
+        assert np.allclose(drawn[1], drawn[3], atol=1e-5)  # oedema
+        assert np.allclose(drawn[2], drawn[4], atol=1e-5)  # tumour
+        assert np.allclose(drawn[0], drawn[3], atol=1e-5)  # cysts, which masks do not name, are drawn as the first
+        assert np.abs(drawn[1] - drawn[2]).max() > 1e-4
+
+
 def test_presets_fill_in_what_is_left_alone():
     small = CPGGAN(preset="small", latent=32)
     assert CPGGAN(preset="small", gp_every=1).gp_every == 1  # what is set is not left alone, be it to the default

@@ -19,7 +19,7 @@ from medaug_cli.plugin import (
     Run,
     UsageError,
 )
-from medaug_plugins.boxgan.dataset import RealImages, draw_condition
+from medaug_plugins.boxgan.dataset import RealImages, draw_condition, value_maps
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator
 from medaug_plugins.boxgan.settings import Settings
 from medaug_plugins.boxgan.start import Start
@@ -123,10 +123,8 @@ class BoxGAN(Settings):
             if tuple(condition.spatial) != size.spatial:
                 raise UsageError(f"this boxgan draws images of {size.spatial}, not {condition.spatial}")
         drawn = [draw_noise(size, torch.Generator().manual_seed(seed)) for seed in seeds]
-        by_value = self.form == "mask" and bool(size.spec.mask_names)
-        maps = torch.stack(
-            [draw_condition(each, size.labels, self.form, size.classes, by_value) for each in conditions]
-        )
+        values = value_maps(size.spec, self.form)
+        maps = torch.stack([draw_condition(each, size.labels, self.form, size.classes, values) for each in conditions])
         latents, noise = (torch.cat(part).to(device) for part in zip(*drawn, strict=True))
         with torch.autocast(device.type, enabled=False):
             images = network(latents, noise, maps.to(device))

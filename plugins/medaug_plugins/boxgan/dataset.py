@@ -1,5 +1,6 @@
 """Real images and their conditions, kept in memory where they fit."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medaug_cli.plugin import Condition, Examples, ImageSpec, box_map
-from medaug_plugins.layers import ellipses
+from medaug_plugins.layers import ellipses, map_of_label
 
 Form = Literal["boxes", "soft", "mask"]
 KEPT_NUMBERS = 2**26  # images and conditions that fit into 256 MB of float32 are kept in memory
@@ -35,6 +36,11 @@ def lesion_maps(spec: ImageSpec, form: Form) -> int:
     return max(1, len(spec.mask_names if form == "mask" and spec.mask_names else spec.label_names))
 
 
+def value_maps(spec: ImageSpec, form: Form) -> tuple[int, ...]:
+    """Return which map each label of boxes is drawn into where maps are of the values of masks, else nothing."""
+    return map_of_label(spec) if form == "mask" and spec.mask_names else ()
+
+
 def shape(condition: Condition, boxes: np.ndarray, form: Form) -> np.ndarray:
     """Draw boxes (m, 2*d) as they are, as soft spots, or as the mask in them (as ellipses where there is none)."""
     if form == "boxes":
@@ -47,15 +53,17 @@ def shape(condition: Condition, boxes: np.ndarray, form: Form) -> np.ndarray:
 
 
 def draw_condition(
-    condition: Condition, labels: int, form: Form = "boxes", classes: int = 0, by_value: bool = False
+    condition: Condition, labels: int, form: Form = "boxes", classes: int = 0, values: Sequence[int] = ()
 ) -> Tensor:
     """Return maps of the lesions, a plane of ones for the image's class, and the halo of all boxes, in [0, 1].
 
-    They are (labels + classes + 1, *s), with one map for the boxes of each label or, `by_value`, for each mask value.
+    They are (labels + classes + 1, *s), with one map for the boxes of each label or, with the `value_maps` of labels,
+    for each mask value.
     """
     boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
-    which = np.asarray(condition.labels)
-    if by_value and condition.mask is not None:
+    which = np.asarray(condition.labels, np.int64)
+    which = np.asarray(values)[which] if values else which
+    if values and condition.mask is not None:
         maps = [np.asarray(condition.mask) == value for value in range(1, labels + 1)]
     else:
         maps = [shape(condition, boxes[which == label], form) for label in range(labels)]
@@ -73,7 +81,7 @@ class RealImages:
         self.device = torch.device(device)
         self.annotated = np.asarray(examples.annotated, bool)  # (n,)
         self.labels = lesion_maps(examples.spec, form)
-        self.by_value = form == "mask" and bool(examples.spec.mask_names)
+        self.values = value_maps(examples.spec, form)
         self.images: Tensor | None = None
         self.maps: Tensor | None = None
         pixels = int(np.prod(examples.spec.spatial))
@@ -106,4 +114,4 @@ class RealImages:
     def _read_map(self, index: int) -> Tensor:
         if not self.annotated[index]:
             return torch.zeros(self.labels + self.classes + 1, *self.examples.spec.spatial)
-        return draw_condition(self.examples.condition(index), self.labels, self.form, self.classes, self.by_value)
+        return draw_condition(self.examples.condition(index), self.labels, self.form, self.classes, self.values)

@@ -27,7 +27,7 @@ from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generato
 from medaug_plugins.cpggan.schedule import Schedule, read_batches
 from medaug_plugins.cpggan.settings import PRESETS, Settings
 from medaug_plugins.cpggan.training import KIND, Start, Training
-from medaug_plugins.layers import anew_words, check_shares, draw_latents, load_weights, place
+from medaug_plugins.layers import anew_words, check_shares, draw_latents, load_weights, map_of_label, place
 
 __all__ = ["CPGGAN", "PGGAN", "ClassPGGAN"]
 
@@ -64,6 +64,7 @@ class CPGGAN(Settings):
         self._lod = 0.0
         self._start: Start | None = None
         self._form: Form = self.condition
+        self._values: tuple[int, ...] = ()  # channels of the labels of boxes, where it is told masks
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
         """Return what it knows of its images: where lesions are, their outlines, the class, or their labels alone."""
@@ -109,7 +110,8 @@ class CPGGAN(Settings):
     def _begin(self, data: Examples, run: Run) -> Training:
         if len(data) == 0:
             raise BadInput("there are no training images to fit cpggan on")
-        size, self._form = self.architecture(data.spec), resolved(self.condition, data.spec)
+        size = self.architecture(data.spec)
+        self._form, self._values = resolved(self.condition, data.spec), map_of_label(data.spec)
         return Training(size, RealImages(data, size.levels, run.device, self._form), run, self._start)
 
     def begin_with(self, other: "CPGGAN", spec: ImageSpec, checkpoint: Mapping[str, Any] | None) -> list[str]:
@@ -144,7 +146,8 @@ class CPGGAN(Settings):
         network = Generator(size).requires_grad_(False)
         load_weights(network, {name: value for name, value in state.items() if name != "lod"}, KIND)
         place(network, device)
-        self._average, self._lod, self._form = network, lod, resolved(self.condition, spec)
+        self._average, self._lod = network, lod
+        self._form, self._values = resolved(self.condition, spec), map_of_label(spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
         """Yield one image (c, *s) in [0, 1] per condition, in float32 whatever precision the run trained in.
@@ -168,7 +171,7 @@ class CPGGAN(Settings):
         noise = [draw_latents(self.noise, 1, size.latent, torch.Generator().manual_seed(s)) for s in seeds]
         condition_maps = None
         if size.conditions:
-            maps = [draw_map(each, self._form, size.conditions, int(lod)) for each in conditions]
+            maps = [draw_map(each, self._form, size.conditions, int(lod), self._values) for each in conditions]
             condition_maps = torch.stack(maps).to(device)
         with torch.autocast(device.type, enabled=False):
             images = network(torch.cat(noise).to(device), condition_maps, size.levels - int(lod), lod % 1)

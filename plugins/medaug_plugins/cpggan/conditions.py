@@ -3,6 +3,7 @@
 Legend: k channels, *s spatial axes in numpy order.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -30,12 +31,15 @@ def channels(form: Form, spec: ImageSpec) -> int:
     return several.get(form, 1)
 
 
-def draw_map(condition: Condition, form: Form, count: int, times: int = 0) -> Tensor:
-    """Return the condition map (k, *s) of `count` channels, halved `times` times by averaging."""
-    return shrink(torch.from_numpy(_drawn(condition, form, count))[None], times)[0]
+def draw_map(condition: Condition, form: Form, count: int, times: int = 0, values: Sequence[int] = (0,)) -> Tensor:
+    """Return the condition map (k, *s) of `count` channels, halved `times` times by averaging.
+
+    `values` tells which channel of a mask each label of boxes is drawn into where there are boxes alone.
+    """
+    return shrink(torch.from_numpy(_drawn(condition, form, count, values))[None], times)[0]
 
 
-def _drawn(condition: Condition, form: Form, count: int) -> np.ndarray:
+def _drawn(condition: Condition, form: Form, count: int, values: Sequence[int]) -> np.ndarray:
     if form == "label":
         planes = np.zeros((count, *condition.spatial), np.float32)
         planes[np.unique(condition.labels)] = 1
@@ -46,16 +50,16 @@ def _drawn(condition: Condition, form: Form, count: int) -> np.ndarray:
             planes[condition.image_class] = 1
         return planes
     if form == "mask":
-        return _masks(condition, count)
+        return _masks(condition, count, values)
     draw = soft_boxes if form == "soft-boxes" else box_map
     return draw(condition.boxes, condition.spatial)[None]
 
 
-def _masks(condition: Condition, count: int) -> np.ndarray:
-    """Return the mask of each label (k, *s), or an ellipse in each box of that label where boxes alone are given."""
+def _masks(condition: Condition, count: int, values: Sequence[int]) -> np.ndarray:
+    """Return the mask of each value (k, *s), or an ellipse in each box of its label where boxes alone are given."""
     own = condition.mask
     if own is not None:
         parts = [own > 0] if count == 1 else [own == value for value in range(1, count + 1)]
         return np.stack(parts).astype(np.float32)
-    labels = np.zeros(len(condition.boxes)) if count == 1 else np.asarray(condition.labels)
-    return np.stack([ellipses(condition.boxes[labels == value], condition.spatial) for value in range(count)])
+    which = np.zeros(len(condition.boxes)) if count == 1 else np.asarray(values)[np.asarray(condition.labels, np.int64)]
+    return np.stack([ellipses(condition.boxes[which == value], condition.spatial) for value in range(count)])

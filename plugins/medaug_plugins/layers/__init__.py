@@ -1,6 +1,6 @@
 """Layers, box maps and training pieces that more than one generator is built of."""
 
-from medaug_plugins.layers.box_maps import ellipses, soft_boxes
+from medaug_plugins.layers.box_maps import ellipses, map_of_label, soft_boxes
 from medaug_plugins.layers.carrying import Slots, anew_words, carry
 from medaug_plugins.layers.layers import (
     LEAK,
@@ -51,6 +51,7 @@ __all__ = [
     "laid_out",
     "load_moments",
     "load_weights",
+    "map_of_label",
     "mine",
     "minibatch_deviation",
     "move_average",

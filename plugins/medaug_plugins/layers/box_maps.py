@@ -5,6 +5,8 @@ Legend: m boxes, d spatial axes *s in numpy order.
 
 import numpy as np
 
+from medaug_cli.plugin import ImageSpec
+
 MARGIN = 0.25  # of a box's side, over which a soft box fades
 
 
@@ -31,6 +33,12 @@ def ellipses(boxes: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
             distance = np.add.outer(distance, ((at - (start + stop) / 2) / max(0.5, (stop - start) / 2)) ** 2)
         drawn[distance <= 1] = 1
     return drawn
+
+
+def map_of_label(spec: ImageSpec) -> tuple[int, ...]:
+    """Return which of the maps of masks each label of boxes is drawn into: that of its name, else the first."""
+    names = spec.mask_names
+    return tuple(names.index(name) if name in names else 0 for name in spec.label_names)
 
 
 def _corners(boxes: np.ndarray, d: int) -> list[tuple[np.ndarray, np.ndarray]]:
