@@ -134,6 +134,9 @@ def test_growing_generators_go_on_at_the_level_that_they_reached(tmp_path, real,
     second = fit(real, tmp_path / "second", None, start=first, kimg=0.008, settings={"lr": 0.0}, said=said)
     assert begun(said).endswith("all of them fit")
     assert all(torch.equal(one, weights(first)[key]) for key, one in weights(second).items())
+    with pytest.raises(UsageError, match=r"--set preset=paper changes nothing about weights to start from"):
+        fit(real, tmp_path / "third", None, start=first, settings={"preset": "paper"})
+    assert not list(tmp_path.glob("third*"))
 
 
 def test_a_run_that_was_started_so_resumes_to_the_bit(tmp_path, real, trained):

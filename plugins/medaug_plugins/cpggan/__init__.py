@@ -118,7 +118,7 @@ class CPGGAN(Settings):
         """Let `fit` begin with the networks of another of its kind, at the level that they have reached.
 
         Return what in them is newly initialised; raise BadInput where images are of another size, which starts at
-        another level.
+        another level, UsageError for another preset.
         """
         size, network = self.architecture(spec), other._average
         if network is None:
@@ -126,6 +126,11 @@ class CPGGAN(Settings):
         if network.size.spatial != size.spatial:
             sizes = ["x".join(map(str, one.spatial)) for one in (network.size, size)]
             raise BadInput(f"a cpggan of {sizes[0]} images cannot start one of {sizes[1]} images: both must grow alike")
+        if self.preset != other.preset:  # all settings are those of the weights: none is left that it could change
+            raise UsageError(
+                f"--set preset={self.preset} changes nothing about weights to start from, which bring their settings; "
+                "give those that should differ"
+            )
         discriminator = None if checkpoint is None else checkpoint.get("discriminator")
         self._start = Start(network.state_dict(), discriminator, other._lod)
         return anew_words(self._start.carry_into(Generator(size), Discriminator(size)))
