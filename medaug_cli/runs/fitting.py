@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from medaug_cli import __version__, registry
-from medaug_cli.devices import resolve_device, resolve_precision
+from medaug_cli.devices import Precision, resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, MedaugError, UsageError
+from medaug_cli.files import parse_json
 from medaug_cli.plugin import Capabilities, GeneratorCapabilities, Known, as_drawn, image_seed, knowledge
 from medaug_cli.processes import ALONE, Group
 from medaug_cli.runs.beside import (
@@ -25,7 +26,7 @@ from medaug_cli.runs.beside import (
     real_patients,
 )
 from medaug_cli.runs.by_class import of_one_class
-from medaug_cli.runs.folder import RunFolder, run_claimed
+from medaug_cli.runs.folder import PLAN, RunFolder, run_claimed
 from medaug_cli.runs.loading import save_plugin
 from medaug_cli.runs.metadata import Form
 from medaug_cli.runs.starting import Start, opened_start
@@ -228,13 +229,29 @@ class Setup:
 
     @classmethod
     def of(cls, options: RunOptions, name: str, able: Capabilities) -> "Setup":
-        """Return the setup that the options ask for; raise UsageError where plugin or machine cannot give it."""
+        """Return the setup that the options ask for; raise UsageError where plugin or machine cannot give it.
+
+        What is left to the machine depends on its speed just then: all processes go by the first one's choice, and a
+        run that is resumed by what it began with.
+        """
         if options.group.world > 1 and not able.shares:
             raise UsageError(f"{name} trains in one process, but {options.group.world} were started; start one")
         device = resolve_device(options.device, options.group.local)
         if options.group.world > 1 and device == "mps":
             raise UsageError("training in several processes works on cpu and cuda devices, not on mps")
-        return cls(device, resolve_precision(options.precision, device))
+        named = _begun_at(options) if options.precision == "auto" else options.precision
+        return cls(device, options.group.lead(lambda: resolve_precision(named, device)))
+
+
+def _begun_at(options: RunOptions) -> str:
+    """Return the precision of the run that is resumed, "auto" where there is none yet."""
+    if options.resume and not options.overwrite:
+        for folder in (options.out.with_name(f"{options.out.name}.parts"), options.out):
+            with suppress(BadInput):  # a damaged plan is named where it is compared
+                plan = parse_json(folder / PLAN) if (folder / PLAN).is_file() else None
+                if isinstance(plan, dict) and plan.get("precision") in get_args(Precision):
+                    return plan["precision"]
+    return "auto"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
 from medaug_cli.registry import build, names
-from medaug_cli.runs import RunOptions, load_detector, load_generator, train_detector, train_generator
+from medaug_cli.runs import RunOptions, fitting, load_detector, load_generator, train_detector, train_generator
 from medaug_cli.runs.training import Budget, TrainingRun
 from medaug_cli.store import open_store
 
@@ -137,6 +137,20 @@ def test_damaged_weights_are_refused(real, tmp_path, damage):
         )
     with pytest.raises(BadInput, match=r"generator\.(safetensors|json)"):
         load_generator(tmp_path / "gan")
+
+
+def test_a_resumed_run_goes_on_at_the_precision_it_began_with(real, tmp_path, monkeypatch):
+    """What auto finds depends on the machine, on its load just then, and on the device, which may change."""
+    found = iter(["32", "bf16", "bf16", "bf16"])
+    monkeypatch.setattr(fitting, "resolve_precision", lambda name, device: next(found) if name == "auto" else name)
+    for kimg in (0.008, 0.016):
+        run = RunOptions(tmp_path / "gan", device="cpu", resume=True)
+        train_generator(real, "tiny", run, kimg=kimg)
+        assert load_generator(tmp_path / "gan")[1].precision == "32"
+    with pytest.raises(UsageError, match="precision"):
+        train_generator(real, "tiny", RunOptions(tmp_path / "gan", device="cpu", precision="bf16", resume=True), kimg=1)
+    train_generator(real, "tiny", RunOptions(tmp_path / "gan", device="cpu", overwrite=True), kimg=0.008)
+    assert load_generator(tmp_path / "gan")[1].precision == "bf16"
 
 
 def test_an_unfinished_run_is_named(real, tmp_path):
