@@ -135,6 +135,18 @@ def test_what_is_cut_and_put_back_is_what_was_there():
         assert np.abs(put_back(image, patch, square, box) - image).max() < 0.01
 
 
+@pytest.mark.parametrize("side", [16.0, 18.5, 21.4, 25.0, 30.0, 64.0])
+def test_a_patch_finer_than_the_image_is_put_back_where_it_belongs(side):
+    """Its pixels are averaged by whole numbers, of which 64 is no multiple."""
+    at = (np.arange(64) + 0.5) / 64 * side - side / 2
+    patch = np.exp(-(at[:, None] ** 2 + at**2) / (2 * (side / 8) ** 2)).astype(np.float32)[None]
+    box = np.array([48 - side / 4, 48 - side / 4, 48 + side / 4, 48 + side / 4], np.float32)
+    drawn = put_back(np.zeros((1, 96, 96), np.float32), patch, Square((48.0, 48.0), side), box)[0]
+    rows, columns = np.indices(drawn.shape) + 0.5
+    middle = [float((drawn * places).sum() / drawn.sum()) for places in (rows, columns)]
+    assert middle == pytest.approx([48, 48], abs=0.01)
+
+
 def test_paint_shows_in_the_box_and_not_beyond(data):
     lesions = lesions_of(data)
     batch = lesions.places(np.random.default_rng(0), 6)

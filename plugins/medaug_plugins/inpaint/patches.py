@@ -113,7 +113,10 @@ def put_back(image: np.ndarray, patch: np.ndarray, square: Square, box: np.ndarr
     ]
     shrink = patch.shape[-1] / square.side
     if shrink > 1.5:  # a patch finer than the image is smoothed before it is sampled
-        patch = averaged(torch.from_numpy(np.ascontiguousarray(patch))[None], round(shrink))[0].numpy()
+        side, factor = patch.shape[-1], round(shrink)
+        patch = averaged(torch.from_numpy(np.ascontiguousarray(patch))[None], factor)[0].numpy()
+        covered = patch.shape[-1] * factor / side  # what does not fill a pixel at the far end is left out
+        places = [(at + 1) / covered - 1 for at in places]
     paint = sampled(patch, places)
     whole = image.copy()
     seen = share[inner]
