@@ -190,3 +190,18 @@ def test_eight_bits_are_kept_as_eight_bits():
 def test_settings_are_checked():
     assert build("generator", "procedural", {"contrast": 0.5}).contrast == 0.5
     assert not build("generator", "copy-paste", {"flip": False}).flip
+
+
+@pytest.mark.parametrize("rare", [9, 30, 77, 118])
+def test_a_normal_image_of_a_rare_class_can_be_drawn_however_many_others_there_are(rare):
+    data = constructed(ImageSpec(1, (16, 16), ("lesion",), class_names=("a", "b")), 120)
+    for i in range(8, 120):
+        data.boxes[i], data.labels[i] = data.boxes[i][:0], data.labels[i][:0]
+    data.classes = (np.arange(120) == rare).astype(np.int64)
+    plugin = fitted(CopyPaste, data)
+    assert 64 <= len(plugin._bank.normals) <= 65
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    drawn = list(plugin.sample([Condition((16, 16), *nothing, None, kind) for kind in (0, 1)], [3, 4]))
+    assert [each.image_class for each in drawn] == [0, 1]
+    (host,) = np.flatnonzero(plugin._bank.normal_classes == 1)
+    assert abs(plugin._bank.normals[host] - data.images[rare]).max() < 1e-6

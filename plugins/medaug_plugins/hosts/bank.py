@@ -51,7 +51,7 @@ class Bank:
             raise BadInput("no training image has a box: there is no lesion to draw from")
         normal = [i for i in range(len(data)) if not len(data.boxes[i])]
         if lesions and len(normal) > (most := max(MOST_NORMALS, len(chosen))):
-            normal = [normal[k] for k in np.linspace(0, len(normal) - 1, most).round().astype(int)]
+            normal = _some(normal, data.classes, most)
         boxes = [np.asarray(data.boxes[i], np.float32) for i in chosen]
         patients = np.unique([data.patients[i] for i in chosen], return_inverse=True)[1].astype(np.int64)
         masks = [data.condition(i).mask for i in chosen]
@@ -236,6 +236,14 @@ def lesion_weights(data: Examples) -> np.ndarray:
     if not weights.any() or not np.ptp(weights):
         return np.full(len(weights), 1 / len(weights))
     return weights / weights.sum()
+
+
+def _some(normal: list[int], classes: np.ndarray, most: int) -> list[int]:
+    """Return `most` of some images, evenly spread, and the first one of each class that has none among them."""
+    kept = [normal[k] for k in np.linspace(0, len(normal) - 1, most).round().astype(int)]
+    first = {int(classes[i]): i for i in reversed(normal)}
+    lacking = set(first) - {int(classes[i]) for i in kept}
+    return [*kept, *(first[image_class] for image_class in sorted(lacking))]
 
 
 def _read(data: Examples, chosen: list[int]) -> np.ndarray:
