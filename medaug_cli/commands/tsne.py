@@ -28,7 +28,9 @@ def tsne(
             "[default: pixels]",
         ),
     ] = None,
-    region: Annotated[Literal["image", "box"], typer.Option(help="Compare whole images or lesions.")] = "image",
+    region: Annotated[
+        Literal["image", "box"], typer.Option(help="Compare whole images, or the first lesion of those with a box.")
+    ] = "image",
     colour: Annotated[
         Literal["set", "class", "patient", "source"], typer.Option(help="What the colour of a dot shows.")
     ] = "set",

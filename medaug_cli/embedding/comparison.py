@@ -1,7 +1,7 @@
 """Real against synthetic images in numbers: each set beside held-out real images, the best to be hoped for."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -189,7 +189,7 @@ def spaces(options: MapOptions, dims: int) -> list[str]:
 def step_of(options: MapOptions, more: int) -> Step:
     """Return what tells `options.report` of the next step: of describing and comparing, and of so many `more`."""
     real = open_store(options.real)
-    held_out = len(_unseen(real)) >= LEAST
+    held_out = len(_unseen(real, options)) >= LEAST
     total = len(spaces(options, real.spec.dims)) + held_out + len(options.synthetic) + more
     done = itertools.count()
     return lambda words: options.report(next(done), total, words)
@@ -211,16 +211,19 @@ def _features(sets: Sequence[ImageSet], name: str, options: MapOptions) -> list[
 
 def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageSet]]:
     real = open_store(options.real)
-    train, unseen = real.indices("train", "real", unannotated=True), _unseen(real)
+    train = _comparable(real, real.indices("train", "real", unannotated=True), options)
+    unseen, boxed = _unseen(real, options), " with a box" if options.region == "box" else ""
     if len(train) < LEAST:
         raise UsageError(
-            f"{options.real} has {len(train)} real training images, but {LEAST} are needed for a comparison"
+            f"{options.real} has {len(train)} real training images{boxed}, but {LEAST} are needed for a comparison"
         )
     first = ImageSet("real", real, _some(train, options))
     held_out = ImageSet(HELD_OUT, real, _some(unseen, options)) if len(unseen) >= LEAST else None
     for name in ("detector", "segmenter"):
         if getattr(options, name) is not None and held_out is None:
-            raise UsageError(f"--{name} needs {LEAST} real images of held-out patients, {real.path} has {len(unseen)}")
+            raise UsageError(
+                f"--{name} needs {LEAST} real images{boxed} of held-out patients, {real.path} has {len(unseen)}"
+            )
     synthetic: list[ImageSet] = []
     for path in options.synthetic:
         synthetic.append(_synthetic(path, real, options, {"real", *(each.name for each in synthetic)}))
@@ -229,8 +232,16 @@ def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageS
     return first, held_out, synthetic
 
 
-def _unseen(real: Store) -> np.ndarray:
-    return np.concatenate([real.indices(split, "real", unannotated=True) for split in ("val", "test")])
+def _unseen(real: Store, options: MapOptions) -> np.ndarray:
+    held_out = [real.indices(split, "real", unannotated=True) for split in ("val", "test")]
+    return _comparable(real, np.concatenate(held_out), options)
+
+
+def _comparable(store: Store, indices: np.ndarray, options: MapOptions) -> np.ndarray:
+    """Return the images that show what is compared: where that is lesions, those with a box."""
+    if options.region == "image":
+        return indices
+    return np.array([i for i in indices if len(store.boxes[i])], np.int64)
 
 
 def _synthetic(path: Path, real: Store, options: MapOptions, taken: set[str]) -> ImageSet:
@@ -239,8 +250,10 @@ def _synthetic(path: Path, real: Store, options: MapOptions, taken: set[str]) ->
         forms = [f"{'x'.join(map(str, s.spec.spatial))} pixels and {s.spec.channels} channels" for s in (store, real)]
         raise BadInput(f"{path} has images of {forms[0]}, {options.real} of {forms[1]}")
     indices = store.indices("train", unannotated=True) if is_real(store).any() else np.arange(len(store))
+    indices = _comparable(store, indices, options)
     if len(indices) < LEAST:
-        raise UsageError(f"{path} has {len(indices)} images, but {LEAST} are needed for a comparison")
+        boxed = " with a box" if options.region == "box" else ""
+        raise UsageError(f"{path} has {len(indices)} images{boxed}, but {LEAST} are needed for a comparison")
     name = path.stem
     while name in taken:
         name += "'"
@@ -330,8 +343,8 @@ def _reference(real: ImageSet, held_out: ImageSet, judges: _Judges) -> RealRefer
     return RealReference(
         one_nn_accuracy=one_nn_accuracy(real.features, held_out.features, seed), kid=kid, kid_error=error,
         precision=near.precision, recall=near.recall, density=near.density, coverage=near.coverage,
-        spread=pixel_spread(held_out.store.read(held_out.indices)), images=len(real.indices),
-        held_out=len(held_out.indices), auc=_told_apart(real, held_out), **judges.of(held_out),
+        spread=pixel_spread(_images(held_out)), images=len(real.indices),
+        held_out=len(held_out.indices), auc=_told_apart(real, held_out, real.store), **judges.of(held_out),
     )  # fmt: skip
 
 
@@ -345,17 +358,18 @@ def _numbers(each: ImageSet, sets: Sets, judges: _Judges) -> SetNumbers:
         name=each.name, hash=each.store.hash, images=len(each.indices),
         one_nn_accuracy=one_nn_accuracy(real.features, each.features, seed), kid=kid, kid_error=error,
         precision=near.precision, recall=near.recall, density=near.density, coverage=near.coverage,
-        spread=pixel_spread(each.store.read(each.indices)),
+        spread=pixel_spread(_images(each)),
         memorisation_ratio=None if held_out is None else worst.ratio,
         suspicious=None if held_out is None else worst.suspicious,
         suspicious_by={} if held_out is None else {name: found.suspicious for name, found in copied.items()},
-        nearest=_pairs(each, real, worst), auc=_told_apart(held_out or real, each), **judges.of(each),
+        nearest=_pairs(each, real, worst), auc=_told_apart(held_out or real, each, real.store), **judges.of(each),
     )  # fmt: skip
 
 
-def _told_apart(real: ImageSet, drawn: ImageSet) -> float | None:
+def _told_apart(real: ImageSet, drawn: ImageSet, store: Store) -> float | None:
     """Return how well a classifier tells two sets apart in the chosen features, pixels and texture together."""
-    return told_apart(_probed(real), _probed(drawn), _patients(real), _patients(drawn))
+    home = dict(zip(store.ids, store.patients, strict=True))
+    return told_apart(_probed(real), _probed(drawn), _patients(real, home), _patients(drawn, home))
 
 
 def _probed(each: ImageSet) -> np.ndarray:
@@ -363,10 +377,16 @@ def _probed(each: ImageSet) -> np.ndarray:
     return np.concatenate([each.features, *others], 1)
 
 
-def _patients(each: ImageSet) -> list[str]:
-    """Return the patient of each real image; a drawn one is its own."""
-    real = each.store.sources == "real"
-    return [str(each.store.patients[i]) if real[i] else each.store.ids[i] for i in each.indices]
+def _patients(each: ImageSet, home: Mapping[str, str]) -> list[str]:
+    """Return whom each image shows: its patient, the one into whose image lesions were pasted, or nobody else.
+
+    `home` is the patient of each image of the real store, by its id.
+    """
+    store, real = each.store, is_real(each.store)
+    hosts = [store.ids[i] if real[i] else str(store.details[i].get("host", store.ids[i])) for i in each.indices]
+    return [
+        str(store.patients[i]) if real[i] else home.get(host, host) for i, host in zip(each.indices, hosts, strict=True)
+    ]
 
 
 def _copied(drawn: np.ndarray, name: str, real: ImageSet, held_out: ImageSet) -> Memorisation:

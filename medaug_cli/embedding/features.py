@@ -17,7 +17,6 @@ GROUP = "medaug.features"
 BATCH = 64
 SIDE = 32  # pixels of a shrunken image
 COMPONENTS = 50
-NEAR_CONSTANT = 1e-3  # of the largest standard deviation of a feature
 
 Extractor = Callable[[np.ndarray], np.ndarray]  # images (b, c, *s) in [0, 1] -> (b, k)
 
@@ -99,7 +98,7 @@ def _batches(store: Store, indices: np.ndarray, region: str) -> Iterator[np.ndar
 def _around(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the square around an image's first box, half a box wider on every side, resized to SIDE pixels."""
     d = image.ndim - 1
-    low, high = (boxes[0][:d], boxes[0][d:]) if len(boxes) else (np.zeros(d), np.array(image.shape[:0:-1]))
+    low, high = boxes[0][:d], boxes[0][d:]
     centre, half = (low + high) / 2, (high - low).max()
     for axis in range(d):
         x = d - 1 - axis
@@ -197,18 +196,16 @@ BUILT_IN: dict[str, Callable[[], Extractor]] = {
 
 
 def scaled(features: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
-    """Return features (n, k) centred, near-constant ones dropped, and divided by one number.
+    """Return features (n, k) centred and divided by one number.
 
     Centre and number are those of `fitted_on` (real images): no feature is blown up by its own tiny spread, and the
-    mean square of a real image's feature is 1, so that a kernel distance has the same scale for any extractor. All
-    the other directions stay: a defect may lie where real images do not vary.
+    mean square of a real image's feature is 1, so that a kernel distance has the same scale for any extractor. No
+    direction is dropped: a defect may lie where real images do not vary, as in a black background.
     """
-    spread = fitted_on.std(0)
-    if spread.max(initial=0.0) == 0:
+    if (fitted_on == fitted_on[:1]).all():
         raise BadInput("all real images have the same features: there is nothing to compare")
-    kept = spread > NEAR_CONSTANT * spread.max()
-    centre = fitted_on[:, kept].mean(0)
-    return (features[:, kept] - centre) / np.sqrt(((fitted_on[:, kept] - centre) ** 2).mean())
+    centre = fitted_on.mean(0)
+    return (features - centre) / np.sqrt(((fitted_on - centre) ** 2).mean())
 
 
 def reduced(features: np.ndarray, seed: int) -> np.ndarray:

@@ -73,7 +73,9 @@ def draw_map(options: MapOptions) -> MapReport:
         raise UsageError(
             f"--features {odd}: several maps can be drawn for trained classifiers only, one for each folder"
         )
-    reads = [options.real, *options.synthetic, *([] if options.detector is None else [options.detector])]
+    networks = [Path(name) for name in (options.features, *options.more_features) if is_classifier(name)]
+    networks += [each for each in (options.detector, options.segmenter) if each is not None]
+    reads = [options.real, *options.synthetic, *networks]
     with file_claimed(options.out, options.overwrite, reads), alone(report_path(options.out)):
         _check_outputs(options, reads)
         return _drawn(options)
@@ -195,7 +197,8 @@ def layout(features: np.ndarray, dims: int, perplexity: float, seed: int) -> tup
     from sklearn.manifold import TSNE, trustworthiness
 
     used = float(min(perplexity, max(2.0, (len(features) - 1) / 4)))
-    method = TSNE(dims, perplexity=used, init="pca", random_state=seed, max_iter=ITERATIONS)
+    init = "pca" if features.shape[1] >= dims else "random"
+    method = TSNE(dims, perplexity=used, init=init, random_state=seed, max_iter=ITERATIONS)
     places = method.fit_transform(features.astype(np.float32))
     return places, used, float(trustworthiness(features, places, n_neighbors=min(5, len(features) // 2 - 1)))
 

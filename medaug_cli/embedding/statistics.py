@@ -3,6 +3,7 @@
 Legend of shapes: n, m images, k features.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,6 +127,14 @@ def memorisation(train: np.ndarray, held_out: np.ndarray, generated: np.ndarray)
     )  # fmt: skip
 
 
-def pixel_spread(images: np.ndarray) -> float:
-    """Return the mean over pixels of the standard deviation over images (n, c, *s): 0 for copies of one image."""
-    return float(images.std(0).mean())
+def pixel_spread(images: Iterable[np.ndarray]) -> float:
+    """Return the mean over pixels of the standard deviation over images, n of (c, *s): 0 for copies of one image.
+
+    One image is in memory at a time (Welford 1962).
+    """
+    mean, squares, count = np.zeros(()), np.zeros(()), 0
+    for count, image in enumerate(images, 1):
+        apart = image - mean
+        mean = mean + apart / count
+        squares = squares + apart * (image - mean)
+    return float(np.sqrt(squares / count).mean())

@@ -22,12 +22,16 @@ def numbers_table(report: MapReport) -> Table:
     ]  # fmt: skip
     best = report.reference.obedience if report.reference is not None else None
     notes += [_obedience(name, each.obedience, best) for name, each in rows if each.obedience is not None]
+    which = "training" if report.reference is None else "held-out"
     notes.append(
         "1-NN: how often a nearest neighbour tells the two apart (0.5: not at all). AUC: of a linear classifier of "
-        "real held-out against these images (0.5: not told apart). Copies: images nearer to a "
-        "training image than 99 % of held-out real images are, in the features that see most (1 % is expected). "
-        "The first row is the best to hope for."
+        f"real {which} against these images (0.5: not told apart)."
     )
+    if report.reference is not None:
+        notes[-1] += (
+            " Copies: images nearer to a training image than 99 % of held-out real images are, in the features that "
+            "see most (1 % is expected). The first row is the best to hope for."
+        )
     title = f"Against the real training images, features {report.features}"
     return table(title, header, [[Cell(name), *_row(each)] for name, each in rows], notes)
 

@@ -50,7 +50,7 @@ def _figure(
     height = 7.2 if rows == 1 else 4.6 * rows
     figure = Figure(figsize=(11, height + len(pairs)), dpi=110, layout="constrained")
     grid = figure.add_gridspec(1 + len(pairs), 2, width_ratios=(3, 1.25), height_ratios=(height, *[1.0] * len(pairs)))
-    caption = "\n".join(_sentences(numbers))
+    caption = "\n".join(map(printable, _sentences(numbers)))
     if report.panels:
         _panels(figure, grid[0, 0], report, groups, caption)
     else:
@@ -151,7 +151,7 @@ def _thumbnails(figure: Any, place: Any, examples: Sequence[Example], names: lis
                 side.set_edgecolor(COLOURS[column % len(COLOURS)])
                 side.set_linewidth(2)
             if row == 0:
-                axes.set_title(name, fontsize=9)
+                axes.set_title(printable(name), fontsize=9)
 
 
 def _show_pairs(figure: Any, place: Any, name: str, pairs: Sequence[Pair], colour: str) -> None:
@@ -168,4 +168,4 @@ def _show_pairs(figure: Any, place: Any, name: str, pairs: Sequence[Pair], colou
             if side:
                 axes.set_title(f"training, {distance:.2f}", fontsize=7)
             else:
-                axes.set_title(name if number else f"nearest: {name}", fontsize=7)
+                axes.set_title(printable(name if number else f"nearest: {name}"), fontsize=7)

@@ -12,15 +12,25 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 import data_schemas
-from medaug_cli.embedding import MapOptions, draw_map
+from medaug_cli.embedding import MapOptions, compare_sets, draw_map
 from medaug_cli.embedding.features import reduced, scaled
-from medaug_cli.embedding.statistics import kernel_distance, manifolds, memorisation, one_nn_accuracy, unbiased_mmd
+from medaug_cli.embedding.layout import layout
+from medaug_cli.embedding.statistics import (
+    kernel_distance,
+    manifolds,
+    memorisation,
+    one_nn_accuracy,
+    pixel_spread,
+    unbiased_mmd,
+)
+from medaug_cli.embedding.tables import numbers_table
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.runs import RunOptions, train_detector
-from medaug_cli.store import GeneratorOrigin, StoreInfo, StoreWriter
+from medaug_cli.store import GeneratorOrigin, Record, StoreInfo, StoreWriter
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 SIZE = 16
+ALL = ("train", "val", "test")
 ORIGIN = GeneratorOrigin(name="g", version="1", hash="h", training_store="t", training_patients=[])
 INFO = StoreInfo(tool_version="0", command="test", settings={}, seed=0, label_names=["lesion"], generators=[ORIGIN])
 
@@ -123,6 +133,100 @@ def test_lesions_can_be_compared_alone(stores):
     assert boxes.sets[0].kid != whole.sets[0].kid
 
 
+def numbers_of_sets(folder, *names, **options):
+    """Return the numbers of held-out real images and of sets, without a map."""
+    stores = [folder / f"{name}.h5" for name in names]
+    return compare_sets(MapOptions(folder / "real.h5", stores, folder / "map.png", **options))
+
+
+def test_images_without_a_box_are_not_among_the_lesions(tmp_path):
+    """What a map of lesions says does not depend on how many healthy images there are."""
+    mixed = [one if i % 2 else next(healthy([one], ALL)) for i, one in enumerate(make_records(120, seed=1))]
+    make_store(tmp_path / "mixed.h5", mixed)
+    make_store(tmp_path / "boxed.h5", [one for one in make_records(120, seed=1) if int(one.id[1:]) % 2])
+    make_store(tmp_path / "healthy.h5", healthy(make_records(90, seed=1), ALL))
+    write(tmp_path / "boxes.h5", make_records(40, seed=2))
+    write(tmp_path / "some.h5", [*make_records(40, seed=2), *healthy(make_records(40, seed=3), ALL)])
+
+    def numbers(real, name):
+        (tmp_path / "real.h5").write_bytes((tmp_path / f"{real}.h5").read_bytes())
+        reference, [own] = numbers_of_sets(tmp_path, name, region="box")
+        return reference, own.model_copy(update={"name": "", "hash": ""})
+
+    assert numbers("mixed", "some") == numbers("boxed", "boxes")
+    with pytest.raises(UsageError, match="has 0 real training images with a box"):
+        numbers("healthy", "boxes")
+    with pytest.raises(UsageError, match=r"healthy\.h5 has 0 images with a box"):
+        numbers("mixed", "healthy")
+
+
+def edged(records, value):
+    for record in records:
+        record.image[..., :4] = value
+        yield record
+
+
+@pytest.mark.parametrize("features", ["pixels", "texture", "network"])
+def test_a_defect_shows_where_no_real_image_varies(tmp_path, features):
+    """So it is with what is painted into a black background."""
+    make_store(tmp_path / "real.h5", edged(make_records(120, seed=1), 0))
+    write(tmp_path / "good.h5", edged(make_records(60, seed=2), 0))
+    write(tmp_path / "edge.h5", edged(make_records(60, seed=2), 200))
+    _, (good, edge) = numbers_of_sets(tmp_path, "good", "edge", features=features)
+    assert edge.kid > 1 > abs(good.kid)
+    assert edge.one_nn_accuracy == edge.auc == 1
+    assert edge.density < 0.1 < good.density
+
+
+def test_pasted_images_of_one_host_are_judged_together(tmp_path):
+    """Else a classifier that has seen a host says of its other images that they are drawn."""
+    rng = np.random.default_rng(0)
+    heads, box = rng.integers(20, 60, (40, 1, 16, 16)), np.array([[2, 2, 6, 6]], np.float32)
+
+    def record(name, head, **more):
+        image = (heads[head] + rng.integers(0, 6, (1, 16, 16))).astype(np.uint8)
+        return Record(name, image, box, ["lesion"], f"p{head}", "train" if head < 20 else "test", **more)
+
+    make_store(tmp_path / "real.h5", [record(f"i{head}-{k}", head) for head in range(40) for k in range(4)])
+    write(tmp_path / "into.h5", [record("", k % 20, details={"host": f"i{k % 20}-{k % 3}"}) for k in range(160)])
+    write(tmp_path / "drawn.h5", [record("", k % 20) for k in range(160)])
+    _, (into, drawn) = numbers_of_sets(tmp_path, "into", "drawn")
+    assert into.auc < 0.8 < drawn.auc
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("width", [1, 2, 3, 60])
+def test_features_of_any_number_are_laid_out(width, dims):
+    places, _, trust = layout(np.random.default_rng(0).normal(size=(41, width)), dims, 8, 0)
+    assert places.shape == (41, dims)
+    assert np.isfinite(places).all()
+    assert 0 < trust <= 1
+
+
+@pytest.mark.drawn
+def test_images_of_two_channels_and_odd_names_are_drawn(tmp_path):
+    make_store(tmp_path / "real.h5", make_records(60, seed=1, channels=2))
+    write(tmp_path / "a$b_\x1b^.h5", make_records(30, seed=2, channels=2))
+    assert compared(tmp_path, "a$b_\x1b^").sets[0].images == 30
+    with Image.open(tmp_path / "map.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_the_table_calls_no_set_the_best_to_hope_for_but_real_images(stores):
+    report = compared(stores, "good")
+    assert numbers_table(report).notes[0].endswith("The first row is the best to hope for.")
+    [note] = numbers_table(report.model_copy(update={"reference": None})).notes
+    assert "of real training against these images" in note
+    assert "best to hope for" not in note
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 4, 4), (2, 3, 4, 5), (30, 1, 4, 4, 4)])
+def test_spread_is_the_mean_standard_deviation_of_a_pixel(shape):
+    images = np.random.default_rng(0).random(shape, np.float32)
+    assert pixel_spread(iter(images)) == pytest.approx(images.std(0).mean(), rel=1e-5)
+    assert pixel_spread([images[0]] * 5) == 0
+
+
 def test_what_cannot_be_compared_is_named(stores):
     make_store(stores / "large.h5", make_records(60, 32))
     write(stores / "few.h5", make_records(6))
@@ -194,12 +298,14 @@ def test_scaled_features_of_real_images_have_unit_mean_square():
     rng = np.random.default_rng(0)
     real = rng.normal(3, 7, size=(120, 200)) * np.linspace(0, 2, 200)
     found = scaled(np.concatenate([real, real + 1]), real)
-    assert found.shape == (240, 199)
+    assert found.shape == (240, 200)  # the first of them real images all have alike
     assert (found[:120] ** 2).mean() == pytest.approx(1)
     assert reduced(found, 0).shape == (240, 50)
     assert reduced(found[:30], 0).shape == (30, 30)
-    with pytest.raises(BadInput, match="nothing to compare"):
-        scaled(np.ones((5, 3)), np.ones((5, 3)))
+    alike = np.tile(rng.random(50), (67, 1))  # the mean of which is not quite what all of them are
+    for same in (np.ones((5, 3)), alike, np.zeros((1, 4))):
+        with pytest.raises(BadInput, match="nothing to compare"):
+            scaled(np.concatenate([same, same + 1]), same)
 
 
 def healthy(records, splits=("val", "test")):
