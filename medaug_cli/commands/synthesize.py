@@ -60,7 +60,11 @@ class Choices:
     num_parts: Annotated[int, typer.Option(help="Split the work among this many processes.", min=1)] = 1
     part_id: Annotated[int, typer.Option(help="Which part this process draws, from 0.", min=0)] = 0
     batch: Annotated[
-        int, typer.Option(help="Images drawn at once; affects speed and memory, not the images.", min=1)
+        int,
+        typer.Option(
+            help="Images drawn at once, at most the generator's sample_batch; for speed and memory, not the images.",
+            min=1,
+        ),
     ] = 32
     seed: options.Seed = 0
     device: options.Device = "auto"
