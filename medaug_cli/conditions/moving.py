@@ -85,9 +85,9 @@ class Move:
 
 
 def moved(
-    mask: np.ndarray, boxes: np.ndarray, jitter: float, rng: np.random.Generator
+    mask: np.ndarray, boxes: np.ndarray, jitter: float, rng: np.random.Generator, mirror: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a mask (*s) and the boxes (m, 2*d) of its lesions, mirrored half the time and moved.
+    """Return a mask (*s) and the boxes (m, 2*d) of its lesions, mirrored half the time if at all, and moved.
 
     Shifts are up to `jitter` of a lesion's sides, zooms up to `jitter`, turns up to `jitter` radians; with the warp no
     length changes by more than about twice `jitter`. Values stay as they are. A box is that of the pixels that its
@@ -95,7 +95,7 @@ def moved(
     """
     boxes = np.asarray(boxes, np.float64)
     owners = owned(mask, boxes)
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and mirror:
         mask, owners, boxes = mask[..., ::-1], owners[..., ::-1], mirrored(boxes, mask.shape[-1])
     move, joint = Move.drawn(owners, rng), _joint(owners, boxes)
     for share in ATTEMPTS:

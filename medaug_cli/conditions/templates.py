@@ -113,26 +113,34 @@ def _order(count: int, seed: int, turn: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng([seed, turn, 1]).permutation(count).tolist())
 
 
-def condition_of(template: Template, spec: ImageSpec, jitter: float, seed: int, index: int) -> Condition:
-    """Return the condition of image `index`: with `jitter` 0 the template as it is, else flipped half the time.
+def condition_of(
+    template: Template, spec: ImageSpec, jitter: float, seed: int, index: int, mirror: bool = True
+) -> Condition:
+    """Return the condition of image `index`: with `jitter` 0 the template as it is, else slightly changed.
 
-    Each box is shifted by up to `jitter` of its side and zoomed by up to `jitter`; where there is a mask it is moved
-    as a whole, and its boxes with it.
+    With `mirror` it is flipped half the time. Each box is shifted by up to `jitter` of its side and zoomed by up to
+    `jitter`; where there is a mask it is moved as a whole, and its boxes with it.
     """
     boxes, labels, mask = template.boxes, template.labels, template.mask
     rng = np.random.default_rng([seed, index, 2])
     if jitter and mask is not None and mask.any():
-        mask, boxes = moved(mask, boxes, jitter, rng)
+        mask, boxes = moved(mask, boxes, jitter, rng, mirror)
     elif jitter and len(boxes):
-        boxes, labels = _changed(boxes, labels, spec.spatial, jitter, rng)
+        boxes, labels = _changed(boxes, labels, spec.spatial, jitter=jitter, rng=rng, mirror=mirror)
     return Condition(spec.spatial, boxes, labels, mask, template.image_class)
 
 
 def _changed(
-    boxes: np.ndarray, labels: np.ndarray, spatial: tuple[int, ...], jitter: float, rng: np.random.Generator
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    spatial: tuple[int, ...],
+    *,
+    jitter: float,
+    rng: np.random.Generator,
+    mirror: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes and labels that are left of changed boxes; all as they were where none is."""
-    there = _shaken(boxes, spatial, jitter, rng)
+    there = _shaken(boxes, spatial, jitter=jitter, rng=rng, mirror=mirror)
     size = np.array(spatial[::-1], np.float32)
     d = len(size)
     inside = np.clip(there, 0, np.tile(size, 2))
@@ -143,9 +151,11 @@ def _changed(
     return inside[kept].astype(np.float32), labels[kept]
 
 
-def _shaken(boxes: np.ndarray, spatial: tuple[int, ...], jitter: float, rng: np.random.Generator) -> np.ndarray:
+def _shaken(
+    boxes: np.ndarray, spatial: tuple[int, ...], *, jitter: float, rng: np.random.Generator, mirror: bool
+) -> np.ndarray:
     d = len(spatial)
-    own = (mirrored(boxes, spatial[-1]) if rng.random() < 0.5 else boxes).astype(np.float64)
+    own = (mirrored(boxes, spatial[-1]) if rng.random() < 0.5 and mirror else boxes).astype(np.float64)
     centre, half = (own[:, :d] + own[:, d:]) / 2, (own[:, d:] - own[:, :d]) / 2
     zoom = 1 + rng.uniform(-jitter, jitter, (len(boxes), 1))
     centre = centre + rng.uniform(-jitter, jitter, centre.shape) * 2 * half

@@ -135,6 +135,11 @@ class Work:
         return 1 if self.hosts is None else self.options.lesions
 
     @property
+    def mirrors(self) -> bool:
+        """Tell whether boxes may be mirrored: not for a generator that learnt from no mirror image."""
+        return bool(self.metadata.settings.get("flip", True))
+
+    @property
     def spec(self) -> ImageSpec:
         """Return the form of the images."""
         return self.metadata.form.spec()
@@ -349,7 +354,10 @@ def _drawn(work: Work, numbers: Sequence[int]) -> Iterator[tuple[Template, int, 
     """Yield what is drawn for each number, the template that it is drawn like, and its seed."""
     options, seed = work.options, work.options.seed
     chosen = [work.templates.of(i, seed) for i in numbers]
-    conditions = [condition_of(t, work.spec, options.jitter, seed, i) for t, i in zip(chosen, numbers, strict=True)]
+    conditions = [
+        condition_of(template, work.spec, options.jitter, seed, i, mirror=work.mirrors)
+        for template, i in zip(chosen, numbers, strict=True)
+    ]
     seeds = [image_seed(seed, i) for i in numbers]
     images = _in_batches(work.generator, work.metadata.name, conditions, seeds, options.batch)
     for i, template, own_seed, condition, image in zip(numbers, chosen, seeds, conditions, images, strict=True):

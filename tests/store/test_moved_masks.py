@@ -124,6 +124,21 @@ def test_the_box_of_a_whole_holds_its_core():
         assert found.tolist() == [bounds(there > 0), bounds(there == 2)]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_nothing_is_mirrored_where_left_and_right_differ(masked):
+    """All else is drawn as it is where things are mirrored."""
+    boxes, spec = np.array([[2, 6, 8, 12]], np.float32), ImageSpec(1, (32, 32), ("lesion",))
+    mask = np.zeros((32, 32), np.uint8)
+    mask[6:12, 2:8] = 1
+    template = Template("a", boxes, np.zeros(1, np.int64), mask=mask if masked else None)
+    sides = {mirror: [condition_of(template, spec, 0.1, 0, i, mirror) for i in range(20)] for mirror in (True, False)}
+    right = [one.boxes[0, 0] > 16 for one in sides[True]]
+    assert 0 < sum(right) < 20
+    assert all(one.boxes[0, 2] < 16 for one in sides[False])
+    for one, other in [pair for pair, there in zip(zip(*sides.values(), strict=True), right, strict=True) if not there]:
+        assert np.array_equal(one.boxes, other.boxes)
+
+
 def test_a_template_is_used_as_it_is_without_jitter_and_where_nothing_is_marked():
     mask = np.zeros((16, 16), np.uint8)
     spec = ImageSpec(1, (16, 16), ("lesion",))

@@ -206,3 +206,22 @@ def test_boxes_alone_are_changed_as_those_of_a_file(tmp_path):
     like = drawn(tmp_path, "copy-paste", tmp_path / "like.h5")
     invoke("synthesize", "--gan", tmp_path / "copy-paste", "--out", tmp_path / "boxes.h5", "--n", 12)
     assert like.hash == open_store(tmp_path / "boxes.h5").hash
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_a_generator_that_learnt_from_no_mirror_image_is_asked_for_none(tmp_path, flip):
+    left = [replace(record, boxes=np.array([[2, 4, 6, 8]] * len(record.boxes), np.float32)) for record in classed(12)]
+    publish(tmp_path / "real.h5", [replace(record, mask=None) for record in left], class_names=CLASSES)
+    invoke(
+        "train-gan",
+        tmp_path / "real.h5",
+        "--generator",
+        "copy-paste",
+        "--set",
+        f"flip={flip}",
+        "--out",
+        tmp_path / "gan",
+    )
+    asked = [boxes[0] for boxes in drawn(tmp_path, "gan", tmp_path / "s.h5", n=24).boxes if len(boxes)]
+    assert len(asked) >= 12
+    assert any(box[0] >= 8 for box in asked) == flip
