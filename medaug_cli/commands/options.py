@@ -19,6 +19,10 @@ Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), 32, bf16 or 16.")]
 Workers = Annotated[int, typer.Option(help="Worker processes or threads; 0: as many as fit the machine.", min=0)]
+PluginWorkers = Annotated[
+    int,
+    typer.Option("--workers", help="Worker processes, for plugins that use them; those of medaug do not.", min=0),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue unfinished work; do nothing if it is finished.")]
 AsJson = Annotated[

@@ -56,7 +56,7 @@ def train_gan(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    workers: options.Workers = 0,
+    workers: options.PluginWorkers = 0,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,

@@ -64,7 +64,7 @@ class Choices:
     seed: options.Seed = 0
     device: options.Device = "auto"
     precision: options.Precision = "auto"
-    workers: options.Workers = 0
+    workers: options.PluginWorkers = 0
     resume: options.Resume = False
     overwrite: options.Overwrite = False
     as_json: options.AsJson = False
