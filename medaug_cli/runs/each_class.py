@@ -27,7 +27,7 @@ from medaug_cli.runs.folder import PLAN, RunFolder
 from medaug_cli.runs.loading import save_joint
 from medaug_cli.runs.metadata import GeneratorMetadata
 from medaug_cli.runs.training import Progress
-from medaug_cli.store import NORMAL, Store, StoreExamples, conditions_in, generator_examples, kinds, of_kind
+from medaug_cli.store import NORMAL, Store, StoreExamples, conditions_in, generator_examples, kinds_apart, of_kind
 
 
 def train_each_class(
@@ -59,24 +59,17 @@ def train_each_class(
 
 
 def _kinds(store: Store, plugin: Any, options: RunOptions) -> list[str]:
-    """Return the classes that have training images; say which have none, and how many images are of no class.
-
-    Images without a lesion need a generator of their own where they are of no class.
-    """
+    """Return the kinds that have training images; say which classes have none, and how many images are of no kind."""
     train = conditions_in(store, known_of(plugin, store))
-    counts = {kind: len(of_kind(store, train, kind)) for kind in kinds(store)}
-    classless = train[store.classes[train] < 0]
-    normal = of_kind(store, classless, NORMAL)
-    if store.class_names and not normal and NORMAL not in store.class_names:
-        del counts[NORMAL]
-    found = [kind for kind, count in counts.items() if count]
+    found = kinds_apart(store, train)
     if len(found) < 2:
         raise BadInput(
             f"{store.path} has training images of {', '.join(found) or 'no class'}; --each-class needs two classes"
         )
     if options.group.leads:
-        lacking = [kind for kind in store.class_names if not counts[kind]]
-        unknown = len(classless) - (len(normal) if NORMAL in found else 0) if store.class_names else 0
+        lacking = [kind for kind in store.class_names if kind not in found]
+        classless = train[store.classes[train] < 0]
+        unknown = len(classless) - len(of_kind(store, classless, NORMAL)) if store.class_names else 0
         if lacking:
             options.announce(f"no generator for {', '.join(lacking)}: {store.path} has no training image of it")
         if unknown:

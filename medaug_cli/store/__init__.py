@@ -9,7 +9,7 @@ from medaug_cli.store.examples import (
     training_examples,
     unannotated_words,
 )
-from medaug_cli.store.kinds import NORMAL, kinds, of_kind
+from medaug_cli.store.kinds import NORMAL, kinds, kinds_apart, of_kind
 from medaug_cli.store.model import GeneratorOrigin, Record, StoreInfo
 from medaug_cli.store.reading import Store, open_store
 from medaug_cli.store.writing import StoreWriter, already_made, store_claimed
@@ -28,6 +28,7 @@ __all__ = [
     "digest_patient",
     "generator_examples",
     "kinds",
+    "kinds_apart",
     "of_kind",
     "open_store",
     "store_claimed",

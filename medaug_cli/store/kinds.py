@@ -30,3 +30,14 @@ def of_kind(store: Store, chosen: Sequence[int] | np.ndarray, name: str) -> list
         choices = ", ".join(kinds(store))
         raise UsageError(f"--class {name}: {store.path} has no such class; choose one of {choices}")
     return [int(i) for i in chosen if store.annotated[i] and not len(store.boxes[i])]
+
+
+def kinds_apart(store: Store, chosen: np.ndarray) -> list[str]:
+    """Return the kinds of some images that a generator each is fitted on.
+
+    An image without a lesion that has a class is of that class: normal ones are a kind if some of them have none.
+    """
+    found = [name for name in kinds(store) if of_kind(store, chosen, name)]
+    if store.class_names and NORMAL in found and not of_kind(store, chosen[store.classes[chosen] < 0], NORMAL):
+        return [name for name in found if name in store.class_names]
+    return found

@@ -8,7 +8,7 @@ from medaug_cli import registry
 from medaug_cli.errors import MedaugError, UsageError
 from medaug_cli.plugin import Known, knowledge
 from medaug_cli.runs.fitting import known_of
-from medaug_cli.store import Store, conditions_in, kinds, of_kind
+from medaug_cli.store import Store, conditions_in, kinds_apart
 from medaug_cli.study.arms import EACH_CLASS
 
 if TYPE_CHECKING:
@@ -38,13 +38,12 @@ def refuse_unknowing(options: "StudyOptions", store: Store) -> None:
 
 def _known_of_each(name: str, plugin: Any, store: Store) -> set[Known]:
     """Return what generators know that are fitted on a class each; raise UsageError where there are not two classes."""
-    train = conditions_in(store, knowledge(plugin, store.spec))
-    found = [kind for kind in kinds(store) if of_kind(store, train, kind)]
+    found = kinds_apart(store, conditions_in(store, knowledge(plugin, store.spec)))
     if len(found) < 2:
         raise UsageError(
             f"--arm {name}: {store.path} has training images of {', '.join(found) or 'no class'}; expected two classes"
         )
-    named: set[Known] = {"class"} if set(found) <= set(store.class_names) else set()
+    named: set[Known] = {"class"} if set(found) & set(store.class_names) else set()
     return {*known_of(plugin, store, found[0]), *named}
 
 

@@ -32,8 +32,7 @@ def estimate(options: "StudyOptions", store: Store, networks: float, generators:
         if able.learns:
             plugin = arm.built(options.generator_settings)
             images = 1000 * (options.kimg or able.default_budget or 200)
-            same = sum(arm.source == source for arm in generators)
-            times = same * (len(store.class_names) if arm.each_class else 1)
+            times = sum(arm.source == source for arm in generators)  # generators of a class each share one budget
             fitted_on = generator_examples(store, knowledge(plugin, store.spec))
             seconds += times * images * _pace(plugin, fitted_on, IMAGES, options.device)
     return seconds / 60
