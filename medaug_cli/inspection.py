@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from medaug_cli import __version__, registry
 from medaug_cli.errors import MissingPlugin
 
-OPTIONAL = ("tsne", "logs", "strippers")  # parts that a user may leave out
+OPTIONAL = ("pretrained", "logs", "strippers", "onnx", "dicom-out", "cluster")  # parts that a user may leave out
 
 State = Literal["installed", "ok", "does not load", "name clash"]
 
@@ -305,7 +305,8 @@ def diagnosis(folder: Path) -> dict[str, Any]:
     facts, needed, plugins = machine(folder), dependencies(), plugin_states(load=True)
     problems = [f"torch cannot be imported ({facts['torch_error']})"] if facts["torch"] is None else []
     problems += [
-        f"{need['name']} {need['wants']} is required; "
+        f"{need['name']} {need['wants']} is required"
+        + (f" by medaug[{need['part']}]; " if need["part"] else "; ")
         + (f"{need['version']} is installed" if need["version"] else "it is not installed")
         for need in needed
         if not need["ok"]

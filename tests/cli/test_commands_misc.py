@@ -5,7 +5,9 @@ import os
 import resource
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 import typer
@@ -17,7 +19,7 @@ from medaug_cli.commands.plugins import app as plugins_app
 from medaug_cli.errors import MissingPlugin
 
 HEAVY = {
-    "torch", "torchvision", "timm", "sklearn", "SimpleITK", "numba", "h5py", "scipy", "matplotlib", "openTSNE",
+    "torch", "torchvision", "timm", "sklearn", "SimpleITK", "numba", "h5py", "scipy", "matplotlib",
 }  # fmt: skip
 START = "import sys; sys.argv = ['medaug', *{arguments}]; from medaug_cli.cli import main; main()"
 SECONDS, TIMES = 0.4, 70  # of processor time on an idle core; and of the time that Python alone takes, on a busy one
@@ -201,15 +203,22 @@ def test_doctor_tells_what_is_there(monkeypatch, tiny_plugins, tmp_path):
 def test_doctor_names_what_is_wrong(monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("lost", "nowhere_at_all:Thing", group)])
     monkeypatch.setattr(
-        inspection, "requires", lambda name: ["numpy>=999", "nowhere-at-all>=1", "nothing; extra == 'tsne'"]
-    )
+        inspection, "requires",
+        lambda name: ["numpy>=999", "nowhere-at-all>=1", "nothing; extra == 'logs'", "scipy>=999; extra == 'onnx'"],
+    )  # fmt: skip
     done = run(doctor_app, "--json")
     assert done.exit_code == 1
     problems = json.loads(done.stdout)["problems"]
     assert problems[0].startswith("numpy >=999 is required; 2")
     assert problems[1] == "nowhere-at-all >=1 is required; it is not installed"
-    assert "No module named 'nowhere_at_all'" in problems[2]
+    assert problems[2].startswith("scipy >=999 is required by medaug[onnx]; 1")
+    assert "No module named 'nowhere_at_all'" in problems[3]
     assert "PROBLEM: numpy" in run(doctor_app).stdout
+
+
+def test_doctor_knows_every_part_that_a_user_may_leave_out():
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))
+    assert set(inspection.OPTIONAL) == set(project["project"]["optional-dependencies"]) - {"dev", "site"}
 
 
 def test_doctor_says_why_torch_does_not_import(monkeypatch, tmp_path):
