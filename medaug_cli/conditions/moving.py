@@ -46,7 +46,7 @@ class Move:
         """Return the part of an image that lesions can be moved into."""
         at = np.argwhere(owners > 0)
         half = (at.max(0) + 1 - at.min(0)) / 2
-        reach = (1 + jitter) * half + jitter * (np.hypot(*half[-2:]) + (1 + WARP) * self.sides) + 2
+        reach = (1 + jitter) * (half + jitter * (np.hypot(*half[-2:]) + WARP * self.sides)) + jitter * self.sides + 2
         low = np.maximum(0, np.floor(self.centre - reach)).astype(int)
         high = np.minimum(owners.shape, np.ceil(self.centre + reach)).astype(int)
         return tuple(slice(a, b) for a, b in zip(low, high, strict=True))

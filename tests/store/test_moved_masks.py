@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from thoroughness import examples
 
 from medaug_cli.conditions import Template, condition_of
-from medaug_cli.conditions.moving import moved, owned
+from medaug_cli.conditions.moving import Move, moved, owned
 from medaug_cli.plugin import ImageSpec
 
 
@@ -85,6 +85,19 @@ def test_it_is_turned_zoomed_shifted_mirrored_and_warped():
     assert 8 <= sum(left) <= 32
     sizes = np.array([one.sum() for one in found])
     assert sizes.min() < mask.sum() < sizes.max()
+
+
+@pytest.mark.parametrize("jitter", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("sides", [(3, 90), (90, 3), (30, 30)])
+def test_a_long_lesion_is_not_cut_where_it_is_turned(monkeypatch, sides, jitter):
+    """The part of an image that is worked on holds all that a lesion can be moved into."""
+    mask = np.zeros((128, 128), np.uint8)
+    mask[tuple(slice((128 - side) // 2, (128 - side) // 2 + side) for side in sides)] = 1
+    boxes = np.array([bounds(mask)], float)
+    parts = [moved(mask, boxes, jitter, np.random.default_rng(seed))[0] for seed in range(40)]
+    monkeypatch.setattr(Move, "frame", lambda self, owners, jitter: tuple(slice(0, n) for n in owners.shape))
+    wholes = [moved(mask, boxes, jitter, np.random.default_rng(seed))[0] for seed in range(40)]
+    assert all(np.array_equal(*each) for each in zip(parts, wholes, strict=True))
 
 
 def test_a_lesion_at_the_border_and_one_of_a_pixel_are_not_lost():
