@@ -162,6 +162,7 @@ def numbers_of(
 def described(options: MapOptions, step: Step = lambda words: None) -> Sets:
     """Read the stores and describe their images; raise UsageError or BadInput where they cannot be compared."""
     real, held_out, synthetic = _chosen(options)
+    _refuse_judges(Sets(real, held_out, synthetic), options)
     every = [real, *([] if held_out is None else [held_out]), *synthetic]
     found = {}
     for name in spaces(options, real.store.spec.dims):
@@ -265,7 +266,15 @@ def _some(indices: np.ndarray, options: MapOptions) -> np.ndarray:
     return np.sort(rng.permutation(indices)[: options.most])
 
 
-def _judge(sets: Sets, options: MapOptions) -> Judge:
+def _refuse_judges(sets: Sets, options: MapOptions) -> None:
+    """Raise BadInput, before any long work, where a detector or segmenter cannot judge."""
+    if options.detector is not None:
+        _detector(sets, options)
+    if options.segmenter is not None:
+        _outliner(sets, options)
+
+
+def _detector(sets: Sets, options: MapOptions) -> Any:
     from medaug_cli.devices import resolve_device
     from medaug_cli.runs import check_detector, load_detector
 
@@ -273,10 +282,24 @@ def _judge(sets: Sets, options: MapOptions) -> Judge:
     assert folder is not None and held_out is not None  # noqa: PT018 (as `_chosen` has made sure)
     detector, metadata = load_detector(folder, resolve_device(options.device))
     check_detector(folder.name, metadata, real, held_out.indices, "validation or test")
+    for store in (each.store for each in sets.synthetic):
+        names = [each.spec.label_names for each in (store, real)]
+        if names[0] != names[1] and max(map(len, names)) > 1:  # one kind of lesion: names need not agree
+            own, known = (", ".join(each) or "none" for each in names)
+            raise BadInput(
+                f"{store.path} has the labels {own}, --detector {folder} knows {known}: they must be the same, in the "
+                "same order"
+            )
     if metadata.synthetic:
         raise BadInput(
             f"--detector {folder} was also trained on synthetic images; use one that was trained on real images only"
         )
+    return detector
+
+
+def _judge(sets: Sets, options: MapOptions) -> Judge:
+    real, held_out, detector = sets.real.store, sets.held_out, _detector(sets, options)
+    assert held_out is not None  # as `_chosen` has made sure
     if not any(map(len, _boxes(held_out))):
         options.announce(f"{real.path}: the held-out images have no boxes, so the share found in them is not available")
     return calibrated(detector, _images(held_out), _boxes(held_out), _labels(held_out), real.spec.label_names)

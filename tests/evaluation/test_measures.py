@@ -288,6 +288,21 @@ def test_a_detector_that_cannot_judge_is_refused(judged):
         compare_sets(MapOptions(judged / "alone.h5", [judged / "good.h5"], judged, detector=judged / "detector"))
 
 
+@pytest.mark.parametrize("own", [["two", "one"], ["one"], ["one", "two", "three"], ["lesion"]])
+def test_lesions_are_judged_by_their_own_labels_alone(tmp_path, tiny_plugins, monkeypatch, own):
+    make_store(tmp_path / "real.h5", n=120, labels=("one", "two"))
+    train_detector(tmp_path / "real.h5", "tiny", RunOptions(tmp_path / "detector"), steps=2)
+    info = StoreInfo(tool_version="0", command="t", settings={}, seed=0, label_names=own, generators=[ORIGIN])
+    writer = StoreWriter(tmp_path / "drawn.h5", info, {})
+    records = make_records(24, seed=3, labels=own)
+    writer.add(0, [replace(one, source="g", split="train", patient="synthetic", seed=0) for one in records])
+    writer.publish()
+    options = MapOptions(tmp_path / "real.h5", [tmp_path / "drawn.h5"], tmp_path, detector=tmp_path / "detector")
+    monkeypatch.setattr("medaug_cli.embedding.comparison._features", lambda *_: pytest.fail("long work was begun"))
+    with pytest.raises(BadInput, match=rf"has the labels {', '.join(own)}, --detector .* knows one, two"):
+        compare_sets(options)
+
+
 def test_random_features_do_not_depend_on_what_was_seen_before():
     grey, colour = np.random.default_rng(0).random((3, 1, 16, 16)), np.random.default_rng(0).random((3, 3, 16, 16))
     first, second = extractor("network"), extractor("network")
