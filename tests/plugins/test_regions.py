@@ -101,6 +101,8 @@ def test_what_cannot_be_done_is_said():
         Regions(side=24)
     data = Slices((32, 32))
     plugin = Regions(**SMALL)
+    with pytest.raises(UsageError, match="regions trains at --precision 32 or bf16"):
+        plugin.fit(data, ShortRun(8, precision="16"))
     plugin.fit(data, ShortRun(8))
     with pytest.raises(Exception, match=r"these images are of \(32, 32\)"):
         next(iter(plugin.sample([Condition((16, 16), data.boxes[0], data.labels[0])], [1])))

@@ -24,7 +24,7 @@ from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generato
 from medaug_plugins.boxgan.settings import Settings
 from medaug_plugins.boxgan.start import Start
 from medaug_plugins.boxgan.training import KIND, Training, draw_noise
-from medaug_plugins.layers import anew_words, check_shares, load_weights, place, train
+from medaug_plugins.layers import anew_words, check_shares, load_weights, place, refuse_half, train
 
 __all__ = ["BoxGAN"]
 
@@ -75,8 +75,7 @@ class BoxGAN(Settings):
         train(training, self.batch, run)
 
     def _begin(self, data: Examples, run: Run) -> Training:
-        if run.precision == "16":
-            raise UsageError("boxgan trains at --precision 32 or bf16; its gradient penalty overflows in 16")
+        refuse_half("boxgan", run)
         if len(data) == 0:
             raise BadInput("there are no training images to fit boxgan on")
         check_shares(self.batch, run)

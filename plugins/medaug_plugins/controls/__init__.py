@@ -22,7 +22,7 @@ from medaug_cli.plugin import (
     setting,
 )
 from medaug_plugins.controls.lesions import carried_values, pasted, procedural
-from medaug_plugins.hosts import Asked, Bank, aligned, filled, lesion_free, on_host, toned, without_lesion
+from medaug_plugins.hosts import Asked, Bank, aligned, boxes_of, filled, lesion_free, on_host, toned, without_lesion
 
 __all__ = ["CopyPaste", "Duplicate", "Procedural"]
 
@@ -73,9 +73,8 @@ class _FromReal:
         """Yield one image (c, *s) in [0, 1] per condition, with the boxes of the host's own lesions too."""
         bank = self._kept()
         for condition, seed in zip(conditions, seeds, strict=True):
-            if tuple(condition.spatial) != bank.images.shape[2:]:
-                raise BadInput(f"these images are of {bank.images.shape[2:]}, not {tuple(condition.spatial)}")
-            boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
+            bank.check(condition)
+            boxes = boxes_of(condition)
             labels = np.asarray(condition.labels, np.int64)
             rng = np.random.default_rng(seed)
             if not len(boxes):

@@ -27,11 +27,9 @@ from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generato
 from medaug_plugins.cpggan.schedule import Schedule, read_batches
 from medaug_plugins.cpggan.settings import PRESETS, Settings
 from medaug_plugins.cpggan.training import KIND, Start, Training
-from medaug_plugins.layers import anew_words, check_shares, draw_latents, load_weights, map_of_label, place
+from medaug_plugins.layers import LOG_EVERY, anew_words, check_shares, draw_latents, load_weights, map_of_label, place
 
 __all__ = ["CPGGAN", "PGGAN", "ClassPGGAN"]
-
-LOG_EVERY = 10  # steps
 
 
 @dataclass

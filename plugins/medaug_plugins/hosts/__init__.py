@@ -3,7 +3,7 @@
 A generator that keeps a `Bank` keeps training images: share its folder only where you may share the scans.
 """
 
-from medaug_plugins.hosts.asking import Asked, filled, on_host, outline, with_outlines, without_lesion
+from medaug_plugins.hosts.asking import Asked, boxes_of, filled, on_host, outline, with_outlines, without_lesion
 from medaug_plugins.hosts.bank import Bank, aligned, lesion_weights
 from medaug_plugins.hosts.fading import surroundings
 from medaug_plugins.hosts.healing import healed, lesion_free, toned
@@ -12,6 +12,7 @@ __all__ = [
     "Asked",
     "Bank",
     "aligned",
+    "boxes_of",
     "filled",
     "healed",
     "lesion_free",

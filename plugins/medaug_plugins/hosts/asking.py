@@ -11,6 +11,11 @@ from medaug_cli.plugin import Condition, Drawn, window
 from medaug_plugins.hosts.bank import Bank
 
 
+def boxes_of(condition: Condition) -> np.ndarray:
+    """Return the asked boxes, (m, 2*d) float32."""
+    return np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
+
+
 class Asked(NamedTuple):
     """The lesions and the class of one image."""
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import binary_fill_holes
 
-from medaug_cli.plugin import DARK, BadInput, Examples, ImageSpec, window
+from medaug_cli.plugin import DARK, BadInput, Condition, Examples, ImageSpec, window
 
 CHUNK = 64
 FIELDS = ("images", "boxes", "labels", "counts", "patients")
@@ -97,6 +97,11 @@ class Bank:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def check(self, condition: Condition) -> None:
+        """Raise BadInput where images of another size are asked for."""
+        if tuple(condition.spatial) != self.images.shape[2:]:
+            raise BadInput(f"these images are of {self.images.shape[2:]}, not {tuple(condition.spatial)}")
 
     def image(self, index: int) -> np.ndarray:
         """Return an image (c, *s) float32."""

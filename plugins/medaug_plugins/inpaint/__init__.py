@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from medaug_cli.plugin import (
-    BadInput,
     Condition,
     Drawn,
     Examples,
@@ -23,12 +22,12 @@ from medaug_cli.plugin import (
     Run,
     UsageError,
 )
-from medaug_plugins.hosts import Asked, Bank, lesion_free, on_host, outline, with_outlines, without_lesion
+from medaug_plugins.hosts import Asked, Bank, boxes_of, lesion_free, on_host, outline, with_outlines, without_lesion
 from medaug_plugins.inpaint.networks import Architecture, Painter
 from medaug_plugins.inpaint.patches import Told, cut, put_back, square_around, told_maps
 from medaug_plugins.inpaint.settings import Settings
 from medaug_plugins.inpaint.training import KIND, Batch, Lesions, Training, hole
-from medaug_plugins.layers import check_shares, draw_latents, load_weights, place, train
+from medaug_plugins.layers import check_shares, draw_latents, load_weights, place, refuse_half, train
 
 __all__ = ["Inpaint"]
 
@@ -65,8 +64,7 @@ class Inpaint(Settings):
 
     def fit(self, data: Examples, run: Run) -> None:
         """Train on the lesions of `data` until the run's budget of patches is spent."""
-        if run.precision == "16":
-            raise UsageError("inpaint trains at --precision 32 or bf16; its gradient penalty overflows in 16")
+        refuse_half("inpaint", run)
         check_shares(self.batch, run)
         self._bank = Bank.read(data)
         size = self.architecture(data.spec)
@@ -99,11 +97,10 @@ class Inpaint(Settings):
         self, painter: Painter, bank: Bank, conditions: list[Condition], seeds: list[int]
     ) -> Iterator[np.ndarray | Drawn]:
         for condition in conditions:
-            if tuple(condition.spatial) != bank.images.shape[2:]:
-                raise BadInput(f"these images are of {bank.images.shape[2:]}, not {tuple(condition.spatial)}")
+            bank.check(condition)
         rngs = [np.random.default_rng(seed) for seed in seeds]
         asked = [
-            Asked(_boxes(condition), np.asarray(condition.labels, np.int64), self._class(condition))
+            Asked(boxes_of(condition), np.asarray(condition.labels, np.int64), self._class(condition))
             for condition in conditions
         ]
         hosts = [
@@ -133,7 +130,7 @@ class Inpaint(Settings):
         flat = [
             (host, box, Told(outline(condition, box) if self.form == "mask" else None, self._class(condition)))
             for host, condition in zip(hosts, conditions, strict=True)
-            for box in _boxes(condition)
+            for box in boxes_of(condition)
         ]
         if not flat:
             return np.zeros((0, size.channels, *size.shape), np.float32)
@@ -166,8 +163,3 @@ class Inpaint(Settings):
         if self._painter is None or self._bank is None:
             raise MedaugError("this inpaint is neither fitted nor loaded")
         return self._painter, self._bank
-
-
-def _boxes(condition: Condition) -> np.ndarray:
-    """Return the asked boxes, (m, 2*d) float32."""
-    return np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))

@@ -15,9 +15,10 @@ from medaug_plugins.layers.layers import (
 from medaug_plugins.layers.noise import draw_latents
 from medaug_plugins.layers.optimizer import ScaledAdam
 from medaug_plugins.layers.resampling import averaged, double, sampled
-from medaug_plugins.layers.sharing import check_shares, mine, whole
+from medaug_plugins.layers.sharing import check_shares, mine, refuse_half, whole
 from medaug_plugins.layers.training import (
     CHANNELS_LAST,
+    LOG_EVERY,
     StepRandomness,
     annealed,
     laid_out,
@@ -32,6 +33,7 @@ from medaug_plugins.layers.training import (
 __all__ = [
     "CHANNELS_LAST",
     "LEAK",
+    "LOG_EVERY",
     "RELU_GAIN",
     "EqualizedConv",
     "EqualizedDense",
@@ -58,6 +60,7 @@ __all__ = [
     "optimizer_step",
     "pixel_norm",
     "place",
+    "refuse_half",
     "sampled",
     "soft_boxes",
     "train",

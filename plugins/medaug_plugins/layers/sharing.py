@@ -19,6 +19,12 @@ def check_shares(batch: int, run: Run) -> None:
         raise UsageError(f"{run.world} processes cannot share a batch of {batch} equally; choose another number")
 
 
+def refuse_half(name: str, run: Run) -> None:
+    """Raise UsageError where a run of R1's gradients of gradients, which are not scaled, asks for precision 16."""
+    if run.precision == "16":
+        raise UsageError(f"{name} trains at --precision 32 or bf16; its gradient penalty overflows in 16")
+
+
 def mine(batch: Batch, run: Run) -> Batch:
     """Return this process's share of what every process has drawn alike for a whole batch."""
     return cast(Batch, batch[run.rank :: run.world])

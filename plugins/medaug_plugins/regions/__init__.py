@@ -28,6 +28,7 @@ from medaug_plugins.boxgan import BoxGAN
 from medaug_plugins.hosts import (
     Asked,
     Bank,
+    boxes_of,
     lesion_free,
     lesion_weights,
     on_host,
@@ -35,6 +36,7 @@ from medaug_plugins.hosts import (
     with_outlines,
     without_lesion,
 )
+from medaug_plugins.layers import refuse_half
 from medaug_plugins.regions.pasting import cut, put
 
 __all__ = ["Regions"]
@@ -143,6 +145,7 @@ class Regions:
         """Fit the GAN on the regions around the boxes of `data`, and keep its images."""
         if len(data) == 0:
             raise BadInput("there are no training images to fit regions on")
+        refuse_half("regions", run)
         self._bank = Bank.read(data)
         self._gan.fit(Crops(data, self._bank, self.side), run)
 
@@ -161,10 +164,8 @@ class Regions:
         """Yield one image (c, *s) in [0, 1] per condition, with the boxes of the host's own lesions too."""
         bank = self._kept()
         for condition, seed in zip(conditions, seeds, strict=True):
-            if tuple(condition.spatial) != bank.images.shape[2:]:
-                raise BadInput(f"these images are of {bank.images.shape[2:]}, not {tuple(condition.spatial)}")
-            rng = np.random.default_rng(seed)
-            boxes = np.asarray(condition.boxes, np.float32).reshape(-1, 2 * len(condition.spatial))
+            bank.check(condition)
+            rng, boxes = np.random.default_rng(seed), boxes_of(condition)
             if not len(boxes):
                 yield without_lesion(
                     condition, lesion_free(bank, rng, condition.image_class), self._masked(condition, bank)
