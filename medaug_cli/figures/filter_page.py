@@ -28,7 +28,7 @@ class Card:
     decided: bool = False  # by a person, before
 
 
-def filter_html(cards: Iterable[Card], calibration: str, source: str, command: str) -> str:
+def filter_html(cards: Iterable[Card], note: str, source: str, command: str) -> str:
     """Return the page: dropped images first, then the kept ones with the least evidence.
 
     `command` filters again with the decisions that the page exports, those of images that it does not show among them.
@@ -43,7 +43,7 @@ def filter_html(cards: Iterable[Card], calibration: str, source: str, command: s
     }  # fmt: skip
     return filled(
         "figures/filter_page.html",
-        calibration=calibration,
+        note=note,
         source=source,
         command=command,
         data=script_data(data),

@@ -226,18 +226,20 @@ class _Judge:
     by: By
     realistic: Mapping[str, tuple[float, bool]] = field(default_factory=dict)  # id -> score, of the better half
     said: str = ""  # of the judge of realism
+    learnt_from: Mapping[str, str] = field(default_factory=dict)  # "store" and "detector" -> hash
 
     @classmethod
     def of(cls, options: FilterOptions, synthetic: Store, decisions: Mapping[str, bool]) -> "_Judge":
         if options.by in ("manual", "none"):
             return cls(None, None, decisions, options.by)
         real = _training_store(options, synthetic)
+        learnt_from = {"store": real.hash}
         if options.by == "realism":
             scores, area = realism(real, synthetic, options.seed)
             judged = zip(synthetic.ids, scores.tolist(), most_realistic(scores).tolist(), strict=True)
             realistic = {name: (score, kept) for name, score, kept in judged}
             said = f"Kept: the half that a judge of real against synthetic images (AUC {area:.2f}) finds more real."
-            return cls(None, None, decisions, options.by, realistic, said)
+            return cls(None, None, decisions, options.by, realistic=realistic, said=said, learnt_from=learnt_from)
         evidence: Evidence
         if options.detector is None:
             evidence, calibration = fit_regions(real, options.real_share, options.seed)
@@ -245,9 +247,10 @@ class _Judge:
             detector, metadata = load_detector(options.detector, resolve_device(options.device))
             check_detector(options.detector.name, metadata, real, real.indices("val"), "validation")
             check_detector(options.detector.name, metadata, synthetic, real.indices("val")[:0], "train")
+            learnt_from["detector"] = metadata.weights
             found = DetectorEvidence(detector)
             evidence, calibration = found, calibrate_detector(found, real, options.real_share)
-        return cls(evidence, calibration, decisions, options.by)
+        return cls(evidence, calibration, decisions, options.by, learnt_from=learnt_from)
 
     @property
     def calibration_text(self) -> str:
@@ -332,7 +335,7 @@ def _drawn_for(store: Store, synthetic: Store) -> bool:
 
 
 def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Judge) -> Store:
-    plan = {"info": info.model_dump(mode="json")}
+    plan = {"info": info.model_dump(mode="json"), "learnt_from": judge.learnt_from}
     writer = StoreWriter(options.out, info, plan, options.overwrite, options.resume)
     for block in range(-(-len(synthetic) // BLOCK)):
         numbers = range(block * BLOCK, min(len(synthetic), (block + 1) * BLOCK))
@@ -382,8 +385,25 @@ def _publish_page(options: FilterOptions, synthetic: Store, report: FilterReport
                 decided=verdict.reason.endswith(BY_A_PERSON),
             )
 
-    page = filter_html(cards(), report.calibration, name_of(options.synthetic), _command(options))
+    notes = [report.calibration, *_notes(options)]
+    page = filter_html(cards(), " ".join(notes), name_of(options.synthetic), _command(options))
     publish_text(folder / PAGE, page)
+
+
+def _notes(options: FilterOptions) -> list[str]:
+    """Say what images are dropped for, and what the evidence cannot tell."""
+    if options.by == "realism":
+        return ["Images are dropped for looking artificial, whether they show their lesions or not."]
+    if options.by != "lesion":
+        return []
+    dropped = "An image is dropped for a missing lesion, never for artefacts."
+    if options.detector is not None:
+        return [dropped, "The evidence is the best score that the detector gives to a lesion at the box."]
+    return [
+        dropped,
+        "The evidence is contrast and texture: any rough patch in the box has it, so what is kept need not be a "
+        "lesion. Have a look.",
+    ]
 
 
 def _command(options: FilterOptions) -> str:

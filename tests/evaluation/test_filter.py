@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -206,6 +208,39 @@ def test_a_detector_that_cannot_judge_is_refused(detectors, name, words):
         sift(options)
     assert not (detectors / "kept.h5").exists()
     assert len(sift(replace(options, detector=detectors / "detector-real"))[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "not_words"),
+    [
+        ({"by": "lesion"}, "never for artefacts. The evidence is contrast and texture", "artificial"),
+        ({"by": "none"}, "No evidence was used (--by none).", "dropped for"),
+        ({"by": "realism"}, "dropped for looking artificial", "never for"),
+    ],
+)
+def test_the_page_says_what_images_are_dropped_for(folder, monkeypatch, options, words, not_words):
+    monkeypatch.setattr("medaug_cli.lesion_filter.realism.TREES", 20)
+    sifted(folder, **options)
+    [note] = re.findall(r"<h1>.*?</h1>\s*<p>(.*?)</p>", (folder / "filter.html").read_text(encoding="utf-8"), re.DOTALL)
+    assert words in note
+    assert not_words not in note
+
+
+def test_verdicts_of_two_detectors_are_not_mixed(detectors):
+    def stop(images):
+        raise KeyboardInterrupt
+
+    options = FilterOptions(
+        detectors / "synthetic.h5", detectors / "kept.h5", detector=detectors / "detector-real", device="cpu",
+        real=detectors / "real.h5",
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        sift(replace(options, report=stop))
+    shutil.rmtree(detectors / "detector-real")
+    train_detector(detectors / "real.h5", "tiny", RunOptions(detectors / "detector-real", device="cpu"), steps=9)
+    with pytest.raises(UsageError, match="was begun with other settings \\(detector "):
+        sift(replace(options, resume=True))
+    assert len(sift(replace(options, overwrite=True))[0]) > 0
 
 
 @pytest.mark.parametrize(
