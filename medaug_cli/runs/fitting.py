@@ -186,10 +186,6 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
         warn_of_mirrors(options.announce, store, plugin)
     if plugin.capabilities.keeps_images and options.group.leads:
         options.announce("its weights will contain the training images: share them only where you may share the scans")
-    if fitted.start is not None:
-        said = fitted.start.begin(plugin, data.spec)
-        if options.group.leads:
-            options.announce(said)
     grid = _Grid(work / "samples", plugin, data, options.seed)
     run = TrainingRun(
         work,
@@ -204,6 +200,10 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
         on_fraction=data.at,
         group=options.group,
     )
+    if fitted.start is not None and run.state is None:
+        said = fitted.start.begin(plugin, data.spec)
+        if options.group.leads:
+            options.announce(said)
     plugin.fit(data, run)
     if plugin.capabilities.learns:
         refuse_broken(plugin)

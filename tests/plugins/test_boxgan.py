@@ -331,7 +331,9 @@ def test_augmentation_grows_while_real_images_are_told_with_certainty():
     assert fixed.steering.share == BoxGAN().augment
 
 
-@pytest.mark.parametrize(("anneal", "done", "share"), [(0.5, 20, 1.0), (0.5, 30, 0.5), (0.5, 36, 0.2), (0.0, 36, 1.0)])
+@pytest.mark.parametrize(
+    ("anneal", "done", "share"), [(0.5, 20, 1.0), (0.5, 30, 0.5), (0.5, 36, 0.2), (0.5, 48, 0.0), (0.0, 36, 1.0)]
+)
 def test_the_step_size_falls_at_the_end_of_the_run(anneal, done, share):
     training = Training(sized(16, lr=0.01, anneal=anneal), RealImages(Slices(), "cpu"), ShortRun(40))
     training.step(done)

@@ -18,6 +18,7 @@ from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.inspection import installed_weights
 from medaug_cli.runs import RunOptions, export_generator, load_generator, train_generator
 from medaug_cli.runs.starting import opened_start
+from medaug_cli.runs.training import TrainingRun
 from medaug_cli.runs.weights import WeightsCard, card_of, generator_folder, named_weights, weights_folder, write_weights
 from medaug_cli.store.examples import training_examples
 from medaug_cli.study import StudyOptions, run_study
@@ -139,12 +140,25 @@ def test_growing_generators_go_on_at_the_level_that_they_reached(tmp_path, real,
     assert not list(tmp_path.glob("third*"))
 
 
-def test_a_run_that_was_started_so_resumes_to_the_bit(tmp_path, real, trained):
+def test_a_run_that_was_started_so_resumes_to_the_bit(tmp_path, real, trained, monkeypatch):
     whole = fit(real, tmp_path / "whole", start=trained, kimg=0.016)
-    fit(real, tmp_path / "gan", start=trained, kimg=0.008)
+    checkpoint = TrainingRun.checkpoint
+
+    def stop(run, done, state, force=False):
+        checkpoint(run, done, state, force=True)
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingRun, "checkpoint", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(real, tmp_path / "gan", start=trained, kimg=0.016)
     with pytest.raises(UsageError, match="start"):
         fit(real, tmp_path / "gan", settings=BOXGAN, kimg=0.016, resume=True)
-    fit(real, tmp_path / "gan", start=trained, kimg=0.008, resume=True)
+    said = []
+    fit(real, tmp_path / "gan", start=trained, kimg=0.016, said=said, resume=True)
+    assert not any(sentence.startswith("begins with") for sentence in said)
+    assert all(torch.equal(one, weights(whole)[name]) for name, one in weights(tmp_path / "gan").items())
     assert described(whole)["start"] == described(tmp_path / "gan")["start"]
 
 

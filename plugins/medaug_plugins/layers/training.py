@@ -58,8 +58,11 @@ def train(training: Trained, batch: int, run: Run) -> None:
 
 
 def annealed(lr: float, anneal: float, fraction: float) -> float:
-    """Return the step size after a fraction of a run: it falls to zero over the last share `anneal` of it."""
-    return lr * min(1.0, (1 - fraction) / anneal) if anneal else lr
+    """Return the step size after a fraction of a run: it falls to zero over the last share `anneal` of it.
+
+    A run for minutes may be over, by then, when its last step begins.
+    """
+    return lr * min(1.0, max(0.0, 1 - fraction) / anneal) if anneal else lr
 
 
 def optimizer_step(optimiser: torch.optim.Optimizer, loss: Tensor, run: Run) -> None:
