@@ -50,7 +50,7 @@ def templates(path: Path, file: BoxesFile, spec: ImageSpec, training_patients: C
         spacing = None if image.spacing is None else resized(image.spacing[::-1], image.spatial, spec.spatial)
         found.append(Template(image.id, scaled(boxes, image.spatial, spec.spatial), labels, spacing))
     if not found:
-        raise BadInput(f"{path} has no boxes: there is nothing for the generator to draw")
+        raise BadInput(f"{path} has no boxes to draw images for; to draw images like those of a store give --like")
     return found
 
 

@@ -36,6 +36,7 @@ from medaug_cli.synthesis.like import Templates, drawable, left_out, like
 from medaug_cli.words import counted
 
 BLOCK = 128  # images that are finished together
+WAYS = "name the boxes with --boxes, or a store to draw images like with --like"
 ATTEMPTS = 4  # to put lesions into an image; others are drawn where there is no room for some
 
 
@@ -76,21 +77,19 @@ def default_boxes(gan: Path) -> Path:
     """Return the boxes.json beside the store that a generator was fitted on."""
     plan = gan / "plan.json"
     if not plan.is_file():
-        raise UsageError(f"{gan} does not say which store it was fitted on; name the boxes with --boxes")
+        raise UsageError(f"{gan} does not say which store it was fitted on; {WAYS}")
     told = parse_json(plan)
     if fold := told.get("fold"):
         raise UsageError(
             f"{gan} was fitted in fold {fold}; draw images like those of its training patients, by "
             f"--like {Path(told['store']).name} --fold {fold}"
         )
-    for store in _places(gan, Path(told["store"])):
-        boxes = store.with_name("boxes.json")
-        if boxes.is_file() and _is_store(store, told["store_hash"]):
-            return boxes
-    raise UsageError(
-        f"{gan} was fitted on {Path(told['store']).name}, which is no longer where it was, with its boxes.json; name "
-        "the boxes with --boxes"
-    )
+    there = [store for store in _places(gan, Path(told["store"])) if _is_store(store, told["store_hash"])]
+    boxes = [store.with_name("boxes.json") for store in there if store.with_name("boxes.json").is_file()]
+    if boxes:
+        return boxes[0]
+    lacking = "has no boxes.json beside it" if there else "is no longer where it was"
+    raise UsageError(f"{gan} was fitted on {Path(told['store']).name}, which {lacking}; {WAYS}")
 
 
 def _places(gan: Path, store: Path) -> list[Path]:

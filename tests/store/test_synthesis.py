@@ -38,6 +38,20 @@ def test_the_short_form_needs_nothing_else(gan, real):
     assert (store.seeds == [image_seed(0, i) for i in range(30)]).all()
 
 
+def test_where_there_are_no_boxes_the_other_way_is_named(gan, real):
+    """As of a store that nobody annotated, from which a generator that is told nothing learns."""
+    image = ImageBoxes(id="a", width=16, height=16, boxes=[])
+    write_boxes(real.with_name("boxes.json"), BoxesFile(version=1, images=[image]))
+    with pytest.raises(BadInput, match="no boxes to draw images for; to draw images like those of a store give --like"):
+        run(gan, "s.h5")
+    real.with_name("boxes.json").unlink()
+    with pytest.raises(UsageError, match=r"real.h5, which has no boxes.json beside it; .*--boxes, or a store .*--like"):
+        run(gan, "s.h5")
+    real.rename(real.with_name("other.h5"))
+    with pytest.raises(UsageError, match=r"real.h5, which is no longer where it was; .*--boxes, or a store .*--like"):
+        run(gan, "s.h5")
+
+
 def test_parts_batches_and_longer_runs_give_the_same_images(gan, monkeypatch):
     whole = run(gan, "whole.h5")
     monkeypatch.setattr(drawing, "BLOCK", 7)
