@@ -3,6 +3,7 @@
 Legend of shapes: n, m images, k features.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -96,6 +97,14 @@ def manifolds(real: np.ndarray, generated: np.ndarray, k: int = NEIGHBOURS) -> M
         density=float(near_real.sum(0).mean() / k),
         coverage=float((across.min(1) <= real_radius).mean()),
     )
+
+
+def expected_coverage(real: int, generated: int, k: int = NEIGHBOURS) -> float:
+    """Return the coverage of so many images where both sets are drawn alike (Naeem et al. 2020, 3.3).
+
+    It grows with the number of generated images: sets of several sizes are not to be compared by it alone.
+    """
+    return 1 - math.prod((real - i) / (real + generated - i) for i in range(1, k + 1))
 
 
 def _radius(x: np.ndarray, k: int) -> np.ndarray:

@@ -1,13 +1,17 @@
 """The table of `medaug tsne`, for the terminal and below the picture."""
 
+from collections.abc import Sequence
+
 from medaug_cli.embedding.comparison import HELD_OUT, RealReference, SetNumbers
 from medaug_cli.embedding.layout import MapReport
 from medaug_cli.embedding.lesions import MEASURES, Distribution
 from medaug_cli.embedding.obedience import Obedience
+from medaug_cli.embedding.statistics import expected_coverage
 from medaug_cli.tables import DASH, Cell, Table, fixed, significant, table
 from medaug_cli.words import percent
 
 FEW = 0.8  # of the share of real lesions: where fewer asked ones are found, that is said
+VISIBLE = 0.02  # difference of expected coverage that is said
 EASIER = 0.08  # above the share of real lesions: where more asked ones are found, that is said
 
 
@@ -30,10 +34,20 @@ def numbers_table(report: MapReport) -> Table:
     if report.reference is not None:
         notes[-1] += (
             " Copies: images nearer to a training image than 99 % of held-out real images are, in the features that "
-            "see most (1 % is expected). The first row is the best to hope for."
+            "see most (1 % is expected). The first row is the best to hope for." + _of_coverage(report.reference, rows)
         )
     title = f"Against the real training images, features {report.features}"
     return table(title, header, [[Cell(name), *_row(each)] for name, each in rows], notes)
+
+
+def _of_coverage(real: RealReference, rows: Sequence[tuple[str, RealReference | SetNumbers]]) -> str:
+    """Say what coverage is expected of sets of such sizes, where these make a difference."""
+    sizes = {name: each.images if isinstance(each, SetNumbers) else each.held_out for name, each in rows}
+    expected = {name: expected_coverage(real.images, size) for name, size in sizes.items()}
+    if max(expected.values()) - min(expected.values()) < VISIBLE:
+        return ""
+    said = ", ".join(f"{share:.2f} ({name})" for name, share in expected.items())
+    return f" Coverage also grows with the number of images; images like the training ones reach about {said}."
 
 
 def every_table(report: MapReport) -> list[Table]:

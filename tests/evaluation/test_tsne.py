@@ -16,6 +16,7 @@ from medaug_cli.embedding import MapOptions, compare_sets, draw_map
 from medaug_cli.embedding.features import reduced, scaled
 from medaug_cli.embedding.layout import layout
 from medaug_cli.embedding.statistics import (
+    expected_coverage,
     kernel_distance,
     manifolds,
     memorisation,
@@ -214,7 +215,7 @@ def test_images_of_two_channels_and_odd_names_are_drawn(tmp_path):
 
 def test_the_table_calls_no_set_the_best_to_hope_for_but_real_images(stores):
     report = compared(stores, "good")
-    assert numbers_table(report).notes[0].endswith("The first row is the best to hope for.")
+    assert "The first row is the best to hope for." in numbers_table(report).notes[0]
     [note] = numbers_table(report.model_copy(update={"reference": None})).notes
     assert "of real training against these images" in note
     assert "best to hope for" not in note
@@ -276,6 +277,21 @@ def test_manifolds_of_a_set_with_itself_and_with_a_far_one():
     same, far = manifolds(x, x), manifolds(x, x + 100)
     assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
     assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("real", "generated"), [(300, 20), (300, 100), (200, 200), (60, 400)])
+def test_coverage_of_images_like_the_real_ones_is_that_expected_of_their_number(real, generated):
+    rng, found = np.random.default_rng(0), []
+    for _ in range(10):
+        found.append(manifolds(rng.normal(size=(real, 6)), rng.normal(size=(generated, 6))).coverage)
+    assert np.mean(found) == pytest.approx(expected_coverage(real, generated), abs=0.04)
+
+
+def test_the_table_says_what_coverage_sets_of_several_sizes_may_reach(stores):
+    report = compared(stores, "good")
+    assert "reach about 0.88 (real, held out), 0.97 (good)." in numbers_table(report).notes[0]
+    reference = report.reference.model_copy(update={"held_out": 60})
+    assert "Coverage" not in numbers_table(report.model_copy(update={"reference": reference})).notes[0]
 
 
 def test_memorisation_of_copies():
