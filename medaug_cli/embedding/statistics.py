@@ -12,6 +12,7 @@ import numpy as np
 NEIGHBOURS = 5
 SUBSETS = 100
 LARGEST_SUBSET = 100
+NEAREST = 0.01  # of held-out images: what comes nearer to a training image is suspicious
 
 
 def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -119,7 +120,7 @@ class Memorisation:
     """How near generated images come to training images, measured by how near unseen real ones come."""
 
     ratio: float  # median distance generated to train over held-out to train; well below 1 is a warning
-    suspicious: float  # share nearer than the nearest 1 % of held-out images (expected: about 0.01)
+    suspicious: float  # share nearer than the nearest 1 % of held-out images; see `expected_copies`
     nearest: np.ndarray  # (m,) index of each generated image's nearest training image
     distance: np.ndarray  # (m,)
 
@@ -131,9 +132,17 @@ def memorisation(train: np.ndarray, held_out: np.ndarray, generated: np.ndarray)
     near = apart.min(1)
     return Memorisation(
         ratio=float(np.median(near) / max(float(np.median(reference)), 1e-12)),
-        suspicious=float((near < np.quantile(reference, 0.01)).mean()),
+        suspicious=float((near < np.quantile(reference, NEAREST)).mean()),
         nearest=apart.argmin(1), distance=near,
     )  # fmt: skip
+
+
+def expected_copies(held_out: int) -> float:
+    """Return the share of images as new as the held-out ones that is to be expected among the suspicious.
+
+    It is that below an interpolated quantile of so many distances: more than 1 % where these are few.
+    """
+    return (NEAREST * (held_out - 1) + 1) / (held_out + 1)
 
 
 def pixel_spread(images: Iterable[np.ndarray]) -> float:

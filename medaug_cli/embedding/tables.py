@@ -6,7 +6,7 @@ from medaug_cli.embedding.comparison import HELD_OUT, RealReference, SetNumbers
 from medaug_cli.embedding.layout import MapReport
 from medaug_cli.embedding.lesions import MEASURES, Distribution
 from medaug_cli.embedding.obedience import Obedience
-from medaug_cli.embedding.statistics import expected_coverage
+from medaug_cli.embedding.statistics import expected_copies, expected_coverage
 from medaug_cli.tables import DASH, Cell, Table, fixed, significant, table
 from medaug_cli.words import percent
 
@@ -34,7 +34,8 @@ def numbers_table(report: MapReport) -> Table:
     if report.reference is not None:
         notes[-1] += (
             " Copies: images nearer to a training image than 99 % of held-out real images are, in the features that "
-            "see most (1 % is expected). The first row is the best to hope for." + _of_coverage(report.reference, rows)
+            f"see most ({percent(expected_copies(report.reference.held_out))} is expected in each). The first row is "
+            f"the best to hope for.{_of_coverage(report.reference, rows)}"
         )
     title = f"Against the real training images, features {report.features}"
     return table(title, header, [[Cell(name), *_row(each)] for name, each in rows], notes)

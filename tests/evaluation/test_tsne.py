@@ -16,6 +16,7 @@ from medaug_cli.embedding import MapOptions, compare_sets, draw_map
 from medaug_cli.embedding.features import reduced, scaled
 from medaug_cli.embedding.layout import layout
 from medaug_cli.embedding.statistics import (
+    expected_copies,
     expected_coverage,
     kernel_distance,
     manifolds,
@@ -285,6 +286,16 @@ def test_coverage_of_images_like_the_real_ones_is_that_expected_of_their_number(
     for _ in range(10):
         found.append(manifolds(rng.normal(size=(real, 6)), rng.normal(size=(generated, 6))).coverage)
     assert np.mean(found) == pytest.approx(expected_coverage(real, generated), abs=0.04)
+
+
+@pytest.mark.parametrize("held_out", [20, 40, 100, 1000])
+def test_copies_are_expected_by_the_number_of_held_out_images(held_out):
+    rng, found = np.random.default_rng(0), []
+    train = np.zeros((1, 1))  # so that an image lies as far from it as its feature says
+    for _ in range(300):
+        images = rng.gamma(9, size=(held_out + 1000, 1))
+        found.append(memorisation(train, images[:held_out], images[held_out:]).suspicious)
+    assert np.mean(found) == pytest.approx(expected_copies(held_out), rel=0.15)
 
 
 def test_the_table_says_what_coverage_sets_of_several_sizes_may_reach(stores):
