@@ -79,7 +79,7 @@ def measured(chosen: argparse.Namespace, folder: Path) -> tuple[dict[str, float]
     if not chosen.n:
         return {}, None
     drawn = chosen.out / f"drawn-{chosen.n}.h5"
-    synthesize(SynthesisOptions(chosen.n, folder, drawn, like=chosen.store, seed=chosen.seed, resume=True))
+    synthesize(SynthesisOptions(chosen.n, folder, drawn, like=chosen.store, seed=chosen.seed, overwrite=True))
     _, (found,) = compare_sets(
         MapOptions(chosen.store, [drawn], chosen.out / "map", features=chosen.features, most=chosen.n)
     )
