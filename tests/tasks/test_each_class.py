@@ -9,10 +9,12 @@ from classed import CLASSES, SMALL, classed, invoke, publish
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
+from medaug_cli.registry import build
 from medaug_cli.runs import load_generator
 from medaug_cli.runs.training import TrainingRun
 from medaug_cli.runs.weights import WeightsCard, write_weights
 from medaug_cli.store import open_store
+from medaug_cli.study.known import _known_of_each
 
 
 def settings(name):
@@ -181,6 +183,8 @@ def test_images_without_a_lesion_are_of_their_class_or_of_none(tmp_path, healthy
     train(tmp_path / "real.h5", tmp_path / "gan", "--each-class")
     told = json.loads((tmp_path / "gan/generator.json").read_text(encoding="utf-8"))
     assert told["draws"] == [*classes, *["normal"] * healthy]
+    known = _known_of_each("boxgan/each-class", build("generator", "boxgan", {}), open_store(tmp_path / "real.h5"))
+    assert known == {"boxes", "class"}  # as a study asks, before anything is trained
     store, real = draw(tmp_path, "gan", tmp_path / "s.h5", "--n", 16), open_store(tmp_path / "real.h5")
     number = {id: i for i, id in enumerate(real.ids)}
     assert store.class_names == classes
