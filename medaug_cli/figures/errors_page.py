@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from medaug_cli import __version__
 from medaug_cli.figures.grid import as_picture
 from medaug_cli.figures.overlays import windowed
 from medaug_cli.figures.pages import filled, script_data
@@ -87,5 +86,4 @@ def errors_html(
         notes=notes,
         detectors=detectors,
         kinds=kinds,
-        version=__version__,
     )

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from medaug_cli.blending import window
 from medaug_cli.errors import UsageError
-from medaug_cli.plugin import Detections
+from medaug_cli.metrics.matching import iou
 from medaug_cli.store import Store
 from medaug_cli.words import percent
 
@@ -72,20 +73,6 @@ class Calibration:
         return ", ".join(parts) + "."
 
 
-def _slices(box: np.ndarray, spatial: tuple[int, ...], grow: float = 0.0) -> tuple[slice, ...]:
-    """Return the pixels of a box, widened by `grow` sides, as slices in numpy order."""
-    d = len(spatial)
-    low, high = box[:d].astype(float), box[d:].astype(float)
-    border = grow * (high - low)
-    found = []
-    for axis, length in enumerate(spatial):
-        x = d - 1 - axis
-        start = int(np.clip(np.floor(low[x] - border[x]), 0, length - 1))
-        stop = int(np.clip(np.ceil(high[x] + border[x]), start + 1, length))
-        found.append(slice(start, stop))
-    return tuple(found)
-
-
 def describe(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return features (m, f) of boxes (m, 2*d) of an image (c, *s): contrast to the ring around, to the mirrored
     place and to the head, texture and edges. Places and sizes are not features."""
@@ -99,7 +86,7 @@ def describe(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _features(z: np.ndarray, mirrored: np.ndarray, edges: np.ndarray, head: np.ndarray, box: np.ndarray) -> np.ndarray:
-    own, wide = _slices(box, z.shape), _slices(box, z.shape, RING)
+    own, wide = window(box, z.shape), window(box, z.shape, RING)
     ring = np.zeros(z.shape, bool)
     ring[wide] = True
     ring[own] = False
@@ -108,7 +95,7 @@ def _features(z: np.ndarray, mirrored: np.ndarray, edges: np.ndarray, head: np.n
     low, middle, high = np.percentile(inside, (10, 50, 90))
     ring_low, ring_middle, ring_high = np.percentile(around, (10, 50, 90))
     other_low, other_middle, other_high = np.percentile(other, (10, 50, 90))
-    core = _slices(box, z.shape, -0.25)
+    core = window(box, z.shape, -0.25)
     return np.array([
         middle, high, low, middle - ring_middle, high - ring_high, low - ring_low, middle - other_middle,
         high - other_high, low - other_low, inside.std(), inside.std() - around.std(), z[core].mean() - ring_middle,
@@ -245,24 +232,9 @@ class DetectorEvidence:
         return [self._of_one(*each) for each in zip(images, boxes, labels, strict=True)]
 
     def _of_one(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        found: Detections = next(iter(self.detector.predict([image])))
-        return np.array([self._best(box, label, found) for box, label in zip(boxes, labels, strict=True)])
-
-    def _best(self, box: np.ndarray, label: int, found: Detections) -> float:
-        scores = [
-            float(score)
-            for other, score, kind in zip(*found, strict=True)
-            if kind == label and iou(box, other) >= self.least_iou
-        ]
-        return max(scores, default=0.0)
-
-
-def iou(box: np.ndarray, other: np.ndarray) -> float:
-    """Return the intersection over union of two boxes (2*d,)."""
-    d = len(box) // 2
-    area, both = float(np.prod(box[d:] - box[:d])), overlap(box, other)
-    shared = both * area
-    return shared / max(area + float(np.prod(other[d:] - other[:d])) - shared, 1e-12)
+        found, scores, kinds = next(iter(self.detector.predict([image])))
+        fits = (iou(boxes, found) >= self.least_iou) & (labels[:, None] == np.asarray(kinds)[None])
+        return np.where(fits, scores, 0.0).max(1, initial=0.0)
 
 
 def calibrate_detector(evidence: DetectorEvidence, store: Store, real_share: float) -> Calibration:

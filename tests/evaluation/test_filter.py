@@ -16,7 +16,7 @@ from heads import COUNT, filtered_folder, heads, sifted, synthetic
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.figures.filter_page import Card, filter_html
 from medaug_cli.lesion_filter import FilterOptions, sift
-from medaug_cli.lesion_filter.evidence import Calibration, fit_regions, scores_of
+from medaug_cli.lesion_filter.evidence import Calibration, DetectorEvidence, fit_regions, scores_of
 from medaug_cli.lesion_filter.realism import realism
 from medaug_cli.lesion_filter.sifting import _command, _Judge
 from medaug_cli.runs import RunOptions, train_detector
@@ -224,6 +224,26 @@ def test_the_page_says_what_images_are_dropped_for(folder, monkeypatch, options,
     [note] = re.findall(r"<h1>.*?</h1>\s*<p>(.*?)</p>", (folder / "filter.html").read_text(encoding="utf-8"), re.DOTALL)
     assert words in note
     assert not_words not in note
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_detector_is_believed_where_its_best_box_of_the_label_lies(d):
+    box = np.array([[4] * d + [8] * d], np.float32)
+    boxes, labels = np.concatenate([box, box + 8]), np.array([0, 1])
+
+    def best(found, scores, kinds):
+        answer = np.reshape(found, (-1, 2 * d)), np.array(scores, np.float32), np.array(kinds, np.int64)
+        detector = SimpleNamespace(predict=lambda images: iter([answer]))
+        shape = (1, *(16,) * d)
+        [found_of_none, scores] = DetectorEvidence(detector).scores(
+            [np.zeros(shape)] * 2, [box[:0], boxes], [labels[:0], labels]
+        )
+        assert found_of_none.shape == (0,)
+        return scores.tolist()
+
+    assert best([], [], []) == [0, 0]
+    assert best([box, box, box + 8, box + 40], [0.25, 0.5, 0.75, 1], [0, 0, 0, 1]) == [0.5, 0]
+    assert best([box, box + 8, box + 9.9], [0.5, 0.25, 1], [1, 1, 1]) == [0, 0.25]
 
 
 def test_verdicts_of_two_detectors_are_not_mixed(detectors):
