@@ -7,9 +7,9 @@
 It goes on where it was stopped; `--start FOLDER` begins with a trained folder. `pip install
 build/brain-t1c-128/package` puts the weights where `medaug plugins` lists them and `medaug train-gan --start
 brain-t1c-128` begins with them. Measures are those of `medaug tsne`. A package larger than 8 MB is refused. `--public`
-packs the discriminator too, with which `--start` goes on as if it had never stopped: it tells who was in the training
-set, so it is for images that anyone may have. The weights that come with medaug are the module of such a package, in
-plugins/medaug_plugins/weights.
+packs the discriminator too, with which `--start` begins where training stopped (Adam's moments aside): it tells who was
+in the training set, so it is for images that anyone may have. The weights that come with medaug are the module of such
+a package, in plugins/medaug_plugins/weights.
 """
 
 import argparse

@@ -108,9 +108,10 @@ def write_weights(trained: Path, folder: Path, card: WeightsCard, *, discriminat
     """Write the generator of a trained folder in half precision, with its card; return how many bytes that takes.
 
     The digests of its training patients stay: guards know by them whom the weights have seen. `discriminator` writes
-    that of the newest checkpoint too: a run that begins with both loses nothing, but a discriminator tells who was in
-    the training set, so it is for images that are public anyway. Raises UsageError for a generator whose weights hold
-    training images, or that draws each class from a generator of its own, BadInput where there is no discriminator.
+    that of the newest checkpoint too: a run that begins with both loses Adam's moments alone, but a discriminator tells
+    who was in the training set, so it is for images that are public anyway. Raises UsageError for a generator whose
+    weights hold training images, or that draws each class from a generator of its own, BadInput where there is no
+    discriminator.
     """
     metadata, parts = load_parts(trained)
     plugin = next(iter(parts.values()))
