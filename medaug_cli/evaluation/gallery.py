@@ -50,7 +50,7 @@ class Gallery:
         self.scales[image] = np.array([100 / size[0], 100 / size[1]] * 2)
         if pixels is None:
             return blank(*size)
-        return as_jpeg(pixels[:, depth] if pixels.ndim == 4 else pixels)
+        return as_jpeg(pixels[:, np.clip(depth, 0, pixels.shape[1] - 1)] if pixels.ndim == 4 else pixels)
 
 
 def gallery_html(evidence: Evidence, findings: Findings) -> str:
@@ -181,7 +181,7 @@ def _outlines(
         ("found", int(i), found.boxes[i], "found" if seen.hit[i] else "false", f"{found.scores[i]:.2f}") for i in kept
     ]
     if data.dims == 3:
-        rows = [row for row in rows if crosses(row[2][None], depth)[0]]
+        rows = [row for row in rows if row[:2] == which or crosses(row[2][None], depth)[0]]
     outlines = [_outline(row[2], gallery.scales[image], row[3], row[4]) for row in rows]
     return outlines, next(i for i, row in enumerate(rows) if row[:2] == which)
 

@@ -1,14 +1,19 @@
 """Pictures of images of any channels and kind of number, and of lesions thinner than a slice."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from medaug_cli.evaluation.gallery import Gallery, _add
 from medaug_cli.figures.errors_page import as_jpeg
 from medaug_cli.figures.filter_page import Card, filter_html
 from medaug_cli.figures.grid import as_picture, draw_grid
 from medaug_cli.figures.overlays import draw_overlay
 from medaug_cli.figures.planes import planes
+from medaug_cli.metrics import found_boxes, true_boxes
 
+THIN = [[2, 2, z, 6, 6, z + t] for z, t in ((3, 0), (3, 0.2), (-2, 1), (-1, 1), (7.5, 2), (8, 0), (8, 3), (20, 4))]
 NOTHING = np.zeros((0, 4), np.float32)
 
 
@@ -37,3 +42,16 @@ def test_every_drawing_takes_any_channels(channels):
 def test_a_lesion_thinner_than_a_slice_is_in_the_planes_through_it(low):
     box = np.array([[4, 4, low, 8, 8, low + 0.5]], np.float32)
     assert [len(met) for _, met in planes(np.zeros((1, 8, 10, 12)), box)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("box", THIN)
+def test_a_detection_of_no_depth_or_beyond_a_volume_has_its_card(box):
+    found = found_boxes([(np.array([box], np.float32), np.ones(1), np.zeros(1, np.int64))], 3)
+    truth = true_boxes([np.array([[8, 8, 2, 12, 12, 5]], np.float32)], [np.zeros(1, np.int64)], 3)
+    data = SimpleNamespace(dims=3, truth=truth, image_names=["one"], patients=["p"])
+    gallery = Gallery(SimpleNamespace(data=data, picture=lambda image: np.zeros((1, 8, 16, 16))))
+    seen = SimpleNamespace(kept=np.ones(1, bool), hit=np.zeros(1, bool), found=np.zeros(1, bool))
+    card = ("false alarm", "", "lesion", 1.0, 4.0)
+    assert _add(gallery, "detector", 0, found.boxes[0], which=("found", 0), card=card, found=found, seen=seen)
+    [scene], [mistake] = gallery.scenes, gallery.mistakes
+    assert scene.boxes[mistake.focus].kind == "false"
