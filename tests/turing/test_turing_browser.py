@@ -142,6 +142,24 @@ def test_window_zoom_box_and_pause(made, opened):
     assert counted < time.monotonic() - going_on + 0.1  # a pause does not count
 
 
+def test_a_second_tab_loses_no_answer(made, opened):
+    folder, key = made
+    path, tokens = folder / "study" / "reader-1.html", list(key.readers[0].trials)
+    first = opened(path)
+    first.keyboard.press("Enter")
+    drawn(first)
+    second = opened(path, first.context)
+    second.keyboard.press("Enter")
+    drawn(second)
+    respond(second, key, tokens[0])
+    first.wait_for_selector("dialog[open]")
+    assert "in another tab" in first.locator("#dialog").inner_text()
+    first.close(run_before_unload=True)
+    second.wait_for_timeout(200)
+    kept = json.loads(second.evaluate("localStorage.getItem(saveKey)"))
+    assert kept["answers"][tokens[0]]["says"] == key.images[key.readers[0].trials[tokens[0]].images[0]].kind
+
+
 def test_of_two_questions_opened_at_once_the_last_is_shown(made, opened):
     """Pictures of the first may be decoded later than those of the second."""
     folder, _ = made
