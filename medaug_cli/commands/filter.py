@@ -40,7 +40,7 @@ def filter(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Drop images whose boxes clearly lack the disease, never for looking artificial; keep the reason for each.
+    """Drop images whose boxes clearly lack the disease; only --by realism drops any for looking artificial.
 
     Example: medaug filter synthetic.h5 --out kept.h5
     """
