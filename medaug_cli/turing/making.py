@@ -79,7 +79,7 @@ def make_study(options: StudyOptions) -> Key:
     cells = {int(image): place for place, image in enumerate(order)}
     steps = 1 + len(key.readers)
     options.report(0, steps, counted(len(key.images), "picture"))
-    pictures = atlas([alike(stores[places[k].store].images[places[k].index]) for k in order])
+    pictures = atlas([alike(stores[places[k].store].images[places[k].image]) for k in order])
     with (
         folder_claimed(options.out, STUDY, options.overwrite, options.stores) as place,
         new_folder(place, STUDY) as work,
@@ -112,7 +112,7 @@ class Place(NamedTuple):
     """Where an image of a study comes from, and whether its boxes are shown."""
 
     store: int
-    index: int
+    image: int  # in it
     boxes: bool
 
 

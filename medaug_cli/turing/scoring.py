@@ -149,6 +149,7 @@ def measured(key: Key, judged: Sequence[Judged], options: ScoreOptions) -> Turin
         name: _share([one for one in first if key.images[one.images[0]].image_class == name], lambda one: one.right)
         for name in classes
     }
+    ids = {group: [key.images[image].id for image in images] for group, images in agreed(key, judged).items()}
     return TuringReport(
         tool_version=__version__,
         study=key.study,
@@ -164,7 +165,9 @@ def measured(key: Key, judged: Sequence[Judged], options: ScoreOptions) -> Turin
         by_class=by_class if len(classes) > 1 else {},
         readers=rows,
         with_evidence=_with_evidence(key, first, options),
-        **{group: [key.images[image].id for image in images] for group, images in agreed(key, judged).items()},
+        fooled_all=ids["fooled_all"],
+        fooled_none=ids["fooled_none"],
+        real_taken_for_synthetic=ids["real_taken_for_synthetic"],
     )
 
 
