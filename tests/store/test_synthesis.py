@@ -85,7 +85,7 @@ def test_boxes_of_another_size_are_scaled(gan, tmp_path):
 def test_boxes_that_cannot_be_asked_for(gan, tmp_path):
     normal = ImageBoxes(id="a", width=16, height=16)
     write_boxes(tmp_path / "none.json", BoxesFile(version=1, images=[normal]))
-    with pytest.raises(BadInput, match="has no boxes: there is nothing"):
+    with pytest.raises(BadInput, match="has no boxes to draw images for"):
         run(gan, "s.h5", boxes=tmp_path / "none.json")
     (gan.parent / "boxes.json").unlink()
     with pytest.raises(UsageError, match="--boxes"):
