@@ -41,6 +41,7 @@ STUDIES = {  # folder in docs/results -> images, page, which of several, whether
     "study-128-longer": (BRAIN, "study-128.md", "second study", False),
     "study-128-boxgan": (BRAIN, "study-128.md", "third study", False),
     "study-folds/all": (BRAIN, "study-folds.md", "in folds", False),
+    "study-folds/few": (BRAIN, "study-folds.md", "in folds", False),
     "study-classification": (BRAIN, "study-classification.md", "", False),
     "study-segmentation": (BRAIN, "study-segmentation.md", "", False),
     "study-nodules-classification": (CHEST, "study-nodules-classification.md", "first study", True),
