@@ -17,6 +17,12 @@ from medaug_cli.tables import fixed, significant
 from medaug_cli.tasks.task import task_named
 from medaug_cli.words import counted
 
+OVER_CONTROLS = {
+    "better": "is better than",
+    "inconclusive": "is not shown to be better than",
+    "worse": "is worse than",
+}  # what is said of each verdict of a generated arm against a control
+
 
 def measures(report: StudyReport) -> list[str]:
     """Return the names of the numbers that every arm has, those first that are to be read first."""
@@ -120,12 +126,14 @@ def _why_nothing(report: StudyReport, part: FractionResult) -> str:
 def _over_controls(found: Claim) -> str:
     if not found.ahead_of:
         return "No control was trained, so nothing can be said for the generator."
-    ahead = [name for name, each in found.ahead_of.items() if each.verdict == "better"]
-    behind = [f"{name} ({each.difference:+.3f})" for name, each in found.ahead_of.items() if each.verdict != "better"]
-    if not behind:
-        return f"It is better than every control ({', '.join(ahead)})."
-    better = f"It is better than {', '.join(ahead)}, but" if ahead else "It"
-    return f"{better} is not shown to be better than {', '.join(behind)}."
+    if all(each.verdict == "better" for each in found.ahead_of.values()):
+        return f"It is better than every control ({', '.join(found.ahead_of)})."
+    said: dict[str, list[str]] = {verdict: [] for verdict in OVER_CONTROLS}
+    for name, each in found.ahead_of.items():
+        said[each.verdict].append(name if each.verdict == "better" else f"{name} ({each.difference:+.3f})")
+    parts = [f"{OVER_CONTROLS[verdict]} {', '.join(names)}" for verdict, names in said.items() if names]
+    return f"It {'; it '.join(parts)}."
+
 
 
 def judged_on(report: StudyReport) -> str:

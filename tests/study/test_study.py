@@ -3,23 +3,27 @@
 import csv
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import make_records, make_store
 
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
+from medaug_cli.files import read_json
 from medaug_cli.metrics.operating import Cohort, Scored
 from medaug_cli.metrics.resampling import verdict
 from medaug_cli.store import digest_patient, open_store
 from medaug_cli.study import StudyOptions, parse_arm, run_study
-from medaug_cli.study.analysis import Comparison
+from medaug_cli.study.analysis import Comparison, StudyReport
 from medaug_cli.study.arms import parse_arms
+from medaug_cli.study.page import claim_sentence
 from medaug_cli.study.subsets import chosen_patients, subset
 from medaug_cli.tasks.detection import Detection, FoundAnswers
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn", "few_trees")
 
+DOCS = Path(__file__).parents[2] / "docs"
 BRIGHT = {"tiny": {"amount": 0.6}}  # lesions that the filter keeps
 
 
@@ -272,3 +276,17 @@ def test_a_verdict_needs_both_an_interval_and_a_p():
     assert verdict((-0.2, -0.1), 0.01) == "worse"
     assert verdict((0.1, 0.2), 0.06) == "inconclusive"
     assert verdict((-0.1, 0.2), 0.01) == "inconclusive"
+
+
+def test_a_claim_tells_what_is_worse_from_what_is_not_shown_to_be_better():
+    report = read_json(DOCS / "results/study-folds/few/study.json", StudyReport)
+    [part] = report.fractions
+    assert claim_sentence(report, part).endswith("It is worse than copy-paste (-0.097), pseudo-label (-0.084).")
+    one = part.claim.ahead_of["copy-paste"]
+    verdicts = {"a": "worse", "b": "better", "c": "inconclusive", "d": "better"}
+    mixed = {name: one.model_copy(update={"verdict": verdict}) for name, verdict in verdicts.items()}
+    claim = part.claim.model_copy(update={"ahead_of": mixed})
+    told = claim_sentence(report, part.model_copy(update={"claim": claim}))
+    assert told.endswith(
+        "It is better than b, d; it is not shown to be better than c (-0.097); it is worse than a (-0.097)."
+    )
