@@ -135,7 +135,6 @@ def _over_controls(found: Claim) -> str:
     return f"It {'; it '.join(parts)}."
 
 
-
 def judged_on(report: StudyReport) -> str:
     """Say which images were judged."""
     if not report.deals:
