@@ -11,7 +11,7 @@ from medaug_cli.plugin import Condition, Examples, ImageSpec, box_map
 from medaug_plugins.layers import ellipses, map_of_label
 
 Form = Literal["boxes", "soft", "mask"]
-KEPT_NUMBERS = 2**26  # images and conditions that fit into 256 MB of float32 are kept in memory
+KEPT_NUMBERS = 2**27  # images and conditions that fit into 512 MB of float32 are kept in memory: 680 of 256x256
 CHUNK = 64
 LEAST_HALO = 1 / 16  # standard deviation of the smallest halo, as a share of the image's side
 
