@@ -6,14 +6,14 @@
 It reads a store that `medaug preprocess` has made, at best of 256x256, on this machine or another, and needs torch,
 torchvision, timm, safetensors, h5py, numba, pydantic and Pillow; nothing has to be installed of medaug itself. Five
 parts follow each other, each in its own time, and after each the results are written anew:
-  agree      20 steps of every network on the CPU and on the device: losses, what the same weights draw or find, and a
-             resumed run against an uninterrupted one
+  agree      20 steps of every network on the CPU and on the device: losses, what the same weights draw or find; on the
+             device a run against its like, and a resumed run against them
   precision  bf16 and fp16 against float32: last losses, images per second
-  speed      training and drawing at 64, 128 and 256 pixels: images per second, peak memory, and the share of the
-             fastest convolution that this device does
+  speed      training and drawing at 64, 128 and 256 pixels: images per second, peak memory in MiB, and the share of the
+             fastest convolution that this device does (TFLOP/s)
   compile    drawing with torch.compile against without
   train      cpggan and boxgan at the size of the store for the minutes that are left: folders that `medaug synthesize`
-             reads, and grids for the boxes of held-out patients
+             reads, and grids for the boxes of held-out patients; with --start NAME boxgan begins with those weights
 Results are gpu.json, gpu.md, and in train/ a folder and a picture for each generator. The tables name what fails.
 """
 
@@ -161,6 +161,7 @@ class Bench:
     out: Path
     toy: bool
     until: float  # time.monotonic() at which all is over
+    start: str | None = None  # weights that boxgan begins with
     results: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -258,14 +259,20 @@ def agree(bench: Bench) -> Iterator[dict[str, Any]]:
                 one.load_state_dict(state, data.spec, device)
             row["answers"] = difference(*(answers(name, one, data) for one in loaded))
             assert there.saved is not None
-            again, _ = fitted(bench, name, bench.device, data, state=thawed(there.saved[1]))
-            row["resumed"] = difference(*([np.asarray(x) for x in p.state_dict().values()] for p in (here, again)))
+            row["again"] = weights_differ(here, fitted(bench, name, bench.device, data)[0])
+            resumed, _ = fitted(bench, name, bench.device, data, state=thawed(there.saved[1]))
+            row["resumed"] = weights_differ(here, resumed)
         yield row | {"seconds": time.perf_counter() - begun}
 
 
 def losses_differ(first: dict[str, float], second: dict[str, float]) -> float:
-    """Return the largest relative difference of the losses of two runs."""
-    return max(abs(value - second[name]) / max(abs(value), 1e-3) for name, value in first.items())
+    """Return the largest difference of the losses of two runs, relative to those above 1."""
+    return max(abs(value - second[name]) / max(abs(value), 1.0) for name, value in first.items())
+
+
+def weights_differ(first: Any, second: Any) -> float:
+    """Return the largest difference of the weights of two networks."""
+    return difference(*([np.asarray(x) for x in plugin.state_dict().values()] for plugin in (first, second)))
 
 
 @contextmanager
@@ -353,6 +360,8 @@ class Trained:
 def speed(bench: Bench) -> Iterator[dict[str, Any]]:
     """Yield speed and memory of training and drawing at each size."""
     peaks = peak_rates(bench)
+    for kind, rate in peaks.items():
+        yield {"network": "fastest convolution", "precision": kind, "tflops": rate / 1e12}
     seconds = 0.01 if bench.toy else 2.0
     for side in (16,) if bench.toy else (64, 128, 256):
         for name in ("cpggan", "boxgan"):
@@ -410,8 +419,10 @@ def train(bench: Bench) -> Iterator[dict[str, Any]]:
         with noted(row):
             minutes = max(0.01, share * (bench.left - RESERVE) / 60)
             out = bench.out / "train" / name
-            options = RunOptions(out, bench.settings(name, whole=True), device=bench.device, overwrite=True)
-            train_generator(bench.store.path, name, options, minutes=minutes)
+            start = bench.start if name == "boxgan" else None
+            settings = {} if start else bench.settings(name, whole=True)
+            options = RunOptions(out, settings, device=bench.device, overwrite=True)
+            train_generator(bench.store.path, name, options, minutes=minutes, start=start)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)  # many times as large as what is drawn with
             generator, _ = load_generator(out, bench.device)
             samples = generator.sample(conditions, range(len(conditions)))
@@ -496,11 +507,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--toy", action="store_true", help="tiny networks and images, to try this file itself")
     parser.add_argument("--part", dest="parts", action="append", choices=tuple(PARTS), help="alone; repeatable")
+    parser.add_argument("--start", metavar="NAME", help="installed weights, or a folder, that boxgan begins with")
     parser.add_argument("--out", type=Path, default=Path("build/gpu"))
     options = parser.parse_args(arguments)
     device = resolve_device(options.device)
     until = time.monotonic() + 60 * options.minutes
-    bench = Bench(open_store(options.store), device=device, out=options.out, toy=options.toy, until=until)
+    store = open_store(options.store)
+    bench = Bench(store, device=device, out=options.out, toy=options.toy, until=until, start=options.start)
     bench.results["machine"] = machine(device)
     run(bench, tuple(options.parts or PARTS), options.minutes)
 

@@ -17,7 +17,7 @@ Choices = TypeVar("Choices")
 
 Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Precision = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), 32, bf16 or 16.")]
+Precision = Annotated[str, typer.Option(help="auto (32; on a CPU bf16 where that is faster), 32, bf16 or 16.")]
 Workers = Annotated[int, typer.Option(help="Worker processes or threads; 0: as many as fit the machine.", min=0)]
 PluginWorkers = Annotated[
     int,

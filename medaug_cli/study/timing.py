@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SHORT, LONG = 2, 8  # steps
 IMAGES = 16  # of a generator's step, about
+PATIENCE = 20.0  # seconds; where the first steps take longer, they are the measurement
 
 
 def estimate(options: "StudyOptions", store: Store, networks: float, generators: Sequence[Arm]) -> float:
@@ -48,4 +49,6 @@ def _pace(plugin: Any, data: StoreExamples, unit: int, device: str) -> float:
         fresh.fit(data, run)
         spent.append(time.monotonic() - begun)
         done.append(run.asked)
+        if spent[0] > PATIENCE:  # whoever only plans must not wait for minutes; warming up counts little by now
+            return spent[0] / max(1, done[0])
     return max(0.0, spent[2] - spent[1]) / max(1, done[2] - done[1])

@@ -23,6 +23,13 @@ def test_bf16_is_chosen_where_it_is_faster(monkeypatch, able, gains, chosen):
     assert devices.resolve_precision("bf16", "cpu") == "bf16"
 
 
+def test_a_gpu_trains_in_float32_unless_asked_otherwise(monkeypatch):
+    monkeypatch.setattr(devices, "has_fast_bf16", lambda device: True)
+    assert devices.resolve_precision("auto", "cuda:0") == "32"
+    assert devices.resolve_precision("auto", "mps") == "32"
+    assert devices.resolve_precision("bf16", "cuda:0") == "bf16"
+
+
 @pytest.mark.parametrize(("factor", "gains"), [(0.5, True), (1.0, False), (2.0, False)])
 def test_the_gain_of_bf16_is_measured(monkeypatch, factor, gains):
     seen = []

@@ -20,6 +20,7 @@ from medaug_cli.study.arms import parse_arms
 from medaug_cli.study.page import claim_sentence
 from medaug_cli.study.subsets import chosen_patients, subset
 from medaug_cli.tasks.detection import Detection, FoundAnswers
+from medaug_cli.testing.trial import TrialRun
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn", "few_trees")
 
@@ -98,6 +99,16 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(real):
     assert "by a short measurement" in said[0]
     assert "50 % (2 patients), 100 % (4 patients)" in said[0]
     assert not (real.parent / "study").exists()
+
+
+def test_a_plan_does_not_wait_for_slow_steps_to_be_repeated(real, monkeypatch):
+    fitted = []
+    monkeypatch.setattr("medaug_cli.study.timing.TrialRun", lambda *a, **k: fitted.append(a) or TrialRun(*a, **k))
+    for patience, fits in ((1e9, 3), (0.0, 1)):
+        monkeypatch.setattr("medaug_cli.study.timing.PATIENCE", patience)
+        fitted.clear()
+        run_study(options(real, arms=("copy-paste",), dry_run=True))
+        assert len(fitted) == fits
 
 
 def test_every_use_of_synthetic_images_is_an_arm_of_its_own(real):
