@@ -73,8 +73,8 @@ def _seconds(work: Callable[[], object]) -> float:
 def resolve_precision(name: str, device: str) -> Precision:
     """Return the precision for "auto", "32", "bf16" or "16" on `device`.
 
-    On a GPU "auto" is 32, with convolutions in TF32: on an H200 no network trained faster in bf16, and most slower, since
-    so many small steps wait for each other, and casts are more of them (docs/generators.md). bf16 saves memory there.
+    On a GPU "auto" is 32, with convolutions in TF32: on an H200 no network trained faster in bf16, and most took longer
+    (docs/generators.md); what bf16 saves there is memory.
     """
     if name == "auto":
         return "bf16" if device == "cpu" and has_fast_bf16(device) else "32"
