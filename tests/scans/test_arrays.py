@@ -169,3 +169,19 @@ def test_arrays_of_features_beside_pictures_are_left_out_and_said(tmp_path):
 def test_the_reader_keeps_its_contract():
     results = check_reader("npz")
     assert [one.name for one in results if not one.ok] == []
+
+
+def test_classes_may_be_named_in_place_of_numbers(tmp_path):
+    found = arrays()
+    named = {name: np.array(["cyst", "mass"])[each[:, 0]] for name, each in found.items() if name.endswith("_labels")}
+    written(tmp_path / "medmnist.npz", found | named)
+    assert sorted(made(tmp_path)[0].class_names) == ["cyst", "mass"]
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.5, np.inf])
+def test_classes_that_are_no_whole_numbers_are_refused(tmp_path, value):
+    labels = np.zeros((6, 1))
+    labels[2] = value
+    written(tmp_path / "medmnist.npz", arrays(train_labels=labels))
+    with pytest.raises(BadInput, match=r"medmnist\.npz: train_labels holds float64 values; expected whole numbers"):
+        made(tmp_path)

@@ -76,6 +76,7 @@ def _items(path: Path, shapes: dict[str, tuple[int, ...]], folder: str, say: Say
         told = {
             key: _column(path, f"{split}_{key}", shapes, shape[0], say) for key in ("labels", "ids", "patients")
         }  # fmt: skip
+        classes = None if told["labels"] is None else _classes(path, f"{split}_labels", told["labels"], names)
         digits = len(str(shape[0] - 1))
         for i in range(shape[0]):
             found.append(
@@ -86,7 +87,7 @@ def _items(path: Path, shapes: dict[str, tuple[int, ...]], folder: str, say: Say
                     picture=len(own) == 2 or _channels(own) == COLOURS,
                     item=f"{split} {i}",
                     split=split,
-                    image_class=None if told["labels"] is None else _class(told["labels"][i], names),
+                    image_class=None if classes is None else classes[i],
                 )
             )
     return found
@@ -105,9 +106,13 @@ def _column(path: Path, name: str, shapes: dict[str, tuple[int, ...]], count: in
     return _array(path, name, 0).reshape(-1)
 
 
-def _class(label: Any, names: Sequence[str]) -> str:
-    number = int(label)
-    return names[number] if 0 <= number < len(names) else str(number)
+def _classes(path: Path, name: str, labels: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return the class of each image: what its number stands for, or its own name."""
+    if labels.dtype.kind == "U":
+        return [str(label) for label in labels]
+    if labels.dtype.kind not in KINDS or not np.isfinite(labels).all() or (labels % 1).any():
+        raise BadInput(f"{path}: {name} holds {labels.dtype} values; expected whole numbers from 0, or names")
+    return [names[k] if 0 <= k < len(names) else str(k) for k in map(int, labels)]
 
 
 def _channels(shape: tuple[int, ...]) -> int:
