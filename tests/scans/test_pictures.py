@@ -113,3 +113,16 @@ def test_no_limit_of_a_library_is_met_before_ours(tmp_path, monkeypatch):
     assert read(path, path.read_bytes()).shape == (30, 40)
     assert picture_size(path) == (40, 30)
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+@pytest.mark.parametrize("turned", [0, 1, 3, 6])
+def test_a_picture_that_is_to_be_turned_is_refused_and_one_that_does_not_say_is_read(tmp_path, suffix, turned):
+    picture, exif, path = Image.new("L", (8, 6), 40), Image.Exif(), tmp_path / f"a.{suffix}"
+    exif[274] = turned
+    picture.save(path, **({"exif": exif} if suffix == "jpg" else {"tiffinfo": {274: turned}}))
+    if turned in (0, 1):
+        assert read_stored((path,)).image.shape == (1, 6, 8)
+    else:
+        with pytest.raises(BadInput, match=f"stored rotated .EXIF orientation {turned}"):
+            read_stored((path,))

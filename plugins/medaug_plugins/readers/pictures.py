@@ -158,7 +158,7 @@ def _check_look(path: Path, width: int, height: int, turned: int, most: int) -> 
             f"{path} is too large: it has {width}x{height} = {width * height} pixels, {most} are read at most; "
             "raise the limit with --max-pixels"
         )
-    if turned != 1:
+    if turned not in (0, 1):  # some writers leave it at 0
         raise BadInput(f"{path} is stored rotated (EXIF orientation {turned}); rotate its pixels first")
 
 
