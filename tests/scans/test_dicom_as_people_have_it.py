@@ -271,3 +271,29 @@ def test_a_series_that_was_never_fetched_is_left_out_and_one_that_lacks_a_slice_
         return
     with pytest.raises(BadInput, match=r"two/IM0000\.dcm cannot be read \(it is a broken link"):
         find_scans(tmp_path)
+
+
+def test_a_series_taken_many_times_is_not_compared_with_itself(tmp_path, monkeypatch):
+    """Reading each slice once for every other time would take hours of a long dynamic series."""
+    for turn in range(6):
+        write_series(
+            tmp_path / "one",
+            as_image(VALUES),
+            names=lambda z, turn=turn: f"IM{turn}-{z}.dcm",
+            **{"0008|0018": lambda z, turn=turn: f"1.2.3.{turn}.{z}", "0020|0012": str(turn + 1)},
+        )
+
+    def no_content(path):
+        raise AssertionError(f"{path} is read as a whole")
+
+    monkeypatch.setattr(type(tmp_path), "read_bytes", no_content)
+    assert len(find_scans(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("place", [".", "../one", "../one/.", "sub/.."])
+def test_a_series_in_the_folder_where_one_is_has_that_folders_name(tmp_path, monkeypatch, place):
+    folder = write_series(tmp_path / "one", as_image(VALUES))
+    (folder / "sub").mkdir()
+    monkeypatch.chdir(folder)
+    (scan,) = find_scans(folder.__class__(place))
+    assert (scan.id, scan.relative) == ("one", "one")

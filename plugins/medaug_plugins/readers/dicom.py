@@ -210,7 +210,7 @@ def _named(volumes: Sequence[list[Slice]], root: Path, patients: _Patients) -> l
     series = []
     for folder, own in sorted(per_folder.items()):
         relative = folder.relative_to(root).as_posix()
-        base = root.name if relative == "." else relative
+        base = _name_of(root) if relative == "." else relative
         own.sort(key=lambda volume: (volume[0].number, str(volume[0].path)))
         for turn, volume in enumerate(own, 1):
             name = base if len(own) == 1 else f"{base}-{turn:02d}"
@@ -218,6 +218,12 @@ def _named(volumes: Sequence[list[Slice]], root: Path, patients: _Patients) -> l
             private, identity = _tells(name, volume[:1]), patients.identity(first)
             series.append(ScanFiles(name, files, patients.name(first), private=private, identity=identity))
     return series
+
+
+def _name_of(folder: Path) -> str:
+    """Return what a folder is called, also where it is given as `.` or `..`."""
+    name = folder.name if folder.name != ".." else ""
+    return name or folder.resolve().name or "series"
 
 
 def _tells(name: str, slices: Sequence[Slice]) -> bool:

@@ -1,5 +1,6 @@
 """Which slices make a volume, and in which order: by the planes that they lie in and their places along the normal."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,21 +38,25 @@ def without_copies(slices: list[Slice]) -> tuple[list[Slice], list[tuple[Slice, 
     """
     if not repeats(slices):
         return slices, []
+    alike: dict[Any, list[int]] = {}  # of the slices that may be copies, a small part where a series was taken often
+    for i in sorted(range(len(slices)), key=lambda i: (len(slices[i].path.name), slices[i].path.name)):
+        each = slices[i]
+        alike.setdefault((each.path.parent, each.instance, each.form), []).append(i)
     copies: dict[int, tuple[Slice, Slice]] = {}
-    order = sorted(range(len(slices)), key=lambda i: (len(slices[i].path.name), slices[i].path.name))
-    for k, i in enumerate(order):
-        for j in order[k + 1 :]:
+    for own in alike.values():
+        for i, j in itertools.combinations(own, 2):
             if i not in copies and j not in copies and _copied(slices[i], slices[j]):
                 copies[j] = slices[j], slices[i]
     return [each for i, each in enumerate(slices) if i not in copies], list(copies.values())
 
 
 def _copied(first: Slice, other: Slice) -> bool:
-    if first.path.parent != other.path.parent or not _same_place(first, other) or first.form != other.form:
+    """Tell whether one of two slices in one folder, with one instance number, is a copy of the other."""
+    if not _same_place(first, other):
         return False
     if first.path.read_bytes() == other.path.read_bytes():
         return True
-    if not first.instance or first.instance != other.instance:
+    if not first.instance:
         return False
     try:
         return bool(np.array_equal(read_slice(first), read_slice(other)))
