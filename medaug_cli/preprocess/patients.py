@@ -1,6 +1,8 @@
 """Who the patient of each scan is: as the annotation, the file or a folder says, and how far that is known."""
 
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -9,8 +11,10 @@ from typing import Literal
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.preprocess.folder_names import plain, sorts
 from medaug_cli.scans.reading import Scan
+from medaug_cli.scans.survey import case_and_modality
 
-By = Literal["name", "folder", "file"]
+By = Literal["name", "folder", "case", "file"]
+SUBJECT = re.compile(r"(sub-[A-Za-z0-9]+)_")  # of BIDS, at the beginning of a file's name
 
 SHOWN = 4  # names of folders in a sentence
 
@@ -31,7 +35,7 @@ class Patients:
     def words(self, scans: Sequence[Scan]) -> str:
         """Return how many patients these scans are of, and how they are told apart."""
         count = len({self.of[scan.id] for scan in scans})
-        told = {"name": "by name", "folder": "one folder each", "file": "one file each"}
+        told = {"name": "by name", "folder": "one folder each", "case": "one case each", "file": "one file each"}
         ways = " or ".join(told[way] for way in told if way in {self.by[scan.id] for scan in scans})
         return f"{count} patient{'' if count == 1 else 's'}, {ways}"
 
@@ -59,7 +63,7 @@ def find_patients(
     """Return the patient of each scan: its annotation's, else the file's own, else the folder's that it lies in.
 
     Folders that sort by class or purpose (yes and no, train and test, the name of a label, or that in `classes`, by
-    scan id) say nothing of patients.
+    scan id) say nothing of patients. Without any of these, scans of one case in several modalities are one patient's.
     """
     labels = {plain(label) for one in annotations.values() for label in one.labels}
     folders, sorting = {}, dict[str, None]()
@@ -67,15 +71,17 @@ def find_patients(
         known = (classes or {}).get(scan.id)
         folders[scan.id], passed = _folder(scan, labels if known is None else labels | {plain(known)})
         sorting |= dict.fromkeys(passed)
-    names = _names_of_folders(scans, annotations, folders)
+    cases = _cases(scans)
+    together = {scan: folder or cases.get(scan, (None, False))[0] for scan, folder in folders.items()}
+    names = _names_of_folders(scans, annotations, together)
     of, by = {}, dict[str, By]()
     for scan in scans:
         folder = folders[scan.id]
         named = (annotations[scan.id].patient if scan.id in annotations else None) or scan.patient
-        if named is None and folder is not None:
-            named = names.get(folder)
-        of[scan.id] = named or folder or scan.id
-        by[scan.id] = "name" if named else "folder" if folder else "file"
+        named = named or names.get(together[scan.id] or "")
+        case, certain = cases.get(scan.id, (scan.id, False))
+        of[scan.id] = named or folder or case
+        by[scan.id] = "name" if named else "folder" if folder else "case" if certain else "file"
     spellings: dict[str, dict[str, None]] = {}
     for name in of.values():
         spellings.setdefault(folded(name), {})[name] = None
@@ -88,6 +94,22 @@ def find_patients(
 def folded(name: str) -> str:
     """Return a patient's name without what differs by accident: case, blanks at the ends, forms of one letter."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def _cases(scans: Sequence[Scan]) -> dict[str, tuple[str, bool]]:
+    """Return scan id -> its case, where several scans are of one, and whether that is a patient for certain.
+
+    A case is BIDS's subject, or the name without modality or channel, which of pictures may be no more than an image.
+    """
+    found: dict[str, tuple[str, bool]] = {}
+    for scan in scans:
+        name, (case, modality) = PurePosixPath(scan.name).name, case_and_modality(scan)
+        if not scan.files and (subject := SUBJECT.match(name)):
+            found[scan.id] = subject.group(1), True
+        elif modality is not None:
+            found[scan.id] = case, scan.volume
+    count = Counter(case for case, _ in found.values())
+    return {scan: one for scan, one in found.items() if count[one[0]] > 1}
 
 
 def _folder(scan: Scan, labels: set[str]) -> tuple[str | None, list[str]]:
@@ -103,7 +125,7 @@ def _folder(scan: Scan, labels: set[str]) -> tuple[str | None, list[str]]:
 def _names_of_folders(
     scans: Sequence[Scan], annotations: Mapping[str, Annotation], folders: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """Return the patient that the annotations of a folder's scans name, where they agree: it is that of the others."""
+    """Return the patient whom annotations of the scans in a folder, or of a case, name: that of the others, too."""
     named: dict[str, set[str]] = {}
     for scan in scans:
         folder, patient = folders[scan.id], annotations[scan.id].patient if scan.id in annotations else None

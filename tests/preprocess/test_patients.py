@@ -157,6 +157,49 @@ def test_scans_without_annotation_are_the_patients_of_their_folder(tmp_path):
     }  # fmt: skip
 
 
+def test_scans_without_annotation_are_the_patients_of_their_case(tmp_path):
+    for name in ("a_t1.png", "a_t2.png", "b_t1.png", "b_t2.png"):
+        picture(tmp_path / "scans" / name, BOX)
+    boxes = rows(tmp_path, [f"a_t1.png,{BOX_TEXT},anna", f"b_t2.png,{BOX_TEXT},berta"], GROUPED.format("patient"))
+    plan = plan_of(options(tmp_path, boxes=boxes, normals=True, modality="all"))
+    assert {scan.relative: plan.patients[scan.id] for scan in plan.scans} == {
+        "a_t1.png": "anna", "a_t2.png": "anna", "b_t1.png": "berta", "b_t2.png": "berta",
+    }  # fmt: skip
+
+
 def test_splits_that_are_not_asked_for_may_be_empty(tmp_path):
     _, said = planned(tmp_path, ["p1/a.png", "p1/b.png"], split="1,0,0")
     assert "empty" not in said
+
+
+CASES = {  # files -> patients, the words that say how they are told apart
+    "modalities": ([f"c{i}_{m}.png" for i in range(6) for m in ("t1", "t2")], 6, "split by image"),
+    "modalities in a folder of images": (
+        [f"images/c{i}_{m}.png" for i in range(6) for m in ("t1", "flair")],
+        6,
+        "image",
+    ),
+    "channels": ([f"imagesTr/c{i}_000{m}.png" for i in range(6) for m in range(3)], 6, "split by image"),
+    "one modality alone": ([f"c{i}_t1.png" for i in range(6)], 6, "one file each"),
+    "one name in two folders": ([f"{s}/1_{m}.png" for s in ("train", "test") for m in ("t1", "t2")], 2, "by image"),
+    "visits of subjects": ([f"sub-{i:02d}_ses-{k}_T1w.png" for i in range(6) for k in (1, 2)], 6, "one case each"),
+    "slices of subjects": ([f"sub-P{i}_slice-{k}.png" for i in range(6) for k in range(3)], 6, "one case each"),
+    "subjects in two folders": ([f"{s}/sub-{i}_{s}.png" for s in ("train", "test") for i in range(5)], 5, "case each"),
+    "one scan of each subject": ([f"sub-{i}_T1w.png" for i in range(6)], 6, "one file each"),
+    "what only begins so": ([f"subject-{i}_{k}.png" for i in range(3) for k in range(2)], 6, "one file each"),
+    "dates behind a dash": ([f"p-{i}_2020.png" for i in range(6)], 6, "one file each"),
+    "a folder each all the same": (
+        [f"p{i}/c{i}_{m}.png" for i in range(6) for m in ("t1", "t2")],
+        6,
+        "one folder each",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", CASES)
+def test_scans_of_one_case_are_never_in_two_splits(tmp_path, layout):
+    files, patients, word = CASES[layout]
+    plan, said = planned(tmp_path, files, modality="all")
+    assert len(set(plan.patients.values())) == patients
+    assert word in said
+    assert plan.by_patient == ("split by image" not in said)
