@@ -45,6 +45,7 @@ from medaug_cli.words import counted
 GRID = 16
 DEFAULT_KIMG = 200.0
 DEFAULT_GENERATOR = "cpggan"
+OF_LEARNING = ("kimg", "minutes", "precision")  # of a plan: what changes nothing where nothing is learnt
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def train_generator(
     extra = {"kimg": kimg, "minutes": minutes} | ({} if only is None else {"class": only}) | external.plan(beside)
     extra |= {} if before is None else {"start": before.metadata.weights}
     plan = plan_of_run("train-gan", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra)
+    if not plugin.capabilities.learns:
+        plan |= {key: value for key, value in _begun(options).items() if key in OF_LEARNING}
     with claimed(plan, options, [store_path, *external.stores, *([] if before is None else [before.folder])]) as folder:
         if not folder.finished:
             fit_generator(
@@ -245,13 +248,19 @@ class Setup:
 
 def _begun_at(options: RunOptions) -> str:
     """Return the precision of the run that is resumed, "auto" where there is none yet."""
+    precision = _begun(options).get("precision")
+    return precision if precision in get_args(Precision) else "auto"
+
+
+def _begun(options: RunOptions) -> dict[str, Any]:
+    """Return the plan of the run that is resumed, an empty one where there is none yet."""
     if options.resume and not options.overwrite:
         for folder in (options.out.with_name(f"{options.out.name}.parts"), options.out):
             with suppress(BadInput):  # a damaged plan is named where it is compared
                 plan = parse_json(folder / PLAN) if (folder / PLAN).is_file() else None
-                if isinstance(plan, dict) and plan.get("precision") in get_args(Precision):
-                    return plan["precision"]
-    return "auto"
+                if isinstance(plan, dict):
+                    return plan
+    return {}
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from medaug_cli.files import canonical, parse_json, remove_folder, remove_stale
 from medaug_cli.locks import alone
 from medaug_cli.runs.fitting import DEFAULT_KIMG
 from medaug_cli.runs.folder import PLAN
+from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import open_store
 from medaug_cli.store.writing import parts_folder
 from medaug_cli.tasks.task import tasks
@@ -153,15 +154,20 @@ def network_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
 
 
 def generator_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
-    """Return what the plan of a trial's generator must say."""
+    """Return what the plan of a trial's generator must say; one that does not learn has neither budget nor start."""
     name = str(trial.arm.generator)
-    default = registry.capabilities("generator", name).default_budget or DEFAULT_KIMG
-    return {
+    able = registry.generator_capabilities(name)
+    asked: dict[str, Any] = {
         "plugin": name,
         "settings": asdict(trial.arm.built(options.generator_settings)),
         "seed": trial.seed,
-        "kimg": default if options.kimg is None else options.kimg,
     }
+    if not able.learns:
+        return asked
+    asked["kimg"] = (able.default_budget or DEFAULT_KIMG) if options.kimg is None else options.kimg
+    if trial.arm.start is not None:
+        asked["start"] = opened_start(trial.arm.start).metadata.weights
+    return asked | ({} if options.precision == "auto" else {"precision": options.precision})
 
 
 def _changed_images(options: "StudyOptions", trial: "Trial") -> Change | None:

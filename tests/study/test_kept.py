@@ -1,6 +1,7 @@
 """A study uses again what it keeps only where all that it depends on is the same, and says what it cannot measure."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 from conftest import make_records, make_store, tiny_installed
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.runs import RunOptions, train_generator
 from medaug_cli.store import open_store
 from medaug_cli.study import StudyOptions, run_study
 from medaug_cli.study.arms import parse_arms
@@ -75,6 +77,10 @@ ANEW = {  # what is asked for now -> what is made anew by it
     "a setting of the generator": (
         {"generator_settings": {"tiny": {"amount": 0.5}}}, OF_TINY | DRAWN | {"synthetic/tiny/gan"},
     ),
+    "another budget, which a control does not have": ({"kimg": 0.04}, OF_TINY | DRAWN | {"synthetic/tiny/gan"}),
+    "another precision, which a control does not have": (
+        {"precision": "bf16"}, NETWORKS | {"detectors/real-only"} | DRAWN | {"synthetic/tiny/gan"},
+    ),
     "another jitter": ({"jitter": 0.2}, NETWORKS | DRAWN | {"synthetic/duplicate/drawn-16.h5"}),
     "another ratio": ({"ratio": 1.5}, {f"detectors/{name}" for name in ARMS if name != "tiny@2"}
                                       | {"detectors/tiny+pretrain, first"}),
@@ -106,6 +112,20 @@ def test_what_a_setting_concerns_is_made_anew_and_nothing_else(copied, case):
     now = steps_of(copied)
     assert {name for name in before if now.get(name) != before[name]} == expected
     assert any(sentence.endswith("it is made anew") for sentence in said) == bool(expected)
+
+
+def test_a_budget_is_no_other_setting_of_a_control(copied):
+    before = steps_of(copied)
+    assert run_study(options(copied, ("duplicate",), kimg=0.04)) is not None
+    assert steps_of(copied) == before
+    part = copied.parent / "study/patients100"
+    gan = part / "seed0/synthetic/duplicate/gan"
+    run = RunOptions(gan, device="cpu", precision="bf16", resume=True)
+    train_generator(part / "real.h5", "duplicate", run, kimg=0.08)
+    assert steps_of(copied) == before
+    gan.rename(gan.with_name("gan.parts"))  # as if it had been stopped
+    train_generator(part / "real.h5", "duplicate", run, kimg=0.08)
+    assert json.loads((gan / "plan.json").read_text(encoding="utf-8"))["kimg"] == 0.02
 
 
 def test_what_is_made_anew_is_what_a_new_study_makes(copied, tmp_path):
@@ -172,6 +192,41 @@ def test_a_changed_store_is_refused(finished, tmp_path):
     make_store(tmp_path / "real.h5", seed=1)
     with pytest.raises(UsageError, match="training images: real"):
         run_study(replace(options(tmp_path / "real.h5"), out=finished.parent / "study"))
+
+
+IMPOSSIBLE = {  # what is asked for -> what is said
+    "no image": ({"n": 0}, "--n 0: expected one synthetic image or more"),
+    "less than no image": ({"n": -3}, "--n -3: expected one"),
+    "no budget": ({"kimg": 0.0}, "--kimg 0: expected a positive number of thousand images"),
+    "a budget below 0": ({"kimg": -1.0}, "--kimg -1: expected"),
+    "a budget without end": ({"kimg": math.inf}, "--kimg inf: expected"),
+    "a budget that is no number": ({"kimg": math.nan}, "--kimg nan: expected"),
+    "no ratio": ({"ratio": 0.0}, "--ratio 0: expected a positive number"),
+    "a ratio without end": ({"ratio": math.inf}, "--ratio inf: expected"),
+    "a ratio that is no number": ({"ratio": math.nan}, "--ratio nan: expected"),
+    "boxes that are shifted out": ({"jitter": 1.0}, "--jitter 1: expected a share from 0 to 1"),
+    "a jitter below 0": ({"jitter": -0.1}, "--jitter -0.1: expected"),
+    "a jitter that is no number": ({"jitter": math.nan}, "--jitter nan: expected"),
+    "half of one step": (
+        {"steps": 1, "arms": ("early-stopped",)}, "--steps 1: too few for --arm early-stopped; expected 2 or more",
+    ),
+    "one step in halves": ({"steps": 1, "arms": ("tiny+pretrain",)}, r"--steps 1: too few for --arm tiny\+pretrain"),
+    "no step": ({"steps": 0}, "--steps 0: too few for --arm real-only; expected 1 or more"),
+    "a setting of a generator of no arm": (
+        {"generator_settings": {"boxgan": {"form": "mask"}}},
+        "--gan-set boxgan: no arm has that generator; those of the arms are tiny",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_what_cannot_be_trained_is_refused_before_anything_is(tmp_path, case):
+    changed, said = IMPOSSIBLE[case]
+    arms = changed.get("arms", ("tiny",))
+    real = make_store(tmp_path / "real.h5").path
+    with pytest.raises(UsageError, match=said):
+        run_study(options(real, arms, **{key: value for key, value in changed.items() if key != "arms"}))
+    assert not (tmp_path / "study").exists()
 
 
 # what cannot be measured
