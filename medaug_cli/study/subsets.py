@@ -13,6 +13,7 @@ from medaug_cli.errors import UsageError
 from medaug_cli.preprocess.results import training_boxes
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made
 from medaug_cli.store.reading import is_real
+from medaug_cli.tasks.cases import Each
 from medaug_cli.tasks.task import Task
 
 UNIT = 64  # images
@@ -40,7 +41,8 @@ def subset(store: Store, task: Task, fraction: float, seed: int, out: Path) -> S
     chosen = [i for i in range(len(store)) if store.splits[i] != "train" or store.patients[i] in kept]
     if lacking := task.teachable(store, training_images(store, task, kept)):
         raise UsageError(f"--fraction {fraction:g} of {store.path} leaves {lacking}")
-    made = publish_part(out, info_of_part(store, {"fraction": fraction}, seed), [store.record(i) for i in chosen])
+    records = Each(len(chosen), lambda k: store.record(chosen[k]))
+    made = publish_part(out, info_of_part(store, {"fraction": fraction}, seed), records)
     write_boxes(out.with_name("boxes.json"), training_boxes(made))
     return made
 
@@ -55,13 +57,13 @@ def info_of_part(store: Store, settings: dict[str, Any], seed: int) -> StoreInfo
 
 
 def publish_part(out: Path, info: StoreInfo, records: Sequence[Record]) -> Store:
-    """Publish a store of a study; keep what is there already, made of the same."""
+    """Publish a store of a study, reading few of its records at once; keep what is there already, made of the same."""
     made = already_made(out, info, resume=out.exists(), overwrite=False)
     if made is None:
         plan = {**info.settings, "of": next(iter(info.inputs.values())), "seed": info.seed}
         writer = StoreWriter(out, info, plan, resume=True)
         for unit, at in enumerate(range(0, len(records), UNIT)):
             if not writer.has(unit):
-                writer.add(unit, list(records[at : at + UNIT]))
+                writer.add(unit, [records[i] for i in range(at, min(at + UNIT, len(records)))])
         made = writer.publish()
     return made

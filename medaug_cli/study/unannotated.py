@@ -12,6 +12,7 @@ from medaug_cli.evaluation.predicting import load_for, predicted
 from medaug_cli.store import Record, Store
 from medaug_cli.store.reading import is_real
 from medaug_cli.study.subsets import chosen_patients, info_of_part, publish_part
+from medaug_cli.tasks.cases import Each
 from medaug_cli.tasks.classification import Classification
 from medaug_cli.tasks.detection import IOUS, Detection
 from medaug_cli.tasks.segmentation import Segmentation
@@ -25,16 +26,21 @@ SURE = 0.9  # probability from which a class does
 def rest_of(store: Store, task: Task, fraction: float, seed: int) -> np.ndarray:
     """Return the real training images that are not among those of a share of the patients."""
     kept = chosen_patients(store, task, fraction, seed)
-    train = np.flatnonzero((store.splits == "train") & is_real(store))
-    return np.array([i for i in train if store.patients[i] not in kept or not task.usable(store)[i]], np.int64)
+    train, usable = np.flatnonzero((store.splits == "train") & is_real(store)), task.usable(store)
+    return np.array([i for i in train if store.patients[i] not in kept or not usable[i]], np.int64)
 
 
 def with_rest(store: Store, part: Store, task: Task, fraction: float, seed: int, out: Path) -> Store:
     """Publish the store of a share of the patients, and the images of the other training patients without a word."""
-    bare = {store.ids[i]: unannotated(store.record(int(i))) for i in rest_of(store, task, fraction, seed)}
+    rest = rest_of(store, task, fraction, seed)
+    bare = {store.ids[i] for i in rest}
+    own = [i for i, name in enumerate(part.ids) if name not in bare]
     info = info_of_part(store, {"fraction": fraction, "unannotated": "rest"}, seed)
-    own = [part.record(i) for i, name in enumerate(part.ids) if name not in bare]
-    return publish_part(out, info, [*own, *bare.values()])
+
+    def record(k: int) -> Record:
+        return part.record(own[k]) if k < len(own) else unannotated(store.record(int(rest[k - len(own)])))
+
+    return publish_part(out, info, Each(len(own) + len(rest), record))
 
 
 def unannotated(record: Record) -> Record:
@@ -100,8 +106,12 @@ def pseudo_labelled(store: Store, part: Store, indices: Sequence[int], by: Label
     records = by.annotated(store, np.asarray(indices, np.int64))
     info = info_of_part(store, by.settings(), seed)
     told = {record.id for record in records}  # images of the share's own patients may have been without annotation
-    own = [part.record(i) for i, name in enumerate(part.ids) if name not in told]
-    return publish_part(out, info, [*own, *records])
+    own = [i for i, name in enumerate(part.ids) if name not in told]
+
+    def record(k: int) -> Record:
+        return part.record(own[k]) if k < len(own) else records[k - len(own)]
+
+    return publish_part(out, info, Each(len(own) + len(records), record))
 
 
 def _sure_boxes(answer: Any, store: Store, threshold: float) -> tuple[np.ndarray, list[str]]:

@@ -13,12 +13,13 @@ from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.files import read_json
 from medaug_cli.metrics.operating import Cohort, Scored
 from medaug_cli.metrics.resampling import verdict
-from medaug_cli.store import digest_patient, open_store
+from medaug_cli.store import Store, digest_patient, open_store
 from medaug_cli.study import StudyOptions, parse_arm, run_study
 from medaug_cli.study.analysis import Comparison, StudyReport
 from medaug_cli.study.arms import parse_arms
 from medaug_cli.study.page import claim_sentence
 from medaug_cli.study.subsets import chosen_patients, subset
+from medaug_cli.study.unannotated import with_rest
 from medaug_cli.tasks.detection import Detection, FoundAnswers
 from medaug_cli.testing.trial import TrialRun
 
@@ -58,6 +59,16 @@ def test_a_smaller_share_lies_in_every_larger_one(real, tmp_path):
         ours, theirs = part.indices(split), store.indices(split)
         assert [part.ids[i] for i in ours] == [store.ids[i] for i in theirs]
         assert (part.images[ours] == store.images[theirs]).all()
+
+
+def test_a_share_that_is_there_is_not_read_again(real, tmp_path, monkeypatch):
+    """Every network of a study asks for its share: a large store must not be read through each time."""
+    store = open_store(real)
+    first = subset(store, Detection(), 0.5, 0, tmp_path / "part/real.h5")
+    more = with_rest(store, first, Detection(), 0.5, 0, tmp_path / "part/more.h5")
+    monkeypatch.setattr(Store, "record", lambda self, index: pytest.fail("an image is read again"))
+    assert subset(store, Detection(), 0.5, 0, tmp_path / "part/real.h5").hash == first.hash
+    assert with_rest(store, first, Detection(), 0.5, 0, tmp_path / "part/more.h5").hash == more.hash
 
 
 @pytest.mark.drawn
