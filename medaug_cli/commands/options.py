@@ -81,13 +81,13 @@ def is_given(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
+def parse_settings(pairs: Sequence[str] | None, option: str = "--set", example: str = "latent=128") -> dict[str, Any]:
     """Turn ["latent=128"] into {"latent": "128"}; the registry gives each its type."""
     settings = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"--set {pair}: expected KEY=VALUE, as in --set latent=128")
+            raise UsageError(f"{option} {pair}: expected KEY=VALUE, as in {option} {example}")
         settings[key.strip()] = value.strip()
     return settings
 

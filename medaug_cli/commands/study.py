@@ -166,7 +166,7 @@ def _launch(chosen: Choices, wanted: "StudyOptions") -> None:
             parts,
             cluster=str(chosen.launcher),
             folder=chosen.out / "jobs",
-            settings=options.parse_settings(chosen.launcher_settings),
+            settings=options.parse_settings(chosen.launcher_settings, "--launcher-set", "timeout_min=720"),
             say=console.say,
             report=bar.to,
         )
@@ -234,8 +234,10 @@ def _options(chosen: Choices) -> "StudyOptions":
 def _settings_of_generators(pairs: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     """Turn ["boxgan.width=8"] into {"boxgan": {"width": "8"}}."""
     settings: dict[str, dict[str, Any]] = {}
-    for key, value in options.parse_settings(pairs).items():
+    for key, value in options.parse_settings(pairs, "--gan-set", "boxgan.form=mask").items():
         generator, _, setting = key.partition(".")
+        if not generator or not setting:
+            raise UsageError(f"--gan-set {key}: expected GENERATOR.KEY=VALUE, as in --gan-set boxgan.form=mask")
         settings.setdefault(generator, {})[setting] = value
     return settings
 

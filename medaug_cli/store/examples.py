@@ -1,5 +1,6 @@
 """What a plugin is fitted on, and the guards that keep a proof honest."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
@@ -217,7 +218,7 @@ def training_examples(
     train = np.flatnonzero(usable & (real.splits == "train") & is_real(real))
     if not len(train):
         raise BadInput(f"{real.path} has no annotated real image in the training split")
-    if ratio is not None and (not synthetic or ratio <= 0):
+    if ratio is not None and (not synthetic or not 0 < ratio < math.inf):
         raise UsageError("--ratio needs --synthetic, and a positive number of synthetic images per real image")
     if synthetic_only and (not synthetic or ratio is not None):
         raise UsageError("--synthetic-only needs --synthetic, and takes no --ratio")

@@ -1,5 +1,6 @@
 """Run a study: every step is kept by its content, so that a study that was stopped goes on where it was."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -281,8 +282,7 @@ def _check(options: StudyOptions) -> None:
         raise UsageError("--fraction is a share of the training patients, above 0 and at most 1")
     if options.seeds < 1:
         raise UsageError(f"--seeds {options.seeds}: expected one or more")
-    if options.ratio <= 0:
-        raise UsageError(f"--ratio {options.ratio:g}: expected a positive number of synthetic images for each real one")
+    _check_numbers(options)
     if options.split not in ("val", "test"):
         raise UsageError(f"--split {options.split}: a study is judged on val or test")
     if options.folds is not None and options.split != "test":
@@ -304,6 +304,28 @@ def _check(options: StudyOptions) -> None:
     fine_tuned = next((arm.name for arm in options.arms if arm.use == "pretrain"), None)
     if fine_tuned and not able:
         raise UsageError(f"--arm {fine_tuned}: {options.network} cannot continue from trained weights")
+
+
+def _check_numbers(options: StudyOptions) -> None:
+    """Raise UsageError for a number with which some arm could not be trained, or would be with another."""
+    if not 0 < options.ratio < math.inf:
+        raise UsageError(f"--ratio {options.ratio:g}: expected a positive number of synthetic images for each real one")
+    if options.n is not None and options.n < 1:
+        raise UsageError(f"--n {options.n}: expected one synthetic image or more")
+    if not 0 <= options.jitter < 1:
+        raise UsageError(f"--jitter {options.jitter:g}: expected a share from 0 to 1")
+    if options.kimg is not None and not 0 < options.kimg < math.inf:
+        raise UsageError(f"--kimg {options.kimg:g}: expected a positive number of thousand images")
+    for arm in options.arms:
+        least = 2 if arm.use == "pretrain" or arm.steps < 1 else 1
+        if options.steps is not None and options.steps < least:
+            raise UsageError(f"--steps {options.steps}: too few for --arm {arm.name}; expected {least} or more")
+    generators = dict.fromkeys(arm.generator for arm in options.arms if arm.generator)
+    for name in options.generator_settings:
+        if name not in generators:
+            raise UsageError(
+                f"--gan-set {name}: no arm has that generator; those of the arms are {', '.join(generators) or 'none'}"
+            )
 
 
 def _train(options: StudyOptions, trial: Trial) -> Path:
