@@ -47,13 +47,17 @@ def find_medaug() -> None:
     """Let Python find medaug and its plugins beside this file where they are not installed."""
     if importlib.util.find_spec("medaug_cli") and entry_points(group="medaug.generators"):
         return
+    sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
+    from medaug_cli import __version__
+
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
     lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()) for group, entries in groups.items()]
-    about = Path(tempfile.mkdtemp()) / "medaug-0.dist-info"
+    about = Path(tempfile.mkdtemp()) / f"medaug-{__version__}.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: medaug\nVersion: 0\n", encoding="utf-8")
+    told = f"Metadata-Version: 2.1\nName: medaug\nVersion: {__version__}\n"
+    (about / "METADATA").write_text(told, encoding="utf-8")
     (about / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
-    sys.path[:0] = [str(about.parent), str(ROOT), str(ROOT / "plugins")]
+    sys.path.insert(0, str(about.parent))
 
 
 find_medaug()

@@ -36,6 +36,7 @@ def no_splits() -> dict[str, str]:
 
 SHIPPED = {  # name -> sides of what is drawn, and the splits that agree with it
     "brain-t1c-128": ((128, 128), splits_of_slices),
+    "brain-t1c-256": ((256, 256), splits_of_slices),
     "breast-ultrasound-128": ((128, 128), no_splits),
     "nodules-32": ((32, 32, 32), splits_of_nodules),
 }
