@@ -11,7 +11,7 @@ import numpy as np
 from medaug_cli.boxes import SPLITS, ImageBoxes
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation, Note
-from medaug_cli.forms.coordinates import corners, low_and_size, numbers
+from medaug_cli.forms.coordinates import corners, low_and_size, numbers, slice_number
 from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of, text_or_none
 from medaug_cli.forms.outlines import Outline, read_outline
 from medaug_cli.forms.policy import CROWD, NO_OUTLINE, add_box
@@ -52,24 +52,39 @@ def _label(row: dict[str, Any], names: Mapping[str, str], nameless: set[str]) ->
     """Return the name of an annotation's category, else its number, which `nameless` takes."""
     if row.get("category_id") is None:
         return "lesion"
-    category = str(row["category_id"])
+    category = _key(row["category_id"])
     if not names.get(category):
         nameless.add(category)
     return names.get(category) or category
 
 
+def _names(path: str, categories: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the name of each category by its number; raise BadInput where two have one number."""
+    names: dict[str, str] = {}
+    for category in categories:
+        key, name = _key(category["id"]), str(category["name"]).strip()
+        if names.setdefault(key, name) != name:
+            raise BadInput(f"{path}: the category id {key} has two names, {names[key]} and {name}")
+    return names
+
+
+def _key(value: Any) -> str:
+    """Return an id as text, the same for 1 and for 1.0, as tools write it that count in floats."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation], nameless: set[str]) -> None:
-    names = {str(category["id"]): str(category["name"]).strip() for category in value.get("categories") or ()}
+    names = _names(path, value.get("categories") or ())
     images: dict[str, dict[str, Any]] = {}
     for number, image in enumerate(value.get("images") or ()):
-        key = str(image["id"])
+        key = _key(image["id"])
         if key in images:
             raise BadInput(f"{path}: the image id {key} appears twice")
         images[key] = image
         _add_image(path, number, image, found)
     for number, row in enumerate(value["annotations"]):
         place = f"{path}, annotation {number}"
-        key = str(row.get("image_id"))
+        key = _key(row.get("image_id"))
         if key not in images:
             if "images" in value or not isinstance(row.get("image_id"), str):
                 raise BadInput(f"{place}: image_id {row.get('image_id')!r} is not among the images of the file")
@@ -83,7 +98,8 @@ def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation], n
         outline = read_outline(place, row.get("segmentation"))
         box = _box(place, row, outline)
         if image.get("slice") is not None and len(box) == 4:
-            box = (*box[:2], int(image["slice"]), *box[2:], int(image["slice"]) + 1)
+            low = slice_number(place, image["slice"])
+            box = (*box[:2], low, *box[2:], low + 1)
         if add_box(item, box, _label(row, names, nameless), place):
             item.outlines.append(outline)
 

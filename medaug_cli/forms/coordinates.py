@@ -4,6 +4,7 @@ Ours are half-open corners, low then high, x first. Fifteen digits are written, 
 boxes come back as they were.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +47,17 @@ def numbers(place: str, values: Any, count: int | None = None) -> tuple[float, .
     if len(box) not in ((4, 6) if count is None else (count,)):
         raise BadInput(f"{place}: {len(box)} numbers, a box has {count or '4 (6 in 3D)'}")
     return box
+
+
+def slice_number(place: str, value: Any) -> int:
+    """Read the number of a slice, 2 as well as 2.0; raise BadInput that names the place."""
+    try:
+        number = decimal(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number.is_integer():
+        raise BadInput(f"{place}: expected the number of a slice, got {value!r}")
+    return int(number)
 
 
 def corners(box: Sequence[float], mode: str) -> tuple[float, ...]:

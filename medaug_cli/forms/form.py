@@ -116,6 +116,16 @@ def label_names(images: Sequence[ImageBoxes]) -> list[str]:
     return sorted({label_of(image, item) for image in images for item in image.boxes})
 
 
+def place_of(image: ImageBoxes, folder: Path, suffix: str) -> Path:
+    """Return where the boxes of a picture go: by the name of its file, in the same folders, as other tools look."""
+    if image.file is None:
+        return folder / f"{image.id}{suffix}"
+    plain = image.file[: len(image.file) - len(suffix_of(Path(image.file)))]
+    place = folder / f"{plain}{suffix}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
 def refuse_deep(images: Sequence[ImageBoxes], form: str) -> None:
     """Raise BadInput where a flat form is to hold boxes in 3D."""
     deep = next((image for image in images if image.depth is not None), None)

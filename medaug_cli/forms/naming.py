@@ -83,13 +83,16 @@ def bare(name: str) -> str:
 
 
 def _score(said: list[str], whole: list[str]) -> Score:
-    """Return how many folders two names share from the end, and whether case and suffix are the same."""
-    shared = 0
+    """Return how many folders two names share from the end, and whether case and suffix are the same.
+
+    What ends a name that is said, as in `a.left`, is a suffix only where no scan is called so.
+    """
+    shared, stem = 0, bare(whole[-1])
     for one, other in zip(said[-2::-1], whole[-2::-1], strict=False):
         if one.casefold() != other.casefold():
             break
         shared += 1
-    return shared, bare(said[-1]) == bare(whole[-1]), said[-1] == whole[-1]
+    return shared, stem in (said[-1], bare(said[-1])), said[-1] in (whole[-1], stem)
 
 
 def _spell_one(name: str, other: str) -> bool:

@@ -1,8 +1,9 @@
 """Read annotations in whatever form people have them, and find the scans that they are of."""
 
+import csv
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medaug_cli.errors import BadInput, UsageError
@@ -17,6 +18,8 @@ from medaug_cli.scans.reading import Scan, suffixes
 
 BOX_MODES = ("xyxy", "xxyy", "xywh", "ccwh", "xyxy-mm", "xxyy-mm", "xywh-mm", "ccwh-mm")
 FLAT = "outlines in slices of a volume are ignored, only its boxes are read; give label volumes with --masks"
+# what a form's reader meets in a file that lacks a field, or holds text for a number or a list
+BROKEN = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, csv.Error)
 TEXTS = (".txt", ".xml", ".json", ".csv", ".tsv")  # in which annotations may stand
 
 
@@ -64,7 +67,7 @@ def read_annotations(
         patient_column=patient_column,
         box_columns=box_columns,
     )
-    named = form.read(marks)
+    named = _read(form, marks)
     if form is masks.FORM:
         return AnnotationSet(named, marks.notes)
     if _look_like_shares(named.values()):
@@ -74,6 +77,17 @@ def read_annotations(
     found = by_scan(path, named, ScanNames(scans))
     _without_flat_outlines(found, scans, marks)
     return AnnotationSet(found, marks.notes)
+
+
+def _read(form: Form, marks: Marks) -> dict[str, Annotation]:
+    """Read files of a form; raise BadInput that names the first which is not built as the form has it."""
+    try:
+        return form.read(marks)
+    except BROKEN as error:
+        for file in marks.files if len(marks.files) > 1 else ():
+            _read(form, replace(marks, files=[file], notes=[]))
+        place = marks.files[0].path if len(marks.files) == 1 else marks.path
+        raise BadInput(f"{place} is broken, read as {form.title} ({type(error).__name__}: {error})") from error
 
 
 def _without_flat_outlines(found: dict[str, Annotation], scans: Sequence[Scan], marks: Marks) -> None:

@@ -15,7 +15,7 @@ from medaug_cli.boxes import ImageBoxes
 from medaug_cli.errors import BadInput
 from medaug_cli.files import MAX_JSON_BYTES, readable
 from medaug_cli.forms.annotations import Annotation
-from medaug_cli.forms.coordinates import CORNERS, corners, decimal, number
+from medaug_cli.forms.coordinates import CORNERS, corners, decimal, number, slice_number
 from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of
 from medaug_cli.forms.policy import add_box
 
@@ -62,7 +62,7 @@ class Table:
         text = row[at].strip() if at is not None and at < len(row) else ""
         return None if text.lower() in blank else text
 
-    def numbers(self, line: int, row: Sequence[str], names: Sequence[str]) -> list[float] | None:
+    def numbers(self, place: str, row: Sequence[str], names: Sequence[str]) -> list[float] | None:
         """Return the numbers in some columns, None where all are blank."""
         texts = [self.value(row, name) for name in names]
         if not any(texts):
@@ -73,7 +73,7 @@ class Table:
             return [decimal(text) for text in texts]
         except (TypeError, ValueError) as error:
             said = ", ".join(f"{name} {text or 'blank'}" for name, text in zip(names, texts, strict=True))
-            raise BadInput(f"{self.place}, line {line}: expected the numbers of a box, got {said}") from error
+            raise BadInput(f"{place}: expected the numbers of a box, got {said}") from error
 
 
 def _text(path: Path) -> str:
@@ -224,14 +224,15 @@ def _read_table(table: Table, found: dict[str, Annotation]) -> None:
         raise BadInput(
             f"{table.place} lacks the columns {', '.join(sorted(missing))}; it has {', '.join(table.header)[:200]}"
         )
-    for place, name, line, row in named_rows(table):
-        box, item = table.numbers(line, row, wanted), found[name]
+    for place, name, _, row in named_rows(table):
+        box, item = table.numbers(place, row, wanted), found[name]
         tell(item, table, row, place, name)
         if box is not None:  # a row without corners is a normal slice
             flat = corners(box, mode)
             z = table.value(row, "slice")
             if z is not None and len(flat) == 4:
-                flat = (*flat[:2], int(z), *flat[2:], int(z) + 1)
+                low = slice_number(place, z)
+                flat = (*flat[:2], low, *flat[2:], low + 1)
             add_box(item, flat, table.value(row, "label") or "lesion", place)
 
 
@@ -255,7 +256,8 @@ def tell(item: Annotation, table: Table, row: Sequence[str], place: str, name: s
     told["split"] = SPLITS.get(split.lower(), split) if split else None
     told["image_class"] = table.value(row, "image_class", UNCLASSED)
     if "x_max" in table.columns and table.value(row, "slice") is None:
-        size = table.numbers(0, row, ("width", "height")) if {"width", "height"} <= table.columns.keys() else None
+        sides = ("width", "height")
+        size = table.numbers(place, row, sides) if all(table.value(row, side) for side in sides) else None
         known = size is not None and all(math.isfinite(side) and side >= 1 for side in size)
         told["size"] = (int(size[0]), int(size[1])) if size is not None and known else None
     for key, value in told.items():

@@ -9,7 +9,7 @@ from medaug_cli.boxes import ImageBoxes
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.coordinates import around, number, numbers
-from medaug_cli.forms.form import File, Form, Known, Layout, Marks, label_of, refuse_deep
+from medaug_cli.forms.form import File, Form, Known, Layout, Marks, label_of, place_of, refuse_deep
 from medaug_cli.forms.policy import add_box
 from medaug_cli.forms.xml import parse_xml, root_of
 
@@ -69,16 +69,17 @@ def voc(image: ImageBoxes) -> str:
 
 
 def _write_boxes(images: Sequence[ImageBoxes], names: Sequence[str], target: Path) -> None:
-    """Write ID.xml an image."""
+    """Write an .xml file by the name of each picture."""
     for image in images:
-        (target / f"{image.id}.xml").write_text(voc(image), encoding="utf-8")
+        place_of(image, target, ".xml").write_text(voc(image), encoding="utf-8")
 
 
 def _write_layout(images: Sequence[ImageBoxes], names: Sequence[str], folder: Path, known: Mapping[str, Known]) -> None:
     """Annotations/ID.xml beside JPEGImages/ (PNG for all its name), and ImageSets/Main/SPLIT.txt."""
     (folder / "Annotations").mkdir()
     (folder / "ImageSets" / "Main").mkdir(parents=True)
-    _write_boxes(images, names, folder / "Annotations")
+    for image in images:
+        (folder / "Annotations" / f"{image.id}.xml").write_text(voc(image), encoding="utf-8")
     for split in {image.split for image in images}:
         own = "".join(f"{image.id}\n" for image in images if image.split == split)
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(own, encoding="utf-8")

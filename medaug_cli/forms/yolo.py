@@ -17,7 +17,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.files import read_text
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.coordinates import around, corners, decimal, number, rounded
-from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of, refuse_deep
+from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of, place_of, refuse_deep
 from medaug_cli.forms.naming import ScanNames, bare
 from medaug_cli.forms.policy import add_box
 from medaug_cli.scans.reading import Scan, picture_size, read_pixels
@@ -74,7 +74,7 @@ def _box(place: str, parts: Sequence[str], size: Size, keypoints: bool) -> tuple
         kind, *shares = (decimal(part) for part in parts)
     except ValueError as error:
         raise BadInput(said) from error
-    if kind != int(kind) or kind < 0 or len(shares) < 4:
+    if not kind.is_integer() or kind < 0 or len(shares) < 4:
         raise BadInput(said)
     if keypoints:
         shares = shares[:4]
@@ -160,9 +160,10 @@ def _yaml(names: Sequence[str]) -> str:
 
 
 def _write_boxes(images: Sequence[ImageBoxes], names: Sequence[str], target: Path) -> None:
-    """Write ID.txt an image, and data.yaml; an image without boxes has an empty file."""
+    """Write a .txt file by the name of each picture, and data.yaml; an image without boxes has an empty file."""
     for image in images:
-        (target / f"{image.id}.txt").write_text(yolo_lines(image, names), encoding="utf-8")
+        file = place_of(image, target, ".txt")
+        file.write_text(yolo_lines(image, names), encoding="utf-8")
     (target / "data.yaml").write_text(_yaml(names), encoding="utf-8")
 
 

@@ -5,13 +5,13 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import Phase, given
 from hypothesis import strategies as st
-from marked import SIZE, pictures, plain
+from marked import BOX, SIZE, files, pictures, plain, read
 from thoroughness import examples
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.catalogue import BOXES, DETECTIONS, FORMS, target_of
-from medaug_cli.forms.converting import write_form
+from medaug_cli.forms.converting import convert, write_form
 from medaug_cli.forms.form import Finds
 from medaug_cli.forms.reading import read_annotations
 from medaug_cli.metrics.annotations import found_boxes
@@ -110,3 +110,14 @@ def test_two_images_of_one_name_are_not_written_into_one_file(tmp_path):
 
 def test_a_format_has_a_name_of_its_own():
     assert len({form.name for form in FORMS}) == len(FORMS) == len({form.title for form in FORMS})
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("yolo", ".txt"), ("voc", ".xml")])
+@pytest.mark.parametrize("picture", ["benign (1).png", "caf\u00e9.PNG", "p 1/a.left.png", "a" * 130 + ".png"])
+def test_files_are_called_by_their_pictures_as_other_tools_look_for_them(tmp_path, name, suffix, picture):
+    pictures(tmp_path, [picture, "p 1/a.png"])
+    files(tmp_path, {"m.csv": f"image,x_min,y_min,x_max,y_max\n{picture},50,10,66,24\n"})
+    convert(tmp_path / "m.csv", tmp_path / "scans", name, tmp_path / "out")
+    assert (tmp_path / "out" / picture).with_suffix(suffix).is_file()
+    (found,) = plain(read(tmp_path, "out")).values()
+    assert [box for box, _ in found] == [BOX]

@@ -207,6 +207,9 @@ NAMES = {
     "a relative path": (["p1/a.png"], "./scans/p1/a.png", "a"),
     "dots in a name": (["1.2.840.png", "1.2.png"], "1.2.840.png", "1.2.840"),
     "an id": (["p 1/1.png", "p2/1.png"], "p-1-1", "p-1-1"),
+    "a word behind a dot": (["p1/a.left.png", "p1/a.png"], "p1/a.left", "a.left"),
+    "a word behind a dot, elsewhere": (["p1/a.left.png", "p2/a.png"], "D:\\p1\\a.left", "a.left"),
+    "an unknown suffix": (["p1/a.left.png", "p1/a.png"], "p1/a.webp", "a"),
 }
 
 
@@ -267,6 +270,30 @@ REFUSED = {
     "decimal commas between commas": ({"m.csv": "image,x_min,y_min,x_max,y_max\np1/1.png,50,5,10,5,66,5,24,5\n"},
                                       "m.csv", "line 2: 9 cells where the header has 5"),
     "a row without an image": ({"m.csv": "image,x_min,y_min,x_max,y_max\n,50,10,66,24\n"}, "m.csv", "line 2.*no image"),
+    "a slice between two": ({"m.csv": "image,slice,x_min,y_min,x_max,y_max\np1/1.png,2.5,5,5,9,9\n"}, "m.csv",
+                            "line 2: expected the number of a slice, got '2.5'"),
+    "two names of a category": ({"m.json": coco(["p1/1.png"]) | {"categories": [{"id": 7, "name": "mass"}, {
+        "id": 7.0, "name": "cyst"}]}}, "m.json", r"m\.json: the category id 7 has two names, mass and cyst"),
+    "half of a polygon, VIA": ({"m.json": {"a": {"filename": "p1/1.png", "regions": [{"shape_attributes": {
+        "name": "polygon", "all_points_x": [1, 2, 3], "all_points_y": [1, 2]}}]}}}, "m.json", r"m\.json is broken"),
+    "no regions, VIA": ({"m.json": {"_via_img_metadata": {"a": {"filename": "p1/1.png"}}}}, "m.json", "KeyError"),
+    "a cell beyond reason, VIA": ({"m.csv": "filename,region_shape_attributes,region_attributes\np1/1.png,"
+        + "x" * 200_000 + ",\n"}, "m.csv", r"m\.csv is broken, read as VIA"),
+    "no object, Label Studio": ({"m.json": [{"data": "p1/1.png", "annotations": [{"result": []}]}]}, "m.json",
+                                r"m\.json is broken, read as Label Studio JSON"),
+    "no result, Label Studio": ({"m.json": [{"data": {"image": "p1/1.png"}, "annotations": [None]}]}, "m.json",
+                                "is broken"),
+    "a word for a width, labelme": ({"m/p1/1.json": labelme([(1, 1), (9, 9)]) | {"imageWidth": "wide"},
+        "m/p2/1.json": labelme([(1, 1), (9, 9)])}, "m", r"m/p1/1\.json is broken, read as labelme JSON .*'wide'"),
+    "a word for a width, CVAT": ({"m.xml": '<annotations><image name="p1/1.png" width="wide" height="9"/>'
+                                  "</annotations>"}, "m.xml", r"m\.xml is broken, read as CVAT"),
+    "no list of boxes, MONAI": ({"m.json": {"training": [{"image": "p1/1.png", "box": None}]}}, "m.json", "is broken"),
+    "a list for a label, MONAI": ({"m.json": {"training": [{"image": "p1/1.png", "box": [[1, 1, 9, 9]],
+                                  "label": [[0]]}]}}, "m.json", r"m\.json is broken, read as a MONAI data list"),
+    "no number for a class": ({"m/p1/1.txt": "nan 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n"}, "m",
+                              r"1\.txt, line 1: expected a class number"),
+    "no end of a class": ({"m/p1/1.txt": "inf 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n"}, "m",
+                           r"1\.txt, line 1: expected a class number"),
     "another size": ({"m.csv": "filename,width,height,xmin,ymin,xmax,ymax\np1/1.png,80,60,5,5,9,9\n"
                                "p1/1.png,81,60,5,5,9,9\n"}, "m.csv", "line 3.*two sizes"),
 }  # fmt: skip
@@ -292,6 +319,22 @@ def test_a_task_that_nobody_annotated_is_not_a_normal_one(tmp_path):
     tasks = [{"data": {"image": "a.png"}, "annotations": []}, {"data": {"image": "b.png"}, "annotations": done}]
     files(tmp_path, {"m.json": tasks})
     assert plain(read(tmp_path, "m.json")) == {"b": []}
+
+
+def test_numbers_that_pandas_made_floats_are_the_same_numbers(tmp_path):
+    pictures(tmp_path)
+    value = coco(["a.png"], image_id=1.0, category_id=7.0)
+    value["images"][0]["slice"] = 2.0
+    files(tmp_path, {"m.json": value, "m.csv": "image,slice,x_min,y_min,x_max,y_max\na.png,2.0,50,10,66,24\n"})
+    place = (50, 10, 2, 66, 24, 3)
+    assert plain(read(tmp_path, "m.json")) == {"a": [(place, "tumor")]}
+    assert plain(read(tmp_path, "m.csv")) == {"a": [(place, "lesion")]}
+
+
+def test_a_table_may_leave_out_one_side_of_a_picture(tmp_path):
+    pictures(tmp_path)
+    files(tmp_path, {"m.csv": "image,width,height,x_min,y_min,x_max,y_max\na.png,80,,50,10,66,24\n"})
+    assert plain(read(tmp_path, "m.csv")) == {"a": [(BOX, "lesion")]}
 
 
 def test_shares_in_a_table_are_said(tmp_path):
