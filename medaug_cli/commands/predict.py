@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from medaug_cli.commands import console, options
+from medaug_cli.errors import UsageError
 from medaug_cli.words import counted
 
 
 def predict(
+    context: typer.Context,
     network: Annotated[
         Path,
         typer.Argument(metavar="NETWORK", help="A folder made by train-detector, train-classifier or train-segmenter."),
@@ -49,8 +51,11 @@ def predict(
     Example: medaug predict detector new-scans/ --out predictions
     """
     from medaug_cli.predicting import PredictOptions, predict
+    from medaug_cli.predicting.prediction import kind_of
     from medaug_cli.scans.reading import Reading
 
+    if options.is_given(context, "threshold") and (kind := kind_of(network)) != "detector":
+        raise UsageError(f"--threshold is for detections, and {network} holds a {kind}; leave it out")
     with console.bar("predict", 1.0) as bar:
         done = predict(
             PredictOptions(

@@ -5,6 +5,7 @@ volume, 0 where there is nothing, then the labels in the order of labels.json.
 """
 
 import csv
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.forms.naming import bare
 from medaug_cli.plugin import Grid
 from medaug_cli.scans.masks import PREDICTED
 from medaug_cli.scans.way_back import scan_mask, stored_slice
@@ -80,11 +82,14 @@ def _by_scan(store: Store) -> dict[str, list[int]]:
 
 def _stems(files: Sequence[str]) -> dict[str, str]:
     """Return a plain name for each file of a folder, its path below it without the suffix; no two are alike."""
-    stems: dict[str, str] = {}
-    for file in files:
-        path = Path(file)
-        plain = "-".join((*path.parts[:-1], path.name.split(".")[0] or path.name))
-        stems[file] = plain if plain not in stems.values() else f"{plain}-{len(stems)}"
+    paths = [Path(file) for file in files]
+    plain = ["-".join((*path.parts[:-1], bare(path.name) or path.name)) for path in paths]
+    taken, stems = {name.lower() for name in plain}, dict[str, str]()
+    for file, name in zip(files, plain, strict=True):
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        free = name.lower() not in {stem.lower() for stem in stems.values()}
+        stems[file] = name if free else next(each for each in numbered if each.lower() not in taken)
+        taken.add(stems[file].lower())
     return stems
 
 

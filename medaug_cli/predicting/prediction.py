@@ -7,7 +7,7 @@ from typing import Any
 
 from medaug_cli.detecting.finding import Source, check_form, found_in, write_found
 from medaug_cli.devices import resolve_device
-from medaug_cli.errors import BadInput, MedaugError
+from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.forms.lesions import LESION
 from medaug_cli.predicting.answers import masks_of, write_classes, write_masks
 from medaug_cli.predicting.dicom_seg import SEG, check_dicom_seg, write_dicom_seg
@@ -21,6 +21,7 @@ from medaug_cli.store import Store
 
 FOLDER = Kind("predict", "a folder of predictions")
 KINDS = ("detector", "classifier", "segmenter")
+FORM = "csv"
 SCANS = "scans.h5"  # as the network saw them, with preprocess.html beside it
 
 
@@ -31,7 +32,7 @@ class PredictOptions:
     network: Path
     scans: Path
     out: Path
-    form: str = "csv"  # of detections; of masks dicom-seg, beside PNG or NIfTI
+    form: str = FORM  # of detections; of masks dicom-seg, beside PNG or NIfTI
     threshold: float = 0.1  # score from which a detection is written
     strip: str | None = None  # instead of the training images' own brain extraction
     reader: str | None = None
@@ -58,14 +59,11 @@ class Prediction:
 def predict(options: PredictOptions) -> Prediction:
     """Pre-process scans as the network's training images were, run it, and publish a folder with the results.
 
-    Raises BadInput for a network that cannot take whole scans, UsageError for an unknown form.
+    Raises BadInput for a network that cannot take whole scans, UsageError for a form that its answers do not have.
     """
     refuse_inside("--out", options.out, options.scans)
     kind = kind_of(options.network)
-    if kind == "segmenter" and options.form == SEG:
-        check_dicom_seg()
-    else:
-        check_form(options.form)
+    _check_form(kind, options.form)
     network, metadata = load_network(options.network, kind, resolve_device(options.device))
     recipe = recipe_of(options.network, metadata.prepared, options.strip)
     reads = [options.network, options.scans]
@@ -104,6 +102,17 @@ def kind_of(network: Path) -> str:
     if not held:
         raise BadInput(f"{network} holds no trained detector, classifier or segmenter")
     return held[0]
+
+
+def _check_form(kind: str, form: str) -> None:
+    """Raise UsageError for a form in which a network of a kind does not answer, MedaugError for one not installed."""
+    if kind == "detector":
+        check_form(form)
+    elif kind == "segmenter" and form == SEG:
+        check_dicom_seg()
+    elif form != FORM:
+        choices = f"{SEG}, or none for PNG and NIfTI alone" if kind == "segmenter" else "none: the answers are tables"
+        raise UsageError(f"--format {form}: the choices are, for a {kind}, {choices}")
 
 
 def _check_fits(network: Path, metadata: NetworkMetadata, store: Store) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from medaug_cli.cli import app
 from medaug_cli.evaluation.class_files import read_class_truth, read_probabilities
 from medaug_cli.predicting import PredictOptions, predict, prediction
+from medaug_cli.predicting.answers import _stems
 from medaug_cli.runs.metadata import Form, NetworkMetadata
 from medaug_cli.scans.placement import Placement, place
 
@@ -204,6 +205,44 @@ def test_a_network_that_cannot_answer_is_refused_in_a_sentence(tmp_path, network
     with pytest.raises(Exception, match=said):
         predict(options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("kind", "asked", "said"), [
+    ("segmenter", ("--format", "coco"), "--format coco: the choices are, for a segmenter, dicom-seg, or none for PNG"),
+    ("classifier", ("--format", "coco"), "--format coco: the choices are, for a classifier, none: the answers are"),
+    ("classifier", ("--format", "dicom-seg"), "--format dicom-seg: the choices are, for a classifier, none"),
+    ("detector", ("--format", "dicom-seg"), "--format dicom-seg: the choices are coco, yolo, csv, dicom-sr"),
+    ("segmenter", ("--threshold", "0.5"), "--threshold is for detections, and "),
+    ("classifier", ("--threshold", "0.5"), "--threshold is for detections, and "),
+])  # fmt: skip
+def test_what_a_kind_of_network_would_not_use_is_refused(tmp_path, network, kind, asked, said):
+    tiny_scans.picture(tmp_path / "scans/a.png")
+    folder, out = network(kind, BrightIsTwo()), tmp_path / "out"
+    done = CliRunner().invoke(app, ["predict", str(folder), str(tmp_path / "scans"), "--out", str(out), *asked])
+    assert said in str(done.exception)
+    assert not out.exists()
+
+
+STEMS = {  # files of a folder -> the names of their masks
+    ("a.png", "b.png"): ("a", "b"),
+    ("img.001.png", "img.002.png"): ("img.001", "img.002"),
+    ("1.2.840.11", "1.2.840.12"): ("1.2.840.11", "1.2.840.12"),
+    ("p1/t1.nii.gz", "p2/t1.nii.gz"): ("p1-t1", "p2-t1"),
+    ("a.png", "a.nii.gz"): ("a", "a-2"),
+    ("a.png", "A.PNG"): ("a", "A-2"),
+    ("x/y.png", "x-y.png"): ("x-y", "x-y-2"),
+    ("a-2.png", "a.png", "a.nii.gz"): ("a-2", "a", "a-3"),
+    ("a.png", "a.nii.gz", "a-2.png"): ("a", "a-3", "a-2"),
+    ("a.png", "a.nii.gz", "a.jpg"): ("a", "a-2", "a-3"),
+    ("a.nii", "a.png", "A-2.png", "a.jpg"): ("a", "a-3", "A-2", "a-4"),
+    ("scan", "scan.png"): ("scan", "scan-2"),
+    (".png",): (".png",),
+}
+
+
+@pytest.mark.parametrize("files", STEMS)
+def test_each_scan_has_a_mask_of_its_own_name(files):
+    assert tuple(_stems(files).values()) == STEMS[files]
 
 
 def test_a_folder_without_a_network_is_refused(tmp_path):
