@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 DETECTIONS = ("iou", "rule", "sizes", "threshold", "write")  # options of detections alone
+NOT_COCO = (*DETECTIONS, "split", "fold", "folds", "predictions", "images", "patients", "note")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,7 @@ def _evaluate_coco_only(chosen: Choices) -> None:
 
     if chosen.truth is None or not chosen.detections or chosen.store is not None:
         raise UsageError("--coco-only needs --truth and --detections")
+    _refuse(chosen, NOT_COCO, "with --coco-only: the twelve numbers are by COCO's own rule")
     numbers = twelve_of_files(chosen.truth, named_paths(chosen.detections), console.say)
     _show_twelve(numbers, chosen.as_json)
 

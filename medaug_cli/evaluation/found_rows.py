@@ -36,7 +36,7 @@ def read_csv(path: Path, data: CocoAnnotated) -> FoundBoxes:
             raise BadInput(f"{place}: the image {called[0] if called else ''!r} is not among the truth's images")
         values = [_number(place, name, row[name]) for name in ("score", *corners)]
         rows[image].append((values[1:], values[0], _label(place, row.get("label") or "", labels, data)))
-    return _as_found(rows, data)
+    return _as_found(path, rows, data)
 
 
 def read_yolo(folder: Path, data: CocoAnnotated) -> FoundBoxes:
@@ -58,21 +58,26 @@ def read_yolo(folder: Path, data: CocoAnnotated) -> FoundBoxes:
         size = data.images[image].get("width"), data.images[image].get("height")
         for number, line in enumerate(read_text(file).splitlines(), 1):
             place = f"{file}: line {number}"
+            if not line.strip():
+                continue
             if size[0] is None or size[1] is None:
                 raise BadInput(f"{place}: the truth names no width and height of the image, which YOLO's files need")
             kind, box, score = _yolo_line(place, line, size[0], size[1])
             if not 0 <= kind < len(classes):
                 raise BadInput(f"{place}: class {kind} is not among the {len(classes)} of classes.txt")
             rows[image].append((box, score, _label(place, classes[kind], labels, data)))
-    return _as_found(rows, data)
+    return _as_found(folder, rows, data)
 
 
-def _as_found(rows: Rows, data: CocoAnnotated) -> FoundBoxes:
+def _as_found(path: Path, rows: Rows, data: CocoAnnotated) -> FoundBoxes:
     answers = [
         (np.array([box for box, _, _ in own]), np.array([s for _, s, _ in own]), np.array([k for _, _, k in own]))
         for own in rows
     ]
-    return found_boxes(answers, data.dims, data.image_names)
+    try:
+        return found_boxes(answers, data.dims, data.image_names)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
 
 
 def _yolo_line(place: str, line: str, width: int, height: int) -> tuple[int, list[float], float]:
@@ -81,6 +86,8 @@ def _yolo_line(place: str, line: str, width: int, height: int) -> tuple[int, lis
     if len(parts) != 6:
         raise BadInput(f"{place}: expected a class, four numbers of the box and a score, got {line!r}")
     kind, x, y, wide, high, score = (_number(place, "number", part) for part in parts)
+    if not kind.is_integer():
+        raise BadInput(f"{place}: the class {parts[0]!r} is not a whole number")
     x, y, wide, high = x * width, y * height, wide * width / 2, high * height / 2
     return int(kind), [x - wide, y - high, x + wide, y + high], score
 

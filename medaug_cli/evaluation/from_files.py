@@ -33,6 +33,9 @@ def evaluate_files(
     paths = seeds_of(detections)
     read = {name: read_found(path, data) for name, path in paths.items()}
     remarks = [said for name, path in paths.items() if (said := unknown_categories(truth, data, path, *read[name]))]
+    lone = sum("patient" not in image for image in data.images)
+    if 0 < lone < len(data):
+        remarks.append(f"{lone} of {len(data)} images of {truth.name} name no patient: each counts as one of its own")
     for sentence in remarks:
         request.say(sentence)
     evidence = Evidence(

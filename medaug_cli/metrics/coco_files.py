@@ -25,6 +25,7 @@ from medaug_cli.metrics.coco_rows import Rows, lookup, rows_of
 SMALL = 4_000_000  # bytes
 
 Number = Typed[float, Field(allow_inf_nan=False)]
+Id = Typed[int, Field(ge=-(2**63), lt=2**63)]
 
 
 def _box(box: list[float]) -> list[float]:
@@ -43,7 +44,7 @@ Box = Typed[list[Number], AfterValidator(_box)]
 class CocoImage(TypedDict):
     """An image of a COCO file."""
 
-    id: int
+    id: Id
     file_name: NotRequired[str]
     width: NotRequired[int]
     height: NotRequired[int]
@@ -57,7 +58,7 @@ class CocoImage(TypedDict):
 class CocoCategory(TypedDict):
     """A kind of lesion of a COCO file."""
 
-    id: int
+    id: Id
     name: str
 
 
@@ -65,10 +66,10 @@ class CocoCategory(TypedDict):
 class CocoAnnotation(TypedDict):
     """A box of a COCO file: x, y, width, height in pixels."""
 
-    image_id: int
-    category_id: int
+    image_id: Id
+    category_id: Id
     bbox: Box
-    id: NotRequired[int]
+    id: NotRequired[Id]
     area: NotRequired[Number]
     iscrowd: NotRequired[Typed[int, Field(ge=0, le=1)]]
 
@@ -86,8 +87,8 @@ class CocoTruth(TypedDict):
 class CocoDetection(TypedDict):
     """An entry of a file of COCO results."""
 
-    image_id: int
-    category_id: int
+    image_id: Id
+    category_id: Id
     bbox: Box
     score: Number
 

@@ -547,6 +547,12 @@ BAD = {
     "spacing of three": (COCO, 3, "spacing has 3 numbers, expected 2", lambda f: change(
         f / "truth.json", lambda v: [i.update(spacing=[1, 1, 1]) for i in v["images"]])),
     "numbers alone of a store": (("real.h5", "detector", "--coco-only"), 2, "--coco-only needs --truth", None),
+    "numbers alone by another rule": ((*COCO, "--coco-only", "--rule", "voc"), 2, "--rule is not used with --c", None),
+    "numbers alone at an IoU": ((*COCO, "--coco-only", "--iou", "0.5"), 2, "--iou is not used with --coco-only", None),
+    "numbers alone of a split": ((*COCO, "--coco-only", "--split", "val"), 2, "--split is not used with --c", None),
+    "numbers alone of classes": ((*COCO, "--coco-only", "--predictions", "p"), 2, "--predictions is not used", None),
+    "a number beyond 64 bits": (COCO, 3, "truth.json: images.0.id: Input should be less than", lambda f: change(
+        f / "truth.json", lambda v: v["images"][0].update(id=2**63))),
     "IoU of 0": ((*COCO, "--iou", "0"), 2, "--iou must be above 0", None),
     "IoU of 50": ((*COCO, "--iou", "50"), 2, "--iou must be above 0", None),
     "threshold that is no number": ((*COCO, "--threshold", "nan"), 2, "nan: expected a finite number", None),
@@ -586,6 +592,14 @@ def test_overwrite_replaces_the_whole_folder(files, evaluate):
     (files / "evaluation/detections/mine.json").unlink()
     assert evaluate(*COCO, "--overwrite")[0] == 0
     assert everything(files / "evaluation") == first
+
+
+@pytest.mark.parametrize("lone", [0, 2, 6])
+def test_images_of_no_patient_among_others_are_said(files, evaluate, lone):
+    change(files / "truth.json", lambda truth: [image.pop("patient") for image in truth["images"][:lone]])
+    code, _, said = evaluate(*COCO, "--iou", "0.5")
+    assert code == 0
+    assert ("2 of 6 images of truth.json name no patient: each counts as one of its own" in said) == (lone == 2)
 
 
 STRANGE = {  # category of each of four detections -> what is said of them
@@ -731,11 +745,15 @@ ODD = {  # a file of detections -> what is said of it
     "a strange image": ("f.csv", "image,score,x_min,y_min,x_max,y_max\nx.png,1,1,1,2,2\n", "line 2: the image 'x.png'"),
     "a strange class": ("f.csv", "image,label,score,x_min,y_min,x_max,y_max\n1,cat,1,1,1,2,2\n", "the class 'cat'"),
     "no number": ("f.csv", "image,score,x_min,y_min,x_max,y_max\n1,1,a,1,2,2\n", "x_min 'a' is not a number"),
-    "backwards": ("f.csv", "image,score,x_min,y_min,x_max,y_max\n1,1,9,1,2,2\n", "image 1.png"),
+    "backwards": ("f.csv", "image,score,x_min,y_min,x_max,y_max\n1,1,9,1,2,2\n", "f.csv: a detection on image 1.png"),
     "an empty file": ("f.csv", "", "has no column image"),
     "no text file": ("f/readme.md", "", "holds no text file of detections"),
     "five numbers": ("f/labels/1.txt", "0 .5 .5 .1 .1\n", "expected a class, four numbers of the box and a score"),
     "a text file of no image": ("f/labels/other.txt", "", "no image of the truth is called other"),
+    "a class without a number": ("f/labels/1.txt", "nan .5 .5 .1 .1 .9\n", "1.txt: line 1: the class 'nan' is not"),
+    "a class without end": ("f/labels/1.txt", "inf .5 .5 .1 .1 .9\n", "the class 'inf' is not a whole number"),
+    "half a class": ("f/labels/1.txt", "\n0.5 .5 .5 .1 .1 .9\n", "line 2: the class '0.5' is not a whole number"),
+    "a score without a number": ("f/labels/1.txt", "0 .5 .5 .1 .1 nan\n", "f: a detection on image 1.png"),
     "an unknown class": ("f/labels/1.txt", "4 .5 .5 .1 .1 .9\n", "class 4 is not among the 1"),
 }
 
