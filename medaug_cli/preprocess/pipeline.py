@@ -38,10 +38,13 @@ from medaug_cli.preprocess.results import (
 from medaug_cli.preprocess.strip import check_kept_masks
 from medaug_cli.preprocess.summary import Summary, summary_of
 from medaug_cli.preprocess.treatment import treat
+from medaug_cli.preprocess.unchanged import annotation_digest, together
+from medaug_cli.results import OtherSettings
 from medaug_cli.scans.reading import Scan
 from medaug_cli.store import Record, Store, StoreWriter, already_made, store_claimed
 
 UNREADABLE = "its scan cannot be read"
+ANNOTATIONS = "annotations"  # in the settings of the report: their hash
 FLUSH_SECONDS = 60.0  # of work that a kill may cost
 
 
@@ -71,6 +74,7 @@ def preprocess(options: PreprocessOptions) -> Store | None:
             store = _make(options, plan)
         else:
             complete(options.out, store)
+            _refuse_other_annotations(options.out, store, plan)
         report = read_report(options.out, store)
         _check_strict(options, summary_of(report))
         _advise(options, [*of_report(report), *plan.advice])
@@ -102,10 +106,26 @@ def _check_strict(options: PreprocessOptions, found: Summary) -> None:
         raise BadInput(f"--strict: {complaint}")
 
 
+def _refuse_other_annotations(out: Path, store: Store, plan: Plan) -> None:
+    """Raise OtherSettings where a finished store was made of scans that were annotated otherwise, if it says how."""
+    made = read_report(out, store).settings.get(ANNOTATIONS)
+    if made not in (None, together(annotation_digest(plan, unit) for unit in plan.units)):
+        raise OtherSettings(f"{out} was made", "its scans were annotated otherwise")
+
+
+def _refuse_changed(writer: StoreWriter, plan: Plan) -> None:
+    """Raise OtherSettings where a scan that is finished was annotated otherwise."""
+    for unit, note in writer.notes().items():
+        if note.get("annotation") not in (None, annotation_digest(plan, unit)):
+            changed = f"{plan.scans[unit].shown} was annotated otherwise"
+            raise OtherSettings(f"the unfinished work in {writer.folder} was begun", changed)
+
+
 def _make(options: PreprocessOptions, plan: Plan) -> Store:
     files = [[scan.relative, scan.bytes] for scan in plan.scans]
     whole = {"info": plan.info.model_dump(mode="json"), "scans": hashlib.sha256(canonical(files).encode()).hexdigest()}
     writer = StoreWriter(options.out, plan.info, whole, overwrite=options.overwrite, resume=options.resume)
+    _refuse_changed(writer, plan)
     try:
         _fill(writer, options, plan)
     except (BadInput, UsageError):
@@ -146,7 +166,11 @@ def _fill(writer: StoreWriter, options: PreprocessOptions, plan: Plan) -> None:
                 each.picture = each.picture if pictures <= SHOWN else None
         histograms = {name: one.model_dump(mode="json") for name, one in outcome.histograms.items()}
         slices = [each.model_dump(mode="json") for each in outcome.reports]
-        writer.add(unit, records, {"slices": slices, "histograms": histograms})
+        writer.add(
+            unit,
+            records,
+            {"slices": slices, "histograms": histograms, "annotation": annotation_digest(plan, unit)},
+        )
         if time.monotonic() - flushed > FLUSH_SECONDS:
             writer.flush()
             flushed = time.monotonic()
@@ -174,9 +198,11 @@ def _report(plan: Plan, notes: Sequence[dict[str, Any]]) -> PreprocessReport:
     histograms = Histogram.each_together(
         [{name: Histogram(**one) for name, one in note["histograms"].items()} for note in notes]
     )
+    digests = [note["annotation"] for note in notes if "annotation" in note]  # older unfinished work has none
+    said = {ANNOTATIONS: together(digests)} if len(digests) == len(notes) else {}
     return PreprocessReport(
         tool_version=__version__,
-        settings=plan.info.settings,
+        settings=plan.info.settings | said,
         split_by="patient" if plan.by_patient else "image",
         slices=[SliceReport(**each) for note in notes for each in note["slices"]],
         histograms=histograms,

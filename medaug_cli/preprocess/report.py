@@ -181,7 +181,9 @@ def joined(reports: Sequence[PreprocessReport]) -> PreprocessReport:
             "slices": [each for report in reports for each in report.slices],
             "histograms": Histogram.each_together([report.histograms for report in reports]),
             "left_out": [each for report in reports for each in report.left_out],
-            "settings": {name: value for name, value in reports[0].settings.items() if name != "part"},
+            "settings": {
+                name: value for name, value in reports[0].settings.items() if name not in ("part", "annotations")
+            },
             "split_by": "image" if any(report.split_by == "image" for report in reports) else "patient",
         }
     )
