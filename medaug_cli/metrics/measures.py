@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 
 Numbers = dict[str, np.ndarray]  # measure -> (r,)
+AT_ONCE = 20_000_000  # weights: 160 MB, and measures make some copies of them
 Measuring = Callable[[Any, np.ndarray], Numbers]  # answers, weights (r, u) -> numbers; NaN where one cannot be had
+
+
+def in_blocks(measure: Callable[[np.ndarray], Numbers], weights: np.ndarray, width: int) -> Numbers:
+    """Measure some of the weightings (r, u) at a time, so that memory does not grow with r times `width`.
+
+    That is how many numbers become of a weighting, as one an image.
+    """
+    rows = max(1, AT_ONCE // max(1, width))
+    parts = [measure(weights[at : at + rows]) for at in range(0, max(1, len(weights)), rows)]
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from zlib import crc32
 
 import numpy as np
 
-from medaug_cli.metrics.measures import Numbers
+from medaug_cli.metrics.measures import Numbers, in_blocks
 
 RESAMPLES = 2000
 LEVEL = 0.95
 SIGNIFICANT = 0.05
 LEAST_OF_STRATUM = 10  # patients: of m drawn by themselves, the mean of a resample varies by (m - 1) / m alone
+FEW = 256  # patients that are left out one by one; of more, groups
 Verdict = Literal["better", "worse", "inconclusive"]
 
 
@@ -87,10 +88,22 @@ def resampled_over(answers: Answers, patients: int) -> dict[str, int]:
     """Return over how many patients each number can be resampled: all or, where it rests on one of them, that one.
 
     A number that cannot be had without one patient, as a sensitivity whose only lesions are that patient's, has no
-    spread over patients that these could show.
+    spread over patients that these could show. Of many patients groups are left out, and parts of those without whom
+    a number cannot be had: it can be had without fewer of them, too.
     """
-    without = answers.measure(1 - np.eye(patients))
-    return {name: patients if np.isfinite(value).all() else 1 for name, value in without.items()}
+    defined = {name: np.isfinite(value[0]) for name, value in answers.measure(np.ones((1, patients))).items()}
+    lone = {name for name, each in defined.items() if not each}
+    left = np.array_split(np.arange(patients), min(patients, FEW))
+    while left:
+        weights = np.ones((len(left), patients))
+        for row, group in enumerate(left):
+            weights[row, group] = 0
+        lost = {name: ~np.isfinite(v) for name, v in answers.measure(weights).items() if name not in lone}
+        single = np.array([len(group) == 1 for group in left])
+        lone |= {name for name, rows in lost.items() if (rows & single).any()}
+        unclear = sum((rows for name, rows in lost.items() if name not in lone), np.zeros(len(left), bool))
+        left = [half for i in np.flatnonzero(unclear) for half in np.array_split(left[i], 2)]
+    return {name: 1 if name in lone else patients for name in defined}
 
 
 def bootstrap(answers: Answers, weights: np.ndarray, over: Mapping[str, int]) -> Numbers:
@@ -105,9 +118,13 @@ def permuted(first: Answers, second: Answers, swap: np.ndarray) -> Numbers:
     The two are one list of answers with a unit for each patient and system; an exchange is a weighting.
     """
     both = first.joined(second, swap.shape[1])
-    one = both.measure(np.hstack([1 - swap, swap]))
-    other = both.measure(np.hstack([swap, 1 - swap]))
-    return {name: other[name] - one[name] for name in one}
+
+    def differences(swap: np.ndarray) -> Numbers:
+        one = both.measure(np.hstack([1 - swap, swap]))
+        other = both.measure(np.hstack([swap, 1 - swap]))
+        return {name: other[name] - one[name] for name in one}
+
+    return in_blocks(differences, swap, 2 * swap.shape[1])
 
 
 def over_seeds_by_stratum(

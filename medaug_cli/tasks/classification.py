@@ -10,7 +10,7 @@ import numpy as np
 
 from medaug_cli.errors import BadInput
 from medaug_cli.metrics.classification import SPECIFICITY, Classified, by_patient, measures
-from medaug_cli.metrics.measures import Measure
+from medaug_cli.metrics.measures import Measure, Numbers, in_blocks
 from medaug_cli.store import Store
 from medaug_cli.tasks.cases import Cases
 from medaug_cli.tasks.task import Figure, Task
@@ -38,10 +38,15 @@ class ClassAnswers:
 
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return every number (r,) by image, and those of patients' mean probabilities."""
-        found = measures(self.images, weights[:, self.patients])
-        whole, units = by_patient(self.images, [f"{patient:09d}" for patient in self.patients])
-        numbers = measures(whole, weights[:, [int(unit) for unit in units]])
-        return found | {f"{name}{BY_PATIENT}": value for name, value in numbers.items()}
+        whole, names = by_patient(self.images, [f"{patient:09d}" for patient in self.patients])
+        units = [int(name) for name in names]
+
+        def some(weights: np.ndarray) -> Numbers:
+            numbers = measures(whole, weights[:, units])
+            by = {f"{name}{BY_PATIENT}": value for name, value in numbers.items()}
+            return measures(self.images, weights[:, self.patients]) | by
+
+        return in_blocks(some, weights, len(self.patients))
 
     def joined(self, other: Self, patients: int) -> "ClassAnswers":
         """Return the answers of both; the other's patients are counted on from `patients`."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from medaug_cli.errors import BadInput
-from medaug_cli.metrics.measures import Measure
+from medaug_cli.metrics.measures import Measure, Numbers, in_blocks
 from medaug_cli.metrics.segmentation import Overlap, dice, measures, overlap
 from medaug_cli.store import Store
 from medaug_cli.tasks.cases import Cases, Each
@@ -31,6 +31,9 @@ class MaskAnswers:
 
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return every number (r,); of several labels also each label's, and the means under the plain names."""
+        return in_blocks(self._measured, weights, len(self.patients))
+
+    def _measured(self, weights: np.ndarray) -> Numbers:
         found = {label: measures(rows, self.patients, weights) for label, rows in self.rows.items()}
         names = list(next(iter(found.values())))
         means = {name: _mean([numbers[name] for numbers in found.values()]) for name in names}

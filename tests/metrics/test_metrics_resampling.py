@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scenes import FAR, UNIT, answers_of, data_of, found_of, numbers_of, scenes, scored_of, worked_example
 from thoroughness import examples
 
-from medaug_cli.metrics import cohort_of, found_boxes
+from medaug_cli.metrics import cohort_of, found_boxes, measures, resampling
 from medaug_cli.metrics.analysis import analyse
+from medaug_cli.metrics.classification import Classified
 from medaug_cli.metrics.detection import DetectionAnswers, merge, on_the_curve
 from medaug_cli.metrics.report import Analysis
 from medaug_cli.metrics.resampling import (
@@ -23,6 +24,7 @@ from medaug_cli.metrics.resampling import (
     swaps,
 )
 from medaug_cli.metrics.table import markdown
+from medaug_cli.tasks.classification import ClassAnswers
 
 
 @examples(60)
@@ -320,3 +322,51 @@ def test_a_number_that_rests_on_one_patient_has_no_interval(with_lesions, define
     answers = answers_of(data, found_of((0, UNIT, 0.9, 0), (3, FAR, 0.8, 0), images=5))
     assert (resampled_over(answers, 5)["sensitivity"] > 1) is defined
     assert resampled_over(answers, 5)["fps_per_slice"] == 5
+
+
+@pytest.mark.parametrize("case", range(16))
+def test_numbers_that_rest_on_one_of_many_patients_are_found_by_leaving_out_groups(monkeypatch, case):
+    """Two in three numbers of classes rest on one patient here; groups of patients tell as one by one does."""
+    rng = np.random.default_rng(case)
+    patients, classes = 37, 6
+    truth = np.concatenate([np.full(times, k) for k, times in enumerate([*rng.integers(0, 4, classes - 1), 1])])
+    truth = rng.permutation(np.concatenate([truth, np.zeros(patients - len(truth), int)]))
+    answers = ClassAnswers(
+        Classified(truth, rng.dirichlet(np.ones(classes), patients), tuple("abcdef")), rng.permutation(patients) // 2
+    )
+    one_by_one = resampled_over(answers, 19)
+    monkeypatch.setattr(resampling, "FEW", 2)
+    assert resampled_over(answers, 19) == one_by_one
+    assert set(one_by_one.values()) == {1, 19}
+
+
+def test_many_patients_are_not_left_out_one_by_one():
+    """A set of 25,600 images without patients would ask for a square of weights: 5 GB, and hours."""
+    asked = []
+
+    class Few:
+        def measure(self, weights):
+            asked.append(weights.shape)
+            lesions = weights[:, [7, 4000]]
+            return {"all": 0 * weights.sum(1), "two": lesions.sum(1) / lesions.sum(1), "one": weights[:, 9] ** 0 / (
+                weights[:, 9] > 0)}  # fmt: skip
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        assert resampled_over(Few(), 5000) == {"all": 5000, "two": 5000, "one": 1}
+    assert sum(rows for rows, _ in asked) < 300
+
+
+def test_weightings_are_measured_some_at_a_time_where_there_are_many(monkeypatch):
+    rng = np.random.default_rng(0)
+    first, second = (
+        ClassAnswers(Classified(rng.integers(0, 2, 30), rng.dirichlet((1, 1), 30), ("a", "b")), np.arange(30) // 3)
+        for _ in range(2)
+    )
+    weights, swap = bootstrap_weights(10, 50, 0), swaps(10, 50, 0)
+    whole = first.measure(weights), permuted(first, second, swap)
+    monkeypatch.setattr(measures, "AT_ONCE", 100)
+    some = first.measure(weights), permuted(first, second, swap)
+    for one, other in zip(whole, some, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_allclose(one[name], other[name], atol=1e-12)
