@@ -20,12 +20,14 @@ from medaug_cli.preprocess.pool import chosen_workers, in_order
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.preprocess.records import Outcome
 from medaug_cli.preprocess.report import (
+    ANNOTATIONS,
     EXAMPLES,
     SHOWN,
     LeftOutFile,
     PreprocessReport,
     SliceReport,
     notes_in_short,
+    summed,
 )
 from medaug_cli.preprocess.results import (
     beside,
@@ -38,13 +40,12 @@ from medaug_cli.preprocess.results import (
 from medaug_cli.preprocess.strip import check_kept_masks
 from medaug_cli.preprocess.summary import Summary, summary_of
 from medaug_cli.preprocess.treatment import treat
-from medaug_cli.preprocess.unchanged import annotation_digest, together
+from medaug_cli.preprocess.unchanged import annotation_digest
 from medaug_cli.results import OtherSettings
 from medaug_cli.scans.reading import Scan
 from medaug_cli.store import Record, Store, StoreWriter, already_made, store_claimed
 
 UNREADABLE = "its scan cannot be read"
-ANNOTATIONS = "annotations"  # in the settings of the report: their hash
 FLUSH_SECONDS = 60.0  # of work that a kill may cost
 
 
@@ -109,7 +110,7 @@ def _check_strict(options: PreprocessOptions, found: Summary) -> None:
 def _refuse_other_annotations(out: Path, store: Store, plan: Plan) -> None:
     """Raise OtherSettings where a finished store was made of scans that were annotated otherwise, if it says how."""
     made = read_report(out, store).settings.get(ANNOTATIONS)
-    if made not in (None, together(annotation_digest(plan, unit) for unit in plan.units)):
+    if made not in (None, summed(annotation_digest(plan, unit) for unit in plan.units)):
         raise OtherSettings(f"{out} was made", "its scans were annotated otherwise")
 
 
@@ -199,7 +200,7 @@ def _report(plan: Plan, notes: Sequence[dict[str, Any]]) -> PreprocessReport:
         [{name: Histogram(**one) for name, one in note["histograms"].items()} for note in notes]
     )
     digests = [note["annotation"] for note in notes if "annotation" in note]  # older unfinished work has none
-    said = {ANNOTATIONS: together(digests)} if len(digests) == len(notes) else {}
+    said = {ANNOTATIONS: summed(digests)} if len(digests) == len(notes) else {}
     return PreprocessReport(
         tool_version=__version__,
         settings=plan.info.settings | said,

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from medaug_cli.boxes import SPLITS, Strict
@@ -13,6 +13,7 @@ from medaug_cli.words import counted
 SHOWN = 60  # doubtful slices with a picture
 EXAMPLES = 24  # other slices with a picture
 SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # pixels; ends of the bins of box sides
+ANNOTATIONS = "annotations"  # in the settings: a hash of all that is annotated
 LISTED = 2000  # slices that the page names in a table
 
 State = Literal["kept", "skipped", "no annotation", "blank"]
@@ -181,12 +182,21 @@ def joined(reports: Sequence[PreprocessReport]) -> PreprocessReport:
             "slices": [each for report in reports for each in report.slices],
             "histograms": Histogram.each_together([report.histograms for report in reports]),
             "left_out": [each for report in reports for each in report.left_out],
-            "settings": {
-                name: value for name, value in reports[0].settings.items() if name not in ("part", "annotations")
-            },
+            "settings": _joined_settings([report.settings for report in reports]),
             "split_by": "image" if any(report.split_by == "image" for report in reports) else "patient",
         }
     )
+
+
+def _joined_settings(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    digests = [part[ANNOTATIONS] for part in parts if ANNOTATIONS in part]
+    said = {name: value for name, value in parts[0].items() if name not in ("part", ANNOTATIONS)}
+    return said | ({ANNOTATIONS: summed(digests)} if len(digests) == len(parts) else {})
+
+
+def summed(digests: Iterable[str]) -> str:
+    """Return one hash of several, in hex digits, that is the same whatever they were put together in parts."""
+    return f"{sum(int(digest, 16) for digest in digests) % (1 << 256):064x}"
 
 
 def box_sides(report: PreprocessReport) -> list[tuple[str, int]]:

@@ -1,7 +1,6 @@
 """Whether scans are still annotated as they were when a run began, which the names of files do not tell."""
 
 import hashlib
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,8 @@ def annotation_digest(plan: Plan, unit: int) -> str:
     """Return a hash of all that is known of a scan beside its pixels: patient, split, boxes, and what masks hold."""
     scan = plan.scans[unit]
     patient, annotation = plan.patients[scan.id], plan.annotations.get(scan.id)
-    known = [patient, plan.splits.get(patient), _content(scan.brain_mask), annotation and _told(annotation)]
+    known = [scan.id, patient, plan.splits.get(patient), _content(scan.brain_mask), annotation and _told(annotation)]
     return hashlib.sha256(canonical(known).encode()).hexdigest()
-
-
-def together(digests: Iterable[str]) -> str:
-    """Return one hash of those of all scans, in order."""
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _told(one: Annotation) -> dict[str, Any]:
