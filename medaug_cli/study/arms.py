@@ -80,15 +80,19 @@ class Arm:
             return registry.build("generator", str(self.generator), settings)
         return opened_start(self.start).built(self.generator, settings)[1]
 
-    def facets(self, ratio: float) -> dict[str, Any]:
-        """Return what makes it this arm and no other; `ratio` is the study's."""
+    def facets(self, ratio: float, n: int | None = None) -> dict[str, Any]:
+        """Return what makes it this arm and no other; `ratio` is the study's, as is the number of images where given.
+
+        That number leaves a ratio nothing to say but in a mixture.
+        """
+        mixed = n is None or self.use == "mixed"
         return {
             "images": PSEUDO if self.pseudo else self.generator,
             "generator's settings": self.given,
             "weights to start from": self.start,
             "each class": self.each_class,
             "images without annotation": self.unannotated or self.pseudo,
-            "ratio": (self.ratio or ratio) if self.generator else None,
+            "ratio": (self.ratio or ratio) if self.generator and mixed else None,
             "filter": self.filtered or "none",
             "use": self.use,
             "steps": self.steps,
@@ -274,11 +278,11 @@ def parse_arms(
     return arms
 
 
-def refuse_twins(arms: Sequence[Arm], ratio: float) -> None:
+def refuse_twins(arms: Sequence[Arm], ratio: float, n: int | None = None) -> None:
     """Raise UsageError where two arms are trained alike: their difference would be chance, or nothing."""
     seen: dict[str, Arm] = {}
     for arm in arms:
-        twin = seen.setdefault(repr(arm.facets(ratio)), arm)
+        twin = seen.setdefault(repr(arm.facets(ratio, n)), arm)
         if twin is not arm:
             raise UsageError(f"--arm {arm.name}: it would be trained exactly as {twin.name} is; leave one of them out")
 

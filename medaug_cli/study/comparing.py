@@ -10,6 +10,7 @@ import numpy as np
 from medaug_cli import __version__
 from medaug_cli.files import canonical, parse_json
 from medaug_cli.metrics.resampling import point
+from medaug_cli.runs.folder import PLAN
 from medaug_cli.store import Store, open_store
 from medaug_cli.store.folds import Folds
 from medaug_cli.study import found_boxes
@@ -46,6 +47,7 @@ from medaug_cli.study.subsets import training_images
 from medaug_cli.tasks.detection import FoundAnswers
 from medaug_cli.tasks.segmentation import MaskAnswers
 from medaug_cli.tasks.task import measure_of
+from medaug_cli.words import counted
 
 BEST = "the best generated arm of each fold"
 UNEQUAL = {"tool_version": "by medaug", "precision": "with precision"}  # of a network's metadata -> in words
@@ -139,14 +141,27 @@ def _units(judged: "Judged") -> list[str]:
 
 def _unequal(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
     """Say where networks were trained unequally, as in a study that goes on after an update or on another machine."""
-    paths = (trained_folder(options, trial) / f"{options.task.kind}.json" for trial in plan(options, rounds))
-    described = [parse_json(path) for path in paths]
+    folders = [trained_folder(options, trial) for trial in plan(options, rounds)]
+    described = [parse_json(folder / f"{options.task.kind}.json") for folder in folders]
     found = {words: sorted({str(each[key]) for each in described}) for key, words in UNEQUAL.items()}
-    return [
+    said = [
         f"networks were trained {words} {' and '.join(values)}: a difference of arms may come from that"
         for words, values in found.items()
         if len(values) > 1
     ]
+    planned = [parse_json(folder / PLAN)["steps"] for folder in folders]
+    patient = [each["steps"] < steps for each, steps in zip(described, planned, strict=True) if may_stop(each)]
+    if any(patient):
+        said.append(
+            f"{sum(patient)} of {counted(len(described), options.task.kind)} stopped before the last step, as their "
+            "patience asks for: arms were not trained for the same number of steps"
+        )
+    return said
+
+
+def may_stop(described: Mapping[str, Any]) -> bool:
+    """Tell from its metadata whether a network may end before its last step."""
+    return bool(described["settings"].get("patience"))
 
 
 def _fraction(options: StudyOptions, judged: Judged, fraction: float) -> FractionResult:

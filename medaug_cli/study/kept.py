@@ -171,15 +171,19 @@ def generator_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
 
 
 def _changed_images(options: "StudyOptions", trial: "Trial") -> Change | None:
-    """Return whether a network was trained on other synthetic images than are there now."""
+    """Return whether a network was trained, or begun, on other synthetic images than are there now."""
     from medaug_cli.study.running import first_folder, part_store, synthetic_store, trained_folder
 
+    if trial.arm.generator is None:
+        return None
     folder = trained_folder(options, trial)
-    plan = (first_folder(folder) if trial.arm.use == "pretrain" else folder) / PLAN
-    if trial.arm.generator is None or not plan.is_file():
+    folder = first_folder(folder) if trial.arm.use == "pretrain" else folder
+    plans = [place / PLAN for place in (folder, parts_folder(folder)) if (place / PLAN).is_file()]
+    if not plans:
         return None
     path = synthetic_store(options, trial, open_store(part_store(options, trial)))
-    same = path.exists() and [open_store(path).hash] == parse_json(plan).get("synthetic")
+    now = [open_store(path).hash] if path.exists() else None
+    same = all(parse_json(plan).get("synthetic") == now for plan in plans)
     return None if same else ("synthetic images", "others", path.name)
 
 

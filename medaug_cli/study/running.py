@@ -1,6 +1,7 @@
 """Run a study: every step is kept by its content, so that a study that was stopped goes on where it was."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from medaug_cli.devices import resolve_device
 from medaug_cli.errors import UsageError
 from medaug_cli.lesion_filter import FilterOptions, sift
 from medaug_cli.locks import alone
-from medaug_cli.results import OtherSettings
+from medaug_cli.results import LONGEST, OtherSettings
 from medaug_cli.runs import RunOptions, check_capable, train_each_class, train_generator, train_network
 from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import Store, open_store
@@ -299,7 +300,13 @@ def _check(options: StudyOptions) -> None:
         )
     if options.out.exists() and not options.out.is_dir():
         raise UsageError(f"{options.out} is a file; choose another --out")
-    refuse_twins(options.arms, options.ratio)
+    refuse_twins(options.arms, options.ratio, options.n)
+    for arm in options.arms:
+        if (length := len(os.fsencode(f"{arm.folder}, first.parts"))) > LONGEST:
+            raise UsageError(
+                f"--arm {arm.name[:40]}...: the name is too long for a folder by {length - LONGEST} bytes; "
+                "give the settings that all arms share with --gan-set or --set"
+            )
     able = registry.network_capabilities(options.task.kind, options.network).continues
     fine_tuned = next((arm.name for arm in options.arms if arm.use == "pretrain"), None)
     if fine_tuned and not able:

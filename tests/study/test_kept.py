@@ -12,7 +12,7 @@ from conftest import make_records, make_store, tiny_installed
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.runs import RunOptions, train_generator
 from medaug_cli.store import open_store
-from medaug_cli.study import StudyOptions, run_study
+from medaug_cli.study import StudyOptions, comparing, run_study
 from medaug_cli.study.arms import parse_arms
 from medaug_cli.study.measurable import out_of_reach
 
@@ -166,6 +166,30 @@ def test_networks_that_were_trained_unequally_are_told(copied, changed, said):
     assert all(words in each for each, words in zip(found, said, strict=True))
 
 
+@pytest.mark.parametrize(("patience", "steps", "told"), [(0, 1, False), (2, 4, False), (2, 3, True)])
+def test_networks_that_stopped_early_are_told(copied, monkeypatch, patience, steps, told):
+    path = copied.parent / "study/patients100/seed0/detectors/tiny/detector.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    assert not comparing.may_stop(described)
+    assert comparing.may_stop({"settings": {"patience": patience}}) == bool(patience)
+    path.write_text(json.dumps(described | {"steps": steps}), encoding="utf-8")
+    monkeypatch.setattr(comparing, "may_stop", lambda described: bool(patience))
+    remarks = run_study(options(copied, ARMS)).remarks
+    assert any(each.startswith("1 of 5 detectors stopped before the last step") for each in remarks) == told
+
+
+def test_an_unfinished_network_is_begun_anew_on_other_images(copied):
+    folder = copied.parent / "study/patients100/seed0/detectors"
+    for name in ("tiny", "tiny+pretrain, first"):
+        (folder / name).rename(folder / f"{name}.parts")
+    shutil.rmtree(folder / "tiny+pretrain")
+    changed = {"generator_settings": {"tiny": {"amount": 0.5}}}
+    with pytest.raises(UsageError, match="amount: "):
+        run_study(options(copied, ARMS, **changed))
+    assert run_study(options(copied, ARMS, overwrite=True, **changed)) is not None
+    assert not list(folder.glob("*.parts"))
+
+
 def test_a_strangers_file_is_not_removed(copied):
     notes = copied.parent / "study/patients100/seed0/synthetic/tiny/gan/notes.txt"
     notes.write_text("mine", encoding="utf-8")
@@ -212,6 +236,12 @@ IMPOSSIBLE = {  # what is asked for -> what is said
     ),
     "one step in halves": ({"steps": 1, "arms": ("tiny+pretrain",)}, r"--steps 1: too few for --arm tiny\+pretrain"),
     "no step": ({"steps": 0}, "--steps 0: too few for --arm real-only; expected 1 or more"),
+    "a number that leaves a ratio nothing to say": (
+        {"n": 5, "arms": ("tiny+only", "tiny@2+only")}, r"tiny@2\+only: it would be trained exactly as tiny\+only",
+    ),
+    "a name longer than a folder's": (
+        {"arms": (f"tiny[amount=0.{'1' * 230}]",)}, r"tiny\[amount=0\.1+\.\.\.: the name is too long for a folder by",
+    ),
     "a setting of a generator of no arm": (
         {"generator_settings": {"boxgan": {"form": "mask"}}},
         "--gan-set boxgan: no arm has that generator; those of the arms are tiny",
