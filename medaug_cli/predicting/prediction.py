@@ -21,7 +21,7 @@ from medaug_cli.store import Store
 
 FOLDER = Kind("predict", "a folder of predictions")
 KINDS = ("detector", "classifier", "segmenter")
-FORM = "csv"
+FORM = "csv"  # where nothing else is asked for
 SCANS = "scans.h5"  # as the network saw them, with preprocess.html beside it
 
 
@@ -32,7 +32,7 @@ class PredictOptions:
     network: Path
     scans: Path
     out: Path
-    form: str = FORM  # of detections; of masks dicom-seg, beside PNG or NIfTI
+    form: str = "csv"  # of detections; of masks dicom-seg, beside PNG or NIfTI
     threshold: float = 0.1  # score from which a detection is written
     strip: str | None = None  # instead of the training images' own brain extraction
     reader: str | None = None
