@@ -32,12 +32,13 @@ def pseudonym(key: bytes, kind: str, text: str) -> str:
 
 def renamed_scans(scans: Sequence[Scan], key: bytes | None) -> list[Scan]:
     """Return scans with ids and names for outputs: by the key, else by number where a name tells who the patient is."""
-    named = []
+    named, taken = [], {scan.id for scan in scans if not scan.private}
     for number, scan in enumerate(scans, 1):
         if key is not None:
             name = pseudonym(key, "scan", scan.relative)
         elif scan.private:
             name = f"scan{number:04d}"
+            name += "-private" * (name in taken)  # somebody has called another scan so
         else:
             named.append(scan)
             continue

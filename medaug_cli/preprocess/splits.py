@@ -1,16 +1,16 @@
 """Splits by patient: never two slices of one patient in two subsets."""
 
-import csv
 import hashlib
-import io
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from medaug_cli.boxes import SPLITS
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import read_text
 from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.naming import ScanNames
+from medaug_cli.forms.table import SPLITS as WORDS
+from medaug_cli.forms.table import read_table
 from medaug_cli.preprocess.patients import folded
 from medaug_cli.scans.reading import Scan
 
@@ -66,15 +66,28 @@ def _alike(
 def _from_file(path: Path, scans: Sequence[Scan], patients: Mapping[str, str]) -> dict[str, str]:
     if not path.exists():
         raise BadInput(f"--split {path}: it is neither three shares, as in 0.7,0.1,0.2, nor an existing CSV file")
-    named = {folded(name): split for name, split in read_split_file(path).items()}
+    column, given = read_split_file(path)
+    named = {folded(name): split for name, split in given.items()}
+    by_image = _of_images(path, given, scans) if column == "image" else {}
     splits: dict[str, str] = {}
     for scan in scans:
         patient = patients[scan.id]
-        split = named.get(folded(patient)) or named.get(folded(scan.id))
+        called = (patient, scan.identity, scan.id)  # the second as DICOM has it, which no output shows
+        split = next((named[folded(name)] for name in called if folded(name) in named), by_image.get(scan.id))
         if split is None:
             raise BadInput(f"{path} does not mention patient {patient} (scan {scan.relative})")
         _settle(splits, patient, split, str(path))
     return splits
+
+
+def _of_images(path: Path, given: Mapping[str, str], scans: Sequence[Scan]) -> dict[str, str]:
+    """Return scan id -> split by names of files as annotations may have them; those of other scans are passed over."""
+    names, found = ScanNames(scans), dict[str, str]()
+    for name, split in given.items():
+        fit = names.find(name, str(path))
+        if fit is not None and found.setdefault(fit[0].id, split) != split:
+            raise BadInput(f"{path}: image {name} is in both the {found[fit[0].id]} and {split} splits")
+    return found
 
 
 def _from_annotations(
@@ -152,17 +165,20 @@ def _counts(total: int, shares: Sequence[float]) -> list[int]:
     return counts
 
 
-def read_split_file(path: Path) -> dict[str, str]:
-    """Read a CSV with the columns patient (or image) and split; return name -> split."""
-    rows = list(csv.DictReader(io.StringIO(read_text(path))))
-    column = next((name for name in ("patient", "image") if rows and name in rows[0]), None)
-    if column is None or "split" not in rows[0]:
-        raise BadInput(f"{path} needs the columns patient (or image) and split")
+def read_split_file(path: Path) -> tuple[str, dict[str, str]]:
+    """Read a CSV with the columns patient (or image) and split; return which of the two it has, and name -> split."""
+    table = read_table(path, ("patient", "split"))
+    column = next((name for name in ("patient", "image") if name in table.columns), None)
+    if column is None or "split" not in table.columns:
+        raise BadInput(f"{path} needs the columns patient (or image) and split; it has {', '.join(table.header)[:200]}")
     found: dict[str, str] = {}
-    for line, row in enumerate(rows, start=2):
-        name, split = (row[column] or "").strip(), (row["split"] or "").strip()
+    for line, row in table.rows:
+        name, said = table.value(row, column, ()), table.value(row, "split", ()) or ""
+        split = WORDS.get(said.lower(), said.lower())
+        if not name:
+            raise BadInput(f"{path}, line {line}: the row names no {column}")
         if split not in SPLITS:
-            raise BadInput(f"{path}, line {line}: the split {split!r} is not one of {', '.join(SPLITS)}")
+            raise BadInput(f"{path}, line {line}: the split {said!r} is not one of {', '.join(SPLITS)}")
         if found.setdefault(name, split) != split:
             raise BadInput(f"{path}, line {line}: {column} {name} is in both the {found[name]} and {split} splits")
-    return found
+    return column, found

@@ -3,11 +3,14 @@
 import csv
 
 import pytest
+from support.dicoms import as_image, head, write_series
 from support.tiny_scans import BOX, options, picture, rows
 
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.preprocess.folder_names import sorts
 from medaug_cli.preprocess.plan import plan_of
+from medaug_cli.preprocess.pseudonyms import renamed_scans
+from medaug_cli.scans.survey import find_scans
 
 BOX_TEXT = ",".join(map(str, BOX))
 
@@ -138,6 +141,69 @@ def test_a_split_file_finds_patients_whatever_their_case(tmp_path):
         split=str(tmp_path / "split.csv"),
     )  # fmt: skip
     assert plan.splits == {"p1": "test", "P2": "train"}
+
+
+SPLIT_FILES = {
+    "files": "image,split\na.png,test\nsub/b.png,train\n",
+    "paths of another machine": "image,split\nD:\\set\\a.png,test\nD:\\set\\sub\\b.png,train\n",
+    "ids": "image,split\na,test\nb,train\n",
+    "semicolons": "image;split\na.png;test\nb.png;train\n",
+    "a mark of the order of bytes": "\ufeffimage,split\na.png,test\nb.png,train\n",
+    "lines of an old Mac": "image,split\ra.png,test\rb.png,train\r",
+    "capitals": "Image,Split\na.png,Test\nb.png,Training\n",
+    "more than there is": "image,split\na.png,test\nb.png,train\nz.png,val\n",
+    "patients": "patient,split\nP1,test\np2,train\n",
+    "another word for patients": "subject_id,subset\nP1,test\np2,train\n",
+    "both": "image,patient,split\nx,P1,test\ny,P2,train\n",
+}
+
+
+@pytest.mark.parametrize("case", SPLIT_FILES)
+def test_a_split_file_is_read_as_people_have_it(tmp_path, case):
+    (tmp_path / "split.csv").write_text(SPLIT_FILES[case], encoding="utf-8", newline="")
+    people = {"a.png": "P1", "sub/b.png": "P2"}
+    plan, _ = planned(
+        tmp_path, list(people), GROUPED.format("patient"), lambda name: f",{people[name]}",
+        split=str(tmp_path / "split.csv"),
+    )  # fmt: skip
+    assert plan.splits == {"P1": "test", "P2": "train"}
+
+
+def test_a_split_file_may_name_patients_as_dicom_does(tmp_path):
+    for i, name in enumerate(("anna", "berta")):
+        write_series(tmp_path / f"scans/s{i}", as_image(head(seed=i)[0]), series=f"1.2.{i}", patient=name)
+    (tmp_path / "split.csv").write_text("patient,split\nid ANNA,test\nID berta,train\n", encoding="utf-8")
+    plan = plan_of(options(tmp_path, normals=True, split=str(tmp_path / "split.csv")))
+    assert plan.splits == {"patient0001": "test", "patient0002": "train"}
+    assert "anna" not in str(plan.info).lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image,split\na.png,test\na,train\nb,train\n", "image a is in both the test and train splits"),
+        ("image,split\na.png,test\n", "does not mention patient P2"),
+        ("image,split\na.png,holdout\n", "line 2: the split 'holdout' is not one of train, val, test"),
+        ("image,split\n,test\n", "line 2: the row names no image"),
+        ("picture,split\na.png,test\n", "needs the columns patient .or image. and split; it has picture, split"),
+        ("", "is empty; expected a header with the columns patient, split"),
+    ],
+)
+def test_a_wrong_split_file_is_named(tmp_path, text, said):
+    (tmp_path / "split.csv").write_text(text, encoding="utf-8")
+    people = {"a.png": "P1", "b.png": "P2"}
+    with pytest.raises(BadInput, match=rf"split\.csv.*{said}"):
+        planned(
+            tmp_path, list(people), GROUPED.format("patient"), lambda name: f",{people[name]}",
+            split=str(tmp_path / "split.csv"),
+        )  # fmt: skip
+
+
+def test_a_scan_that_must_not_be_named_takes_no_others_name(tmp_path):
+    for name in ("anna", "scan0001", "scan0002"):
+        write_series(tmp_path / "scans" / name, as_image(head()[0]), series=f"1.2.{name}", patient="Anna")
+    renamed = [scan.id for scan in renamed_scans(find_scans(tmp_path / "scans"), None)]
+    assert renamed == ["scan0001-private", "scan0001", "scan0002"]
 
 
 def test_scans_of_no_named_patient_are_counted(tmp_path):
