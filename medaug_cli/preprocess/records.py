@@ -1,6 +1,6 @@
 """A picture, slice, region or volume as a record of a store: placed, in bits, with its boxes and its report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,11 @@ def report_of(scan: Scan, stripped: Stripped, part: int | None = None, **changes
         "measures": dict(stripped.measures),
     }
     return SliceReport(**said | {name: value for name, value in changes.items() if value != ""})
+
+
+def too_small(sizes: Iterable[int], least: int, unit: str = "pixels") -> list[str]:
+    """Say of lesions of so many pixels or voxels why they are dropped."""
+    return [f"{TOO_SMALL} {least} ({size} {unit})" for size in sizes]
 
 
 def doubt(report: SliceReport, reason: str) -> None:

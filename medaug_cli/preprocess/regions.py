@@ -7,7 +7,6 @@ import numpy as np
 from medaug_cli.preprocess.records import (
     LEFT_OUT,
     TOO_LARGE,
-    TOO_SMALL,
     Outcome,
     Treated,
     carried,
@@ -15,6 +14,7 @@ from medaug_cli.preprocess.records import (
     doubt_cover,
     record_of,
     report_of,
+    too_small,
 )
 from medaug_cli.preprocess.report import SliceReport
 from medaug_cli.preprocess.strip import Stripped
@@ -169,8 +169,7 @@ def _say_of_all(report: SliceReport, treated: Treated) -> None:
     recipe, lesions = treated.recipe, treated.lesions
     sizes = lesions.too_small(None, recipe.least_area)
     unit = "voxels" if treated.scan.volume else "pixels"
-    small = [f"{TOO_SMALL} {recipe.least_area} ({size} {unit})" for size in sizes]
-    report.dropped_boxes[:0] = [*lesions.dropped, *small]
+    report.dropped_boxes[:0] = [*lesions.dropped, *too_small(sizes, recipe.least_area, unit)]
     report.repaired = lesions.repaired
     spatial, sides = treated.image.shape[1:], _sides(treated)
     if (sides > spatial).any():

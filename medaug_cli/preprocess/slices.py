@@ -5,13 +5,13 @@ import numpy as np
 from medaug_cli.preprocess.records import (
     CUT_OFF,
     LEFT_OUT,
-    TOO_SMALL,
     Outcome,
     Treated,
     carried,
     doubt_cover,
     record_of,
     report_of,
+    too_small,
 )
 from medaug_cli.preprocess.report import SliceReport
 from medaug_cli.preprocess.strip import Stripped
@@ -71,7 +71,7 @@ def _slice(treated: Treated, z: int | None, stripped: Stripped, placement: Place
     small, cut = lesions.too_small(z, recipe.least_area), zip(boxes[~kept], shares[~kept], strict=True)
     report.dropped_boxes = [
         *(lesions.dropped if not z else ()),
-        *(f"{TOO_SMALL} {recipe.least_area} ({area} pixels)" for area in small),
+        *too_small(small, recipe.least_area),
         *(f"{CUT_OFF} (box {box.tolist()}: {percent(share)})" for box, share in cut),
     ]
     report.repaired = lesions.repaired if not z else []

@@ -7,11 +7,12 @@ import numpy as np
 
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation
-from medaug_cli.forms.lesions import lesions_of
+from medaug_cli.forms.lesions import Lesions, lesions_of
 from medaug_cli.preprocess.histograms import Histogram
 from medaug_cli.preprocess.recipe import Recipe
-from medaug_cli.preprocess.records import LEAST_COVER, LEFT_OUT, Outcome, Treated, cover, report_of
+from medaug_cli.preprocess.records import LEAST_COVER, LEFT_OUT, Outcome, Treated, cover, report_of, too_small
 from medaug_cli.preprocess.regions import regions
+from medaug_cli.preprocess.report import SliceReport
 from medaug_cli.preprocess.scale import scale, with_channels
 from medaug_cli.preprocess.slices import picture, slices, whole_volume
 from medaug_cli.preprocess.strip import Stripped, spacing_of, strip, without_stripping
@@ -35,8 +36,7 @@ def treat(
         stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])
     notes = [*pixels.notes, *lesions.fitted, *stripped.notes]
     if stripped.refused:
-        lost = [f"{LEFT_OUT} (box {box.tolist()})" for box in lesions.whole(recipe.least_area)[0]]
-        return Outcome(reports=[report_of(scan, stripped, state="skipped", notes=notes, dropped_boxes=lost)])
+        return Outcome(reports=[_left_out(scan, recipe, lesions=lesions, stripped=stripped, notes=notes)])
     spacing = spacing_of(scan, pixels, recipe)
     scaled, steps = scale(image, stripped.mask, recipe, spacing)
     if pixels.grid is not None and pixels.stored is not None:
@@ -58,6 +58,15 @@ def treat(
     outcome.reports[0].notes[:0] = notes
     add_pictures(outcome.records, outcome.reports, image, stripped.mask, example)
     return outcome
+
+
+def _left_out(scan: Scan, recipe: Recipe, *, lesions: Lesions, stripped: Stripped, notes: list[str]) -> SliceReport:
+    """Return the report of a scan that is left out: every lesion of it is dropped."""
+    unit = "voxels" if scan.volume else "pixels"
+    small = too_small(lesions.too_small(None, recipe.least_area), recipe.least_area, unit)
+    whole = [f"{LEFT_OUT} (box {box.tolist()})" for box in lesions.whole(recipe.least_area)[0]]
+    dropped = [*lesions.dropped, *small, *whole]
+    return report_of(scan, stripped, state="skipped", notes=notes, dropped_boxes=dropped, repaired=lesions.repaired)
 
 
 def _cutter(scan: Scan, recipe: Recipe) -> Callable[[Treated], Outcome]:

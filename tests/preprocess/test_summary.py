@@ -12,8 +12,12 @@ from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.errors import BadInput
+from medaug_cli.forms.annotations import Annotation
 from medaug_cli.preprocess.report import PreprocessReport, SliceReport
+from medaug_cli.preprocess.strip import Stripped
 from medaug_cli.preprocess.summary import WIDTH, summary_of
+from medaug_cli.preprocess.treatment import treat
+from medaug_cli.scans.survey import find_scans
 
 COUNTS = st.integers(0, 12_345)
 PLAIN_OPTIONS = ["--strip", "none", "--denoise", "none", "--size", "16", "--workers", "1", "--split", "1,0,0"]
@@ -99,6 +103,22 @@ def test_every_dropped_lesion_is_counted_once_and_stands_on_the_page(tmp_path):
     assert len(texts) == sum(summed(store).dropped.values()) == 2
     page = store.path.with_name("preprocess.html").read_text(encoding="utf-8")
     assert page.count("smaller than --min-area 10 (4 pixels)") >= 2
+
+
+def test_of_a_scan_that_is_left_out_every_lesion_is_counted(tmp_path, monkeypatch):
+    for name, boxes in (("a", [BOX, (1, 1, 3, 3)]), ("b", [(1, 1, 3, 3)]), ("c", [BOX])):
+        picture(tmp_path / f"scans/{name}.png", BOX)
+        mask(tmp_path / f"masks/{name}.png", *boxes)
+    refused = Stripped(None, "brain2d", doubtful=True, reason="no brain was found", refused=True)
+    monkeypatch.setattr("medaug_cli.preprocess.treatment.strip", lambda *given: refused)
+    outcomes = [_treated(tmp_path, name) for name in "abc"]
+    assert [len(each.dropped_boxes) for (each,) in outcomes] == [2, 1, 1]
+    assert "smaller than --min-area 10 (4 pixels)" in outcomes[1][0].dropped_boxes
+
+
+def _treated(folder, name):
+    (scan,) = find_scans(folder / f"scans/{name}.png")
+    return treat(scan, Annotation(mask=folder / f"masks/{name}.png"), PLAIN).reports
 
 
 def test_every_reason_is_counted_by_what_it_is(tmp_path):
