@@ -130,6 +130,16 @@ def test_processes_that_train_together_end_alike():
         YOLOv3(**TINY).fit(constructed(SPEC), run)
 
 
+@pytest.mark.parametrize(
+    ("flips", "views"),
+    [((True, False), 2), ((True, True), 4), ((False, False), 1), ((False, True), 1)],
+)
+def test_a_detector_that_saw_no_mirror_image_looks_at_none(flips, views):
+    left_right, rows = flips
+    assert YOLOv3(**TINY, test_flips=True, flip=left_right, flip_rows=rows).views == views
+    assert YOLOv3(**TINY, flip=left_right, flip_rows=rows).views == 1
+
+
 def test_fused_flips_of_a_detector_are_the_same_for_a_flipped_image():
     detector = YOLOv3(**TINY, test_flips=True, flip_rows=True)
     detector.fit(constructed(SPEC), TrialRun(4))

@@ -14,12 +14,12 @@ class DetectorSettings(TrainingSettings):
     pretrained: bool | str = setting(False, "start from timm's weights: true (its cache or hub), or a file of them")
     zoom_input: int = setting(1, "enlarge images by this factor first; small lesions like 2", minimum=1, maximum=16)
     nms: float = setting(0.45, "overlap from which the weaker of two detections is dropped", minimum=0, maximum=1)
-    test_flips: bool = setting(False, "detect on the image and its flips (those of training), and fuse the boxes")
+    test_flips: bool = setting(False, "detect on flips, too (those of training; none without flip), and fuse the boxes")
 
     @property
     def views(self) -> int:
         """Return how many mirrored forms of an image are looked at."""
-        return 1 if not self.test_flips else 4 if self.flip_rows else 2
+        return 1 if not (self.test_flips and self.flip) else 4 if self.flip_rows else 2
 
     def check_sides(self, spec: ImageSpec, name: str) -> None:
         """Raise UsageError where images, enlarged, are not whole multiples of the coarsest stride."""
