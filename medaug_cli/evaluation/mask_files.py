@@ -198,7 +198,7 @@ def _maps(masks: MaskSet, ids: Sequence[str], numbers: Mapping[int, int] | None)
         values = masks.read(ids[index]).values
         if numbers is None:
             return (values > 0).astype(np.uint8)
-        found = np.zeros(values.shape, np.uint8)
+        found = np.zeros(values.shape, np.min_scalar_type(len(numbers)))
         for value, number in numbers.items():
             found[values == value] = number
         return found

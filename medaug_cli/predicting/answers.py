@@ -7,7 +7,7 @@ volume, 0 where there is nothing, then the labels in the order of labels.json.
 import csv
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from medaug_cli.scans.writing import write_volume
 from medaug_cli.store import Store
 
 DIGITS = 6  # of a probability
+Labelled = tuple[np.ndarray, Grid | None]  # labels (*s), and the grid of a volume's
 
 
 def write_classes(store: Store, answers: Sequence[np.ndarray], names: Sequence[str], out: Path) -> None:
@@ -48,18 +49,31 @@ def write_classes(store: Store, answers: Sequence[np.ndarray], names: Sequence[s
             writer.writerows(table)
 
 
-def masks_of(store: Store, answers: Sequence[np.ndarray]) -> dict[str, tuple[np.ndarray, Grid | None]]:
-    """Return the file of each scan -> its labels (*s) in its stored pixels, and the grid of a volume's."""
-    return {
-        file: scan_mask([store.details[i] for i in images], [answers[i] for i in images])
-        for file, images in _by_scan(store).items()
-    }
+class ScanMasks(Mapping[str, Labelled]):
+    """The file of each scan -> its labels (*s) in its stored pixels, and the grid of a volume's.
+
+    They are made when they are asked for: whole scans are many times as large as what a network saw of them.
+    """
+
+    def __init__(self, store: Store, answers: Sequence[np.ndarray]):
+        self._store, self._answers, self._images = store, answers, _by_scan(store)
+
+    def __getitem__(self, file: str) -> Labelled:
+        images = self._images[file]
+        return scan_mask([self._store.details[i] for i in images], [self._answers[i] for i in images])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._images)
+
+    def __len__(self) -> int:
+        return len(self._images)
 
 
-def write_masks(masks: Mapping[str, tuple[np.ndarray, Grid | None]], names: Sequence[str], out: Path) -> None:
-    """Write the masks of scans, NAME.png or NAME.nii.gz, and labels.json."""
-    stems = _stems(list(masks))
+def write_masks(masks: Mapping[str, Labelled], names: Sequence[str], out: Path) -> int:
+    """Write the masks of scans, NAME.png or NAME.nii.gz, and labels.json; return in how many something is marked."""
+    stems, marked = _stems(list(masks)), 0
     for file, (mask, grid) in masks.items():
+        marked += bool(mask.any())
         if grid is None:
             from PIL import Image
 
@@ -70,6 +84,7 @@ def write_masks(masks: Mapping[str, tuple[np.ndarray, Grid | None]], names: Sequ
             write_volume(as_image(mask, grid), out / f"{stems[file]}.nii.gz")
     labels = {name: value for value, name in enumerate(names, 1)}
     (out / PREDICTED).write_text(json.dumps({"background": 0, **labels}, indent=1) + "\n", encoding="utf-8")
+    return marked
 
 
 def _by_scan(store: Store) -> dict[str, list[int]]:

@@ -9,7 +9,7 @@ from medaug_cli.detecting.finding import Source, check_form, found_in, write_fou
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.forms.lesions import LESION
-from medaug_cli.predicting.answers import masks_of, write_classes, write_masks
+from medaug_cli.predicting.answers import ScanMasks, write_classes, write_masks
 from medaug_cli.predicting.dicom_seg import SEG, check_dicom_seg, write_dicom_seg
 from medaug_cli.predicting.prepared import recipe_of
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
@@ -140,9 +140,9 @@ def _write(
         write_classes(store, answers, metadata.form.class_names, out)
         return len(answers)
     (out / "masks").mkdir()
-    masks, labels = masks_of(store, answers), metadata.form.label_names
+    masks, labels = ScanMasks(store, answers), metadata.form.label_names
     names = metadata.form.mask_names or (labels if len(labels) == 1 else [LESION])
-    write_masks(masks, names, out / "masks")
+    marked = write_masks(masks, names, out / "masks")
     if options.form == SEG:
         write_dicom_seg(masks, names, out / "masks", options.scans, metadata.name, metadata.weights)
-    return sum(bool(mask.any()) for mask, _ in masks.values())
+    return marked

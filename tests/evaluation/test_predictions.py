@@ -10,6 +10,8 @@ from sklearn import metrics as sk
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
+from medaug_cli.evaluation import mask_files
+from medaug_cli.evaluation.mask_files import read_mask_truth
 from medaug_cli.metrics.segmentation import dice
 
 NAMES = ["benign", "malignant", "normal"]
@@ -302,6 +304,16 @@ def test_what_are_no_masks_of_these_images_is_refused(masks, name):
     command = ("--truth", "truth", "--predictions", "net", "--images", "images", *patients, "--out", "e")
     assert words in evaluate(*command, code=3)
     assert not (masks / "e").exists()
+
+
+@pytest.mark.parametrize("labels", [1, 255, 256, 300])
+def test_more_labels_than_a_byte_holds_are_told_apart(tmp_path, labels):
+    """Of lesions that are numbered through, each scan has a few: together they may be hundreds."""
+    drawn = np.zeros((4, 4), np.int32)
+    drawn[0], drawn[1] = 1, labels
+    np.save(tmp_path / "a.npy", drawn)
+    found = mask_files._maps(read_mask_truth(tmp_path), ["a"], {value: value for value in range(1, labels + 1)})[0]
+    np.testing.assert_array_equal(found, drawn)
 
 
 def test_a_volume_that_lies_elsewhere_is_refused(masks):

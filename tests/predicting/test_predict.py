@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,7 @@ from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.evaluation.class_files import read_class_truth, read_probabilities
-from medaug_cli.predicting import PredictOptions, predict, prediction
-from medaug_cli.predicting.answers import _stems
+from medaug_cli.predicting import PredictOptions, answers, predict, prediction
 from medaug_cli.runs.metadata import Form, NetworkMetadata
 from medaug_cli.scans.placement import Placement, place
 
@@ -223,6 +223,20 @@ def test_what_a_kind_of_network_would_not_use_is_refused(tmp_path, network, kind
     assert not out.exists()
 
 
+def test_masks_are_made_one_by_one(tmp_path, monkeypatch):
+    """Whole scans are large: hundreds of them at once fill a memory that one by one they would not."""
+    made = []
+    monkeypatch.setattr(answers, "scan_mask", lambda details, found: (made.append(details) or found[0], None))
+    store = SimpleNamespace(details=[{"file": "a.png"}, {"file": "b.png"}, {"file": "c.png"}])
+    masks = answers.ScanMasks(store, [np.full((4, 4), value, np.uint8) for value in (0, 1, 2)])
+    assert (len(masks), list(masks), made) == (3, ["a.png", "b.png", "c.png"], [])
+    next(iter(masks.items()))
+    assert made == [[{"file": "a.png"}]]
+    assert answers.write_masks(masks, ["cyst", "mass"], tmp_path) == 2
+    assert len(made) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png", "labels.json"]
+
+
 STEMS = {  # files of a folder -> the names of their masks
     ("a.png", "b.png"): ("a", "b"),
     ("img.001.png", "img.002.png"): ("img.001", "img.002"),
@@ -242,7 +256,7 @@ STEMS = {  # files of a folder -> the names of their masks
 
 @pytest.mark.parametrize("files", STEMS)
 def test_each_scan_has_a_mask_of_its_own_name(files):
-    assert tuple(_stems(files).values()) == STEMS[files]
+    assert tuple(answers._stems(files).values()) == STEMS[files]
 
 
 def test_a_folder_without_a_network_is_refused(tmp_path):
