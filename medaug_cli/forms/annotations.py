@@ -20,6 +20,11 @@ class Note:
     detail: str = ""
     lost: bool = False  # something annotated is not used
 
+    @property
+    def leaves_out(self) -> bool:
+        """Tell whether something is not used, annotated or not."""
+        return self.lost or self.what.endswith("left out")
+
     def __str__(self) -> str:
         return f"{self.what} ({self.place}{f': {self.detail}' if self.detail else ''})"
 

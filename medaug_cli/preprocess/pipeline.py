@@ -207,7 +207,11 @@ def _report(plan: Plan, notes: Sequence[dict[str, Any]]) -> PreprocessReport:
         split_by="patient" if plan.by_patient else "image",
         slices=[SliceReport(**each) for note in notes for each in note["slices"]],
         histograms=histograms,
-        left_out=[LeftOutFile(file=one.shown, reason=one.reason) for one in plan.left_out if plan.units.start == 0],
+        left_out=[
+            LeftOutFile(file=one.shown, reason=one.reason, used=one.used)
+            for one in plan.left_out
+            if plan.units.start == 0
+        ],
     )
 
 

@@ -176,7 +176,11 @@ def plan_of(options: PreprocessOptions) -> Plan:
         recipe=recipe,
         info=_info(options, recipe, sorted(map(str, names)), _classes(recipe, annotations, names)),
         units=_part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans)),
-        left_out=[*found.left_out, *other_kind, *(LeftOut(note.place, note.what) for note in read.notes)],
+        left_out=[
+            *found.left_out,
+            *other_kind,
+            *(LeftOut(note.place, note.what, used=not note.leaves_out) for note in read.notes),
+        ],
         notes=read.notes,
         unannotated=unannotated,
         source=REAL if options.external is None else f"{EXTERNAL}{options.external}",

@@ -49,10 +49,11 @@ class SliceReport(Strict):
 
 
 class LeftOutFile(Strict):
-    """A file, or a series, that is not a scan to be used, such as a localiser."""
+    """A file, or a series, that is not a scan to be used, such as a localiser; or a note on one that is used."""
 
     file: str
     reason: str
+    used: bool = False
 
 
 class PreprocessReport(Strict):
@@ -75,6 +76,11 @@ class PreprocessReport(Strict):
         if self.settings.get("volume"):
             return "volume"
         return "slice" if any(each.slice is not None for each in self.slices) else "picture"
+
+    @property
+    def unused(self) -> list[LeftOutFile]:
+        """Return the files that are left out."""
+        return [one for one in self.left_out if not one.used]
 
     @property
     def strips(self) -> bool:
@@ -109,8 +115,9 @@ class PreprocessReport(Strict):
             things = f"{self.kind} or file" if states[state] == 1 else f"{self.kind}s or files"
             if states[state]:
                 said.append(f"Left out {why}: {states[state]} {things}.")
-        if self.left_out:
-            said.append(f"Not usable as scans, or damaged: {counted(len(self.left_out), 'file')}, listed below.")
+        if self.unused:
+            said.append(f"Not usable as scans, or damaged: {counted(len(self.unused), 'file')}, listed below.")
+        said += [f"{one.file}: {one.reason}." for one in self.left_out if one.used]
         return said
 
     def notes(self) -> list[tuple[str, str]]:
@@ -152,7 +159,7 @@ class PreprocessReport(Strict):
                 counted[f"doubtful: {_general(each.reason)}"] += 1
             counted.update(f"lesion dropped: {kind_of(text)}" for text in each.dropped_boxes)
             counted.update(f"annotation repaired: {kind_of(text)}" for text in each.repaired)
-        counted.update(f"left out: {_general(one.reason)}" for one in self.left_out)
+        counted.update(f"left out: {_general(one.reason)}" for one in self.unused)
         return counted.most_common(20)
 
 

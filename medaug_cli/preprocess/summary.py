@@ -122,7 +122,7 @@ def _kinds(texts: Iterable[str]) -> dict[str, int]:
 
 def _left_out(report: PreprocessReport) -> dict[str, int]:
     counted = Counter(_why_out(each) for each in report.slices if each.state != "kept")
-    counted["files"] += len(report.left_out)
+    counted["files"] += len(report.unused)
     return {why: count for why, count in counted.most_common() if count}
 
 

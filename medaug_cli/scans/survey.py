@@ -37,6 +37,7 @@ class LeftOut:
     shown: str
     reason: str
     damaged: str = ""  # the whole sentence, with the file's path
+    used: bool = False  # it is not left out: what is said of it is no more than a note
 
 
 @dataclass(frozen=True)

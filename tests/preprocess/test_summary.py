@@ -121,6 +121,18 @@ def _treated(folder, name):
     return treat(scan, Annotation(mask=folder / f"masks/{name}.png"), PLAIN).reports
 
 
+def test_a_note_on_a_file_is_said_and_is_no_file_that_is_left_out(tmp_path):
+    picture(tmp_path / "scans/a.png", BOX)
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "marks/a.txt").write_text("0 0.5 0.5 0.2 0.2\n", encoding="utf-8")
+    (tmp_path / "marks/notes.txt").write_text("of last week\n", encoding="utf-8")
+    store = made(tmp_path, boxes=tmp_path / "marks")
+    assert summed(store).left_out == {"files": 1}
+    page = store.path.with_name("preprocess.html").read_text(encoding="utf-8")
+    assert "marks: no name of the classes class0 was found" in page
+    assert "<td>notes.txt</td>" in page
+
+
 def test_every_reason_is_counted_by_what_it_is(tmp_path):
     texts = [f"{reason} (a.csv, line {line}: box [1, 2])" for line, reason in enumerate(REASONS)]
     mended = ["swapped (b)", "swapped (c)"]
