@@ -9,6 +9,7 @@ import pytest
 from classed import CLASSES, classed, invoke, publish
 from PIL import Image
 
+from medaug_cli.preprocess.report import PreprocessReport
 from medaug_cli.store import GeneratorOrigin, open_store
 from medaug_cli.study.subsets import subset
 from medaug_cli.tasks.classification import Classification
@@ -70,6 +71,15 @@ def test_joining_keeps_all_and_refuses_other_names(tmp_path, real, synthetic):
         "store", "join", tmp_path / "real.h5", tmp_path / "other.h5", "--out", tmp_path / "whole/no.h5", code=3
     )
     assert "different mask names" in said
+
+
+def test_joining_beside_the_report_of_another_store(tmp_path, real, synthetic):
+    """Where real.h5 stands with its report, so do what it was made into and what is drawn."""
+    report = PreprocessReport(tool_version="0", store=real.hash, settings={}, split_by="patient", slices=[])
+    (tmp_path / "preprocess.json").write_text(report.model_dump_json(), encoding="utf-8")
+    invoke("store", "join", tmp_path / "real.h5", tmp_path / "synthetic.h5", "--out", tmp_path / "both.h5")
+    assert known(open_store(tmp_path / "both.h5")) == known(real) | known(synthetic)
+    assert not (tmp_path / "boxes.json").exists()
 
 
 def test_filtering_keeps_all(tmp_path, synthetic):
