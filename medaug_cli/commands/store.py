@@ -87,8 +87,7 @@ def preview(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw images with their boxes, masks and classes (cubes in three planes), or what classical augmentation does "
-    "to them.
+    """Draw images with their boxes, masks and classes (cubes in three planes), or what augmentation does to them.
 
     Example: medaug store preview real.h5 --crops 32 --beside synthetic.h5
     """
