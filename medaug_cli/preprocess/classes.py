@@ -1,7 +1,7 @@
 """The classes of whole images: by a folder each or by a CSV, beside what boxes and masks say of the same scans."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +78,18 @@ def one_spelling(annotations: Annotations) -> tuple[dict[str, Annotation], list[
         for scan, one in annotations.items()
     }
     return alike, said
+
+
+def spelt_alike(labels: Iterable[str]) -> list[str]:
+    """Return a sentence on each group of labels of lesions that differ in case or blanks alone, and stay apart."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(map(str, labels)):
+        alike[" ".join(folded(label).split())].append(label)
+    return [
+        f"{listed(some)} are different labels; if they are one, write them alike, or give all one with --label"
+        for some in alike.values()
+        if len(some) > 1
+    ]
 
 
 def check_classes(given: str | None, scans: Sequence[Scan], annotations: Annotations, unannotated: bool) -> list[str]:

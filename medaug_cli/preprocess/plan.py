@@ -22,6 +22,7 @@ from medaug_cli.preprocess.classes import (
     classes_of,
     hint,
     one_spelling,
+    spelt_alike,
     with_classes,
 )
 from medaug_cli.preprocess.looking import doubted_masks, without_needless_stripping
@@ -38,6 +39,7 @@ from medaug_cli.store.model import EXTERNAL, REAL
 from medaug_cli.words import counted
 
 OF_TRAINING = "train:"  # before the columns that boxes of the training split alone are taken from
+MOST_NAMES = 255  # of the values of stored masks, which are bytes
 NAME = r"[A-Za-z0-9._-]{1,64}"  # of where external scans come from
 
 
@@ -191,6 +193,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
             *unstripped,
             *of_classes,
             *spellings,
+            *spelt_alike(names),
             *(patients.warnings(looked_at) if looked_at else ()),
             *([] if of_classes else hint(patients.sorting)),
             *(
@@ -384,6 +387,8 @@ def _completed(options: PreprocessOptions, first: Pixels, annotations: dict[str,
     """Settle what the first scan decides: channels, and whether the store holds masks."""
     masks = any(annotation.marked for annotation in annotations.values())
     names = () if options.recipe.label else _mask_names(annotations)
+    if len(names) > MOST_NAMES:
+        raise BadInput(f"masks name {len(names)} labels; a store holds up to {MOST_NAMES}: give them one with --label")
     channels = 3 if len(first.image) == 3 else 1
     return replace(options.recipe, channels=channels, with_masks=masks, mask_names=names)
 

@@ -366,3 +366,37 @@ def test_joined_parts_keep_classes(tmp_path):
     assert joined.classes.tolist() == whole.classes.tolist()
     assert joined.class_names == list(KINDS)
     assert np.array_equal(joined.splits, whole.splits)
+
+
+def test_labels_that_are_spelt_alike_stay_apart_and_are_said(tmp_path):
+    names = draw(tmp_path, [f"{i}.png" for i in range(4)])
+    lines = [
+        f"{name},8,6,18,16,{label}" for name, label in zip(names, ("Mass", "mass", "left  cyst", "cyst"), strict=True)
+    ]
+    boxes = rows(tmp_path, lines, "image,x_min,y_min,x_max,y_max,label")
+    plan = plan_of(options(tmp_path, boxes=boxes))
+    assert plan.info.label_names == ["Mass", "cyst", "left  cyst", "mass"]
+    assert [said for said in plan.sentences if "different labels" in said] == [
+        "Mass and mass are different labels; if they are one, write them alike, or give all one with --label"
+    ]
+    assert not any(
+        "different labels" in said
+        for said in plan_of(
+            replace(options(tmp_path, boxes=boxes), recipe=replace(options(tmp_path).recipe, label="mass"))
+        ).sentences
+    )
+
+
+def test_more_names_than_a_mask_can_tell_are_refused(tmp_path):
+    draw(tmp_path, ["a.png", "b.png"])
+    for name in "ab":
+        mask(tmp_path / f"set/labelsTr/{name}.png", BOX)
+    for count in (300, 255):
+        labels = {"background": 0} | {f"label {i}": i for i in range(1, count + 1)}
+        (tmp_path / "set/dataset.json").write_text(json.dumps({"labels": labels}), encoding="utf-8")
+        chosen = options(tmp_path, masks=tmp_path / "set/labelsTr")
+        if count > 255:
+            with pytest.raises(BadInput, match=r"masks name 300 labels; a store holds up to 255.*--label"):
+                plan_of(chosen)
+            chosen = replace(chosen, recipe=replace(chosen.recipe, label="lesion"))
+        assert len(plan_of(chosen).recipe.mask_names) == (0 if count > 255 else 255)
