@@ -47,7 +47,6 @@ KINDS = {
     kind.command: kind
     for kind in (
         _run_kind("train-gan", "a generator", *OF_GENERATOR, *(f"class-*/{name}" for name in (*NAMES, *OF_GENERATOR))),
-        _run_kind("train-detector", "a detector", "detector.json", "detector.safetensors", "found-*.npz"),
     )
 }
 
@@ -55,7 +54,8 @@ KINDS = {
 def kind_of(command: str) -> Kind:
     """Return the kind of folder that a training command makes: `train-classifier` one with a classifier."""
     what = command.removeprefix("train-")
-    return KINDS.get(command) or _run_kind(command, f"a {what}", f"{what}.json", f"{what}.safetensors")
+    names = (f"{what}.json", f"{what}.safetensors", "found-*.npz")  # the last of a study: answers that it keeps
+    return KINDS.get(command) or _run_kind(command, f"a {what}", *names)
 
 
 @dataclass
@@ -110,7 +110,7 @@ def _opened(out: Path, plan: dict[str, Any], resume: bool, overwrite: bool, read
             return RunFolder(out, out, kind.command, finished=True)
         _same_but_budget(f"{out} was made", before, plan)
         if not work.exists():
-            _copy(out, work)
+            _copy(out, work, kind)
     else:
         check_folder(out, kind, overwrite, reads)
     _check_work(work, kind, resume, overwrite, plan)
@@ -133,21 +133,26 @@ def _check_work(work: Path, kind: Kind, resume: bool, overwrite: bool, plan: dic
         _same_but_budget(f"{work} was begun", _plan_of(work, kind), plan)
 
 
-def _copy(out: Path, work: Path) -> None:
+def _copy(out: Path, work: Path, kind: Kind) -> None:
     """Begin further work with a copy of what a finished run wrote, but for its result."""
     copy = work.with_name(f".{work.name}.tmp")
     remove(copy)
-    shutil.copytree(out, copy, ignore=shutil.ignore_patterns("generator.*", "detector.*", "found-*.npz", ".*"))
+    shutil.copytree(out, copy, ignore=shutil.ignore_patterns(f"{_named(kind)}.*", "found-*.npz", ".*"))
     copy.rename(work)
 
 
 def _is_older(work: Path, out: Path, kind: Kind) -> bool:
     """Tell whether `work` is a finished run that `out` has taken the place of."""
-    name = kind.words.split()[-1] + ".json"
+    name = f"{_named(kind)}.json"
     try:
         return (work / name).stat().st_mtime_ns < (out / name).stat().st_mtime_ns
     except OSError:
         return False
+
+
+def _named(kind: Kind) -> str:
+    """Return what a run makes, as its files are called: detector."""
+    return kind.words.split()[-1]
 
 
 def _plan_of(folder: Path, kind: Kind) -> dict[str, Any]:

@@ -298,8 +298,10 @@ def _check(options: StudyOptions) -> None:
         raise UsageError(
             f"--part-id {options.part_id}: with --num-parts {options.num_parts} it is 0 to {options.num_parts - 1}"
         )
-    if options.out.exists() and not options.out.is_dir():
-        raise UsageError(f"{options.out} is a file; choose another --out")
+    above = next(each for each in (options.out, *options.out.absolute().parents) if each.exists())
+    if not above.is_dir():
+        where = "" if above == options.out else f", and {options.out} would be in it"
+        raise UsageError(f"{above} is a file{where}; choose another --out")
     refuse_twins(options.arms, options.ratio, options.n)
     for arm in options.arms:
         if (length := len(os.fsencode(f"{arm.folder}, first.parts"))) > LONGEST:

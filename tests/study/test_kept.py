@@ -10,7 +10,9 @@ import pytest
 from conftest import make_records, make_store, tiny_installed
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.results import refuse_stranger
 from medaug_cli.runs import RunOptions, train_generator
+from medaug_cli.runs.folder import kind_of
 from medaug_cli.store import open_store
 from medaug_cli.study import StudyOptions, comparing, run_study
 from medaug_cli.study.arms import parse_arms
@@ -257,6 +259,25 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(tmp_path, case):
     with pytest.raises(UsageError, match=said):
         run_study(options(real, arms, **{key: value for key, value in changed.items() if key != "arms"}))
     assert not (tmp_path / "study").exists()
+
+
+def test_a_study_within_a_file_is_refused_before_anything_is_trained(tmp_path):
+    real = make_store(tmp_path / "real.h5").path
+    (tmp_path / "notes").write_text("mine", encoding="utf-8")
+    for place in ("notes", "notes/study", "notes/a/b"):
+        with pytest.raises(UsageError, match=r"notes is a file(, and \S+ would be in it)?; choose another --out"):
+            run_study(replace(options(real), out=tmp_path / place, dry_run=True))
+
+
+@pytest.mark.parametrize("what", ["detector", "classifier", "segmenter", "counter"])
+def test_answers_that_a_study_keeps_beside_a_network_are_part_of_it(tmp_path, what):
+    for name in (f"{what}.json", f"{what}.safetensors", "found-test-0123-4567.npz", "metrics.jsonl"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "plan.json").write_text(json.dumps({"command": f"train-{what}"}), encoding="utf-8")
+    refuse_stranger(tmp_path, kind_of(f"train-{what}"))
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match=f"notes.txt, which is not part of a {what}"):
+        refuse_stranger(tmp_path, kind_of(f"train-{what}"))
 
 
 # what cannot be measured
