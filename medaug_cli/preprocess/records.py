@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from medaug_cli.scans.reading import Scan
 from medaug_cli.store import Record
 from medaug_cli.words import percent
 
+Cut = Callable[[np.ndarray], np.ndarray]
 LEAST_SHARE = 0.3  # of a box that must stay in the frame
 TOO_SMALL, TOO_LARGE = "smaller than --min-area", "larger than its region"  # why lesions are dropped
 CUT_OFF, LEFT_OUT = "cut off by the crop, less than 30% left", "left out with its scan or slice"
@@ -101,12 +103,14 @@ def record_of(
     d = moved.shape[1] // 2
     report.boxes = len(moved)
     report.box_sizes = [[round(float(side), 1) for side in box[d:] - box[:d]] for box in moved]
-    cut = placement.sample if recipe.region_mm or d == 3 else placement.apply
+    between = bool(recipe.region_mm) or d == 3  # pixels
+    cut = placement.sample if between else placement.apply
     kind: Any = np.uint16 if recipe.bits == 16 else np.uint8
     mask = None
     if recipe.with_masks:
         full = np.zeros(image.shape[1:], np.uint8) if lesion is None else lesion
-        mask = cut_mask(full, lambda share: cut(share, "area"), len(recipe.mask_names), moved)
+        whole = partial(placement.sample, order="area", beyond=True) if between else partial(cut, order="area")
+        mask = cut_mask(full, partial(cut, order="area"), whole, names=len(recipe.mask_names), boxes=moved)
     if (np.array(report.box_sizes) < 1).any():
         doubt(report, "a lesion is less than a pixel wide at this size")
     return Record(
@@ -123,30 +127,31 @@ def record_of(
     )
 
 
-def cut_mask(marks: np.ndarray, cut: Callable[[np.ndarray], np.ndarray], names: int, boxes: np.ndarray) -> np.ndarray:
+def cut_mask(marks: np.ndarray, cut: Cut, whole: Cut, *, names: int, boxes: np.ndarray) -> np.ndarray:
     """Return marks (*s) uint8 as they are in a crop: where half of a pixel is marked, by what marks most of it.
 
-    `cut` takes the share (1, *s) of each pixel that is marked to that in the crop; there are marks from 1 to `names`,
-    or 1 alone where there are no names. Of a lesion in `boxes` (m, 2*d) that is too small its fullest pixel is marked.
+    `cut` takes the share (1, *s) of each pixel that is marked to that in the crop, and so does `whole` with the pixels
+    that the border of the scan divides; there are marks from 1 to `names`, or 1 alone where there are no names. Of a
+    lesion in `boxes` (m, 2*d) that is too small its fullest pixel is marked.
     """
-    marked = _marked(cut((marks > 0)[None])[0], boxes)  # a crop alone becomes floats
+    marked = _marked(marks, cut, whole, boxes)
     if names < 2:
         return marked.astype(np.uint8)
-    shares = np.stack([cut((marks == value)[None])[0] for value in range(1, names + 1)])
+    shares = np.stack([whole((marks == value)[None])[0] for value in range(1, names + 1)])
     return np.where(marked, shares.argmax(0) + 1, 0).astype(np.uint8)
 
 
-def _marked(share: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def _marked(marks: np.ndarray, cut: Cut, whole: Cut, boxes: np.ndarray) -> np.ndarray:
     """Return the pixels (*s) bool half of which are marked; of a lesion too small for that, its fullest pixel.
 
-    `boxes` (m, 2*d) say where lesions are: none that has a box is lost from the mask.
+    `boxes` (m, 2*d) say where lesions are: none that has a box is lost from the mask, at the scan's border neither.
     """
-    marked = share >= 0.5
-    for box in boxes:
-        place = window(box, share.shape)
-        part = share[place]
-        if part.any() and not marked[place].any():
-            marked[place] |= part == part.max()
+    marked = cut((marks > 0)[None])[0] >= 0.5  # a crop alone becomes floats
+    lost = [place for box in boxes if not marked[place := window(box, marked.shape)].any()]
+    share = whole((marks > 0)[None])[0] if lost else marked
+    for place in lost:
+        if share[place].any() and not marked[place].any():
+            marked[place] |= share[place] == share[place].max()
     return marked
 
 

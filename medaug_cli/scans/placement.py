@@ -57,11 +57,11 @@ class Placement:
             crop = _resized(crop, axis, length, size, order)
         return np.ascontiguousarray(crop)
 
-    def sample(self, image: np.ndarray, order: Order = "linear") -> np.ndarray:
+    def sample(self, image: np.ndarray, order: Order = "linear", beyond: bool = False) -> np.ndarray:
         """Return the crop of an image (c, *s) as (c, size, ...), its bounds anywhere between pixels.
 
         Unlike `apply` it looks at the image's pixels around the crop too, and is exactly zero where the middle of a
-        pixel of the frame lies outside the image.
+        pixel of the frame lies outside the image; with `beyond` only where all of the pixel does, for an area.
         """
         self._check(image, order)
         if order == "nearest":
@@ -72,7 +72,8 @@ class Placement:
                 continue
             weights = _weights(length, size, order, low, high)
             middles = low + (np.arange(size) + 0.5) * ((high - low) / size)
-            weights = weights * ((middles >= 0) & (middles < length))[:, None].astype(np.float32)
+            if not beyond:
+                weights = weights * ((middles >= 0) & (middles < length))[:, None].astype(np.float32)
             used = np.flatnonzero(weights.any(0))
             near = slice(used[0], used[-1] + 1) if len(used) else slice(0, 0)
             part = image[(slice(None),) * axis + (near,)].astype(np.float32, copy=False)

@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 from medaug_cli.boxes import read_boxes
 from medaug_cli.cli import app
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.forms.annotations import Annotation
+from medaug_cli.preprocess.treatment import treat
+from medaug_cli.scans.survey import find_scans
 from medaug_cli.scans.way_back import scanner_boxes
 
 ALL = "1,0,0"
@@ -267,3 +270,30 @@ def test_flat_boxes_of_a_volume_are_refused(tmp_path, recipe):
     boxes = rows(tmp_path, ["a.nii.gz,10,12,15,18"])
     with pytest.raises(BadInput, match=r"a\.nii\.gz is a volume, but its annotation has flat boxes"):
         made(tmp_path, recipe, boxes=boxes, split=ALL)
+
+
+EDGES = [(z, y, x) for z in (0, 3, 5) for y in (0, 6, 13) for x in (0, 19) if (z, y, x) != (3, 6, 19)]
+
+
+@pytest.mark.parametrize("names", [(), ("core", "rim")])
+@pytest.mark.parametrize("at", EDGES)
+def test_a_lesion_of_one_voxel_at_the_border_of_a_scan_stays_in_its_mask(tmp_path, at, names):
+    """Where the frame is coarse, the middle of its voxel there lies beyond the scan."""
+    values = np.zeros((6, 14, 20), np.uint8)
+    values[at] = 2 if names else 1
+    for folder, each in (("scans", 60 + np.indices(values.shape).sum(0)), ("set/labelsTr", values)):
+        image = sitk.GetImageFromArray(each.astype(np.int16))
+        image.SetSpacing((0.7, 0.7, 4.2))
+        (tmp_path / folder).mkdir(parents=True)
+        sitk.WriteImage(image, str(tmp_path / folder / "a.nii.gz"))
+    (scan,) = find_scans(tmp_path / "scans")
+    labels = {frozenset([k]): name for k, name in enumerate(names, 1)} or None
+    marked = Annotation(mask=tmp_path / "set/labelsTr/a.nii.gz", mask_labels=labels)
+    recipe = replace(PLAIN, volume=(16, 16, 16), least_area=1, with_masks=True, mask_names=names)
+    (record,) = treat(scan, marked, recipe).records
+    (box,) = record.boxes
+    assert np.unique(record.mask).tolist() == [0, 2 if names else 1]
+    middles = np.argwhere(record.mask) + 0.5
+    reach = (0.5, 0.5, 0.5)
+    assert (middles[:, ::-1] + reach > box[:3]).all()
+    assert (middles[:, ::-1] - reach < box[3:]).all()
