@@ -29,15 +29,22 @@ MOST_BESIDE = 0.5  # of a batch that images without annotation and external ones
 class StoreExamples:
     """Images of one or more stores, drawn with stated weights; `medaug_cli.plugin.Examples` made real.
 
-    Of parts that are not `told` nothing but the images is given on. Labels and classes are those of the first store.
+    Of parts that are not `told` nothing but the images is given on. Labels are those of the first store, and so are
+    classes unless others are named.
     """
 
     def __init__(
-        self, parts: Sequence[tuple[Store, np.ndarray]], shares: Sequence[float], told: Sequence[bool] | None = None
+        self,
+        parts: Sequence[tuple[Store, np.ndarray]],
+        shares: Sequence[float],
+        told: Sequence[bool] | None = None,
+        class_names: tuple[str, ...] | None = None,
     ):
         self.parts = [(store, np.asarray(indices)) for store, indices in parts]
         self.told = [True] * len(parts) if told is None else list(told)
         self.spec = self.parts[0][0].spec
+        if class_names is not None:
+            self.spec = replace(self.spec, class_names=class_names)
         self.where = [(part, int(i)) for part, (_, indices) in enumerate(self.parts) for i in indices]
         asked = [self._annotations(part, i) for part, i in self.where]
         self.boxes, self.labels = [boxes for boxes, _ in asked], [labels for _, labels in asked]
@@ -225,7 +232,9 @@ def training_examples(
     for store in synthetic:
         _check_synthetic(real, store)
     if synthetic_only:
-        return StoreExamples([(s, np.arange(len(s))) for s in synthetic], [float(len(s)) for s in synthetic])
+        shares = [float(len(store)) for store in synthetic]
+        parts = [(store, np.arange(len(store))) for store in synthetic]
+        return StoreExamples(parts, shares, class_names=real.spec.class_names)
     counts = [len(store) for store in synthetic]
     total = float(ratio) * len(train) if ratio is not None else float(sum(counts))
     shares = [float(len(train)), *_external_shares(len(train), external, external_share)]

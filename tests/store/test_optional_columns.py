@@ -1,6 +1,7 @@
 """Classes, spacing and unannotated images: in where they are known, and nothing changes where they are not."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from thoroughness import examples
 
 from medaug_cli.errors import BadInput
-from medaug_cli.store import StoreInfo, StoreWriter, open_store
+from medaug_cli.store import GeneratorOrigin, StoreInfo, StoreWriter, open_store, training_examples
 from medaug_cli.store.joining import join_stores
 from medaug_cli.store_summary import sentences, summary
 
@@ -105,3 +106,31 @@ def test_a_table_of_another_length_is_refused(tmp_path):
     with pytest.raises(BadInput):
         open_store(store.path)
     assert np.isnan(store.spacing).all()
+
+
+ORDERS = [list(order) for length in (1, 2, 3) for order in permutations(NAMES, length)]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+def test_classes_of_synthetic_images_are_numbered_as_those_of_the_scans(tmp_path, order):
+    """A network answers by the numbers that it was trained on: those of the data set, whatever a store calls first."""
+
+    def written(name, records, info):
+        writer = StoreWriter(tmp_path / name, info, {})
+        writer.add(0, list(records))
+        return writer.publish()
+
+    records = list(make_records(6))
+    real = written("real.h5", (replace(record, image_class=NAMES[i % 3]) for i, record in enumerate(records)), INFO)
+    drawn = [
+        replace(record, source="g", split="train", patient="", image_class=order[i % len(order)])
+        for i, record in enumerate(records)
+    ]
+    origin = GeneratorOrigin(name="g", version="1", hash="h", training_store="t", training_patients=[])
+    told = INFO.model_copy(update={"class_names": order, "generators": [origin]})
+    synthetic = written("synthetic.h5", drawn, told)
+    for alone in (False, True):
+        data = training_examples(real, [synthetic], real.classes >= 0, synthetic_only=alone)
+        assert data.spec.class_names == tuple(NAMES)
+        said = [NAMES[k] for k in data.classes[data.synthetic]]
+        assert said == [record.image_class for record in drawn]
