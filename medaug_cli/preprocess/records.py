@@ -1,6 +1,6 @@
 """A picture, slice, region or volume as a record of a store: placed, in bits, with its boxes and its report."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -110,7 +110,10 @@ def record_of(
     if recipe.with_masks:
         full = np.zeros(image.shape[1:], np.uint8) if lesion is None else lesion
         whole = partial(placement.sample, order="area", beyond=True) if between else partial(cut, order="area")
-        mask = cut_mask(full, partial(cut, order="area"), whole, names=len(recipe.mask_names), boxes=moved)
+        values = [recipe.mask_names.index(name) + 1 if name in recipe.mask_names else 0 for name in labels]
+        mask = cut_mask(
+            full, partial(cut, order="area"), whole, names=len(recipe.mask_names), boxes=moved, values=values
+        )
     if (np.array(report.box_sizes) < 1).any():
         doubt(report, "a lesion is less than a pixel wide at this size")
     return Record(
@@ -127,18 +130,26 @@ def record_of(
     )
 
 
-def cut_mask(marks: np.ndarray, cut: Cut, whole: Cut, *, names: int, boxes: np.ndarray) -> np.ndarray:
+def cut_mask(
+    marks: np.ndarray, cut: Cut, whole: Cut, *, names: int, boxes: np.ndarray, values: Sequence[int]
+) -> np.ndarray:
     """Return marks (*s) uint8 as they are in a crop: where half of a pixel is marked, by what marks most of it.
 
     `cut` takes the share (1, *s) of each pixel that is marked to that in the crop, and so does `whole` with the pixels
     that the border of the scan divides; there are marks from 1 to `names`, or 1 alone where there are no names. Of a
-    lesion in `boxes` (m, 2*d) that is too small its fullest pixel is marked.
+    lesion in `boxes` (m, 2*d) that is too small its fullest pixel is marked, with its mark of `values` (0: unknown).
     """
     marked = _marked(marks, cut, whole, boxes)
     if names < 2:
         return marked.astype(np.uint8)
     shares = np.stack([whole((marks == value)[None])[0] for value in range(1, names + 1)])
-    return np.where(marked, shares.argmax(0) + 1, 0).astype(np.uint8)
+    found = np.where(marked, shares.argmax(0) + 1, 0).astype(np.uint8)
+    for box, value in zip(boxes, values, strict=True):
+        place = window(box, found.shape)
+        share = shares[value - 1][place]
+        if value and share.any() and not (found[place] == value).any():  # within a lesion of another kind
+            found[place][share == share.max()] = value
+    return found
 
 
 def _marked(marks: np.ndarray, cut: Cut, whole: Cut, boxes: np.ndarray) -> np.ndarray:

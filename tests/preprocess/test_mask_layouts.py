@@ -168,3 +168,34 @@ def test_a_mask_that_is_none_is_refused_before_anything_is_written(tmp_path, mas
     with pytest.raises(BadInput, match=why):
         stored(tmp_path, "scans", "masks")
     assert not list(tmp_path.glob("out/*"))
+
+
+INNER = [  # the small lesion's box, of which each pixel becomes a fourth of one, and its side
+    *((x, y, 1) for x in (9, 12, 14) for y in (7, 10, 13)), *((x, y, 2) for x in (9, 12) for y in (7, 11)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("inner", INNER)
+def test_a_small_lesion_within_one_of_another_label_keeps_its_mark(tmp_path, inner):
+    x, y, side = inner
+    save_scan(tmp_path / "imagesTr/c_0000.png", FIRST)
+    save(tmp_path / "labelsTr/c.png", marked({(6, 4, 18, 16): 2, (x, y, x + side, y + side): 1}))
+    labels = {"background": 0, "core": 1, "oedema": 2}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}), encoding="utf-8")
+    recipe = Recipe(size=SIDE // 2, strip="none", denoising="none", least_area=1)
+    store = preprocess(
+        PreprocessOptions(
+            tmp_path / "imagesTr",
+            tmp_path / "out/real.h5",
+            masks=tmp_path / "labelsTr",
+            split="1,0,0",
+            recipe=recipe,
+            workers=1,
+        )
+    )
+    assert sorted(store.spec.label_names[label] for label in store.labels[0]) == ["core", "oedema"]
+    core = store.masks[0] == store.info.mask_names.index("core") + 1
+    scale = SIDE // recipe.size
+    assert core[y // scale, x // scale]
+    assert core.sum() <= 4
+    assert (store.masks[0] == store.info.mask_names.index("oedema") + 1).sum() > 20
