@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from base64 import b64encode
 from collections import Counter
 from functools import partial
@@ -144,10 +145,13 @@ def judged_on(report: StudyReport) -> str:
 
 
 def _beside(arm: ArmResult) -> str:
+    """Say what an arm's generator has seen besides the annotated images of its training patients."""
     found = FORM.fullmatch(arm.arm.partition("~")[0])
-    if found is None or found["rest"] != UNANNOTATED:
-        return "alone"
-    return "and, without their annotations, on the images of the other training patients"
+    rest = found is not None and found["rest"] == UNANNOTATED
+    start = re.search(r"\bstart=([^,\]]+)", found["settings"] or "") if found else None
+    also = ["without their annotations, on the images of the other training patients"] if rest else []
+    also += [f"before, as the weights of {start[1]} that it began with, on those of others"] if start else []
+    return f"and, {' and, '.join(also)}" if also else "alone"
 
 
 def card(report: StudyReport, part: FractionResult, arm: ArmResult, facts: dict[str, Any]) -> str:

@@ -15,9 +15,9 @@ from medaug_cli.metrics.operating import Cohort, Scored
 from medaug_cli.metrics.resampling import verdict
 from medaug_cli.store import Store, digest_patient, open_store
 from medaug_cli.study import StudyOptions, parse_arm, run_study
-from medaug_cli.study.analysis import Comparison, StudyReport
+from medaug_cli.study.analysis import ArmResult, Comparison, StudyReport
 from medaug_cli.study.arms import parse_arms
-from medaug_cli.study.page import claim_sentence
+from medaug_cli.study.page import _beside, claim_sentence
 from medaug_cli.study.subsets import chosen_patients, subset
 from medaug_cli.study.unannotated import with_rest
 from medaug_cli.tasks.detection import Detection, FoundAnswers
@@ -312,3 +312,22 @@ def test_a_claim_tells_what_is_worse_from_what_is_not_shown_to_be_better():
     assert told.endswith(
         "It is better than b, d; it is not shown to be better than c (-0.097); it is worse than a (-0.097)."
     )
+
+
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        ("boxgan", "alone"),
+        ("boxgan[form=mask]@2+filter~lr=0.01", "alone"),
+        ("boxgan/unannotated", "and, without their annotations, on the images of the other training patients"),
+        ("boxgan[start=a/gan]", "and, before, as the weights of a/gan that it began with, on those of others"),
+        ("boxgan[form=mask,start=w]@2", "and, before, as the weights of w that it began with, on those of others"),
+        (
+            "boxgan[start=w]/unannotated",
+            "and, without their annotations, on the images of the other training patients and, before, as the weights "
+            "of w that it began with, on those of others",
+        ),
+    ],
+)
+def test_a_card_says_all_that_a_generator_has_seen(arm, said):
+    assert _beside(ArmResult(arm=arm, seeds={}, mean={}, against={})) == said
