@@ -230,6 +230,13 @@ def _continued(plugin: Any, name: str, kind: str, start: Path, store: Store, dev
     form, spec = metadata.form.spec(), store.spec
     if form != spec:
         raise BadInput(f"{start} was fitted on images of a different size or kind than those of {store.path}")
+    for names in ("class_names", "mask_names"):
+        own, now = (list(getattr(each, names)) for each in (form, spec))
+        if own != now and sorted(own) == sorted(now):
+            raise BadInput(
+                f"--start {start}: it knows {', '.join(own)}, and {store.path} names them in another order "
+                f"({', '.join(now)}); its answers would change their meaning"
+            )
     plugin.load_state_dict(load((start / f"{kind}.safetensors").read_bytes()), spec, device)
     return metadata
 

@@ -2,15 +2,19 @@
 
 from dataclasses import replace
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import make_records, make_store
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 from thoroughness import examples
 
 from medaug_cli.errors import BadInput
+from medaug_cli.plugin import ImageSpec
+from medaug_cli.runs import networks
 from medaug_cli.store import GeneratorOrigin, StoreInfo, StoreWriter, open_store, training_examples
 from medaug_cli.store.joining import join_stores
 from medaug_cli.store_summary import sentences, summary
@@ -134,3 +138,18 @@ def test_classes_of_synthetic_images_are_numbered_as_those_of_the_scans(tmp_path
         assert data.spec.class_names == tuple(NAMES)
         said = [NAMES[k] for k in data.classes[data.synthetic]]
         assert said == [record.image_class for record in drawn]
+
+
+@pytest.mark.parametrize("order", [order for order in ORDERS if len(order) == 3], ids="-".join)
+def test_a_network_is_not_trained_further_on_the_same_classes_in_another_order(tmp_path, monkeypatch, order):
+    store = SimpleNamespace(spec=ImageSpec(1, (8, 8), ("lesion",), tuple(NAMES)), path=tmp_path / "real.h5")
+    form = SimpleNamespace(spec=lambda: replace(store.spec, class_names=tuple(order)))
+    plugin = SimpleNamespace(capabilities=SimpleNamespace(continues=True), load_state_dict=lambda *state: None)
+    monkeypatch.setattr(networks, "load_network", lambda *given: (None, SimpleNamespace(name="tiny", form=form)))
+    save_file({}, tmp_path / "classifier.safetensors")
+    asked = {"kind": "classifier", "start": tmp_path, "store": store, "device": "cpu"}
+    if order == NAMES:
+        assert networks._continued(plugin, "tiny", **asked).form is form
+    else:
+        with pytest.raises(BadInput, match="names them in another order"):
+            networks._continued(plugin, "tiny", **asked)
