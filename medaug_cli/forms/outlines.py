@@ -39,10 +39,16 @@ class Outline:
     def pixels(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return its pixels (h, w) bool: of polygons those whose middle lies in one of them.
 
-        Raises BadInput for run lengths of another size.
+        Of polygons that hold no middle, being thin or small, it is the pixel in the middle of their box. Raises
+        BadInput for run lengths of another size.
         """
         if self.polygons:
-            return _inside(self.polygons, shape)
+            inside = _inside(self.polygons, shape)
+            low, high = np.clip(np.reshape(self.box, (2, 2)), 0, shape[::-1])
+            if not inside.any() and (high > low).all():
+                x, y = np.floor((low + high) / 2).astype(int)
+                inside[y, x] = True
+            return inside
         if self.size != shape:
             raise BadInput(
                 f"{self.place}: its run lengths are of {_sides(self.size)} pixels, its image has {_sides(shape)}"

@@ -43,6 +43,29 @@ def test_polygons_hold_the_pixels_whose_middle_lies_inside(way):
     assert not (off & ~near).any()
 
 
+SMALL = {  # polygons that hold the middle of no pixel -> the pixel that is marked, x first; None where there is none
+    "a square within a pixel": ([[5.6, 5.6, 5.9, 5.6, 5.9, 5.9, 5.6, 5.9]], (5, 5)),
+    "a square between four": ([[5.6, 5.6, 6.4, 5.6, 6.4, 6.4, 5.6, 6.4]], (6, 6)),
+    "a row": ([[5, 5.6, 9, 5.6, 9, 6.4, 5, 6.4]], (7, 6)),
+    "a column": ([[5.6, 5, 6.4, 5, 6.4, 8, 5.6, 8]], (6, 6)),
+    "a corner of the picture": ([[31.6, 31.6, 32, 31.6, 32, 32]], (31, 31)),
+    "its first pixel": ([[0, 0, 0.4, 0, 0.4, 0.4]], (0, 0)),
+    "two specks": ([[2.6, 2.6, 2.9, 2.6, 2.9, 2.9], [4.6, 4.6, 4.9, 4.6, 4.9, 4.9]], (3, 3)),
+    "a speck beside a square": ([[2.6, 2.6, 2.9, 2.6, 2.9, 2.9], [4, 4, 5, 4, 5, 5, 4, 5]], (4, 4)),
+    "over the border": ([[31.8, 5.6, 32.4, 5.6, 32.4, 5.9]], (31, 5)),
+    "beside the picture": ([[40.6, 5.6, 40.9, 5.6, 40.9, 5.9]], None),
+    "a line": ([[5.6, 5.6, 9, 5.6]], None),
+    "a point": ([[5.6, 5.6]], None),
+}
+
+
+@pytest.mark.parametrize("way", SMALL)
+def test_a_polygon_too_small_for_a_pixel_marks_one(way):
+    polygons, expected = SMALL[way]
+    found = np.argwhere(read_outline("here", polygons).pixels((SIDE, SIDE)))[:, ::-1]
+    assert [tuple(pixel) for pixel in found.tolist()] == ([] if expected is None else [expected])
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_run_lengths_are_read_as_they_were_written(seed):
     drawn = np.random.default_rng(seed).random((9, 13)) < (0.02, 0.1, 0.5, 0.9, 1.0, 0.0)[seed]
