@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medaug_cli import registry
+from medaug_cli.boxes import SPLITS
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.figures.grid import as_picture, save_grid
 from medaug_cli.figures.planes import planes
@@ -113,6 +114,8 @@ def lesion_crop(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
 
 def _chosen(store: Store, split: str, images: int, classes: bool = False) -> np.ndarray:
     """Return the images to show, evenly spread over those of a split that have a box, or one of `classes`."""
+    if split not in SPLITS:
+        raise UsageError(f"--split {split}: the choices are {', '.join(SPLITS)}")
     every = store.indices(split, unannotated=True)
     found = [i for i in every if (store.annotated[i] and len(store.boxes[i])) or (classes and store.classes[i] >= 0)]
     if not found:

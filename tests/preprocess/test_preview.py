@@ -126,3 +126,8 @@ def test_lesions_of_two_stores_in_rows(tmp_path):
     volume = np.zeros((1, 8, 40, 40), np.uint8)
     volume[:, 4] = image
     assert (lesion_crop(volume, np.array([12, 10, 3, 20, 20, 6], np.float32), 32) == crop).all()
+
+
+def test_an_unknown_split_is_refused_with_the_choices(real, tmp_path):
+    with pytest.raises(UsageError, match="--split valid: the choices are train, val, test"):
+        preview(open_store(real), tmp_path / "a.png", split="valid")
