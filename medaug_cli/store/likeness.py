@@ -12,6 +12,7 @@ from medaug_cli.store.reading import Store
 SIDE = 32  # pixels of the thumbnails that are compared
 SAME = 0.995  # correlation from which two slices are one
 ROWS = 256
+AT_ONCE = 1 << 24  # pixels that are read together, 64 MB: of large volumes a few
 
 
 class Pair(NamedTuple):
@@ -35,8 +36,9 @@ def nearly_the_same(ours: np.ndarray, theirs: np.ndarray) -> Pair | None:
 def thumbnails(store: Store, indices: np.ndarray) -> np.ndarray:
     """Return small pictures of images as vectors of mean 0 and length 1, (n, k); zero where an image is flat."""
     vectors = []
-    for at in range(0, len(indices), ROWS):
-        small = store.read(indices[at : at + ROWS])
+    rows = max(1, min(ROWS, AT_ONCE // int(np.prod(store.images.shape[1:]))))
+    for at in range(0, len(indices), rows):
+        small = store.read(indices[at : at + rows])
         for axis in range(2, small.ndim):
             blocks = np.array_split(np.arange(small.shape[axis]), min(SIDE, small.shape[axis]))
             small = np.stack([small.take(block, axis).mean(axis) for block in blocks], axis)

@@ -13,7 +13,8 @@ from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.files import read_json
 from medaug_cli.metrics.operating import Cohort, Scored
 from medaug_cli.metrics.resampling import verdict
-from medaug_cli.store import Store, digest_patient, open_store
+from medaug_cli.store import Store, digest_patient, likeness, open_store
+from medaug_cli.store.likeness import thumbnails
 from medaug_cli.study import StudyOptions, parse_arm, run_study
 from medaug_cli.study.analysis import ArmResult, Comparison, StudyReport
 from medaug_cli.study.arms import parse_arms
@@ -331,3 +332,14 @@ def test_a_claim_tells_what_is_worse_from_what_is_not_shown_to_be_better():
 )
 def test_a_card_says_all_that_a_generator_has_seen(arm, said):
     assert _beside(ArmResult(arm=arm, seeds={}, mean={}, against={})) == said
+
+
+@pytest.mark.parametrize(("at_once", "rows"), [(1 << 24, 60), (10 * 256, 10), (300, 1), (1, 1)])
+def test_large_images_are_compared_few_at_a_time(real, monkeypatch, at_once, rows):
+    store, read = open_store(real), []
+    whole = thumbnails(store, np.arange(len(store)))
+    monkeypatch.setattr(likeness, "AT_ONCE", at_once)
+    plain = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, chosen: (read.append(len(chosen)), plain(self, chosen))[1])
+    np.testing.assert_array_equal(thumbnails(store, np.arange(len(store))), whole)
+    assert max(read) == rows
