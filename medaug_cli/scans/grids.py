@@ -29,7 +29,10 @@ def upright(image: np.ndarray, grid: Grid, labels: bool) -> tuple[np.ndarray, Gr
 
 
 def _square(scan, labels: bool):  # type: ignore[no-untyped-def]
-    """Return a volume whose in-plane pixels are square, resampled to the finer spacing if they were not."""
+    """Return a volume whose in-plane pixels are square, resampled to the finer spacing if they were not.
+
+    The faces of the volume, rather than the middles of its first voxels, stay where they are.
+    """
     import SimpleITK as sitk
 
     x, y, z = scan.GetSpacing()
@@ -39,9 +42,10 @@ def _square(scan, labels: bool):  # type: ignore[no-untyped-def]
     columns, rows, slices = scan.GetSize()
     size = [max(1, round(columns * x / finer)), max(1, round(rows * y / finer)), slices]
     how = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
-    return sitk.Resample(
-        scan, size, sitk.Transform(), how, scan.GetOrigin(), (finer, finer, z), scan.GetDirection(), 0.0
-    )
+    middle = [(length - 1) / 2 for length in (columns, rows)]
+    first = [half - (n - 1) / 2 * finer / step for half, n, step in zip(middle, size[:2], (x, y), strict=True)]
+    origin = scan.TransformContinuousIndexToPhysicalPoint((*first, 0.0))
+    return sitk.Resample(scan, size, sitk.Transform(), how, origin, (finer, finer, z), scan.GetDirection(), 0.0)
 
 
 def resampled_back(mask: np.ndarray, grid: Grid, stored: Grid, shape: tuple[int, ...]):  # type: ignore[no-untyped-def]

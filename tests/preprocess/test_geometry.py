@@ -11,8 +11,10 @@ from hypothesis.extra.numpy import arrays
 from thoroughness import examples
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.plugin import Grid
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
 from medaug_cli.preprocess.recipe import Recipe
+from medaug_cli.scans.grids import moved_boxes, upright
 from medaug_cli.scans.intensity import bias_field, denoise, noise_level, scale_intensity, to_uint8
 from medaug_cli.scans.placement import Placement, place
 from medaug_cli.scans.way_back import scanner_boxes
@@ -247,3 +249,20 @@ def test_a_processed_box_lies_where_the_scanner_put_the_lesion(tmp_path, directi
     assert 0 <= low < high
     with pytest.raises(BadInput, match="incomplete"):
         scanner_boxes({**details, "grid": {}, "slice": None}, store.boxes[0])
+
+
+@pytest.mark.parametrize("spacing", [(1, 4, 2), (4, 1, 2), (0.5, 3.5, 1), (6, 0.75, 0.75), (1, 2.5, 2), (1, 1, 2)])
+@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)])
+def test_no_part_of_a_voxel_is_lost_where_pixels_are_made_square(spacing, direction):
+    values = np.arange(1, 1 + 4 * 6 * 5).reshape(4, 6, 5).astype(np.float32)
+    stored = Grid(tuple(map(float, spacing)), (3.0, -4.0, 5.0), tuple(map(float, direction)))
+    shown, grid = upright(values, stored, labels=True)
+    _, counts = np.unique(shown, return_counts=True)
+    each = max(spacing[:2]) / min(spacing[:2])
+    assert len(counts) == values.size
+    assert set(counts.tolist()) <= {int(np.floor(each)), int(np.ceil(each))}
+    assert (upright(values, stored, labels=False)[0] > 0).all()
+    whole = moved_boxes(np.array([[0, 0, 0, 5, 6, 4]]), stored, grid)
+    np.testing.assert_allclose(whole, [[0, 0, 0, *shown.shape[::-1]]], atol=0.5)
+    if each.is_integer():
+        np.testing.assert_allclose(whole, [[0, 0, 0, *shown.shape[::-1]]], atol=1e-6)
