@@ -9,10 +9,10 @@ input inputs all files png jpg jpeg bmp tif tiff dicom dicoms dcm nifti nii volu
 train training val valid validation test testing trainval holdout external internal
 class classes category label labels mask masks patients subjects
 """
-_VIEWS = """
+_MODALITIES = """
 axial coronal sagittal t1 t1w t1c t1ce t2 t2w flair dwi adc mri mr ct xray mammo mammograms ultrasound us
-brain breast lung liver kidney prostate chest head
 """
+_PARTS = "brain breast lung liver kidney prostate chest head"
 _KINDS = """
 mass masses yes no not non none with without and or of
 positive negative pos neg true false benign malignant normal normals abnormal abnormals healthy control controls
@@ -22,7 +22,8 @@ metastasis metastases hgg lgg stroke hemorrhage haemorrhage ischemia ischaemia p
 """
 NUMBERED = frozenset({"images", "batch", "part", "fold", "chunk", "subset"})  # images_001 holds many patients
 FILES = frozenset(_FILES.split()) | NUMBERED
-VIEWS = FILES | frozenset(_VIEWS.split())
+MODALITIES = FILES | frozenset(_MODALITIES.split())
+VIEWS = MODALITIES | frozenset(_PARTS.split())
 SORTS = VIEWS | frozenset(_KINDS.split())
 
 
@@ -38,6 +39,11 @@ def sorts(folder: str, words: frozenset[str] = SORTS) -> bool:
 def is_kind(folder: str) -> bool:
     """Tell whether a folder's name is made of known words, at least one of which is for a kind, such as benign."""
     return sorts(folder) and not sorts(folder, VIEWS)
+
+
+def is_modality(folder: str) -> bool:
+    """Tell whether a folder's name is made of words for modalities and planes, such as T1 or axial images."""
+    return sorts(folder, MODALITIES) and not sorts(folder, FILES)
 
 
 def plain(name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from medaug_cli.forms.annotations import Annotation
-from medaug_cli.preprocess.folder_names import plain, sorts
+from medaug_cli.preprocess.folder_names import is_modality, plain, sorts
 from medaug_cli.scans.reading import Scan
 from medaug_cli.scans.survey import case_and_modality
 
@@ -99,15 +99,18 @@ def folded(name: str) -> str:
 def _cases(scans: Sequence[Scan]) -> dict[str, tuple[str, bool]]:
     """Return scan id -> its case, where several scans are of one, and whether that is a patient for certain.
 
-    A case is BIDS's subject, or the name without modality or channel, which of pictures may be no more than an image.
+    A case is BIDS's subject, or the name without modality or channel, at its end or as a folder's, which of pictures
+    may be no more than an image.
     """
     found: dict[str, tuple[str, bool]] = {}
-    for scan in scans:
-        name, (case, modality) = PurePosixPath(scan.name).name, case_and_modality(scan)
-        if not scan.files and (subject := SUBJECT.match(name)):
+    for scan in (scan for scan in scans if not scan.files):
+        case, modality = case_and_modality(scan)
+        *folders, name = PurePosixPath(case).parts
+        kept = [folder for folder in folders if not is_modality(folder)]
+        if subject := SUBJECT.match(PurePosixPath(scan.name).name):
             found[scan.id] = subject.group(1), True
-        elif modality is not None:
-            found[scan.id] = case, scan.volume
+        elif modality is not None or len(kept) < len(folders):
+            found[scan.id] = "/".join([*kept, name]), scan.volume
     count = Counter(case for case, _ in found.values())
     return {scan: one for scan, one in found.items() if count[one[0]] > 1}
 
