@@ -20,6 +20,8 @@ from medaug_cli.preprocess.thumbnails import add_pictures
 from medaug_cli.scans.reading import Scan, read_pixels
 from medaug_cli.words import percent
 
+GREYED = "its colours are stored as grey values, since the first scan has none"
+
 
 def treat(
     scan: Scan, annotation: Annotation, recipe: Recipe, *, annotated: bool = True, example: bool = False
@@ -34,7 +36,7 @@ def treat(
     stripped = strip(scan, image, pixels, recipe)
     if not scan.volume:
         stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])
-    notes = [*pixels.notes, *lesions.fitted, *stripped.notes]
+    notes = [*pixels.notes, *lesions.fitted, *stripped.notes, *[GREYED] * (len(pixels.image) > len(image))]
     if stripped.refused:
         return Outcome(reports=[_left_out(scan, recipe, lesions=lesions, stripped=stripped, notes=notes)])
     spacing = spacing_of(scan, pixels, recipe)

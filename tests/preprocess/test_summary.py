@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from support.tiny_scans import BOX, PLAIN, made, mask, picture, reported, rows, summed
 from typer.testing import CliRunner
 
@@ -131,6 +132,21 @@ def test_a_note_on_a_file_is_said_and_is_no_file_that_is_left_out(tmp_path):
     page = store.path.with_name("preprocess.html").read_text(encoding="utf-8")
     assert "marks: no name of the classes class0 was found" in page
     assert "<td>notes.txt</td>" in page
+
+
+@pytest.mark.parametrize("first", ["grey", "colour"])
+def test_colours_that_are_given_up_are_said(tmp_path, first):
+    for name, kind in (("a", first), ("b", "colour"), ("c", "grey")):
+        picture(tmp_path / f"scans/{name}.png", BOX)
+        if kind == "colour":
+            with Image.open(tmp_path / f"scans/{name}.png") as grey:
+                Image.merge("RGB", [grey, grey.point(lambda value: value // 2), grey]).save(grey.filename)
+    said = []
+    store = made(tmp_path, boxes=rows(tmp_path, [f"{name}.png,8,6,18,16" for name in "abc"]), said=said)
+    assert store.spec.channels == (1 if first == "grey" else 3)
+    assert [text for text in said if "as grey values" in text] == (
+        ["b.png: its colours are stored as grey values, since the first scan has none"] if first == "grey" else []
+    )
 
 
 def test_every_reason_is_counted_by_what_it_is(tmp_path):
