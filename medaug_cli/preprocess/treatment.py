@@ -36,7 +36,7 @@ def treat(
     stripped = strip(scan, image, pixels, recipe)
     if not scan.volume:
         stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])
-    notes = [*pixels.notes, *lesions.fitted, *stripped.notes, *[GREYED] * (len(pixels.image) > len(image))]
+    notes = [*pixels.notes, *lesions.fitted, *stripped.notes, *_given_up(len(pixels.image), len(image))]
     if stripped.refused:
         return Outcome(reports=[_left_out(scan, recipe, lesions=lesions, stripped=stripped, notes=notes)])
     spacing = spacing_of(scan, pixels, recipe)
@@ -60,6 +60,15 @@ def treat(
     outcome.reports[0].notes[:0] = notes
     add_pictures(outcome.records, outcome.reports, image, stripped.mask, example)
     return outcome
+
+
+def _given_up(channels: int, kept: int) -> list[str]:
+    """Say what becomes of channels that are not stored."""
+    if channels <= kept:
+        return []
+    if channels == 3:
+        return [GREYED]
+    return [f"its {channels} channels are averaged" if kept == 1 else f"of its {channels} channels one is stored"]
 
 
 def _left_out(scan: Scan, recipe: Recipe, *, lesions: Lesions, stripped: Stripped, notes: list[str]) -> SliceReport:

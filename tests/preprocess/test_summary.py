@@ -4,7 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -147,6 +149,15 @@ def test_colours_that_are_given_up_are_said(tmp_path, first):
     assert [text for text in said if "as grey values" in text] == (
         ["b.png: its colours are stored as grey values, since the first scan has none"] if first == "grey" else []
     )
+
+
+def test_channels_that_are_averaged_are_said(tmp_path):
+    values = np.stack([60 + np.indices((4, 16, 16)).sum(0)] * 2, -1).astype(np.int16)
+    (tmp_path / "scans").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(values, isVector=True), str(tmp_path / "scans/a.nii.gz"))
+    said = []
+    made(tmp_path, normals=True, said=said)
+    assert "a.nii.gz: its 2 channels are averaged" in said
 
 
 def test_every_reason_is_counted_by_what_it_is(tmp_path):
