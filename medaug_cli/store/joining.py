@@ -1,5 +1,6 @@
 """Put the stores of several parts together into one."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from medaug_cli.store.model import StoreInfo, source_kind
 from medaug_cli.store.reading import Store, open_store
 from medaug_cli.store.writing import store_claimed, write_store
 
+NUMBERED = re.compile(r"patient\d{4,}")  # as preprocess calls the patients of DICOM files
+NUMBERS = "each run numbers its own patients: tell those of several apart with preprocess --pseudonymise and one key"
 PART = "part"  # the setting that tells which part of how many a store is
 
 
@@ -63,9 +66,10 @@ def _refuse_clashes(stores: Sequence[Store]) -> None:
                 continue
             home, place = homes.setdefault(patient, (split, store.path))
             if home != split:
+                advice = NUMBERS if NUMBERED.fullmatch(patient) else "split by patient"
                 raise BadInput(
                     f"patient {patient} is in the {home} split of {place} and in the {split} split of {store.path}; "
-                    "split by patient"
+                    f"{advice}"
                 )
 
 

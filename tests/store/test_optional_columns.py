@@ -153,3 +153,15 @@ def test_a_network_is_not_trained_further_on_the_same_classes_in_another_order(t
     else:
         with pytest.raises(BadInput, match="names them in another order"):
             networks._continued(plugin, "tiny", **asked)
+
+
+@pytest.mark.parametrize(
+    ("patient", "advice"), [("patient0001", "--pseudonymise and one key"), ("P1", "split by patient")]
+)
+def test_a_patient_in_two_splits_of_joined_stores_is_refused_with_what_to_do(tmp_path, patient, advice):
+    paths = []
+    for name, split in (("a", "train"), ("b", "test")):
+        records = [replace(r, id=f"{name}{i}", patient=patient, split=split) for i, r in enumerate(make_records(2))]
+        paths.append(published(tmp_path / f"{name}.h5", records).path)
+    with pytest.raises(BadInput, match=f"patient {patient} is in the train split of .*; .*{advice}"):
+        join_stores(paths, tmp_path / "joined/all.h5")
