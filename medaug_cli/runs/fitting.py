@@ -249,7 +249,7 @@ class Setup:
 def _begun_at(options: RunOptions) -> str:
     """Return the precision of the run that is resumed, "auto" where there is none yet."""
     precision = _begun(options).get("precision")
-    return precision if precision in get_args(Precision) else "auto"
+    return str(precision) if precision in get_args(Precision) else "auto"
 
 
 def _begun(options: RunOptions) -> dict[str, Any]:
