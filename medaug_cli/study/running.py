@@ -331,10 +331,11 @@ def _check_numbers(options: StudyOptions) -> None:
             raise UsageError(f"--steps {options.steps}: too few for --arm {arm.name}; expected {least} or more")
     generators = dict.fromkeys(arm.generator for arm in options.arms if arm.generator)
     for name in options.generator_settings:
+        if name not in registry.names("generator"):
+            there = ", ".join(generators) or "none"
+            raise UsageError(f"--gan-set {name}: no such generator is installed; those of the arms are {there}")
         if name not in generators:
-            raise UsageError(
-                f"--gan-set {name}: no arm has that generator; those of the arms are {', '.join(generators) or 'none'}"
-            )
+            options.announce(f"--gan-set {name}: no arm has that generator, so its settings change nothing")
 
 
 def _train(options: StudyOptions, trial: Trial) -> Path:

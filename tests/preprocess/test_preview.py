@@ -100,7 +100,7 @@ def test_what_cannot_be_shown_is_said(tmp_path, real, tiny_plugins):
         preview(store, tmp_path / "x.png", settings={"flip": "true"})
     with pytest.raises(UsageError, match="--augment tiny"):
         preview(store, tmp_path / "x.png", "tiny")
-    with pytest.raises(BadInput, match="'nothing'"):
+    with pytest.raises(UsageError, match="--split nothing: the choices are train, val, test"):
         preview(store, tmp_path / "x.png", split="nothing")
     assert not (tmp_path / "x.png").exists()
 

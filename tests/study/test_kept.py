@@ -244,11 +244,19 @@ IMPOSSIBLE = {  # what is asked for -> what is said
     "a name longer than a folder's": (
         {"arms": (f"tiny[amount=0.{'1' * 230}]",)}, r"tiny\[amount=0\.1+\.\.\.: the name is too long for a folder by",
     ),
-    "a setting of a generator of no arm": (
-        {"generator_settings": {"boxgan": {"form": "mask"}}},
-        "--gan-set boxgan: no arm has that generator; those of the arms are tiny",
+    "a setting of a generator that there is not": (
+        {"generator_settings": {"boxgam": {"form": "mask"}}},
+        "--gan-set boxgam: no such generator is installed; those of the arms are tiny",
     ),
 }  # fmt: skip
+
+
+def test_a_setting_that_no_arm_has_is_said_to_change_nothing(tmp_path):
+    said = []
+    settings = {"boxgan": {"form": "mask"}}
+    real = make_store(tmp_path / "real.h5").path
+    run_study(options(real, ("tiny",), generator_settings=settings, dry_run=True, announce=said.append))
+    assert "--gan-set boxgan: no arm has that generator, so its settings change nothing" in said
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
