@@ -162,6 +162,8 @@ def test_a_page_holds_the_pixels_and_no_kind(made):
     folder, key = made
     data = page_data(folder / "study" / "reader-1.html")
     text = (folder / "study" / "reader-1.html").read_text(encoding="utf-8")
+    for picture in data["pictures"]:
+        text = text.replace(picture, "")  # in so many random letters short ids stand by chance
     assert not any(image.id in text for image in key.images)
     assert "real.h5" not in text
     asked = [trial for trial in data["trials"] if "truth" not in trial]
