@@ -22,7 +22,7 @@ HEAVY = {
     "torch", "torchvision", "timm", "sklearn", "SimpleITK", "numba", "h5py", "scipy", "matplotlib",
 }  # fmt: skip
 START = "import sys; sys.argv = ['medaug', *{arguments}]; from medaug_cli.cli import main; main()"
-SECONDS, TIMES = 0.4, 100  # of processor time on an idle core; and of the time that Python alone takes, on a busy one
+SECONDS, TIMES = 0.4, 70  # of processor time on an idle core; and of the time that Python alone takes, on a busy one
 doctor_app = typer.Typer()
 doctor_app.command()(doctor)
 
