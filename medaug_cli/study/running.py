@@ -140,8 +140,12 @@ def plan(options: StudyOptions, rounds: Sequence[Round]) -> Iterator[Trial]:
 
 
 def part(options: StudyOptions, trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials of this part: those that share a generator stay together, long and short work is spread."""
-    groups = list(dict.fromkeys(trial.together for trial in sorted(trials, key=lambda trial: not trial.arm.learnt)))
+    """Return the trials of this part: those that share a generator stay together, long and short work is spread.
+
+    Groups are dealt arm by arm, so that two parts share the folds of each generator and not one generator each.
+    """
+    order = {arm.name: (not arm.learnt, place) for place, arm in enumerate(options.arms)}
+    groups = list(dict.fromkeys(trial.together for trial in sorted(trials, key=lambda trial: order[trial.arm.name])))
     mine = set(groups[options.part_id :: options.num_parts])
     return [trial for trial in trials if trial.together in mine]
 

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,8 @@ from medaug_cli.store import digest_patient, open_store
 from medaug_cli.store.folds import Folds
 from medaug_cli.study import StudyOptions, run_study
 from medaug_cli.study.arms import parse_arms
+from medaug_cli.study.rounds import rounds_of
+from medaug_cli.study.running import part, plan
 from medaug_cli.tasks.task import task_named
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn")
@@ -128,6 +131,17 @@ def test_parts_share_the_folds_and_give_what_one_gives(finished, tmp_path):
     assert "counters of other parts are not there yet" in said[-1]
     assert run_study(parts[1]) == report
     assert (tmp_path / "study/study.json").read_bytes() == (real.parent / "study/study.json").read_bytes()
+
+
+def test_parts_share_the_folds_of_each_generator(tmp_path):
+    """Two parts have half of each generator's trainings, and not one generator each, which may take far longer."""
+    make_store(tmp_path / "real.h5", records())
+    asked = options(tmp_path / "real.h5", ("tiny", "tiny[amount=0.7]"), num_parts=2, seeds=2)
+    trials = list(plan(asked, rounds_of(asked, open_store(tmp_path / "real.h5"))))
+    parts = [part(replace(asked, part_id=i), trials) for i in range(2)]
+    assert sorted(map(repr, parts[0] + parts[1])) == sorted(map(repr, trials))
+    shares = [Counter(trial.arm.name for trial in mine) for mine in parts]
+    assert shares[0] == shares[1] == {"real-only": 2, "tiny": 2, "tiny[amount=0.7]": 2}
 
 
 COMMAND = (  # what the finished study was asked for
