@@ -23,8 +23,9 @@ from medaug_cli.boxes import safe_id
 from medaug_cli.embedding import MapOptions, compare_sets
 from medaug_cli.files import parse_json
 from medaug_cli.runs import RunOptions, train_generator
-from medaug_cli.runs.weights import WeightsCard, write_weights
+from medaug_cli.runs.weights import write_weights
 from medaug_cli.synthesis import SynthesisOptions, synthesize
+from medaug_cli.weights import WeightsCard
 
 MOST_BYTES = 8 << 20
 PYPROJECT = """[build-system]

@@ -30,7 +30,7 @@ MODELS = {  # name -> module, model, what the file is
     "turing-answers": ("medaug_cli.turing", "AnswerFile", "what a reader's page of `medaug turing make` exports"),
     "turing": ("medaug_cli.turing", "TuringReport", "turing.json: what `medaug turing score` finds"),
     "generator": ("medaug_cli.runs.metadata", "GeneratorMetadata", "generator.json: a trained generator"),
-    "weights-card": ("medaug_cli.runs.weights", "WeightsCard", "card.json: what is to be known of installed weights"),
+    "weights-card": ("medaug_cli.weights", "WeightsCard", "card.json: what is to be known of installed weights"),
     "detector": ("medaug_cli.runs.metadata", "NetworkMetadata", "detector.json: a trained detector"),
     "classifier": ("medaug_cli.runs.metadata", "NetworkMetadata", "classifier.json: a trained classifier"),
     "segmenter": ("medaug_cli.runs.metadata", "NetworkMetadata", "segmenter.json: a trained segmenter"),

@@ -150,7 +150,7 @@ def describe_generator(folder: Path) -> dict[str, Any]:
     """Return what a trained generator's folder holds: what it was fitted on, draws, and knows of its images."""
     from medaug_cli.plugin import knowledge
     from medaug_cli.runs import load_generator
-    from medaug_cli.runs.weights import card_of
+    from medaug_cli.weights import card_of
 
     generator, metadata = load_generator(folder)
     form = metadata.form.spec()
@@ -170,7 +170,7 @@ def installed_weights() -> list[dict[str, Any]]:
     if not registry.entry_points("medaug.weights"):
         return []  # most have none, and need not wait for what reads cards
     from medaug_cli.errors import MedaugError
-    from medaug_cli.runs.weights import card_of, named_weights, weights_folder
+    from medaug_cli.weights import card_of, named_weights, weights_folder
 
     found = []
     for one in named_weights().values():

@@ -121,7 +121,7 @@ def show(
 
 def _generator_folder(name: str) -> Path | None:
     """Return the folder of a generator: that of a path, or of installed weights; None for anything else."""
-    from medaug_cli.runs.weights import named_weights, weights_folder
+    from medaug_cli.weights import named_weights, weights_folder
 
     if (Path(name) / "generator.json").is_file():
         return Path(name)

@@ -12,8 +12,9 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Continuing, ImageSpec
 from medaug_cli.runs.loading import load_parts
 from medaug_cli.runs.metadata import GeneratorMetadata
-from medaug_cli.runs.weights import card_of, checkpoint_of, generator_folder
+from medaug_cli.runs.weights import checkpoint_of
 from medaug_cli.store import Store, digest_patient
+from medaug_cli.weights import card_of, generator_folder
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from medaug_cli.pasting import Blending, Hosts, NoRoom
 from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
 from medaug_cli.runs import ByClass, GeneratorMetadata, load_generator
 from medaug_cli.runs.advice import of_generator
-from medaug_cli.runs.weights import card_of, generator_folder
 from medaug_cli.store import (
     GeneratorOrigin,
     Record,
@@ -33,6 +32,7 @@ from medaug_cli.store import (
 from medaug_cli.store.folds import Fold
 from medaug_cli.synthesis.into import block_of, hosted, hosts_in, region_of, words
 from medaug_cli.synthesis.like import Templates, drawable, left_out, like
+from medaug_cli.weights import card_of, generator_folder
 from medaug_cli.words import counted
 
 BLOCK = 128  # images that are finished together

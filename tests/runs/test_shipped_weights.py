@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from medaug_cli.boxes import digest_patient
 from medaug_cli.plugin import Condition, as_drawn
 from medaug_cli.runs.starting import opened_start
-from medaug_cli.runs.weights import card_of, named_weights, weights_folder
+from medaug_cli.weights import card_of, named_weights, weights_folder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MOST_BYTES = 8 << 20

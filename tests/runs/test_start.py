@@ -19,11 +19,12 @@ from medaug_cli.inspection import installed_weights
 from medaug_cli.runs import RunOptions, export_generator, load_generator, train_generator
 from medaug_cli.runs.starting import opened_start
 from medaug_cli.runs.training import TrainingRun
-from medaug_cli.runs.weights import WeightsCard, card_of, generator_folder, named_weights, weights_folder, write_weights
+from medaug_cli.runs.weights import write_weights
 from medaug_cli.store.examples import training_examples
 from medaug_cli.study import StudyOptions, run_study
 from medaug_cli.study.arms import parse_arms
 from medaug_cli.synthesis import SynthesisOptions, synthesize
+from medaug_cli.weights import WeightsCard, card_of, generator_folder, named_weights, weights_folder
 
 BOXGAN = {"latent": 4, "base": 16, "max_maps": 4, "embedding": 2, "batch": 4, "r1_every": 2}
 PGGAN = {"latent": 4, "base": 16, "max_maps": 4, "batches": "4:4"}

@@ -12,9 +12,10 @@ from medaug_cli.cli import app
 from medaug_cli.registry import build
 from medaug_cli.runs import load_generator
 from medaug_cli.runs.training import TrainingRun
-from medaug_cli.runs.weights import WeightsCard, write_weights
+from medaug_cli.runs.weights import write_weights
 from medaug_cli.store import open_store
 from medaug_cli.study.known import _known_of_each
+from medaug_cli.weights import WeightsCard
 
 
 def settings(name):
