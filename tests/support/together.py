@@ -45,7 +45,7 @@ SHARING = {  # thousand images, settings
     "boxgan-relativistic": (0.04, {**BOXES, "loss": "relativistic", "crop": 1.0, "reading": 0.5, "anneal": 0}),
     "boxgan-unannotated": (0.04, BOXES),  # of half the training patients
     # One step: it compares every gradient's sign; in later ones the deep features of ImageNet multiply rounding.
-    "boxgan-frozen": (0.004, {**BOXES, "frozen": 0.5}),
+    "boxgan-frozen": (0.004, {**BOXES, "frozen": 0.5, "frozen_gamma": 1.0}),
     "inpaint": (0.04, {"patch": 16, "latent": 4, "width": 4, "max_maps": 8, "batch": 4, "r1_every": 2}),
     "regions": (0.04, {**NETWORKS, "side": 16, "batch": 4, "lr": 0.002}),
 }

@@ -3,6 +3,8 @@
 It complements the one that sees pixels: alone it let brightness and contrast drift, and lesions went missing.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,9 @@ from medaug_plugins.layers import EqualizedConv, activate, minibatch_deviation
 from medaug_plugins.supervised.imagenet import LEAST_SIDE, MAPS, feature_maps
 
 WIDTH = 32  # feature maps of a head
+AT_A_TIME = 32  # images whose features are held at once
+
+Views = list[list[Tensor]]  # features (b, f, h, w) of each level of each view: a picture, or a plane of a volume
 
 
 class Frozen(nn.Module):
@@ -35,17 +40,48 @@ class Frozen(nn.Module):
 
         A volume is seen as a plane across each axis, at `places` (b, 3) from 0 to 1; pictures are seen whole.
         """
-        if images.ndim == 4:
-            return self._score(images)
-        return torch.stack([self._score(plane) for plane in planes(images, places)]).mean(0)
+        return self.score(features_of(images, places))
 
-    def _score(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, enabled=False):
+    def score(self, views: Views) -> Tensor:
+        """Return scores (b,) of features: means over places, levels and views."""
+        with torch.autocast(views[0][0].device.type, enabled=False):
             scores = [
                 leave(minibatch_deviation(activate(enter(maps)), self.run)).mean((1, 2, 3))
-                for enter, leave, maps in zip(self.enter, self.leave, feature_maps(images.float()), strict=True)
+                for levels in views
+                for enter, leave, maps in zip(self.enter, self.leave, levels, strict=True)
             ]
         return torch.stack(scores).mean(0)
+
+    def steepness(self, views: Views, spreads: Sequence[Tensor]) -> Tensor:
+        """Return R1 (Mescheder et al. 2018, 4.1) of features, (b,): how steeply scores rise where these lie.
+
+        A slope is by how much a score rises with a whole map, in units of `spreads`, the spread of each level's
+        features, so that neither the size of maps nor the range of features counts.
+        """
+        squares = []
+        for levels in views:
+            at = [maps.detach().requires_grad_() for maps in levels]
+            gradients = torch.autograd.grad(self.score([at]).sum(), at, create_graph=True)
+            slopes = [
+                gradient * gradient[0, 0].numel() * spread for gradient, spread in zip(gradients, spreads, strict=True)
+            ]
+            squares.append(torch.stack([slope.square().sum(1).mean((1, 2)) for slope in slopes]).sum(0))
+        return torch.stack(squares).mean(0)
+
+
+def features_of(images: Tensor, places: Tensor) -> Views:
+    """Return the frozen features of images (b, c, *s) in [-1, 1]; `places` as in `Frozen`."""
+    with torch.autocast(images.device.type, enabled=False):
+        return [feature_maps(view.float()) for view in ([images] if images.ndim == 4 else planes(images, places))]
+
+
+@torch.no_grad()
+def feature_spreads(images: Tensor) -> list[Tensor]:
+    """Return the spread of each level's features over images and places: the root of the mean variance of its maps."""
+    middles = torch.full((len(images), 3), 0.5)
+    parts = zip(images.split(AT_A_TIME), middles.split(AT_A_TIME), strict=True)
+    views = [view for some, places in parts for view in features_of(some, places)]
+    return [torch.cat(maps).var((0, 2, 3)).mean().sqrt() for maps in zip(*views, strict=True)]
 
 
 def planes(volumes: Tensor, places: Tensor) -> list[Tensor]:

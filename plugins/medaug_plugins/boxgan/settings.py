@@ -46,6 +46,9 @@ class Settings:
     frozen: float = setting(
         0.0, "weight of a second discriminator on features of ImageNet's weights (needs medaug[pretrained])", minimum=0
     )
+    frozen_gamma: float = setting(
+        0.0, "weight of the gradient penalty R1 of that second discriminator, on features of real images", minimum=0
+    )
     target: float = setting(
         0.0, "target confidence on real images for adaptive augmentation; 0: off", minimum=0, maximum=1
     )

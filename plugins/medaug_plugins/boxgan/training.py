@@ -14,6 +14,7 @@ from torch import Tensor
 from medaug_cli.plugin import Run, image_seed
 from medaug_plugins import layers
 from medaug_plugins.boxgan.dataset import RealImages
+from medaug_plugins.boxgan.frozen import feature_spreads, features_of
 from medaug_plugins.boxgan.networks import Architecture, Discriminator, Generator, Seen
 from medaug_plugins.boxgan.start import Start
 from medaug_plugins.layers import (
@@ -155,6 +156,8 @@ class Training:
         self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.found_real = torch.tensor(float("inf"), device=run.device)  # moving average of the loss
         self.real_contrast = self._real_contrast(seen) if self.settings.contrast_weight else None
+        smooth = self.discriminator.frozen is not None and self.settings.frozen_gamma
+        self.feature_spreads = feature_spreads(self.data.batch(seen)) if smooth else []
 
     def _some_real_images(self) -> np.ndarray:
         """Return at most 512 real images, always the same, with which generated ones are compared."""
@@ -264,9 +267,14 @@ class Training:
             losses["lesion_d"] = local.detach().mean()
         if self.discriminator.frozen is not None:
             judge = self.discriminator.frozen  # Frozen: the same game, on features that few images did not teach
-            scores = judge(fake, self._places(rng)), judge(real.detach(), self._places(rng))
-            projected = (F.softplus(scores[0]) + F.softplus(-scores[1])).mean()
-            loss, losses["frozen_d"] = loss + settings.frozen * projected, projected.detach()
+            drawn_score, features = judge(fake, self._places(rng)), features_of(real.detach(), self._places(rng))
+            projected = (F.softplus(drawn_score) + F.softplus(-judge.score(features))).mean()
+            losses["frozen_d"] = projected.detach()
+            if settings.frozen_gamma:  # without R1 it told all drawings at once, and they became alike
+                steepness = judge.steepness(features, self.feature_spreads).mean()
+                projected = projected + settings.frozen_gamma / 2 * steepness
+                losses["frozen_penalty"] = steepness.detach()
+            loss = loss + settings.frozen * projected
         self.steering.observe(real_scores.detach(), settings.batch)
         if settings.reading:  # latent reconstruction (Chen et al. 2016, InfoGAN): against one image for all latents
             loss = loss + settings.reading * F.mse_loss(drawn_seen.latents, drawn.latents)
