@@ -27,6 +27,7 @@ from medaug_cli.scans.intensity import bias_field
 WORK = 2.0  # mm
 USUAL_VOLUME = 1400.0  # ml
 FIELD = 6.0  # mm: the grid on which the coil's field is fitted
+DEEP = 25.0  # mm under the head's surface from which there is little but brain
 GROW = 1.5  # mm: the rim that the level left out
 
 
@@ -49,7 +50,7 @@ def brain3d(image: np.ndarray, spacing: Spacing) -> Extracted:
     head = head_mask(grey, step)
     depth = head_depth(head, step)
     nothing = Extracted(np.zeros(image.shape, bool), {"volume_ml": 0.0})
-    if depth.max() < 25:
+    if not grey[depth > DEEP].any():  # a head too flat or hollow for a brain
         return nothing
     lit = head & (grey > 0.5 * otsu(grey[head]))
     grey = grey / bias_field(grey, lit, step, grid=FIELD, iterations=(50, 50, 30), threshold=1e-3)
@@ -87,7 +88,7 @@ def _in_brain_units(grey: np.ndarray, depth: np.ndarray, spacing: Spacing) -> tu
     """Return grey values with the brain's most frequent one at 1, and the 20th percentile of its tissue."""
     from scipy import ndimage
 
-    deep = grey[depth > 25]
+    deep = grey[depth > DEEP]
     deep = deep[deep > 0.5 * np.median(deep)]
     counts, edges = np.histogram(deep, 100)
     peak = int(ndimage.gaussian_filter1d(counts.astype(float), 2).argmax())

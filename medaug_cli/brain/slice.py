@@ -26,7 +26,7 @@ class Slice:
 
     @classmethod
     def of(cls, grey: np.ndarray, head: np.ndarray, plane: Plane | None = None) -> "Slice | None":
-        """Return the slice of an image from 0 to 1 and its head mask; None where there is no head.
+        """Return the slice of an image from 0 to 1 and its head mask; None where there is no head, or a hollow one.
 
         An axial slice has no neck; of one whose plane is not known the head's outline decides.
         """
@@ -37,7 +37,7 @@ class Slice:
         depth = head_depth(head, (1, 1))
         smooth = ndimage.gaussian_filter(grey, 0.7)
         deep = smooth[depth > min(22, 0.35 * depth.max())]
-        if deep.size < 100:
+        if deep.size < 100 or not deep.any():
             return None
         deep = deep[deep > 0.6 * np.median(deep)]
         typical = 0.5 * (_mode(deep) + float(np.median(deep)))
