@@ -10,6 +10,7 @@ from medaug_cli.words import percent
 AGREEMENT = 0.75  # of two methods; below it one of them is wrong, and who knows which
 SHARE = (0.25, 0.97)  # of the head that a brain takes
 COMPACT = 0.45  # circumference of the disc of equal area, divided by that of the mask
+FACES = {2: 4 / np.pi, 3: 3 / 2}  # of a disc's or ball's voxels, by its true surface
 FRAME = 0.9  # of its bounding box: what takes more is not a brain
 SECTORS, DEPTHS = 36, 10  # of the skull that is looked for, and how many mm deep
 
@@ -23,8 +24,8 @@ def judge(
     measures = {
         **measures,
         "head_share": float((mask & head).sum() / max(head.sum(), 1)),
-        "compactness": compactness(mask),
-        "border": border_share(mask),
+        "compactness": compactness(mask, spacing),
+        "border": border_share(mask, spacing),
     }
     low, high = SHARE
     reasons = [
@@ -40,31 +41,35 @@ def judge(
     return "; ".join(text for wrong, text in reasons if wrong), measures
 
 
-def compactness(mask: np.ndarray) -> float:
+def compactness(mask: np.ndarray, spacing: Sequence[float] | None = None) -> float:
     """Return 1 for a disc or ball and less for anything ragged: the surface it needs, by the one it has.
 
-    Surfaces are counted in voxel faces, which a disc has 4/pi, and a ball 3/2, as many of as its size asks for.
+    `spacing` is mm per voxel in numpy axis order; without it voxels count as cubes.
     """
-    size, faces = float(mask.sum()), 0
+    step = _steps(mask, spacing)
+    size = float(mask.sum() * np.prod(step))
+    needed = 2 * np.sqrt(np.pi * size) if mask.ndim == 2 else (36 * np.pi) ** (1 / 3) * size ** (2 / 3)
+    return float(min(FACES[mask.ndim] * needed / max(sum(_faces(mask, step)), 1e-9), 1))
+
+
+def border_share(mask: np.ndarray, spacing: Sequence[float] | None = None) -> float:
+    """Return the share of a mask's surface that lies on the image's border; `spacing` as in `compactness`."""
+    border, inner = _faces(mask, _steps(mask, spacing))
+    return border / max(border + inner / FACES[mask.ndim], 1e-9)
+
+
+def _steps(mask: np.ndarray, spacing: Sequence[float] | None) -> np.ndarray:
+    return np.ones(mask.ndim) if spacing is None else np.array(spacing, float)
+
+
+def _faces(mask: np.ndarray, step: np.ndarray) -> tuple[float, float]:
+    """Return the mm, or mm², of a mask's voxel faces on the image's border and within the image."""
+    border = inner = 0.0
     for axis in range(mask.ndim):
-        width = [(1, 1) if a == axis else (0, 0) for a in range(mask.ndim)]
-        faces += int(np.abs(np.diff(np.pad(mask, width).astype(np.int8), axis=axis)).sum())
-    if mask.ndim == 2:
-        needed = 4 / np.pi * 2 * np.sqrt(np.pi * size)
-    else:
-        needed = 1.5 * (36 * np.pi) ** (1 / 3) * size ** (2 / 3)
-    return float(min(needed / max(faces, 1), 1))
-
-
-def border_share(mask: np.ndarray) -> float:
-    """Return the share of a mask's surface that lies on the image's border."""
-    from scipy import ndimage
-
-    surface = mask & ~ndimage.binary_erosion(mask, border_value=1)
-    frame = np.ones(mask.shape, bool)
-    frame[(slice(1, -1),) * mask.ndim] = False
-    on_frame = float((mask & frame).sum())
-    return on_frame / max(on_frame + float((surface & ~frame).sum()), 1)
+        size = float(np.prod(step) / step[axis])
+        border += size * int(np.take(mask, [0, -1], axis).sum())
+        inner += size * int(np.diff(mask, axis=axis).sum())
+    return border, inner
 
 
 def is_stripped(image: np.ndarray, spacing: Sequence[float] | None = None) -> bool:

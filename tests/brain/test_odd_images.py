@@ -5,6 +5,7 @@ import pytest
 
 from medaug_cli.brain.extraction import extract_brain
 from medaug_cli.brain.head import head_depth
+from medaug_cli.brain.judgement import border_share, compactness, judge
 from medaug_cli.testing.strippers import head
 
 
@@ -30,3 +31,27 @@ def test_a_slab_as_deep_as_a_brain_must_be_and_no_deeper_has_no_brain():
     image[:, 5:95, 5:85] = 100
     assert head_depth(image > 0, (5.0, 2.0, 2.0)).max() == 25
     assert "no brain was found" in extract_brain(image, "brain3d", (5.0, 2.0, 2.0)).reason
+
+
+def ball(shape, spacing, radius):
+    """Return a ball (*s) of `radius` mm in the middle."""
+    grids = np.indices(shape)
+    return sum(((g - (n - 1) / 2) * s / radius) ** 2 for g, n, s in zip(grids, shape, spacing, strict=True)) < 1
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (7.0, 0.45, 0.45)])
+def test_a_mask_is_judged_in_millimetres_whatever_its_voxels_are(spacing):
+    shape = tuple(round(100 / step) for step in spacing)
+    mask, around = ball(shape, spacing, 40), ball(shape, spacing, 48)
+    reason, measures = judge(mask, around, {}, spacing)
+    assert reason == ""
+    assert measures["compactness"] > 0.95
+    assert measures["border"] == 0
+    first = round((50 - 24) / spacing[0])  # about 24 mm from the middle
+    _, measures = judge(mask[first:], around[first:], {}, spacing)
+    assert measures["border"] == pytest.approx(0.19, abs=0.03)
+
+
+def test_the_outline_of_a_disc_is_as_long_as_it_is():
+    assert compactness(ball((100, 100), (1, 1), 40)) > 0.98
+    assert border_share(ball((60, 100), (1, 1), 40)) == pytest.approx(0.438, abs=0.02)
