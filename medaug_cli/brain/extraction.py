@@ -148,7 +148,8 @@ def _slice_by_slice(
 ) -> BrainMask:
     """Return the masks of a volume's slices in one; a doubtful slice keeps its head and makes the whole doubtful."""
     step = spacing[1:] if spacing is not None else None
-    faint, results = 0.05 * float(np.percentile(image, 99.5)), []
+    low, high = np.percentile(image, (0.5, 99.5)).tolist()
+    faint, results = low + 0.05 * (high - low), []
     for flat in image:
         if np.percentile(flat, 99) <= faint:  # padding
             results.append(BrainMask(np.zeros(flat.shape, bool), name))

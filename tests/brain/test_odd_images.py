@@ -55,3 +55,13 @@ def test_a_mask_is_judged_in_millimetres_whatever_its_voxels_are(spacing):
 def test_the_outline_of_a_disc_is_as_long_as_it_is():
     assert compactness(ball((100, 100), (1, 1), 40)) > 0.98
     assert border_share(ball((60, 100), (1, 1), 40)) == pytest.approx(0.438, abs=0.02)
+
+
+@pytest.mark.parametrize("shift", [-500, 0, 500])
+def test_slices_of_a_slab_are_padding_by_what_stands_out_not_by_zero(shift):
+    image, _, _ = head(2)
+    slab = np.stack([image * 0, image, image]) + shift
+    found = extract_brain(slab, "brain2d", (6.0, 1.0, 1.0))
+    assert found.measures["slices"] == 2
+    assert not found.mask[0].any()
+    assert (found.mask[1] == extract_brain(image, "brain2d", (1.0, 1.0)).mask).mean() > 0.99
