@@ -12,7 +12,7 @@ import numpy as np
 
 from medaug_cli import registry
 from medaug_cli.brain.head import head_mask
-from medaug_cli.brain.judgement import is_stripped, judge
+from medaug_cli.brain.judgement import is_stripped, judge, surroundings
 from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
 from medaug_cli.plugin import Extracted, Plane, Stripper, as_extracted
 
@@ -135,7 +135,7 @@ def _extracted(
 def _content(image: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
-    return ndimage.binary_fill_holes(image > image.min())
+    return ndimage.binary_fill_holes(image != surroundings(image))
 
 
 def _is_stack(image: np.ndarray, spacing: tuple[float, ...] | None) -> bool:

@@ -78,17 +78,28 @@ def is_stripped(image: np.ndarray, spacing: Sequence[float] | None = None) -> bo
     Of a volume the middle slice that is fullest decides.
     """
     if image.ndim == 3:
-        lit = (image > image.min()).sum((1, 2))
+        lit = (image != surroundings(image)).sum((1, 2))
         middle = len(image) // 4 + int(lit[len(image) // 4 : max(3 * len(image) // 4, len(image) // 4 + 1)].argmax())
         return is_stripped(image[middle], spacing[1:] if spacing is not None else None)
-    background = image <= image.min()
+    around = surroundings(image)
+    background = image == around
     border = np.concatenate([background[0], background[-1], background[:, 0], background[:, -1]])
     if border.mean() < 0.98 or not 0.15 < background.mean() < 0.97:
         return False
     content = largest(~background)
     if content.sum() < 0.9 * (~background).sum() or _fill(content) > FRAME:
         return False
+    if around > image.min():  # standardized: where its black was is not known, but below its least value
+        image = np.where(background, image.min() - np.ptp(image) / 2, image)
     return skull_share(image, spacing) < 0.15
+
+
+def surroundings(image: np.ndarray) -> float:
+    """Return the value that most of an image's border has, which of a stripped one need not be its least."""
+    frame = np.ones(image.shape, bool)
+    frame[(slice(1, -1),) * image.ndim] = False
+    values, counts = np.unique(image[frame], return_counts=True)
+    return float(values[counts.argmax()])
 
 
 def _fill(mask: np.ndarray) -> float:

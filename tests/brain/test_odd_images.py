@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medaug_cli.brain.extraction import extract_brain
-from medaug_cli.brain.head import head_depth
+from medaug_cli.brain.head import head_depth, head_mask
 from medaug_cli.brain.judgement import border_share, compactness, judge
 from medaug_cli.testing.strippers import head
 
@@ -65,3 +65,18 @@ def test_slices_of_a_slab_are_padding_by_what_stands_out_not_by_zero(shift):
     assert found.measures["slices"] == 2
     assert not found.mask[0].any()
     assert (found.mask[1] == extract_brain(image, "brain2d", (1.0, 1.0)).mask).mean() > 0.99
+
+
+def standardized(image, where):
+    """Return an image with the mean 0 and the deviation 1 in a mask, and 0 outside."""
+    return np.where(where, (image - image[where].mean()) / image[where].std(), 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_brain_that_was_stripped_and_standardized_is_left_alone(dims):
+    image, brain, spacing = head(dims)
+    found = extract_brain(standardized(image, brain), "auto", spacing)
+    assert found.name == "stripped already"
+    assert (found.mask == brain).all()
+    whole = extract_brain(standardized(image, head_mask(image, spacing)), "auto", spacing)
+    assert whole.name == f"brain{dims}d"
