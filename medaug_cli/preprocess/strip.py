@@ -51,10 +51,9 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
     folder, notes = masks_folder(recipe.strip), tuple[str, ...]()
     if folder is not None:
         mask, notes = read_brain_mask(folder, scan, pixels)
-        found = BrainMask(mask, "masks")
+        found = BrainMask(mask, "masks") if mask.any() else _without_brain(image, spacing_of(scan, pixels, recipe))
     else:
-        spacing = spacing_of(scan, pixels, recipe)
-        found = extract_brain(image.mean(0), recipe.strip, spacing, recipe.plane, recipe.strip_settings)
+        found = _extracted(scan, image, recipe, spacing_of(scan, pixels, recipe))
     if recipe.keep_masks is not None and found.mask is not None:
         _keep_mask(scan, found.mask, recipe.keep_masks, pixels)
     measures = {name: round(float(value), 4) for name, value in found.measures.items()}
@@ -72,6 +71,20 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
         on_fail=recipe.on_fail,
         notes=notes,
     )
+
+
+def _without_brain(image: np.ndarray, spacing: tuple[float, ...] | None) -> BrainMask:
+    """Return the head of a scan (c, *s) whose given brain mask is empty; all of the scan where there is no head."""
+    head = head_mask(image.mean(0), spacing)
+    return BrainMask(head if head.any() else None, "masks", True, "its brain mask marks nothing")
+
+
+def _extracted(scan: Scan, image: np.ndarray, recipe: Recipe, spacing: tuple[float, ...] | None) -> BrainMask:
+    """Return what a stripper makes of a scan (c, *s); raise BadInput, with the scan's name, where it fails."""
+    try:
+        return extract_brain(image.mean(0), recipe.strip, spacing, recipe.plane, recipe.strip_settings)
+    except BadInput as error:
+        raise BadInput(f"{scan.path}: {error}") from error
 
 
 def check_kept_masks(folder: Path, scans: Iterable[Scan], reads: Iterable[Path], again: bool) -> None:
