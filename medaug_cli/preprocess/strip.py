@@ -59,7 +59,8 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
     measures = {name: round(float(value), 4) for name, value in found.measures.items()}
     if found.doubtful and recipe.on_fail == "error":
         raise BadInput(f"{scan.path}: brain extraction is doubtful ({found.reason}); choose --on-fail crop or skip")
-    refused = found.doubtful and not found.doubts and recipe.on_fail == "skip"
+    whole = not found.doubts or recipe.volume is not None  # else doubtful slices are left out one by one
+    refused = found.doubtful and whole and recipe.on_fail == "skip"
     return Stripped(
         found.mask,
         found.name,
