@@ -110,9 +110,10 @@ def unit_range(image: np.ndarray) -> np.ndarray:
 
 
 def resampled(image: np.ndarray, factors: Sequence[float]) -> np.ndarray:
-    """Return an image scaled by a factor per axis."""
+    """Return an image scaled by a factor per axis, to one voxel at least."""
     from scipy import ndimage
 
+    factors = [max(factor, 1 / n) for factor, n in zip(factors, image.shape, strict=True)]
     if all(abs(factor - 1) < 0.02 for factor in factors):
         return image
     return ndimage.zoom(image, factors, order=1, grid_mode=True, mode="nearest")
@@ -142,8 +143,9 @@ def head_mask(image: np.ndarray, spacing: Spacing | None = None) -> np.ndarray:
     if image.ndim == 3 and min(spacing) < 1.5:  # a head needs no finer grid
         factors = [min(1.0, step / 2) for step in spacing]
         coarse = resampled(np.asarray(image, np.float32), factors)
-        step = [s * n / m for s, n, m in zip(spacing, image.shape, coarse.shape, strict=True)]
-        return restored(head_mask(coarse, step), image.shape, 0.5)
+        if coarse.shape != image.shape:  # else a side is a voxel wide
+            step = [s * n / m for s, n, m in zip(spacing, image.shape, coarse.shape, strict=True)]
+            return restored(head_mask(coarse, step), image.shape, 0.5)
     smooth = ndimage.gaussian_filter(unit_range(image), [1.0 / step for step in spacing])
     lit = smooth[smooth > 0.01 * smooth.max()] if smooth.max() > 0 else smooth[:0]
     if lit.size < 50:

@@ -80,3 +80,13 @@ def test_a_brain_that_was_stripped_and_standardized_is_left_alone(dims):
     assert (found.mask == brain).all()
     whole = extract_brain(standardized(image, head_mask(image, spacing)), "auto", spacing)
     assert whole.name == f"brain{dims}d"
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [((4, 4), (0.05, 0.05)), ((1, 50, 50), (1.0,) * 3), ((1, 64, 64), (1.2, 2.0, 2.0)), ((2, 64, 64), (0.2,) * 3)],
+)
+def test_an_image_smaller_than_the_grid_of_a_head_has_no_brain(shape, spacing):
+    image = np.random.default_rng(0).uniform(0, 100, shape).astype(np.float32)
+    assert extract_brain(image, f"brain{len(shape)}d", spacing).doubtful
+    assert head_mask(image, spacing).shape == shape
