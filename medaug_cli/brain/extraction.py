@@ -12,7 +12,7 @@ import numpy as np
 
 from medaug_cli import registry
 from medaug_cli.brain.head import head_mask
-from medaug_cli.brain.judgement import is_stripped, judge, surroundings
+from medaug_cli.brain.judgement import COMPACT, compactness, is_stripped, judge, surroundings
 from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
 from medaug_cli.plugin import Extracted, Plane, Stripper, as_extracted
 
@@ -174,4 +174,15 @@ def _judged(image: np.ndarray, found: Extracted, name: str, spacing: tuple[float
     reason, measures = judge(found.mask, head, dict(found.measures), spacing)
     if not reason:
         return BrainMask(found.mask, name, measures=measures)
-    return BrainMask(head if head.any() else None, name, True, reason, measures)
+    return BrainMask(head if _is_head(head, spacing) else None, name, True, reason, measures)
+
+
+def head_to_keep(image: np.ndarray, spacing: Sequence[float] | None) -> np.ndarray | None:
+    """Return the mask of the head in an image (y, x) or (z, y, x) whose brain is not found; None to keep all of it."""
+    head = head_mask(image, spacing)
+    return head if _is_head(head, spacing) else None
+
+
+def _is_head(head: np.ndarray, spacing: Sequence[float] | None) -> bool:
+    """Tell whether a head's mask is one: it may be empty, or a scalp that does not close around what is in it."""
+    return bool(head.any() and compactness(head, spacing) >= COMPACT)

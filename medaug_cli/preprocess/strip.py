@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.brain.extraction import BrainMask, extract_brain
+from medaug_cli.brain.extraction import BrainMask, extract_brain, head_to_keep
 from medaug_cli.brain.files import masks_folder, read_brain_mask
-from medaug_cli.brain.head import head_mask
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_file
 from medaug_cli.preprocess.recipe import Recipe
@@ -76,8 +75,7 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
 
 def _without_brain(image: np.ndarray, spacing: tuple[float, ...] | None) -> BrainMask:
     """Return the head of a scan (c, *s) whose given brain mask is empty; all of the scan where there is no head."""
-    head = head_mask(image.mean(0), spacing)
-    return BrainMask(head if head.any() else None, "masks", True, "its brain mask marks nothing")
+    return BrainMask(head_to_keep(image.mean(0), spacing), "masks", True, "its brain mask marks nothing")
 
 
 def _extracted(scan: Scan, image: np.ndarray, recipe: Recipe, spacing: tuple[float, ...] | None) -> BrainMask:
@@ -100,12 +98,12 @@ def check_kept_masks(folder: Path, scans: Iterable[Scan], reads: Iterable[Path],
         raise UsageError(f"{there} exists; choose another folder for --keep-masks, or replace it with --overwrite")
 
 
-def without_stripping(stripped: Stripped, image: np.ndarray, reason: str) -> Stripped:
+def without_stripping(
+    stripped: Stripped, image: np.ndarray, spacing: tuple[float, ...] | None, reason: str
+) -> Stripped:
     """Return a slice (c, h, w) whose brain mask cannot be right with its head instead, or refused."""
-    head = head_mask(image.mean(0))
-    return replace(
-        stripped, mask=head if head.any() else None, doubtful=True, reason=reason, refused=stripped.on_fail == "skip"
-    )
+    head = head_to_keep(image.mean(0), spacing)
+    return replace(stripped, mask=head, doubtful=True, reason=reason, refused=stripped.on_fail == "skip")
 
 
 def spacing_of(scan: Scan, pixels: Pixels, recipe: Recipe) -> tuple[float, ...] | None:

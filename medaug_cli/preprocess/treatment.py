@@ -33,13 +33,13 @@ def treat(
     pixels = read_pixels(scan)
     image = with_channels(pixels.image, recipe.channels)
     lesions = lesions_of(scan, annotation, pixels, recipe.least_area)
+    spacing = spacing_of(scan, pixels, recipe)
     stripped = strip(scan, image, pixels, recipe)
     if not scan.volume:
-        stripped = _doubted_by_lesions(scan, stripped, image, lesions.in_slice(None, recipe.least_area)[0])
+        stripped = _doubted_by_lesions(scan, stripped, image, spacing, lesions.in_slice(None, recipe.least_area)[0])
     notes = [*pixels.notes, *lesions.fitted, *stripped.notes, *_given_up(len(pixels.image), len(image))]
     if stripped.refused:
         return Outcome(reports=[_left_out(scan, recipe, lesions=lesions, stripped=stripped, notes=notes)])
-    spacing = spacing_of(scan, pixels, recipe)
     scaled, steps = scale(image, stripped.mask, recipe, spacing)
     if pixels.grid is not None and pixels.stored is not None:
         steps |= {"grid": asdict(pixels.grid), "stored": asdict(pixels.stored)}
@@ -89,7 +89,9 @@ def _cutter(scan: Scan, recipe: Recipe) -> Callable[[Treated], Outcome]:
     return slices if recipe.volume is None else whole_volume
 
 
-def _doubted_by_lesions(scan: Scan, stripped: Stripped, image: np.ndarray, boxes: np.ndarray) -> Stripped:
+def _doubted_by_lesions(
+    scan: Scan, stripped: Stripped, image: np.ndarray, spacing: tuple[float, ...] | None, boxes: np.ndarray
+) -> Stripped:
     """Return a slice with its head for a brain mask that leaves a lesion out: a box may doubt it, never mend it."""
     if stripped.mask is None or stripped.doubtful or not len(boxes):
         return stripped
@@ -99,4 +101,4 @@ def _doubted_by_lesions(scan: Scan, stripped: Stripped, image: np.ndarray, boxes
     reason = f"the brain mask covers {percent(least)} of a lesion"
     if stripped.on_fail == "error":
         raise BadInput(f"{scan.path}: brain extraction is doubtful ({reason}); choose --on-fail crop or skip")
-    return without_stripping(stripped, image, reason)
+    return without_stripping(stripped, image, spacing, reason)

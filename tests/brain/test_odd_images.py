@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medaug_cli.brain.extraction import extract_brain
+from medaug_cli.brain.extraction import extract_brain, head_to_keep
 from medaug_cli.brain.head import head_depth, head_mask
 from medaug_cli.brain.judgement import border_share, compactness, judge
 from medaug_cli.testing.strippers import head
@@ -90,3 +90,16 @@ def test_an_image_smaller_than_the_grid_of_a_head_has_no_brain(shape, spacing):
     image = np.random.default_rng(0).uniform(0, 100, shape).astype(np.float32)
     assert extract_brain(image, f"brain{len(shape)}d", spacing).doubtful
     assert head_mask(image, spacing).shape == shape
+
+
+def test_all_of_a_slice_is_kept_where_its_scalp_does_not_close():
+    image, brain, _ = head(2)
+    image[image > 140] = 900  # fat that outshines the brain
+    image[70:115, 80:] = np.where(brain, image, 0)[70:115, 80:]
+    assert not head_mask(image)[brain].any()
+    found = extract_brain(image, "brain2d", (1.0, 1.0))
+    assert found.doubtful
+    assert found.mask is None
+    assert head_to_keep(image, None) is None
+    whole, _, _ = head(2)
+    assert (head_to_keep(whole, None) == head_mask(whole)).all()
