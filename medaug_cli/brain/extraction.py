@@ -121,6 +121,7 @@ def _extracted(
 ) -> Extracted:
     try:
         found = as_extracted(stripper.extract(image, spacing, plane))
+        wrong = [measure for measure, value in found.measures.items() if not np.isfinite(float(value))]
     except MedaugError:
         raise
     except Exception as error:
@@ -129,6 +130,8 @@ def _extracted(
         raise BadInput(
             f"the stripper {name!r} made a mask of shape {found.mask.shape} for an image of shape {image.shape}"
         )
+    if wrong:
+        raise BadInput(f"the stripper {name!r}: the measure {', '.join(wrong)} is not a finite number")
     return Extracted(found.mask > 0, found.measures)
 
 

@@ -86,6 +86,14 @@ class Unsure(Small):
 
 
 @dataclass
+class Immeasurable(Small):
+    """Give a measure that is no number."""
+
+    def extract(self, image, spacing, plane):
+        return Extracted(image > 90, {"volume_ml": float("nan")})
+
+
+@dataclass
 class Changes(Small):
     """Write into the image."""
 
@@ -94,7 +102,14 @@ class Changes(Small):
         return image > 0
 
 
-@pytest.mark.parametrize(("stripper", "words"), [(Small, r"mask of shape \(2, 2\)"), (Fails, "ValueError: no luck")])
+@pytest.mark.parametrize(
+    ("stripper", "words"),
+    [
+        (Small, r"mask of shape \(2, 2\)"),
+        (Fails, "ValueError: no luck"),
+        (Immeasurable, "the measure volume_ml is not a finite number"),
+    ],
+)
 def test_a_strippers_faults_are_named(monkeypatch, stripper, words):
     monkeypatch.setattr(brain, "_built", lambda name, settings: stripper())
     with pytest.raises(BadInput, match=words):
