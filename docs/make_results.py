@@ -35,11 +35,11 @@ class Source:
     patients: int  # with what a study learns from
 
 
-BRAIN, CHEST = Source("brain MR", 110), Source("chest CT", 106)
+BRAIN, CHEST, BREAST = Source("brain MR", 110), Source("chest CT", 106), Source("breast ultrasound", 431)
 STUDIES = {  # folder in docs/results -> images, page, which of several, whether folds test its patients again later
-    "study-128": (BRAIN, "study-128.md", "first study", False),
-    "study-128-longer": (BRAIN, "study-128.md", "second study", False),
-    "study-128-boxgan": (BRAIN, "study-128.md", "third study", False),
+    "study-128": (BRAIN, "study-128.md", "first study", True),
+    "study-128-longer": (BRAIN, "study-128.md", "second study", True),
+    "study-128-boxgan": (BRAIN, "study-128.md", "third study", True),
     "study-folds/all": (BRAIN, "study-folds.md", "in folds", True),
     "study-folds/few": (BRAIN, "study-folds.md", "in folds", False),
     "study-folds/longer": (BRAIN, "study-folds.md", "folds, longer", False),
@@ -49,6 +49,7 @@ STUDIES = {  # folder in docs/results -> images, page, which of several, whether
     "study-nodules-classification/folds": (CHEST, "study-nodules-classification.md", "", False),
     "study-nodules-segmentation": (CHEST, "study-nodules-segmentation.md", "first study", True),
     "study-nodules-segmentation/folds": (CHEST, "study-nodules-segmentation.md", "", False),
+    "study-breast/detection": (BREAST, "study-breast.md", "", False),
 }
 
 
