@@ -50,6 +50,7 @@ STUDIES = {  # folder in docs/results -> images, page, which of several, whether
     "study-nodules-segmentation": (CHEST, "study-nodules-segmentation.md", "first study", True),
     "study-nodules-segmentation/folds": (CHEST, "study-nodules-segmentation.md", "", False),
     "study-breast/detection": (BREAST, "study-breast.md", "", False),
+    "study-breast/classification": (BREAST, "study-breast.md", "", False),
 }
 
 
@@ -191,7 +192,8 @@ def shown(every: Sequence[Result]) -> str:
         rows.append([
             each.called(), f"{each.trained}, {each.report['patients']}",
             fixed(halves[len(halves) // 2]).text, fixed(plan.smallest(spread)).text,
-            fixed(plan.smallest(spread, plan.comparisons)).text, f"{spread.patients:.3f}, {spread.trainings:.3f}",
+            fixed(plan.smallest(spread, plan.comparisons)).text,
+            f"{spread.patients:.3f}, {fixed(spread.trainings).text}",
             fixed(Plan(each.source.patients, SEEDS, FOLDS).half_width(spread)).text,
             least({n: Plan(n, SEEDS, FOLDS).half_width(spread) for n in range(FOLDS, MOST)}),
             least({s: Plan(each.source.patients, s, FOLDS).half_width(spread) for s in range(2, 100)}),
