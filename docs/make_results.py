@@ -51,6 +51,7 @@ STUDIES = {  # folder in docs/results -> images, page, which of several, whether
     "study-nodules-segmentation/folds": (CHEST, "study-nodules-segmentation.md", "", False),
     "study-breast/detection": (BREAST, "study-breast.md", "", False),
     "study-breast/classification": (BREAST, "study-breast.md", "", False),
+    "study-breast/segmentation": (BREAST, "study-breast.md", "", False),
 }
 
 
