@@ -13,7 +13,7 @@ from medaug_plugins.layers import EqualizedConv, activate, minibatch_deviation
 from medaug_plugins.supervised.imagenet import LEAST_SIDE, MAPS, feature_maps
 
 WIDTH = 32  # feature maps of a head
-AT_A_TIME = 32  # images whose features are held at once
+AT_A_TIME = 32  # images that the network sees at once where features of many are wanted
 
 Views = list[list[Tensor]]  # features (b, f, h, w) of each level of each view: a picture, or a plane of a volume
 

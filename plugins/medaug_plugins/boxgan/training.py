@@ -156,7 +156,7 @@ class Training:
         self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.found_real = torch.tensor(float("inf"), device=run.device)  # moving average of the loss
         self.real_contrast = self._real_contrast(seen) if self.settings.contrast_weight else None
-        smooth = self.discriminator.frozen is not None and self.settings.frozen_gamma
+        smooth = self.settings.frozen and self.settings.frozen_gamma
         self.feature_spreads = feature_spreads(self.data.batch(seen)) if smooth else []
 
     def _some_real_images(self) -> np.ndarray:
@@ -270,7 +270,7 @@ class Training:
             drawn_score, features = judge(fake, self._places(rng)), features_of(real.detach(), self._places(rng))
             projected = (F.softplus(drawn_score) + F.softplus(-judge.score(features))).mean()
             losses["frozen_d"] = projected.detach()
-            if settings.frozen_gamma:  # without R1 it told all drawings at once, and they became alike
+            if settings.frozen_gamma:  # R1: without it the judge soon told all drawings, and they lay closer together
                 steepness = judge.steepness(features, self.feature_spreads).mean()
                 projected = projected + settings.frozen_gamma / 2 * steepness
                 losses["frozen_penalty"] = steepness.detach()

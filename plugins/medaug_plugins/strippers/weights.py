@@ -13,8 +13,8 @@ from medaug_cli.plugin import BadInput, MissingPlugin
 def find_weights(path: str, names: Sequence[str], distribution: str, tool: str, count: int = 1) -> list[Path]:
     """Return the first `count` of the weight files `names` below `path`.
 
-    Where the path is empty, they are those of an installed distribution. It may also be the single file needed. Raises
-    MissingPlugin, with what to do, where fewer are found.
+    Where the path is empty, they are those of an installed distribution; a path may also be the single file needed.
+    Raises MissingPlugin, with what to do, where fewer are found.
     """
     if path:
         place = Path(path).expanduser()
