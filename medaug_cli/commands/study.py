@@ -60,6 +60,14 @@ class Choices:
             "--fraction, without their annotations."
         ),
     ] = None
+    train_annotations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE",
+            help="Train on the annotations of this store of the same images, such as rough boxes, and judge by the "
+            "other's.",
+        ),
+    ] = None
     pilot: Annotated[
         Path | None,
         typer.Option(metavar="STUDY", help="A finished study, from whose spread the power of this one is estimated."),
@@ -209,6 +217,7 @@ def _options(chosen: Choices) -> "StudyOptions":
         seeds=chosen.seeds,
         folds=options.parse_folds(chosen.folds),
         unannotated=chosen.unannotated == "rest",
+        train_annotations=chosen.train_annotations,
         repeat=chosen.repeat,
         pilot=chosen.pilot,
         spread=None if chosen.spread is None else parse_spread(chosen.spread),

@@ -35,10 +35,10 @@ from medaug_cli.scans.masks import IGNORED
 from medaug_cli.scans.reading import PLAIN, Pixels, Reading, Scan, read_pixels
 from medaug_cli.scans.survey import Found, LeftOut, of_one_kind, survey
 from medaug_cli.store import NORMAL, StoreInfo
+from medaug_cli.store.folds import OF_TRAINING
 from medaug_cli.store.model import EXTERNAL, REAL
 from medaug_cli.words import counted
 
-OF_TRAINING = "train:"  # before the columns that boxes of the training split alone are taken from
 MOST_NAMES = 255  # of the values of stored masks, which are bytes
 NAME = r"[A-Za-z0-9._-]{1,64}"  # of where external scans come from
 

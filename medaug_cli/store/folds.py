@@ -20,6 +20,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import canonical, parse_json, read_text, validated, write_json
 from medaug_cli.store.reading import Store, is_external, is_real
 
+OF_TRAINING = "train:"  # before the columns of a CSV that boxes of the training split alone are taken from
 VALIDATION_PARTS = 8  # one of so many parts of the patients that are not tested on chooses the weights
 
 
@@ -55,11 +56,16 @@ class Fold:
     def of(self, store: Store) -> Store:
         """Return a store whose splits are those of the fold, and not its own; its pixels are the same."""
         splits = splits_of(store, self.folds, self.number)
-        dealt = copy.copy(store)
-        dealt.columns = replace(store.columns, split=[splits[patient] for patient in store.patients])
-        dealt.splits = np.array(dealt.columns.split)
-        dealt.hash = hashlib.sha256(canonical([store.hash, dealt.columns.split]).encode()).hexdigest()
-        return dealt
+        return split_as(store, [splits[patient] for patient in store.patients])
+
+
+def split_as(store: Store, splits: Sequence[str]) -> Store:
+    """Return a store with other splits (n), and a hash of its own; its pixels are the same."""
+    dealt = copy.copy(store)
+    dealt.columns = replace(store.columns, split=list(splits))
+    dealt.splits = np.array(dealt.columns.split)
+    dealt.hash = hashlib.sha256(canonical([store.hash, dealt.columns.split]).encode()).hexdigest()
+    return dealt
 
 
 def deal_folds(store: Store, count: int, seed: int = 0) -> Folds:
@@ -68,7 +74,7 @@ def deal_folds(store: Store, count: int, seed: int = 0) -> Folds:
     Folds differ by one patient at most, and by two of any stratum (patients of the same classes and labels).
     Raises BadInput where a store holds synthetic images, and UsageError where it has too few patients.
     """
-    _refuse_synthetic(store)
+    _refuse_unfit(store)
     chosen = _judgeable(store)
     if count < 2 or len({store.patients[i] for i in chosen}) < count:
         raise UsageError(f"expected 2 folds or more and a patient for each, got {count} folds of {store.path}")
@@ -91,7 +97,7 @@ def read_folds(path: Path, store: Store) -> Folds:
     folds = validated(path, Folds, parse_json(path))
     if twice := _named_twice(path):
         raise BadInput(f"{path} names {twice} twice: a network would be tested on a patient that it has seen")
-    _refuse_synthetic(store)
+    _refuse_unfit(store)
     patients = {store.patients[i] for i in _judgeable(store)}
     missing = sorted(patients - folds.patients.keys())
     if missing:
@@ -151,9 +157,15 @@ def _judgeable(store: Store) -> np.ndarray:
     return np.array([i for i, patient in enumerate(store.patients) if patient in patients], np.int64)
 
 
-def _refuse_synthetic(store: Store) -> None:
+def _refuse_unfit(store: Store) -> None:
     if not is_real(store).all():
         raise BadInput(f"{store.path} holds synthetic images: folds are made of real patients only")
+    columns = str(store.info.settings.get("box_columns") or "")
+    if columns.startswith(OF_TRAINING):
+        raise BadInput(
+            f"{store.path} has other boxes in its training split (--box-columns {columns}), which folds test too: make "
+            f"one store with --box-columns {columns.removeprefix(OF_TRAINING)} to learn from, and one to judge by"
+        )
 
 
 def _named_twice(path: Path) -> str | None:

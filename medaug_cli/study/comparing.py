@@ -289,6 +289,7 @@ def settings(options: StudyOptions, dealt: Sequence[Folds]) -> dict[str, Any]:
             name: {k: str(v) for k, v in own.items()} for name, own in sorted(options.generator_settings.items())
         },
         **({"unannotated": "rest"} if options.unannotated else {}),
+        **({"train_annotations": "/".join(options.train_annotations.parts[-2:])} if options.train_annotations else {}),
         "steps": options.steps, "kimg": options.kimg, "resamples": options.resamples, "seed": options.seed,
         **folds, **options.task.settings(),
     }  # fmt: skip

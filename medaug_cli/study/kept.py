@@ -77,12 +77,13 @@ def _stale(options: "StudyOptions", trials: "Sequence[Trial]") -> Iterator[Stale
     """Yield each step that is not as it is asked for; each is looked for when the one before may have been removed."""
     from medaug_cli.study.running import part_store
 
-    for path, hash_ in {part_store(options, trial): trial.round.store.hash for trial in trials}.items():
+    for path, each in {part_store(options, trial): trial.round for trial in trials}.items():
         if not path.exists():
             continue
         info = open_store(path).info
-        if hash_ not in info.inputs.values():
-            change = ("training images", ", ".join(info.inputs), f"{options.store} as it is now")
+        if set(info.inputs.values()) != {each.taught.hash, each.store.hash}:
+            now = ", ".join(map(str, filter(None, (options.train_annotations, options.store))))
+            change = ("training images", ", ".join(info.inputs), f"{now} as it is now")
             yield Stale(path.parent, change, [path.parent])
         elif info.seed != options.seed:
             yield Stale(path.parent, ("seed", info.seed, options.seed), [path.parent])

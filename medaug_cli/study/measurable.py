@@ -116,7 +116,7 @@ def out_of_reach(patients: int, resamples: int, arms: int) -> str:
 
 
 def _check_teachable(options: "StudyOptions", each: Round, fraction: float) -> None:
-    store = each.store
+    store = each.taught
     patients = chosen_patients(store, options.task, fraction, options.seed)
     if lacking := options.task.teachable(store, training_images(store, options.task, patients)):
         of = store.path if fraction == 1 else f"--fraction {fraction:g} of {store.path}"
@@ -125,7 +125,7 @@ def _check_teachable(options: "StudyOptions", each: Round, fraction: float) -> N
 
 
 def _check_filter(options: "StudyOptions", each: Round) -> None:
-    store, where = each.store, f", {each.name}" if each.fold else ""
+    store, where = each.taught, f", {each.name}" if each.fold else ""
     for fraction in options.fractions:
         kept = chosen_patients(store, options.task, fraction, options.seed)
         train = _own_images(store, kept)
@@ -144,11 +144,11 @@ def _own_images(store: Store, patients: Collection[str]) -> list[int]:
 
 def _check_realism(options: "StudyOptions", each: Round) -> None:
     for fraction in options.fractions:
-        kept = chosen_patients(each.store, options.task, fraction, options.seed)
-        train = _own_images(each.store, kept)
+        kept = chosen_patients(each.taught, options.task, fraction, options.seed)
+        train = _own_images(each.taught, kept)
         ratios = [arm.ratio or options.ratio for arm in options.arms if arm.filtered == "realism"]
-        drawn = options.n or round(min(ratios) * len(training_images(each.store, options.task, kept)))
-        if len({each.store.patients[i] for i in train}) < 2 or min(len(train), drawn) < LEAST_IMAGES:
+        drawn = options.n or round(min(ratios) * len(training_images(each.taught, options.task, kept)))
+        if len({each.taught.patients[i] for i in train}) < 2 or min(len(train), drawn) < LEAST_IMAGES:
             where = f", {each.name}" if each.fold else ""
             raise UsageError(
                 f"+realism needs {LEAST_IMAGES} training images of 2 patients, and as many synthetic ones; --fraction "

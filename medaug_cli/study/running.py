@@ -27,6 +27,7 @@ from medaug_cli.study.measurable import check_measurable, judged_images
 from medaug_cli.study.power import Spread, power_lines
 from medaug_cli.study.rounds import Round, keep_deals, of_deals, rounds_of, span
 from medaug_cli.study.subsets import chosen_patients, subset, training_images
+from medaug_cli.study.teaching import refuse_other_images
 from medaug_cli.study.timing import estimate
 from medaug_cli.study.unannotated import REST, labeller, pseudo_labelled, rest_of, with_rest
 from medaug_cli.synthesis import SynthesisOptions, synthesize
@@ -46,6 +47,7 @@ class StudyOptions:
     seeds: int = 3
     folds: int | Path | None = None  # folds by patient, or the file of them; None: the store's own split
     unannotated: bool = False  # arms may see the images of the training patients beyond a share, without annotation
+    train_annotations: Path | None = None  # a store of the same images whose annotations are learnt from; None: its own
     repeat: int = 1  # deals of the folds
     pilot: Path | None = None  # a finished study from whose spread the plan's power is estimated
     spread: Spread | None = None  # that spread, if given directly
@@ -169,8 +171,10 @@ def train_all(options: StudyOptions) -> bool:
     for name in {arm.generator: None for arm in options.arms if arm.generator}:
         check_capable(name, registry.capabilities("generator", name), store)
     for each in rounds:
-        refuse_unknowing(options, each.store)
+        refuse_unknowing(options, each.taught)
     refuse_leaks(rounds)
+    if options.train_annotations is not None:
+        refuse_other_images(rounds[0].store, rounds[0].taught)
     for start in {arm.start for arm in options.arms} - {None}:
         for each in rounds:
             opened_start(str(start)).check(each.store)
@@ -265,7 +269,7 @@ def about(minutes: float) -> str:
 
 def training_patients(options: StudyOptions, rounds: Sequence[Round], fraction: float) -> list[int]:
     """Return how many patients each round trains on."""
-    return [len(chosen_patients(each.store, options.task, fraction, options.seed)) for each in rounds]
+    return [len(chosen_patients(each.taught, options.task, fraction, options.seed)) for each in rounds]
 
 
 def refuse_no_rest(options: StudyOptions, rounds: Sequence[Round]) -> None:
@@ -274,7 +278,7 @@ def refuse_no_rest(options: StudyOptions, rounds: Sequence[Round]) -> None:
         return
     for each in rounds:
         for fraction in options.fractions:
-            if not len(rest_of(each.store, options.task, fraction, options.seed)):
+            if not len(rest_of(each.taught, options.task, fraction, options.seed)):
                 where = f" of {each.name}" if each.fold else ""
                 raise UsageError(
                     f"--unannotated rest: with --fraction {fraction:g} of {options.store} no training image{where} is "
@@ -344,9 +348,9 @@ def _check_numbers(options: StudyOptions) -> None:
 
 def _train(options: StudyOptions, trial: Trial) -> Path:
     """Train the network of a trial, and first what it needs; keep what is there already."""
-    path = part_store(options, trial)
+    path, each = part_store(options, trial), trial.round
     with alone(path, wait=True):
-        store = subset(trial.round.store, options.task, trial.fraction, options.seed, path)
+        store = subset(each.taught, options.task, trial.fraction, options.seed, path, each.store)
     if trial.arm.pseudo:
         return _train_pseudo(options, store, trial)
     synthetic = _synthetic(options, store, trial) if trial.arm.generator else []
@@ -370,7 +374,7 @@ def _train_pseudo(options: StudyOptions, store: Store, trial: Trial) -> Path:
         if not (first / f"{options.task.kind}.json").exists():
             _train(options, baseline)
     path = labelled_store(options, trial)
-    task, whole = options.task, trial.round.store
+    task, whole = options.task, trial.round.taught
     indices = rest_of(whole, task, trial.fraction, options.seed)
     by = labeller(task, first, store, resolve_device(options.device))
     made = pseudo_labelled(whole, store, indices.tolist(), by, options.seed, path)
@@ -408,7 +412,7 @@ def _fitted_on(options: StudyOptions, store: Store, trial: Trial) -> Store:
     if path == store.path:
         return store
     with alone(path, wait=True):
-        return with_rest(trial.round.store, store, options.task, trial.fraction, options.seed, path)
+        return with_rest(trial.round.taught, store, options.task, trial.fraction, options.seed, path)
 
 
 def fitted_store(options: StudyOptions, trial: Trial) -> Path:

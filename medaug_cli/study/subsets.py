@@ -32,26 +32,39 @@ def training_images(store: Store, task: Task, patients: Collection[str] | None =
     return chosen if patients is None else chosen[[store.patients[i] in patients for i in chosen]]
 
 
-def subset(store: Store, task: Task, fraction: float, seed: int, out: Path) -> Store:
+def subset(store: Store, task: Task, fraction: float, seed: int, out: Path, judged: Store | None = None) -> Store:
     """Publish a store of a share of the training patients and all others, with its boxes.json; keep what is there.
 
+    `judged` holds the same images with the annotations that all but the training split have, where these are others.
     Raises UsageError where nothing is left to train on.
     """
     kept = chosen_patients(store, task, fraction, seed)
     chosen = [i for i in range(len(store)) if store.splits[i] != "train" or store.patients[i] in kept]
     if lacking := task.teachable(store, training_images(store, task, kept)):
         raise UsageError(f"--fraction {fraction:g} of {store.path} leaves {lacking}")
-    records = Each(len(chosen), lambda k: store.record(chosen[k]))
-    made = publish_part(out, info_of_part(store, {"fraction": fraction}, seed), records)
+    held_out = judged or store
+
+    def record(k: int) -> Record:
+        i = chosen[k]
+        return (store if store.splits[i] == "train" else held_out).record(i)
+
+    info = info_of_part(store, {"fraction": fraction}, seed, _inputs(store, held_out))
+    made = publish_part(out, info, Each(len(chosen), record))
     write_boxes(out.with_name("boxes.json"), training_boxes(made))
     return made
 
 
-def info_of_part(store: Store, settings: dict[str, Any], seed: int) -> StoreInfo:
+def _inputs(taught: Store, judged: Store) -> dict[str, str]:
+    if taught.hash == judged.hash:
+        return {taught.path.name: taught.hash}
+    return {f"{taught.path.name} (learnt from)": taught.hash, f"{judged.path.name} (judged by)": judged.hash}
+
+
+def info_of_part(store: Store, settings: dict[str, Any], seed: int, inputs: dict[str, str]) -> StoreInfo:
     """Return what makes a store of a study that is part of another one."""
     return StoreInfo(
         tool_version=__version__, command="study", settings=settings, seed=seed,
-        label_names=store.info.label_names, inputs={store.path.name: store.hash}, generators=store.info.generators,
+        label_names=store.info.label_names, inputs=inputs, generators=store.info.generators,
         class_names=store.class_names, mask_names=store.info.mask_names,
     )  # fmt: skip
 
@@ -60,7 +73,7 @@ def publish_part(out: Path, info: StoreInfo, records: Sequence[Record]) -> Store
     """Publish a store of a study, reading few of its records at once; keep what is there already, made of the same."""
     made = already_made(out, info, resume=out.exists(), overwrite=False)
     if made is None:
-        plan = {**info.settings, "of": next(iter(info.inputs.values())), "seed": info.seed}
+        plan = {**info.settings, "of": " ".join(info.inputs.values()), "seed": info.seed}
         writer = StoreWriter(out, info, plan, resume=True)
         for unit, at in enumerate(range(0, len(records), UNIT)):
             if not writer.has(unit):

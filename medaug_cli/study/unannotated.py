@@ -35,7 +35,7 @@ def with_rest(store: Store, part: Store, task: Task, fraction: float, seed: int,
     rest = rest_of(store, task, fraction, seed)
     bare = {store.ids[i] for i in rest}
     own = [i for i, name in enumerate(part.ids) if name not in bare]
-    info = info_of_part(store, {"fraction": fraction, "unannotated": "rest"}, seed)
+    info = info_of_part(store, {"fraction": fraction, "unannotated": "rest"}, seed, part.info.inputs)
 
     def record(k: int) -> Record:
         return part.record(own[k]) if k < len(own) else unannotated(store.record(int(rest[k - len(own)])))
@@ -104,7 +104,7 @@ def labeller(task: Task, folder: Path, part: Store, device: str) -> Labeller:
 def pseudo_labelled(store: Store, part: Store, indices: Sequence[int], by: Labeller, seed: int, out: Path) -> Store:
     """Publish the store of a share of the patients with other training images that a network has annotated."""
     records = by.annotated(store, np.asarray(indices, np.int64))
-    info = info_of_part(store, by.settings(), seed)
+    info = info_of_part(store, by.settings(), seed, part.info.inputs)
     told = {record.id for record in records}  # images of the share's own patients may have been without annotation
     own = [i for i, name in enumerate(part.ids) if name not in told]
 

@@ -201,10 +201,10 @@ class Arms:
 
 
 def test_a_study_says_which_arm_and_seed_is_at_work():
-    options, whole = Arms(1.0), Round(None)
+    options, whole = Arms(1.0), Round(None, None)
     assert where(options, Trial(whole, 1.0, 0, options.arms[1])) == ("arm 2 of 3 (boxgan)", "seed 1 of 3")
     several = Arms(0.25, 1.0)
     said = where(several, Trial(whole, 0.25, 2, several.arms[0]))
     assert said == ("arm 1 of 3 (real-only)", "seed 3 of 3 of 25 % of patients")
-    said = where(options, Trial(Round(None, deal=1, fold=4), 1.0, 0, options.arms[0]))
+    said = where(options, Trial(Round(None, None, deal=1, fold=4), 1.0, 0, options.arms[0]))
     assert said == ("arm 1 of 3 (real-only)", "deal 2, fold 4, seed 1 of 3")

@@ -247,7 +247,7 @@ def test_boxes_are_kept_from_a_score_and_within_the_image(tmp_path, monkeypatch)
 def test_learning_curves_are_means_at_common_steps(tmp_path):
     study = SimpleNamespace(out=tmp_path, task=Detection(), steps=4, network="tiny")
     (arm,) = [arm for arm in parse_arms(["early-stopped"], "yolov3") if arm.name == "real-only"]
-    trials = [Trial(Round(None), 1.0, seed, arm) for seed in (0, 1)]
+    trials = [Trial(Round(None, None), 1.0, seed, arm) for seed in (0, 1)]
     for trial, scores in zip(trials, ({1: 0.2, 2: 0.4, 4: 0.5}, {1: 0.4, 3: 0.9, 4: 0.7}), strict=True):
         folder = trained_folder(study, trial)
         folder.mkdir(parents=True)
