@@ -399,7 +399,8 @@ class Stripper(Protocol):
 def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
     """Declare a hyperparameter of a plugin dataclass, with one line of help.
 
-    `minimum`, `maximum` and `choices` are checked when a plugin is built.
+    `minimum`, `maximum` and `choices` are checked when a plugin is built. A setting that a later version adds must
+    change nothing at its default: runs of earlier versions, which lack it, are taken to have it there.
     """
     return field(default=default, metadata={"help": help, **metadata})
 

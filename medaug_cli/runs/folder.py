@@ -5,10 +5,11 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medaug_cli import registry
 from medaug_cli.errors import BadInput, MissingPlugin, UsageError
 from medaug_cli.files import (
     canonical,
@@ -158,7 +159,21 @@ def _named(kind: Kind) -> str:
 def _plan_of(folder: Path, kind: Kind) -> dict[str, Any]:
     if not kind.proof(folder):
         raise UsageError(f"{folder} exists and is not {kind.words} that medaug made; choose another --out")
-    return parse_json(folder / PLAN)
+    return plan_in(folder)
+
+
+def plan_in(folder: Path) -> dict[str, Any]:
+    """Return the plan of a run; a setting that the version which began it lacked stands at its default.
+
+    So a plugin's new setting must change nothing where it is not given.
+    """
+    plan: dict[str, Any] = parse_json(folder / PLAN)
+    command, name = str(plan.get("command")), plan.get("plugin")
+    kind = "generator" if command == "train-gan" else command.removeprefix("train-")
+    if kind in registry.kinds() and name in registry.names(kind):
+        usual = json.loads(canonical(asdict(registry.build(kind, name, {}))))
+        plan["settings"] = usual | plan.get("settings", {})
+    return plan
 
 
 def _what_matters(plan: Mapping[str, Any]) -> dict[str, Any]:

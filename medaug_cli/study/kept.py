@@ -6,7 +6,7 @@ leaves generators alone, one of a generator all arms of others.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from medaug_cli.errors import UsageError
 from medaug_cli.files import canonical, parse_json, remove_folder, remove_stale
 from medaug_cli.locks import alone
 from medaug_cli.runs.fitting import DEFAULT_KIMG
-from medaug_cli.runs.folder import PLAN
+from medaug_cli.runs.folder import PLAN, plan_in
 from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import open_store
 from medaug_cli.store.writing import parts_folder
@@ -100,7 +100,7 @@ def _stale_generator(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]
     folder = synthetic_folder(options, trial)
     for place in (folder / "gan", parts_folder(folder / "gan")):
         asked = generator_asked(options, trial)
-        if change := _change(place, asked, kind="generator", name=str(trial.arm.generator)):
+        if change := _change(place, asked):
             yield Stale(place, change, [folder])
 
 
@@ -133,7 +133,7 @@ def _stale_network(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
         places |= dict.fromkeys((first, parts_folder(first)), half)
     gone = [*places, labelled_store(options, trial)]
     for place, expected in places.items():
-        if change := _change(place, expected, kind=options.task.kind, name=options.network):
+        if change := _change(place, expected):
             yield Stale(place, change, gone)
     if change := _changed_labels(options, trial) if trial.arm.pseudo else _changed_images(options, trial):
         yield Stale(folder, change, gone)
@@ -202,21 +202,14 @@ def _changed_labels(options: "StudyOptions", trial: "Trial") -> Change | None:
     return None if before == now else ("pseudo-labels", f"of {str(before)[:12]}", f"of {now[:12]}")
 
 
-def _change(folder: Path, asked: Asked, kind: str, name: str) -> Change | None:
-    """Return the first difference to a plan; a setting that an older version lacked must be at its default."""
+def _change(folder: Path, asked: Asked) -> Change | None:
+    """Return the first difference to a plan."""
     if not (folder / PLAN).is_file():
         return None
-    plan, now = parse_json(folder / PLAN), json.loads(canonical(asked))
-    before = dict(_defaults(kind, name)) | plan.get("settings", {})
-    settings = ((key, before.get(key), value) for key, value in now.pop("settings").items())
+    plan, now = plan_in(folder), json.loads(canonical(asked))
+    settings = ((key, plan["settings"].get(key), value) for key, value in now.pop("settings").items())
     others = ((key, plan.get(key), value) for key, value in now.items())
     return next((each for each in (*others, *settings) if each[1] != each[2]), None)
-
-
-def _defaults(kind: str, name: str) -> Iterator[tuple[str, Any]]:
-    plugin = registry.build(kind, name, {})
-    values = json.loads(canonical(asdict(plugin)))
-    return ((field.name, values[field.name]) for field in fields(plugin))
 
 
 def _remove(path: Path) -> None:

@@ -41,6 +41,20 @@ def test_a_generators_folder_holds_what_is_promised(real, tmp_path):
     ] == list(range(4, 41, 4))
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_setting_that_the_version_of_a_run_lacked_stands_at_its_default(real, tmp_path, finished):
+    out = tmp_path / "gan"
+    train_generator(real, "tiny", options(out, checkpoint_seconds=0), kimg=0.04)
+    place = out if finished else out.rename(out.with_name("gan.parts"))
+    plan = json.loads((place / "plan.json").read_text(encoding="utf-8"))
+    assert plan["settings"].pop("amount") is not None
+    (place / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"amount 0\.\d+, now 0\.5"):
+        train_generator(real, "tiny", options(out, resume=True, settings={"amount": "0.5"}), kimg=0.04)
+    train_generator(real, "tiny", options(out, resume=True), kimg=0.04)
+    assert (out / "generator.safetensors").exists()
+
+
 def test_a_finished_run_is_kept_and_continued(real, tmp_path):
     out = tmp_path / "gan"
     train_generator(real, "tiny", options(out, checkpoint_seconds=0), kimg=0.04)

@@ -60,8 +60,8 @@ def test_training_images_have_the_annotations_to_learn_from_and_others_their_own
         assert set(part.splits) == {"train", "val", "test"}
         for name, (split, found) in boxes_of(part).items():
             assert found == (loose if split == "train" else tight)[name]
-    assert report.settings["train_annotations"] == "rough.h5"
-    assert "learn from the annotations of rough.h5" in (real.parent / "study/study.html").read_text(encoding="utf-8")
+    assert report.settings["train_annotations"] == f"{other.parent.name}/rough.h5"
+    assert "/rough.h5; weights are chosen" in (real.parent / "study/study.html").read_text(encoding="utf-8")
 
 
 def test_without_them_nothing_is_said(both):
