@@ -237,7 +237,9 @@ def power_of(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
 def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Trial]) -> str:
     """Say what will be done, and about how long it takes."""
     left = missing(options, trials)
-    generators = {trial.together: trial.arm for trial in left if trial.arm.generator}
+    needed = {trial.together: trial for trial in left if trial.arm.generator}
+    generators = [each.arm for each in needed.values() if not (synthetic_folder(options, each) / "gan").exists()]
+    there = f", {len(needed) - len(generators)} of them trained" if len(generators) < len(needed) else ""
     shares = ", ".join(
         f"{percent(fraction)} ({span(training_patients(options, rounds, fraction), 'patient')})"
         for fraction in sorted(options.fractions)
@@ -249,14 +251,14 @@ def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Tr
     of = f" of part {options.part_id} of {options.num_parts}" if options.num_parts > 1 else ""
     sentence = (
         f"{counted(len(trials), options.task.kind)} ({options.network}){of}, {len(trials) - len(left)} of them trained"
-        f", and {counted(len(generators), 'generator')}: arms {', '.join(arm.name for arm in options.arms)}; "
+        f", and {counted(len(needed), 'generator')}{there}: arms {', '.join(arm.name for arm in options.arms)}; "
         f"training patients {shares}; {counted(options.seeds, 'seed')}; {judged}"
     )
     if not left:
         return sentence
     networks = sum(trial.arm.steps for trial in left)
     options.report(0.0, "trial steps of each plugin", "")
-    minutes = estimate(options, rounds[0].store, networks, list(generators.values()))
+    minutes = estimate(options, rounds[0].store, networks, generators)
     return f"{sentence}; {about(minutes)} by a short measurement"
 
 

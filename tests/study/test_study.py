@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -111,6 +112,18 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(real):
     assert "by a short measurement" in said[0]
     assert "50 % (2 patients), 100 % (4 patients)" in said[0]
     assert not (real.parent / "study").exists()
+
+
+def test_a_plan_does_not_count_generators_that_are_there(real, monkeypatch):
+    said, timed = [], []
+    monkeypatch.setattr("medaug_cli.study.running.estimate", lambda *asked: timed.append(asked[2:]) or 1.0)
+    run_study(options(real, seeds=1))
+    (gone,) = (real.parent / "study").glob("**/detectors/tiny")
+    shutil.rmtree(gone)
+    for seeds in (1, 2):
+        run_study(options(real, seeds=seeds, dry_run=True, announce=said.append))
+    assert "1 of them trained, and 1 generator, 1 of them trained: arms" in said[0]
+    assert [(networks, [arm.name for arm in left]) for networks, left in timed[1:]] == [(1, []), (3, ["tiny"])]
 
 
 def test_a_plan_does_not_wait_for_slow_steps_to_be_repeated(real, monkeypatch):
