@@ -106,7 +106,9 @@ def claim_sentence(report: StudyReport, part: FractionResult) -> str:
         f"With {part.trained('training patient')} {_chosen(found, part.contested)} changes "
         f"{words(report, found.number)} by {own.words()} against {BASELINE}: {own.verdict}."
     )
-    return f"{start} {_over_controls(found)}".strip()
+    alone = report.settings["seeds"] * max(1, len(report.deals)) == 1 and own.verdict is not None
+    caution = "With one seed, a difference may be that of two training runs." if alone else ""
+    return " ".join(filter(None, (start, _over_controls(found), caution)))
 
 
 def _chosen(found: Claim, contested: bool) -> str:

@@ -328,6 +328,14 @@ def test_a_claim_tells_what_is_worse_from_what_is_not_shown_to_be_better():
     )
 
 
+@pytest.mark.parametrize(("seeds", "repeat", "said"), [(1, 1, True), (2, 1, False), (1, 2, False)])
+def test_a_claim_of_one_training_run_says_so(seeds, repeat, said):
+    report = read_json(DOCS / "results/study-folds/few/study.json", StudyReport)
+    lone = report.model_copy(update={"settings": {**report.settings, "seeds": seeds}, "deals": report.deals * repeat})
+    told = claim_sentence(lone, report.fractions[0])
+    assert told.endswith("With one seed, a difference may be that of two training runs.") is said
+
+
 @pytest.mark.parametrize(
     ("arm", "said"),
     [
