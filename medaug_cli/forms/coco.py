@@ -100,7 +100,7 @@ def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation], n
         if image.get("slice") is not None and len(box) == 4:
             low = slice_number(place, image["slice"])
             box = (*box[:2], low, *box[2:], low + 1)
-        if add_box(item, box, _label(row, names, nameless), place):
+        if add_box(item, box, _label(row, names, nameless), place, outlined=outline is not None):
             item.outlines.append(outline)
 
 

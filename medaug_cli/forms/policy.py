@@ -1,7 +1,7 @@
 """The one policy for broken boxes: repaired or left out, and reported, or refused; never dropped in silence.
 
-Corners in the wrong order are put right. A box without extent is left out, and its image is not a normal one. A box
-that reaches over the border by up to SLACK is cut off there; one that reaches further belongs to another image or
+Corners in the wrong order are put right. A box without extent is left out, and its image is not a normal one. Of two
+boxes of one image with the same corners and label one is kept: it could not be found twice. A box that reaches over the border by up to SLACK is cut off there; one that reaches further belongs to another image or
 another size, and is refused.
 """
 
@@ -19,16 +19,19 @@ SWAPPED = "corners in the wrong order, put right"
 EMPTY = "a box without extent, left out"
 CUT = "a box cut off at the border"
 PIXEL = "a box of a single pixel, kept"  # a slip of the mouse rather than a lesion
+TWICE = "a box given twice, kept once"
 CROWD = "a crowd region, left out"
 NO_OUTLINE = "a box without an outline, kept; the mask marks nothing there"
 UNMET = "a region of a mask that leaves no voxel on its scan"
 
 
-def add_box(item: Annotation, box: Sequence[float], label: str, place: str, last_inside: bool = False) -> bool:
+def add_box(
+    item: Annotation, box: Sequence[float], label: str, place: str, last_inside: bool = False, outlined: bool = False
+) -> bool:
     """Add a box, low corner and high corner, to an annotation, or note why not; tell whether it was added.
 
-    `last_inside`: corners are whole pixels from 1 on, both inside the box, as in Pascal VOC. Raises BadInput for a
-    corner that is not finite.
+    `last_inside`: corners are whole pixels from 1 on, both inside the box, as in Pascal VOC. `outlined`: its outline may
+    be another one than that of a box with the same corners. Raises BadInput for a corner that is not finite.
     """
     if not np.isfinite(box).all():
         raise BadInput(f"{place}: the box {list(box)} has a corner that is not a finite number")
@@ -45,9 +48,13 @@ def add_box(item: Annotation, box: Sequence[float], label: str, place: str, last
     if any(end <= start for start, end in zip(low, high, strict=True)):
         item.notes.append(Note(EMPTY, place, f"box {list(box)}", lost=True))
         return False
+    corners = (*low, *high)
+    if not outlined and (corners, label) in zip(item.boxes, item.labels, strict=True):
+        item.notes.append(Note(TWICE, place, f"box {list(box)}"))
+        return False
     if not item.millimetres and all(end - start <= 1 for start, end in zip(low, high, strict=True)):
         item.notes.append(Note(PIXEL, place, f"box {list(box)}"))
-    item.boxes.append((*low, *high))
+    item.boxes.append(corners)
     item.labels.append(label)
     item.places.append(place)
     return True

@@ -29,7 +29,11 @@ BROKEN = {
     "CSV, one axis swapped": ({"m.csv": HEADER + "a.png,66,10,50,24\n"}, [BOX], SWAPPED, ""),
     "CSV, no width": ({"m.csv": HEADER + "a.png,50,10,50,24\n"}, [], "", EMPTY),
     "CSV, no width beside another box": ({"m.csv": HEADER + "a.png,50,10,50,24\na.png,5,5,9,9\n"}, [OTHER], "", EMPTY),
-    "CSV, a row twice": ({"m.csv": HEADER + "a.png,50,10,66,24\n" * 2}, [BOX, BOX], "", ""),
+    "CSV, a row twice": ({"m.csv": HEADER + "a.png,50,10,66,24\n" * 2}, [BOX], "twice, kept once", ""),
+    "CSV, one box with two labels": ({"m.csv": "image,x_min,y_min,x_max,y_max,label\na.png,50,10,66,24,cyst\n"
+                                      "a.png,50,10,66,24,mass\n"}, [BOX, BOX], "", ""),
+    "VOC, an object twice": ({"m/a.xml": voc().replace("<object>", f"{voc(size=None)[12:-13]}<object>")}, [BOX],
+                             "twice, kept once", ""),
     "CSV, half a pixel over the border": ({"m.csv": HEADER + "a.png,70,50,80.5,60\n"}, [(70, 50, 80, 60)], CUT, ""),
     "CSV, within a pixel beyond the border": ({"m.csv": HEADER + "a.png,80.2,50,80.9,60\n"}, [], "", EMPTY),
     "COCO, a negative size": ({"m.json": coco(["a.png"], bbox=[66, 24, -16, -14])}, [BOX], SWAPPED, ""),
