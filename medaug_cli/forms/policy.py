@@ -1,8 +1,9 @@
 """The one policy for broken boxes: repaired or left out, and reported, or refused; never dropped in silence.
 
 Corners in the wrong order are put right. A box without extent is left out, and its image is not a normal one. Of two
-boxes of one image with the same corners and label one is kept: it could not be found twice. A box that reaches over the border by up to SLACK is cut off there; one that reaches further belongs to another image or
-another size, and is refused.
+boxes of one image with the same corners and label one is kept: no detector could find the other. A box that reaches
+over the border by up to SLACK is cut off there; one that reaches further belongs to another image or another size, and
+is refused.
 """
 
 from collections.abc import Sequence
@@ -30,8 +31,8 @@ def add_box(
 ) -> bool:
     """Add a box, low corner and high corner, to an annotation, or note why not; tell whether it was added.
 
-    `last_inside`: corners are whole pixels from 1 on, both inside the box, as in Pascal VOC. `outlined`: its outline may
-    be another one than that of a box with the same corners. Raises BadInput for a corner that is not finite.
+    `last_inside`: corners are whole pixels from 1 on, both inside the box, as in Pascal VOC. `outlined`: its outline
+    may be another one than that of a box with the same corners. Raises BadInput for a corner that is not finite.
     """
     if not np.isfinite(box).all():
         raise BadInput(f"{place}: the box {list(box)} has a corner that is not a finite number")

@@ -44,6 +44,7 @@ from medaug_cli.study.running import (
 )
 from medaug_cli.study.similarity import pictures
 from medaug_cli.study.subsets import training_images
+from medaug_cli.study.teaching import named
 from medaug_cli.tasks.detection import FoundAnswers
 from medaug_cli.tasks.segmentation import MaskAnswers
 from medaug_cli.tasks.task import measure_of
@@ -289,7 +290,7 @@ def settings(options: StudyOptions, dealt: Sequence[Folds]) -> dict[str, Any]:
             name: {k: str(v) for k, v in own.items()} for name, own in sorted(options.generator_settings.items())
         },
         **({"unannotated": "rest"} if options.unannotated else {}),
-        **({"train_annotations": "/".join(options.train_annotations.parts[-2:])} if options.train_annotations else {}),
+        **({"train_annotations": named(options.train_annotations)} if options.train_annotations else {}),
         "steps": options.steps, "kimg": options.kimg, "resamples": options.resamples, "seed": options.seed,
         **folds, **options.task.settings(),
     }  # fmt: skip

@@ -19,6 +19,7 @@ from medaug_cli.runs.folder import PLAN, plan_in
 from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import open_store
 from medaug_cli.store.writing import parts_folder
+from medaug_cli.study.teaching import inputs_of
 from medaug_cli.tasks.task import tasks
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ def _stale(options: "StudyOptions", trials: "Sequence[Trial]") -> Iterator[Stale
         if not path.exists():
             continue
         info = open_store(path).info
-        if set(info.inputs.values()) != {each.taught.hash, each.store.hash}:
-            now = ", ".join(map(str, filter(None, (options.train_annotations, options.store))))
-            change = ("training images", ", ".join(info.inputs), f"{now} as it is now")
+        now = inputs_of(each.taught, each.store)
+        if set(info.inputs.values()) != set(now.values()):
+            what = "training images" if len(now) == len(info.inputs) == 1 else "stores"
+            change = (what, ", ".join(info.inputs), f"{', '.join(now)} as it is now")
             yield Stale(path.parent, change, [path.parent])
         elif info.seed != options.seed:
             yield Stale(path.parent, ("seed", info.seed, options.seed), [path.parent])

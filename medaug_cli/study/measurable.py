@@ -14,6 +14,7 @@ from medaug_cli.metrics.resampling import SIGNIFICANT
 from medaug_cli.store import Store
 from medaug_cli.study.rounds import Round, of_deals
 from medaug_cli.study.subsets import chosen_patients, training_images
+from medaug_cli.study.teaching import left_out
 from medaug_cli.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def check_measurable(options: "StudyOptions", rounds: Sequence[Round]) -> list[s
             _check_realism(options, each)
     patients, compared = len(_judgeable(store, task, judged)), len(options.arms) - 1
     said = [one_patient(store, task, options.split, judged), out_of_reach(patients, options.resamples, compared)]
-    said += [_unvalidated(options, rounds), _one_training(options)]
+    said += [left_out(task, of_deals(rounds)[0]), _unvalidated(options, rounds), _one_training(options)]
     if any(arm.generator for arm in options.arms):
         held_out = sum(len(store.indices(split, "real", unannotated=True)) for split in ("val", "test"))
         if held_out < LEAST:

@@ -10,8 +10,8 @@ import numpy as np
 from medaug_cli.errors import UsageError
 from medaug_cli.files import write_json
 from medaug_cli.store import Store
-from medaug_cli.store.folds import Fold, Folds, deal_folds, kept_folds, read_folds, split_as
-from medaug_cli.study.teaching import teaching_store
+from medaug_cli.store.folds import Fold, Folds, deal_folds, kept_folds, read_folds
+from medaug_cli.study.teaching import split_alike, teaching_store
 from medaug_cli.words import counted
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Round:
     """A store with the splits that networks are trained and judged by, and the folder of what comes of it."""
 
     store: Store = field(compare=False, repr=False)
-    taught: Store = field(compare=False, repr=False)  # the same, with the annotations that are learnt from
+    taught: Store = field(compare=False, repr=False)  # with the annotations that are learnt from, split alike
     deal: int = 0
     fold: int = 0  # from 1; 0 where the store's own split counts
 
@@ -48,7 +48,7 @@ def rounds_of(options: "StudyOptions", store: Store) -> list[Round]:
     other = None if options.train_annotations is None else teaching_store(options.train_annotations, store)
 
     def made(judged: Store, *of: int) -> Round:
-        return Round(judged, judged if other is None else split_as(other, judged.columns.split), *of)
+        return Round(judged, judged if other is None else split_alike(other, judged), *of)
 
     return [
         made(Fold(folds, number).of(store), deal, number)

@@ -13,6 +13,7 @@ from medaug_cli.errors import UsageError
 from medaug_cli.preprocess.results import training_boxes
 from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made
 from medaug_cli.store.reading import is_real
+from medaug_cli.study.teaching import inputs_of
 from medaug_cli.tasks.cases import Each
 from medaug_cli.tasks.task import Task
 
@@ -35,29 +36,19 @@ def training_images(store: Store, task: Task, patients: Collection[str] | None =
 def subset(store: Store, task: Task, fraction: float, seed: int, out: Path, judged: Store | None = None) -> Store:
     """Publish a store of a share of the training patients and all others, with its boxes.json; keep what is there.
 
-    `judged` holds the same images with the annotations that all but the training split have, where these are others.
+    `judged` holds the images of the other splits, where their annotations are those of another store.
     Raises UsageError where nothing is left to train on.
     """
-    kept = chosen_patients(store, task, fraction, seed)
-    chosen = [i for i in range(len(store)) if store.splits[i] != "train" or store.patients[i] in kept]
+    kept, held_out = chosen_patients(store, task, fraction, seed), judged or store
     if lacking := task.teachable(store, training_images(store, task, kept)):
         raise UsageError(f"--fraction {fraction:g} of {store.path} leaves {lacking}")
-    held_out = judged or store
-
-    def record(k: int) -> Record:
-        i = chosen[k]
-        return (store if store.splits[i] == "train" else held_out).record(i)
-
-    info = info_of_part(store, {"fraction": fraction}, seed, _inputs(store, held_out))
-    made = publish_part(out, info, Each(len(chosen), record))
+    train = [(i, store) for i in np.flatnonzero(store.splits == "train") if store.patients[i] in kept]
+    others = [(i, held_out) for i in np.flatnonzero(held_out.splits != "train")]
+    chosen = sorted(train + others, key=lambda pair: pair[0])
+    info = info_of_part(store, {"fraction": fraction}, seed, inputs_of(store, held_out))
+    made = publish_part(out, info, Each(len(chosen), lambda k: chosen[k][1].record(int(chosen[k][0]))))
     write_boxes(out.with_name("boxes.json"), training_boxes(made))
     return made
-
-
-def _inputs(taught: Store, judged: Store) -> dict[str, str]:
-    if taught.hash == judged.hash:
-        return {taught.path.name: taught.hash}
-    return {f"{taught.path.name} (learnt from)": taught.hash, f"{judged.path.name} (judged by)": judged.hash}
 
 
 def info_of_part(store: Store, settings: dict[str, Any], seed: int, inputs: dict[str, str]) -> StoreInfo:

@@ -16,6 +16,7 @@ from medaug_cli.store.folds import deal_folds, split_as
 from medaug_cli.study import run_study
 from medaug_cli.study.running import train_all
 from medaug_cli.study.subsets import subset
+from medaug_cli.study.teaching import named
 from medaug_cli.study.unannotated import with_rest
 from medaug_cli.tasks.detection import Detection
 
@@ -91,11 +92,11 @@ def test_images_without_annotation_stand_beside_those_to_learn_from(both, tmp_pa
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (lambda r, i: replace(r, image=r.image ^ 1) if i == 5 else r, "is another image in"),
-        (lambda r, i: replace(r, id="new") if i == 5 else r, "rough.h5 lacks"),
-        (lambda r, i: replace(r, patient="p9") if r.patient == "p7" else r, "other patients"),
+        (lambda r, i: replace(r, image=r.image ^ 1) if i == 5 else r, "i005 is another image in"),
+        (lambda r, i: replace(r, id=f"n{i}"), "no image in common"),
+        (lambda r, i: replace(r, patient="p9") if r.patient == "p7" else r, "i021 is of another patient in"),
         (lambda r, i: replace(r, image=r.image[:, :8], boxes=r.boxes[:0], labels=[]), "images of another form"),
-        (lambda r, i: replace(r, mask=np.zeros((16, 16), np.uint8)), "masks, or none"),
+        (lambda r, i: replace(r, mask=np.zeros((16, 16), np.uint8)), r"real\.h5 has no masks, .*rough\.h5 has"),
     ],
 )
 def test_annotations_of_other_images_are_refused(both, changed, said):
@@ -105,6 +106,33 @@ def test_annotations_of_other_images_are_refused(both, changed, said):
     with pytest.raises(BadInput, match=rf"{said}.*preprocess the same scans"):
         train_all(options(real, train_annotations=other))
     assert not (real.parent / "study").exists()
+
+
+def test_the_stores_own_annotations_are_no_others(both):
+    real, _ = both
+    with pytest.raises(UsageError, match="these are the annotations of"):
+        train_all(options(real, train_annotations=real))
+
+
+def test_images_of_one_store_alone_are_left_out_and_counted(both):
+    """A second reader need not have found the same images worth storing, nor looked at all of them."""
+    real, other = both
+    other.unlink()
+    unseen = {"boxes": np.zeros((0, 4), np.float32), "labels": [], "annotated": False}
+    theirs = [replace(rough(r), **(unseen if i == 6 else {})) for i, r in enumerate(records()) if i != 10]
+    make_store(other, [*reversed(theirs), replace(theirs[0], id="new", image=theirs[0].image ^ 3)])
+    said = []
+    asked = options(real, ("copy-paste",), seeds=1, train_annotations=other, announce=said.append, task=Detection())
+    report = run_study(asked)
+    assert any(f"annotated as in {other}" in sentence for sentence in said)
+    counted = f"2 of 24 images are not annotated for detection in {named(other)} and are left out of training"
+    assert counted in said
+    assert counted in report.remarks
+    for part in map(open_store, real.parent.glob("study/**/patients100/real.h5")):
+        split, missing = dict(zip(part.patients, part.splits, strict=True)), set(open_store(real).ids) - set(part.ids)
+        assert missing == ({"i010"} if split["p3"] == "train" else set())
+        assert bool(part.annotated[part.ids.index("i006")]) == (split["p2"] != "train")
+        assert "new" not in part.ids
 
 
 def test_other_labels_are_refused(both):
@@ -123,7 +151,8 @@ def test_a_study_goes_on_with_the_same_annotations_alone(both, later):
     assert run_study(asked) == said
     if later:
         make_store(other, (replace(r, boxes=rough(rough(r)).boxes) for r in records()))
-    with pytest.raises(UsageError, match=r"training images: rough\.h5"):
+    made = r"stores: \w+/rough\.h5 \(learnt from\), \w+/real\.h5 \(judged by\) there"
+    with pytest.raises(UsageError, match=made):
         run_study(replace(asked, train_annotations=other if later else None))
 
 
