@@ -92,6 +92,8 @@ def _check_picture(out: Path, overwrite: bool, stores: Sequence[Store]) -> None:
     check_file(out, overwrite, [store.path for store in stores])
     if out.exists() and not is_picture(out):
         raise UsageError(f"{out} exists and is not a picture drawn by medaug store preview; choose another --out")
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: the picture is a PNG file; choose a name that ends in .png")
 
 
 def lesion_crop(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:

@@ -145,10 +145,20 @@ def study(chosen: Choices) -> None:
         wanted = replace(wanted, num_parts=1)
     elif chosen.launcher_settings:
         raise UsageError("--launcher-set needs --launcher")
+    planned: list[str] = []
+
+    def plan(sentence: str) -> None:
+        planned.append(sentence)
+        console.say(sentence)
+
+    if chosen.dry_run:
+        wanted = replace(wanted, announce=plan)
     with console.bar("study", 1.0) as bar:
         report = run_study(replace(wanted, report=bar.to))
     out, as_json = chosen.out, chosen.as_json
-    if report is None:
+    if chosen.dry_run:
+        console.answer({"study": None, "plan": planned}, as_json, f"{out}: nothing was trained or changed")
+    elif report is None:
         console.answer({"study": None}, as_json, f"{out}: no comparison yet")
     elif as_json:
         console.answer(report.model_dump(mode="json"), True, "")

@@ -71,7 +71,6 @@ def train_gan(
     from medaug_cli.runs import GeneratorMetadata, RunOptions, train_each_class, train_generator
     from medaug_cli.runs.advice import of_generator
     from medaug_cli.runs.beside import External
-    from medaug_cli.runs.fitting import DEFAULT_GENERATOR
 
     if each_class and only is not None:
         raise UsageError("--class takes one class and --each-class all of them; give only one of them")
@@ -105,7 +104,7 @@ def train_gan(
             group=group,
         )
         if each_class:
-            folder = train_each_class(store, generator or DEFAULT_GENERATOR, run, kimg, minutes)
+            folder = train_each_class(store, generator, run, kimg, minutes)
         else:
             beside = External(
                 external or (), labelled=external_labels == "noisy", share=external_share, anneal=external_anneal
@@ -119,4 +118,4 @@ def train_gan(
 
 
 def _title(generator: str | None, start: str | None) -> str:
-    return f"train-gan {generator or start or 'cpggan'}"
+    return f"train-gan {generator or start or ''}".rstrip()

@@ -95,7 +95,8 @@ def _check_ids(store: Store) -> None:
 
 def _check_png(store: Store, form: str) -> None:
     if store.spec.dims != 2:
-        raise BadInput(f"{store.path} holds {store.spec.dims}D images; {form} takes 2D, choose csv or nifti")
+        choices = ", ".join((*(name for name in LAYOUTS if LAYOUTS[name].deep), *WRITERS, NPZ))
+        raise BadInput(f"{store.path} holds {store.spec.dims}D images; {form} takes 2D, choose from {choices}")
     if (store.spec.channels, str(store.images.dtype)) not in PNG_FORMS:
         raise BadInput(
             f"{store.path} holds {store.images.dtype} images of {store.spec.channels} channels, which PNG cannot "

@@ -15,6 +15,7 @@ from medaug_cli.runs.fitting import (
     Fitted,
     RunOptions,
     Setup,
+    asked_or_begun,
     budget_of,
     check_capable,
     claimed,
@@ -31,14 +32,15 @@ from medaug_cli.store import NORMAL, Store, StoreExamples, conditions_in, genera
 
 
 def train_each_class(
-    store_path: Path, name: str, options: RunOptions, kimg: float | None = None, minutes: float | None = None
+    store_path: Path, name: str | None, options: RunOptions, kimg: float | None = None, minutes: float | None = None
 ) -> Path:
     """Fit a generator for each class of a store's real training images, and publish them in one folder.
 
     The budget is shared among them by their numbers of images. Raises UsageError for a generator that learns nothing.
     """
     store = options.opened(store_path)
-    plugin = registry.build("generator", name, options.settings)
+    name, settings = asked_or_begun(name, options)
+    plugin = registry.build("generator", name, settings)
     if not plugin.capabilities.learns:
         raise UsageError(f"--each-class: {name} is not trained; it already draws each class from images of that class")
     check_capable(name, plugin.capabilities, store)

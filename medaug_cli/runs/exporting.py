@@ -31,8 +31,9 @@ def export_network(folder: Path, form: str, out: Path, overwrite: bool = False) 
     plugin, metadata = load_network(folder, kind)
     forms = plugin.capabilities.exports
     if form not in forms:
-        choices = ", ".join(forms) or "none"
-        raise UsageError(f"--format {form}: a {metadata.name} has no such form; its choices are {choices}")
+        if not forms:
+            raise UsageError(f"{folder}: {metadata.name} has no form in which its networks can be exported")
+        raise UsageError(f"--format {form}: a {metadata.name} has no such form; its choices are {', '.join(forms)}")
     with folder_claimed(out, EXPORT, overwrite, [folder]) as place, new_folder(place, EXPORT) as work:
         said = _onnx(kind, plugin, metadata, work) if form == ONNX else _files(plugin.files(form), work)
     return {"out": str(out), "format": form, **said}

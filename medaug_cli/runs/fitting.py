@@ -85,15 +85,16 @@ def train_generator(
 ) -> Path:
     """Fit a generator on the real training images of a store, or on those of `only` one class, and publish its folder.
 
-    `train_each_class` fits one for every class. With `start`, a folder or the name of installed weights, training
-    starts from it, with its kind and settings unless others are given. Raises UsageError for a class that the store
+    `train_each_class` fits one for every class. Without a name it is that of the run to resume, with its settings
+    unless others are given, or the default. With `start`, a folder or the name of installed weights, training starts
+    from it, with its kind and settings unless others are given. Raises UsageError for a class that the store
     does not have, BadInput for `external` images and weights that may not or cannot be learnt from.
     """
     store = options.opened(store_path)
     before = None if start is None else opened_start(start)
     if before is None:
-        name = name or DEFAULT_GENERATOR
-        plugin = registry.build("generator", name, options.settings)
+        name, settings = asked_or_begun(name, options)
+        plugin = registry.build("generator", name, settings)
     else:
         before.check(store)
         name, plugin = before.built(name, options.settings)
@@ -244,6 +245,16 @@ class Setup:
             raise UsageError("training in several processes works on cpu and cuda devices, not on mps")
         named = _begun_at(options) if options.precision == "auto" else options.precision
         return cls(device, options.group.lead(lambda: resolve_precision(named, device)))
+
+
+def asked_or_begun(name: str | None, options: RunOptions) -> tuple[str, dict[str, Any]]:
+    """Return a generator's name and settings: those asked for or, where no name is, those of the run to resume."""
+    if name is not None:
+        return name, dict(options.settings)
+    begun = _begun(options)
+    if begun.get("command") == "train-gan" and begun.get("plugin") in registry.names("generator"):
+        return begun["plugin"], {**begun.get("settings", {}), **options.settings}
+    return DEFAULT_GENERATOR, dict(options.settings)
 
 
 def _begun_at(options: RunOptions) -> str:

@@ -181,6 +181,7 @@ def _what_matters(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same_but_budget(what: str, before: dict[str, Any], plan: dict[str, Any]) -> None:
-    changed = changes(before, plan, (*BUDGET, *ELSEWHERE))
+    other = before.get("plugin") != plan.get("plugin")  # whose settings are others anyway
+    changed = changes(before, plan, (*BUDGET, *ELSEWHERE, *(("settings",) if other else ())))
     if changed:
         raise OtherSettings(what, ", ".join(changed))

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from medaug_cli import registry
-from medaug_cli.errors import MedaugError, UsageError
+from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.plugin import Known, knowledge
 from medaug_cli.runs.fitting import known_of
 from medaug_cli.store import Store, conditions_in, kinds_apart
@@ -18,7 +18,12 @@ LEARNT_FROM = {"boxes": "boxes", "mask": "masks", "class": "classes"}
 
 
 def refuse_unknowing(options: "StudyOptions", store: Store) -> None:
-    """Raise UsageError for an arm whose generator cannot say of its images what the study's task learns from."""
+    """Raise UsageError for an arm whose generator cannot say of its images what the study's task learns from.
+
+    Raises BadInput where the store itself does not say that of any image.
+    """
+    if not options.task.usable(store).any():
+        raise BadInput(options.task.wanting(store))
     need = options.task.needs
     for arm in options.arms:
         if arm.generator is None:

@@ -41,6 +41,18 @@ def test_a_generators_folder_holds_what_is_promised(real, tmp_path):
     ] == list(range(4, 41, 4))
 
 
+def test_without_a_name_the_run_that_is_resumed_goes_on(real, tmp_path):
+    out = tmp_path / "gan"
+    train_generator(real, "tiny", options(out, checkpoint_seconds=0, settings={"amount": "0.5"}), kimg=0.04)
+    train_generator(real, None, options(out, resume=True), kimg=0.08)
+    _, metadata = load_generator(out)
+    assert (metadata.name, metadata.settings["amount"], metadata.images_shown) == ("tiny", 0.5, 80)
+    with pytest.raises(UsageError, match=r"amount 0\.5, now 0\.7"):
+        train_generator(real, None, options(out, resume=True, settings={"amount": "0.7"}), kimg=0.08)
+    with pytest.raises(UsageError, match=r"other settings \(plugin tiny, now copy-paste\)"):
+        train_generator(real, "copy-paste", options(out, resume=True), kimg=0.08)
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_setting_that_the_version_of_a_run_lacked_stands_at_its_default(real, tmp_path, finished):
     out = tmp_path / "gan"

@@ -9,7 +9,9 @@ import pytest
 from classed import CLASSES, classed, invoke, publish
 from PIL import Image
 
+from medaug_cli.errors import UsageError
 from medaug_cli.preprocess.report import PreprocessReport
+from medaug_cli.preview import preview
 from medaug_cli.store import GeneratorOrigin, open_store
 from medaug_cli.study.subsets import subset
 from medaug_cli.tasks.classification import Classification
@@ -147,6 +149,12 @@ def test_stores_of_classes_alone_are_exported_shown_and_summed_up(tmp_path):
     said = invoke("store", "export", tmp_path / "real.h5", "--format", "coco", "--out", tmp_path / "no", code=3)
     assert "choose --format folders or nifti" in said
     assert "12 images, in which lesions were not looked for" in invoke("store", "info", tmp_path / "real.h5")
+
+
+def test_a_preview_is_named_as_what_it_is(tmp_path, real):
+    with pytest.raises(UsageError, match=r"p\.jpg: the picture is a PNG file"):
+        preview(real, tmp_path / "p.jpg")
+    assert not (tmp_path / "p.jpg").exists()
 
 
 def test_a_preview_shows_outlines_and_classes(tmp_path, real):

@@ -1,5 +1,6 @@
 """Networks and generators learn from one store's annotations, and are judged by another's of the same images."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -185,6 +186,11 @@ def test_the_command_takes_them(both):
     asked += ["--out", str(real.parent / "study"), "--train-annotations"]
     result = CliRunner().invoke(app, [*asked, str(other)])
     assert result.exit_code == 0, result.output
+    told = CliRunner().invoke(app, [*asked, str(other), "--json"])
+    plan = json.loads(told.stdout)
+    assert plan["study"] is None
+    assert "6 generators: arms real-only, tiny" in plan["plan"][0]
+    assert f"annotated as in {other}" in plan["plan"][0]
     missing = CliRunner().invoke(app, [*asked, "no.h5"])
     assert missing.exit_code != 0
     assert "no.h5" in str(missing.exception)
