@@ -33,7 +33,7 @@ def compared(report: StudyReport, part: FractionResult, name: str, seeds: bool =
         said = _said(arm.against_real_only.get(name), primary=name == first)
         rows.append([Cell(arm.arm), fixed(arm.mean[name]), *each, *said])
     notes = [] if name == first else [exploratory(words(report, first))]
-    return table(f"{part.trained('patient')}: {words(report, name)}", header, rows, notes)
+    return table(f"{part.trained('training patient')}: {words(report, name)}", header, rows, notes)
 
 
 def folds(report: StudyReport, part: FractionResult, name: str) -> Table:
