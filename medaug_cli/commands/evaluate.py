@@ -186,7 +186,8 @@ def _evaluate_detections(chosen: Choices) -> None:
         console.answer(as_json(metrics), True, "")
     else:
         _show(metrics)
-    console.say(f"{chosen.out}: metrics.json, table.md, froc.svg, evaluation.html, errors.html, detections, overlays")
+    drawn = ", overlays" if any((chosen.out / "overlays").glob("*.png")) else ""
+    console.say(f"{chosen.out}: metrics.json, table.md, froc.svg, evaluation.html, errors.html, detections{drawn}")
 
 
 def _box_request(chosen: Choices) -> "Request":

@@ -16,7 +16,7 @@ from medaug_cli.runs.fitting import (
     RunOptions,
     Setup,
     asked_or_begun,
-    budget_of,
+    asked_or_begun_budget,
     check_capable,
     claimed,
     fit_generator,
@@ -45,7 +45,7 @@ def train_each_class(
         raise UsageError(f"--each-class: {name} is not trained; it already draws each class from images of that class")
     check_capable(name, plugin.capabilities, store)
     data = {kind: _examples(store, plugin, kind) for kind in _kinds(store, plugin, options)}
-    kimg = budget_of(plugin, kimg, minutes)
+    kimg, minutes = asked_or_begun_budget(plugin, options, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)
     extra = {"kimg": kimg, "minutes": minutes, "each_class": True}
     plan = plan_of_run("train-gan", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra)

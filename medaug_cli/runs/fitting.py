@@ -104,7 +104,7 @@ def train_generator(
     data = generator_examples(store, known, only, unannotated=plugin.capabilities.unannotated, beside=beside)
     check_share(name, plugin.capabilities, data, beside)
     check_capable(name, plugin.capabilities, store)
-    kimg = budget_of(plugin, kimg, minutes)
+    kimg, minutes = asked_or_begun_budget(plugin, options, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)
     extra = {"kimg": kimg, "minutes": minutes} | ({} if only is None else {"class": only}) | external.plan(beside)
     extra |= {} if before is None else {"start": before.metadata.weights}
@@ -255,6 +255,16 @@ def asked_or_begun(name: str | None, options: RunOptions) -> tuple[str, dict[str
     if begun.get("command") == "train-gan" and begun.get("plugin") in registry.names("generator"):
         return begun["plugin"], {**begun.get("settings", {}), **options.settings}
     return DEFAULT_GENERATOR, dict(options.settings)
+
+
+def asked_or_begun_budget(
+    plugin: Any, options: RunOptions, kimg: float | None, minutes: float | None
+) -> tuple[float | None, float | None]:
+    """Return a generator's kimg and minutes: what is asked for, or else those of the run to resume, or the default."""
+    begun = _begun(options)
+    if kimg is None and minutes is None and (begun.get("kimg") or begun.get("minutes")):
+        kimg, minutes = begun.get("kimg"), begun.get("minutes")
+    return budget_of(plugin, kimg, minutes), minutes
 
 
 def _begun_at(options: RunOptions) -> str:

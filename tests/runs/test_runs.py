@@ -47,6 +47,8 @@ def test_without_a_name_the_run_that_is_resumed_goes_on(real, tmp_path):
     train_generator(real, None, options(out, resume=True), kimg=0.08)
     _, metadata = load_generator(out)
     assert (metadata.name, metadata.settings["amount"], metadata.images_shown) == ("tiny", 0.5, 80)
+    train_generator(real, None, options(out, resume=True))  # as long as it was trained for, not as by default
+    assert load_generator(out)[1].images_shown == 80
     with pytest.raises(UsageError, match=r"amount 0\.5, now 0\.7"):
         train_generator(real, None, options(out, resume=True, settings={"amount": "0.7"}), kimg=0.08)
     with pytest.raises(UsageError, match=r"other settings \(plugin tiny, now copy-paste\)"):
