@@ -1,9 +1,10 @@
 """Folds: every patient is tested on once, classes are alike in all folds, and the file is what others go by."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,6 +123,7 @@ class Table:
     labels: list[np.ndarray]
     path: Path = Path("real.h5")
     hash: str = "00ff"
+    info: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(settings={}))
 
     def __len__(self):
         return len(self.patients)
