@@ -43,6 +43,7 @@ STUDIES = {  # folder in docs/results -> images, page, which of several, whether
     "study-folds/all": (BRAIN, "study-folds.md", "in folds", True),
     "study-folds/few": (BRAIN, "study-folds.md", "in folds", False),
     "study-folds/longer": (BRAIN, "study-folds.md", "folds, longer", False),
+    "study-folds/rough": (BRAIN, "study-folds.md", "folds, rough boxes", False),
     "study-classification": (BRAIN, "study-classification.md", "", False),
     "study-segmentation": (BRAIN, "study-segmentation.md", "", False),
     "study-nodules-classification": (CHEST, "study-nodules-classification.md", "first study", True),
