@@ -64,8 +64,8 @@ class Choices:
         Path | None,
         typer.Option(
             metavar="STORE",
-            help="Train on the annotations of this store of the same images, such as rough boxes, and judge by the "
-            "other's.",
+            help="Learn from this store's annotations of the same images, such as rough boxes; those of the first one "
+            "still judge.",
         ),
     ] = None
     pilot: Annotated[

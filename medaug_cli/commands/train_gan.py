@@ -12,10 +12,18 @@ def train_gan(
     store: options.StoreArgument,
     generator: Annotated[
         str | None,
-        typer.Option(help="Name of a generator plugin (medaug plugins).  [default: that of --start, else cpggan]"),
+        typer.Option(
+            help="Name of a generator plugin (medaug plugins).  [default: that of --start or of the run to resume, "
+            "with its settings, else cpggan]"
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the generator.")] = Path("gan"),
-    kimg: Annotated[float | None, typer.Option(help="Train on this many thousand images.", min=0.001)] = None,
+    kimg: Annotated[
+        float | None,
+        typer.Option(
+            help="Train on this many thousand images; default: as the run to resume, or the plugin.", min=0.001
+        ),
+    ] = None,
     minutes: options.Minutes = None,
     only: Annotated[
         str | None, typer.Option("--class", metavar="NAME", help="Train on the images of one class only.")

@@ -249,7 +249,7 @@ def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Tr
         judged = f"every patient of {options.store} tested once in {len(rounds) // options.repeat} folds"
         judged += f", dealt {options.repeat} times" if options.repeat > 1 else ""
     if options.train_annotations is not None:
-        judged += f", what is learnt from annotated as in {options.train_annotations}"
+        judged += f"; learning from the annotations of {options.train_annotations}"
     of = f" of part {options.part_id} of {options.num_parts}" if options.num_parts > 1 else ""
     sentence = (
         f"{counted(len(trials), options.task.kind)} ({options.network}){of}, {len(trials) - len(left)} of them trained"

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from medaug_cli.study.rounds import Round
     from medaug_cli.tasks.task import Task
 
-BATCH = 64  # images compared at once
 UNUSED = ""  # the split of what only the store of other annotations holds
 SAME = "preprocess the same scans with the same settings, regions of the same --boxes, and change annotations alone"
 
@@ -24,7 +23,8 @@ SAME = "preprocess the same scans with the same settings, regions of the same --
 def teaching_store(path: Path, store: Store) -> Store:
     """Return the store at `path`, of whose annotations a study of `store` learns; each may lack images of the other.
 
-    Raises BadInput where the two have no image in common, or differ in more than annotations.
+    Raises UsageError where they are the same annotations, BadInput where the two have no image in common, or differ in
+    more than annotations.
     """
     taught = open_store(path)
     if taught.hash == store.hash:
@@ -55,14 +55,13 @@ def split_alike(taught: Store, store: Store) -> Store:
 def refuse_other_images(store: Store, taught: Store) -> None:
     """Raise BadInput where an image, or its patient, is another one in the store that is learnt from."""
     place = {name: i for i, name in enumerate(taught.ids)}
-    own = [i for i, name in enumerate(store.ids) if name in place]
-    for start in range(0, len(own), BATCH):
-        for i in own[start : start + BATCH]:
-            other = place[store.ids[i]]
-            if store.patients[i] != taught.patients[other]:
-                raise BadInput(f"{store.ids[i]} is of another patient in {taught.path} than in {store.path}: {SAME}")
-            if not np.array_equal(store.images[i], taught.images[other]):
-                raise BadInput(f"{store.ids[i]} is another image in {taught.path} than in {store.path}: {SAME}")
+    for i, name in enumerate(store.ids):
+        if name not in place:
+            continue
+        if store.patients[i] != taught.patients[place[name]]:
+            raise BadInput(f"{name} is of another patient in {taught.path} than in {store.path}: {SAME}")
+        if not np.array_equal(store.images[i], taught.images[place[name]]):
+            raise BadInput(f"{name} is another image in {taught.path} than in {store.path}: {SAME}")
 
 
 def left_out(task: "Task", rounds: "Sequence[Round]") -> str:

@@ -125,7 +125,7 @@ def test_images_of_one_store_alone_are_left_out_and_counted(both):
     said = []
     asked = options(real, ("copy-paste",), seeds=1, train_annotations=other, announce=said.append, task=Detection())
     report = run_study(asked)
-    assert any(f"annotated as in {other}" in sentence for sentence in said)
+    assert any(f"; learning from the annotations of {other}" in sentence for sentence in said)
     counted = f"2 of 24 images are not annotated for detection in {named(other)} and are left out of training"
     assert counted in said
     assert counted in report.remarks
@@ -190,7 +190,7 @@ def test_the_command_takes_them(both):
     plan = json.loads(told.stdout)
     assert plan["study"] is None
     assert "6 generators: arms real-only, tiny" in plan["plan"][0]
-    assert f"annotated as in {other}" in plan["plan"][0]
+    assert f"; learning from the annotations of {other}" in plan["plan"][0]
     missing = CliRunner().invoke(app, [*asked, "no.h5"])
     assert missing.exit_code != 0
     assert "no.h5" in str(missing.exception)
