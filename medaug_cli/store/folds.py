@@ -157,11 +157,16 @@ def _judgeable(store: Store) -> np.ndarray:
     return np.array([i for i, patient in enumerate(store.patients) if patient in patients], np.int64)
 
 
+def of_training_alone(store: Store) -> str:
+    """Return the --box-columns that the training split of a store alone has its boxes from; nothing for one of all."""
+    columns = str(store.info.settings.get("box_columns") or "")
+    return columns if columns.startswith(OF_TRAINING) else ""
+
+
 def _refuse_unfit(store: Store) -> None:
     if not is_real(store).all():
         raise BadInput(f"{store.path} holds synthetic images: folds are made of real patients only")
-    columns = str(store.info.settings.get("box_columns") or "")
-    if columns.startswith(OF_TRAINING):
+    if columns := of_training_alone(store):
         raise BadInput(
             f"{store.path} has other boxes in its training split (--box-columns {columns}), which folds test too: make "
             f"one store with --box-columns {columns.removeprefix(OF_TRAINING)} to learn from, and one to judge by"

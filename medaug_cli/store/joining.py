@@ -8,6 +8,7 @@ from typing import Any
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_files
 from medaug_cli.results import check_file
+from medaug_cli.store.folds import of_training_alone
 from medaug_cli.store.model import StoreInfo, source_kind
 from medaug_cli.store.reading import Store, open_store
 from medaug_cli.store.writing import store_claimed, write_store
@@ -120,8 +121,10 @@ def _joined_info(stores: Sequence[Store]) -> StoreInfo:
     if _part(stores[0]) is not None:
         differing = next(name for one in plain for name in one if one[name] != plain[0][name])
         raise UsageError(f"the parts were made with different {differing}; make them with the same options")
+    columns = next(filter(None, map(of_training_alone, stores)), "")
     generators = {origin.hash: origin for store in stores for origin in store.info.generators}
     return stores[0].info.model_copy(update={
-        "command": "store join", "settings": {}, "inputs": {store.path.name: store.hash for store in stores},
+        "command": "store join", "settings": {"box_columns": columns} if columns else {},
+        "inputs": {store.path.name: store.hash for store in stores},
         "generators": list(generators.values()),
     })  # fmt: skip

@@ -14,6 +14,7 @@ from medaug_cli.cli import app
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.store import open_store
 from medaug_cli.store.folds import deal_folds, split_as
+from medaug_cli.store.joining import join_stores
 from medaug_cli.study import run_study
 from medaug_cli.study.running import train_all
 from medaug_cli.study.subsets import subset
@@ -157,13 +158,19 @@ def test_a_study_goes_on_with_the_same_annotations_alone(both, later):
         run_study(replace(asked, train_annotations=other if later else None))
 
 
-def test_folds_refuse_a_store_whose_training_split_alone_is_rough(tmp_path):
+@pytest.mark.parametrize("joined", [False, True])
+def test_folds_refuse_a_store_whose_training_split_alone_is_rough(tmp_path, joined):
     header = "image,patient,split,x_min,y_min,x_max,y_max,rough_x_min,rough_y_min,rough_x_max,rough_y_max"
     lines = []
     for name, split in (("a", "train"), ("b", "val"), ("c", "test")):
         picture(tmp_path / f"scans/{name}.png", BOX)
         lines.append(f"{name}.png,{name},{split},{','.join(map(str, (*BOX, 6, 5, 20, 18)))}")
     store = made(tmp_path, boxes=rows(tmp_path, lines, header), box_columns="train:rough")
+    if joined:
+        picture(tmp_path / "more/scans/d.png", BOX)
+        line = f"d.png,d,test,{','.join(map(str, (*BOX, 6, 5, 20, 18)))}"
+        other = made(tmp_path / "more", boxes=rows(tmp_path / "more", [line], header))
+        store = join_stores([store.path, other.path], tmp_path / "both.h5")
     with pytest.raises(BadInput, match=r"--box-columns train:rough\), which folds test too: .* --box-columns rough to"):
         deal_folds(store, 2)
 
