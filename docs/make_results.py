@@ -211,7 +211,20 @@ def least(halves: Mapping[int, float]) -> str:
 def said(own: dict[str, Any]) -> str:
     """Write a difference with its interval, and its verdict where there is one."""
     verdict = "" if own["verdict"] == "inconclusive" else f" **{own['verdict']}**"
-    return f"{fixed(own['difference'], 3, tuple(own['interval']), sign='+')}".replace("-", "−") + verdict
+    return figure(own) + verdict
+
+
+def figure(own: dict[str, Any]) -> str:
+    """Write a difference with its interval: +0.026 [−0.034, +0.082]."""
+    return str(fixed(own["difference"], 3, tuple(own["interval"]), sign="+")).replace("-", "−")
+
+
+def differences(report: Any) -> Iterator[dict[str, Any]]:
+    """Yield every difference with an interval and a verdict that a report holds, however deep."""
+    if isinstance(report, dict) and {"difference", "interval", "verdict"} <= report.keys():
+        yield report
+    for each in report.values() if isinstance(report, dict) else report if isinstance(report, list) else ():
+        yield from differences(each)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

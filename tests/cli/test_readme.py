@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from medaug_cli.cli import app
+from medaug_cli.files import parse_json
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")
@@ -20,6 +21,18 @@ README = PAGES["README.md"]
 STARTS = ("README.md", "docs/README.md")
 MEDAUG = typer.main.get_command(app)
 STARTED_BY = re.compile(r"(?:\w+=\S+ |srun |torchrun .*? --no-python )*medaug (.*)")
+FROM_TASKS = [  # not of studies: two networks of the same task
+    ("+0.099 [+0.043, +0.153]", "better"),
+    ("+0.175 [+0.124, +0.226]", "better"),
+    ("+0.120 [+0.093, +0.150]", "better"),
+    ("+0.090 [+0.059, +0.123]", "better"),
+]
+SAID_ELSEWHERE = {  # of reports that others have replaced, and said to be
+    ("docs/results/study-128.md", "+0.144 [+0.037, +0.249]"),
+    ("docs/results/study-breast.md", "−0.050 [−0.096, −0.007]"),
+    ("docs/results/study-breast.md", "+0.028 [+0.006, +0.050]"),
+    *(("docs/claims.md", figure) for figure, _ in FROM_TASKS),
+}
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
@@ -85,6 +98,34 @@ def test_the_tables_of_our_own_studies_are_what_their_reports_say():
     assert set(made["STUDIES"]) == told
     assert len(made["short"](made["results"]()).splitlines()) <= 12
     assert made["short"](made["results"]()) in README
+
+
+def test_differences_and_verdicts_that_pages_give_are_those_of_a_report():
+    made = runpy.run_path(str(ROOT / "docs/make_results.py"))
+    measured = {
+        (made["figure"](own), own["verdict"])
+        for path in (ROOT / "docs/results").rglob("study.json")
+        for own in made["differences"](parse_json(path))
+    }
+    figures = {figure for figure, _ in measured}
+    given = [
+        (page, found)
+        for page, text in PAGES.items() if page not in ("docs/demo.md", "docs/tasks.md")
+        for found in re.findall(r"[+−-]\d\.\d{3}\s\[[^]]*]", text)
+    ]  # fmt: skip
+    assert len(given) > 300
+    elsewhere = {(page, found) for page, found in given if found.replace("-", "−").replace("\n", " ") not in figures}
+    assert elsewhere == SAID_ELSEWHERE
+    claims = re.findall(r"\| ([+−]\d\.\d{3} \[[^]]*]) \| \**(\w+)", PAGES["docs/claims.md"])
+    assert [claim for claim in claims if claim not in measured] == FROM_TASKS
+    for figure, _ in FROM_TASKS:  # the page tells it of the smaller network less the larger one
+        assert opposite(figure) in PAGES["docs/tasks.md"]
+
+
+def opposite(figure):
+    """Turn what A is ahead of B into what B is ahead of A."""
+    middle, low, high = re.findall(r"[+−]\S*\d", figure.translate(str.maketrans("+−", "−+")))
+    return f"{middle} [{high}, {low}]"
 
 
 def test_the_page_of_the_demo_is_what_its_numbers_say():
