@@ -25,6 +25,7 @@ METHODS = {
 }  # fmt: skip
 NETWORK_METHODS = ("fit", "predict", "state_dict", "load_state_dict")  # of a detector, and of any other task's network
 NO_PLUGINS = ("medaug.tasks", "medaug.features", "medaug.weights")  # groups of other things
+DEFAULTS = {"generator": "cpggan", "detector": "yolov3", "classifier": "classifier", "segmenter": "segmenter"}
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
 
 
@@ -154,6 +155,15 @@ def _unreadable() -> dict[str, str]:
 def names(kind: str) -> list[str]:
     """Return the names of the installed plugins of a kind."""
     return sorted({plugin.name for plugin in installed(kind)})
+
+
+def default(kind: str) -> str:
+    """Return the plugin of a kind that is used where none is named: its usual one, or the only one there is."""
+    if kind in DEFAULTS:
+        return DEFAULTS[kind]
+    if len(names(kind)) != 1:
+        raise UsageError(f"--network: choose one of {', '.join(names(kind)) or 'none: no plugin is installed'}")
+    return names(kind)[0]
 
 
 def find(kind: str, name: str) -> Plugin:

@@ -198,6 +198,7 @@ def _train_part(chosen: Choices, part: int) -> None:
 
 
 def _options(chosen: Choices) -> "StudyOptions":
+    from medaug_cli import registry
     from medaug_cli.study import StudyOptions, task_of
     from medaug_cli.study.arms import parse_arms
     from medaug_cli.study.power import parse_spread
@@ -206,7 +207,7 @@ def _options(chosen: Choices) -> "StudyOptions":
     if detector is not None and (chosen.network is not None or chosen.task not in (None, "detection")):
         raise UsageError("--detector stands for --task detection --network; give one or the other")
     task = task_of(chosen.store, "detection" if detector is not None else chosen.task)
-    network = detector or chosen.network or _default(task.kind)
+    network = detector or chosen.network or registry.default(task.kind)
     network_settings = options.parse_settings(chosen.settings)
     generator_settings = _settings_of_generators(chosen.gan_settings)
     return StudyOptions(
@@ -259,18 +260,6 @@ def _settings_of_generators(pairs: Sequence[str] | None) -> dict[str, dict[str, 
             raise UsageError(f"--gan-set {key}: expected GENERATOR.KEY=VALUE, as in --gan-set boxgan.form=mask")
         settings.setdefault(generator, {})[setting] = value
     return settings
-
-
-def _default(kind: str) -> str:
-    """Return the plugin of a kind that is used where none is named."""
-    from medaug_cli import registry
-
-    names = registry.names(kind)
-    if kind == "detector":
-        return "yolov3"
-    if len(names) != 1:
-        raise UsageError(f"--network: choose one of {', '.join(names) or 'none: no plugin is installed'}")
-    return names[0]
 
 
 def _show(report: "StudyReport") -> None:

@@ -10,6 +10,7 @@ import typer
 
 from medaug_cli.commands import console, options
 from medaug_cli.errors import UsageError
+from medaug_cli.registry import DEFAULTS
 
 if TYPE_CHECKING:
     from medaug_cli.processes import Group
@@ -49,10 +50,16 @@ class Choices:
     ] = None
     start: Annotated[Path | None, typer.Option(help="A network to train further, as after --synthetic-only.")] = None
     network: Annotated[
-        str | None, typer.Option(help="Name of a plugin for that task (medaug plugins); default: the only one.")
+        str | None,
+        typer.Option(
+            help="Name of a plugin for that task (medaug plugins).  [default: that of the run to resume, with its "
+            "settings, else yolov3 or the only one]"
+        ),
     ] = None
     out: Annotated[Path | None, typer.Option(help="Folder for the network.  [default: its kind]")] = None
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps; default: as the run to resume, or the plugin.", min=1)
+    ] = None
     epochs: Annotated[
         float | None, typer.Option(help="Epochs, each of as many images as there are real ones.", min=0.01)
     ] = None
@@ -83,13 +90,12 @@ def train(chosen: Choices) -> None:
     from medaug_cli.tasks.task import task_named
 
     task = task_named(chosen.task)
-    plugin = chosen.network or _only(task.kind)
-    title = f"train-{task.kind} {plugin}"
+    title = f"train-{task.kind} {chosen.network or ''}".rstrip()
     with joined(chosen.device, console.say) as group, console.bar(title, 1.0, shown=group.leads) as bar:
         folder = train_network(
             task,
             chosen.store,
-            plugin,
+            chosen.network,
             _run_options(chosen, chosen.out or Path(task.kind), group, bar),
             synthetic=chosen.synthetic or (),
             ratio=chosen.ratio,
@@ -113,16 +119,6 @@ def _external(chosen: Choices) -> "External":
     return External(chosen.external or (), labelled=True, share=chosen.external_share)
 
 
-def _only(kind: str) -> str:
-    """Return the only plugin of a kind; raise UsageError where there are several."""
-    from medaug_cli import registry
-
-    names = registry.names(kind)
-    if len(names) != 1:
-        raise UsageError(f"--network: choose one of {', '.join(names) or 'none: no plugin is installed'}")
-    return names[0]
-
-
 def _run_options(chosen: Choices, out: Path, group: "Group", bar: console.Bar) -> "RunOptions":
     from medaug_cli.runs import RunOptions
 
@@ -143,14 +139,14 @@ def _run_options(chosen: Choices, out: Path, group: "Group", bar: console.Bar) -
     )
 
 
-def for_task(task: str, kind: str, plugin: str) -> Callable[..., None]:
-    """Return the command that trains for one task: `train`, whose --network is called --KIND and has a default."""
+def for_task(task: str, kind: str) -> Callable[..., None]:
+    """Return the command that trains for one task: `train`, whose --network is called --KIND."""
 
     def command(**given: Any) -> None:
         train(task=task, network=given.pop(kind), **given)
 
     own = {
-        "network": (str, typer.Option(help=f"Name of a {kind} plugin (medaug plugins)."), plugin),
+        "network": (str | None, _named(kind), None),
         "start": (Path | None, typer.Option(help=f"A {kind} to train further, as after --synthetic-only."), None),
         "out": (Path, typer.Option(help=f"Folder for the {kind}."), Path(kind)),
     }
@@ -171,6 +167,11 @@ def for_task(task: str, kind: str, plugin: str) -> Callable[..., None]:
     return command
 
 
-train_detector = for_task("detection", "detector", "yolov3")
-train_classifier = for_task("classification", "classifier", "classifier")
-train_segmenter = for_task("segmentation", "segmenter", "segmenter")
+def _named(kind: str) -> Any:
+    usual = f"that of the run to resume, with its settings, else {DEFAULTS[kind]}"
+    return typer.Option(help=f"Name of a {kind} plugin (medaug plugins).  [default: {usual}]")
+
+
+train_detector = for_task("detection", "detector")
+train_classifier = for_task("classification", "classifier")
+train_segmenter = for_task("segmentation", "segmenter")

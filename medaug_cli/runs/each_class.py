@@ -17,6 +17,7 @@ from medaug_cli.runs.fitting import (
     Setup,
     asked_or_begun,
     asked_or_begun_budget,
+    budget_of,
     check_capable,
     claimed,
     fit_generator,
@@ -39,13 +40,14 @@ def train_each_class(
     The budget is shared among them by their numbers of images. Raises UsageError for a generator that learns nothing.
     """
     store = options.opened(store_path)
-    name, settings = asked_or_begun(name, options)
+    name, settings = asked_or_begun("generator", name, options)
     plugin = registry.build("generator", name, settings)
     if not plugin.capabilities.learns:
         raise UsageError(f"--each-class: {name} is not trained; it already draws each class from images of that class")
     check_capable(name, plugin.capabilities, store)
     data = {kind: _examples(store, plugin, kind) for kind in _kinds(store, plugin, options)}
-    kimg, minutes = asked_or_begun_budget(plugin, options, kimg, minutes)
+    kimg, minutes = asked_or_begun_budget(options, "kimg", kimg, minutes)
+    kimg = budget_of(plugin, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)
     extra = {"kimg": kimg, "minutes": minutes, "each_class": True}
     plan = plan_of_run("train-gan", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra)

@@ -26,7 +26,7 @@ from medaug_cli.runs.beside import (
     real_patients,
 )
 from medaug_cli.runs.by_class import of_one_class
-from medaug_cli.runs.folder import PLAN, RunFolder, run_claimed
+from medaug_cli.runs.folder import PLAN, RunFolder, command_of, run_claimed
 from medaug_cli.runs.loading import save_plugin
 from medaug_cli.runs.metadata import Form
 from medaug_cli.runs.starting import Start, opened_start
@@ -44,7 +44,6 @@ from medaug_cli.words import counted
 
 GRID = 16
 DEFAULT_KIMG = 200.0
-DEFAULT_GENERATOR = "cpggan"
 OF_LEARNING = ("kimg", "minutes", "precision")  # of a plan: what changes nothing where nothing is learnt
 
 
@@ -93,7 +92,7 @@ def train_generator(
     store = options.opened(store_path)
     before = None if start is None else opened_start(start)
     if before is None:
-        name, settings = asked_or_begun(name, options)
+        name, settings = asked_or_begun("generator", name, options)
         plugin = registry.build("generator", name, settings)
     else:
         before.check(store)
@@ -104,7 +103,8 @@ def train_generator(
     data = generator_examples(store, known, only, unannotated=plugin.capabilities.unannotated, beside=beside)
     check_share(name, plugin.capabilities, data, beside)
     check_capable(name, plugin.capabilities, store)
-    kimg, minutes = asked_or_begun_budget(plugin, options, kimg, minutes)
+    kimg, minutes = asked_or_begun_budget(options, "kimg", kimg, minutes)
+    kimg = budget_of(plugin, kimg, minutes)
     setup = Setup.of(options, name, plugin.capabilities)
     extra = {"kimg": kimg, "minutes": minutes} | ({} if only is None else {"class": only}) | external.plan(beside)
     extra |= {} if before is None else {"start": before.metadata.weights}
@@ -247,24 +247,24 @@ class Setup:
         return cls(device, options.group.lead(lambda: resolve_precision(named, device)))
 
 
-def asked_or_begun(name: str | None, options: RunOptions) -> tuple[str, dict[str, Any]]:
-    """Return a generator's name and settings: those asked for or, where no name is, those of the run to resume."""
+def asked_or_begun(kind: str, name: str | None, options: RunOptions) -> tuple[str, dict[str, Any]]:
+    """Return a plugin's name and settings: those asked for or, where no name is, those of the run to resume."""
     if name is not None:
         return name, dict(options.settings)
     begun = _begun(options)
-    if begun.get("command") == "train-gan" and begun.get("plugin") in registry.names("generator"):
+    if begun.get("command") == command_of(kind) and begun.get("plugin") in registry.names(kind):
         return begun["plugin"], {**begun.get("settings", {}), **options.settings}
-    return DEFAULT_GENERATOR, dict(options.settings)
+    return registry.default(kind), dict(options.settings)
 
 
 def asked_or_begun_budget(
-    plugin: Any, options: RunOptions, kimg: float | None, minutes: float | None
+    options: RunOptions, name: str, units: float | None, minutes: float | None
 ) -> tuple[float | None, float | None]:
-    """Return a generator's kimg and minutes: what is asked for, or else those of the run to resume, or the default."""
+    """Return a run's kimg or steps, by `name`, and minutes: what is asked for, or else those of the run to resume."""
     begun = _begun(options)
-    if kimg is None and minutes is None and (begun.get("kimg") or begun.get("minutes")):
-        kimg, minutes = begun.get("kimg"), begun.get("minutes")
-    return budget_of(plugin, kimg, minutes), minutes
+    if units is None and minutes is None and (begun.get(name) or begun.get("minutes")):
+        return begun.get(name), begun.get("minutes")
+    return units, minutes
 
 
 def _begun_at(options: RunOptions) -> str:

@@ -59,6 +59,11 @@ def kind_of(command: str) -> Kind:
     return KINDS.get(command) or _run_kind(command, f"a {what}", *names)
 
 
+def command_of(kind: str) -> str:
+    """Return the command that trains plugins of a kind: `train-classifier` for a classifier."""
+    return "train-gan" if kind == "generator" else f"train-{kind}"
+
+
 @dataclass
 class RunFolder:
     """`work` is where a run writes; `finished` tells that `out` already holds what was asked for."""

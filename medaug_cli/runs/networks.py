@@ -16,6 +16,8 @@ from medaug_cli.runs.fitting import (
     RunOptions,
     Setup,
     announce,
+    asked_or_begun,
+    asked_or_begun_budget,
     budget_words,
     check_capable,
     claimed,
@@ -27,7 +29,7 @@ from medaug_cli.runs.fitting import (
     warn_of_mirrors,
     warn_of_specks,
 )
-from medaug_cli.runs.folder import RunFolder
+from medaug_cli.runs.folder import RunFolder, command_of
 from medaug_cli.runs.loading import load_network
 from medaug_cli.runs.metadata import NetworkMetadata
 from medaug_cli.runs.training import Budget, TrainingRun
@@ -44,7 +46,7 @@ DEFAULT_STEPS = 2000.0
 def train_network(
     task: Task,
     store_path: Path,
-    name: str,
+    name: str | None,
     options: RunOptions,
     *,
     synthetic: Sequence[Path] = (),
@@ -59,10 +61,13 @@ def train_network(
     """Fit a network of a task on the real training images of a store, mixed with synthetic ones, and publish it.
 
     The number of optimiser steps does not depend on `synthetic` or `external`: an epoch is a pass over as
-    many images as there are real ones. With `start` the weights of that network are trained further.
+    many images as there are real ones. Without a name it is that of the run to resume, with its settings unless
+    others are given and for as long unless another budget is, or the default. With `start` the weights of that
+    network are trained further.
     """
     store, others = options.opened(store_path), [open_store(path) for path in synthetic]
-    plugin = registry.build(task.kind, name, options.settings)
+    name, settings = asked_or_begun(task.kind, name, options)
+    plugin = registry.build(task.kind, name, settings)
     usable = task.usable(store)
     if not usable.any():
         raise BadInput(task.wanting(store))
@@ -82,7 +87,10 @@ def train_network(
     )
     check_capable(name, plugin.capabilities, store)
     real = int((usable & (store.splits == "train")).sum())
-    steps = _steps(plugin, real, steps, epochs, minutes)
+    units, minutes = asked_or_begun_budget(options, "steps", _steps(plugin, real, steps, epochs), minutes)
+    if units is None and minutes is None:
+        units = plugin.capabilities.default_budget or DEFAULT_STEPS
+    steps = None if units is None else int(units)
     extra: dict[str, Any] = {
         "steps": steps,
         "minutes": minutes,
@@ -95,7 +103,7 @@ def train_network(
     if before is not None:
         extra["start"] = before.weights
     plan = plan_of_run(
-        f"train-{task.kind}", name, plugin=plugin, store=store, options=options, setup=setup, extra=extra
+        command_of(task.kind), name, plugin=plugin, store=store, options=options, setup=setup, extra=extra
     )
     with claimed(
         plan, options, [store_path, *synthetic, *external.stores, *([] if start is None else [start])]
@@ -264,11 +272,8 @@ class _Scorer:
         return score
 
 
-def _steps(plugin: Any, real: int, steps: int | None, epochs: float | None, minutes: float | None) -> int | None:
+def _steps(plugin: Any, real: int, steps: int | None, epochs: float | None) -> int | None:
+    """Return how many steps are asked for, of them or of passes over the real images; None where neither is."""
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs exclude each other; give one of them")
-    if epochs is not None:
-        return math.ceil(epochs * real / getattr(plugin, "batch", 16))
-    if steps is None and minutes is None:
-        return int(plugin.capabilities.default_budget or DEFAULT_STEPS)
-    return steps
+    return steps if epochs is None else math.ceil(epochs * real / getattr(plugin, "batch", 16))

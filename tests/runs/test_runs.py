@@ -150,6 +150,23 @@ def test_epochs_are_passes_over_the_real_images(real, tmp_path):
         train_detector(real, "tiny", options(tmp_path / "e"), epochs=2, steps=3)
 
 
+def test_without_a_name_the_network_that_is_resumed_goes_on(real, tmp_path):
+    out = tmp_path / "network"
+    train_detector(real, "tiny", options(out, checkpoint_seconds=0, settings={"batch": "3"}), epochs=0.5)
+    train_detector(real, None, options(out, resume=True))  # as long as it was trained for, not as by default
+    assert load_detector(out)[1].steps == 3
+    train_detector(real, None, options(out, resume=True), steps=7)
+    _, metadata = load_detector(out)
+    assert (metadata.name, metadata.settings["batch"], metadata.steps) == ("tiny", 3, 7)
+    with pytest.raises(UsageError, match="batch 3, now 2"):
+        train_detector(real, None, options(out, resume=True, settings={"batch": "2"}))
+    with pytest.raises(UsageError, match=r"other settings \(plugin tiny, now yolov3\)"):
+        train_detector(real, "yolov3", options(out, resume=True))
+    gan = train_generator(real, "tiny", options(tmp_path / "gan"), kimg=0.01)
+    with pytest.raises(UsageError, match="is not a detector"):
+        train_detector(real, None, options(gan, resume=True))
+
+
 @pytest.mark.parametrize("damage", ["truncate", "swap", "json"])
 def test_damaged_weights_are_refused(real, tmp_path, damage):
     train_generator(real, "tiny", options(tmp_path / "gan"), kimg=0.01)
