@@ -9,7 +9,7 @@ from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.plugin import Known, knowledge
 from medaug_cli.runs.fitting import known_of
 from medaug_cli.store import Store, conditions_in, kinds_apart
-from medaug_cli.study.arms import EACH_CLASS
+from medaug_cli.study.arms import EACH_CLASS, Arm
 
 if TYPE_CHECKING:
     from medaug_cli.study.running import StudyOptions
@@ -39,6 +39,11 @@ def refuse_unknowing(options: "StudyOptions", store: Store) -> None:
                 f"--arm {arm.name}: {arm.generator} does not know the {LEARNT_FROM[need]} of what it draws on this "
                 f"store, and a {options.task.kind} learns from {LEARNT_FROM[need]}{hint}"
             )
+
+
+def told_boxes_alone(options: "StudyOptions", arm: Arm, store: Store) -> bool:
+    """Tell whether a boxes.json, which has no masks and no class of an image, says all that a generator is told."""
+    return knowledge(arm.built(options.generator_settings), store.spec) <= {"boxes", "labels"}
 
 
 def _known_of_each(name: str, plugin: Any, store: Store) -> set[Known]:

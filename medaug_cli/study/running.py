@@ -21,7 +21,7 @@ from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.arms import BASELINE, Arm, folder_name, refuse_twins
 from medaug_cli.study.kept import settle_kept
-from medaug_cli.study.known import refuse_unknowing
+from medaug_cli.study.known import refuse_unknowing, told_boxes_alone
 from medaug_cli.study.leaks import refuse_leaks
 from medaug_cli.study.measurable import check_measurable, judged_images
 from medaug_cli.study.power import Spread, power_lines
@@ -460,7 +460,8 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
         gan = train_generator(fitted_on, generator, run, options.kimg, start=trial.arm.start)
     n = drawn_images(options, trial, store)
     drawn = place / f"drawn-{n}.h5"
-    by_boxes = options.task.needs == "boxes" and not trial.arm.each_class  # boxes alone name no class of an image
+    boxed = options.task.needs == "boxes" and not trial.arm.each_class
+    by_boxes = boxed and told_boxes_alone(options, trial.arm, store)
     synthesize(
         SynthesisOptions(
             n,
@@ -468,6 +469,7 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
             drawn,
             boxes=store.path.with_name("boxes.json") if by_boxes else None,
             like=None if by_boxes else store.path,
+            boxed=boxed and not by_boxes,
             jitter=options.jitter,
             seed=trial.seed,
             device=options.device,

@@ -49,6 +49,7 @@ class SynthesisOptions:
     out: Path
     boxes: Path | None = None
     like: Path | None = None  # a store whose training images are the templates, in place of boxes
+    boxed: bool = False  # those with boxes alone, as in a boxes.json
     fold: Fold | None = None  # whose training images those are, in place of the store's own
     classes: Mapping[str, int] = field(default_factory=dict)  # images of each class, in place of the store's shares
     into: Path | None = None  # a store of whole images that lesions are put into
@@ -162,6 +163,8 @@ def prepare(options: SynthesisOptions) -> Work:
     if options.like is not None:
         store = options.templates_store()
         chosen = like(store, n, classes=options.classes, spec=spec, known=known, draws=metadata.draws)
+        if options.boxed:
+            chosen = _boxed(chosen, options.like)
         ids = {template.id for template in chosen.every}
         patients = {digest_patient(store.patients[i]) for i in range(len(store)) if store.ids[i] in ids}
         source, digest = options.like, store.hash
@@ -190,13 +193,18 @@ def prepare(options: SynthesisOptions) -> Work:
     return work if options.into is None else _with_hosts(work, options.into)
 
 
+def _boxed(templates: Templates, source: Path) -> Templates:
+    """Return the templates that have a box; raise BadInput where there is none."""
+    groups = [(n, [one for one in group if len(one.boxes)]) for n, group in templates.groups]
+    if not all(group for _, group in groups):
+        raise BadInput(f"{source} has no image with a lesion to draw one like")
+    return Templates(groups)
+
+
 def _with_hosts(work: Work, into: Path) -> Work:
     """Return what draws only lesions, to be put into the images of a store."""
     options, info = work.options, work.info
     hosts = hosts_in(into, options.blending, work.metadata.name, work.spec, work.known)
-    groups = [(n, [one for one in group if len(one.boxes)]) for n, group in work.templates.groups]
-    if not all(group for _, group in groups):
-        raise BadInput(f"{work.source} has no image with a lesion to draw one like")
     (origin,), spec = info.generators, hosts.store.info
     seen = sorted({*origin.training_patients, *map(digest_patient, hosts.patients)})
     info = info.model_copy(
@@ -209,7 +217,7 @@ def _with_hosts(work: Work, into: Path) -> Work:
             "mask_names": spec.mask_names,
         }
     )
-    return replace(work, info=info, hosts=hosts, templates=Templates(groups))
+    return replace(work, info=info, hosts=hosts, templates=_boxed(work.templates, work.source))
 
 
 def rehearse(options: SynthesisOptions) -> dict[str, Any]:
@@ -326,7 +334,9 @@ def _info(
     return StoreInfo(
         tool_version=__version__,
         command="synthesize",
-        settings={"n": n, "jitter": options.jitter} | ({"classes": dict(options.classes)} if options.classes else {}),
+        settings={"n": n, "jitter": options.jitter}
+        | ({"classes": dict(options.classes)} if options.classes else {})
+        | ({"boxed": True} if options.boxed else {}),
         seed=options.seed,
         label_names=metadata.form.label_names,
         inputs=inputs,

@@ -106,6 +106,25 @@ def test_generated_images_carry_what_the_task_learns_from(real, task):
     assert [arm.arm for arm in report.fractions[0].arms] == ["real-only", "duplicate", "copy-paste@0.5~augment=real"]
 
 
+def test_a_detectors_images_are_asked_for_with_the_masks_and_classes_that_a_generator_is_told(tmp_path):
+    bare = {"boxes": np.empty((0, 4), np.float32), "labels": [], "mask": np.zeros((16, 16), np.uint8)}
+    real = write(tmp_path / "real.h5", [replace(r, **bare) if i % 5 == 0 else r for i, r in enumerate(records())])
+    arms = ("inpaint[form=mask]", "inpaint[classes=false]")
+    small = {key: value for key, value in SMALL_GANS["inpaint"].items() if key != "form"}
+    run_study(options(real, "detection", arms, seeds=1, generator_settings={"inpaint": small}))
+    folder = real.parent / "study/patients100/seed0/synthetic"
+    told, boxes_alone = (folder / name / "drawn-40.h5" for name in ("inpaint[form=mask]", "inpaint[classes=False]"))
+    drawn = open_store(told)
+    assert all(len(boxes) for boxes in drawn.boxes)
+    assert {drawn.class_names[number] for number in drawn.classes} == {*NAMES}
+    filled = [
+        (np.asarray(drawn.masks[i])[y0:y1, x0:x1] > 0).mean()
+        for i, boxes in enumerate(drawn.boxes) for x0, y0, x1, y1 in boxes.round().astype(int)
+    ]  # fmt: skip
+    assert np.mean(filled) > 0.9  # real masks fill their boxes; an ellipse fills 0.79 of one
+    assert set(open_store(boxes_alone).classes) == {-1}
+
+
 def cubes(n=32):
     """Yield cubes with a light ball in every other one, of four training patients and as many held-out ones."""
     rng, places = np.random.default_rng(0), np.indices((16,) * 3) - 7.5
