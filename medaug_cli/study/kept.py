@@ -107,22 +107,28 @@ def _stale_generator(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]
 
 
 def _stale_images(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
-    """Yield the images of a trial where they were drawn for boxes that were changed more, or less."""
-    from medaug_cli.study.running import drawn_images, part_store, synthetic_folder
+    """Yield the images of a trial where they were drawn for other boxes, or for boxes alone."""
+    from medaug_cli.study.running import drawn_for, drawn_images, part_store, synthetic_folder
 
     if not (real := part_store(options, trial)).exists():
         return
-    folder, n = synthetic_folder(options, trial), drawn_images(options, trial, open_store(real))
+    store = open_store(real)
+    folder, n = synthetic_folder(options, trial), drawn_images(options, trial, store)
     path = folder / f"drawn-{n}.h5"
     parts = parts_folder(path)
-    settings = {"jitter": options.jitter}
     if path.exists():
         settings = open_store(path).info.settings
     elif (parts / PLAN).is_file():
         settings = parse_json(parts / PLAN)["info"]["settings"]
-    if (before := settings.get("jitter")) != options.jitter:
-        gone = [path, parts, *folder.glob(f"*-{n}"), *folder.glob(f"*-{n}-*")]
-        yield Stale(path, ("jitter", before, options.jitter), gone)
+    else:
+        return
+    jitter, boxed = settings.get("jitter"), settings.get("boxed", False)
+    gone = [path, parts, *folder.glob(f"*-{n}"), *folder.glob(f"*-{n}-*")]
+    if jitter != options.jitter:
+        yield Stale(path, ("jitter", jitter, options.jitter), gone)
+    elif boxed != (asked := bool(drawn_for(options, trial, store).get("boxed"))):
+        words = {False: "boxes alone", True: "their masks and classes too"}
+        yield Stale(path, ("drawn for", words[boxed], words[asked]), gone)
 
 
 def _stale_network(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:

@@ -442,6 +442,18 @@ def drawn_images(options: StudyOptions, trial: Trial, real: Store) -> int:
     return options.n or max(1, round((trial.arm.ratio or options.ratio) * len(training_images(real, options.task))))
 
 
+def drawn_for(options: StudyOptions, trial: Trial, real: Store) -> dict[str, Any]:
+    """Return what the synthetic images of a trial are drawn for, as options of `synthesize`.
+
+    For a detector they are images with boxes: of a boxes.json or, where the generator is told more than that file
+    says, like the images of the store that have boxes.
+    """
+    boxed = options.task.needs == "boxes" and not trial.arm.each_class
+    if boxed and told_boxes_alone(options, trial.arm, real):
+        return {"boxes": real.path.with_name("boxes.json")}
+    return {"like": real.path, "boxed": boxed}
+
+
 def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
     """Fit the generator of a trial on its patients and draw its images; return their store."""
     generator = str(trial.arm.generator)
@@ -460,20 +472,10 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
         gan = train_generator(fitted_on, generator, run, options.kimg, start=trial.arm.start)
     n = drawn_images(options, trial, store)
     drawn = place / f"drawn-{n}.h5"
-    boxed = options.task.needs == "boxes" and not trial.arm.each_class
-    by_boxes = boxed and told_boxes_alone(options, trial.arm, store)
+    asked = drawn_for(options, trial, store)
     synthesize(
         SynthesisOptions(
-            n,
-            gan,
-            drawn,
-            boxes=store.path.with_name("boxes.json") if by_boxes else None,
-            like=None if by_boxes else store.path,
-            boxed=boxed and not by_boxes,
-            jitter=options.jitter,
-            seed=trial.seed,
-            device=options.device,
-            resume=True,
+            n, gan, drawn, **asked, jitter=options.jitter, seed=trial.seed, device=options.device, resume=True
         )
     )
     if trial.arm.filtered:

@@ -13,7 +13,7 @@ from medaug_cli.cli import app
 from medaug_cli.errors import UsageError
 from medaug_cli.metrics.classification import Classified
 from medaug_cli.store import Record, StoreInfo, StoreWriter, open_store
-from medaug_cli.study import StudyOptions, run_study, task_of
+from medaug_cli.study import StudyOptions, run_study, running, task_of
 from medaug_cli.study.analysis import Comparison, claim
 from medaug_cli.study.answers import packed, unpacked
 from medaug_cli.study.arms import one_thing_apart, parse_arms
@@ -123,6 +123,18 @@ def test_a_detectors_images_are_asked_for_with_the_masks_and_classes_that_a_gene
     ]  # fmt: skip
     assert np.mean(filled) > 0.9  # real masks fill their boxes; an ellipse fills 0.79 of one
     assert set(open_store(boxes_alone).classes) == {-1}
+
+
+def test_images_that_an_earlier_version_drew_for_boxes_alone_are_told_apart(real, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(running, "drawn_for", lambda *of: {"boxes": of[-1].path.with_name("boxes.json")})
+        run_study(options(real, "detection", ["copy-paste"], seeds=1))
+    with pytest.raises(UsageError, match=r"\(drawn for: boxes alone there, their masks and classes too asked for\)"):
+        run_study(options(real, "detection", ["copy-paste"], seeds=1))
+    run_study(options(real, "detection", ["copy-paste"], seeds=1, overwrite=True))
+    drawn = open_store(real.parent / "study/patients100/seed0/synthetic/copy-paste/drawn-40.h5")
+    assert {drawn.class_names[number] for number in drawn.classes} == {*NAMES}
+    run_study(options(real, "detection", ["copy-paste"], seeds=1))  # nothing is left to be made anew
 
 
 def cubes(n=32):
