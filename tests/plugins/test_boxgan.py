@@ -491,6 +491,8 @@ def test_what_it_cannot_train_on_is_refused():
         fitted(Slices(count=0))
     with pytest.raises(UsageError, match="bf16"):
         fitted(Slices(), ShortRun(4, precision="16"))
+    with pytest.raises(UsageError, match=r"frozen_gamma=1 smooths .* give both or neither"):
+        fitted(Slices(), ShortRun(4), frozen_gamma=1.0)
     gan = fitted(Slices(), ShortRun(4))
     with pytest.raises(UsageError, match="draws images of"):
         list(gan.sample([Condition((32, 32), np.zeros((0, 4)), np.zeros(0, int))], [1]))

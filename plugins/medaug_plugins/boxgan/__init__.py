@@ -76,6 +76,11 @@ class BoxGAN(Settings):
 
     def _begin(self, data: Examples, run: Run) -> Training:
         refuse_half("boxgan", run)
+        if self.frozen_gamma and not self.frozen:
+            raise UsageError(
+                f"--set frozen_gamma={self.frozen_gamma:g} smooths the second discriminator, and there is none "
+                "without --set frozen=0.5; give both or neither"
+            )
         if len(data) == 0:
             raise BadInput("there are no training images to fit boxgan on")
         check_shares(self.batch, run)
