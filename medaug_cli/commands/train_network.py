@@ -52,8 +52,8 @@ class Choices:
     network: Annotated[
         str | None,
         typer.Option(
-            help="Name of a plugin for that task (medaug plugins).  [default: that of the run to resume, with its "
-            "settings, else yolov3 or the only one]"
+            help="Name of a plugin for that task (medaug plugins).  [default: that of --start or of the run to "
+            "resume, with its settings, else yolov3 or the only one]"
         ),
     ] = None
     out: Annotated[Path | None, typer.Option(help="Folder for the network.  [default: its kind]")] = None
@@ -168,7 +168,7 @@ def for_task(task: str, kind: str) -> Callable[..., None]:
 
 
 def _named(kind: str) -> Any:
-    usual = f"that of the run to resume, with its settings, else {DEFAULTS[kind]}"
+    usual = f"that of --start or of the run to resume, with its settings, else {DEFAULTS[kind]}"
     return typer.Option(help=f"Name of a {kind} plugin (medaug plugins).  [default: {usual}]")
 
 

@@ -32,6 +32,7 @@ from medaug_cli.runs.fitting import (
 from medaug_cli.runs.folder import RunFolder, command_of
 from medaug_cli.runs.loading import load_network
 from medaug_cli.runs.metadata import NetworkMetadata
+from medaug_cli.runs.starting import refuse_held_out
 from medaug_cli.runs.training import Budget, TrainingRun
 from medaug_cli.store import Store, StoreExamples, open_store, training_examples, unannotated_words
 from medaug_cli.store.external import check_annotations
@@ -63,10 +64,16 @@ def train_network(
     The number of optimiser steps does not depend on `synthetic` or `external`: an epoch is a pass over as
     many images as there are real ones. Without a name it is that of the run to resume, with its settings unless
     others are given and for as long unless another budget is, or the default. With `start` the weights of that
-    network are trained further.
+    network are trained further, under its name and with its settings unless others are given. Raises BadInput where
+    that has seen a patient whom the store holds out.
     """
     store, others = options.opened(store_path), [open_store(path) for path in synthetic]
-    name, settings = asked_or_begun(task.kind, name, options)
+    before = None if start is None else load_network(start, task.kind)[1]
+    if before is None:
+        name, settings = asked_or_begun(task.kind, name, options)
+    else:
+        refuse_held_out(str(start), before.training_patients, store)
+        name, settings = name or before.name, {**({} if name else before.settings), **options.settings}
     plugin = registry.build(task.kind, name, settings)
     usable = task.usable(store)
     if not usable.any():
@@ -80,11 +87,8 @@ def train_network(
         store, others, usable, ratio, synthetic_only, external=parts, external_share=external.share
     )
     setup = Setup.of(options, name, plugin.capabilities)
-    before = (
-        None
-        if start is None
-        else _continued(plugin, name, kind=task.kind, start=start, store=store, device=setup.device)
-    )
+    if start is not None and before is not None:
+        _continue(plugin, name, before, kind=task.kind, start=start, store=store, device=setup.device)
     check_capable(name, plugin.capabilities, store)
     real = int((usable & (store.splits == "train")).sum())
     units, minutes = asked_or_begun_budget(options, "steps", _steps(plugin, real, steps, epochs), minutes)
@@ -227,14 +231,16 @@ def _images_words(store: Store, data: StoreExamples, synthetic: Sequence[Store])
     return f"{real} real{beside} and {counted(sum(map(len, synthetic)), 'synthetic image')}"
 
 
-def _continued(plugin: Any, name: str, kind: str, start: Path, store: Store, device: str) -> NetworkMetadata:
+def _continue(
+    plugin: Any, name: str, metadata: NetworkMetadata, kind: str, start: Path, store: Store, device: str
+) -> None:
     """Load the weights of the network in `start` into `plugin`; raise where they do not fit it or the store."""
     from safetensors.torch import load
 
-    _, metadata = load_network(start, kind)
-    if metadata.name != name or not plugin.capabilities.continues:
-        able = name if not plugin.capabilities.continues else metadata.name
-        raise UsageError(f"--start {start}: it holds a {metadata.name}; {able} cannot go on from it as {name}")
+    if metadata.name != name:
+        raise UsageError(f"--start {start}: it holds a {metadata.name}, from which {name} cannot start")
+    if not plugin.capabilities.continues:
+        raise UsageError(f"--start {start}: {name} cannot continue from trained weights")
     form, spec = metadata.form.spec(), store.spec
     if form != spec:
         raise BadInput(f"{start} was fitted on images of a different size or kind than those of {store.path}")
@@ -246,7 +252,6 @@ def _continued(plugin: Any, name: str, kind: str, start: Path, store: Store, dev
                 f"({', '.join(now)}); its answers would change their meaning"
             )
     plugin.load_state_dict(load((start / f"{kind}.safetensors").read_bytes()), spec, device)
-    return metadata
 
 
 class _Scorer:

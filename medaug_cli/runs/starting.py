@@ -1,6 +1,6 @@
 """Begin a generator with what another one has learnt: a trained folder, a shared one, or installed weights by name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,15 +43,7 @@ class Start:
 
     def check(self, store: Store) -> None:
         """Raise BadInput where it was fitted on a patient whom a store holds out for validation or test."""
-        others = {store.patients[i] for i in np.flatnonzero(store.splits != "train")}
-        held_out = {digest_patient(patient): patient for patient in others}
-        seen = sorted(held_out[digest] for digest in held_out.keys() & set(self.metadata.training_patients))
-        if seen:
-            more = f" (and {len(seen) - 1} more)" if len(seen) > 1 else ""
-            raise BadInput(
-                f"--start {self.given}: it was fitted on patient {seen[0]}{more}, which {store.path} holds out for "
-                f"validation or test; if these are different people, rename them"
-            )
+        refuse_held_out(self.given, self.metadata.training_patients, store)
 
     def begin(self, plugin: Any, spec: ImageSpec) -> str:
         """Let the next fit of a plugin begin with it; return in words what is newly initialised."""
@@ -60,6 +52,19 @@ class Start:
         followed = [f"{name}={value}" for name, value in self.advised.items() if getattr(plugin, name, None) == value]
         advice = f"; with {', '.join(followed)}, as their card advises" if followed else ""
         return f"begins with the weights of {self.given}; {how}{advice}"
+
+
+def refuse_held_out(given: str, training_patients: Collection[str], store: Store) -> None:
+    """Raise BadInput where what was fitted on patients, by their digests, is to start a run that holds one out."""
+    others = {store.patients[i] for i in np.flatnonzero(store.splits != "train")}
+    held_out = {digest_patient(patient): patient for patient in others}
+    seen = sorted(held_out[digest] for digest in held_out.keys() & set(training_patients))
+    if seen:
+        more = f" (and {len(seen) - 1} more)" if len(seen) > 1 else ""
+        raise BadInput(
+            f"--start {given}: it was fitted on patient {seen[0]}{more}, which {store.path} holds out for "
+            "validation or test; if these are different people, rename them"
+        )
 
 
 def opened_start(start: str | Path) -> Start:

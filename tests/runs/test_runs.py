@@ -1,6 +1,7 @@
 """Training runs: folders, checkpoints, resume, and the files they leave."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -165,6 +166,30 @@ def test_without_a_name_the_network_that_is_resumed_goes_on(real, tmp_path):
     gan = train_generator(real, "tiny", options(tmp_path / "gan"), kimg=0.01)
     with pytest.raises(UsageError, match="is not a detector"):
         train_detector(real, None, options(gan, resume=True))
+
+
+def test_a_network_that_starts_from_another_has_its_name_and_settings(real, tmp_path):
+    first = train_detector(real, "tiny", options(tmp_path / "first", settings={"batch": "3"}), steps=3)
+    second = train_detector(real, None, options(tmp_path / "second"), steps=2, start=first)
+    metadata = load_detector(second)[1]
+    assert (metadata.name, metadata.settings["batch"], metadata.start) == (
+        "tiny",
+        3,
+        load_detector(first)[1].weights,
+    )
+    third = train_detector(real, None, options(tmp_path / "third", settings={"batch": "2"}), steps=2, start=first)
+    assert load_detector(third)[1].settings["batch"] == 2
+    with pytest.raises(UsageError, match="it holds a tiny, from which yolov3 cannot start"):
+        train_detector(real, "yolov3", options(tmp_path / "fourth"), start=first)
+
+
+def test_a_network_that_has_seen_a_patient_who_is_held_out_now_starts_nothing(real, tmp_path):
+    first = train_detector(real, "tiny", options(tmp_path / "first"), steps=3)
+    dealt = [replace(each, split="val" if each.patient == "p1" else each.split) for each in make_records()]
+    other = make_store(tmp_path / "other/real.h5", dealt).path
+    with pytest.raises(BadInput, match=r"--start .*first: it was fitted on patient p1, which .* holds out"):
+        train_detector(other, None, options(tmp_path / "second"), start=first)
+    assert not (tmp_path / "second").exists()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "swap", "json"])
