@@ -50,7 +50,8 @@ STUDIES = {  # folder in docs/results -> images, page, which of several, whether
     "study-nodules-classification/folds": (CHEST, "study-nodules-classification.md", "", False),
     "study-nodules-segmentation": (CHEST, "study-nodules-segmentation.md", "first study", True),
     "study-nodules-segmentation/folds": (CHEST, "study-nodules-segmentation.md", "", False),
-    "study-breast/detection": (BREAST, "study-breast.md", "", False),
+    "study-breast/detection": (BREAST, "study-breast.md", "drawn for boxes", True),
+    "study-breast/detection-masks": (BREAST, "study-breast.md", "", False),
     "study-breast/classification": (BREAST, "study-breast.md", "", False),
     "study-breast/segmentation": (BREAST, "study-breast.md", "", False),
 }
