@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import unicodedata
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -107,9 +109,23 @@ def write_boxes(path: Path, boxes: BoxesFile) -> None:
     write_json(path, boxes)
 
 
+def folded(name: str) -> str:
+    """Return a patient's name without what differs by accident: case, blanks at the ends, forms of one letter."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
 def digest_patient(patient: str) -> str:
-    """Return a short digest of a patient id: enough to compare, not to read."""
-    return hashlib.blake2b(patient.encode(), digest_size=8).hexdigest()
+    """Return a short digest of a patient's name, however it is spelt: enough to compare, not to read."""
+    return _digest(folded(patient))
+
+
+def patients_seen(patients: Iterable[str], digests: Collection[str]) -> set[str]:
+    """Return those of some patients whose digest is among others; earlier versions digested a name as it is spelt."""
+    return {each for each in patients if not {digest_patient(each), _digest(each)}.isdisjoint(digests)}
+
+
+def _digest(name: str) -> str:
+    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def safe_id(text: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.boxes import BoxesFile, ImageBoxes, digest_patient, scaled
+from medaug_cli.boxes import BoxesFile, ImageBoxes, patients_seen, scaled
 from medaug_cli.conditions.moving import LEAST_SHARE, mirrored, moved
 from medaug_cli.errors import BadInput
 from medaug_cli.plugin import Condition, ImageSpec
@@ -74,7 +74,7 @@ def _refuse_held_out(path: Path, image: ImageBoxes, training_patients: Collectio
         )
     if image.split or image.patient is None or not training_patients:
         return
-    if digest_patient(image.patient) not in training_patients:
+    if not patients_seen([image.patient], training_patients):
         raise BadInput(
             f"{path}: image {image.id} is of patient {image.patient}, which the generator was not fitted on, and "
             'has no split; if that patient is not held out, give the image "split": "train"'

@@ -206,5 +206,6 @@ def image_boxes(store: Store, i: int, file: str) -> ImageBoxes:
     return ImageBoxes(
         id=store.ids[i], width=width, height=height, depth=deep[0] if deep else None, patient=store.patients[i],
         split=str(store.splits[i]), file=file, spacing=store.spacing_of(i),  # type: ignore[arg-type]
+        annotated=None if store.annotated[i] else False,
         boxes=[LabelledBox(box=box, label=store.spec.label_names[label]) for box, label in boxes],
     )  # fmt: skip

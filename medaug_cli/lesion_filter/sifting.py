@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.boxes import Strict
+from medaug_cli.boxes import Strict, patients_seen
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import name_of, publish_text, read_json, read_text, refuse_existing, sha256_file, write_json
@@ -34,7 +34,6 @@ from medaug_cli.store import (
     StoreInfo,
     StoreWriter,
     already_made,
-    digest_patient,
     open_store,
     store_claimed,
 )
@@ -329,9 +328,9 @@ def _drawn_for(store: Store, synthetic: Store) -> bool:
     if not is_real(store).all() or store.spec != synthetic.spec:
         return False
     seen = {patient for origin in synthetic.info.generators for patient in origin.training_patients}
-    boxed = {digest_patient(store.patients[i]) for i in store.indices("train") if len(store.boxes[i])}
-    held_out = {digest_patient(store.patients[i]) for i in np.flatnonzero(store.splits != "train")}
-    return bool(boxed) and boxed <= seen and not held_out & seen
+    boxed = {store.patients[i] for i in store.indices("train") if len(store.boxes[i])}
+    held_out = {store.patients[i] for i in np.flatnonzero(store.splits != "train")}
+    return bool(boxed) and patients_seen(boxed, seen) == boxed and not patients_seen(held_out, seen)
 
 
 def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Judge) -> Store:

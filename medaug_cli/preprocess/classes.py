@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medaug_cli.boxes import folded
 from medaug_cli.errors import BadInput
 from medaug_cli.files import sha256_file
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.classes import read_classes
 from medaug_cli.preprocess.class_folders import class_folders
 from medaug_cli.preprocess.folder_names import is_kind
-from medaug_cli.preprocess.patients import folded, listed
+from medaug_cli.preprocess.patients import listed
 from medaug_cli.scans.pairing import Say
 from medaug_cli.scans.reading import Scan
 

@@ -1,13 +1,13 @@
 """Who the patient of each scan is: as the annotation, the file or a folder says, and how far that is known."""
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from medaug_cli.boxes import folded
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.preprocess.folder_names import is_modality, plain, sorts
 from medaug_cli.scans.reading import Scan
@@ -89,11 +89,6 @@ def find_patients(
     alike = [list(some) for some in spellings.values() if len(some) > 1]
     of = {scan: first[folded(name)] for scan, name in of.items()}
     return Patients(of, by, list(sorting) if "file" in by.values() else [], alike)
-
-
-def folded(name: str) -> str:
-    """Return a patient's name without what differs by accident: case, blanks at the ends, forms of one letter."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def _cases(scans: Sequence[Scan]) -> dict[str, tuple[str, bool]]:

@@ -5,13 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from medaug_cli.boxes import SPLITS
+from medaug_cli.boxes import SPLITS, folded
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.forms.naming import ScanNames
 from medaug_cli.forms.table import SPLITS as WORDS
 from medaug_cli.forms.table import read_table
-from medaug_cli.preprocess.patients import folded
 from medaug_cli.scans.reading import Scan
 
 DEFAULT = (0.7, 0.1, 0.2)

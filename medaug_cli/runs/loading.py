@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import registry
-from medaug_cli.boxes import safe_id
+from medaug_cli.boxes import patients_seen, safe_id
 from medaug_cli.errors import BadInput
 from medaug_cli.files import publish_bytes, publish_text, read_json, reading, sha256_file
 from medaug_cli.runs.by_class import ByClass, joint_digest, of_one_class
 from medaug_cli.runs.metadata import GeneratorMetadata, NetworkMetadata, PluginMetadata
-from medaug_cli.store import Store, digest_patient
+from medaug_cli.store import Store
 
 
 def save_plugin(folder: Path, kind: str, plugin: Any, metadata: dict[str, Any], half: bool = False) -> None:
@@ -98,7 +98,7 @@ def check_network(name: str, metadata: NetworkMetadata, store: Store, indices: n
             f"{name} was fitted on images of {form.channels} channels, {'x'.join(map(str, form.spatial))}; "
             f"{store.path} has {spec.channels}, {'x'.join(map(str, spec.spatial))}"
         )
-    seen = {digest_patient(store.patients[i]) for i in indices} & set(metadata.training_patients)
+    seen = patients_seen({store.patients[i] for i in indices}, metadata.training_patients)
     if seen and split != "train":
         hint = f"; it was trained in fold {metadata.fold}: --fold {metadata.fold}" if metadata.fold else ""
         raise BadInput(

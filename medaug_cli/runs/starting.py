@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import registry
+from medaug_cli.boxes import patients_seen
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import Continuing, ImageSpec
 from medaug_cli.runs.loading import load_parts
 from medaug_cli.runs.metadata import GeneratorMetadata
 from medaug_cli.runs.weights import checkpoint_of
-from medaug_cli.store import Store, digest_patient
+from medaug_cli.store import Store
 from medaug_cli.weights import card_of, generator_folder
 
 
@@ -57,8 +58,7 @@ class Start:
 def refuse_held_out(given: str, training_patients: Collection[str], store: Store) -> None:
     """Raise BadInput where what was fitted on patients, by their digests, is to start a run that holds one out."""
     others = {store.patients[i] for i in np.flatnonzero(store.splits != "train")}
-    held_out = {digest_patient(patient): patient for patient in others}
-    seen = sorted(held_out[digest] for digest in held_out.keys() & set(training_patients))
+    seen = sorted(patients_seen(others, training_patients))
     if seen:
         more = f" (and {len(seen) - 1} more)" if len(seen) > 1 else ""
         raise BadInput(

@@ -1,10 +1,10 @@
 """The dataset store: one immutable HDF5 file of images, boxes, optional masks and where each came from."""
 
+from medaug_cli.boxes import digest_patient
 from medaug_cli.store.examples import (
     StoreExamples,
     conditions_in,
     detector_examples,
-    digest_patient,
     generator_examples,
     training_examples,
     unannotated_words,

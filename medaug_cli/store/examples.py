@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from medaug_cli.boxes import digest_patient
+from medaug_cli.boxes import patients_seen
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import BOXES, Condition, Known
 from medaug_cli.store.external import NOTHING, Beside, check_annotations, form_words
@@ -256,9 +256,9 @@ def _check_synthetic(real: Store, store: Store) -> None:
         raise BadInput(f"{store.path} has {form_words(store)}, but {real.path} has {form_words(real)}")
     if not store.info.generators:
         raise BadInput(f"{store.path} does not say which generator made it, so it cannot be used")
-    held_out = {digest_patient(real.patients[i]) for i in np.flatnonzero(real.splits != "train")}
+    held_out = {real.patients[i] for i in np.flatnonzero(real.splits != "train")}
     for origin in store.info.generators:
-        leaked = held_out & set(origin.training_patients)
+        leaked = patients_seen(held_out, origin.training_patients)
         if leaked:
             raise BadInput(
                 f"{store.path}: its generator {origin.name} was fitted on {len(leaked)} patients that "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medaug_cli.boxes import folded
 from medaug_cli.errors import BadInput
 from medaug_cli.store.likeness import nearly_the_same, thumbnails
 from medaug_cli.store.reading import Store, is_real
@@ -38,7 +39,8 @@ def check_external(real: Store, external: Store) -> None:
     if not len(train):
         raise BadInput(f"{external.path} has no image in the training split, and --external uses no other")
     held_out = np.flatnonzero(real.splits != "train")
-    both = sorted({external.patients[i] for i in train} & {real.patients[i] for i in held_out})
+    others = {folded(real.patients[i]) for i in held_out}
+    both = sorted({external.patients[i] for i in train if folded(external.patients[i]) in others})
     if both:
         raise BadInput(
             f"{external.path} holds patient {both[0]}, which {real.path} holds out for validation or test"

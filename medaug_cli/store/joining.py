@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from medaug_cli.boxes import folded
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import new_files
 from medaug_cli.results import check_file
@@ -54,9 +55,9 @@ def join_stores(
 
 
 def _refuse_clashes(stores: Sequence[Store]) -> None:
-    """Raise BadInput where two stores hold an image of one id, or a patient in different splits."""
+    """Raise BadInput where two stores hold an image of one id, or a patient in different splits or spellings."""
     images: dict[str, Path] = {}
-    homes: dict[str, tuple[str, Path]] = {}
+    homes: dict[str, tuple[str, str, Path]] = {}
     for store in stores:
         each = store.columns
         for name, patient, split, source in zip(each.id, each.patient, each.split, each.source, strict=True):
@@ -65,7 +66,12 @@ def _refuse_clashes(stores: Sequence[Store]) -> None:
             images[name] = store.path
             if source_kind(source) == "synthetic":
                 continue
-            home, place = homes.setdefault(patient, (split, store.path))
+            name_there, home, place = homes.setdefault(folded(patient), (patient, split, store.path))
+            if patient != name_there:
+                raise BadInput(
+                    f"patient {name_there!r} of {place} and patient {patient!r} of {store.path} are spelt differently "
+                    "and would count as two; preprocess both with one spelling, or with other names if they are two"
+                )
             if home != split:
                 advice = NUMBERS if NUMBERED.fullmatch(patient) else "split by patient"
                 raise BadInput(

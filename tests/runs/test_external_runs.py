@@ -183,6 +183,10 @@ def same_pixels(record):
     return replace(record, image=brighter)
 
 
+def same_patient_spelt_otherwise(record):
+    return replace(record, patient="P5")
+
+
 def drawn(record):
     return replace(record, source="gan")
 
@@ -195,6 +199,7 @@ def larger(record):
     ("change", "words"),
     [
         (same_patient, "holds patient p5, which .*real.h5 holds out for validation or test"),
+        (same_patient_spelt_otherwise, "holds patient P5, which .*real.h5 holds out for validation or test"),
         (same_pixels, r"the image wi000 of .*web.h5 and the test image i005 of .* nearly the same \(correlation"),
         (drawn, r"holds synthetic images \(wi000\); --external takes scans"),
         (larger, "has 32x32 pixels, .* but .* has 16x16"),

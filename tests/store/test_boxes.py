@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, read_boxes, safe_id, scaled, write_boxes
+from medaug_cli.boxes import (
+    BoxesFile,
+    ImageBoxes,
+    LabelledBox,
+    digest_patient,
+    patients_seen,
+    read_boxes,
+    safe_id,
+    scaled,
+    write_boxes,
+)
 from medaug_cli.errors import BadInput
 
 GOOD = {
@@ -98,3 +108,12 @@ def test_any_box_survives_the_file_and_scaling(tmp_path_factory, x, y, w, h):
 @given(st.text(min_size=1))
 def test_any_text_becomes_an_id(text):
     assert ImageBoxes(id=safe_id(text), width=1, height=1).id
+
+
+@pytest.mark.parametrize("spelt", ["LIDC-0007", "lidc-0007 ", "\uff2cIDC-0007"])
+def test_a_patient_is_seen_however_the_name_is_spelt(spelt):
+    assert patients_seen([spelt, "LIDC-0008"], {digest_patient("LIDC-0007")}) == {spelt}
+
+
+def test_a_patient_is_seen_in_files_of_versions_that_digested_names_as_they_are_spelt():
+    assert patients_seen(["LIDC-IDRI-0001", "lidc-idri-0002"], {"ac20d99e11f1b8ff"}) == {"LIDC-IDRI-0001"}

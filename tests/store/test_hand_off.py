@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
-from conftest import make_store
+from conftest import make_records, make_store
 from pycocotools.coco import COCO
 from support.tiny_scans import PLAIN, reported
 
@@ -441,3 +441,16 @@ def test_csv_of_volumes_comes_back(tmp_path):
         recipe=type(PLAIN)(strip="none", denoising="none", volume=(12, SIDE, SIDE), fit="stretch"),
     )  # fmt: skip
     check_same(preprocess(whole), store)
+
+
+def test_images_that_nobody_annotated_are_no_normal_ones_when_they_are_read_back(tmp_path):
+    bare = {"boxes": np.empty((0, 4), np.float32), "labels": [], "annotated": False}
+    records = [replace(record, **bare) if i % 3 == 0 else record for i, record in enumerate(make_records())]
+    store = make_store(tmp_path / "real.h5", records)
+    export_store(store, "nifti", tmp_path / "nifti")
+    folder = tmp_path / "nifti"
+    (tmp_path / "again").mkdir()
+    again = read_again(folder / "images", tmp_path / "again", boxes=folder / "boxes.json", unannotated=True)
+    where = [store.ids.index(name) for name in again.ids]
+    assert again.annotated.tolist() == store.annotated[where].tolist()
+    assert 0 < again.annotated.sum() < len(again)

@@ -141,18 +141,18 @@ def test_classes_of_synthetic_images_are_numbered_as_those_of_the_scans(tmp_path
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if len(order) == 3], ids="-".join)
-def test_a_network_is_not_trained_further_on_the_same_classes_in_another_order(tmp_path, monkeypatch, order):
+def test_a_network_is_not_trained_further_on_the_same_classes_in_another_order(tmp_path, order):
     store = SimpleNamespace(spec=ImageSpec(1, (8, 8), ("lesion",), tuple(NAMES)), path=tmp_path / "real.h5")
     form = SimpleNamespace(spec=lambda: replace(store.spec, class_names=tuple(order)))
     plugin = SimpleNamespace(capabilities=SimpleNamespace(continues=True), load_state_dict=lambda *state: None)
-    monkeypatch.setattr(networks, "load_network", lambda *given: (None, SimpleNamespace(name="tiny", form=form)))
+    told = SimpleNamespace(name="tiny", form=form)
     save_file({}, tmp_path / "classifier.safetensors")
     asked = {"kind": "classifier", "start": tmp_path, "store": store, "device": "cpu"}
     if order == NAMES:
-        assert networks._continued(plugin, "tiny", **asked).form is form
+        networks._continue(plugin, "tiny", told, **asked)
     else:
         with pytest.raises(BadInput, match="names them in another order"):
-            networks._continued(plugin, "tiny", **asked)
+            networks._continue(plugin, "tiny", told, **asked)
 
 
 @pytest.mark.parametrize(
@@ -164,4 +164,14 @@ def test_a_patient_in_two_splits_of_joined_stores_is_refused_with_what_to_do(tmp
         records = [replace(r, id=f"{name}{i}", patient=patient, split=split) for i, r in enumerate(make_records(2))]
         paths.append(published(tmp_path / f"{name}.h5", records).path)
     with pytest.raises(BadInput, match=f"patient {patient} is in the train split of .*; .*{advice}"):
+        join_stores(paths, tmp_path / "joined/all.h5")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_patient_of_two_spellings_in_joined_stores_is_refused(tmp_path, split):
+    paths = []
+    for name, patient in (("a", "p05"), ("b", "P05 ")):
+        records = [replace(r, id=f"{name}{i}", patient=patient, split=split) for i, r in enumerate(make_records(2))]
+        paths.append(published(tmp_path / f"{name}.h5", records).path)
+    with pytest.raises(BadInput, match=r"patient 'p05' of .*a\.h5 and patient 'P05 ' of .* would count as two"):
         join_stores(paths, tmp_path / "joined/all.h5")
