@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from medaug_cli import __version__, registry
 from medaug_cli.errors import MissingPlugin
+from medaug_cli.processes import cores
 
 OPTIONAL = ("pretrained", "logs", "strippers", "onnx", "dicom-out", "cluster")  # parts that a user may leave out
 
@@ -230,7 +231,7 @@ def machine(folder: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         **torch_facts(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory": memory(),
         "disk": {"folder": str(folder.resolve()), **shutil.disk_usage(folder)._asdict()},
     }

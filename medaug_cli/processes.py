@@ -30,6 +30,11 @@ LOOK = 0.2  # seconds between two looks whether the others have come
 PORTS = (15000, 10000)  # the first that a SLURM job may be given, and how many there are
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a process stands among those that were started together."""

@@ -101,7 +101,14 @@ class Choices:
         str, typer.Option(help="Split to evaluate on: val while you try things out, test once at the end.")
     ] = "test"
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples for each interval.", min=100)] = 2000
-    num_parts: Annotated[int, typer.Option(help="Machines that share the work in one folder.", min=1)] = 1
+    num_parts: Annotated[
+        int | None,
+        typer.Option(
+            help="Machines, or jobs of --launcher, that share the work in one folder; default: 1, or 8 jobs (local: as "
+            "many as there are cores).",
+            min=1,
+        ),
+    ] = None
     part_id: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0)] = 0
     launcher: Annotated[
         Literal["slurm", "local"] | None,
@@ -170,14 +177,14 @@ def study(chosen: Choices) -> None:
 def _launch(chosen: Choices, wanted: "StudyOptions") -> None:
     """Train every part in a job of its own; first look whether the plan can be carried out."""
     from medaug_cli.study import run_study
-    from medaug_cli.study.launching import JOBS, run_parts
+    from medaug_cli.study.launching import jobs_on, run_parts
 
     if chosen.part_id:
         raise UsageError("--part-id chooses one part; --launcher runs all of them")
     if chosen.dry_run:
         return
     run_study(replace(wanted, dry_run=True, num_parts=1))
-    parts = chosen.num_parts if chosen.num_parts > 1 else JOBS
+    parts = chosen.num_parts or jobs_on(str(chosen.launcher))
     with console.bar("study", 1.0, paced=False) as bar:
         run_parts(
             partial(_train_part, replace(chosen, num_parts=parts)),
@@ -243,7 +250,7 @@ def _options(chosen: Choices) -> "StudyOptions":
         seed=chosen.seed,
         device=chosen.device,
         precision=chosen.precision,
-        num_parts=chosen.num_parts,
+        num_parts=chosen.num_parts or 1,
         part_id=chosen.part_id,
         overwrite=chosen.overwrite,
         dry_run=chosen.dry_run,

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from medaug_cli.errors import MedaugError
+from medaug_cli.processes import cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -22,8 +23,7 @@ LOOK = 1.0  # seconds between a worker's looks whether its parent is there
 
 def chosen_workers(asked: int, jobs: int) -> int:
     """Return how many processes work: as many as asked for, else one a core where there are many jobs."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(asked or (cores if jobs >= MANY else 1), max(1, jobs))
+    return min(asked or (cores() if jobs >= MANY else 1), max(1, jobs))
 
 
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:

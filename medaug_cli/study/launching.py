@@ -1,15 +1,22 @@
 """Share a study among the jobs of a cluster by submitit: each trains a part; who started them waits, and compares."""
 
+import os
+import signal
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medaug_cli.errors import MedaugError, MissingPlugin, UsageError
+from medaug_cli.processes import cores
 from medaug_cli.words import counted
 
-JOBS = 8  # where nobody says how many
+JOBS = 8  # of a cluster, where nobody says how many
+LOCAL = ("local", "debug")  # what submitit calls this machine
+LONG = 60 * 24 * 30  # minutes: without a word it would stop local jobs after two
 POLL_SECONDS = 5.0
 SHOWN = 160  # letters of what a job died of
 
@@ -21,7 +28,8 @@ class Training:
     train: Callable[[int], Any]
 
     def __call__(self, part: int) -> None:
-        self.train(part)
+        with _stoppable():
+            self.train(part)
 
     def checkpoint(self, part: int) -> Any:
         """Return what is queued when the time of a job is up, or its machine is taken away."""
@@ -45,7 +53,28 @@ def run_parts(
     Raises MissingPlugin where submitit is not installed, UsageError for a setting that it does not know and for a
     cluster that is not there, MedaugError where a job fails.
     """
-    jobs = _executor(cluster, folder, settings).map_array(Training(train), range(parts))
+    executor = _executor(cluster, folder, settings)
+    with _output_to(folder / "jobs.log") if cluster in LOCAL else nullcontext():
+        jobs = executor.map_array(Training(train), range(parts))
+    try:
+        _wait(jobs, cluster, folder, say, report)
+    except BaseException:
+        for job in jobs if cluster in LOCAL else ():  # those of a cluster go on
+            job.cancel(check=False)
+        raise
+
+
+def jobs_on(cluster: str) -> int:
+    """Return how many jobs a study is shared among where nobody says."""
+    if cluster not in LOCAL:
+        return JOBS
+    return cores()
+
+
+def _wait(
+    jobs: Sequence[Any], cluster: str, folder: Path, say: Callable[[str], None], report: Callable[[float, str], None]
+) -> None:
+    parts = len(jobs)
     names = dict.fromkeys(str(job.job_id).partition("_")[0] for job in jobs)
     say(f"{counted(parts, 'job')} on {cluster} ({', '.join(names)}); logs in {folder}")
     waiting = dict(enumerate(jobs))
@@ -60,6 +89,59 @@ def run_parts(
     _check(jobs)
 
 
+class _Stopped(BaseException):
+    """The cluster stops a job; no Exception, so that nothing that handles the faults of plugins takes it for one."""
+
+    def __init__(self, raised: BaseException):
+        super().__init__(str(raised))
+        self.raised = raised
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let what the handler of a cluster's signal raises come through to submitit, wherever the signal arrives."""
+
+    def passing(handler: Callable[[int, Any], Any]) -> Callable[[int, Any], None]:
+        def handle(number: int, frame: Any) -> None:
+            try:
+                handler(number, frame)
+            except (Exception, SystemExit) as error:
+                raise _Stopped(error) from error
+
+        return handle
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, passing(handler))
+    try:
+        yield
+    except _Stopped as stopped:
+        raise stopped.raised from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Let processes that are started in the block write to a file, not to the terminal or pipe of this one."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    streams = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.flush()
+    own = {number: os.dup(number) for number in (1, 2)}
+    with log.open("ab") as file:
+        for number in own:
+            os.dup2(file.fileno(), number)
+    try:
+        yield
+    finally:
+        for number, copy in own.items():
+            os.dup2(copy, number)
+            os.close(copy)
+
+
 def _executor(cluster: str, folder: Path, settings: Mapping[str, str]) -> Any:
     """Return submitit's executor of a cluster, with the settings of its jobs."""
     try:
@@ -70,8 +152,10 @@ def _executor(cluster: str, folder: Path, settings: Mapping[str, str]) -> Any:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     except RuntimeError as error:
         raise UsageError(f"--launcher {cluster}: not available here ({error})") from error
+    asked: dict[str, Any] = {"timeout_min": LONG} if cluster in LOCAL else {}
+    asked |= {key: _value(text) for key, text in settings.items()}
     try:
-        executor.update_parameters(name="medaug-study", **{key: _value(text) for key, text in settings.items()})
+        executor.update_parameters(name="medaug-study", **asked)
     except (NameError, AssertionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"--launcher-set: {reason[: 2 * SHOWN]}") from error
