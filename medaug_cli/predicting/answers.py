@@ -5,8 +5,8 @@ volume, 0 where there is nothing, then the labels in the order of labels.json.
 """
 
 import csv
-import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,25 @@ class ScanMasks(Mapping[str, Labelled]):
     def __len__(self) -> int:
         return len(self._images)
 
+    def stems(self) -> dict[str, str]:
+        """Return what the mask of each scan is called, by the scan's file: `preprocess --masks` finds its scan by that.
 
-def write_masks(masks: Mapping[str, Labelled], names: Sequence[str], out: Path) -> int:
+        It is the name of a file that lies in the folder of scans itself, and of others the scan's id; no two are alike.
+        """
+        ids = {file: _scan_id(self._store, images[0]) for file, images in self._images.items()}
+        own = {file: bare(file) or file for file in ids if "/" not in file}
+        taken = Counter([*own.values(), *(ids[file] for file in ids if file not in own)])
+        return {file: own[file] if taken[own.get(file, "")] == 1 else ids[file] for file in ids}
+
+
+def _scan_id(store: Store, i: int) -> str:
+    """Return the id of the scan that an image is of, which is the image's own but for the number of a slice."""
+    return store.ids[i].rpartition("-")[0] if "slice" in store.details[i] else store.ids[i]
+
+
+def write_masks(masks: ScanMasks, names: Sequence[str], out: Path) -> int:
     """Write the masks of scans, NAME.png or NAME.nii.gz, and labels.json; return in how many something is marked."""
-    stems, marked = _stems(list(masks)), 0
+    stems, marked = masks.stems(), 0
     for file, (mask, grid) in masks.items():
         marked += bool(mask.any())
         if grid is None:
@@ -93,19 +108,6 @@ def _by_scan(store: Store) -> dict[str, list[int]]:
     for i, details in enumerate(store.details):
         scans.setdefault(details["file"], []).append(i)
     return scans
-
-
-def _stems(files: Sequence[str]) -> dict[str, str]:
-    """Return a plain name for each file of a folder, its path below it without the suffix; no two are alike."""
-    paths = [Path(file) for file in files]
-    plain = ["-".join((*path.parts[:-1], bare(path.name) or path.name)) for path in paths]
-    taken, stems = {name.lower() for name in plain}, dict[str, str]()
-    for file, name in zip(files, plain, strict=True):
-        numbered = (f"{name}-{number}" for number in itertools.count(2))
-        free = name.lower() not in {stem.lower() for stem in stems.values()}
-        stems[file] = name if free else next(each for each in numbered if each.lower() not in taken)
-        taken.add(stems[file].lower())
-    return stems
 
 
 def _shares(probabilities: np.ndarray, names: Sequence[str]) -> Mapping[str, Any]:

@@ -144,5 +144,6 @@ def _write(
     names = metadata.form.mask_names or (labels if len(labels) == 1 else [LESION])
     marked = write_masks(masks, names, out / "masks")
     if options.form == SEG:
-        write_dicom_seg(masks, names, out / "masks", options.scans, metadata.name, metadata.weights)
+        (out / SEG).mkdir()
+        write_dicom_seg(masks, names, out / SEG, options.scans, metadata.name, metadata.weights)
     return marked
