@@ -61,6 +61,7 @@ class StoredImage:
     grid: Grid | None = None  # of a volume
     other_grid: Grid | None = None  # a second one that the file names, and that is valid too
     notes: tuple[str, ...] = ()  # in words, what a person should know of how the file was read
+    spacing: tuple[float, float] | None = None  # of a picture, where the file says it: mm between rows, and columns
 
 
 @dataclass(frozen=True)

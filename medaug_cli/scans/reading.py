@@ -86,11 +86,12 @@ class Pixels:
     stored_shape: tuple[int, ...] = ()  # (z, y, x)
     other_grid: Grid | None = None  # a second one that its file names, and that is valid too
     notes: tuple[str, ...] = ()  # in words, what a person should know of how it was read
+    flat_spacing: tuple[float, float] | None = None  # of a picture, where its file says it
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
         """Return the spacing in mm, in numpy axis order; None where the file does not say."""
-        return None if self.grid is None else self.grid.spacing[::-1]
+        return self.flat_spacing if self.grid is None else self.grid.spacing[::-1]
 
 
 @functools.cache
@@ -224,7 +225,7 @@ def _read(files: tuple[Path, ...], name: str | None, reading: Reading, item: str
     found = read_stored(files, name, reading=reading, item=item)
     image = found.image
     if image.ndim == 3:
-        return Pixels(image, notes=found.notes)
+        return Pixels(image, notes=found.notes, flat_spacing=found.spacing)
     if found.grid is None or image.ndim != 4:
         raise BadInput(f"{files[0]}: its reader gave {image.ndim - 1} axes and no grid")
     if min(image.shape[1:]) < 2:

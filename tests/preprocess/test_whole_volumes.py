@@ -199,6 +199,23 @@ def test_pictures_have_regions(tmp_path, annotated):
     assert known.boxes[0][0].tolist() == [5.5, 5.5, 10.5, 10.5]
 
 
+@pytest.mark.parametrize(("spacing", "said"), [((0.25, 0.5), [0.25, 0.5]), ((1.0, 1.0), None)])
+def test_regions_of_pictures_have_the_millimetres_of_their_files(tmp_path, spacing, said):
+    pixels = np.full((64, 64), 60, np.float32)
+    pixels[26:34, 14:26] = 200
+    image = sitk.GetImageFromArray(pixels)
+    image.SetSpacing(spacing)
+    (tmp_path / "scans").mkdir()
+    sitk.WriteImage(image, str(tmp_path / "scans/a.nii.gz"))
+    lines = rows(tmp_path, ["a.nii.gz,14,26,26,34"])
+    whole = made(tmp_path, replace(REGIONS, size=64, region_mm=0), split=ALL, boxes=lines)
+    assert whole.spacing_of(0) == said
+    store = made(tmp_path, REGIONS, split=ALL, boxes=lines, overwrite=True)
+    sides = store.boxes[0][0, 2:] - store.boxes[0][0, :2]
+    assert sides == pytest.approx([12 * spacing[0], 8 * spacing[1]], abs=0.1)
+    assert store.spacing_of(0) == ([1, 1] if said else None)
+
+
 def test_a_lesion_larger_than_its_region_is_said_in_pixels_too(tmp_path):
     picture(tmp_path / "scans/a.png", (2, 2, 30, 30))
     mask(tmp_path / "masks/a.png", (2, 2, 30, 30))

@@ -191,6 +191,12 @@ def test_radiographs_are_a_picture_each(tmp_path, modality, sort, meaning):
     np.testing.assert_array_equal(image[0], expected)
 
 
+@pytest.mark.parametrize(("tags", "spacing"), [({}, None), ({"PixelSpacing": [0.5, 0.25]}, (0.5, 0.25))])
+def test_radiographs_have_the_spacing_that_they_say(tmp_path, tags, spacing):
+    radiograph(tmp_path / "a.dcm", **tags)
+    assert read_pixels(find_scans(tmp_path)[0]).spacing == spacing
+
+
 def test_radiographs_of_nobody_are_not_one_patient_and_series_of_them_stay_apart(tmp_path):
     for k in range(3):
         radiograph(tmp_path / f"p{k}/view.dcm", "MG", MG, SeriesInstanceUID="1.2.3")

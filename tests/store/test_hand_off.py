@@ -235,6 +235,8 @@ def test_what_is_written_is_read(folder, tmp_path, way):
     options = {name: str(own / path) if name == "classes" else own / path for name, path in given.items()}
     again = read_again(own / scans, tmp_path, **options)
     check_same(again, store, ("images", *what))
+    if way in ("nifti", "nnunet", "monai"):
+        assert all(again.spacing_of(i) == [0.5, 0.5] for i in range(len(again)))
     if "masks" in what:
         assert (again.spec.mask_names, again.spec.label_names) == (NAMES, NAMES)
 

@@ -99,7 +99,9 @@ def _read_picture(each: Slice) -> StoredImage:
     values = read_slice(each)
     if each.meaning == GREY[0]:  # GDCM has turned it round, below zero
         values -= values.min()
-    return StoredImage(np.ascontiguousarray(values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)))
+    image = np.ascontiguousarray(values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0))
+    said = len(each.spacing) == 2 and min(each.spacing) > 0
+    return StoredImage(image, spacing=(each.spacing[0], each.spacing[1]) if said else None)
 
 
 def _read_volume(known: list[Slice]) -> StoredImage:

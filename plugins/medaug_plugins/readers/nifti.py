@@ -74,7 +74,9 @@ class Nifti:
         channels, sides = _sides(header.shape)
         values = np.frombuffer(voxels, header.kind).reshape(channels, *sides[::-1])
         if len(sides) == 2:
-            return StoredImage(_scaled(values, *header.scale))
+            columns, rows, _ = header.places.grid.spacing
+            said = (rows, columns) != (1.0, 1.0)  # which writers put where they know none
+            return StoredImage(_scaled(values, *header.scale), spacing=(rows, columns) if said else None)
         image = np.stack([_scaled(squeezed(path, each), *header.scale) for each in values])
         lie = header.places
         return StoredImage(image, lie.grid, other_grid=lie.other, notes=lie.notes)
