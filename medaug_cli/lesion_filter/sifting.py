@@ -179,8 +179,11 @@ def _check(options: FilterOptions, synthetic: Store) -> None:
 
 
 def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
-    """Read a person's decisions, a CSV with the columns image and keep (yes or no)."""
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    """Read a person's decisions: a CSV, of commas or semicolons, with the columns image and keep (yes or no)."""
+    text = read_text(path)
+    header = text.partition("\n")[0]
+    sign = ";" if ";" in header and "," not in header else ","
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=sign)
     try:
         columns, listed = set(rows.fieldnames or ()), list(rows)
     except csv.Error as error:
@@ -350,18 +353,27 @@ def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Jud
         calibration=judge.calibration_text, images=verdicts, out=name_of(options.out),
     )  # fmt: skip
     if not any(verdict.keep for verdict in verdicts):
-        write_json(report_path(options.out), report)
-        _publish_page(options, synthetic, report, options.out.parent)
-        raise UsageError(
-            f"no image of {options.synthetic} shows a lesion where it should; look at "
-            f"{options.out.with_name(PAGE)}, train the generator for longer, or use --by none"
-        )
+        writer.discard()
+        raise UsageError(_none_kept(options, synthetic, report))
 
     def beside(store: Store, folder: Path) -> None:
         write_json(folder / REPORT, report.model_copy(update={"kept": store.hash}))
         _publish_page(options, synthetic, report, folder)
 
     return writer.publish(beside)
+
+
+def _none_kept(options: FilterOptions, synthetic: Store, report: FilterReport) -> str:
+    """Say that no image is left, and why; show them on the page, unless that is of a store that is there already."""
+    if all(verdict.reason.endswith(BY_A_PERSON) for verdict in report.images):
+        why = f"every image of {options.synthetic} is dropped by {options.decisions}"
+    else:
+        why = f"no image of {options.synthetic} shows a lesion where it should"
+    if options.out.exists():
+        return f"{why}; {options.out} and its report are unchanged"
+    write_json(report_path(options.out), report)
+    _publish_page(options, synthetic, report, options.out.parent)
+    return f"{why}; look at {options.out.with_name(PAGE)}, train the generator for longer, or use --by none"
 
 
 def _record(synthetic: Store, index: int, verdict: Verdict) -> Record:

@@ -349,7 +349,24 @@ def test_where_nothing_would_be_left_it_says_so(folder, tmp_path):
     with pytest.raises(UsageError, match=r"no image of .*synthetic\.h5 shows a lesion"):
         sift(FilterOptions(tmp_path / "synthetic.h5", tmp_path / "kept.h5", real_share=0.5))
     assert not (tmp_path / "kept.h5").exists()
+    assert not (tmp_path / "kept.h5.parts").exists()
     assert (tmp_path / "filter.html").exists()
+
+
+def test_a_result_is_left_whole_where_nothing_would_be_kept_in_its_place(folder):
+    sifted(folder)
+    store = open_store(folder / "synthetic.h5")
+    names = ("kept.h5", "filter.json", "filter.html")
+    before = [(folder / name).read_bytes() for name in names]
+    decisions = folder / "none.csv"
+    decisions.write_text("image;keep\n" + "".join(f"{name};no\n" for name in store.ids), encoding="utf-8")
+    options = FilterOptions(
+        store.path, folder / "kept.h5", by="manual", real=folder / "real.h5", decisions=decisions, overwrite=True
+    )
+    with pytest.raises(UsageError, match=r"is dropped by .*none\.csv; .*kept\.h5 and its report are unchanged"):
+        sift(options)
+    assert [(folder / name).read_bytes() for name in names] == before
+    assert not (folder / "kept.h5.parts").exists()
 
 
 def test_a_verdict_depends_on_its_image_alone(folder):
