@@ -104,7 +104,10 @@ def main() -> None:
 def _end(error: BaseException) -> Never:
     """Say in a line what went wrong, and exit."""
     if _signals or isinstance(error, Interrupted):  # torch makes an error of its own of it while it writes
-        _stop("interrupted; published results are unchanged, and --resume continues long work", Interrupted.exit_code)
+        _stop(
+            "interrupted; published results are unchanged; --resume (of a study the same command) continues long work",
+            Interrupted.exit_code,
+        )
     if isinstance(error, MedaugError):
         _stop(str(error), error.exit_code)
     if isinstance(error, OSError):

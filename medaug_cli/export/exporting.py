@@ -7,6 +7,7 @@ as shares of the image; NIfTI comes with a boxes.json, and is what nnU-Net and M
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,10 +22,13 @@ from medaug_cli.forms.catalogue import LAYOUTS
 from medaug_cli.forms.form import Known, Layout
 from medaug_cli.results import Kind, folder_claimed, new_folder
 from medaug_cli.store import Store
+from medaug_cli.store.model import source_kind
+from medaug_cli.words import counted
 
 Report = Callable[[int], None]
 BY_CLASS = "folders"
 EXPORT = Kind("store export", "an export of a store")
+PATIENTLESS = ("yolo", "voc")
 PNG_FORMS = {(1, "uint8"), (1, "uint16"), (3, "uint8"), (4, "uint8")}
 
 
@@ -68,7 +72,24 @@ def export_store(
             _laid_out(LAYOUTS[form], store, chosen.tolist(), work, report)
             _masks(store, chosen.tolist(), work)
         _classes(store, chosen.tolist(), work)
+    for sentence in _forgotten(store, chosen, form):
+        say(sentence)
     return len(chosen)
+
+
+def _forgotten(store: Store, chosen: np.ndarray, form: str) -> list[str]:
+    """Say what a form does not tell of the images, and whoever reads them again has to."""
+    said = []
+    if form in PATIENTLESS and not (store.classes[chosen] >= 0).all():
+        said.append(
+            f"{form} names no patients: preprocess would split these images anew, one by one; coco, csv and nifti keep "
+            "patients and splits"
+        )
+    kinds = Counter[str](map(source_kind, store.sources[chosen].tolist()))
+    for kind, advice in {"external": "; give --external NAME there", "synthetic": ""}.items():
+        if count := kinds[kind]:
+            said.append(f"{counted(count, f'{kind} image')}: read again they count as scans of the data set{advice}")
+    return said
 
 
 def _nothing(store: Store, form: str, split: str | None) -> str:

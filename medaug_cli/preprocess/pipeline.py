@@ -45,7 +45,7 @@ from medaug_cli.results import OtherSettings
 from medaug_cli.scans.reading import Scan
 from medaug_cli.store import Record, Store, StoreWriter, already_made, store_claimed
 
-UNREADABLE = "its scan cannot be read"
+UNREADABLE = "its scan or its mask cannot be read"
 FLUSH_SECONDS = 60.0  # of work that a kill may cost
 
 

@@ -26,7 +26,7 @@ from medaug_cli.runs.fitting import (
     plan_of_run,
 )
 from medaug_cli.runs.folder import PLAN, RunFolder
-from medaug_cli.runs.loading import save_joint
+from medaug_cli.runs.loading import check_whole, save_joint
 from medaug_cli.runs.metadata import GeneratorMetadata
 from medaug_cli.runs.training import Progress
 from medaug_cli.store import NORMAL, Store, StoreExamples, conditions_in, generator_examples, kinds_apart, of_kind
@@ -59,6 +59,8 @@ def train_each_class(
             )
             shown = _fit_all(folder, joint, data)
             options.group.lead(lambda: _publish(folder, joint, data, shown))
+        else:
+            check_whole(folder.out, "generator")
         return folder.out
 
 

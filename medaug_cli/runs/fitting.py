@@ -27,7 +27,7 @@ from medaug_cli.runs.beside import (
 )
 from medaug_cli.runs.by_class import of_one_class
 from medaug_cli.runs.folder import PLAN, RunFolder, command_of, run_claimed
-from medaug_cli.runs.loading import save_plugin
+from medaug_cli.runs.loading import check_whole, save_plugin
 from medaug_cli.runs.metadata import Form
 from medaug_cli.runs.starting import Start, opened_start
 from medaug_cli.runs.training import Budget, Progress, TrainingRun
@@ -130,6 +130,8 @@ def train_generator(
                 ),
             )
             options.group.lead(folder.publish)
+        else:
+            check_whole(folder.out, "generator")
         return folder.out
 
 

@@ -118,15 +118,31 @@ def _metadata_file(folder: Path, kind: str) -> Path:
     return folder / f"{kind}.json"
 
 
-def _load(folder: Path, kind: str, metadata: PluginMetadata, device: str) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+def check_whole(folder: Path, kind: str) -> None:
+    """Raise BadInput where the weights of a trained folder are not those that its JSON file describes."""
+    described = GeneratorMetadata if kind == "generator" else NetworkMetadata
+    metadata = read_json(_metadata_file(folder, kind), described)
+    parts = metadata.parts if isinstance(metadata, GeneratorMetadata) else {}
+    for name in parts.values():
+        check_whole(folder / name, kind)
+    if not parts:
+        _whole(folder, kind, metadata)
 
+
+def _whole(folder: Path, kind: str, metadata: PluginMetadata) -> Path:
     weights = folder / f"{kind}.safetensors"
     if not weights.is_file():
         raise BadInput(f"{weights} does not exist")
     if sha256_file(weights) != metadata.weights:
         raise BadInput(f"{weights} is damaged or not the one that {kind}.json describes (SHA-256 differs)")
+    return weights
+
+
+def _load(folder: Path, kind: str, metadata: PluginMetadata, device: str) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    weights = _whole(folder, kind, metadata)
     plugin = registry.build(kind, metadata.name, metadata.settings)
     try:
         spec = metadata.form.spec()

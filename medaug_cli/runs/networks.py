@@ -30,7 +30,7 @@ from medaug_cli.runs.fitting import (
     warn_of_specks,
 )
 from medaug_cli.runs.folder import RunFolder, command_of
-from medaug_cli.runs.loading import load_network
+from medaug_cli.runs.loading import check_whole, load_network
 from medaug_cli.runs.metadata import NetworkMetadata
 from medaug_cli.runs.starting import refuse_held_out
 from medaug_cli.runs.training import Budget, TrainingRun
@@ -132,6 +132,8 @@ def train_network(
                 on=fitted_on,
                 budget=Budget(steps, minutes),
             )
+        else:
+            check_whole(folder.out, task.kind)
         return folder.out
 
 

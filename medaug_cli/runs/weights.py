@@ -49,13 +49,22 @@ def _newest_discriminator(trained: Path) -> Mapping[str, Any]:
 
 
 def checkpoint_of(folder: Path) -> Mapping[str, Any] | None:
-    """Return what a generator's `fit` wrote last, or what installed weights hold of it; None where there is neither."""
+    """Return what a generator's `fit` wrote last, or what installed weights hold of it; None where there is neither.
+
+    Raises BadInput where that is damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     path = folder / DISCRIMINATOR
     if not path.is_file():
-        return newest_checkpoint(folder)
+        found = newest_checkpoint(folder)
+        if found is None and (damaged := sorted((folder / "checkpoints").glob("*.pt"))):
+            raise BadInput(
+                f"{damaged[-1]} is damaged, and so is what is before it; remove {damaged[0].parent} to begin with the "
+                "generator alone"
+            )
+        return found
     try:
         return {"discriminator": load(path.read_bytes())}
     except SafetensorError as error:

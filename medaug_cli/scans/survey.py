@@ -56,13 +56,13 @@ def find_scans(source: Path, say: Say = lambda sentence: None) -> list[Scan]:
 
 def survey(
     source: Path, say: Say = lambda sentence: None, reader: str | None = None, modality: str | None = None,
-    keep_going: bool = False, marks: Sequence[Path] = (), reading: Reading = PLAIN,
+    keep_going: bool | None = None, marks: Sequence[Path] = (), reading: Reading = PLAIN,
 ) -> Found:  # fmt: skip
     """Return the scans of a file or folder, sorted by path, and what is left out; `say` hears of the latter too.
 
     `marks` are the files and folders of masks that are given; masks are never scans, see `masks_among`.
-    Raises BadInput if there is no scan, and for a damaged file unless `keep_going`; UsageError where a choice of reader
-    or modality is missing.
+    Raises BadInput if there is no scan, and for a damaged file unless `keep_going`, which is None where nobody can
+    choose it; UsageError where a choice of reader or modality is missing.
     """
     if not source.exists():
         raise BadInput(f"{source} does not exist")
@@ -89,7 +89,8 @@ def survey(
         left_out += out
     damaged = next((one for one in left_out if one.damaged), None)
     if damaged is not None and not keep_going:
-        raise BadInput(f"{damaged.damaged}; --keep-going skips it and lists it")
+        advice = "move it elsewhere" if keep_going is None else "--keep-going skips it and lists it"
+        raise BadInput(f"{damaged.damaged}; {advice}")
     if not scans:
         raise BadInput(f"{source} holds no scan; {_nothing(left_out)}")
     scans, previews = _without_previews(scans, say)

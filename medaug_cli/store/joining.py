@@ -16,6 +16,15 @@ from medaug_cli.store.writing import store_claimed, write_store
 
 NUMBERED = re.compile(r"patient\d{4,}")  # as preprocess calls the patients of DICOM files
 NUMBERS = "each run numbers its own patients: tell those of several apart with preprocess --pseudonymise and one key"
+FORM: dict[str, Callable[[Store], str]] = {  # what joined stores have in common, in words
+    "the size of their images": lambda store: "x".join(map(str, store.spec.spatial)),
+    "the channels of their images": lambda store: str(store.spec.channels),
+    "the bits of their images": lambda store: str(8 * store.images.dtype.itemsize),
+    "whether they have masks": lambda store: "no masks" if store.masks is None else "masks",
+    "the names of labels, which each has to have all of": lambda store: _listed(store.info.label_names),
+    "the names of classes, which each has to have all of": lambda store: _listed(store.info.class_names),
+    "the names of what masks mark, which each has to have all of": lambda store: _listed(store.info.mask_names),
+}
 PART = "part"  # the setting that tells which part of how many a store is
 
 
@@ -62,7 +71,12 @@ def _refuse_clashes(stores: Sequence[Store]) -> None:
         each = store.columns
         for name, patient, split, source in zip(each.id, each.patient, each.split, each.source, strict=True):
             if name in images:
-                raise BadInput(f"image {name} is in both {images[name]} and {store.path}; give each an id of its own")
+                advice = (
+                    "take both as they are: --synthetic may be repeated"
+                    if source_kind(source) == "synthetic"
+                    else "preprocess the scans of both in one run, or under other file names"
+                )
+                raise BadInput(f"image {name} is in both {images[name]} and {store.path}; {advice}")
             images[name] = store.path
             if source_kind(source) == "synthetic":
                 continue
@@ -78,6 +92,10 @@ def _refuse_clashes(stores: Sequence[Store]) -> None:
                     f"patient {patient} is in the {home} split of {place} and in the {split} split of {store.path}; "
                     f"{advice}"
                 )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _part(store: Store) -> list[int] | None:
@@ -104,14 +122,10 @@ def _ordered(stores: list[Store]) -> list[Store]:
 
 
 def _check_alike(first: Store, other: Store) -> None:
-    forms = [(store.images.shape[1:], str(store.images.dtype), store.masks is None) for store in (first, other)]
-    if forms[0] != forms[1]:
-        raise BadInput(f"{first.path} and {other.path} differ in the size, type or masks of their images")
-    if first.info.label_names != other.info.label_names:
-        raise BadInput(f"{first.path} and {other.path} have different label names; give each box the same --label")
-    for what in ("class_names", "mask_names"):
-        if getattr(first.info, what) != getattr(other.info, what):
-            raise BadInput(f"{first.path} and {other.path} have different {what.replace('_', ' ')}")
+    for what, told in FORM.items():
+        one, two = told(first), told(other)
+        if one != two:
+            raise BadInput(f"{first.path} and {other.path} differ in {what}: {one} and {two}")
 
 
 def _plain(info: StoreInfo) -> dict[str, Any]:

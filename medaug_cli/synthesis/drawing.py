@@ -122,6 +122,7 @@ class Work:
     templates: Templates
     source: Path  # the boxes.json or the store of the templates
     info: StoreInfo
+    renamed: tuple[str, ...] = ()  # labels that are asked for, where the generator knows one by another name
     hosts: Hosts | None = None
 
     @property
@@ -168,6 +169,7 @@ def prepare(options: SynthesisOptions) -> Work:
         ids = {template.id for template in chosen.every}
         patients = {digest_patient(store.patients[i]) for i in range(len(store)) if store.ids[i] in ids}
         source, digest = options.like, store.hash
+        asked = {store.spec.label_names[n] for i in range(len(store)) if store.ids[i] in ids for n in store.labels[i]}
     else:
         source = options.boxes or default_boxes(folder)
         boxes = read_boxes(source)
@@ -176,6 +178,7 @@ def prepare(options: SynthesisOptions) -> Work:
             chosen = Templates([(n, drawable(generator, source, chosen.every))])
         patients = {digest_patient(image.patient) for image in boxes.images if image.patient and image.boxes}
         digest = sha256_file(source)
+        asked = {box.label for image in boxes.images for box in image.boxes if box.label}
     info = _info(options, n, metadata=metadata, known=known, inputs={name_of(source): digest}, patients=patients)
     for fact in [] if card_of(folder) else of_generator(metadata):  # a card says what weights are worth
         options.advise(fact)
@@ -189,6 +192,7 @@ def prepare(options: SynthesisOptions) -> Work:
         templates=chosen,
         source=source,
         info=info,
+        renamed=tuple(sorted(asked - set(spec.label_names))) if {"boxes", "labels"} & known else (),
     )
     return work if options.into is None else _with_hosts(work, options.into)
 
@@ -280,6 +284,13 @@ def _announce(work: Work) -> None:
         templates = counted(len({template.id for template in choices}), "training image")
         sentence += f"like {templates} of {work.source}{asked and f': {asked}'}"
     options.announce(f"{sentence}, jitter {options.jitter:g}")
+    if work.renamed:
+        (own,) = work.spec.label_names
+        options.announce(
+            f"the generator knows lesions as {own}, and {', '.join(work.renamed)} "
+            f"{'are' if len(work.renamed) > 1 else 'is'} drawn and called so; networks learn from them beside scans of "
+            f"preprocess --label {own}"
+        )
     for line in [] if options.like is None else left_out(options.templates_store(), work.known):
         options.announce(line)
     for line in [] if work.hosts is None else words(work.hosts, work.known, choices):

@@ -1,5 +1,6 @@
 """Score a reader study: answers against the key."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +109,11 @@ def _of_reader(
     given = {answer.trial: answer for answer in answers}
     asked = {token: trial for token, trial in reader.trials.items() if not trial.practice}
     strange = next((token for token in given if token not in asked), None)
-    if len(given) < len(answers) or strange is not None:
-        raise BadInput(f"{path} answers a question twice, or one that {reader.name} was not asked ({strange})")
+    if strange is not None:
+        raise BadInput(f"{path} answers {strange!r}, which {reader.name} was not asked")
+    if len(given) < len(answers):
+        twice = next(token for token, count in Counter(answer.trial for answer in answers).items() if count > 1)
+        raise BadInput(f"{path} answers the question {twice!r} twice")
     missing = len(asked) - len(given)
     if missing and not options.partial:
         raise BadInput(

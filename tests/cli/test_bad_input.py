@@ -51,7 +51,10 @@ def test_a_command_that_is_stopped_says_so_wherever_it_was(monkeypatch, medaug, 
     monkeypatch.setattr("medaug_cli.cli.app", stopped)
     code, out, said = medaug("store", "info", "a.h5")
     assert (code, out) == (130, "")
-    assert said == "medaug: interrupted; published results are unchanged, and --resume continues long work\n"
+    assert said == (
+        "medaug: interrupted; published results are unchanged; --resume (of a study the same command) continues long "
+        "work\n"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,8 @@ def test_a_finished_run_says_the_same_again(tmp_path, monkeypatch):
 
 
 REASONS = ("smaller than --min-area 10", "cut off by the crop, less than 30% left", "a box without extent, left out",
-           "a crowd region, left out", "left out with its scan or slice", "its scan cannot be read")  # fmt: skip
+           "a crowd region, left out", "left out with its scan or slice",
+           "its scan or its mask cannot be read")  # fmt: skip
 
 
 @given(counts=st.lists(COUNTS, min_size=8, max_size=8), reasons=st.lists(st.sampled_from(REASONS), max_size=60))

@@ -207,6 +207,8 @@ def test_damaged_weights_are_refused(real, tmp_path, damage):
         )
     with pytest.raises(BadInput, match=r"generator\.(safetensors|json)"):
         load_generator(tmp_path / "gan")
+    with pytest.raises(BadInput, match=r"generator\.(safetensors|json)"):
+        train_generator(real, None, options(tmp_path / "gan", resume=True))
 
 
 def test_a_resumed_run_goes_on_at_the_precision_it_began_with(real, tmp_path, monkeypatch):

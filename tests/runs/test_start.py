@@ -271,6 +271,16 @@ def test_a_folder_whose_checkpoints_are_gone_has_no_discriminator_to_hand_on(tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_checkpoints_that_are_all_damaged_are_named_and_not_passed_over(tmp_path, real, trained):
+    shutil.copytree(trained, tmp_path / "gan")
+    for path in (tmp_path / "gan/checkpoints").glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-99])
+    with pytest.raises(BadInput, match=r"\.pt is damaged.*remove .*checkpoints to begin with the generator alone"):
+        fit(real, tmp_path / "second", start=tmp_path / "gan")
+    shutil.rmtree(tmp_path / "gan/checkpoints")
+    fit(real, tmp_path / "second", start=tmp_path / "gan", kimg=0.004)
+
+
 def test_a_damaged_discriminator_is_named(tmp_path, real, installed):
     (installed / "discriminator.safetensors").write_bytes(b"not tensors at all")
     with pytest.raises(BadInput, match=r"discriminator\.safetensors is damaged"):

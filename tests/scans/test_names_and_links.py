@@ -165,8 +165,10 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(BadInput, match=r"closed cannot be read \(Permission denied\); --keep-going skips it"):
+    with pytest.raises(BadInput, match=r"closed cannot be read \(Permission denied\); move it elsewhere"):
         find_scans(tmp_path)
+    with pytest.raises(BadInput, match=r"closed cannot be read \(Permission denied\); --keep-going skips it"):
+        survey(tmp_path, keep_going=False)
     found = survey(tmp_path, keep_going=True)
     assert [scan.id for scan in found.scans] == ["a"]
     assert [(one.shown, one.reason) for one in found.left_out] == [("closed", "cannot be read (Permission denied)")]

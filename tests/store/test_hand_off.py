@@ -456,3 +456,18 @@ def test_images_that_nobody_annotated_are_no_normal_ones_when_they_are_read_back
     where = [store.ids.index(name) for name in again.ids]
     assert again.annotated.tolist() == store.annotated[where].tolist()
     assert 0 < again.annotated.sum() < len(again)
+
+
+@pytest.mark.parametrize(("form", "said"), [("yolo", "yolo names no patients"), ("voc", "voc names no"), ("coco", "")])
+def test_a_form_that_names_no_patients_is_said(tmp_path, form, said):
+    heard = []
+    export_store(make_store(tmp_path / "real.h5"), form, tmp_path / form, say=heard.append)
+    assert [line for line in heard if "patients" in line] == [line for line in heard if said and line.startswith(said)]
+    assert bool(heard) == bool(said)
+
+
+def test_external_images_are_said_to_be_scans_where_they_are_read_again(tmp_path):
+    heard = []
+    records = [replace(r, source="external:web", split="train") for r in make_records(6)]
+    export_store(make_store(tmp_path / "real.h5", records), "coco", tmp_path / "coco", say=heard.append)
+    assert heard == ["6 external images: read again they count as scans of the data set; give --external NAME there"]

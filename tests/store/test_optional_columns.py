@@ -86,7 +86,7 @@ def test_join_keeps_them_and_refuses_other_names(tmp_path):
     joined = join_stores([half("a", 0), half("b", 0)], tmp_path / "joined" / "all.h5")
     assert joined.classes.tolist() == [0] * 12
     other = half("d", 0, INFO.model_copy(update={"class_names": ["benign"]}))
-    with pytest.raises(BadInput, match="different class names"):
+    with pytest.raises(BadInput, match="differ in the names of classes, .*: benign, malignant, normal and benign"):
         join_stores([half("c", 0), other], tmp_path / "joined" / "b.h5")
 
 
@@ -174,4 +174,18 @@ def test_a_patient_of_two_spellings_in_joined_stores_is_refused(tmp_path, split)
         records = [replace(r, id=f"{name}{i}", patient=patient, split=split) for i, r in enumerate(make_records(2))]
         paths.append(published(tmp_path / f"{name}.h5", records).path)
     with pytest.raises(BadInput, match=r"patient 'p05' of .*a\.h5 and patient 'P05 ' of .* would count as two"):
+        join_stores(paths, tmp_path / "joined/all.h5")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"size": 32}, "size of their images: 16x16 and 32x32"), ({"channels": 3}, "channels of their images: 1 and 3"),
+        ({"masks": True}, "whether they have masks: no masks and masks"),
+        ({"labels": ("cyst",)}, "names of labels, which each has to have all of: lesion and cyst"),
+    ],
+)  # fmt: skip
+def test_joined_stores_of_other_forms_are_told_apart_in_words(tmp_path, change, said):
+    paths = [make_store(tmp_path / "a/real.h5").path, make_store(tmp_path / "b/real.h5", **change).path]
+    with pytest.raises(BadInput, match=f"differ in the {said}|differ in {said}"):
         join_stores(paths, tmp_path / "joined/all.h5")

@@ -191,6 +191,23 @@ def test_a_detector_is_not_trained_on_boxes_of_patients_that_are_held_out(gan, r
         )
 
 
+@pytest.mark.parametrize("way", ["boxes", "like"])
+def test_labels_that_are_drawn_by_another_name_are_said(gan, tmp_path, way):
+    other = make_store(tmp_path / "other/real.h5", labels=("cyst", "mass"))
+    told = []
+    run(
+        gan,
+        "s.h5",
+        n=2,
+        announce=told.append,
+        **{way: other.path.with_name("boxes.json") if way == "boxes" else other.path},
+    )
+    assert [line for line in told if "drawn and called" in line] == [
+        "the generator knows lesions as lesion, and cyst, mass are drawn and called so; networks learn from them "
+        "beside scans of preprocess --label lesion"
+    ]
+
+
 def test_boxes_below_a_pixel_are_said(gan, tmp_path):
     small = [image("a", size=(128, 128), box=(0, 0, 4, 40)), image("b", size=(128, 128), box=(0, 0, 40, 40))]
     write_boxes(tmp_path / "own.json", BoxesFile(version=1, images=small))

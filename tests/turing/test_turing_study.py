@@ -369,7 +369,7 @@ def broken(change):
         (lambda said: said.update(seal="0" * 64), "was changed after the pages were made"),
         (lambda said: said.update(reader="reader-9"), "is of the reader 'reader-9'"),
         (lambda said: said["answers"].pop(), "answers 43 of 44 questions"),
-        (lambda said: said["answers"].append(said["answers"][0]), "answers a question twice"),
+        (lambda said: said["answers"].append(said["answers"][0]), "answers the question"),
         (lambda said: said["answers"][0].update(trial="00"), "was not asked"),
         (lambda said: said["answers"][0].update(says="left"), "answered by 'left'"),
         (lambda said: said["answers"][0].update(confidence=7), "confidence"),
