@@ -80,7 +80,7 @@ def synthesize(chosen: Choices) -> None:
 
     Example: medaug synthesize --n 4000 --boxes boxes.json
     """
-    from medaug_cli.synthesis import rehearse
+    from medaug_cli.synthesis import images_of_part, rehearse
     from medaug_cli.synthesis import synthesize as draw
 
     if chosen.fold is not None and chosen.like is None:
@@ -89,7 +89,7 @@ def synthesize(chosen: Choices) -> None:
     if chosen.n is None and not asked:
         raise UsageError("say how many images to draw with --n, or --like with --class NAME=N")
     out, part, parts, advice = chosen.out, chosen.part_id, chosen.num_parts, list[str]()
-    with console.bar("synthesize", -(-(chosen.n or sum(asked.values())) // parts), "images") as bar:
+    with console.bar("synthesize", images_of_part(chosen.n or sum(asked.values()), part, parts), "images") as bar:
         wanted = _options(chosen, asked, bar, advice)
         if chosen.dry_run:
             said, store = rehearse(wanted), None

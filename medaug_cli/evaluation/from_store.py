@@ -17,7 +17,7 @@ from medaug_cli.plugin import Detections
 from medaug_cli.runs import check_detector
 from medaug_cli.store import Store, open_store, unannotated_words
 from medaug_cli.store.folds import Fold, split_words
-from medaug_cli.store.reading import is_real
+from medaug_cli.store.model import source_kind
 from medaug_cli.tasks.detection import annotated
 
 Progress = Callable[[str, int, int], None]  # detector, images done, images
@@ -74,18 +74,24 @@ def evaluate_store(
 
 
 def split_indices(store: Store, split: str) -> np.ndarray:
-    """Return the images of a split; raise BadInput if there are none, or synthetic ones among them."""
+    """Return the images of a split; raise BadInput if there are none, or synthetic or external ones among them."""
     indices = store.indices(split)
     if not len(indices):
         has = ", ".join(f"{name} {np.sum(store.splits == name)}" for name in np.unique(store.splits)) or "none"
         raise BadInput(f"{store.path} has no image in the {split} split (images: {has})")
-    synthetic = indices[~is_real(store)[indices]]
-    if len(synthetic):
-        raise BadInput(
-            f"{store.path} holds synthetic images in the {split} split ({store.ids[synthetic[0]]}); "
-            "detectors are evaluated on real images only"
-        )
+    refuse_unjudged(store, indices, split)
     return indices
+
+
+def refuse_unjudged(store: Store, indices: np.ndarray, split: str) -> None:
+    """Raise BadInput where images of a split are synthetic or external: nothing is judged on these."""
+    advice = {
+        "synthetic": "networks are evaluated on real images only",
+        "external": "they are for training alone; to be judged on, preprocess them without --external",
+    }
+    for i in indices:
+        if (kind := source_kind(str(store.sources[i]))) in advice:
+            raise BadInput(f"{store.path} holds {kind} images in the {split} split ({store.ids[i]}); {advice[kind]}")
 
 
 def predict(name: str, detector: Any, store: Store, indices: np.ndarray, progress: Progress) -> FoundBoxes:

@@ -11,6 +11,7 @@ from medaug_cli import __version__
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import EVALUATION, METRICS, file_names
+from medaug_cli.evaluation.from_store import refuse_unjudged
 from medaug_cli.figures.pages import filled
 from medaug_cli.files import publish_bytes, publish_text, write_json
 from medaug_cli.results import check_folder, folder_claimed, new_folder
@@ -87,6 +88,7 @@ def evaluate_whole_images(store_path: Path, systems: Mapping[str, Sequence[Path]
     indices = whole[task.usable(store)[whole]]
     if not len(indices):
         raise BadInput(f"nothing can be judged in the {request.split} split: {task.wanting(store)}")
+    refuse_unjudged(store, indices, request.split)
     found, weights = _predicted(task, store, indices, systems, request)
     answers = {name: task.answers(store, indices, each) for name, each in found.items()}
     stems = file_names(found)

@@ -64,7 +64,7 @@ def of_enlargement(recipe: Recipe, scan: Scan, pixels: Pixels) -> list[str]:
     return [f"{what} of {side} pixels are enlarged to {recipe.size}, which adds no detail; --size {enough} is enough"]
 
 
-def of_patients(unknown: bool, boxes: Path | None, classes: str | None, column: str | None) -> list[str]:
+def of_patients(unknown: int, of: int, boxes: Path | None, classes: str | None, column: str | None) -> list[str]:
     """Say that images are split without regard to patients, and which column might tell them."""
     if not unknown:
         return []
@@ -72,7 +72,8 @@ def of_patients(unknown: bool, boxes: Path | None, classes: str | None, column: 
     likely = None if column is not None else next(filter(None, map(likely_patient_column, tables)), None)
     if likely is not None:
         return [f"no patient column: split by image; a column `{likely}` is there: --patient-column {likely}"]
-    return ["no patient is known: split by image; name patients with --patient-column, or give each a folder"]
+    which = "no patient is known" if unknown == of else f"the patient of {unknown} of {of} scans is not known"
+    return [f"{which}: split by image; name patients with --patient-column, or give each a folder"]
 
 
 def of_masks(doubted: int, masks: int, of_few: bool = False) -> list[str]:

@@ -28,9 +28,9 @@ class Patients:
     sorting: list[str]  # folders that sort by class or purpose, and were taken for no patient
     alike: list[list[str]]  # spellings of one patient, the one that is used first
 
-    def known(self, scans: Sequence[Scan]) -> bool:
-        """Tell whether scans can be split by patient; a volume that nobody names is one patient's."""
-        return all(self.by[scan.id] != "file" or scan.volume for scan in scans)
+    def nameless(self, scans: Sequence[Scan]) -> int:
+        """Return how many scans cannot be split by patient; a volume that nobody names is one patient's."""
+        return sum(self.by[scan.id] == "file" and not scan.volume for scan in scans)
 
     def words(self, scans: Sequence[Scan]) -> str:
         """Return how many patients these scans are of, and how they are told apart."""
@@ -42,7 +42,7 @@ class Patients:
     def warnings(self, scans: Sequence[Scan]) -> list[str]:
         """Return what a person must know before trusting a split of these scans by patient."""
         said = [f"{listed(names)} are treated as one patient" for names in self.alike]
-        unknown = sum(self.by[scan.id] == "file" and not scan.volume for scan in scans)
+        unknown = self.nameless(scans)
         if not unknown:
             return said
         which = "" if unknown == len(scans) else f", for {unknown} of {len(scans)} scans"

@@ -174,7 +174,7 @@ def plan_of(options: PreprocessOptions) -> Plan:
         annotations=annotations,
         patients=patients.of,
         splits=splits,
-        by_patient=patients.known(chosen),
+        by_patient=not patients.nameless(chosen),
         recipe=recipe,
         info=_info(options, recipe, sorted(map(str, names)), _classes(recipe, annotations, names)),
         units=_part(options, [i for i, scan in enumerate(scans) if scan.id in annotations], len(scans)),
@@ -205,17 +205,22 @@ def plan_of(options: PreprocessOptions) -> Plan:
         ),
     )
     unread = 0 if _marks(options) else found.masks
-    return _renamed(options, replace(plan, advice=tuple(_advice(options, plan, *first, unread=unread))))
+    return _renamed(
+        options,
+        replace(plan, advice=tuple(_advice(options, plan, *first, unread=unread, nameless=patients.nameless(chosen)))),
+    )
 
 
-def _advice(options: PreprocessOptions, plan: Plan, scan: Scan, pixels: Pixels, *, unread: int) -> list[str]:
+def _advice(
+    options: PreprocessOptions, plan: Plan, scan: Scan, pixels: Pixels, *, unread: int, nameless: int
+) -> list[str]:
     """Say what a person may want to change, by a plan and its first scan; in a dry run brain masks are tried, too."""
     chosen = [one for one in plan.scans if one.id in plan.annotations]
-    known = plan.by_patient or options.dry_run  # which has just said so
+    nameless = 0 if options.dry_run else nameless  # which has just said so
     masks = doubted_masks(plan.recipe, chosen) if options.dry_run else (0, 0)
     return [
         *advice.of_masks(*masks, of_few=True),
-        *advice.of_patients(not known, options.boxes, options.classes, options.patient_column),
+        *advice.of_patients(nameless, len(chosen), options.boxes, options.classes, options.patient_column),
         *advice.of_left_out(plan.scans, plan.annotations, options.boxes is None and options.masks is None),
         *advice.of_unread_masks(unread, options.scans),
         *advice.of_width(plan.recipe, scan, pixels),

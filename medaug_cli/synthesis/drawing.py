@@ -224,6 +224,11 @@ def _with_hosts(work: Work, into: Path) -> Work:
     return replace(work, info=info, hosts=hosts, templates=_boxed(work.templates, work.source))
 
 
+def images_of_part(n: int, part: int, parts: int) -> int:
+    """Return how many of `n` images one of several parts draws: whole blocks, dealt in turn."""
+    return sum(min(BLOCK, n - start) for start in range(part * BLOCK, n, parts * BLOCK))
+
+
 def rehearse(options: SynthesisOptions) -> dict[str, Any]:
     """Say what `synthesize` would draw, and return it as plain values for JSON; nothing is drawn."""
     work = prepare(options)

@@ -4,6 +4,7 @@ import csv
 import json
 import signal
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -175,6 +176,18 @@ def test_a_detector_is_not_judged_on_patients_it_was_fitted_on(detector, evaluat
     assert code == 3
     assert "was fitted on 4 of the patients" in said
     assert not (detector.parent / "evaluation").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("gan", "synthetic images in the train split (i000); networks"), ("external:web", "external images in the train")],
+)
+def test_images_that_nothing_is_judged_on_are_refused(detector, evaluate, source, said):
+    marked = [replace(record, source=source, split="train", seed=0) for record in make_records(6)]
+    make_store(detector.parent / "other.h5", marked)
+    code, _, words = evaluate("other.h5", "detector", "--split", "train")
+    assert code == 3
+    assert said in words
 
 
 def test_a_split_without_a_box_is_refused(detector, evaluate):

@@ -169,6 +169,10 @@ def test_unknown_patients_are_said_at_the_end(tmp_path):
     picture(tmp_path / "scans/a.png", BOX)
     (fact,) = advised(tmp_path, boxes=rows(tmp_path, [f"a.png,{ROW}"]))
     assert fact == "no patient is known: split by image; name patients with --patient-column, or give each a folder"
+    picture(tmp_path / "scans/b.png", BOX)
+    boxes = rows(tmp_path, [f"a.png,{ROW},P1", f"b.png,{ROW},"], "image,x_min,y_min,x_max,y_max,patient")
+    (fact,) = advised(tmp_path, boxes=boxes, overwrite=True)
+    assert fact.startswith("the patient of 1 of 2 scans is not known: split by image; name patients with")
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

@@ -86,7 +86,7 @@ def test_join_keeps_them_and_refuses_other_names(tmp_path):
     joined = join_stores([half("a", 0), half("b", 0)], tmp_path / "joined" / "all.h5")
     assert joined.classes.tolist() == [0] * 12
     other = half("d", 0, INFO.model_copy(update={"class_names": ["benign"]}))
-    with pytest.raises(BadInput, match="differ in the names of classes, .*: benign, malignant, normal and benign"):
+    with pytest.raises(BadInput, match=r"differ in the names of classes, .*: benign, malignant, normal and benign"):
         join_stores([half("c", 0), other], tmp_path / "joined" / "b.h5")
 
 

@@ -13,7 +13,7 @@ from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.plugin import ImageSpec, box_map, image_seed
 from medaug_cli.runs import RunOptions, train_detector, train_generator
 from medaug_cli.store import open_store
-from medaug_cli.synthesis import SynthesisOptions, drawing, synthesize
+from medaug_cli.synthesis import SynthesisOptions, drawing, images_of_part, synthesize
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins")
 
@@ -214,3 +214,10 @@ def test_boxes_below_a_pixel_are_said(gan, tmp_path):
     told = []
     run(gan, "s.h5", n=2, boxes=tmp_path / "own.json", announce=told.append)
     assert any("1 of 2 boxes are narrower than a pixel" in sentence for sentence in told)
+
+
+@pytest.mark.parametrize(("n", "parts"), [(20, 2), (129, 2), (1000, 3), (128, 1)])
+def test_what_parts_draw_adds_up(n, parts):
+    each = [images_of_part(n, part, parts) for part in range(parts)]
+    assert sum(each) == n
+    assert max(each) - min(each) <= drawing.BLOCK
