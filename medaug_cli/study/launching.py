@@ -54,7 +54,7 @@ def run_parts(
     cluster that is not there, MedaugError where a job fails.
     """
     executor = _executor(cluster, folder, settings)
-    with _output_to(folder / "jobs.log") if cluster in LOCAL else nullcontext():
+    with _local(folder / "jobs.log") if cluster in LOCAL else nullcontext():
         jobs = executor.map_array(Training(train), range(parts))
     try:
         _wait(jobs, cluster, folder, say, report)
@@ -124,9 +124,15 @@ def _stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Let processes that are started in the block write to a file, not to the terminal or pipe of this one."""
+def _local(log: Path) -> Iterator[None]:
+    """Let processes that are started in the block write to a file, not to this one's terminal or pipe, and hear SIGINT.
+
+    By that they are ended; where this one ignores it, as below nohup, so would they.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     streams = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.flush()
@@ -140,6 +146,8 @@ def _output_to(log: Path) -> Iterator[None]:
         for number, copy in own.items():
             os.dup2(copy, number)
             os.close(copy)
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _executor(cluster: str, folder: Path, settings: Mapping[str, str]) -> Any:

@@ -55,7 +55,20 @@ def test_jobs_of_this_machine_have_time_unless_a_limit_is_given(tmp_path):
     assert minutes({"timeout_min": "5"}) == 5
 
 
-def test_jobs_of_this_machine_end_with_what_started_them(tmp_path, quick, capfd):
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_jobs_of_this_machine_end_with_what_started_them(tmp_path, quick, capfd, handler):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        stop_two(tmp_path)
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def stop_two(tmp_path):
+    """Stop the run of two sleeping jobs when both have begun; wait until they have ended."""
+
     def sleep(part):
         import os
         import time
@@ -74,7 +87,6 @@ def test_jobs_of_this_machine_end_with_what_started_them(tmp_path, quick, capfd)
     while any(alive(pid) for pid in pids) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(alive(pid) for pid in pids)
-    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def alive(pid):
