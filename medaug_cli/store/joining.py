@@ -71,11 +71,11 @@ def _refuse_clashes(stores: Sequence[Store]) -> None:
         each = store.columns
         for name, patient, split, source in zip(each.id, each.patient, each.split, each.source, strict=True):
             if name in images:
-                advice = (
-                    "take both as they are: --synthetic may be repeated"
-                    if source_kind(source) == "synthetic"
-                    else "preprocess the scans of both in one run, or under other file names"
-                )
+                advice = "preprocess the scans of both in one run, or under other file names"
+                if images[name].samefile(store.path):
+                    advice = "give each store once"
+                elif source_kind(source) == "synthetic":
+                    advice = "take both as they are: --synthetic may be repeated"
                 raise BadInput(f"image {name} is in both {images[name]} and {store.path}; {advice}")
             images[name] = store.path
             if source_kind(source) == "synthetic":

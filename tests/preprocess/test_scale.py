@@ -108,7 +108,7 @@ def test_stores_of_two_sites_join_and_a_patient_in_two_splits_is_refused(scans, 
     both = join_parts([tmp_path / "a/real.h5", tmp_path / "b/real.h5"], tmp_path / "real.h5")
     assert both.info.command == "store join"
     assert len(both) == sum(len(open_store(tmp_path / site / "real.h5")) for site in "ab")
-    with pytest.raises(BadInput, match=r"^image \S+ is in both \S+a/real\.h5 and \S+a/real\.h5; give each"):
+    with pytest.raises(BadInput, match=r"^image \S+ is in both \S+a/real\.h5 and \S+a/real\.h5; give each store once"):
         join_parts([tmp_path / "a/real.h5", tmp_path / "a/real.h5"], tmp_path / "twice/real.h5")
 
 

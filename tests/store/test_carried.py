@@ -72,7 +72,7 @@ def test_joining_keeps_all_and_refuses_other_names(tmp_path, real, synthetic):
     said = invoke(
         "store", "join", tmp_path / "real.h5", tmp_path / "other.h5", "--out", tmp_path / "whole/no.h5", code=3
     )
-    assert "different mask names" in said
+    assert "differ in the names of what masks mark" in said
 
 
 def test_joining_beside_the_report_of_another_store(tmp_path, real, synthetic):
