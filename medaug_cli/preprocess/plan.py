@@ -40,6 +40,7 @@ from medaug_cli.store.model import EXTERNAL, REAL
 from medaug_cli.words import counted
 
 MOST_NAMES = 255  # of the values of stored masks, which are bytes
+SKIPPED = "lesions of a scan that cannot be read are left out"
 NAME = r"[A-Za-z0-9._-]{1,64}"  # of where external scans come from
 
 
@@ -121,14 +122,16 @@ def plan_of(options: PreprocessOptions) -> Plan:
             "give the annotations with --boxes, --masks or both, or the images' classes with --classes; "
             "or take scans without annotation with --unannotated"
         )
-    read = _annotations(options, scans)
+    damaged = _damaged(options, found)
+    read = _annotations(options, scans, damaged)
     told = classes_of(
         options.classes,
-        scans,
+        [*scans, *damaged],
         options.scans,
         patient_column=None if options.boxes is not None else options.patient_column,
         say=options.announce,
     )
+    told = {name: one for name, one in told.items() if name not in {scan.id for scan in damaged}}
     annotations, spellings = one_spelling(with_classes(read.scans, told, options.classes))
     for sentence in sentences(read.notes):
         options.announce(sentence)
@@ -166,7 +169,13 @@ def plan_of(options: PreprocessOptions) -> Plan:
             unannotated=unknown,
         )
     if (options.box_columns or "").startswith(OF_TRAINING):
-        _judge_by_others(options, scans, annotations, {scan.id: splits[patients.of[scan.id]] for scan in chosen})
+        _judge_by_others(
+            options,
+            scans,
+            damaged,
+            annotations=annotations,
+            splits={scan.id: splits[patients.of[scan.id]] for scan in chosen},
+        )
     looked_at = [scan for scan in chosen if scan.id not in unknown]  # the others are for training alone
     names = {recipe.label} if recipe.label else _label_names(annotations)
     plan = Plan(
@@ -359,27 +368,43 @@ def _renamed(options: PreprocessOptions, plan: Plan) -> Plan:
     )
 
 
-def _annotations(options: PreprocessOptions, scans: Sequence[Scan]) -> AnnotationSet:
+def _damaged(options: PreprocessOptions, found: Found) -> list[Scan]:
+    """Return stand-ins for the files that cannot be read and are skipped, whose annotations are skipped with them."""
+    shown = [one.shown for one in found.left_out if one.damaged]
+    return [Scan(name, options.scans / name, name, volume=False) for name in shown]
+
+
+def _annotations(options: PreprocessOptions, scans: Sequence[Scan], damaged: Sequence[Scan]) -> AnnotationSet:
+    """Return what the files say of scans; annotations of `damaged` ones are noted as lost."""
     if options.masks is not None and not options.masks.exists():
         raise BadInput(f"{options.masks} does not exist")
     found = AnnotationSet()
     if options.boxes is not None:
         found = read_annotations(
             options.boxes,
-            scans,
+            [*scans, *damaged],
             box_mode=options.box_mode,
             say=options.announce,
             patient_column=options.patient_column,
             box_columns=None if options.box_columns is None else options.box_columns.removeprefix(OF_TRAINING),
         )
+        lost = [(scan.relative, found.scans.pop(scan.id)) for scan in damaged if scan.id in found.scans]
+        found.notes.extend(
+            Note(SKIPPED, place, counted(len(one.boxes), "lesion"), lost=True) for place, one in lost if one.boxes
+        )
     return found if options.masks is None else with_masks(found, options.masks, scans, options.announce)
 
 
 def _judge_by_others(
-    options: PreprocessOptions, scans: Sequence[Scan], annotations: dict[str, Annotation], splits: dict[str, str]
+    options: PreprocessOptions,
+    scans: Sequence[Scan],
+    damaged: Sequence[Scan],
+    *,
+    annotations: dict[str, Annotation],
+    splits: dict[str, str],
 ) -> None:
     """Give scans that are not for training the boxes of a CSV's plain columns."""
-    plain = _annotations(replace(options, box_columns=None, announce=lambda sentence: None), scans).scans
+    plain = _annotations(replace(options, box_columns=None, announce=lambda sentence: None), scans, damaged).scans
     for name, split in splits.items():
         if split != "train" and name in plain:
             own = plain[name]

@@ -2,12 +2,14 @@
 
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from dicoms import as_image, changed, head, write_series
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from support import tiny_scans
 
 from medaug_cli.errors import BadInput
 from medaug_cli.scans.reading import read_pixels, read_scan
@@ -195,6 +197,29 @@ def test_radiographs_are_a_picture_each(tmp_path, modality, sort, meaning):
 def test_radiographs_have_the_spacing_that_they_say(tmp_path, tags, spacing):
     radiograph(tmp_path / "a.dcm", **tags)
     assert read_pixels(find_scans(tmp_path)[0]).spacing == spacing
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_annotations_of_a_damaged_scan_are_left_out_with_it_and_said(tmp_path, classes):
+    for name in "ab":
+        tiny_scans.picture(tmp_path / f"scans/{name}.png", (8, 6, 18, 16))
+    (tmp_path / "scans/broken.dcm").write_bytes(np.random.default_rng(0).bytes(200))
+    name = "broken.dcm" if classes else "broken"
+    boxes = tiny_scans.rows(tmp_path, ["a.png,8,6,18,16", "b,8,6,18,16", f"{name},1,1,5,5", f"{name},6,6,9,9"])
+    given = {"boxes": boxes}
+    if classes:
+        given["classes"] = str(tmp_path / "classes.csv")
+        Path(given["classes"]).write_text("image,class\na,x\nb,y\nbroken,x\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"broken\.dcm cannot be read.*--keep-going skips it and lists it"):
+        tiny_scans.made(tmp_path, split="1,0,0", **given)
+    said = []
+    store = tiny_scans.made(tmp_path, split="1,0,0", keep_going=True, said=said, **given)
+    assert store.ids == ["a", "b"]
+    assert [line for line in said if "cannot be read are left out" in line] == [
+        "lesions of a scan that cannot be read are left out: broken.dcm"
+    ]
+    with pytest.raises(BadInput, match="--strict: lesions of a scan that cannot be read"):
+        tiny_scans.made(tmp_path, split="1,0,0", keep_going=True, strict=True, overwrite=True, **given)
 
 
 def test_radiographs_of_nobody_are_not_one_patient_and_series_of_them_stay_apart(tmp_path):
