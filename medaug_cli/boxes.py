@@ -124,6 +124,12 @@ def patients_seen(patients: Iterable[str], digests: Collection[str]) -> set[str]
     return {each for each in patients if not {digest_patient(each), _digest(each)}.isdisjoint(digests)}
 
 
+def with_patients(digests: Collection[str], patients: Iterable[str]) -> list[str]:
+    """Return digests together with those of patients who are not among them, sorted; nobody is counted twice."""
+    names = set(patients)
+    return sorted({*digests, *map(digest_patient, names - patients_seen(names, digests))})
+
+
 def _digest(name: str) -> str:
     return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from medaug_cli import __version__, registry
+from medaug_cli.boxes import with_patients
 from medaug_cli.devices import Precision, resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.files import parse_json
@@ -34,7 +35,6 @@ from medaug_cli.runs.training import Budget, Progress, TrainingRun
 from medaug_cli.store import (
     Store,
     StoreExamples,
-    digest_patient,
     generator_examples,
     open_store,
     unannotated_words,
@@ -221,8 +221,8 @@ def fit_generator(work: Path, fitted: Fitted) -> None:
     described |= {"draws": [] if fitted.only is None else [fitted.only]} | beside_metadata(data)
     if fitted.start is not None:
         described["start"] = fitted.start.metadata.weights
-        seen = {*described["training_patients"], *fitted.start.metadata.training_patients}
-        described["training_patients"] = sorted(seen)
+        seen = fitted.start.metadata.training_patients
+        described["training_patients"] = with_patients(seen, patients_of(store, data))
     options.group.lead(lambda: save_plugin(work, "generator", plugin, described))
 
 
@@ -386,7 +386,6 @@ def metadata_of(
     origin = registry.find(kind, name)
     spec, real = store.spec, ~data.synthetic
     images = int(real.sum()) or len(store.indices("train"))  # of synthetic images alone: those behind them
-    patients = {store.patients[i] for i in store.indices("train", unannotated=True)} | real_patients(data)
     return {
         "tool_version": __version__, "name": name, "distribution": origin.distribution,
         "distribution_version": origin.version, "settings": asdict(plugin),
@@ -394,9 +393,14 @@ def metadata_of(
                      bits=16 if store.images.dtype == np.uint16 else 8,
                      class_names=list(spec.class_names), mask_names=list(spec.mask_names), masks=spec.masks),
         "seed": options.seed, "precision": precision, "training_store": store.hash, "training_images": images,
-        "training_patients": sorted(map(digest_patient, patients)),
+        "training_patients": with_patients((), patients_of(store, data)),
         "fold": None if options.fold is None else options.fold.name,
     }  # fmt: skip
+
+
+def patients_of(store: Store, data: StoreExamples) -> set[str]:
+    """Return whom a run has seen: the training patients of its store, and those of the scans beside it."""
+    return {store.patients[i] for i in store.indices("train", unannotated=True)} | real_patients(data)
 
 
 def refuse_broken(plugin: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import registry
+from medaug_cli.boxes import with_patients
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.runs.beside import NOTHING_EXTERNAL, External, beside_metadata, left_out_words
 from medaug_cli.runs.fitting import (
@@ -23,6 +24,7 @@ from medaug_cli.runs.fitting import (
     claimed,
     finish,
     metadata_of,
+    patients_of,
     plan_of_run,
     refuse_broken,
     size_words,
@@ -220,7 +222,7 @@ def _fit_network(
     described |= {"synthetic_only": on.synthetic_only, "prepared": dict(store.info.settings)}
     if before is not None:
         described["start"] = before.weights
-        described["training_patients"] = sorted({*described["training_patients"], *before.training_patients})
+        described["training_patients"] = with_patients(before.training_patients, patients_of(store, data))
         described["synthetic"] = [part.model_dump() for part in before.synthetic] + parts
     options.group.lead(lambda: finish(folder, on.task.kind, plugin, described))
 

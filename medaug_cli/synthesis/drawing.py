@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.boxes import digest_patient, read_boxes
+from medaug_cli.boxes import read_boxes, with_patients
 from medaug_cli.conditions import Template, condition_of, specks, templates
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
@@ -167,7 +167,7 @@ def prepare(options: SynthesisOptions) -> Work:
         if options.boxed:
             chosen = _boxed(chosen, options.like)
         ids = {template.id for template in chosen.every}
-        patients = {digest_patient(store.patients[i]) for i in range(len(store)) if store.ids[i] in ids}
+        patients = {store.patients[i] for i in range(len(store)) if store.ids[i] in ids}
         source, digest = options.like, store.hash
         asked = {store.spec.label_names[n] for i in range(len(store)) if store.ids[i] in ids for n in store.labels[i]}
     else:
@@ -176,7 +176,7 @@ def prepare(options: SynthesisOptions) -> Work:
         chosen = Templates([(n, templates(source, boxes, spec, set(metadata.training_patients)))])
         if isinstance(generator, ByClass):
             chosen = Templates([(n, drawable(generator, source, chosen.every))])
-        patients = {digest_patient(image.patient) for image in boxes.images if image.patient and image.boxes}
+        patients = {image.patient for image in boxes.images if image.patient and image.boxes}
         digest = sha256_file(source)
         asked = {box.label for image in boxes.images for box in image.boxes if box.label}
     info = _info(options, n, metadata=metadata, known=known, inputs={name_of(source): digest}, patients=patients)
@@ -210,7 +210,7 @@ def _with_hosts(work: Work, into: Path) -> Work:
     options, info = work.options, work.info
     hosts = hosts_in(into, options.blending, work.metadata.name, work.spec, work.known)
     (origin,), spec = info.generators, hosts.store.info
-    seen = sorted({*origin.training_patients, *map(digest_patient, hosts.patients)})
+    seen = with_patients(origin.training_patients, hosts.patients)
     info = info.model_copy(
         update={
             "settings": info.settings | {"lesions": options.lesions, "blending": options.blending},
@@ -345,7 +345,7 @@ def _info(
         version=metadata.distribution_version,
         hash=metadata.weights,
         training_store=metadata.training_store,
-        training_patients=sorted({*metadata.training_patients, *patients}),
+        training_patients=with_patients(metadata.training_patients, patients),
     )
     return StoreInfo(
         tool_version=__version__,

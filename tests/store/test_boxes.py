@@ -16,6 +16,7 @@ from medaug_cli.boxes import (
     read_boxes,
     safe_id,
     scaled,
+    with_patients,
     write_boxes,
 )
 from medaug_cli.errors import BadInput
@@ -117,3 +118,9 @@ def test_a_patient_is_seen_however_the_name_is_spelt(spelt):
 
 def test_a_patient_is_seen_in_files_of_versions_that_digested_names_as_they_are_spelt():
     assert patients_seen(["LIDC-IDRI-0001", "lidc-idri-0002"], {"ac20d99e11f1b8ff"}) == {"LIDC-IDRI-0001"}
+
+
+def test_nobody_is_counted_twice_whatever_version_digested_the_name():
+    assert with_patients({"ac20d99e11f1b8ff"}, ["LIDC-IDRI-0001"]) == ["ac20d99e11f1b8ff"]
+    both = with_patients({"ac20d99e11f1b8ff"}, ["LIDC-IDRI-0002", "lidc-idri-0002"])
+    assert both == sorted(["ac20d99e11f1b8ff", digest_patient("LIDC-IDRI-0002")])
