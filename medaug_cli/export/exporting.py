@@ -28,7 +28,6 @@ from medaug_cli.words import counted
 Report = Callable[[int], None]
 BY_CLASS = "folders"
 EXPORT = Kind("store export", "an export of a store")
-PATIENTLESS = ("yolo", "voc")
 PNG_FORMS = {(1, "uint8"), (1, "uint16"), (3, "uint8"), (4, "uint8")}
 
 
@@ -80,7 +79,7 @@ def export_store(
 def _forgotten(store: Store, chosen: np.ndarray, form: str) -> list[str]:
     """Say what a form does not tell of the images, and whoever reads them again has to."""
     said = []
-    if form in PATIENTLESS and not (store.classes[chosen] >= 0).all():
+    if form in LAYOUTS and not LAYOUTS[form].patients and not (store.classes[chosen] >= 0).all():
         said.append(
             f"{form} names no patients: preprocess would split these images anew, one by one; coco, csv and nifti keep "
             "patients and splits"

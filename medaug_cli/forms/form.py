@@ -90,6 +90,7 @@ class Layout:
     write: Callable[[Sequence[ImageBoxes], Sequence[str], Path, Mapping[str, Known]], None]
     # images, names of labels, the folder, and what else is known of each image by its id
     deep: bool = False  # whether it holds volumes, too
+    patients: bool = True  # whether it names patients and splits, so that they are read again
 
 
 @dataclass(frozen=True)

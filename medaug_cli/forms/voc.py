@@ -91,5 +91,5 @@ FORM = Form(
     sniff=_sniff,
     read=_read,
     write_boxes=_write_boxes,
-    layout=Layout(lambda image: f"JPEGImages/{image.id}", _write_layout),
+    layout=Layout(lambda image: f"JPEGImages/{image.id}", _write_layout, patients=False),
 )

@@ -227,5 +227,5 @@ FORM = Form(
     read=_read,
     write_boxes=_write_boxes,
     write_detections=_write_detections,
-    layout=Layout(lambda image: f"images/{image.split}/{image.id}", _write_layout),
+    layout=Layout(lambda image: f"images/{image.split}/{image.id}", _write_layout, patients=False),
 )

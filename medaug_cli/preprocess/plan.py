@@ -131,7 +131,8 @@ def plan_of(options: PreprocessOptions) -> Plan:
         patient_column=None if options.boxes is not None else options.patient_column,
         say=options.announce,
     )
-    told = {name: one for name, one in told.items() if name not in {scan.id for scan in damaged}}
+    for scan in damaged:
+        told.pop(scan.id, None)
     annotations, spellings = one_spelling(with_classes(read.scans, told, options.classes))
     for sentence in sentences(read.notes):
         options.announce(sentence)

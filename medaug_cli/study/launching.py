@@ -110,10 +110,10 @@ def _stoppable() -> Iterator[None]:
 
         return handle
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    found = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
     for number, handler in handlers.items():
-        if callable(handler):
-            signal.signal(number, passing(handler))
+        signal.signal(number, passing(handler))
     try:
         yield
     except _Stopped as stopped:

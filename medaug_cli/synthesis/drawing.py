@@ -167,9 +167,10 @@ def prepare(options: SynthesisOptions) -> Work:
         if options.boxed:
             chosen = _boxed(chosen, options.like)
         ids = {template.id for template in chosen.every}
-        patients = {store.patients[i] for i in range(len(store)) if store.ids[i] in ids}
+        used = [i for i in range(len(store)) if store.ids[i] in ids]
+        patients = {store.patients[i] for i in used}
         source, digest = options.like, store.hash
-        asked = {store.spec.label_names[n] for i in range(len(store)) if store.ids[i] in ids for n in store.labels[i]}
+        asked = {store.spec.label_names[label] for i in used for label in store.labels[i]}
     else:
         source = options.boxes or default_boxes(folder)
         boxes = read_boxes(source)
