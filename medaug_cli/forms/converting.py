@@ -13,13 +13,13 @@ from medaug_cli.files import new_file, read_text
 from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.catalogue import BOXES, form_of
 from medaug_cli.forms.form import label_names
-from medaug_cli.forms.policy import cut_off
+from medaug_cli.forms.policy import UNNAMED, cut_off
 from medaug_cli.forms.reading import holds_masks, read_annotations
 from medaug_cli.forms.yolo import size_of
 from medaug_cli.results import Kind, file_claimed, folder_claimed, new_folder
 from medaug_cli.scans.grids import placed_boxes
 from medaug_cli.scans.mask_grids import Frame, fit_mask
-from medaug_cli.scans.masks import joined_parts, labelled_components, mask_values
+from medaug_cli.scans.masks import joined_parts, labelled_components, mask_values, several_values
 from medaug_cli.scans.reading import Reading, Scan, read_stored, stored_scan
 from medaug_cli.scans.survey import survey
 
@@ -92,6 +92,8 @@ def _image(scan: Scan, annotation: Annotation, least: int, say: Callable[[str], 
     boxes, labels, notes = annotation.boxes, annotation.labels, list(annotation.notes)
     if annotation.mask is not None:
         parts = _mask_values(scan, annotation, say)
+        if annotation.mask_labels is None and any(several_values(part) for part in parts):
+            notes.append(Note(UNNAMED, scan.relative))
         values, names = joined_parts(parts, annotation.mask_labels)
         size = values.shape[::-1]
         found, labels = labelled_components(values, names, least)

@@ -9,10 +9,17 @@ from medaug_cli.errors import BadInput
 from medaug_cli.forms.agreement import agree
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.outlines import label_map
-from medaug_cli.forms.policy import UNMET, cut_off
+from medaug_cli.forms.policy import UNMET, UNNAMED, cut_off
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
 from medaug_cli.scans.mask_grids import read_mask
-from medaug_cli.scans.masks import Labels, joined_parts, labelled_components, mask_values, sizes_below
+from medaug_cli.scans.masks import (
+    Labels,
+    joined_parts,
+    labelled_components,
+    mask_values,
+    several_values,
+    sizes_below,
+)
 from medaug_cli.scans.reading import Pixels, Scan
 
 LESION = "lesion"  # what a mask without names marks
@@ -174,9 +181,11 @@ def _marked(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
     paths, names = annotation.masks, annotation.mask_labels
     fitted = [read_mask(path, scan, pixels) for path in paths]
     parts = [mask_values(path, one.image, names) for path, one in zip(paths, fitted, strict=True)]
+    said = [note for one in fitted for note in one.notes]
+    if names is None and any(several_values(part) for part in parts):
+        said.append(UNNAMED)
     values, names = joined_parts(parts, names)
-    said = tuple(dict.fromkeys(note for one in fitted for note in one.notes))
     nothing = np.zeros((0, 4), np.float32)
     lost = [Note(UNMET, str(path), lost=True) for path, one in zip(paths, fitted, strict=True) for _ in range(one.lost)]
     notes = _shown(scan, [*annotation.notes, *lost])
-    return Lesions(nothing, [], notes, values=values, names=names, fitted=said)
+    return Lesions(nothing, [], notes, values=values, names=names, fitted=tuple(dict.fromkeys(said)))

@@ -24,6 +24,7 @@ TWICE = "a box given twice, kept once"
 CROWD = "a crowd region, left out"
 NO_OUTLINE = "a box without an outline, kept; the mask marks nothing there"
 UNMET = "a region of a mask that leaves no voxel on its scan"
+UNNAMED = "a mask of several values without names: all count as one kind of lesion (a labels.json can name them)"
 
 
 def add_box(

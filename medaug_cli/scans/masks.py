@@ -169,6 +169,11 @@ def _check_levels(path: Path, values: np.ndarray, names: Labels | None, strict: 
         )
 
 
+def several_values(values: np.ndarray) -> bool:
+    """Tell whether a mask (*s) marks with more than one value."""
+    return int((_levels(values) > 0).sum()) > 1
+
+
 def joined_parts(parts: Sequence[np.ndarray], names: Labels | None) -> tuple[np.ndarray, Labels | None]:
     """Return the parts of one mask, values (*s) int32 each, as one, and its names; a part may lie over another.
 

@@ -85,6 +85,23 @@ def test_names_and_regions_come_from_dataset_json(tmp_path, palette):
     assert np.array_equal(store.masks[0], marked({FIRST: 3, TOUCHING: 1, SECOND: 2}))  # of both names the narrower
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_values_without_names_are_one_kind_of_lesion_and_that_is_said(tmp_path, named):
+    for name in "ab":
+        save_scan(tmp_path / f"scans/{name}.png", FIRST, SECOND)
+        save(tmp_path / f"masks/{name}.png", marked({FIRST: 1, SECOND: 2 if name == "a" else 1}))
+    if named:
+        text = json.dumps({"background": 0, "oedema": 1, "core": 2})
+        (tmp_path / "masks/labels.json").write_text(text, encoding="utf-8")
+    found, said, _ = stored(tmp_path, "scans", "masks")
+    first, second = ("oedema", "core") if named else ("lesion", "lesion")
+    assert found["a"] == sorted([(FIRST, first), (SECOND, second)])
+    assert [line.split(":")[0] for line in said if "values without names" in line] == ([] if named else ["a.png"])
+    told: list[str] = []
+    convert(tmp_path / "masks", tmp_path / "scans", "csv", tmp_path / "boxes.csv", say=told.append)
+    assert [line.split(":")[-1] for line in told if "values without names" in line] == ([] if named else [" a.png"])
+
+
 @pytest.mark.parametrize("size", [SIDE, 16])
 def test_masks_of_several_labels_keep_their_values_when_they_are_resized(tmp_path, size):
     save_scan(tmp_path / "imagesTr/c_0000.png", FIRST, SECOND)
