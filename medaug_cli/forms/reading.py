@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from medaug_cli.boxes import BoxesFile, read_boxes
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import files_below
-from medaug_cli.forms import dicom_sr, masks
+from medaug_cli.forms import boxes_json, dicom_sr, masks
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.catalogue import FORMS, READ
 from medaug_cli.forms.form import LITTER, File, Form, Marks, key_of
@@ -111,6 +112,22 @@ def with_masks(
     return AnnotationSet(both, [*found.notes, *notes])
 
 
+def read_boxes_json(path: Path) -> BoxesFile:
+    """Read a boxes.json; raise BadInput where it is none, and say how boxes in another form become one."""
+    form = form_of_file(File(path)) if path.is_file() else None
+    if form in (None, boxes_json.FORM, masks.FORM):
+        return read_boxes(path)
+    raise BadInput(
+        f"{path} is {form.title}, not a boxes.json; `medaug boxes {path} --scans SCANS --to boxes --out boxes.json` "
+        "makes one of it"
+    )
+
+
+def form_of_file(file: File) -> Form | None:
+    """Return the form that a file is of; raise BadInput for broken JSON."""
+    return next((one for one in FORMS if one.sniff(file)), None)
+
+
 def holds_masks(path: Path) -> bool:
     """Tell whether a folder of annotations holds masks rather than files of text."""
     if not path.is_dir():
@@ -131,7 +148,7 @@ def _sniffed(path: Path, scans: Sequence[Scan]) -> tuple[Form, list[File], list[
     """Return the form of a file, or of the files in a folder, those files, and notes on others."""
     if path.is_file():
         file = File(path)
-        form = next((one for one in FORMS if one.sniff(file)), None)
+        form = form_of_file(file)
         if form is None and file.suffix in (".csv", ".tsv"):
             form = next(one for one in FORMS if one.name == "csv")  # which says what it lacks
         if form is None:

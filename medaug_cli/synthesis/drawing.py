@@ -9,11 +9,12 @@ from typing import Any, get_args
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.boxes import read_boxes, with_patients
+from medaug_cli.boxes import with_patients
 from medaug_cli.conditions import Template, condition_of, specks, templates
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import name_of, parse_json, sha256_file
+from medaug_cli.forms.reading import read_boxes_json
 from medaug_cli.locks import alone
 from medaug_cli.pasting import Blending, Hosts, NoRoom
 from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
@@ -173,7 +174,7 @@ def prepare(options: SynthesisOptions) -> Work:
         asked = {store.spec.label_names[label] for i in used for label in store.labels[i]}
     else:
         source = options.boxes or default_boxes(folder)
-        boxes = read_boxes(source)
+        boxes = read_boxes_json(source)
         chosen = Templates([(n, templates(source, boxes, spec, set(metadata.training_patients)))])
         if isinstance(generator, ByClass):
             chosen = Templates([(n, drawable(generator, source, chosen.every))])

@@ -99,6 +99,11 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+COCO = json.dumps({
+    "images": [{"id": 1, "file_name": "a.png", "width": 16, "height": 16}],
+    "annotations": [{"id": 1, "image_id": 1, "bbox": [1, 2, 3, 4], "category_id": 1}],
+    "categories": [{"id": 1, "name": "tumour"}],
+})  # fmt: skip
 DRAW = ["synthesize", "--n", "5", "--out", "new.h5"]
 JUDGE = ["evaluate", "real.h5", "detector"]
 DETECT = ["train-detector", "real.h5", "--detector", "tiny", "--steps", "2", "--out", "new"]
@@ -127,6 +132,10 @@ CASES = {
     ),
     "no boxes at all": (
         DRAW, 3, "box", lambda f: change_json(f / "boxes.json", lambda v: [i.update(boxes=[]) for i in v["images"]]),
+    ),
+    "boxes in another form": (
+        DRAW, 3, "boxes.json is COCO JSON, not a boxes.json; `medaug boxes",
+        lambda f: (f / "boxes.json").write_text(COCO, encoding="utf-8"),
     ),
     "boxes that are cut short": (DRAW, 3, "is not JSON", lambda f: truncate(f / "boxes.json")),
     "another image size in the mix": (MIX, 3, "pixels", lambda f: make_store(f / "real.h5", make_records(size=32))),
