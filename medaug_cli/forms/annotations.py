@@ -36,6 +36,7 @@ class Annotation:
     boxes: list[tuple[float, ...]] = field(default_factory=list)  # (x_min, y_min, x_max, y_max), or six in 3D
     labels: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)  # where each box stands
+    unlabelled: list[str] = field(default_factory=list)  # where each box stands that has no label of its own
     outlines: list[Outline | None] = field(default_factory=list)  # of each box, or none at all
     patient: str | None = None
     split: str | None = None

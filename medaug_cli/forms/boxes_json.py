@@ -22,11 +22,11 @@ def _read(marks: Marks) -> dict[str, Annotation]:
         for image in read_boxes(file.path).images:
             if image.annotated is False:  # nobody looked for lesions
                 continue
-            _, labels = image.arrays()
             size = (image.width, image.height) if image.depth is None else (image.width, image.height, image.depth)
             item = Annotation(patient=image.patient, split=image.split, size=size, also=image.file)
-            for box, label in zip(image.boxes, labels, strict=True):
-                add_box(item, [float(value) for value in box.box], label, f"{file.path}, image {image.id}")
+            for box in image.boxes:
+                label, place = box.label or image.label, f"{file.path}, image {image.id}"
+                add_box(item, [float(value) for value in box.box], label, place)
             found[image.id] = item
     return found
 

@@ -48,10 +48,10 @@ def _read(marks: Marks) -> dict[str, Annotation]:
     return found
 
 
-def _label(row: dict[str, Any], names: Mapping[str, str], nameless: set[str]) -> str:
-    """Return the name of an annotation's category, else its number, which `nameless` takes."""
+def _label(row: dict[str, Any], names: Mapping[str, str], nameless: set[str]) -> str | None:
+    """Return the name of an annotation's category, else its number, which `nameless` takes; None without either."""
     if row.get("category_id") is None:
-        return "lesion"
+        return None
     category = _key(row["category_id"])
     if not names.get(category):
         nameless.add(category)

@@ -33,7 +33,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
             item = found[name] = Annotation(size=(width, height) if width and height else None)
             for number, shape in enumerate(one for one in image if one.tag not in PASSED):
                 place = f"{file.path}, image {name}, shape {number}"
-                add_box(item, _box(place, shape), (shape.get("label") or "").strip() or "lesion", place)
+                add_box(item, _box(place, shape), (shape.get("label") or "").strip(), place)
     return found
 
 

@@ -110,13 +110,13 @@ def _code(item: Any) -> str:
     return str(codes[0].get("CodeValue", ""))
 
 
-def _label(group: Any, ours: bool) -> str:
-    """Return what was found: the label that we wrote into its name, or what another writer coded."""
+def _label(group: Any, ours: bool) -> str | None:
+    """Return what was found: the label that we wrote into its name, or what another writer coded; None without."""
     children = {_code(item): item for item in group.ContentSequence}
     if ours and TRACKING in children:
-        return text_or_none(TURN.sub("", str(children[TRACKING].get("TextValue", "")))) or "lesion"
+        return text_or_none(TURN.sub("", str(children[TRACKING].get("TextValue", ""))))
     codes = children[FINDING].get("ConceptCodeSequence") if FINDING in children else None
-    return (text_or_none(codes[0].get("CodeMeaning")) if codes else None) or "lesion"
+    return text_or_none(codes[0].get("CodeMeaning")) if codes else None
 
 
 def _box(place: str, group: Any, places: Places) -> tuple[Scan, tuple[float, ...]] | None:

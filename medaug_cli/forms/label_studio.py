@@ -67,7 +67,7 @@ def _regions(place: str, task: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def _add(item: Annotation, place: str, region: dict[str, Any]) -> None:
-    labels = next((region[kind] for kind in KINDS if region.get(kind)), ["lesion"])
+    labels = next((region[kind] for kind in KINDS if region.get(kind)), [""])
     if "rle" in region:
         raise BadInput(f"{place}: brush masks of Label Studio are not supported; export them as PNG or COCO")
     try:

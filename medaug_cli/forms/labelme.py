@@ -24,7 +24,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
             place = f"{file.path}, shape {number}"
             if not isinstance(shape, dict):
                 raise BadInput(f"{place}: expected a shape with its points, got {str(shape)[:60]}")
-            add_box(item, _box(place, shape), str(shape.get("label") or "").strip() or "lesion", place)
+            add_box(item, _box(place, shape), str(shape.get("label") or "").strip(), place)
         found[marks.key(file)] = item
     return found
 

@@ -9,7 +9,7 @@ from medaug_cli.errors import BadInput
 from medaug_cli.forms.agreement import agree
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.outlines import label_map
-from medaug_cli.forms.policy import UNMET, UNNAMED, cut_off
+from medaug_cli.forms.policy import LESION, UNMET, UNNAMED, cut_off
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
 from medaug_cli.scans.mask_grids import read_mask
 from medaug_cli.scans.masks import (
@@ -22,7 +22,6 @@ from medaug_cli.scans.masks import (
 )
 from medaug_cli.scans.reading import Pixels, Scan
 
-LESION = "lesion"  # what a mask without names marks
 GRAZE = 0.1  # of a slice; less is rounding
 
 

@@ -6,7 +6,7 @@ over the border by up to SLACK is cut off there; one that reaches further belong
 is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation, Note
 
+LESION = "lesion"  # what has no label of its own
 SLACK = 1.0  # pixels that a box may reach over the border; they are cut off
 DUST = 0.1  # pixels over the border that are rounding, and not worth a note
 SWAPPED = "corners in the wrong order, put right"
@@ -24,16 +25,23 @@ TWICE = "a box given twice, kept once"
 CROWD = "a crowd region, left out"
 NO_OUTLINE = "a box without an outline, kept; the mask marks nothing there"
 UNMET = "a region of a mask that leaves no voxel on its scan"
+UNLABELLED = "a box without a label, where others have one, kept as lesion"
 UNNAMED = "a mask of several values without names: all count as one kind of lesion (a labels.json can name them)"
 
 
 def add_box(
-    item: Annotation, box: Sequence[float], label: str, place: str, last_inside: bool = False, outlined: bool = False
+    item: Annotation,
+    box: Sequence[float],
+    label: str | None,
+    place: str,
+    last_inside: bool = False,
+    outlined: bool = False,
 ) -> bool:
     """Add a box, low corner and high corner, to an annotation, or note why not; tell whether it was added.
 
-    `last_inside`: corners are whole pixels from 1 on, both inside the box, as in Pascal VOC. `outlined`: its outline
-    may be another one than that of a box with the same corners. Raises BadInput for a corner that is not finite.
+    Without a label, None or blank, it is a lesion. `last_inside`: corners are whole pixels from 1 on, both inside the
+    box, as in Pascal VOC. `outlined`: its outline may be another one than that of a box with the same corners. Raises
+    BadInput for a corner that is not finite.
     """
     if not np.isfinite(box).all():
         raise BadInput(f"{place}: the box {list(box)} has a corner that is not a finite number")
@@ -50,16 +58,26 @@ def add_box(
     if any(end <= start for start, end in zip(low, high, strict=True)):
         item.notes.append(Note(EMPTY, place, f"box {list(box)}", lost=True))
         return False
-    corners = (*low, *high)
-    if not outlined and (corners, label) in zip(item.boxes, item.labels, strict=True):
+    corners, name = (*low, *high), label or LESION
+    if not outlined and (corners, name) in zip(item.boxes, item.labels, strict=True):
         item.notes.append(Note(TWICE, place, f"box {list(box)}"))
         return False
     if not item.millimetres and all(end - start <= 1 for start, end in zip(low, high, strict=True)):
         item.notes.append(Note(PIXEL, place, f"box {list(box)}"))
     item.boxes.append(corners)
-    item.labels.append(label)
+    item.labels.append(name)
     item.places.append(place)
+    if not label:
+        item.unlabelled.append(place)
     return True
+
+
+def note_unlabelled(annotations: Iterable[Annotation]) -> None:
+    """Note each box without a label where other boxes have one: its class was left open rather than alike."""
+    every = list(annotations)
+    if any(len(one.unlabelled) < len(one.boxes) for one in every):
+        for one in every:
+            one.notes += [Note(UNLABELLED, place) for place in one.unlabelled]
 
 
 def cut_off(

@@ -14,6 +14,7 @@ from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.catalogue import FORMS, READ
 from medaug_cli.forms.form import LITTER, File, Form, Marks, key_of
 from medaug_cli.forms.naming import ScanNames, by_scan
+from medaug_cli.forms.policy import note_unlabelled
 from medaug_cli.scans.pairing import Say
 from medaug_cli.scans.reading import Scan, suffixes
 
@@ -75,6 +76,7 @@ def read_annotations(
         marks.notes.append(
             Note("all boxes lie between 0 and 1, as fractions of the image would; they are read as pixels", path.name)
         )
+    note_unlabelled(named.values())
     found = by_scan(path, named, ScanNames(scans))
     _without_flat_outlines(found, scans, marks)
     return AnnotationSet(found, marks.notes)

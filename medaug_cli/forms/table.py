@@ -233,7 +233,7 @@ def _read_table(table: Table, found: dict[str, Annotation]) -> None:
             if z is not None and len(flat) == 4:
                 low = slice_number(place, z)
                 flat = (*flat[:2], low, *flat[2:], low + 1)
-            add_box(item, flat, table.value(row, "label") or "lesion", place)
+            add_box(item, flat, table.value(row, "label"), place)
 
 
 def named_rows(table: Table) -> Iterator[tuple[str, str, int, list[str]]]:

@@ -101,8 +101,8 @@ def _box(place: str, shape: dict[str, Any]) -> tuple[float, ...]:
     return around([numbers(place, point, 2) for point in points])
 
 
-def _label(attributes: dict[str, Any]) -> str:
-    """Return what a region is: of its attribute, or of the one of several whose name says so."""
+def _label(attributes: dict[str, Any]) -> str | None:
+    """Return what a region is: of its attribute, or of the one of several whose name says so; None without any."""
     keys = sorted(attributes, key=lambda key: LABELS.index(key.lower()) if key.lower() in LABELS else len(LABELS))
     for key in keys:
         value = attributes[key]
@@ -110,7 +110,7 @@ def _label(attributes: dict[str, Any]) -> str:
             value = ", ".join(str(name) for name, ticked in value.items() if ticked)
         if str(value or "").strip():
             return str(value).strip()
-    return "lesion"
+    return None
 
 
 FORM = Form(name="via", title="VIA JSON or CSV", sniff=_sniff, read=_read)

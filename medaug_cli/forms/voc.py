@@ -27,7 +27,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
         item = Annotation(size=_size(tree), also=(tree.findtext("filename") or "").strip() or None)
         for n, thing in enumerate(tree.iter("object"), 1):
             place = f"{file.path}, object {n}"
-            label = (thing.findtext("name") or "").strip() or "lesion"
+            label = (thing.findtext("name") or "").strip()
             add_box(item, _box(place, thing), label, place, last_inside=True)
         found[marks.key(file)] = item
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from medaug_cli.detecting.finding import Source, check_form, found_in, write_found
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, MedaugError, UsageError
-from medaug_cli.forms.lesions import LESION
+from medaug_cli.forms.policy import LESION
 from medaug_cli.predicting.answers import ScanMasks, write_classes, write_masks
 from medaug_cli.predicting.dicom_seg import SEG, check_dicom_seg, write_dicom_seg
 from medaug_cli.predicting.prepared import recipe_of

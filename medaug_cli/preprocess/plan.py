@@ -12,7 +12,7 @@ from medaug_cli.brain.files import masks_folder, with_brain_masks
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import sha256_file
 from medaug_cli.forms.annotations import Annotation, Note, sentences
-from medaug_cli.forms.lesions import LESION
+from medaug_cli.forms.policy import LESION
 from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotations, with_masks
 from medaug_cli.preprocess import advice
 from medaug_cli.preprocess.classes import (

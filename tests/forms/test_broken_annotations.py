@@ -121,6 +121,35 @@ def test_another_form_says_what_was_put_right_and_leaves_out_what_lost_its_lesio
     assert "none of its lesions is left: b.png" in text
 
 
+def labelled(*labels):
+    """Return a CSV, a COCO file and a boxes.json of two boxes with these labels, None for a box without one."""
+    boxes = [(50, 10, 66, 24), (5, 5, 9, 9)]
+    rows = [f"a.png,{','.join(map(str, box))},{label or ''}\n" for box, label in zip(boxes, labels, strict=True)]
+    names = sorted({label for label in labels if label})
+    marks = [
+        {"id": i, "image_id": 1, "bbox": [x, y, right - x, bottom - y]}
+        | ({"category_id": names.index(label)} if label else {})
+        for i, ((x, y, right, bottom), label) in enumerate(zip(boxes, labels, strict=True))
+    ]
+    whole = {"images": [{"id": 1, "file_name": "a.png", "width": 80, "height": 60}], "annotations": marks,
+             "categories": [{"id": i, "name": name} for i, name in enumerate(names)]}  # fmt: skip
+    own = [{"box": box, "label": label} for box, label in zip(boxes, labels, strict=True)]
+    ours = {"version": 1, "images": [{"id": "a", "width": 80, "height": 60, "boxes": own}]}
+    return {"m.csv": f"{HEADER.strip()},label\n{''.join(rows)}", "m.json": whole, "ours.json": ours}
+
+
+@pytest.mark.parametrize("form", ["m.csv", "m.json", "ours.json"])
+@pytest.mark.parametrize(
+    ("labels", "notes"), [(("cyst", None), 1), ((None, None), 0), (("cyst", "lesion"), 0), (("cyst", "cyst"), 0)]
+)
+def test_a_box_without_a_label_beside_labelled_ones_is_kept_as_a_lesion_and_that_is_said(tmp_path, form, labels, notes):
+    pictures(tmp_path)
+    files(tmp_path, {form: labelled(*labels)[form]})
+    found = lesions(tmp_path, form)
+    assert found.labels == [label or "lesion" for label in labels]
+    assert len([note for note in found.repaired if "without a label, where others have one" in note]) == notes
+
+
 # boxes and masks of one scan
 
 
