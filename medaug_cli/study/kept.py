@@ -43,11 +43,11 @@ class Stale:
         return f"{self.folder} was made with other settings ({what}: {before} there, {now} asked for)"
 
 
-def settle_kept(options: "StudyOptions", trials: "Sequence[Trial]") -> None:
+def settle_kept(options: "StudyOptions", trials: "Sequence[Trial]") -> frozenset[Path]:
     """Remove what was made with other settings where `overwrite` is asked for, and say so; a dry run says it alone.
 
-    Raises UsageError for the first such step otherwise: arms of unequal training cannot be compared, and a report may
-    not name settings that were not used.
+    Return what a dry run would have removed. Raises UsageError for the first such step otherwise: arms of unequal
+    training cannot be compared, and a report may not name settings that were not used.
     """
     _refuse_other_tasks(options)
     if not options.overwrite:
@@ -57,14 +57,17 @@ def settle_kept(options: "StudyOptions", trials: "Sequence[Trial]") -> None:
                 "--overwrite"
             )
     elif options.dry_run:
-        for said in dict.fromkeys(str(stale) for stale in _stale(options, trials)):
+        found = list(_stale(options, trials))
+        for said in dict.fromkeys(map(str, found)):
             options.announce(f"{said}; it would be made anew")
+        return frozenset(path for stale in found for path in stale.gone)
     elif options.out.exists():
         with alone(options.out / "study.json", wait=True):  # of several parts the first one removes
             for stale in _stale(options, trials):
                 options.announce(f"{stale}; it is made anew")
                 for path in stale.gone:
                     _remove(path)
+    return frozenset()
 
 
 def _refuse_other_tasks(options: "StudyOptions") -> None:

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -152,10 +152,21 @@ def part(options: StudyOptions, trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.together in mine]
 
 
-def missing(options: StudyOptions, trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials whose network is not there yet."""
+def missing(options: StudyOptions, trials: Sequence[Trial], gone: Collection[Path] = ()) -> list[Trial]:
+    """Return the trials whose network is not there yet, or would have to be made anew where what is `gone` were."""
     kind = options.task.kind
-    return [trial for trial in trials if not (trained_folder(options, trial) / f"{kind}.json").exists()]
+    return [
+        trial
+        for trial in trials
+        if not (trained_folder(options, trial) / f"{kind}.json").exists() or _depends(options, trial, gone)
+    ]
+
+
+def _depends(options: StudyOptions, trial: Trial, gone: Collection[Path]) -> bool:
+    """Tell whether a trial's network lies in what is gone, or what its generator draws does."""
+    network = trained_folder(options, trial)
+    images = synthetic_folder(options, trial) if trial.arm.generator else network
+    return any(network.is_relative_to(path) or path.is_relative_to(images) for path in gone)
 
 
 def train_all(options: StudyOptions) -> bool:
@@ -181,9 +192,9 @@ def train_all(options: StudyOptions) -> bool:
     refuse_no_rest(options, rounds)
     remarks = check_measurable(options, rounds)
     every = list(plan(options, rounds))
-    settle_kept(options, every)
+    gone = settle_kept(options, every)
     trials = part(options, every)
-    options.announce(describe(options, rounds, trials))
+    options.announce(describe(options, rounds, trials, gone))
     for sentence in [*power_of(options, rounds), *remarks]:
         options.announce(sentence)
     if options.dry_run:
@@ -234,11 +245,18 @@ def power_of(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
     return power_lines(options, trained, len(tested), len(first))
 
 
-def describe(options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Trial]) -> str:
-    """Say what will be done, and about how long it takes."""
-    left = missing(options, trials)
+def describe(
+    options: StudyOptions, rounds: Sequence[Round], trials: Sequence[Trial], gone: Collection[Path] = ()
+) -> str:
+    """Say what will be done, and about how long it takes; `gone` is what a dry run would have removed."""
+    left = missing(options, trials, gone)
     needed = {trial.together: trial for trial in left if trial.arm.generator}
-    generators = [each.arm for each in needed.values() if not (synthetic_folder(options, each) / "gan").exists()]
+    generators = [
+        each.arm
+        for each in needed.values()
+        if not (folder := synthetic_folder(options, each) / "gan").exists()
+        or any(folder.is_relative_to(path) for path in gone)
+    ]
     there = f", {len(needed) - len(generators)} of them trained" if len(generators) < len(needed) else ""
     shares = ", ".join(
         f"{percent(fraction)} ({span(training_patients(options, rounds, fraction), 'patient')})"

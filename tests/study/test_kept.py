@@ -110,6 +110,9 @@ def test_what_a_setting_concerns_is_made_anew_and_nothing_else(copied, case):
     run_study(options(copied, ARMS, overwrite=True, dry_run=True, announce=said.append, **changed))
     assert steps_of(copied) == before
     assert any("it would be made anew" in sentence for sentence in said) == bool(expected)
+    made = {name for name in expected if name.startswith("detectors/") and not name.endswith(", first")}
+    planned = 1 + len(ARMS)
+    assert any(f"{planned} detectors (tiny), {planned - len(made)} of them trained" in sentence for sentence in said)
     run_study(options(copied, ARMS, overwrite=True, announce=said.append, **changed))
     now = steps_of(copied)
     assert {name for name in before if now.get(name) != before[name]} == expected
