@@ -12,7 +12,7 @@ from medaug_cli.files import new_file
 from medaug_cli.metrics.resampling import Answers, point
 from medaug_cli.study.measurable import judged_images
 from medaug_cli.study.rounds import Round
-from medaug_cli.study.running import StudyOptions, Trial, trained_folder
+from medaug_cli.study.trials import StudyOptions, Trial, trained_folder
 
 
 class Split:

@@ -30,21 +30,20 @@ from medaug_cli.study.arms import BASELINE, Arm, one_thing_apart
 from medaug_cli.study.learning import learning
 from medaug_cli.study.measurable import check_measurable, lacks_validation
 from medaug_cli.study.rounds import Round, deals_of, of_deals, rounds_of, strata_of
-from medaug_cli.study.running import (
+from medaug_cli.study.running import power_of, training_patients
+from medaug_cli.study.similarity import pictures
+from medaug_cli.study.subsets import training_images
+from medaug_cli.study.teaching import named
+from medaug_cli.study.trials import (
     StudyOptions,
     Trial,
     fitted_store,
     part_name,
     part_store,
     plan,
-    power_of,
     synthetic_store,
     trained_folder,
-    training_patients,
 )
-from medaug_cli.study.similarity import pictures
-from medaug_cli.study.subsets import training_images
-from medaug_cli.study.teaching import named
 from medaug_cli.tasks.detection import FoundAnswers
 from medaug_cli.tasks.segmentation import MaskAnswers
 from medaug_cli.tasks.task import measure_of

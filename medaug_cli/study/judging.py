@@ -17,17 +17,10 @@ from medaug_cli.study.analysis import ArmResult, FractionResult, StudyReport
 from medaug_cli.study.arms import folder_name
 from medaug_cli.study.comparing import Judged, compare_arms, larger_is_better, settings
 from medaug_cli.study.rounds import deals_of, rounds_of
-from medaug_cli.study.running import (
-    StudyOptions,
-    Trial,
-    fitted_store,
-    part_name,
-    part_store,
-    synthetic_store,
-    train_all,
-)
+from medaug_cli.study.running import train_all
 from medaug_cli.study.showing import Shown, detections, nearest_pairs, row
 from medaug_cli.study.subsets import training_images
+from medaug_cli.study.trials import StudyOptions, Trial, fitted_store, part_name, part_store, synthetic_store
 from medaug_cli.tasks.detection import IOUS
 
 REPORT, OPENED = "study.json", "opened.json"

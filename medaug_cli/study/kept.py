@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medaug_cli import registry
 from medaug_cli.errors import UsageError
@@ -20,10 +20,22 @@ from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import open_store
 from medaug_cli.store.writing import parts_folder
 from medaug_cli.study.teaching import inputs_of
+from medaug_cli.study.trials import (
+    StudyOptions,
+    Trial,
+    baseline_of,
+    drawn_for,
+    drawn_images,
+    first_folder,
+    labelled_store,
+    network_settings,
+    part_store,
+    steps_of,
+    synthetic_folder,
+    synthetic_store,
+    trained_folder,
+)
 from medaug_cli.tasks.task import tasks
-
-if TYPE_CHECKING:
-    from medaug_cli.study.running import StudyOptions, Trial
 
 Asked = Mapping[str, Any]
 Change = tuple[str, Any, Any]  # what, as it was, as it is asked for
@@ -43,7 +55,7 @@ class Stale:
         return f"{self.folder} was made with other settings ({what}: {before} there, {now} asked for)"
 
 
-def settle_kept(options: "StudyOptions", trials: "Sequence[Trial]") -> frozenset[Path]:
+def settle_kept(options: StudyOptions, trials: Sequence[Trial]) -> frozenset[Path]:
     """Remove what was made with other settings where `overwrite` is asked for, and say so; a dry run says it alone.
 
     Return what a dry run would have removed. Raises UsageError for the first such step otherwise: arms of unequal
@@ -70,17 +82,15 @@ def settle_kept(options: "StudyOptions", trials: "Sequence[Trial]") -> frozenset
     return frozenset()
 
 
-def _refuse_other_tasks(options: "StudyOptions") -> None:
+def _refuse_other_tasks(options: StudyOptions) -> None:
     for other in tasks().values():
         places = (f"{folds}patients*/seed*/{other.kind}s" for folds in ("", "fold-*/", "deal-*/fold-*/"))
         if other.kind != options.task.kind and any(any(options.out.glob(each)) for each in places):
             raise UsageError(f"{options.out} holds a study of {other.name}; choose another --out")
 
 
-def _stale(options: "StudyOptions", trials: "Sequence[Trial]") -> Iterator[Stale]:
+def _stale(options: StudyOptions, trials: Sequence[Trial]) -> Iterator[Stale]:
     """Yield each step that is not as it is asked for; each is looked for when the one before may have been removed."""
-    from medaug_cli.study.running import part_store
-
     for path, each in {part_store(options, trial): trial.round for trial in trials}.items():
         if not path.exists():
             continue
@@ -99,9 +109,7 @@ def _stale(options: "StudyOptions", trials: "Sequence[Trial]") -> Iterator[Stale
         yield from _stale_network(options, trial)
 
 
-def _stale_generator(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
-    from medaug_cli.study.running import synthetic_folder
-
+def _stale_generator(options: StudyOptions, trial: Trial) -> Iterator[Stale]:
     folder = synthetic_folder(options, trial)
     for place in (folder / "gan", parts_folder(folder / "gan")):
         asked = generator_asked(options, trial)
@@ -109,10 +117,8 @@ def _stale_generator(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]
             yield Stale(place, change, [folder])
 
 
-def _stale_images(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
+def _stale_images(options: StudyOptions, trial: Trial) -> Iterator[Stale]:
     """Yield the images of a trial where they were drawn for other boxes, or for boxes alone."""
-    from medaug_cli.study.running import drawn_for, drawn_images, part_store, synthetic_folder
-
     if not (real := part_store(options, trial)).exists():
         return
     store = open_store(real)
@@ -134,9 +140,7 @@ def _stale_images(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
         yield Stale(path, ("drawn for", words[boxed], words[asked]), gone)
 
 
-def _stale_network(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
-    from medaug_cli.study.running import first_folder, labelled_store, steps_of, trained_folder
-
+def _stale_network(options: StudyOptions, trial: Trial) -> Iterator[Stale]:
     folder, asked = trained_folder(options, trial), network_asked(options, trial)
     places = dict.fromkeys((folder, parts_folder(folder)), asked)
     if trial.arm.use == "pretrain":
@@ -150,10 +154,8 @@ def _stale_network(options: "StudyOptions", trial: "Trial") -> Iterator[Stale]:
         yield Stale(folder, change, gone)
 
 
-def network_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
+def network_asked(options: StudyOptions, trial: Trial) -> dict[str, Any]:
     """Return what the plan of a trial's network must say."""
-    from medaug_cli.study.running import network_settings, steps_of
-
     arm, steps = trial.arm, steps_of(options, trial.arm)
     asked: dict[str, Any] = {
         "plugin": options.network,
@@ -165,7 +167,7 @@ def network_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
     return asked | ({} if options.precision == "auto" else {"precision": options.precision})
 
 
-def generator_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
+def generator_asked(options: StudyOptions, trial: Trial) -> dict[str, Any]:
     """Return what the plan of a trial's generator must say; one that does not learn has neither budget nor start."""
     name = str(trial.arm.generator)
     able = registry.generator_capabilities(name)
@@ -182,10 +184,8 @@ def generator_asked(options: "StudyOptions", trial: "Trial") -> dict[str, Any]:
     return asked | ({} if options.precision == "auto" else {"precision": options.precision})
 
 
-def _changed_images(options: "StudyOptions", trial: "Trial") -> Change | None:
+def _changed_images(options: StudyOptions, trial: Trial) -> Change | None:
     """Return whether a network was trained, or begun, on other synthetic images than are there now."""
-    from medaug_cli.study.running import first_folder, part_store, synthetic_store, trained_folder
-
     if trial.arm.generator is None:
         return None
     folder = trained_folder(options, trial)
@@ -199,10 +199,8 @@ def _changed_images(options: "StudyOptions", trial: "Trial") -> Change | None:
     return None if same else ("synthetic images", "others", path.name)
 
 
-def _changed_labels(options: "StudyOptions", trial: "Trial") -> Change | None:
+def _changed_labels(options: StudyOptions, trial: Trial) -> Change | None:
     """Return whether the annotations of an arm come from another network of real images alone than is there now."""
-    from medaug_cli.study.running import baseline_of, labelled_store, trained_folder
-
     path, kind = labelled_store(options, trial), options.task.kind
     told = trained_folder(options, baseline_of(options, trial)) / f"{kind}.json"
     if not path.exists() or not (told.is_file() or options.overwrite):

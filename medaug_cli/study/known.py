@@ -2,22 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medaug_cli import registry
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.plugin import Known, knowledge
 from medaug_cli.runs.fitting import known_of
 from medaug_cli.store import Store, conditions_in, kinds_apart
-from medaug_cli.study.arms import EACH_CLASS, Arm
-
-if TYPE_CHECKING:
-    from medaug_cli.study.running import StudyOptions
+from medaug_cli.study.arms import EACH_CLASS
+from medaug_cli.study.trials import StudyOptions
 
 LEARNT_FROM = {"boxes": "boxes", "mask": "masks", "class": "classes"}
 
 
-def refuse_unknowing(options: "StudyOptions", store: Store) -> None:
+def refuse_unknowing(options: StudyOptions, store: Store) -> None:
     """Raise UsageError for an arm whose generator cannot say of its images what the study's task learns from.
 
     Raises BadInput where the store itself does not say that of any image.
@@ -39,11 +37,6 @@ def refuse_unknowing(options: "StudyOptions", store: Store) -> None:
                 f"--arm {arm.name}: {arm.generator} does not know the {LEARNT_FROM[need]} of what it draws on this "
                 f"store, and a {options.task.kind} learns from {LEARNT_FROM[need]}{hint}"
             )
-
-
-def told_boxes_alone(options: "StudyOptions", arm: Arm, store: Store) -> bool:
-    """Tell whether a boxes.json, which has no masks and no class of an image, says all that a generator is told."""
-    return knowledge(arm.built(options.generator_settings), store.spec) <= {"boxes", "labels"}
 
 
 def _known_of_each(name: str, plugin: Any, store: Store) -> set[Known]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medaug_cli.study.analysis import ArmResult, LearningPoint
-from medaug_cli.study.running import StudyOptions, Trial, steps_of, trained_folder
+from medaug_cli.study.trials import StudyOptions, Trial, steps_of, trained_folder
 
 SCORE = "val_score"  # as networks log it
 

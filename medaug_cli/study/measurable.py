@@ -1,7 +1,6 @@
 """What a study can measure on the images that it has: refused or said before anything is trained."""
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +14,11 @@ from medaug_cli.store import Store
 from medaug_cli.study.rounds import Round, of_deals
 from medaug_cli.study.subsets import chosen_patients, training_images
 from medaug_cli.study.teaching import left_out
+from medaug_cli.study.trials import StudyOptions
 from medaug_cli.tasks.task import Task
 
-if TYPE_CHECKING:
-    from medaug_cli.study.running import StudyOptions
 
-
-def check_measurable(options: "StudyOptions", rounds: Sequence[Round]) -> list[str]:
+def check_measurable(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
     """Return a sentence for each measure that cannot be had on this store.
 
     Raises UsageError or BadInput where the study could not end: nothing to judge on, or too little to learn or to
@@ -52,13 +49,13 @@ def check_measurable(options: "StudyOptions", rounds: Sequence[Round]) -> list[s
     return [sentence for sentence in said if sentence]
 
 
-def lacks_validation(options: "StudyOptions", each: Round) -> str | None:
+def lacks_validation(options: StudyOptions, each: Round) -> str | None:
     """Say what a round lacks whose validation split cannot be measured; None where it can."""
     val = np.flatnonzero(options.task.usable(each.store) & (each.store.splits == "val"))
     return options.task.measurable(each.store, val)
 
 
-def _unvalidated(options: "StudyOptions", rounds: Sequence[Round]) -> str:
+def _unvalidated(options: StudyOptions, rounds: Sequence[Round]) -> str:
     if options.split == "val":
         return ""
     lacking = {each.name: why for each in rounds if (why := lacks_validation(options, each))}
@@ -71,7 +68,7 @@ def _unvalidated(options: "StudyOptions", rounds: Sequence[Round]) -> str:
     )
 
 
-def _one_training(options: "StudyOptions") -> str:
+def _one_training(options: StudyOptions) -> str:
     if options.seeds * options.repeat > 1:
         return ""
     return (
@@ -116,7 +113,7 @@ def out_of_reach(patients: int, resamples: int, arms: int) -> str:
     )
 
 
-def _check_teachable(options: "StudyOptions", each: Round, fraction: float) -> None:
+def _check_teachable(options: StudyOptions, each: Round, fraction: float) -> None:
     store = each.taught
     patients = chosen_patients(store, options.task, fraction, options.seed)
     if lacking := options.task.teachable(store, training_images(store, options.task, patients)):
@@ -125,7 +122,7 @@ def _check_teachable(options: "StudyOptions", each: Round, fraction: float) -> N
         raise UsageError(f"{of}: nothing can be learnt from the training split{where} ({lacking})")
 
 
-def _check_filter(options: "StudyOptions", each: Round) -> None:
+def _check_filter(options: StudyOptions, each: Round) -> None:
     store, where = each.taught, f", {each.name}" if each.fold else ""
     for fraction in options.fractions:
         kept = chosen_patients(store, options.task, fraction, options.seed)
@@ -143,7 +140,7 @@ def _own_images(store: Store, patients: Collection[str]) -> list[int]:
     return [i for i in store.indices("train", "real") if store.patients[i] in patients]
 
 
-def _check_realism(options: "StudyOptions", each: Round) -> None:
+def _check_realism(options: StudyOptions, each: Round) -> None:
     for fraction in options.fractions:
         kept = chosen_patients(each.taught, options.task, fraction, options.seed)
         train = _own_images(each.taught, kept)

@@ -26,7 +26,7 @@ from medaug_cli.tasks.task import measure_of
 from medaug_cli.words import counted, percent
 
 if TYPE_CHECKING:
-    from medaug_cli.study.running import StudyOptions
+    from medaug_cli.study.trials import StudyOptions
 
 POWER = 0.8
 NORMAL = NormalDist()

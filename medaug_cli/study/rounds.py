@@ -15,7 +15,7 @@ from medaug_cli.study.teaching import split_alike, teaching_store
 from medaug_cli.words import counted
 
 if TYPE_CHECKING:
-    from medaug_cli.study.running import StudyOptions
+    from medaug_cli.study.trials import StudyOptions
 
 
 @dataclass(frozen=True)

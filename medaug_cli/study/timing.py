@@ -3,24 +3,22 @@
 import copy
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medaug_cli import registry
 from medaug_cli.devices import resolve_device
 from medaug_cli.plugin import knowledge
 from medaug_cli.store import Store, StoreExamples, generator_examples, training_examples
 from medaug_cli.study.arms import Arm
+from medaug_cli.study.trials import StudyOptions
 from medaug_cli.testing.trial import TrialRun
-
-if TYPE_CHECKING:
-    from medaug_cli.study.running import StudyOptions
 
 SHORT, LONG = 2, 8  # steps
 IMAGES = 16  # of a generator's step, about
 PATIENCE = 20.0  # seconds; where the first steps take longer, they are the measurement
 
 
-def estimate(options: "StudyOptions", store: Store, networks: float, generators: Sequence[Arm]) -> float:
+def estimate(options: StudyOptions, store: Store, networks: float, generators: Sequence[Arm]) -> float:
     """Return the minutes that training takes: so many networks and the generators of these arms, one by one."""
     plugin = registry.build(options.task.kind, options.network, options.network_settings)
     budget = float(options.steps or plugin.capabilities.default_budget or 2000)

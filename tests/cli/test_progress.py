@@ -13,7 +13,8 @@ from medaug_cli.commands import console
 from medaug_cli.commands.progress_line import TIGHT, in_words, progress_line
 from medaug_cli.study.arms import Arm
 from medaug_cli.study.rounds import Round
-from medaug_cli.study.running import Trial, about, where
+from medaug_cli.study.running import about, where
+from medaug_cli.study.trials import Trial
 from medaug_cli.words import duration
 
 SCREENS = Path(__file__).with_name("progress.txt")

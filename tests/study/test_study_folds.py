@@ -20,7 +20,7 @@ from medaug_cli.store.folds import Folds
 from medaug_cli.study import StudyOptions, run_study
 from medaug_cli.study.arms import parse_arms
 from medaug_cli.study.rounds import rounds_of
-from medaug_cli.study.running import part, plan
+from medaug_cli.study.trials import part, plan
 from medaug_cli.tasks.task import task_named
 
 pytestmark = pytest.mark.usefixtures("tiny_plugins", "undrawn")

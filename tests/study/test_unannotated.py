@@ -17,9 +17,9 @@ from medaug_cli.study.analysis import ArmResult, LearningPoint
 from medaug_cli.study.arms import one_thing_apart, parse_arms
 from medaug_cli.study.learning import best_point, learning, steps_to
 from medaug_cli.study.rounds import Round
-from medaug_cli.study.running import Trial, trained_folder
 from medaug_cli.study.subsets import subset
 from medaug_cli.study.tables import learning as learning_table
+from medaug_cli.study.trials import Trial, trained_folder
 from medaug_cli.study.unannotated import Labeller, labeller, pseudo_labelled, rest_of
 from medaug_cli.tasks.classification import Classification
 from medaug_cli.tasks.detection import Detection
