@@ -77,9 +77,10 @@ STEPS = 20
 SHARES = {"agree": 0.3, "precision": 0.1, "speed": 0.25, "compile": 0.1}  # of all minutes; `train` has the rest
 DRAWN = 8
 RESERVE = 8.0  # seconds for pictures at the end
+PGGAN = {"latent": 128, "base": 512, "max_maps": 32, "batches": "4:8", "gp_every": 4}
 NARROW = {  # what the networks are that the CPU has to keep up with
-    "cpggan": {"preset": "small", "batches": "4:8", "max_maps": 32},
-    "pggan": {"preset": "small", "batches": "4:8", "max_maps": 32},
+    "cpggan": PGGAN,
+    "pggan": PGGAN,
     "boxgan": {"max_maps": 32},
     "inpaint": {"batch": 8, "patch": 32},
     "regions": {"batch": 8},

@@ -38,7 +38,7 @@ NETWORKS = {"cpggan": cpggan.networks, "boxgan": boxgan.networks}
 SETTINGS: dict[str, dict[str, Any]] = {"cpggan": {"preset": "small"}, "boxgan": {}}
 LAZY = {"cpggan": "gp_every", "boxgan": "r1_every"}
 VERSIONS = ("plain float32", "float32", "float32, lazy penalty", "bf16", "bf16, lazy penalty")
-BATCH = 16  # images of cpggan's small preset
+BATCH = 16  # images of a step
 TURN = 64  # images that a version sees in its turn: every lazy penalty falls due a whole number of times
 
 

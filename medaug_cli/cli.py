@@ -5,6 +5,7 @@ import gc
 import io
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated, Never
 
 import typer
@@ -89,8 +90,7 @@ def main() -> None:
     """Run the command line; an error becomes one line and an exit code."""
     gc.set_threshold(10_000, 10, 10)  # a tenth of the time of imports went into looking for garbage in what stays
     open_standard_streams()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    _on_signals(_interrupt)
     for stream in (sys.stdout, sys.stderr):  # a terminal may lack a letter, and a file's name may be no text at all
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -98,7 +98,13 @@ def main() -> None:
     try:
         _answered()
     except (Interrupted, Exception) as error:
+        _on_signals(signal.SIG_DFL)  # a second one ends it at once, rather than with a traceback of its exit
         _end(error)
+
+
+def _on_signals(handler: Callable[[int, object], Never] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _end(error: BaseException) -> Never:

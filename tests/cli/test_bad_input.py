@@ -55,6 +55,7 @@ def test_a_command_that_is_stopped_says_so_wherever_it_was(monkeypatch, medaug, 
         "medaug: interrupted; published results are unchanged; --resume (of a study the same command) continues long "
         "work\n"
     )
+    assert signal.getsignal(number) is signal.SIG_DFL  # a second one ends it without a traceback
 
 
 @pytest.fixture(scope="module")

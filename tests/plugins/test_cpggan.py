@@ -664,7 +664,8 @@ def test_boxes_alone_are_told_in_the_mask_of_their_name():
 def test_presets_fill_in_what_is_left_alone():
     small = CPGGAN(preset="small", latent=32)
     assert CPGGAN(preset="small", gp_every=1).gp_every == 1  # what is set is not left alone, be it to the default
-    assert (small.latent, small.base, small.max_maps, small.batches) == (32, 512, 128, "4:16")
+    assert (small.latent, small.base, small.max_maps, small.batches) == (32, 512, 128, "4:4")
+    assert (small.lr, small.anneal, small.growing) == (0.003, 0.5, 0.1)
     assert CPGGAN(preset="paper") == CPGGAN(preset="paper", schedule="paper")
     assert (CPGGAN(preset="companion").lr, CPGGAN(preset="companion").label_flips) == (2e-4, 1 / 3)
     for name in ("default", "paper", "companion", "small"):

@@ -10,8 +10,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {"schedule": "paper"},
     "companion": {"schedule": "paper", "batches": "4:4", "lr": 2e-4, "label_flips": 1 / 3},
-    "small": {"latent": 128, "base": 512, "max_maps": 128, "batches": "4:16", "gp_every": 4},
-}
+    "small": {
+        "latent": 128, "base": 512, "max_maps": 128, "batches": "4:4", "gp_every": 4,
+        "lr": 0.003, "anneal": 0.5, "growing": 0.1,
+    },
+}  # fmt: skip
 
 
 @dataclass
