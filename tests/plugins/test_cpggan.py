@@ -28,7 +28,7 @@ from medaug_plugins.cpggan.networks import (
     pyramid_pooled,
     shrink,
 )
-from medaug_plugins.cpggan.schedule import Schedule, phase, read_batches
+from medaug_plugins.cpggan.schedule import Schedule, Stage, phase, read_batches
 from medaug_plugins.cpggan.settings import Settings
 from medaug_plugins.cpggan.training import StepRandomness, Training, gradient_penalty
 from medaug_plugins.layers import (
@@ -39,6 +39,7 @@ from medaug_plugins.layers import (
     minibatch_deviation,
     pixel_norm,
     soft_boxes,
+    spread,
 )
 
 SMALL: dict[str, Any] = {"latent": 8, "base": 64, "max_maps": 8, "batches": "4:8"}
@@ -332,6 +333,31 @@ def test_losses_are_those_of_the_paper():
     assert losses["loss_d"].item() == pytest.approx(loss.mean().item(), rel=1e-4)
 
 
+def test_variety_is_missing_where_drawn_images_differ_less_than_real_ones():
+    made, stage = make_training(variety=2.0), Schedule(16, {4: 8}).at_lod(0.0)
+    missing = make_training(variety=2.0).step(0, stage)[1]["missing_spread"]
+    chance = StepRandomness(3, 0, "cpu")
+    made.data.turn_to(2)
+    chance.indices(made.data.examples.weights, 8)  # the discriminator's batch
+    chance.noise("normal", 8, 8)
+    chance.happens(0)
+    chance.shares(8, 2)
+    maps = made.data.condition_maps(chance.indices(made.data.examples.weights, 8))
+    drawn = made.generator(chance.noise("normal", 8, 8), maps, 2)
+    some = StepRandomness(3, 0, "cpu").indices(made.data.examples.weights, 4 * len(made.data.examples))
+    short = spread(made.data.batch(some, 0.0)) - spread(drawn)
+    assert missing.item() == pytest.approx(short.clamp(min=0).mean().item(), rel=1e-4)
+    assert "missing_spread" not in make_training().step(0, stage)[1]
+
+
+def test_variety_makes_images_that_were_alike_differ(training_seed):
+    made, stage = make_training(ShortRun(10_000, seed=training_seed), variety=50.0, lr=0.004), Stage(2.0, 4, 8)
+    with torch.no_grad():
+        made.generator.to_image[0].weight *= 0.01
+    missing = [float(made.step(8 * i, stage)[1]["missing_spread"]) for i in range(40)]
+    assert np.mean(missing[-10:]) < missing[0] / 2
+
+
 def test_label_flips_swap_real_and_fake():
     stage = Schedule(16, {4: 8}).at_lod(0.0)
     plain, flipped = (make_training(label_flips=p, gp_weight=0.0, drift=0.0).step(0, stage)[1] for p in (0, 1))
@@ -494,6 +520,7 @@ AUGMENTED: dict[str, Any] = {
     "target": 0.6,
     "noise": "uniform",
     "pooling": True,
+    "variety": 5.0,
 }
 
 
@@ -665,7 +692,7 @@ def test_presets_fill_in_what_is_left_alone():
     small = CPGGAN(preset="small", latent=32)
     assert CPGGAN(preset="small", gp_every=1).gp_every == 1  # what is set is not left alone, be it to the default
     assert (small.latent, small.base, small.max_maps, small.batches) == (32, 512, 128, "4:4")
-    assert (small.lr, small.anneal, small.growing) == (0.003, 0.5, 0.1)
+    assert (small.lr, small.anneal, small.growing, small.variety) == (0.003, 0.5, 0.1, 15)
     assert CPGGAN(preset="paper") == CPGGAN(preset="paper", schedule="paper")
     assert (CPGGAN(preset="companion").lr, CPGGAN(preset="companion").label_flips) == (2e-4, 1 / 3)
     for name in ("default", "paper", "companion", "small"):

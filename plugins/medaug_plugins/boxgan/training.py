@@ -28,13 +28,13 @@ from medaug_plugins.layers import (
     move_average,
     optimizer_step,
     place,
+    spread,
     whole,
 )
 from medaug_plugins.layers.augment import Augmentation, Steering, change, move
 
 Adam = torch.optim.Adam
 KIND = "BoxGAN"
-SPREAD_SIDE = 16  # variety is compared at this side
 RING = 3  # pixels around a lesion that it stands out from
 JITTERED = 0.8  # probability of each change of the boxes to draw
 WARMING = 0.1  # share of a run over which a generator's step size rises if its discriminator is newly initialised
@@ -79,12 +79,6 @@ def localisation_loss(found: Tensor, condition: Tensor) -> Tensor:
     present = (asked.amax(axes) > 0).float()  # an absent label has no Dice
     dice = (2 * overlap + 1) / (total + 1)
     return entropy * 4 + ((1 - dice) * present).sum() / present.sum().clamp(min=1)
-
-
-def spread(images: Tensor) -> Tensor:
-    """Return each coarse pixel's standard deviation over a batch, (c, *s)."""
-    factor = max(1, min(images.shape[2:]) // SPREAD_SIDE)
-    return torch.sqrt(averaged(images.float(), factor).var(0) + 1e-6)
 
 
 class Known(NamedTuple):

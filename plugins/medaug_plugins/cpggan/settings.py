@@ -12,7 +12,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "companion": {"schedule": "paper", "batches": "4:4", "lr": 2e-4, "label_flips": 1 / 3},
     "small": {
         "latent": 128, "base": 512, "max_maps": 128, "batches": "4:4", "gp_every": 4,
-        "lr": 0.003, "anneal": 0.5, "growing": 0.1,
+        "lr": 0.003, "anneal": 0.5, "growing": 0.1, "variety": 15.0,
     },
 }  # fmt: skip
 
@@ -54,6 +54,9 @@ class Settings:
     gp_weight: float = setting(10.0, "weight of the gradient penalty", minimum=0)
     gp_every: int = setting(1, "steps between gradient penalties; more than 1 saves time", minimum=1)
     drift: float = setting(0.001, "weight of the squared scores of real images", minimum=0)
+    variety: float = setting(
+        0.0, "weight of drawing as varied a batch as the real images are; 0: as in the paper", minimum=0
+    )
     label_flips: float = setting(0.0, "share of steps with real and fake swapped", minimum=0, maximum=1)
     pooling: bool = setting(False, "judge by a spatial pyramid of the last features (He et al. 2014)")
     flip: bool = setting(True, "mirror left and right, image and map together")

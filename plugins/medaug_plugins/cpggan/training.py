@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medaug_cli.plugin import Run, image_seed
@@ -22,6 +23,7 @@ from medaug_plugins.layers import (
     load_weights,
     mine,
     place,
+    spread,
     whole,
 )
 from medaug_plugins.layers.augment import Augmentation, Steering, change
@@ -92,6 +94,7 @@ class Training:
         self.average.load_state_dict(self.generator.state_dict())
         self.lod, self.steps = float(size.levels) if start is None else start.lod, 0
         self.begun = 0  # images done when the level that is trained now began
+        self.real_spread: dict[int, Tensor] = {}  # of real images at a level that is trained
         self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.optimizers = {
             "generator": ScaledAdam(self.generator, run, size.settings.lr),
@@ -113,7 +116,7 @@ class Training:
         rng = StepRandomness(self.run.seed, done, self.run.device)
         for _ in range(self.settings.n_critic):
             losses = self._discriminator_step(rng, stage.batch)
-        losses["loss_g"] = self._generator_step(rng, stage.batch)
+        losses |= self._generator_step(rng, stage.batch)
         self.steps += 1
         images = stage.batch * self.settings.n_critic
         self._move_average(done + images - self.begun, images)
@@ -203,15 +206,29 @@ class Training:
             middle = (whole(real, self.run).mean() + whole(fake, self.run).mean()) / 2
             self.steering.observe(real - middle, batch)
 
-    def _generator_step(self, rng: StepRandomness, batch: int) -> Tensor:
+    def _generator_step(self, rng: StepRandomness, batch: int) -> dict[str, Tensor]:
         maps = self.data.condition_maps(self._indices(rng, batch))
         latents, moves = self._latents(rng, batch), self._moves(rng, batch)
         self.discriminator.requires_grad_(False)
-        fake, told = self._changed(rng, self._fake(latents, maps), maps, moves, batch)
+        drawn = self._fake(latents, maps)
+        fake, told = self._changed(rng, drawn, maps, moves, batch)
         loss = -self._critic(told)(fake).mean()
+        losses = {"loss_g": loss.detach()}
+        # Variety: with the few steps that a CPU takes the critic alone lets images become alike, from 4x4 on.
+        if self.settings.variety:
+            missing = F.relu(self._real_spread() - spread(whole(drawn, self.run))).mean()
+            loss, losses["missing_spread"] = loss + self.settings.variety * missing, missing.detach()
         self.optimizers["generator"].step(loss)
         self.discriminator.requires_grad_(True)
-        return loss.detach()
+        return losses
+
+    def _real_spread(self) -> Tensor:
+        """Return how much real images of this level differ, of at most 512, always the same."""
+        if self.level not in self.real_spread:
+            rng, data = StepRandomness(self.run.seed, 0, self.run.device), self.data
+            some = rng.indices(data.examples.weights, min(512, 4 * len(data.examples)))
+            self.real_spread = {self.level: spread(data.batch(some, 0.0))}
+        return self.real_spread[self.level]
 
     @torch.no_grad()
     def _move_average(self, since: int, images: int) -> None:

@@ -14,7 +14,7 @@ from medaug_plugins.layers.layers import (
 )
 from medaug_plugins.layers.noise import draw_latents
 from medaug_plugins.layers.optimizer import ScaledAdam
-from medaug_plugins.layers.resampling import averaged, double, sampled
+from medaug_plugins.layers.resampling import averaged, double, sampled, spread
 from medaug_plugins.layers.sharing import check_shares, mine, refuse_half, whole
 from medaug_plugins.layers.training import (
     CHANNELS_LAST,
@@ -63,6 +63,7 @@ __all__ = [
     "refuse_half",
     "sampled",
     "soft_boxes",
+    "spread",
     "train",
     "whole",
 ]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LINEAR = {2: "bilinear", 3: "trilinear"}
+SPREAD_SIDE = 16  # variety is compared at this side
 AVERAGE: dict[int, Callable[..., Tensor]] = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -33,3 +34,9 @@ def double(x: Tensor) -> Tensor:
 def averaged(x: Tensor, factor: int = 2) -> Tensor:
     """Divide all sides (b, c, *s) by a factor by averaging."""
     return AVERAGE[x.ndim - 2](x, factor)
+
+
+def spread(images: Tensor) -> Tensor:
+    """Return each coarse pixel's standard deviation over a batch (b, c, *s): (c, *s) with sides of at most 16."""
+    factor = max(1, min(images.shape[2:]) // SPREAD_SIDE)
+    return torch.sqrt(averaged(images.float(), factor).var(0) + 1e-6)
