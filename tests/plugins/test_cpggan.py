@@ -358,6 +358,14 @@ def test_variety_makes_images_that_were_alike_differ(training_seed):
     assert np.mean(missing[-10:]) < missing[0] / 2
 
 
+def test_variety_of_a_batch_of_one_is_refused():
+    run = ShortRun(16)
+    with pytest.raises(UsageError, match="variety=15 compares the images of a batch, and batches=4:4,16:1 has"):
+        CPGGAN(**SMALL | {"batches": "4:4,16:1"}, variety=15.0).fit(Slices(), run)
+    assert not run.logged
+    CPGGAN(**SMALL | {"batches": "4:1"}).fit(Slices(), ShortRun(4))
+
+
 def test_label_flips_swap_real_and_fake():
     stage = Schedule(16, {4: 8}).at_lod(0.0)
     plain, flipped = (make_training(label_flips=p, gp_weight=0.0, drift=0.0).step(0, stage)[1] for p in (0, 1))

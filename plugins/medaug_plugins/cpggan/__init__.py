@@ -91,7 +91,13 @@ class CPGGAN(Settings):
         training = self._begin(data, run)
         schedule = Schedule(min(data.spec.spatial), read_batches(self.batches), self.fade_kimg, self.stable_kimg)
         for level in range(schedule.levels + 1):
-            check_shares(schedule.at_lod(level).batch, run)
+            batch = schedule.at_lod(level).batch
+            check_shares(batch, run)
+            if self.variety and batch == 1:
+                raise UsageError(
+                    f"variety={self.variety:g} compares the images of a batch, and batches={self.batches} has batches "
+                    "of one; take larger ones, or --set variety=0"
+                )
         done = training.load_state_dict(run.state) if run.state else 0
         self._average = training.average
         self._lod = training.lod
