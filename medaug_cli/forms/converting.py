@@ -19,7 +19,7 @@ from medaug_cli.forms.yolo import size_of
 from medaug_cli.results import Kind, file_claimed, folder_claimed, new_folder
 from medaug_cli.scans.grids import placed_boxes
 from medaug_cli.scans.mask_grids import Frame, fit_mask
-from medaug_cli.scans.masks import joined_parts, labelled_components, mask_values, several_values
+from medaug_cli.scans.masks import joined_parts, labelled_components, mask_values, unnamed
 from medaug_cli.scans.reading import Reading, Scan, read_stored, stored_scan
 from medaug_cli.scans.survey import survey
 
@@ -92,7 +92,7 @@ def _image(scan: Scan, annotation: Annotation, least: int, say: Callable[[str], 
     boxes, labels, notes = annotation.boxes, annotation.labels, list(annotation.notes)
     if annotation.mask is not None:
         parts = _mask_values(scan, annotation, say)
-        if annotation.mask_labels is None and any(several_values(part) for part in parts):
+        if unnamed(parts, annotation.mask_labels):
             notes.append(Note(UNNAMED, scan.relative))
         values, names = joined_parts(parts, annotation.mask_labels)
         size = values.shape[::-1]

@@ -12,14 +12,7 @@ from medaug_cli.forms.outlines import label_map
 from medaug_cli.forms.policy import LESION, UNMET, UNNAMED, cut_off
 from medaug_cli.scans.grids import moved_boxes, placed_boxes
 from medaug_cli.scans.mask_grids import read_mask
-from medaug_cli.scans.masks import (
-    Labels,
-    joined_parts,
-    labelled_components,
-    mask_values,
-    several_values,
-    sizes_below,
-)
+from medaug_cli.scans.masks import Labels, joined_parts, labelled_components, mask_values, sizes_below, unnamed
 from medaug_cli.scans.reading import Pixels, Scan
 
 GRAZE = 0.1  # of a slice; less is rounding
@@ -181,7 +174,7 @@ def _marked(scan: Scan, annotation: Annotation, pixels: Pixels) -> Lesions:
     fitted = [read_mask(path, scan, pixels) for path in paths]
     parts = [mask_values(path, one.image, names) for path, one in zip(paths, fitted, strict=True)]
     said = [note for one in fitted for note in one.notes]
-    if names is None and any(several_values(part) for part in parts):
+    if unnamed(parts, names):
         said.append(UNNAMED)
     values, names = joined_parts(parts, names)
     nothing = np.zeros((0, 4), np.float32)

@@ -116,13 +116,16 @@ def with_masks(
 
 def read_boxes_json(path: Path) -> BoxesFile:
     """Read a boxes.json; raise BadInput where it is none, and say how boxes in another form become one."""
-    form = form_of_file(File(path)) if path.is_file() else None
-    if form in (None, boxes_json.FORM, masks.FORM):
+    try:
         return read_boxes(path)
-    raise BadInput(
-        f"{path} is {form.title}, not a boxes.json; `medaug boxes {path} --scans SCANS --to boxes --out boxes.json` "
-        "makes one of it"
-    )
+    except BadInput as error:
+        form = form_of_file(File(path)) if path.is_file() else None
+        if form in (None, boxes_json.FORM, masks.FORM):
+            raise
+        raise BadInput(
+            f"{path} is {form.title}, not a boxes.json; `medaug boxes {path} --scans SCANS --to boxes "
+            "--out boxes.json` makes one of it"
+        ) from error
 
 
 def form_of_file(file: File) -> Form | None:

@@ -169,9 +169,9 @@ def _check_levels(path: Path, values: np.ndarray, names: Labels | None, strict: 
         )
 
 
-def several_values(values: np.ndarray) -> bool:
-    """Tell whether a mask (*s) marks with more than one value."""
-    return int((_levels(values) > 0).sum()) > 1
+def unnamed(parts: Sequence[np.ndarray], names: Labels | None) -> bool:
+    """Tell whether a part (*s) of a mask marks with several values that nothing names."""
+    return names is None and any((_levels(part) > 0).sum() > 1 for part in parts)
 
 
 def joined_parts(parts: Sequence[np.ndarray], names: Labels | None) -> tuple[np.ndarray, Labels | None]:
