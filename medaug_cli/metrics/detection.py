@@ -49,9 +49,13 @@ class DetectionAnswers:
 
 
 def merge(first: Scored, second: Scored, patients: int) -> Scored:
-    """Join the detections of two detectors, best score first; the second's units follow the first's."""
-    scores = np.concatenate([first.scores, second.scores])
-    order = np.argsort(-scores, kind="stable")
+    """Join the detections of two detectors, best score first; the second's units follow the first's.
+
+    Equal scores come in the order of images, as they do in each of the two: whatever patients are then exchanged, the
+    detections that count lie as those of a single detector would.
+    """
+    scores, images = (np.concatenate(pair) for pair in ((first.scores, second.scores), (first.images, second.images)))
+    order = np.lexsort((images, -scores))
     ignored = None
     if first.ignored is not None or second.ignored is not None:
         each = [np.zeros_like(s.hit) if s.ignored is None else s.ignored for s in (first, second)]
@@ -60,6 +64,7 @@ def merge(first: Scored, second: Scored, patients: int) -> Scored:
         scores=scores[order],
         labels=np.concatenate([first.labels, second.labels])[order],
         units=np.concatenate([first.units, second.units + patients])[order],
+        images=images[order],
         hit=np.concatenate([first.hit, second.hit])[order],
         ious=first.ious,
         ignored=None if ignored is None else ignored[order],

@@ -51,6 +51,7 @@ class Scored:
     scores: np.ndarray  # (n,)
     labels: np.ndarray  # (n,)
     units: np.ndarray  # (n,) index of the patient
+    images: np.ndarray  # (n,) index of the image
     hit: np.ndarray  # (n, t) bool, true positive at each IoU
     ious: tuple[float, ...]  # (t,)
     ignored: np.ndarray | None = None  # (n, t) bool: neither true nor false, where the rule ignores any
@@ -140,8 +141,8 @@ class Matched:
         rows, whole = images[self.found.images[self.order]], self.scored
         ignored = None if whole.ignored is None else whole.ignored[rows]
         return Scored(
-            scores=whole.scores[rows], labels=whole.labels[rows], units=whole.units[rows], hit=whole.hit[rows],
-            ious=whole.ious, ignored=ignored,
+            scores=whole.scores[rows], labels=whole.labels[rows], units=whole.units[rows],
+            images=whole.images[rows], hit=whole.hit[rows], ious=whole.ious, ignored=ignored,
         )  # fmt: skip
 
 
@@ -159,6 +160,7 @@ def match_detections(
         found.scores[order],
         found.labels[order],
         units=cohort.patient_of[found.images[order]],
+        images=found.images[order],
         hit=outcome == TRUE_POSITIVE,
         ious=tuple(ious),
         ignored=ignored if ignored.any() else None,

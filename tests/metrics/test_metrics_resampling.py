@@ -151,6 +151,25 @@ def test_exchanging_one_patient_is_giving_each_detector_the_others_answers(scene
         assert values[0] == pytest.approx(after[name] - before[name], nan_ok=True)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_equal_scores_are_exchanged_in_the_order_of_images(seed):
+    """Average precision depends on the order of equal scores: it must not be which detector was named first."""
+    random, slices = np.random.default_rng(seed), 12
+    data = data_of([np.array([UNIT])] * slices, patients=[f"p{i // 2}" for i in range(slices)])
+    first, second = (
+        found_of(*rows, images=slices)
+        for rows in (
+            [(i, UNIT if hit else FAR, 0.9, 0) for i in range(slices) for hit in random.random(2) < 0.4]
+            for _ in range(2)
+        )
+    )
+    cohort = cohort_of(data)
+    one, other = exchange(data, cohort, first, second), exchange(data, cohort, second, first)
+    swap = (np.arange(len(cohort.patients)) == 0).astype(float)[None]
+    exchanged = permuted(answers_of(data, first), answers_of(data, second), swap)["mAP"][0]
+    assert exchanged == pytest.approx(numbers_of(data, other)["mAP"] - numbers_of(data, one)["mAP"])
+
+
 def exchange(data, cohort, own, others):
     """Return a detector's detections with those of the other one on the first patient."""
     answers = []

@@ -279,11 +279,13 @@ def detector(seed, ability, difficulty):
     units = np.repeat(np.arange(PATIENTS), SLICES)
     found = rng.random(len(units)) < 1 / (1 + np.exp(-(ability + difficulty[units])))
     scores = np.concatenate([rng.normal(1.5, 1, found.sum()), rng.normal(0, 1, 3 * len(units))])
-    owners = np.concatenate([units[found], np.repeat(units, 3)])
+    images = np.arange(len(units))
+    shown = np.concatenate([images[found], np.repeat(images, 3)])
     hit = np.arange(len(scores)) < found.sum()
     order = np.argsort(-scores)
     labels = np.zeros(len(scores), np.int64)
-    return Scored(scores[order], labels, owners[order], np.stack([hit[order]] * 2, 1), (0.5, 0.25))
+    shown = shown[order]
+    return Scored(scores[order], labels, units[shown], shown, np.stack([hit[order]] * 2, 1), (0.5, 0.25))
 
 
 def studied(number, gain):
