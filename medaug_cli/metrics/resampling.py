@@ -7,7 +7,7 @@ what is measured. Legend: u patients, r resamples.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 from zlib import crc32
 
 import numpy as np
@@ -31,6 +31,15 @@ class Answers(Protocol):
 
     def joined(self, other: Any, patients: int) -> Any:
         """Return the answers of both, those of the other's patients as patients u, u + 1, ..."""
+        ...
+
+
+@runtime_checkable
+class PartialAnswers(Answers, Protocol):
+    """Answers that lack a number of some images, as a distance where no mask is found."""
+
+    def shared_with(self, others: Sequence[Any]) -> Self:
+        """Return the answers less the numbers of images that others lack: itself where they lack none that it has."""
         ...
 
 
@@ -183,6 +192,8 @@ class System:
     points: Sequence[Mapping[str, float]]  # of each seed
     spreads: Sequence[Numbers]  # of each seed, or of all where strata resample them, on the same resamples
     seed: int
+    weights: np.ndarray  # (r, u), how often each patient counts in each resample
+    strata: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -200,9 +211,21 @@ class System:
         """
         points = [point(each, weights.shape[1]) for each in answers]
         if strata is None or len(answers) == 1:
-            return cls(name, answers, points, [bootstrap(each, weights, over) for each in answers], seed)
-        spread = over_seeds_by_stratum(answers, weights, over, seed, name, strata)
-        return cls(name, answers, points, [spread], seed)
+            spreads = [bootstrap(each, weights, over) for each in answers]
+        else:
+            spreads = [over_seeds_by_stratum(answers, weights, over, seed, name, strata)]
+        return cls(name, answers, points, spreads, seed, weights, strata)
+
+    def shared_with(self, other: "System") -> "System":
+        """Return the system measured on what the other one has a number of, too."""
+        shared = [
+            each.shared_with([*self.answers, *other.answers]) if isinstance(each, PartialAnswers) else each
+            for each in self.answers
+        ]
+        if all(one is each for one, each in zip(shared, self.answers, strict=True)):
+            return self
+        over = resampled_over(shared[0], self.weights.shape[1])
+        return System.of(self.name, shared, self.weights, over, self.seed, self.strata)
 
     def mean(self, number: str) -> float:
         """Return a number's mean over seeds."""
@@ -218,7 +241,11 @@ class System:
 
 
 def compare(first: System, second: System, swap: np.ndarray) -> dict[str, Difference | None]:
-    """Return second - first for every number, means over the seeds of each; None where it is not defined."""
+    """Return second - first for every number, means over the seeds of each; None where it is not defined.
+
+    Both are measured on the same images, so that who finds more is not compared on harder ones.
+    """
+    first, second = first.shared_with(second), second.shared_with(first)
     exchanged = exchanged_seeds(first.answers, second.answers, swap)
     return {
         number: difference_of(

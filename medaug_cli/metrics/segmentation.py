@@ -5,7 +5,7 @@ empty Dice is 1, where one is it is 0: a missed structure is the worst case and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,10 @@ class Overlap:
     lesions: int  # components of the truth
     lesions_found: int  # of them, those that the answer touches
     false_lesions: int  # components of the answer that touch no lesion
+
+    def without_distances(self) -> "Overlap":
+        """Return the numbers as though a mask were empty, of which there is no distance."""
+        return replace(self, hausdorff95=float("nan"), surface_distance=float("nan"))
 
 
 def overlap(truth: np.ndarray, answer: np.ndarray, spacing: Sequence[float] | None = None) -> Overlap:

@@ -41,6 +41,22 @@ class MaskAnswers:
             return means
         return means | {f"{name}[{label}]": value for label, each in found.items() for name, value in each.items()}
 
+    def shared_with(self, others: Sequence[Self]) -> Self:
+        """Return the answers without the distances of images of which others have none."""
+        gaps = {
+            label: np.isnan([[row.hausdorff95 for row in each.rows[label]] for each in (self, *others)])
+            for label in self.rows
+        }  # (1 + others, n)
+        if all((each[0] == each.any(0)).all() for each in gaps.values()):
+            return self
+        rows = {
+            label: [
+                row.without_distances() if lost.any() else row for row, lost in zip(own, gaps[label].T, strict=True)
+            ]
+            for label, own in self.rows.items()
+        }
+        return replace(self, rows=rows)
+
     def joined(self, other: Self, patients: int) -> "MaskAnswers":
         """Return the answers of both; the other's patients are counted on from `patients`."""
         rows = {label: rows + other.rows[label] for label, rows in self.rows.items()}
@@ -204,7 +220,10 @@ def mask_counts(cases: Cases) -> dict[str, int]:
 
 def mask_remarks(answers: Mapping[str, MaskAnswers]) -> list[str]:
     """Say in which unit distances are, and how many images a rule for empty masks decided."""
-    said = [f"{next(iter(answers.values())).unit_words.capitalize()}."]
+    first, *others = answers.values()
+    said = [f"{first.unit_words.capitalize()}."]
+    if any(one.shared_with([two]) is not one for each in others for one, two in ((first, each), (each, first))):
+        said.append("Differences of distances are of the images for which both have one.")
     for name, each in answers.items():
         for label, rows in each.rows.items():
             if parts := _decided(rows):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from medaug_cli.metrics.classification import Classified
-from medaug_cli.metrics.segmentation import overlap
+from medaug_cli.metrics.segmentation import Overlap, overlap
 from medaug_cli.tasks.classification import ClassAnswers, Classification
 from medaug_cli.tasks.report import lone_words, rows_of
-from medaug_cli.tasks.segmentation import MaskAnswers, Segmentation
+from medaug_cli.tasks.segmentation import MaskAnswers, Segmentation, mask_remarks
 
 PATIENTS = 30
 MEASURES = Classification.measures | Segmentation.measures
@@ -64,6 +64,27 @@ def test_a_better_segmenter_is_called_better():
     assert second.values["dice"].value > first.values["dice"].value
     assert second.against_first["dice"].verdict == "better"
     assert second.against_first["hausdorff95"].difference < 0
+
+
+def test_who_finds_more_is_not_compared_on_harder_images():
+    """B answers as A does, and also finds, four pixels off, what A misses: its distances are no longer for that."""
+    found: dict[str, list[Overlap]] = {"a": [], "b": []}
+    for k in range(30):
+        truth = np.zeros((24, 24), bool)
+        truth[8:16, 8:16] = True
+        easy = np.roll(truth, k % 2, 1)
+        for name, hard in (("a", np.zeros_like(truth)), ("b", np.roll(truth, 4, 0))):
+            found[name].append(overlap(truth, easy if k < 20 else hard))
+    answers = {name: MaskAnswers({"lesion": rows}, np.arange(30)) for name, rows in found.items()}
+    first, second = rows_of({name: [each] for name, each in answers.items()}, 30, 400, 0, MEASURES)
+    assert second.values["hausdorff95"].value > first.values["hausdorff95"].value
+    for name in ("hausdorff95", "surface_distance"):
+        against = second.against_first[name]
+        assert (against.difference, against.interval, against.verdict) == (0, (0, 0), "inconclusive")
+    assert second.against_first["dice"].verdict == second.against_first["lesion_sensitivity"].verdict == "better"
+    shared = "Differences of distances are of the images for which both have one."
+    assert shared in mask_remarks(answers)
+    assert shared not in mask_remarks({"a": answers["a"], "c": answers["a"]})
 
 
 def test_one_patient_has_no_interval():
