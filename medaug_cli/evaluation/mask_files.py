@@ -28,12 +28,15 @@ class MaskFile:
 
     path: Path
     values: np.ndarray  # (*s) int32
-    grid: Grid | None = None
+    grid: Grid | None = None  # of a volume
+    flat_spacing: tuple[float, float] | None = None  # of a picture, where its file says it
 
     @property
     def spacing(self) -> list[float] | None:
         """Return mm in numpy axis order, None where the file does not say."""
-        return None if self.grid is None else list(self.grid.spacing[::-1])
+        if self.grid is not None:
+            return list(self.grid.spacing[::-1])
+        return None if self.flat_spacing is None else list(self.flat_spacing)
 
     @property
     def size(self) -> str:
@@ -60,7 +63,7 @@ def read_mask(path: Path, labels: Labels | None = None, trusted: bool = True) ->
     """Return what stands in a mask's file; see `scans.masks.mask_values`."""
     if path.suffix.lower() != NPY:
         found = read_stored((path,), labels=True)
-        return MaskFile(path, mask_values(path, found.image, labels, strict=trusted), found.grid)
+        return MaskFile(path, mask_values(path, found.image, labels, strict=trusted), found.grid, found.spacing)
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -167,11 +170,11 @@ def _check_alike(truth: MaskFile, other: MaskFile) -> None:
         hint = "; an npy file holds rows (and slices before them) first" if NPY in (
             truth.path.suffix, other.path.suffix) else ""  # fmt: skip
         raise BadInput(f"{other.path} is {other.size}, but its truth {truth.path} is {truth.size}{hint}")
-    if truth.grid is None or other.grid is None:
-        return
-    for word in ("spacing", "origin", "direction"):
-        one, two = np.array(getattr(truth.grid, word)), np.array(getattr(other.grid, word))
-        if np.abs(one - two).max() > NEAR:
+    places = [("spacing", truth.spacing, other.spacing)]
+    if truth.grid is not None and other.grid is not None:
+        places += [(word, getattr(truth.grid, word), getattr(other.grid, word)) for word in ("origin", "direction")]
+    for word, one, two in places:
+        if one is not None and two is not None and np.abs(np.subtract(one, two)).max() > NEAR:
             raise BadInput(f"{other.path} has another {word} than its truth {truth.path}: they do not lie in one place")
 
 

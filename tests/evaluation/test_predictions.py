@@ -222,6 +222,21 @@ def test_volumes_are_measured_in_the_millimetres_of_their_files(masks):
     assert metrics_of(masks / "f")["rows"][0]["values"] == found["rows"][0]["values"]
 
 
+def test_flat_files_are_measured_in_their_millimetres_too(masks):
+    for name, moved in (("vt", 0), ("vn", 1)):
+        (masks / name).mkdir()
+        values = np.zeros((10, 12), np.uint8)
+        values[3 + moved : 7 + moved, 2:5] = 1
+        save_volume(masks / name / "case.nii.gz", values, (2.0, 0.5))
+    evaluate("--truth", "vt", "--predictions", "vn", "--out", "e")
+    found = metrics_of(masks / "e")
+    assert "Distances are in mm." in found["remarks"]
+    assert found["rows"][0]["values"]["hausdorff95"]["value"] == pytest.approx(2.0)  # one row, of 2 mm
+    save_volume(masks / "vn/case.nii.gz", values, (2.0, 0.7))
+    said = evaluate("--truth", "vt", "--predictions", "vn", "--out", "f", code=3)
+    assert "vn/case.nii.gz has another spacing than its truth vt/case.nii.gz" in said
+
+
 def label_pictures(folder, shift):
     folder.mkdir()
     for i in range(4):
