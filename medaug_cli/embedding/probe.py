@@ -42,8 +42,8 @@ def told_apart(
     return float(np.mean(areas))
 
 
-def dealt(groups: Sequence[str], seed: int) -> np.ndarray:
-    """Return a part (n,) from 0 to FOLDS - 1 for each image; those of one group stay together."""
+def dealt(groups: Sequence[str], seed: int, folds: int = FOLDS) -> np.ndarray:
+    """Return a part (n,) from 0 to `folds` - 1 for each image; those of one group stay together."""
     names = np.random.default_rng(seed).permutation(sorted(set(groups))).tolist()
-    parts = {name: k % min(FOLDS, len(names)) for k, name in enumerate(names)}
+    parts = {name: k % min(folds, len(names)) for k, name in enumerate(names)}
     return np.array([parts[group] for group in groups])

@@ -56,9 +56,23 @@ class Calibration:
     elsewhere_dropped: float | None  # share of lesion-free boxes that fall below
     boxes: int
     decides: bool  # whether anything is dropped at all
+    unseen: float = 0.0  # share of real boxes that score 0, below which nothing lies
+
+    @property
+    def doubt(self) -> str | None:
+        """Say in a few words why nothing is dropped, None where it decides."""
+        if self.decides:
+            return None
+        many = "the evidence sees nothing in too many real boxes"
+        return many if self.threshold <= 0 else "the evidence cannot tell lesions from elsewhere"
 
     def sentence(self) -> str:
         """Say what the numbers mean."""
+        if not self.decides and self.threshold <= 0:
+            return (
+                f"The evidence sees nothing in {percent(self.unseen, 1)} of {self.boxes} real boxes, as many as may be "
+                "dropped (--real-share) or more: no image is dropped."
+            )
         if not self.decides:
             return (
                 f"The evidence cannot tell lesions from elsewhere (AUC {self.auc:.2f} on {self.boxes} real boxes): "
@@ -157,7 +171,7 @@ def calibrate(lesions: np.ndarray, elsewhere: np.ndarray, real_share: float) -> 
     return Calibration(
         threshold=threshold, auc=auc, real_dropped=float((lesions < threshold).mean()),
         elsewhere_dropped=float((elsewhere < threshold).mean()) if len(elsewhere) else None, boxes=len(lesions),
-        decides=auc is None or auc >= LEAST_AUC,
+        decides=threshold > 0 and (auc is None or auc >= LEAST_AUC), unseen=float((lesions <= 0).mean()),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ Legend: n images, f features.
 import numpy as np
 
 from medaug_cli.embedding.features import describe, extractor
-from medaug_cli.embedding.probe import dealt
+from medaug_cli.embedding.probe import FOLDS, dealt
 from medaug_cli.errors import UsageError
 from medaug_cli.store import Store
 
@@ -18,9 +18,11 @@ LEAST = 10  # images of either kind
 TREES = 200
 
 
-def realism(real: Store, synthetic: Store, seed: int) -> tuple[np.ndarray, float]:
-    """Return the share of trees (n,) that take each synthetic image for real, and the area under the judge's ROC curve.
+def realism(real: Store, synthetic: Store, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the share of trees (n,) that take each synthetic image for real, which images are the more realistic half,
+    (n,) bool, and the area under the judges' ROC curves, their mean.
 
+    Images are compared with those of the same judge: one that has seen fewer real images finds all others less real.
     Raises UsageError with too few images, or training images of one patient alone.
     """
     from sklearn.ensemble import ExtraTreesClassifier
@@ -35,20 +37,29 @@ def realism(real: Store, synthetic: Store, seed: int) -> tuple[np.ndarray, float
         )
     features = np.concatenate([_features(real, train), _features(synthetic, np.arange(len(synthetic)))])  # (n, f)
     truth = np.arange(len(features)) < len(train)
-    part = np.concatenate([dealt(patients, seed), dealt([str(i) for i in range(len(synthetic))], seed)])
-    scores = np.zeros(len(features))
-    for fold in range(int(part.max()) + 1):
+    folds = min(FOLDS, len(set(patients)))
+    part = np.concatenate([dealt(each, seed, folds) for each in (patients, [str(i) for i in range(len(synthetic))])])
+    scores, areas = np.zeros(len(features)), []
+    for fold in range(folds):
         own = part == fold
         trees = ExtraTreesClassifier(TREES, min_samples_leaf=4, class_weight="balanced", random_state=seed)
         fitted = trees.fit(features[~own], truth[~own])
         scores[own] = fitted.predict_proba(features[own])[:, list(fitted.classes_).index(True)]
-    return scores[~truth], float(roc_auc_score(truth, scores))
+        areas.append(roc_auc_score(truth[own], scores[own]))
+    return scores[~truth], more_realistic(scores[~truth], part[~truth]), float(np.mean(areas))
 
 
-def most_realistic(scores: np.ndarray) -> np.ndarray:
-    """Return which images (n,) bool are among the more realistic half; of equals the first."""
+def more_realistic(scores: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return which images (n,) bool are of the half with the higher scores among those of their part (n,).
+
+    Of equals the first.
+    """
+    place = np.zeros(len(scores))
+    for each in np.unique(part):
+        own = np.flatnonzero(part == each)
+        place[own[np.argsort(-scores[own], kind="stable")]] = (np.arange(len(own)) + 0.5) / len(own)
     kept = np.zeros(len(scores), bool)
-    kept[np.argsort(-scores, kind="stable")[: -(-len(scores) // 2)]] = True
+    kept[np.argsort(place, kind="stable")[: -(-len(scores) // 2)]] = True
     return kept
 
 

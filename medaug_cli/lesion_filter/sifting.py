@@ -24,7 +24,7 @@ from medaug_cli.lesion_filter.evidence import (
     fit_regions,
     scores_of,
 )
-from medaug_cli.lesion_filter.realism import most_realistic, realism
+from medaug_cli.lesion_filter.realism import realism
 from medaug_cli.locks import alone
 from medaug_cli.results import refuse_page
 from medaug_cli.runs import check_detector, load_detector
@@ -237,8 +237,8 @@ class _Judge:
         real = _training_store(options, synthetic)
         learnt_from = {"store": real.hash}
         if options.by == "realism":
-            scores, area = realism(real, synthetic, options.seed)
-            judged = zip(synthetic.ids, scores.tolist(), most_realistic(scores).tolist(), strict=True)
+            scores, kept, area = realism(real, synthetic, options.seed)
+            judged = zip(synthetic.ids, scores.tolist(), kept.tolist(), strict=True)
             realistic = {name: (score, kept) for name, score, kept in judged}
             said = f"Kept: the half that a judge of real against synthetic images (AUC {area:.2f}) finds more real."
             return cls(None, None, decisions, options.by, realistic=realistic, said=said, learnt_from=learnt_from)
@@ -287,8 +287,9 @@ class _Judge:
             return True, "not judged"
         if not boxes:
             return True, "it has no box: a normal image"
-        if self.calibration is None or not self.calibration.decides:
-            return True, "the evidence cannot tell lesions from elsewhere"
+        assert self.calibration is not None
+        if (doubt := self.calibration.doubt) is not None:
+            return True, doubt
         line, best = self.calibration.threshold, max(scores)
         if best < line:  # of all its boxes
             what = "its box shows" if boxes == 1 else f"all of its {boxes} boxes show"

@@ -7,16 +7,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from conftest import make_records, make_store
 from heads import COUNT, filtered_folder, heads, sifted, synthetic
 
+from medaug_cli.embedding.probe import dealt
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.figures.filter_page import Card, filter_html
 from medaug_cli.lesion_filter import FilterOptions, sift
-from medaug_cli.lesion_filter.evidence import Calibration, DetectorEvidence, fit_regions, scores_of
+from medaug_cli.lesion_filter.evidence import Calibration, DetectorEvidence, calibrate, fit_regions, scores_of
 from medaug_cli.lesion_filter.realism import realism
 from medaug_cli.lesion_filter.sifting import _command, _Judge
 from medaug_cli.runs import RunOptions, train_detector
@@ -161,6 +163,37 @@ def test_an_image_at_the_line_is_kept_whatever_is_written_of_it(folder, line, ab
     calibration = Calibration(line, auc=0.9, real_dropped=0.05, elsewhere_dropped=0.6, boxes=30, decides=True)
     verdicts = _Judge(evidence, calibration, {}, "lesion").verdicts(store, [0, 1, 2])
     assert [verdict.keep for verdict in verdicts] == [True, True, False]
+
+
+def test_a_detector_that_misses_many_real_lesions_drops_nothing_and_says_so():
+    """Three of forty real boxes score 0, as an image without a lesion does: no line lies between them."""
+    found = calibrate(np.concatenate([np.zeros(3), np.linspace(0.2, 1, 37)]), np.zeros(0), 0.05)
+    assert not found.decides
+    assert found.sentence().startswith("The evidence sees nothing in 7.5 % of 40 real boxes")
+    assert found.sentence().endswith("no image is dropped.")
+    judge = _Judge(None, found, {}, "lesion")
+    assert judge._machine(1, [0.0]) == (True, "the evidence sees nothing in too many real boxes")
+    assert calibrate(np.concatenate([np.zeros(1), np.linspace(0.2, 1, 39)]), np.zeros(0), 0.05).threshold > 0
+
+
+@pytest.mark.parametrize("sizes", [(40, 40), (100, 12), (7,) * 20])
+def test_images_drawn_alike_are_kept_alike_whichever_judge_they_have(sizes, monkeypatch):
+    """A judge that has seen fewer real images finds all others less real: scores of two judges are not compared."""
+    monkeypatch.setattr("medaug_cli.lesion_filter.realism.TREES", 30)
+    rng, drawn = np.random.default_rng(0), 200
+    patients = [f"p{k}" for k, images in enumerate(sizes) for _ in range(images)]
+    features = {
+        "real": np.concatenate([rng.normal(0, 0.5, (1, 30)) + rng.normal(size=(images, 30)) for images in sizes]),
+        "drawn": rng.normal(0.2, 1.1, (drawn, 30)),
+    }
+    monkeypatch.setattr("medaug_cli.lesion_filter.realism._features", lambda store, indices: features[store.path])
+    stores = {"real": MagicMock(path="real", patients=patients), "drawn": MagicMock(path="drawn")}
+    stores["real"].indices.return_value = np.arange(len(patients))
+    stores["drawn"].__len__.return_value = drawn
+    _, kept, _ = realism(stores["real"], stores["drawn"], 0)
+    part = dealt([str(k) for k in range(drawn)], 0, min(5, len(sizes)))
+    assert kept.sum() == drawn // 2
+    assert all(abs(kept[part == each].mean() - 0.5) < 0.02 for each in np.unique(part))
 
 
 @pytest.mark.parametrize("sick", [20, 25, 35])
