@@ -119,14 +119,15 @@ def balanced(
             f"--n {n} takes {each} {kind} images of the class {group!r}, there are {least}{where}; "
             f"at most --n {2 * len(both) * least} can be shown"
         )
-    shown, rest = [], []
-    for group in both:
-        for kind in ("real", "synthetic"):
-            order = _by_turns(cells[group, kind], rng)
-            shown += order[:each]
-            rest.append(order[each:])
-    left = [one for row in zip_longest_flat(rest) for one in row]
-    return shown, _evenly(left, practice)
+    turns: Counter[str] = Counter()
+    chosen, rest = {}, {}
+    wanted = [(group, kind) for group in both for kind in ("real", "synthetic")]
+    for cell in sorted(wanted, key=lambda cell: len({one.patient for one in cells[cell]})):  # least choice first
+        order = _by_turns(cells[cell], rng, turns)
+        chosen[cell], rest[cell] = order[:each], order[each:]
+        turns.update(one.patient for one in chosen[cell])
+    left = [one for row in zip_longest_flat([rest[cell] for cell in wanted]) for one in row]
+    return [one for cell in wanted for one in chosen[cell]], _evenly(left, practice)
 
 
 def zip_longest_flat(rows: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
@@ -141,12 +142,13 @@ def _evenly(left: Sequence[Candidate], count: int) -> list[Candidate]:
     return [one for pair in zip(*(own[:half] for own in kinds), strict=True) for one in pair]
 
 
-def _by_turns(own: Sequence[Candidate], rng: np.random.Generator) -> list[Candidate]:
-    """Return images in random order, one of each patient before a second of any."""
-    by_patient: dict[str, list[Candidate]] = defaultdict(list)
+def _by_turns(own: Sequence[Candidate], rng: np.random.Generator, turns: Counter[str]) -> list[Candidate]:
+    """Return images in random order, those of patients who had fewer `turns` first, one of each before a second."""
+    turns, order = turns.copy(), []
     for k in rng.permutation(len(own)):
-        by_patient[own[k].patient].append(own[k])
-    return [one for row in zip_longest_flat(list(by_patient.values())) for one in row]
+        order.append((turns[own[k].patient], own[k]))
+        turns[own[k].patient] += 1
+    return [one for _, one in sorted(order, key=lambda each: each[0])]
 
 
 def key_image(stores: Sequence[Store], one: Candidate) -> KeyImage:

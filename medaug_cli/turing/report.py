@@ -127,7 +127,8 @@ def tables(report: TuringReport) -> list[Table]:
     found = [_readers(report)]
     if report.by_class:
         rows = [[Cell(label), _shown(share), Cell(str(share.of))] for label, share in report.by_class.items()]
-        found.append(table("By class", ["class", "right", "answers"], rows, ("All readers' answers together.",)))
+        note = "All readers' answers together; intervals resample readers and images."
+        found.append(table("By class", ["class", "right", "answers"], rows, (note,)))
     return [*found, _details(report)]
 
 

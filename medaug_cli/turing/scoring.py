@@ -149,10 +149,14 @@ def measured(key: Key, judged: Sequence[Judged], options: ScoreOptions) -> Turin
     mean = float(np.nanmean(table))
     limits = statistics.pooled_interval(table, stratum, options.resamples, options.seed)
     classes = sorted({key.images[unit[0]].image_class for unit in units})
-    by_class = {
-        name: _share([one for one in first if key.images[one.images[0]].image_class == name], lambda one: one.right)
-        for name in classes
-    }
+    by_class = {}
+    for name in classes:
+        own = np.array([key.images[unit[0]].image_class == name for unit in units])
+        given = table[:, own][np.isfinite(table[:, own])]
+        by_class[name] = Share(
+            hits=int(given.sum()), of=len(given), value=float(given.mean()),
+            interval=statistics.pooled_interval(table[:, own], stratum[own], options.resamples, options.seed),
+        )  # fmt: skip
     ids = {group: [key.images[image].id for image in images] for group, images in agreed(key, judged).items()}
     return TuringReport(
         tool_version=__version__,

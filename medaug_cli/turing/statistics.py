@@ -109,24 +109,41 @@ def two_interval_d_prime(right: int, of: int) -> float | None:
 
 @dataclass(frozen=True)
 class Area:
-    """The area under the ROC curve of a reader's confidence, with its interval (DeLong et al. 1988)."""
+    """A number with its 95 % interval: the area under the ROC curve of a reader's confidence, or a correlation."""
 
     value: float
     interval: tuple[float, float]
 
 
 def auc(positive: np.ndarray, scores: np.ndarray) -> Area | None:
-    """Return the area of scores (n,) for positives (n,) bool; None where there is one kind alone."""
-    from scipy.stats import norm
+    """Return the area of scores (n,) for positives (n,) bool; None where there is one kind alone.
 
+    The interval is that of Newcombe (2006, part 2, method 5), the areas from which the found one is not too far by a
+    standard error of *theirs*: DeLong's is a point where a reader tells all, or has one answer of a kind.
+    """
     up, down = scores[positive], scores[~positive]
     if not len(up) or not len(down):
         return None
     wins = (up[:, None] > down[None]) + 0.5 * (up[:, None] == down[None])
     value = float(wins.mean())
-    parts = [rows.var(ddof=1) / len(rows) if len(rows) > 1 else 0.0 for rows in (wins.mean(1), wins.mean(0))]
-    half = float(norm.ppf((1 + LEVEL) / 2)) * sum(parts) ** 0.5
-    return Area(value, (max(0.0, value - half), min(1.0, value + half)))
+    return Area(value, _area_interval(value, len(up), len(down)))
+
+
+def _area_interval(value: float, positives: int, negatives: int) -> tuple[float, float]:
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    more, z = (positives + negatives) / 2 - 1, float(norm.ppf((1 + LEVEL) / 2))
+
+    def beyond(area: float) -> float:
+        """Return how much farther the found value is than z standard errors of an area, squared: 0 at a limit."""
+        spread = area * (1 - area) * (1 + more * (1 - area) / (2 - area) + more * area / (1 + area))
+        return (area - value) ** 2 - z * z * spread / (positives * negatives)
+
+    near = 1e-9  # 0 and 1 have no standard error: if found, they are not the limit that is looked for
+    low = brentq(beyond, 0, value - near) if value > near else 0.0
+    high = brentq(beyond, value + near, 1) if value < 1 - near else 1.0
+    return float(low), float(high)
 
 
 def fleiss_kappa(counts: np.ndarray) -> float | None:

@@ -93,14 +93,25 @@ def test_area_against_scikit_learn_and_mann_whitney():
         assert found.value == pytest.approx(u / (positive.sum() * (~positive).sum()))
 
 
-def test_area_intervals_hold_the_true_area():
+@pytest.mark.parametrize("apart", [0, 1, 3])
+@pytest.mark.parametrize(("positives", "negatives"), [(40, 40), (20, 20), (2, 2), (1, 50)])
+def test_area_intervals_hold_the_true_area(apart, positives, negatives):
     rng = np.random.default_rng(2)
-    true, held = float(stats.norm.cdf(1 / 2**0.5)), 0
+    true, held = float(stats.norm.cdf(apart / 2**0.5)), 0
+    positive = np.arange(positives + negatives) < positives
     for _ in range(300):
-        positive = np.arange(80) < 40
-        low, high = own.auc(positive, rng.normal(size=80) + positive).interval
+        found = own.auc(positive, rng.normal(size=len(positive)) + apart * positive)
+        low, high = found.interval
+        assert 0 <= low <= found.value <= high <= 1
         held += low <= true <= high
-    assert 0.91 <= held / 300 <= 0.985
+    assert held / 300 >= 0.91
+
+
+def test_an_area_interval_by_hand():
+    """With one answer of each kind the standard error is that of a coin, and the interval Wilson's of one throw."""
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert own.auc(np.array([True, False]), np.array([3.0, 1.0])).interval == pytest.approx((1 / (1 + z2), 1))
+    assert own.auc(np.array([True, False]), np.array([1.0, 3.0])).interval == pytest.approx((0, z2 / (1 + z2)))
 
 
 def test_cohen_kappa_against_scikit_learn():

@@ -18,8 +18,11 @@ from medaug_cli.turing import Key, ScoreOptions, StudyOptions, make_study, score
 from medaug_cli.turing.atlas import FLOOR, alike, atlas
 from medaug_cli.turing.documents import seal_of
 from medaug_cli.turing.making import _whole
-from medaug_cli.turing.planning import plan_words
+from medaug_cli.turing.planning import Candidate, balanced, plan_words
 from medaug_cli.turing.report import sentences
+from medaug_cli.turing.statistics import proportion
+
+CLASSES_OF_THREE = ("cyst", "normal", "tumour")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,24 @@ def test_real_images_are_of_the_split_and_of_many_patients(made):
     own = [real.ids.index(image.id) for image in key.images if image.kind == "real"]
     assert {str(real.splits[i]) for i in own} == {"test"}
     assert len({real.patients[i] for i in own}) >= 13  # of fourteen: patients take turns
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_take_turns_over_all_classes(seed):
+    """Twenty patients with slices of both classes, of which three of a third one: each is shown once."""
+    classes = {f"p{k:02d}": ("normal", "tumour", "cyst")[: 3 if k < 3 else 2] for k in range(20)}
+    pool = [
+        Candidate(0, k, "real", group, patient, False)
+        for patient, groups in classes.items() for group in groups for k in range(5)
+    ]  # fmt: skip
+    pool += [Candidate(1, k, "synthetic", group, f"s{group}{k}", False) for group in CLASSES_OF_THREE for k in range(9)]
+    shown, _ = balanced(pool, 18, "test", np.random.default_rng(seed), 0)
+    real = Counter(one.patient for one in shown if one.kind == "real")
+    assert len(real) == real.total() == 9
+    shown, _ = balanced(pool, 42, "test", np.random.default_rng(seed), 0)
+    real = Counter(one.patient for one in shown if one.kind == "real")
+    assert len(real) >= 17  # of the 21 images seven are of the three patients with a cyst
+    assert max(real.values()) <= 3
 
 
 def test_each_reader_has_an_order_and_names_of_its_own(made):
@@ -268,6 +289,18 @@ def test_skill_is_measured_within_its_interval(made, skill):
         low, high = numbers.d_prime_interval
         held += low <= skill <= high
     assert held >= 93
+
+
+def test_intervals_by_class_resample_readers_and_images(made):
+    """Readers err on the same images: their answers are no more independent by class than all together."""
+    folder, key = made
+    report = scored(folder, key, {f"reader-{k}": 1.0 for k in (1, 2, 3)}, "by-class")
+    assert sum(share.hits for share in report.by_class.values()) == round(report.accuracy * 120)
+    for share in report.by_class.values():
+        assert share.of == 60
+        assert share.value == pytest.approx(share.hits / share.of)
+        assert share.interval != pytest.approx(proportion(share.hits, share.of).interval)
+        assert share.interval[0] <= share.value <= share.interval[1]
 
 
 def test_the_page_of_a_score_shows_who_was_fooled(made):
