@@ -75,7 +75,8 @@ class Choices:
     spread: Annotated[
         str | None,
         typer.Option(
-            metavar="P[,T]", help="Or the spread itself: standard deviation over patients, and over training runs."
+            metavar="P[,T]",
+            help="Or the spread itself: standard deviation over patients, and over training runs of a network.",
         ),
     ] = None
     n: Annotated[int | None, typer.Option(help="Number of synthetic images; default: --ratio times the real ones.")] = (

@@ -150,7 +150,7 @@ def coco(images: Sequence[ImageBoxes], names: Sequence[str]) -> dict[str, Any]:
     for i, image in enumerate(images, 1):
         known = {
             "patient": image.patient, "split": image.split, "width": image.width, "height": image.height,
-            "depth": image.depth,
+            "depth": image.depth, "spacing": image.spacing,
         }  # fmt: skip
         own = {key: value for key, value in known.items() if value is not None}
         entries.append({"id": i, "file_name": image.file or image.id, **own})

@@ -41,7 +41,7 @@ class Annotated:
     label_names: tuple[str, ...]
     truth: TrueBoxes
     dims: int = 2
-    spacing: np.ndarray | None = None  # (images, d) mm a pixel, where it is known of every image
+    spacing: np.ndarray | None = None  # (images, d) mm a pixel, x first, where it is known of every image
 
     def __len__(self) -> int:
         return len(self.image_names)

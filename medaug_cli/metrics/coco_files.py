@@ -270,6 +270,8 @@ def as_truth(data: Annotated, spatial: tuple[int, ...]) -> dict[str, Any]:
     size = dict(zip(("width", "height", "depth"), spatial[::-1], strict=False))
     names = zip(data.image_names, data.patients, strict=True)
     images = [{"id": i, "file_name": name, "patient": patient, **size} for i, (name, patient) in enumerate(names, 1)]
+    if data.spacing is not None:
+        images = [image | {"spacing": steps} for image, steps in zip(images, data.spacing.tolist(), strict=True)]
     truth, d = data.truth, data.dims
     sides = np.hstack([truth.boxes[:, :d], truth.boxes[:, d:] - truth.boxes[:, :d]]).tolist()
     annotations = [

@@ -133,10 +133,12 @@ class Detection(Task):
 def annotated(store: Store, indices: np.ndarray) -> Annotated:
     """Return the boxes of some images of a store."""
     truth = true_boxes([store.boxes[i] for i in indices], [store.labels[i] for i in indices], store.spec.dims)
+    spacing = store.spacing[indices, ::-1].astype(np.float64)
     return Annotated(
         tuple(store.ids[i] for i in indices),
         tuple(store.patients[i] for i in indices),
         store.spec.label_names,
         truth,
         store.spec.dims,
+        None if np.isnan(spacing).any() else spacing,
     )

@@ -1,20 +1,25 @@
 """Millimetres between pixels go from scans to stores, to synthetic images and to NIfTI, and NIfTI comes back."""
 
+import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import make_store
+from conftest import make_records, make_store
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
 from medaug_cli.export import export_store
+from medaug_cli.metrics.breakdown import lesion_sizes
+from medaug_cli.metrics.coco_files import as_truth
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.store import Record, open_store
+from medaug_cli.tasks.detection import annotated
 
 
 def medaug(*arguments):
@@ -44,6 +49,22 @@ def volumes(folder, spacing, count=2):
 def common(tmp_path, monkeypatch, tiny_plugins):
     monkeypatch.chdir(tmp_path)
     return ("preprocess", "scans", "--masks", "masks", "--strip", "none", "--denoise", "none", "--split", "1,0,0")
+
+
+def test_sizes_of_lesions_are_in_the_millimetres_that_a_store_knows(tmp_path):
+    """Of rows of 2 mm and columns of 0.5 mm a pixel is a square millimetre, in the store and in COCO alike."""
+    records = [replace(record, spacing=(2.0, 0.5)) for record in make_records(24)]
+    store = make_store(tmp_path / "real.h5", records)
+    data = annotated(store, np.arange(len(store)))
+    sizes, unit = lesion_sizes(data)
+    assert unit == "mm"
+    assert np.allclose(sizes, lesion_sizes(replace(data, spacing=None))[0])  # 2 by 0.5 mm is a square millimetre
+    assert as_truth(data, store.spec.spatial)["images"][0]["spacing"] == [0.5, 2.0]  # x first
+    export_store(store, "coco", tmp_path / "coco")
+    images = json.loads((tmp_path / "coco/annotations.json").read_text(encoding="utf-8"))["images"]
+    assert {tuple(image["spacing"]) for image in images} == {(0.5, 2.0)}
+    some = make_store(tmp_path / "some.h5", [*records[1:], replace(records[0], spacing=None)])
+    assert lesion_sizes(annotated(some, np.arange(len(some))))[1] == "pixels"
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 2.5), (0.5, 0.5, 0.5)])
