@@ -25,6 +25,10 @@ class MissingPlugin(MedaugError):
     exit_code = 4
 
 
+class BrokenContract(MedaugError):
+    """A plugin yields what its contract does not allow; the message says what, and what is expected."""
+
+
 class Interrupted(BaseException):
     """The person or the cluster asked the command to stop (exit code 130): no fault of a file or a plugin.
 

@@ -9,12 +9,12 @@ Pixels are float32 in [0, 1] wherever a plugin meets them.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import MISSING, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
 from medaug_cli.blending import DARK, MARGIN, blended, faded, window
-from medaug_cli.errors import BadInput, MedaugError, MissingPlugin, UsageError
+from medaug_cli.errors import BadInput, BrokenContract, MedaugError, MissingPlugin, UsageError
 from medaug_cli.plugin_scans import Grid, MaskFile, Reader, ScanFiles, StoredImage, text_path
 
 if TYPE_CHECKING:
@@ -408,7 +408,11 @@ def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
 def knowledge(generator: Generator, spec: ImageSpec) -> frozenset[Known]:
     """Return what a generator knows of an image that it draws, fitted or not, on a store of this form."""
     if isinstance(generator, Knowing):
-        return frozenset(generator.knows(spec))
+        known = generator.knows(spec)
+        if isinstance(known, str) or not set(known) <= set(get_args(Known)):
+            choices = ", ".join(get_args(Known))
+            raise BrokenContract(f"{type(generator).__name__}.knows returns {known!r}; expected a set of {choices}")
+        return frozenset(known)
     told: dict[str, tuple[Known, ...]] = {"boxes": ("boxes",), "mask": ("boxes", "mask"), "label": ("labels",)}
     return frozenset(told.get(generator.capabilities.condition, ()))
 

@@ -4,12 +4,13 @@ import difflib
 import functools
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import metadata
 from importlib.metadata import Distribution, EntryPoint
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from medaug_cli.errors import MedaugError, MissingPlugin, UsageError
 
@@ -26,6 +27,8 @@ METHODS = {
 NETWORK_METHODS = ("fit", "predict", "state_dict", "load_state_dict")  # of a detector, and of any other task's network
 NO_PLUGINS = ("medaug.tasks", "medaug.features", "medaug.weights")  # groups of other things
 DEFAULTS = {"generator": "cpggan", "detector": "yolov3", "classifier": "classifier", "segmenter": "segmenter"}
+ARMS = ("real-only", "early-stopped", "pseudo-label")  # of every study: no generator can be called so
+NAME = re.compile(r"[\w.-]+")  # of a generator that a study can name
 DISABLE = "MEDAUG_DISABLE_PLUGINS"  # names, separated by commas
 
 
@@ -52,6 +55,7 @@ class Plugin:
 
 
 _loaded: dict[str, Plugin] = {}  # module -> the plugin that was last loaded from it
+_classes: dict[str, Plugin] = {}  # name of a class -> the plugin that was last loaded as such a class
 
 
 def owner(module: str) -> Plugin | None:
@@ -63,6 +67,11 @@ def owner(module: str) -> Plugin | None:
         if module == home or module.startswith(f"{home}."):
             return plugin
     return None
+
+
+def owner_of_class(name: str) -> Plugin | None:
+    """Return the plugin that was loaded as a class of this name."""
+    return _classes.get(name)
 
 
 def kinds() -> dict[str, str]:
@@ -182,7 +191,7 @@ def find(kind: str, name: str) -> Plugin:
 
 def load(kind: str, name: str) -> type:
     """Import a plugin and return its class; raise MissingPlugin with the reason if it does not load."""
-    from medaug_cli.plugin import API_VERSION  # brings numpy, which a mere listing need not wait for
+    from medaug_cli.plugin import API_VERSION, ConditionKind  # brings numpy, which a mere listing need not wait for
 
     plugin = find(kind, name)
     whose = f"the {kind} {name!r} of {plugin.distribution}"
@@ -194,14 +203,21 @@ def load(kind: str, name: str) -> type:
         raise MissingPlugin(f"{whose} does not load ({reason})") from error
     if not (isinstance(cls, type) and is_dataclass(cls) and hasattr(cls, "capabilities")):
         raise MissingPlugin(f"{whose} is not a dataclass with capabilities")
+    _classes[cls.__qualname__] = plugin
     missing = [method for method in methods(kind) if not callable(getattr(cls, method, None))]
     if missing:
         raise MissingPlugin(f"{whose} has no method {' and no method '.join(missing)}")
-    if kind != "reader":
-        told = capabilities_of_kind(kind, cls.capabilities)
-        if told is None:
-            raise MissingPlugin(f"{whose} has capabilities of the type {type(cls.capabilities).__name__}")
-        cls.capabilities = told
+    told = capabilities_of_kind(kind, cls.capabilities)
+    if told is None:
+        raise MissingPlugin(f"{whose} has capabilities of the type {type(cls.capabilities).__name__}")
+    if not (isinstance(told.dims, tuple) and told.dims and set(told.dims) <= {2, 3}):
+        raise MissingPlugin(f"{whose} has capabilities.dims {told.dims!r}; expected a tuple of 2 and 3")
+    conditions, chosen = get_args(ConditionKind), getattr(told, "condition", None)
+    if chosen is not None and chosen not in conditions:
+        raise MissingPlugin(f"{whose} has capabilities.condition {chosen!r}; the choices are {', '.join(conditions)}")
+    if kind == "reader" and not isinstance(getattr(cls, "suffixes", None), tuple):
+        raise MissingPlugin(f"{whose} has no tuple of suffixes")
+    cls.capabilities = told
     wanted = getattr(cls, "api_version", API_VERSION)
     if wanted != API_VERSION:
         raise MissingPlugin(f"{whose} is made for plugin API {wanted}, this medaug has {API_VERSION}")
@@ -274,6 +290,8 @@ def _typed(name: str, key: str, kind: Any, value: Any) -> Any:
 
 
 def _check_limits(name: str, key: str, value: Any, limits: Mapping[str, Any]) -> None:
+    if value is None:
+        return
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"--set {key}={value}: expected a finite number")
     low, high, choices = limits.get("minimum"), limits.get("maximum"), limits.get("choices")

@@ -1,6 +1,7 @@
 """What a user is told of an error that nobody foresaw: what happened, and where the full report is."""
 
 import platform
+import re
 import sys
 import tempfile
 import traceback
@@ -37,7 +38,8 @@ def culprit(error: BaseException) -> "Plugin | None":
         plugin = registry.owner(module)
         if plugin is not None:
             return plugin
-    return None
+    method = re.match(r"([\w.]+)\.\w+\(\) ", str(error)) if isinstance(error, TypeError) else None
+    return registry.owner_of_class(method[1]) if method else None  # called with what it does not take: no code ran
 
 
 def _modules(trace: TracebackType | None) -> Iterator[str]:

@@ -130,6 +130,8 @@ def _extracted(
         raise BadInput(
             f"the stripper {name!r} made a mask of shape {found.mask.shape} for an image of shape {image.shape}"
         )
+    if found.mask.dtype.kind not in "bui" and not np.isfinite(found.mask).all():
+        raise BadInput(f"the stripper {name!r} made a mask of values that are not finite numbers")
     if wrong:
         raise BadInput(f"the stripper {name!r}: the measure {', '.join(wrong)} is not a finite number")
     return Extracted(found.mask > 0, found.measures)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.answers import answered
 from medaug_cli.boxes import SPLITS
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
@@ -78,7 +79,8 @@ def detect(
     found = []
     with folder_claimed(out, FOLDER, overwrite, reads) as place, new_folder(place, FOLDER) as work:
         pixels = (store.read([i])[0] for i in chosen)
-        for i, answer in zip(chosen, plugin.predict(pixels), strict=True):
+        answers = answered("detector", metadata.name, plugin.predict(pixels), len(chosen), store.spec)
+        for i, answer in zip(chosen, answers, strict=True):
             found.append(found_in(store, int(i), answer, threshold))
             report(len(found), len(chosen))
         write_found(found, store.spec.label_names, form, work, Source(scans, metadata.name, metadata.weights))

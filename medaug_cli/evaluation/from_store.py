@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from medaug_cli.errors import BadInput, MedaugError
+from medaug_cli.answers import answered
+from medaug_cli.errors import BadInput
 from medaug_cli.evaluation.arguments import seed_names, seeds_of
 from medaug_cli.evaluation.folder import Evidence, Request, publish_evaluation
 from medaug_cli.files import name_of
@@ -95,17 +96,12 @@ def refuse_unjudged(store: Store, indices: np.ndarray, split: str) -> None:
 
 
 def predict(name: str, detector: Any, store: Store, indices: np.ndarray, progress: Progress) -> FoundBoxes:
-    """Return what a detector finds on some images; raise MedaugError if it does not keep to its contract."""
+    """Return what a detector finds on some images; raise BrokenContract where it does not keep to its contract."""
     found: list[Detections] = []
-    for boxes, scores, labels in detector.predict(_pixels(store, indices)):
-        found.append((np.asarray(boxes), np.asarray(scores), np.asarray(labels)))
+    for answer in answered("detector", name, detector.predict(_pixels(store, indices)), len(indices), store.spec):
+        found.append(answer)
         progress(name, len(found), len(indices))
-    if len(found) != len(indices):
-        raise MedaugError(f"detector {name} answered on {len(found)} of {len(indices)} images")
-    flat = found_boxes(found, store.spec.dims, [store.ids[i] for i in indices])
-    if len(flat.labels) and not (flat.labels.min() >= 0 and flat.labels.max() < len(store.spec.label_names)):
-        raise MedaugError(f"detector {name} returned a label outside 0 to {len(store.spec.label_names) - 1}")
-    return flat
+    return found_boxes(found, store.spec.dims, [store.ids[i] for i in indices])
 
 
 def _pixels(store: Store, indices: np.ndarray) -> Iterator[np.ndarray]:

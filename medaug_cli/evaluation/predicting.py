@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from medaug_cli.errors import BadInput, MedaugError
+from medaug_cli.answers import answered
+from medaug_cli.errors import BadInput
 from medaug_cli.runs import NetworkMetadata, check_network, load_network
 from medaug_cli.store import Store
 from medaug_cli.tasks.task import Task
@@ -30,13 +31,12 @@ def predicted(
     indices: np.ndarray,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> list[Any]:
-    """Return one answer per image, an array or a tuple of arrays; raise MedaugError where one is missing."""
+    """Return one answer per image, an array or a tuple of arrays; raise BrokenContract where there is none."""
     found: list[Any] = []
-    for answer in network.predict(store.read([int(i)])[0] for i in indices):
+    images = (store.read([int(i)])[0] for i in indices)
+    for answer in answered(task.kind, name, network.predict(images), len(indices), store.spec):
         found.append(tuple(map(np.asarray, answer)) if isinstance(answer, tuple) else np.asarray(answer))
         progress(name, len(found), len(indices))
-    if len(found) != len(indices):
-        raise MedaugError(f"{task.kind} {name} answered on {len(found)} of {len(indices)} images")
     return found
 
 

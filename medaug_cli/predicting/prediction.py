@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medaug_cli.answers import answered
 from medaug_cli.detecting.finding import Source, check_form, found_in, write_found
 from medaug_cli.devices import resolve_device
-from medaug_cli.errors import BadInput, MedaugError, UsageError
+from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.forms.policy import LESION
 from medaug_cli.predicting.answers import ScanMasks, write_classes, write_masks
 from medaug_cli.predicting.dicom_seg import SEG, check_dicom_seg, write_dicom_seg
@@ -87,11 +88,10 @@ def predict(options: PredictOptions) -> Prediction:
         assert store is not None
         _check_fits(options.network, metadata, store)
         answers = []
-        for answer in network.predict(store.read([i])[0] for i in range(len(store))):
+        images = (store.read([i])[0] for i in range(len(store)))
+        for answer in answered(kind, metadata.name, network.predict(images), len(store), metadata.form.spec()):
             answers.append(answer)
             options.report((1 + len(answers) / len(store)) / 2, f"{len(answers)} of {len(store)} images")
-        if len(answers) != len(store):
-            raise MedaugError(f"{kind} {metadata.name} answered on {len(answers)} of {len(store)} images")
         found = _write(options, kind, metadata=metadata, store=store, answers=answers, out=work)
     return Prediction(kind, len({details["file"] for details in store.details}), len(store), found)
 

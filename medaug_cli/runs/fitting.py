@@ -10,11 +10,12 @@ from typing import Any, get_args
 import numpy as np
 
 from medaug_cli import __version__, registry
+from medaug_cli.answers import drawn_image
 from medaug_cli.boxes import with_patients
 from medaug_cli.devices import Precision, resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.files import parse_json
-from medaug_cli.plugin import Capabilities, GeneratorCapabilities, Known, as_drawn, image_seed, knowledge
+from medaug_cli.plugin import Capabilities, GeneratorCapabilities, Known, image_seed, knowledge
 from medaug_cli.processes import ALONE, Group
 from medaug_cli.runs.beside import (
     NOTHING_EXTERNAL,
@@ -310,7 +311,7 @@ class _Grid:
     def __init__(self, folder: Path, plugin: Any, data: StoreExamples, seed: int):
         annotated = np.flatnonzero(data.annotated)  # the others have no condition
         chosen = annotated[np.random.default_rng(seed).permutation(len(annotated))[:GRID]]
-        self.folder, self.plugin, self.known = folder, plugin, knowledge(plugin, data.spec)
+        self.folder, self.plugin, self.spec, self.known = folder, plugin, data.spec, knowledge(plugin, data.spec)
         self.conditions = [data.condition(int(i)) for i in chosen]
         self.seeds = [image_seed(seed, i) for i in range(len(self.conditions))]
 
@@ -319,7 +320,10 @@ class _Grid:
 
         self.folder.mkdir(exist_ok=True)
         images = self.plugin.sample(self.conditions, self.seeds)
-        drawn = [as_drawn(*pair, self.known) for pair in zip(images, self.conditions, strict=True)]
+        drawn = [
+            drawn_image(image, condition, self.spec, self.known)
+            for image, condition in zip(images, self.conditions, strict=True)
+        ]
         masks = [each.mask for each in drawn]
         save_grid(
             self.folder / f"{done:010d}.png",

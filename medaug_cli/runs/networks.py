@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import registry
+from medaug_cli.answers import answered
 from medaug_cli.boxes import with_patients
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.runs.beside import NOTHING_EXTERNAL, External, beside_metadata, left_out_words
@@ -191,7 +192,7 @@ def _fit_network(
         f"{size_words(store)}, "
         f"{budget_words(steps, 'steps', budget.minutes)}",
     )
-    scorer = _Scorer(on.task, store)
+    scorer = _Scorer(on.task, store, name)
     if options.group.leads:
         warn_of_mirrors(options.announce, store, plugin)
         if isinstance(on.task, Detection):
@@ -261,8 +262,8 @@ def _continue(
 class _Scorer:
     """Scores what a plugin says of the validation split of a store."""
 
-    def __init__(self, task: Task, store: Store):
-        self.task, self.store = task, store
+    def __init__(self, task: Task, store: Store, name: str):
+        self.task, self.store, self.name = task, store, name
         self.chosen = np.flatnonzero(task.usable(store) & (store.splits == "val"))
         self.lacks = task.measurable(store, self.chosen) if len(self.chosen) else "no image"
         self.best: dict[str, float] = {}
@@ -274,7 +275,8 @@ class _Scorer:
     def score(self, predict: Callable) -> dict[str, float]:
         if self.lacks:
             return {}
-        answers = list(predict(self.store.read([int(i)])[0] for i in self.chosen))
+        images = (self.store.read([int(i)])[0] for i in self.chosen)
+        answers = list(answered(self.task.kind, self.name, predict(images), len(self.chosen), self.store.spec))
         score = self.task.score(self.store, self.chosen, answers)
         if not self.best or score["score"] > self.best["score"]:
             self.best = score

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from medaug_cli import registry
-from medaug_cli.errors import BadInput, MissingPlugin, UsageError
+from medaug_cli.errors import BadInput, BrokenContract, MissingPlugin, UsageError
 from medaug_cli.plugin import Grid, MaskFile, StoredImage
 from medaug_cli.scans.grids import upright
 
+MOST_CHANNELS = 4  # of a picture; more are rows, and channels stand last
 POINTERS = {  # how files begin that stand for content elsewhere -> what fetches it
     b"/annex/objects/": "git annex get",
     b"version https://git-lfs.github.com/spec/": "git lfs pull",
@@ -203,7 +204,20 @@ def read_stored(
         raise
     except Exception as error:  # a reader may be a stranger's
         raise _unreadable(files[0], error) from error
+    _check_form(files[0], reader, found)
     return _finite(files[0], found, 0.0 if labels and reading.nan is not None else reading.nan)
+
+
+def _check_form(path: Path, reader: Any, found: Any) -> None:
+    """Raise BrokenContract where a reader gives no image of channels, rows and columns, with slices before the rows."""
+    whose = f"the reader {type(reader).__name__} breaks its contract on {path}"
+    image = getattr(found, "image", None)
+    if not isinstance(found, StoredImage) or not isinstance(image, np.ndarray):
+        raise BrokenContract(f"{whose}: read returns {type(found).__name__}; expected a StoredImage of a numpy array")
+    if image.ndim not in (3, 4) or image.dtype.kind not in "buif":
+        raise BrokenContract(f"{whose}: read returns {image.dtype} of shape {image.shape}; expected float32 (c, *s)")
+    if image.ndim == 3 and len(image) > MOST_CHANNELS >= image.shape[-1]:
+        raise BrokenContract(f"{whose}: read returns an image of shape {image.shape}; expected channels first")
 
 
 def _finite(path: Path, found: StoredImage, nan: float | None) -> StoredImage:

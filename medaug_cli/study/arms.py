@@ -10,12 +10,10 @@ from medaug_cli import registry
 from medaug_cli.errors import MedaugError, UsageError
 from medaug_cli.runs.starting import opened_start
 
-BASELINE = "real-only"
-EARLY = "early-stopped"
+BASELINE, EARLY, PSEUDO = registry.ARMS
 EARLY_SHARE = 0.5  # of the steps of every other arm
 EACH_CLASS = "/each-class"
 UNANNOTATED, ANNOTATED = "/unannotated", "/annotated"  # whether a generator sees images without annotation
-PSEUDO = "pseudo-label"
 Use = Literal["mixed", "only", "pretrain"]
 Filter = Literal["", "lesion", "realism"]  # keep what shows its lesion, or the half that looks most real
 FILTERS: dict[str | None, Filter] = {None: "", "+filter": "lesion", "+realism": "realism"}

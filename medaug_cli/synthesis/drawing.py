@@ -9,15 +9,16 @@ from typing import Any, get_args
 import numpy as np
 
 from medaug_cli import __version__
+from medaug_cli.answers import drawn_image
 from medaug_cli.boxes import with_patients
 from medaug_cli.conditions import Template, condition_of, specks, templates
 from medaug_cli.devices import resolve_device
-from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.errors import BadInput, BrokenContract, UsageError
 from medaug_cli.files import name_of, parse_json, sha256_file
 from medaug_cli.forms.reading import read_boxes_json
 from medaug_cli.locks import alone
 from medaug_cli.pasting import Blending, Hosts, NoRoom
-from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
+from medaug_cli.plugin import Condition, Drawn, ImageSpec, Known, image_seed, knowledge
 from medaug_cli.runs import ByClass, GeneratorMetadata, load_generator
 from medaug_cli.runs.advice import of_generator
 from medaug_cli.store import (
@@ -427,15 +428,12 @@ def _in_batches(
 
 
 def _shown(i: int, condition: Condition, image: np.ndarray | Drawn, work: Work) -> Drawn:
-    """Return a drawn image with what is known of it; raise BadInput where it does not have the asked form."""
-    spec, drawn = work.spec, as_drawn(image, condition, work.known)
-    pixels = drawn.image
-    if pixels.shape != (spec.channels, *spec.spatial) or not np.isfinite(pixels).all():
-        raise BadInput(
-            f"the generator {work.metadata.name} drew image {i} of shape {pixels.shape} or with values that are not "
-            f"numbers; expected finite values of shape {(spec.channels, *spec.spatial)}"
-        )
-    return drawn
+    """Return a drawn image with what is known of it; raise BrokenContract where it does not have the asked form."""
+    try:
+        return drawn_image(image, condition, work.spec, work.known)
+    except BrokenContract as error:
+        whose = f"the generator {work.metadata.name!r} breaks its contract in image {i}"
+        raise BrokenContract(f"{whose}: {error}") from error
 
 
 def _record(i: int, template: Template, drawn: Drawn, seed: int, work: Work) -> Record:

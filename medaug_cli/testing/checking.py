@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from medaug_cli.errors import MedaugError, MissingPlugin, UsageError
+from medaug_cli.errors import BrokenContract, MedaugError, MissingPlugin, UsageError
 
 
 class CheckFailed(Exception):
@@ -36,7 +36,7 @@ class Checks:
         try:
             with contextlib.redirect_stdout(said):
                 sentence, ok = check(), True
-        except CheckFailed as error:
+        except (CheckFailed, BrokenContract) as error:
             sentence, ok = str(error), False
         except Exception as error:
             sentence, ok = _words(error), False

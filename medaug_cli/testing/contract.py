@@ -66,6 +66,10 @@ def check_class(checks: Checks, subject: Subject) -> bool:
 def _loads(subject: Subject) -> str:
     cls: Any = subject.plugin
     if isinstance(cls, str):
+        if subject.kind == "generator":
+            fine = registry.NAME.fullmatch(cls) and cls not in registry.ARMS
+            arms = ", ".join(registry.ARMS)
+            require(fine, f"no study can name a generator {cls!r}: use letters, digits, . _ and -, and none of {arms}")
         cls = registry.load(subject.kind, cls)
     require(isinstance(cls, type), f"{cls!r} is not a class")
     missing = [name for name in registry.methods(subject.kind) if not callable(getattr(cls, name, None))]
@@ -199,7 +203,10 @@ def check_resume(subject: Subject, data: ConstructedExamples, plugin: Any, run: 
     if run.saved is None:
         raise CheckFailed("there is no checkpoint to resume from")
     done, content = run.saved
-    resumed, _ = fit(subject, data, seed=run.seed, state=thawed(content), on_validate=run.on_validate, keeps=False)
+    state = thawed(content)
+    resumed, second = fit(subject, data, seed=run.seed, state=state, on_validate=run.on_validate, keeps=False)
+    anew = second.first is not None and run.first is not None and second.first <= run.first < done
+    require(not anew, f"a run resumed after {done} begins again at {second.first}: fit must go on from run.state")
     before, after = weights(plugin), weights(resumed)
     require(before.keys() == after.keys(), "a resumed run ends with other names in state_dict")
     other = [name for name in before if not torch.equal(before[name], after[name])]

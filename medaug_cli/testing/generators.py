@@ -1,11 +1,12 @@
 """The contract of a generator."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 
+from medaug_cli.answers import drawn_image
 from medaug_cli.plugin import Condition, Continuing, Drawn, ImageSpec, Known, as_drawn, image_seed, knowledge
 from medaug_cli.testing.checking import Checks, Result, require
 from medaug_cli.testing.contract import (
@@ -79,46 +80,19 @@ def draw(plugin: Any, data: ConstructedExamples, seeds: Sequence[int] = SEEDS) -
 
 def _sampled(plugin: Any, conditions: Sequence[Condition], seeds: Sequence[int], spec: ImageSpec) -> list[np.ndarray]:
     yielded = taken(plugin.sample(iter(conditions), iter(seeds)), len(seeds), "sample")
-    for image, condition in zip(yielded, conditions, strict=True):
-        if isinstance(image, Drawn):
-            _well_named(image, condition, spec, told=plugin.capabilities.condition in ("boxes", "mask"))
-    images = [image.image if isinstance(image, Drawn) else image for image in yielded]
-    for image in images:
-        _well_formed(image, spec)
-    return images
+    told, known = plugin.capabilities.condition in ("boxes", "mask"), knowledge(plugin, spec)
+    return [_well_drawn(*pair, spec, known, told) for pair in zip(yielded, conditions, strict=True)]
 
 
-def _well_named(drawn: Drawn, condition: Condition, spec: ImageSpec, told: bool) -> None:
-    boxes, labels, d = np.asarray(drawn.boxes), np.asarray(drawn.labels), spec.dims
-    shaped = boxes.ndim == 2 and boxes.shape[1] == 2 * d and len(boxes) == len(labels)
-    require(shaped, f"Drawn names boxes {boxes.shape} and {len(labels)} labels; expected (m, {2 * d}) and m")
-    within = (boxes[:, :d] >= 0).all() and (boxes[:, d:] <= spec.spatial[::-1]).all()
-    require(bool(within), "Drawn names a box beyond the image")
-    known = labels.size == 0 or (labels.min() >= 0 and labels.max() < len(spec.label_names))
-    require(bool(known), f"Drawn names a label outside 0 to {len(spec.label_names) - 1}")
-    if drawn.mask is not None:
-        _well_marked(np.asarray(drawn.mask), spec)
-    named = -1 <= drawn.image_class < len(spec.class_names)
-    require(named, f"Drawn names the class {drawn.image_class}, which is not in -1 to {len(spec.class_names) - 1}")
-    asked = all(any(np.allclose(box, own) for own in boxes) for box in condition.boxes)
-    require(asked or not told, "Drawn does not name a box that was asked for")
-
-
-def _well_marked(mask: np.ndarray, spec: ImageSpec) -> None:
-    require(mask.shape == spec.spatial, f"Drawn holds a mask of shape {mask.shape}; expected {spec.spatial}")
-    require(mask.dtype == np.uint8, f"Drawn holds a mask of {mask.dtype}; expected uint8")
-    most = len(spec.mask_names)
-    require(not most or mask.max() <= most, f"Drawn holds a mask with the value {mask.max()}; the labels end at {most}")
-
-
-def _well_formed(image: Any, spec: ImageSpec) -> None:
-    require(isinstance(image, np.ndarray), f"sample yields {type(image).__name__}; expected numpy arrays")
-    wanted = (spec.channels, *spec.spatial)
-    require(image.shape == wanted, f"sample yields an image of shape {image.shape}; expected {wanted}")
-    require(image.dtype == np.float32, f"sample yields {image.dtype}; expected float32")
-    require(np.isfinite(image).all(), "sample yields values that are not finite numbers")
-    inside = image.min() >= 0 and image.max() <= 1
-    require(inside, f"sample yields values from {image.min():.3g} to {image.max():.3g}; expected 0 to 1")
+def _well_drawn(image: Any, condition: Condition, spec: ImageSpec, known: Collection[Known], told: bool) -> np.ndarray:
+    drawn = drawn_image(image, condition, spec, known)
+    pixels = drawn.image
+    require(pixels.dtype == np.float32, f"sample yields {pixels.dtype}; expected float32")
+    inside = pixels.min() >= 0 and pixels.max() <= 1
+    require(inside, f"sample yields values from {pixels.min():.3g} to {pixels.max():.3g}; expected 0 to 1")
+    asked = all(any(np.allclose(box, own) for own in drawn.boxes) for box in condition.boxes)
+    require(asked or not told or not isinstance(image, Drawn), "Drawn does not name a box that was asked for")
+    return pixels
 
 
 def _images(plugin: Any, data: ConstructedExamples) -> str:
@@ -129,18 +103,30 @@ def _images(plugin: Any, data: ConstructedExamples) -> str:
 def _sharing(plugin: Any, data: ConstructedExamples) -> str:
     if plugin.capabilities.keeps_images:
         return "the weights hold training images: medaug export will not share them"
-    spatial, images = data.spec.spatial, data.read(range(len(data)))
+    images = data.read(range(len(data)))  # (n, c, *s)
+    planes = images.reshape(-1, int(np.prod(data.spec.spatial)))
+    first, last = (each.reshape(len(images), -1) for each in (images, np.moveaxis(images, 1, -1)))  # channels
     for name, tensor in weights(plugin).items():
-        if tuple(tensor.shape[-len(spatial) :]) == spatial:
-            likeness = _standardised(tensor.double().numpy(), spatial) @ _standardised(images, spatial).T
-            held = bool((likeness > ALIKE).any())
-            require(not held, f"{name!r} holds a training image; leave it out, or declare keeps_images")
+        for rows in (planes, first, last):
+            require(
+                not _holds(tensor.double().numpy(), rows),
+                f"{name!r} holds a training image; leave it out, or declare keeps_images",
+            )
     return "the weights hold no training image: medaug export shares them"
 
 
-def _standardised(images: np.ndarray, spatial: tuple[int, ...]) -> np.ndarray:
-    """Return images (..., *s) as rows of mean 0 and length 1."""
-    rows = images.reshape(-1, int(np.prod(spatial)))
+def _holds(tensor: np.ndarray, images: np.ndarray) -> bool:
+    """Tell whether the last axes of a tensor, however many, hold one of some images (n, pixels)."""
+    length = 1
+    for side in reversed(tensor.shape):
+        length *= side
+        if length == images.shape[1] and tensor.size:
+            return bool((_standardised(tensor.reshape(-1, length)) @ _standardised(images).T > ALIKE).any())
+    return False
+
+
+def _standardised(rows: np.ndarray) -> np.ndarray:
+    """Return rows (n, pixels) with mean 0 and length 1."""
     rows = rows - rows.mean(1, keepdims=True)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
@@ -190,8 +176,6 @@ def _conditions(subject: Subject, plugin: Any, data: ConstructedExamples) -> str
 def _knowledge(plugin: Any, data: ConstructedExamples) -> str:
     """Check that an image comes with all that its generator says it knows, and with nothing else."""
     known, conditions = knowledge(plugin, data.spec), chosen(data)
-    unknown = set(known) - set(get_args(Known))
-    require(not unknown, f"knows names {', '.join(map(str, unknown))}; the choices are {', '.join(get_args(Known))}")
     yielded = taken(plugin.sample(iter(conditions), iter(SEEDS)), len(SEEDS), "sample")
     for image, condition in zip(yielded, conditions, strict=True):
         drawn = as_drawn(image, condition, known)

@@ -52,6 +52,8 @@ def _extract(subject: Subject, image: np.ndarray, spacing: tuple[float, ...] | N
     found = as_extracted(subject.make().extract(image, spacing, None))
     require(isinstance(found.mask, np.ndarray), f"extract returns {type(found.mask).__name__}; expected a mask")
     require(found.mask.shape == image.shape, f"extract returns a mask of shape {found.mask.shape} for {image.shape}")
+    finite = found.mask.dtype.kind in "bui" or bool(np.isfinite(found.mask).all())
+    require(finite, "extract returns a mask with values that are not finite numbers")
     wrong = [name for name, value in found.measures.items() if not np.isfinite(float(value))]
     require(not wrong, f"the measure {', '.join(wrong)} is not a finite number")
     return found

@@ -85,8 +85,11 @@ class TrialRun:
         return self.on_validate(predict)
 
     def _at(self, done: int, call: str) -> None:
-        if int(done) != done:
-            raise CheckFailed(f"fit calls run.{call}({done}, ...); `done` counts whole images or steps")
+        if isinstance(done, bool) or not isinstance(done, int):
+            raise CheckFailed(
+                f"fit calls run.{call}({done}, ...) with a {type(done).__name__}; `done` is an int that counts whole "
+                "images or steps"
+            )
         if done < self.done:
             raise CheckFailed(f"fit calls run.{call}({done}, ...) after {self.done}; `done` must not go back")
         if self.done >= self.budget and done > self.done:

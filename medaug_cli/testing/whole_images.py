@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.answers import label_map, probabilities
 from medaug_cli.plugin import ImageSpec
 from medaug_cli.testing.checking import Checks, Result, require
 from medaug_cli.testing.contract import (
@@ -36,14 +37,14 @@ def check_classifier(
     plugin: type | str, settings: Mapping[str, Any] | None = None, report: Report = lambda name: None
 ) -> list[Result]:
     """Check a classifier, a class or the name of an installed one, on small constructed images; see check_detector."""
-    return _check("classifier", plugin, settings=settings, report=report, well_formed=probabilities, alike=_close)
+    return _check("classifier", plugin, settings=settings, report=report, well_formed=well_shared, alike=_close)
 
 
 def check_segmenter(
     plugin: type | str, settings: Mapping[str, Any] | None = None, report: Report = lambda name: None
 ) -> list[Result]:
     """Check a segmenter, a class or the name of an installed one, on small constructed images; see check_detector."""
-    return _check("segmenter", plugin, settings=settings, report=report, well_formed=label_map, alike=_mostly_equal)
+    return _check("segmenter", plugin, settings=settings, report=report, well_formed=well_labelled, alike=_mostly_equal)
 
 
 def check_network(
@@ -53,22 +54,18 @@ def check_network(
     return _check(kind, plugin, settings=settings, report=report, well_formed=lambda found, spec: None, alike=_alike)
 
 
-def probabilities(found: Any, spec: ImageSpec) -> None:
+def well_shared(found: Any, spec: ImageSpec) -> None:
     """Fail an answer that is not the probabilities (k,) of the classes."""
-    k = len(spec.class_names)
+    probabilities(found, spec)
     require(isinstance(found, np.ndarray), "predict must yield numpy arrays")
-    require(found.shape == (k,), f"predict yields an array of shape {found.shape}, expected ({k},)")
-    require(found.dtype.kind == "f" and np.isfinite(found).all(), "predict must yield finite floats")
     require((found >= 0).all() and abs(found.sum() - 1) < 1e-3, "predict must yield probabilities that sum to 1")
 
 
-def label_map(found: Any, spec: ImageSpec) -> None:
+def well_labelled(found: Any, spec: ImageSpec) -> None:
     """Fail an answer that is not a label map (*s)."""
+    label_map(found, spec)
     require(isinstance(found, np.ndarray), "predict must yield numpy arrays")
-    require(found.shape == spec.spatial, f"predict yields an array of shape {found.shape}, expected {spec.spatial}")
     require(found.dtype.kind in "iu", f"predict yields a label map of {found.dtype}, expected integers")
-    most = max(1, len(spec.mask_names))
-    require(((found >= 0) & (found <= most)).all(), f"predict yields a label that is not in 0 to {most}")
 
 
 def _check(

@@ -94,6 +94,14 @@ class Immeasurable(Small):
 
 
 @dataclass
+class Nowhere(Small):
+    """Give a mask that holds no numbers."""
+
+    def extract(self, image, spacing, plane):
+        return np.full(image.shape, np.nan, np.float32)
+
+
+@dataclass
 class Changes(Small):
     """Write into the image."""
 
@@ -108,6 +116,7 @@ class Changes(Small):
         (Small, r"mask of shape \(2, 2\)"),
         (Fails, "ValueError: no luck"),
         (Immeasurable, "the measure volume_ml is not a finite number"),
+        (Nowhere, "values that are not finite"),
     ],
 )
 def test_a_strippers_faults_are_named(monkeypatch, stripper, words):

@@ -180,12 +180,25 @@ class ArrayInCheckpoint(TinyGenerator):
 
 @dataclass
 class Forgetful(TinyGenerator):
+    """Begins anew, and so ends with the same weights as an uninterrupted run."""
+
     def fit(self, data, run):
-        run.state = None  # begins anew
-        rng = np.random.default_rng(run.saved is None and id(run))
-        self.first = rng.random()
+        run.state = None
         super().fit(data, run)
-        self.mean = self.mean + self.first
+
+
+@dataclass
+class Unseeded(TinyGenerator):
+    def fit(self, data, run):
+        super().fit(data, run)
+        self.mean = self.mean + np.random.default_rng().random()
+
+
+@dataclass
+class CountsInTensors(TinyGenerator):
+    def fit(self, data, run):
+        self.spec, self.mean = data.spec, data.read(range(4)).mean(0)
+        run.log(torch.tensor(4), loss=0.5)
 
 
 @dataclass
@@ -227,6 +240,20 @@ class KeepsImages(TinyGenerator):
     def load_state_dict(self, state, spec, device="cpu"):
         super().load_state_dict(state, spec, device)
         self.kept = np.asarray(state["kept"])
+
+
+class KeepsRows(KeepsImages):
+    def fit(self, data, run):
+        super().fit(data, run)
+        self.kept = data.read([0, 3]).reshape(2, -1)
+
+
+class KeepsChannelsLast(KeepsImages):
+    capabilities = GeneratorCapabilities(channels=(3,))
+
+    def fit(self, data, run):
+        super().fit(data, run)
+        self.kept = np.moveaxis(data.read([0, 3]), 1, -1)
 
 
 @dataclass
@@ -339,11 +366,15 @@ class RefusesOdd(TinyGenerator):
     (BadLoss, "one step", "loss = nan"),
     (Chatty, "one step", "prints to stdout ('hello')"),
     (ArrayInCheckpoint, "one step", "no numpy arrays"),
-    (Forgetful, "resume", "ends with other weights (mean)"),
+    (Forgetful, "resume", "begins again at 4: fit must go on from run.state"),
+    (Unseeded, "resume", "ends with other weights (mean)"),
+    (CountsInTensors, "one step", "with a Tensor; `done` is an int"),
     (NamesInWeights, "weights", "'name': str"),
     (NotANumber, "weights", "not finite numbers in 'mean'"),
     (AnyWeights, "wrong weights", "takes a state without"),
     (KeepsImages, "sharing", "'kept' holds a training image; leave it out, or declare keeps_images"),
+    (KeepsRows, "sharing", "'kept' holds a training image"),
+    (KeepsChannelsLast, "sharing", "'kept' holds a training image"),
     (LosesWeights, "reloaded", "draw other images"),
     (Double, "fit", "float64; expected float32"),
     (OneTooSmall, "fit", "shape (1, 31, 32)"),
@@ -363,6 +394,11 @@ def test_a_broken_generator_is_told_what_is_wrong(plugin, check, said):
     found = failures(check_generator, plugin)
     assert check in found, found
     assert said in found[check]
+
+
+@pytest.mark.parametrize("name", ["early-stopped", "real-only", "x/slash", "tiny@2"])
+def test_a_generator_has_a_name_that_a_study_can_say(name):
+    assert "no study can name a generator" in failures(check_generator, name)["loads"]
 
 
 def test_a_refusal_in_a_sentence_is_fine():
@@ -390,8 +426,9 @@ def detecting(*found):
     ((BOX, np.array([0.5], np.float32)), "(boxes, scores, labels)"),
     ((BOX.tolist(), np.array([0.5]), np.array([0])), "numpy arrays"),
     ((np.zeros(0, np.float32), np.zeros(0), np.zeros(0, int)), "also for 0"),
-    ((BOX, np.array([0.5, 0.4]), np.array([0])), "with scores (2,)"),
-    ((BOX.astype(int), np.array([0.5]), np.array([0])), "as floats"),
+    ((BOX, np.array([0.5, 0.4]), np.array([0])), "expected (2, 4)"),
+    ((BOX, np.array([0.5]), np.array([0, 0])), "with scores (1,) and labels (2,)"),
+    ((BOX.astype(int), np.array([0.5]), np.array([0])), "expected floats"),
     ((BOX, np.array([0.5]), np.array([0.0])), "integers"),
     ((BOX * np.nan, np.array([0.5]), np.array([0])), "not finite"),
     ((BOX + 25, np.array([0.5]), np.array([0])), "outside the image"),
