@@ -11,7 +11,7 @@ import numpy as np
 from medaug_cli.boxes import SPLITS, ImageBoxes
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation, Note
-from medaug_cli.forms.coordinates import corners, low_and_size, numbers, slice_number
+from medaug_cli.forms.coordinates import corners, low_and_size, numbers, slice_number, turned_box
 from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of, text_or_none
 from medaug_cli.forms.outlines import Outline, read_outline
 from medaug_cli.forms.policy import CROWD, NO_OUTLINE, add_box
@@ -92,7 +92,7 @@ def _read_file(path: str, value: dict[str, Any], found: dict[str, Annotation], n
             found.setdefault(key, Annotation())
         image = images[key]
         item = found[str(image["file_name"])]
-        if int(row.get("iscrowd") or 0):
+        if int(row.get("iscrowd") or 0) and not _brushed(row):
             item.notes.append(Note(CROWD, place, lost=True))
             continue
         outline = read_outline(place, row.get("segmentation"))
@@ -133,11 +133,22 @@ def _add_image(path: str, number: int, image: dict[str, Any], found: dict[str, A
     found.setdefault(name, item)
 
 
+def _brushed(row: dict[str, Any]) -> bool:
+    """Tell whether an annotation is one lesion that CVAT wrote, which calls the run lengths of each mask a crowd."""
+    attributes = row.get("attributes")
+    return isinstance(row.get("segmentation"), dict) and isinstance(attributes, dict) and "occluded" in attributes
+
+
 def _box(place: str, row: dict[str, Any], outline: Outline | None) -> tuple[float, ...]:
-    """Return the corners of an annotation: of its bbox, else of its outline."""
+    """Return the corners of an annotation: of its bbox, turned as CVAT says beside it, else of its outline."""
     bbox = row.get("bbox")
     if bbox and (outline is None or any(bbox[len(bbox) // 2 :])):
-        return corners(numbers(place, bbox), "xywh")
+        box = corners(numbers(place, bbox), "xywh")
+        attributes = row.get("attributes")
+        turn = attributes.get("rotation") if isinstance(attributes, dict) else None
+        if turn and len(box) == 4 and (outline is None or outline.is_box(box)):
+            return turned_box(box, numbers(place, [turn], 1)[0])
+        return box
     if outline is None:
         raise BadInput(f"{place}: neither a bbox nor a segmentation says where the box is")
     return outline.box

@@ -85,6 +85,29 @@ def low_and_size(box: Sequence[float]) -> list[float]:
     return [*map(float, box[:half]), *sizes]
 
 
+def turned(points: Sequence[Sequence[float]], degrees: float, about: Sequence[float]) -> list[tuple[float, float]]:
+    """Return points (x, y) turned clockwise, as an image shows them, about another one."""
+    (x, y), c, s = about, math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return [(x + c * (a - x) - s * (b - y), y + s * (a - x) + c * (b - y)) for a, b in points]
+
+
+def turned_box(box: Sequence[float], degrees: float) -> tuple[float, ...]:
+    """Return the box around a box (4 corners) that is turned about its middle."""
+    if not degrees:
+        return tuple(box)
+    ends = [(box[i], box[j]) for i in (0, 2) for j in (1, 3)]
+    return around(turned(ends, degrees, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)))
+
+
+def around_ellipse(x: float, y: float, across: float, down: float, degrees: float = 0.0) -> tuple[float, ...]:
+    """Return the box around an ellipse with such radii that is turned about its middle."""
+    if not degrees:
+        return x - across, y - down, x + across, y + down
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    wide, high = rounded(math.hypot(across * c, down * s)), rounded(math.hypot(across * s, down * c))
+    return x - wide, y - high, x + wide, y + high
+
+
 def around(points: Sequence[Sequence[float]]) -> tuple[float, ...]:
     """Return the box around some points (n, d); its corners are NaN where a point is."""
     values = np.array(points, np.float64)

@@ -1,11 +1,10 @@
 """CVAT's XML for images: an element an image, and shapes in pixels."""
 
-from math import cos, radians, sin
 from typing import Any
 
 from medaug_cli.errors import BadInput
 from medaug_cli.forms.annotations import Annotation
-from medaug_cli.forms.coordinates import around, numbers
+from medaug_cli.forms.coordinates import around, around_ellipse, numbers, turned_box
 from medaug_cli.forms.form import File, Form, Marks
 from medaug_cli.forms.policy import add_box
 from medaug_cli.forms.xml import parse_xml, root_of
@@ -40,10 +39,10 @@ def _read(marks: Marks) -> dict[str, Annotation]:
 def _box(place: str, shape: Any) -> tuple[float, ...]:
     if shape.tag == "box":
         box = numbers(place, [shape.get(name) for name in ("xtl", "ytl", "xbr", "ybr")], 4)
-        return _turned(box, _degrees(place, shape))
+        return turned_box(box, _degrees(place, shape))
     if shape.tag == "ellipse":
         x, y, across, down = numbers(place, [shape.get(name) for name in ("cx", "cy", "rx", "ry")], 4)
-        return _turned((x - across, y - down, x + across, y + down), _degrees(place, shape))
+        return around_ellipse(x, y, across, down, _degrees(place, shape))
     if shape.tag == "mask":
         x, y, width, height = numbers(place, [shape.get(name) for name in ("left", "top", "width", "height")], 4)
         return x, y, x + width, y + height
@@ -55,16 +54,6 @@ def _box(place: str, shape: Any) -> tuple[float, ...]:
 
 def _degrees(place: str, shape: Any) -> float:
     return numbers(place, [shape.get("rotation") or 0], 1)[0]
-
-
-def _turned(box: tuple[float, ...], degrees: float) -> tuple[float, ...]:
-    """Return the box around a box that is turned about its middle."""
-    if not degrees:
-        return box
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    c, s = cos(radians(degrees)), sin(radians(degrees))
-    ends = [(box[i] - x, box[j] - y) for i in (0, 2) for j in (1, 3)]
-    return around([(x + c * across - s * down, y + s * across + c * down) for across, down in ends])
 
 
 FORM = Form(name="cvat", title="CVAT XML", sniff=_sniff, read=_read)

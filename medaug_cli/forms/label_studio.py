@@ -1,18 +1,15 @@
 """Label Studio's JSON and JSON-MIN: regions in per cent of the picture, turned about their first corner."""
 
-import re
-from math import cos, radians, sin
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
 from medaug_cli.errors import BadInput
-from medaug_cli.forms.annotations import Annotation
-from medaug_cli.forms.coordinates import around, numbers, rounded
+from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.forms.coordinates import around, around_ellipse, numbers, rounded, turned
 from medaug_cli.forms.form import File, Form, Marks
 from medaug_cli.forms.policy import add_box
 
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
+SEVERAL = "a region of several labels, a box of each"
 KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels", "labels")
 
 
@@ -35,8 +32,7 @@ def _read(marks: Marks) -> dict[str, Annotation]:
             name = _picture(place, task.get("data", task))
             if name in found:
                 raise BadInput(f"{place}: the image {name} appears twice")
-            last = PurePosixPath(name).name
-            item = found[name] = Annotation(also=UPLOADED.sub("", last) if UPLOADED.match(last) else None)
+            item = found[name] = Annotation()
             for region in regions:
                 _add(item, place, region)
     return found
@@ -63,43 +59,47 @@ def _regions(place: str, task: dict[str, Any]) -> list[dict[str, Any]] | None:
     if len(done) > 1:
         raise BadInput(f"{place}: {len(done)} people annotated its image; export one annotation of each task")
     results = [one for each in done for one in each.get("result", ()) if isinstance(one.get("value"), dict)]
-    return [{**one, **one["value"]} for one in results if one.get("type") not in ("choices", "textarea", "rating")]
+    regions: dict[Any, dict[str, Any]] = {}
+    for number, one in enumerate(results):
+        if one.get("type") not in ("choices", "textarea", "rating"):
+            key = one.get("id", number)  # its place and its label may be two results
+            regions[key] = regions.get(key, {}) | one | one["value"]
+    return list(regions.values())
 
 
 def _add(item: Annotation, place: str, region: dict[str, Any]) -> None:
-    labels = next((region[kind] for kind in KINDS if region.get(kind)), [""])
+    labels = [str(label).strip() for label in next((region[kind] for kind in KINDS if region.get(kind)), [""])]
     if "rle" in region:
         raise BadInput(f"{place}: brush masks of Label Studio are not supported; export them as PNG or COCO")
     try:
         size = int(region["original_width"]), int(region["original_height"])
-        points = _points(place, region)
+        box = _box(place, region, size)
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{place}: a region without its place ({type(error).__name__} {error})") from error
     if item.size not in (None, size):
         raise BadInput(f"{place}: its regions name two sizes of the picture, {item.size} and {size} pixels")
     item.size = size
-    scaled = [(rounded(x / 100 * size[0]), rounded(y / 100 * size[1])) for x, y in points]
-    (degrees,) = numbers(place, [region.get("rotation") or 0], 1)
-    add_box(item, around(_turned(scaled, degrees)), str(labels[0]).strip(), place)
+    if len(labels) > 1:
+        item.notes.append(Note(SEVERAL, place, f"labels {', '.join(labels)}"))
+    for label in labels:
+        add_box(item, box, label, place)
 
 
-def _points(place: str, region: dict[str, Any]) -> list[tuple[float, float]]:
-    """Return the corners of a region, in per cent."""
+def _box(place: str, region: dict[str, Any], size: tuple[int, int]) -> tuple[float, ...]:
+    """Return the box around a region of a picture (width, height), in pixels."""
+
+    def pixels(x: float, y: float) -> tuple[float, float]:
+        return rounded(x / 100 * size[0]), rounded(y / 100 * size[1])
+
     if "points" in region:
-        return [(x, y) for x, y in (numbers(place, point, 2) for point in region["points"])]
+        return around([pixels(*numbers(place, point, 2)) for point in region["points"]])
+    (degrees,) = numbers(place, [region.get("rotation") or 0], 1)
     if "radiusX" in region:
         x, y, across, down = numbers(place, [region[name] for name in ("x", "y", "radiusX", "radiusY")], 4)
-        return [(x - across, y - down), (x + across, y + down)]
+        return around_ellipse(*pixels(x, y), *pixels(across, down), degrees)
     x, y, width, height = numbers(place, [region[name] for name in ("x", "y", "width", "height")], 4)
-    return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
-
-
-def _turned(points: list[tuple[float, float]], degrees: float) -> list[tuple[float, float]]:
-    """Return points turned about the first of them."""
-    (x, y), c, s = points[0], cos(radians(degrees)), sin(radians(degrees))
-    if not degrees:
-        return points
-    return [(x + c * (a - x) - s * (b - y), y + s * (a - x) + c * (b - y)) for a, b in points]
+    ends = [pixels(*end) for end in ((x, y), (x + width, y), (x + width, y + height), (x, y + height))]
+    return around(turned(ends, degrees, ends[0]) if degrees else ends)
 
 
 FORM = Form(name="label-studio", title="Label Studio JSON", sniff=_sniff, read=_read)

@@ -14,6 +14,7 @@ from medaug_cli.scans.survey import case_and_modality
 # Folders that say what kind of file lies in them, and nothing of the patient
 KINDS = {"images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "ann", "masks",
          "scans", "data", "obj_train_data", "json", "xml", "txt"}  # fmt: skip
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 DRIVE = re.compile(r"^[A-Za-z]:(?=/)|^file://")
 Score = tuple[int, bool, bool]
 
@@ -101,6 +102,11 @@ def _spell_one(name: str, other: str) -> bool:
     return one[:-1] == two[:-1] and (one[-1] in (two[-1], bare(two[-1])) or two[-1] == bare(one[-1]))
 
 
+def _as_uploaded(name: str) -> str:
+    """Return the last part of a name without what Label Studio puts before the names of uploaded files."""
+    return UPLOADED.sub("", PurePosixPath(name).name)
+
+
 def by_scan(path: object, named: Mapping[str, Annotation], names: ScanNames) -> dict[str, Annotation]:
     """Return annotations by the ids of their scans; raise BadInput for one of no scan, and for two of one scan.
 
@@ -109,7 +115,8 @@ def by_scan(path: object, named: Mapping[str, Annotation], names: ScanNames) -> 
     best: dict[str, tuple[Score, str]] = {}
     unknown: list[str] = []
     for name, item in named.items():
-        found = next((one for each in (name, item.also) if each for one in [names.find(each, str(path))] if one), None)
+        called = (each for each in (name, item.also, _as_uploaded(name)) if each)
+        found = next((one for each in called for one in [names.find(each, str(path))] if one), None)
         if found is None:
             unknown.append(name)
             continue

@@ -4,18 +4,22 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from math import degrees
 from typing import Any
 
 from medaug_cli.errors import BadInput
 from medaug_cli.files import read_text
-from medaug_cli.forms.annotations import Annotation
-from medaug_cli.forms.coordinates import around, numbers
+from medaug_cli.forms.annotations import Annotation, Note
+from medaug_cli.forms.coordinates import around, around_ellipse, numbers
 from medaug_cli.forms.form import File, Form, Marks
 from medaug_cli.forms.policy import add_box
 
-LABELS = ("label", "class", "name", "type", "category")  # attributes that say what a region is, the most telling first
+LABELS = (  # attributes that say what a region is, the most telling first
+    "label", "class", "name", "type", "category", "finding", "lesion", "pathology", "diagnosis",
+)  # fmt: skip
 
 
+UNCLEAR = f"a region with several attributes of which none is called {', '.join(LABELS)}: its first is its label"
 COLUMNS = {"filename", "region_shape_attributes", "region_attributes"}  # of a CSV
 
 
@@ -52,7 +56,9 @@ def _read(marks: Marks) -> dict[str, Annotation]:
                     box = _box(place, region["shape_attributes"])
                 except (KeyError, TypeError) as error:
                     raise BadInput(f"{place}: unknown shape ({error})") from error
-                add_box(item, box, _label(region.get("region_attributes") or {}), place)
+                attributes = region.get("region_attributes") or {}
+                if add_box(item, box, _label(attributes), place) and _unclear(attributes):
+                    item.notes.append(Note(UNCLEAR, place, f"attributes {', '.join(attributes)}"))
     return found
 
 
@@ -91,9 +97,8 @@ def _box(place: str, shape: dict[str, Any]) -> tuple[float, ...]:
     if kind in ("circle", "ellipse"):
         radii = (shape["r"], shape["r"]) if kind == "circle" else (shape["rx"], shape["ry"])
         x, y, across, down = numbers(place, [shape["cx"], shape["cy"], *radii], 4)
-        if shape.get("theta"):
-            across = down = max(across, down)
-        return x - across, y - down, x + across, y + down
+        (turn,) = numbers(place, [shape.get("theta") or 0], 1)
+        return around_ellipse(x, y, across, down, degrees(turn))
     if kind == "point":
         x, y = numbers(place, [shape["cx"], shape["cy"]], 2)
         return x, y, x, y
@@ -111,6 +116,12 @@ def _label(attributes: dict[str, Any]) -> str | None:
         if str(value or "").strip():
             return str(value).strip()
     return None
+
+
+def _unclear(attributes: dict[str, Any]) -> bool:
+    """Tell whether several attributes say something, and the name of none says that it is the label."""
+    said = [name for name in attributes if _label({name: attributes[name]}) is not None]
+    return len(said) > 1 and not {name.lower() for name in said} & set(LABELS)
 
 
 FORM = Form(name="via", title="VIA JSON or CSV", sniff=_sniff, read=_read)

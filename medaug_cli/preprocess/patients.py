@@ -16,6 +16,11 @@ from medaug_cli.scans.survey import case_and_modality
 By = Literal["name", "folder", "case", "file"]
 SUBJECT = re.compile(r"(sub-[A-Za-z0-9]+)_")  # of BIDS, at the beginning of a file's name
 
+SESSION = re.compile(  # of one patient's folders: what they show is when
+    r"(ses|session|visit|v|time|timepoint|tp|t|scan|exam|study|series|acq|run|baseline|bl|follow\W?up|fu|pre|post|"
+    r"day|d|week|w|month|m|year|y)[\W_]*\d*|(19|20)\d\d([\W_]?\d\d){0,2}",
+    re.IGNORECASE,
+)
 SHOWN = 4  # names of folders in a sentence
 
 
@@ -27,6 +32,7 @@ class Patients:
     by: dict[str, By]  # scan id -> what says so; "file": nothing, each file counts as a patient of its own
     sorting: list[str]  # folders that sort by class or purpose, and were taken for no patient
     alike: list[list[str]]  # spellings of one patient, the one that is used first
+    recurring: tuple[list[str], list[str]] | None = None  # patients' folders, and folders several of which hold them
 
     def nameless(self, scans: Sequence[Scan]) -> int:
         """Return how many scans cannot be split by patient; a volume that nobody names is one patient's."""
@@ -42,6 +48,12 @@ class Patients:
     def warnings(self, scans: Sequence[Scan]) -> list[str]:
         """Return what a person must know before trusting a split of these scans by patient."""
         said = [f"{listed(names)} are treated as one patient" for names in self.alike]
+        if self.recurring is not None:
+            inner, outer = self.recurring
+            said.append(
+                f"the folders {listed(inner)} are taken as patients, since several of {listed(outer)} hold folders of "
+                "the same names; if these are the patients, name them by a column `patient` of a CSV"
+            )
         unknown = self.nameless(scans)
         if not unknown:
             return said
@@ -63,14 +75,20 @@ def find_patients(
     """Return the patient of each scan: its annotation's, else the file's own, else the folder's that it lies in.
 
     Folders that sort by class or purpose (yes and no, train and test, the name of a label, or that in `classes`, by
-    scan id) say nothing of patients. Without any of these, scans of one case in several modalities are one patient's.
+    scan id) say nothing of patients. Of two folders in each other the outer one is the patient's, unless it is a year
+    or a site: then the same inner ones recur in it and others. Without any of these, scans of one case in several
+    modalities are one patient's.
     """
     labels = {plain(label) for one in annotations.values() for label in one.labels}
-    folders, sorting = {}, dict[str, None]()
+    nested, sorting = {}, dict[str, None]()
     for scan in scans:
         known = (classes or {}).get(scan.id)
-        folders[scan.id], passed = _folder(scan, labels if known is None else labels | {plain(known)})
+        nested[scan.id], passed = _folders(scan, labels if known is None else labels | {plain(known)})
         sorting |= dict.fromkeys(passed)
+    recurring = _recurring([own for own in nested.values() if len(own) > 1])
+    folders = {
+        scan: (own[1] if recurring and len(own) > 1 else own[0]) if own else None for scan, own in nested.items()
+    }
     cases = _cases(scans)
     together = {scan: folder or cases.get(scan, (None, False))[0] for scan, folder in folders.items()}
     names = _names_of_folders(scans, annotations, together)
@@ -88,7 +106,8 @@ def find_patients(
     first = {key: next(iter(some)) for key, some in spellings.items()}
     alike = [list(some) for some in spellings.values() if len(some) > 1]
     of = {scan: first[folded(name)] for scan, name in of.items()}
-    return Patients(of, by, list(sorting) if "file" in by.values() else [], alike)
+    told = recurring if "folder" in by.values() else None
+    return Patients(of, by, list(sorting) if "file" in by.values() else [], alike, told)
 
 
 def _cases(scans: Sequence[Scan]) -> dict[str, tuple[str, bool]]:
@@ -110,14 +129,33 @@ def _cases(scans: Sequence[Scan]) -> dict[str, tuple[str, bool]]:
     return {scan: one for scan, one in found.items() if count[one[0]] > 1}
 
 
-def _folder(scan: Scan, labels: set[str]) -> tuple[str | None, list[str]]:
-    """Return the first folder that may be a patient's, and those before it that are none."""
+def _folders(scan: Scan, labels: set[str]) -> tuple[list[str], list[str]]:
+    """Return the folders that may be a patient's, the outermost first, and those before them that are none."""
+    own: list[str] = []
     passed: list[str] = []
     for name in PurePosixPath(scan.relative).parts[:-1]:
         if not sorts(name) and plain(name) not in labels:
-            return name, passed
-        passed.append(name)
-    return None, passed
+            own.append(name)
+        elif not own:
+            passed.append(name)
+    return own, passed
+
+
+def _recurring(nested: Sequence[Sequence[str]]) -> tuple[list[str], list[str]] | None:
+    """Return the inner and the outer ones of folders in each other where the inner ones are patients; else None.
+
+    They are where most of them recur in several outer ones, as those of a patient seen in several years do, where there
+    are more of them than of outer ones, and where their names do not say when somebody was seen.
+    """
+    homes: dict[str, dict[str, None]] = {}
+    for outer, inner, *_ in nested:
+        homes.setdefault(inner, {})[outer] = None
+    outers = list(dict.fromkeys(outer for outer, *_ in nested))
+    shared = [inner for inner, own in homes.items() if len(own) > 1]
+    sessions = sum(SESSION.fullmatch(inner) is not None for inner in homes)
+    if len(homes) <= len(outers) or 2 * len(shared) <= len(homes) or 2 * sessions >= len(homes):
+        return None
+    return list(homes), outers
 
 
 def _names_of_folders(

@@ -1,9 +1,11 @@
 """Annotation files as spreadsheets, Windows and other programs write them: read as meant, or refused by name."""
 
+import numpy as np
 import pytest
 from marked import BOX, SHARES, SIZE, coco, files, labelme, pictures, plain, read, voc, yolo
 
 from medaug_cli.errors import MedaugError
+from medaug_cli.forms.coordinates import around_ellipse
 
 LESION, TUMOR = [(BOX, "lesion")], [(BOX, "tumor")]
 ROW = "50,10,66,24"
@@ -52,6 +54,12 @@ OF_COCO = {
     "packed run lengths": {"bbox": [], "segmentation": {"size": [60, 80], "counts": "b^l2"}},
     "an empty part of an outline": {"bbox": [], "segmentation": [[], OUTLINE]},
     "no crowd, as text": {"iscrowd": "0"},
+    "CVAT's brush, which it calls a crowd": {
+        "iscrowd": 1,
+        "attributes": {"occluded": False},
+        "segmentation": {"size": [60, 80], "counts": RUNS},
+    },
+    "CVAT's turned box": {"bbox": [51, 9, 14, 16], "attributes": {"occluded": False, "rotation": 90.0}},
     "numbers that are text": {"bbox": ["50", "10", "16.0", "14"]},
 }
 
@@ -96,6 +104,7 @@ JSONS = {
                                                      "score": 0.5}]}, "m.json", [(BOX, "7")]),
     "COCO without categories": ({"m.json": {**coco(["a.png"]), "categories": []}}, "m.json", [(BOX, "7")]),
     "COCO without a category": ({"m.json": coco(["a.png"], category_id=None)}, "m.json", LESION),
+    "COCO of Label Studio": ({"m.json": coco(["images/0f3a2b1c-a.png"])}, "m.json", TUMOR),
     "labelme": ({"m/a.json": labelme()}, "m", TUMOR),
     "labelme, drawn from below": ({"m.json": labelme([(66, 24), (50, 10)])}, "m.json", TUMOR),
     "labelme of another name": ({"m.json": labelme(path="..\\scans\\a.png")}, "m.json", TUMOR),
@@ -116,6 +125,12 @@ JSONS = {
         "filename": "a.png", "regions": [{"shape_attributes": {"name": "ellipse", "cx": 58, "cy": 17, "rx": 8, "ry": 7},
                                           "region_attributes": {"type": {"tumor": True, "cyst": False}}}]}}}},
                       "m.json", TUMOR),
+    "VIA's turned ellipse": ({"m.json": {"a.png1": {"filename": "a.png", "regions": [
+        {"shape_attributes": {"name": "ellipse", "cx": 58, "cy": 17, "rx": 7, "ry": 8, "theta": 1.5707963267948966},
+         "region_attributes": {"confidence": "high", "finding": "tumor"}}]}}}, "m.json", TUMOR),
+    "CVAT's turned ellipse": ({"m.xml": '<annotations><image name="a.png"><ellipse label="tumor" cx="58" cy="17" rx="7" '
+                                        'ry="8" rotation="90"/></image></annotations>'},
+                              "m.xml", TUMOR),
     "CVAT": ({"m.xml": '<annotations><version>1.1</version><image id="0" name="a.png" width="80" height="60">'
                        '<box label="tumor" xtl="50" ytl="10" xbr="66" ybr="24"/></image></annotations>'},
              "m.xml", TUMOR),
@@ -127,6 +142,19 @@ JSONS = {
     "Label Studio": ({"m.json": [{"data": {"image": "/data/upload/1/0f3a2b1c-a.png"}, "annotations": [{"result": [
         {"type": "rectanglelabels", "original_width": 80, "original_height": 60, "value": {
             "x": 62.5, "y": 100 / 6, "width": 20, "height": 140 / 6, "rotation": 0, "rectanglelabels": ["tumor"]}},
+        ]}]}]}, "m.json", TUMOR),
+    "Label Studio's turned ellipse": ({"m.json": [{"data": {"image": "a.png"}, "annotations": [{"result": [
+        {"type": "ellipselabels", "original_width": 80, "original_height": 60, "value": {
+            "x": 72.5, "y": 85 / 3, "radiusX": 8.75, "radiusY": 40 / 3, "rotation": 90, "ellipselabels": ["tumor"]}},
+        ]}]}]}, "m.json", TUMOR),
+    "Label Studio's two labels": ({"m.json": [{"data": {"image": "a.png"}, "annotations": [{"result": [
+        {"type": "rectanglelabels", "original_width": 80, "original_height": 60, "value": {
+            "x": 62.5, "y": 100 / 6, "width": 20, "height": 140 / 6, "rectanglelabels": ["tumor", "cyst"]}},
+        ]}]}]}, "m.json", [(BOX, "tumor"), (BOX, "cyst")]),
+    "Label Studio's rectangle and its label": ({"m.json": [{"data": {"image": "a.png"}, "annotations": [{"result": [
+        {"id": "r1", "type": kind, "original_width": 80, "original_height": 60, "value": {
+            "x": 62.5, "y": 100 / 6, "width": 20, "height": 140 / 6, **label}}
+        for kind, label in (("rectangle", {}), ("labels", {"labels": ["tumor"]}))
         ]}]}]}, "m.json", TUMOR),
     "Label Studio's short form": ({"m.json": [{"image": "/data/local-files/?d=scans/a.png", "annotator": 1, "label": [
         {"x": 62.5, "y": 100 / 6, "width": 20, "height": 140 / 6, "rectanglelabels": ["tumor"], "original_width": 80,
@@ -148,6 +176,31 @@ def test_files_of_other_programs(tmp_path, name):
     pictures(tmp_path)
     files(tmp_path, content)
     assert plain(read(tmp_path, marks))["a"] == expected
+
+
+@pytest.mark.parametrize(("attributes", "label", "unclear"), [
+    ({"confidence": "high", "side": "left"}, "high", True),
+    ({"confidence": "high", "finding": "mass"}, "mass", False),
+    ({"side": "left"}, "left", False),
+    ({"side": "left", "remark": ""}, "left", False),
+])  # fmt: skip
+def test_what_via_calls_a_region_is_said_where_it_is_not_clear(tmp_path, attributes, label, unclear):
+    shape = {"name": "rect", "x": 50, "y": 10, "width": 16, "height": 14}
+    pictures(tmp_path)
+    region = {"shape_attributes": shape, "region_attributes": attributes}
+    files(tmp_path, {"m.json": {"a.png1": {"filename": "a.png", "regions": [region]}}})
+    found = read(tmp_path, "m.json")
+    assert plain(found)["a"] == [(BOX, label)]
+    assert any("with several attributes" in note.what for note in found["a"].notes) == unclear
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 45, 120, 300])
+def test_the_box_around_a_turned_ellipse_is_that_of_its_rim(degrees):
+    turn, rim = np.radians(degrees), np.linspace(0, 2 * np.pi, 100_001)
+    x, y = 20 * np.cos(rim), 6 * np.sin(rim)
+    across, down = np.cos(turn) * x - np.sin(turn) * y, np.sin(turn) * x + np.cos(turn) * y
+    expected = (32 + across.min(), 30 + down.min(), 32 + across.max(), 30 + down.max())
+    assert around_ellipse(32, 30, 20, 6, degrees) == pytest.approx(expected, abs=1e-5)
 
 
 YAML = "train: ../train/images\nnc: 1\nnames: ['tumor']\n"

@@ -51,6 +51,26 @@ LAYOUTS = {  # files -> patients, whether the split is by patient, a word that i
         "val stays empty: 2 patients, one folder each",
     ),
     "one folder that may be a patient": ([f"pat01/{i}.png" for i in range(6)], 1, True, "stay empty: 1 patient,"),
+    "patients in years": (
+        [f"{year}/P{i}/1.png" for year in (2021, 2022, 2023) for i in range(6)], 6, True,
+        "the folders P0, P1, P2, P3 and 2 more are taken as patients, since several of 2021, 2022 and 2023 hold",
+    ),
+    "patients of sites": (
+        [f"{site}/P{i}/1.png" for site in ("siteA", "siteB") for i in range(6)], 6, True, "are taken as patients",
+    ),
+    "visits of patients": (
+        [f"P{i}/{visit}/1.png" for i in range(5) for visit in ("baseline", "month6", "month12")], 5, True,
+        "5 patients, one folder each",
+    ),
+    "visits of two patients": (
+        [f"P{i}/{visit}/1.png" for i in range(2) for visit in ("visit 1", "visit 2", "visit 3")], 2, True,
+        "2 patients, one folder each",
+    ),
+    "years of patients": (
+        [f"P{i}/{year}/1.png" for i in range(3) for year in (2019, 2020, 2021, 2022)], 3, True,
+        "3 patients, one folder each",
+    ),
+    "series of patients": ([f"P{i}/{i}{k}a/1.png" for i in range(3) for k in range(4)], 3, True, "3 patients,"),
     "numbers": ([f"{i:03d}/{i}{k}.png" for i in range(10) for k in range(2)], 10, True, "10 patients, one folder each"),
 }  # fmt: skip
 
