@@ -26,7 +26,9 @@ CROWD = "a crowd region, left out"
 NO_OUTLINE = "a box without an outline, kept; the mask marks nothing there"
 UNMET = "a region of a mask that leaves no voxel on its scan"
 UNLABELLED = "a box without a label, where others have one, kept as lesion"
-UNNAMED = "a mask of several values without names: all count as one kind of lesion (a labels.json can name them)"
+UNNAMED = (
+    "a mask of several values or colours without names: all count as one kind of lesion (a labels.json can name values)"
+)
 
 
 def add_box(

@@ -95,12 +95,13 @@ def _classes(path: Path) -> Labels:
 def mask_values(path: Path, image: np.ndarray, names: Labels | None = None, strict: bool = True) -> np.ndarray:
     """Return the values (*s) int32 of a mask that was read as (c, *s): 0 outside, and where `names` say to ignore it.
 
-    Numbers within TOLERANCE of whole ones are rounded. Of colours the strongest channel counts; pictures with soft
+    Numbers within TOLERANCE of whole ones are rounded. Of several colours each is a value of its own where nothing
+    is named, else the strongest channel counts; pictures with soft
     edges, as JPEG leaves them, are cut at half of white. Raises BadInput for what is not a mask: numbers between whole
     ones or below 0, as many grey values as a picture has, white outside, and values that `names` do not name. Without
     `strict`, as for what a network answers, which may mark nearly all, what is white outside is taken too.
     """
-    values = image.max(0)
+    values = image.max(0) if names is not None else _colours(image)
     if values.ndim == 2 and names is None and (path.suffix.lower() in JPEG or _soft_edged(values)):
         if values.any() and values.max() <= LIGHT:
             raise BadInput(f"{path} marks nothing lighter than {LIGHT} of 255; save masks as PNG, white for a lesion")
@@ -118,6 +119,18 @@ def mask_values(path: Path, image: np.ndarray, names: Labels | None = None, stri
     for value in (value for own, name in (names or {}).items() if name == IGNORED for value in own):
         found[found == value] = 0
     return found
+
+
+def _colours(image: np.ndarray) -> np.ndarray:
+    """Return a number (*s) for each of a few colours of an image (c, *s), else its strongest channel."""
+    strongest = image.max(0)
+    if len(image) < 3 or (image == strongest).all():
+        return strongest
+    codes = sum(np.rint(channel).astype(np.int64) << (16 * k) for k, channel in enumerate(image[:3].clip(0)))
+    found = np.unique(codes[codes > 0])
+    if not 1 < len(found) <= EDGE_LEVELS:
+        return strongest
+    return np.where(codes > 0, np.searchsorted(found, codes) + 1, 0).astype(np.float32)
 
 
 def _levels(values: np.ndarray) -> np.ndarray:

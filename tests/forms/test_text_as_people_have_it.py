@@ -128,9 +128,8 @@ JSONS = {
     "VIA's turned ellipse": ({"m.json": {"a.png1": {"filename": "a.png", "regions": [
         {"shape_attributes": {"name": "ellipse", "cx": 58, "cy": 17, "rx": 7, "ry": 8, "theta": 1.5707963267948966},
          "region_attributes": {"confidence": "high", "finding": "tumor"}}]}}}, "m.json", TUMOR),
-    "CVAT's turned ellipse": ({"m.xml": '<annotations><image name="a.png"><ellipse label="tumor" cx="58" cy="17" rx="7" '
-                                        'ry="8" rotation="90"/></image></annotations>'},
-                              "m.xml", TUMOR),
+    "CVAT's turned ellipse": ({"m.xml": '<annotations><image name="a.png"><ellipse label="tumor" cx="58" cy="17" '
+                                        'rx="7" ry="8" rotation="90"/></image></annotations>'}, "m.xml", TUMOR),
     "CVAT": ({"m.xml": '<annotations><version>1.1</version><image id="0" name="a.png" width="80" height="60">'
                        '<box label="tumor" xtl="50" ytl="10" xbr="66" ybr="24"/></image></annotations>'},
              "m.xml", TUMOR),
@@ -191,7 +190,7 @@ def test_what_via_calls_a_region_is_said_where_it_is_not_clear(tmp_path, attribu
     files(tmp_path, {"m.json": {"a.png1": {"filename": "a.png", "regions": [region]}}})
     found = read(tmp_path, "m.json")
     assert plain(found)["a"] == [(BOX, label)]
-    assert any("with several attributes" in note.what for note in found["a"].notes) == unclear
+    assert any("with several attributes" in note.what for note in found.scans["a"].notes) == unclear
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 45, 120, 300])

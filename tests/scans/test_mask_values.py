@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medaug_cli.errors import BadInput
-from medaug_cli.scans.masks import joined_parts, label_names, labelled_components, mask_values
+from medaug_cli.scans.masks import joined_parts, label_names, labelled_components, mask_values, unnamed
 from medaug_cli.scans.reading import read_stored
 
 FIRST, SECOND = (10, 4, 16, 12), (30, 20, 34, 24)  # boxes
@@ -86,6 +86,18 @@ def test_a_picture_is_read_as_the_mask_that_it_is(tmp_path, name):
     picture.save(path)
     boxes, _ = labelled_components(mask_values(path, read_stored((path,), labels=True).image), None, 1)
     np.testing.assert_allclose(boxes, np.reshape([FIRST, SECOND][:count], (-1, 4)), atol=1 if suffix == "jpg" else 0)
+
+
+@pytest.mark.parametrize(("first", "second", "several"), [
+    ((255, 0, 0), (0, 255, 0), True), ((255, 0, 0), (255, 0, 0), False), ((255, 255, 255), (255, 255, 255), False),
+    ((128, 0, 0), (0, 0, 200), True), ((9, 9, 9), (255, 0, 0), True),
+])  # fmt: skip
+def test_several_colours_are_told_apart_and_have_no_names(tmp_path, first, second, several):
+    inside = marked(1, 2)
+    Image.fromarray(np.array([(0, 0, 0), first, second], np.uint8)[inside]).save(tmp_path / "a.png")
+    values = mask_values(tmp_path / "a.png", read_stored((tmp_path / "a.png",), labels=True).image)
+    assert ((values > 0) == (inside > 0)).all()
+    assert unnamed([values], None) == several
 
 
 REFUSED = {
