@@ -1,9 +1,8 @@
 """Detections in the other forms that medaug writes them in: a CSV file, or a folder of YOLO's text files."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ import numpy as np
 from medaug_cli.boxes import safe_id
 from medaug_cli.errors import BadInput
 from medaug_cli.files import read_text
+from medaug_cli.forms.coordinates import decimal
 from medaug_cli.forms.naming import bare
+from medaug_cli.forms.table import read_table
 from medaug_cli.metrics.annotations import FoundBoxes, found_boxes
 from medaug_cli.metrics.coco_files import CocoAnnotated
 
@@ -20,22 +21,25 @@ Rows = list[list[tuple[list[float], float, int]]]  # of each image: corners, sco
 
 def read_csv(path: Path, data: CocoAnnotated) -> FoundBoxes:
     """Read a row a detection; raise BadInput at an image or a class that `data` lacks."""
-    reader = csv.DictReader(io.StringIO(read_text(path)))
     axes = "xyz"[: data.dims]
     corners = [f"{axis}_{end}" for end in ("min", "max") for axis in axes]
-    missing = [name for name in ("image", "score", *corners) if name not in (reader.fieldnames or [])]
+    expected = ("image", "label", "score", *corners)
+    table = read_table(path, expected)
+    columns = {**table.columns, "score": table.place_of("score", "confidence")}
+    missing = [name for name in ("image", "score", *corners) if columns.get(name) is None]
     if missing:
-        raise BadInput(f"{path} has no column {missing[0]}; expected image, label, score, {', '.join(corners)}")
+        raise BadInput(f"{path} has no column {missing[0]}; expected {', '.join(expected)}")
+    table = replace(table, columns={name: at for name, at in columns.items() if at is not None})
     images, labels = _names(data), _labels(data)
     rows: Rows = [[] for _ in range(len(data))]
-    for number, row in enumerate(reader, 2):
+    for number, row in table.rows:
         place = f"{path}: line {number}"
-        called = [row[key] for key in ("image", "file") if row.get(key)]
+        called = [name for key in ("image", "file") if (name := table.value(row, key, ()))]
         image = next((images[name] for name in called if name in images), None)
         if image is None:
             raise BadInput(f"{place}: the image {called[0] if called else ''!r} is not among the truth's images")
-        values = [_number(place, name, row[name]) for name in ("score", *corners)]
-        rows[image].append((values[1:], values[0], _label(place, row.get("label") or "", labels, data)))
+        values = [_number(place, name, table.value(row, name, ())) for name in ("score", *corners)]
+        rows[image].append((values[1:], values[0], _label(place, table.value(row, "label", ()) or "", labels, data)))
     return _as_found(path, rows, data)
 
 
@@ -116,6 +120,6 @@ def _label(place: str, name: str, labels: Mapping[str, int], data: CocoAnnotated
 
 def _number(place: str, column: str, text: Sequence[str] | str | None) -> float:
     try:
-        return float(str(text))
+        return decimal(str(text))
     except ValueError:
         raise BadInput(f"{place}: {column} {text!r} is not a number") from None

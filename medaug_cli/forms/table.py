@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medaug_cli.boxes import ImageBoxes
+from medaug_cli.boxes import ImageBoxes, folded
 from medaug_cli.errors import BadInput
 from medaug_cli.files import MAX_JSON_BYTES, readable
 from medaug_cli.forms.annotations import Annotation
@@ -26,7 +26,7 @@ ALIASES = {  # in small letters, without blanks and underscores
     "image": ("image", "filename", "file", "filepath", "path", "imagename", "imageid", "imagepath", "imageindex",
               "volume", "scan", "series", "seriesuid", "seriesinstanceuid"),
     "patient": ("patient", "patientid", "subject", "subjectid"),
-    "split": ("split", "subset"),
+    "split": ("split", "subset", "set", "partition"),
     "label": ("label", "class", "classname", "category", "finding", "findinglabel"),
     "x_min": ("xmin", "x1", "left", "xtl", "bboxxmin"), "x_max": ("xmax", "x2", "right", "xbr", "bboxxmax"),
     "y_min": ("ymin", "y1", "top", "ytl", "bboxymin"), "y_max": ("ymax", "y2", "bottom", "ybr", "bboxymax"),
@@ -61,6 +61,11 @@ class Table:
         at = self.columns.get(name)
         text = row[at].strip() if at is not None and at < len(row) else ""
         return None if text.lower() in blank else text
+
+    def place_of(self, *names: str) -> int | None:
+        """Return where a column of one of these names stands, in any spelling that `plain_name` makes theirs."""
+        places = {plain_name(name): at for at, name in reversed(list(enumerate(self.header)))}
+        return next((places[name] for name in names if name in places), None)
 
     def numbers(self, place: str, row: Sequence[str], names: Sequence[str]) -> list[float] | None:
         """Return the numbers in some columns, None where all are blank."""
@@ -253,7 +258,7 @@ def tell(item: Annotation, table: Table, row: Sequence[str], place: str, name: s
     """Note what a row says of its image: patient, split, class and size; raise BadInput where two rows differ."""
     split = table.value(row, "split")
     told: dict[str, Any] = {"patient": table.value(row, "patient")}
-    told["split"] = SPLITS.get(split.lower(), split) if split else None
+    told["split"] = SPLITS.get(split.lower(), split.lower()) if split else None
     told["image_class"] = table.value(row, "image_class", UNCLASSED)
     if "x_max" in table.columns and table.value(row, "slice") is None:
         sides = ("width", "height")
@@ -262,9 +267,10 @@ def tell(item: Annotation, table: Table, row: Sequence[str], place: str, name: s
         told["size"] = (int(size[0]), int(size[1])) if size is not None and known else None
     for key, value in told.items():
         before = getattr(item, key)
-        if value is not None and before not in (None, value):
+        same = key == "patient" and before and value and folded(before) == folded(value)
+        if value is not None and before not in (None, value) and not same:
             raise BadInput(f"{place}: image {name} has two {SEVERAL.get(key, f'{key}s')}, {before} and {value}")
-        setattr(item, key, before if value is None else value)
+        setattr(item, key, value if before is None else before)
 
 
 def csv_text(images: Sequence[ImageBoxes]) -> str:

@@ -63,12 +63,13 @@ class Calibration:
         """Say in a few words why nothing is dropped, None where it decides."""
         if self.decides:
             return None
-        many = "the evidence sees nothing in too many real boxes"
-        return many if self.threshold <= 0 else "the evidence cannot tell lesions from elsewhere"
+        if self.auc is not None and self.auc < LEAST_AUC:
+            return "the evidence cannot tell lesions from elsewhere"
+        return "the evidence sees nothing in too many real boxes"
 
     def sentence(self) -> str:
         """Say what the numbers mean."""
-        if not self.decides and self.threshold <= 0:
+        if not self.decides and (self.auc is None or self.auc >= LEAST_AUC):
             return (
                 f"The evidence sees nothing in {percent(self.unseen, 1)} of {self.boxes} real boxes, as many as may be "
                 "dropped (--real-share) or more: no image is dropped."

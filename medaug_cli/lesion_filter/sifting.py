@@ -1,7 +1,5 @@
 """`medaug filter`: keep images that show their lesions, give a reason for each, let a person overrule."""
 
-import csv
-import io
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +13,8 @@ from medaug_cli import __version__
 from medaug_cli.boxes import Strict, patients_seen
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import name_of, publish_text, read_json, read_text, refuse_existing, sha256_file, write_json
+from medaug_cli.files import name_of, publish_text, read_json, refuse_existing, sha256_file, write_json
+from medaug_cli.forms.table import read_table
 from medaug_cli.lesion_filter.evidence import (
     Calibration,
     DetectorEvidence,
@@ -180,19 +179,14 @@ def _check(options: FilterOptions, synthetic: Store) -> None:
 
 def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
     """Read a person's decisions: a CSV, of commas or semicolons, with the columns image and keep (yes or no)."""
-    text = read_text(path)
-    header = text.partition("\n")[0]
-    sign = ";" if ";" in header and "," not in header else ","
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=sign)
-    try:
-        columns, listed = set(rows.fieldnames or ()), list(rows)
-    except csv.Error as error:
-        raise BadInput(f"{path}, line {rows.line_num}: not a row of a CSV file ({error})") from error
-    if not {"image", "keep"} <= columns:
+    table = read_table(path, ("image", "keep"))
+    image, keep = table.place_of("image"), table.place_of("keep")
+    if image is None or keep is None:
         raise BadInput(f"{path} needs the columns image and keep")
     known, found = set(synthetic.ids), dict[str, bool]()
-    for line, row in enumerate(listed, start=2):
-        name, word = row["image"] or "", (row["keep"] or "").strip().lower()
+    for line, row in table.rows:
+        name, word = (row[at] if at < len(row) else "" for at in (image, keep))
+        word = word.strip().lower()
         name = name if name in known else name.strip()
         if name not in known:
             raise BadInput(f"{path}, line {line}: {synthetic.path} holds no image {name!r}")

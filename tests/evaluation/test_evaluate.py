@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import data_schemas
 from medaug_cli.cli import app, main
 from medaug_cli.evaluation.folder import file_names
+from medaug_cli.evaluation.found_rows import read_csv
 from medaug_cli.evaluation.pictures import choose_images
 from medaug_cli.figures.evaluation_page import evaluation_html
 from medaug_cli.figures.froc import drawn_curve
@@ -737,6 +738,19 @@ def test_one_patient_gives_no_interval(files, evaluate, case):
     assert ("In brackets" in page) == (case != "one patient")
 
 
+@pytest.mark.parametrize("content", [
+    "\ufeffimage;label;score;x_min;y_min;x_max;y_max\n{};{};0,5;1,5;2;9;11\n",
+    "Image,Label,Score,X Min,Y Min,X Max,Y Max\n{},{},0.5,1.5,2,9,11\n",
+    "sep=;\nfile;class;confidence;x1;y1;x2;y2\n{};{};0.5;1.5;2;9;11\n\n",
+])  # fmt: skip
+def test_detections_in_a_csv_as_spreadsheets_write_it(files, content):
+    data = read_truth(files / "truth.json")
+    (files / "found.csv").write_text(content.format("0.png", "lesion"), encoding="utf-8")
+    found = read_csv(files / "found.csv", data)
+    assert found.boxes.tolist() == [[1.5, 2, 9, 11]]
+    assert (found.images.tolist(), found.scores.tolist(), found.labels.tolist()) == ([0], [0.5], [0])
+
+
 @pytest.mark.parametrize("form", ["csv", "yolo"])
 def test_detections_that_evaluate_writes_are_read_back(files, evaluate, form):
     change(files / "truth.json", lambda truth: truth["categories"].append({"id": 5, "name": "two words"}))
@@ -759,7 +773,7 @@ ODD = {  # a file of detections -> what is said of it
     "a strange class": ("f.csv", "image,label,score,x_min,y_min,x_max,y_max\n1,cat,1,1,1,2,2\n", "the class 'cat'"),
     "no number": ("f.csv", "image,score,x_min,y_min,x_max,y_max\n1,1,a,1,2,2\n", "x_min 'a' is not a number"),
     "backwards": ("f.csv", "image,score,x_min,y_min,x_max,y_max\n1,1,9,1,2,2\n", "f.csv: a detection on image 1.png"),
-    "an empty file": ("f.csv", "", "has no column image"),
+    "an empty file": ("f.csv", "", "f.csv is empty; expected a header with the columns image"),
     "no text file": ("f/readme.md", "", "holds no text file of detections"),
     "five numbers": ("f/labels/1.txt", "0 .5 .5 .1 .1\n", "expected a class, four numbers of the box and a score"),
     "a text file of no image": ("f/labels/other.txt", "", "no image of the truth is called other"),

@@ -20,7 +20,7 @@ from medaug_cli.figures.filter_page import Card, filter_html
 from medaug_cli.lesion_filter import FilterOptions, sift
 from medaug_cli.lesion_filter.evidence import Calibration, DetectorEvidence, calibrate, fit_regions, scores_of
 from medaug_cli.lesion_filter.realism import realism
-from medaug_cli.lesion_filter.sifting import _command, _Judge
+from medaug_cli.lesion_filter.sifting import _command, _Judge, read_decisions
 from medaug_cli.runs import RunOptions, train_detector
 from medaug_cli.store import open_store
 
@@ -128,6 +128,15 @@ def test_by_hand_alone_and_not_at_all(folder):
     store, report = sifted(folder, by="none")
     assert len(store) == 3 * COUNT
     assert report.threshold is None
+
+
+@pytest.mark.parametrize(
+    "text", ["Image;Keep\ns000;NO\n", "\ufeffimage,keep\r\n s000 ,no\r\n", "sep=;\nimage;keep\ns000;no"]
+)
+def test_decisions_are_read_as_spreadsheets_write_them(folder, text):
+    path = folder / "decisions.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert read_decisions(path, open_store(folder / "synthetic.h5")) == {"s000": False}
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,19 @@ def test_a_split_file_finds_patients_whatever_their_case(tmp_path):
     assert plan.splits == {"p1": "test", "P2": "train"}
 
 
+def test_two_spellings_of_a_patient_in_one_image_are_one(tmp_path):
+    """Of two boxes of an image, as a person typed them; another patient there is refused."""
+    files = ["a.png", "b.png", "c.png"]
+
+    def rows(name):
+        return ",P1" if name != "a.png" else ",P1\na.png,20,20,30,30,p1 "
+
+    plan, _ = planned(tmp_path, files, GROUPED.format("patient"), rows)
+    assert set(plan.patients.values()) == {"P1"}
+    with pytest.raises(BadInput, match=r"image a\.png has two patients, P1 and P2"):
+        planned(tmp_path / "other", files, GROUPED.format("patient"), lambda name: rows(name).replace("p1 ", "P2"))
+
+
 SPLIT_FILES = {
     "files": "image,split\na.png,test\nsub/b.png,train\n",
     "paths of another machine": "image,split\nD:\\set\\a.png,test\nD:\\set\\sub\\b.png,train\n",
@@ -171,6 +184,7 @@ SPLIT_FILES = {
     "a mark of the order of bytes": "\ufeffimage,split\na.png,test\nb.png,train\n",
     "lines of an old Mac": "image,split\ra.png,test\rb.png,train\r",
     "capitals": "Image,Split\na.png,Test\nb.png,Training\n",
+    "a set": "Image;Set\na.png;TEST\nb.png;Train\n",
     "more than there is": "image,split\na.png,test\nb.png,train\nz.png,val\n",
     "patients": "patient,split\nP1,test\np2,train\n",
     "another word for patients": "subject_id,subset\nP1,test\np2,train\n",
