@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.boxes import SPLITS, ImageBoxes, LabelledBox, safe_id
+from medaug_cli.boxes import SPLITS, ImageBoxes, LabelledBox
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.export.arrays import NPZ, check_arrays, write_arrays
 from medaug_cli.export.segments import segments_of
@@ -164,10 +164,13 @@ def _by_class(store: Store, chosen: Sequence[int], out: Path, report: Report, sa
 
     They number classes by their folders: a class that a split lacks has an empty one there, so that numbers agree.
     """
-    folders = [safe_id(name) for name in store.class_names]
-    twice = next((name for name in folders if [each.lower() for each in folders].count(name.lower()) > 1), None)
+    folders = [_folder_of_class(name) for name in store.class_names]
+    twice = next((name for name in folders if [each.casefold() for each in folders].count(name.casefold()) > 1), None)
     if twice is not None:
-        raise BadInput(f"{store.path}: two classes would both lie in the folder {twice}; choose another --format")
+        raise BadInput(f"{store.path}: two classes would both lie in the folder {twice!r}; choose another --format")
+    for name, folder in zip(store.class_names, folders, strict=True):
+        if name != folder:
+            say(f"the class {name!r} lies in the folder {folder!r}: a folder cannot be called so everywhere")
     used = [folder for number, folder in enumerate(folders) if (store.classes == number).any()]
     present = {(str(store.splits[i]), folders[store.classes[i]]) for i in chosen}
     for split in (split for split in SPLITS if any(own == split for own, _ in present)):
@@ -182,6 +185,11 @@ def _by_class(store: Store, chosen: Sequence[int], out: Path, report: Report, sa
         path = out / str(store.splits[i]) / folders[store.classes[i]] / f"{store.ids[i]}.png"
         write_png(path, store.images[i])
         report(1)
+
+
+def _folder_of_class(name: str) -> str:
+    """Return a class's name as every system lets a folder be called."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "-", name).strip(" .") or "-"
 
 
 def _masks(store: Store, chosen: Sequence[int], out: Path) -> None:

@@ -282,11 +282,23 @@ def csv_text(images: Sequence[ImageBoxes]) -> str:
     rows.writerow(["image", "patient", "split", "label", *columns])
     for image in images:
         known = [image.id, image.patient or "", image.split or ""]
+        _refuse_blank(image.id, "patient", image.patient)
         for item in image.boxes:
-            rows.writerow([*known, label_of(image, item), *map(number, item.box)])
+            label = label_of(image, item)
+            _refuse_blank(image.id, "label", label)
+            rows.writerow([*known, label, *map(number, item.box)])
         if not image.boxes:
             rows.writerow([*known, "", *[""] * len(columns)])
     return text.getvalue()
+
+
+def _refuse_blank(image: str, what: str, name: str | None) -> None:
+    """Raise BadInput for a name that a table takes for none, as spreadsheets do: it would not come back."""
+    if name and name.strip().lower() in BLANK:
+        raise BadInput(
+            f"the {what} {name!r} of {image} cannot be written into a CSV, which has that word for a blank cell; "
+            "choose another form, or rename it"
+        )
 
 
 def _write_boxes(images: Sequence[ImageBoxes], names: Sequence[str], target: Path) -> None:

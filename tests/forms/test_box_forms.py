@@ -18,6 +18,7 @@ from medaug_cli.forms.catalogue import BOXES
 from medaug_cli.forms.converting import convert
 from medaug_cli.forms.coordinates import corners
 from medaug_cli.forms.reading import read_annotations
+from medaug_cli.forms.table import csv_text
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.scans.grids import moved_boxes
@@ -296,6 +297,16 @@ def test_the_command_says_what_it_wrote_and_refuses_what_a_form_cannot_hold(tmp_
     assert "which voc does not have" in str(done.exception)
     done = CliRunner().invoke(app, [*arguments, "kitti", "--out", str(tmp_path / "k")])
     assert "the choices are boxes, coco, csv, monai, voc, yolo" in str(done.exception)
+
+
+@pytest.mark.parametrize(("patient", "label", "named"), [
+    ("NA", "lesion", "patient 'NA'"), ("p1", "None", "label 'None'"), ("null", "lesion", "patient 'null'"),
+])  # fmt: skip
+def test_a_name_that_a_table_has_for_none_is_not_written_into_one(tmp_path, patient, label, named):
+    image = ImageBoxes(id="a", width=9, height=9, patient=patient, boxes=[LabelledBox(box=[1, 1, 5, 5], label=label)])
+    with pytest.raises(BadInput, match=f"the {named} of a cannot be written into a CSV"):
+        csv_text([image])
+    assert patient in csv_text([image.model_copy(update={"patient": f"{patient}1", "boxes": []})])
 
 
 @pytest.mark.parametrize("form", ["coco", "yolo", "voc", "csv"])

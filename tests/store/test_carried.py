@@ -10,6 +10,7 @@ from classed import CLASSES, classed, invoke, publish
 from PIL import Image
 
 from medaug_cli.errors import UsageError
+from medaug_cli.export import export_store
 from medaug_cli.preprocess.report import PreprocessReport
 from medaug_cli.preview import preview
 from medaug_cli.store import GeneratorOrigin, open_store
@@ -163,6 +164,17 @@ def test_a_preview_shows_outlines_and_classes(tmp_path, real):
     seen = {tuple(colour) for colour in np.unique(picture, axis=0).tolist()}
     assert {(0, 214, 143), (86, 180, 233)} <= seen  # core, oedema
     assert (235, 235, 235) in seen or len(seen) > 50  # the words
+
+
+def test_folders_of_classes_have_their_names_and_other_names_are_said(tmp_path):
+    classes, said = ("lésion x", "良性", "BI-RADS 4/5", ".."), []
+    records = [replace(record, image_class=classes[i % 4], split="train") for i, record in enumerate(classed(8))]
+    store = publish(tmp_path / "real.h5", records, class_names=classes)
+    export_store(store, "folders", tmp_path / "out", say=said.append)
+    assert {path.name for path in (tmp_path / "out/train").iterdir()} == {"lésion x", "良性", "BI-RADS 4-5", "-"}
+    assert len(said) == 2
+    assert "'BI-RADS 4/5' lies in the folder 'BI-RADS 4-5'" in said[0]
+    assert "'..' lies in the folder '-'" in said[1]
 
 
 def test_an_export_by_class_needs_classes(tmp_path):
