@@ -129,6 +129,11 @@ class ImageSpec:
         """Return how many axes an image has: 2 or 3."""
         return len(self.spatial)
 
+    def __str__(self) -> str:
+        """Write what two forms must have in common: "64x64, 1 channel, boxes of glioma"."""
+        sides, several = "x".join(map(str, self.spatial)), "" if self.channels == 1 else "s"
+        return f"{sides}, {self.channels} channel{several}, boxes of {', '.join(self.label_names) or 'nothing'}"
+
 
 @dataclass(frozen=True)
 class Condition:

@@ -74,7 +74,7 @@ def detect(
         raise BadInput(f"{store.path} has no image" + (f" in the split {split}" if split else ""))
     plugin, metadata = load_detector(detector, resolve_device(device))
     if metadata.form.spec() != store.spec:
-        raise BadInput(f"{detector} was fitted on images of a different size or kind than those of {store.path}")
+        raise BadInput(f"{detector} was fitted on images of {metadata.form.spec()}; {store.path} has {store.spec}")
     reads = [store_path, detector, *([] if scans is None else [scans])]
     found = []
     with folder_claimed(out, FOLDER, overwrite, reads) as place, new_folder(place, FOLDER) as work:

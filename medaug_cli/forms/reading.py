@@ -15,6 +15,7 @@ from medaug_cli.forms.catalogue import FORMS, READ
 from medaug_cli.forms.form import LITTER, File, Form, Marks, key_of
 from medaug_cli.forms.naming import ScanNames, by_scan
 from medaug_cli.forms.policy import note_unlabelled
+from medaug_cli.forms.yolo import LISTS
 from medaug_cli.scans.pairing import Say
 from medaug_cli.scans.reading import Scan, suffixes
 
@@ -195,5 +196,5 @@ def _form_in_folder(file: File, folder: Path, names: ScanNames) -> Form | None:
 
 
 def _left_out(path: Path, others: Sequence[File]) -> list[Note]:
-    plain = [file for file in others if file.path.suffix.lower() == ".txt"]
+    plain = [file for file in others if file.path.suffix.lower() == ".txt" and file.path.name not in LISTS]
     return [Note("not an annotation, left out", str(file.path.relative_to(path))) for file in plain]

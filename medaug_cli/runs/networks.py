@@ -248,7 +248,7 @@ def _continue(
         raise UsageError(f"--start {start}: {name} cannot continue from trained weights")
     form, spec = metadata.form.spec(), store.spec
     if form != spec:
-        raise BadInput(f"{start} was fitted on images of a different size or kind than those of {store.path}")
+        raise BadInput(f"{start} was fitted on images of {form}; {store.path} has {spec}")
     for names in ("class_names", "mask_names"):
         own, now = (list(getattr(each, names)) for each in (form, spec))
         if own != now and sorted(own) == sorted(now):
