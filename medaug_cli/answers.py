@@ -3,7 +3,7 @@
 Legend: m boxes, k classes, c channels, *s spatial axes, d of them.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,26 @@ def drawn_image(image: Any, condition: Condition, spec: ImageSpec, known: Collec
     named = -1 <= drawn.image_class < len(spec.class_names)
     _require(named, f"Drawn names the class {drawn.image_class}, which is not in -1 to {len(spec.class_names) - 1}")
     return drawn
+
+
+def check_state(state: Any, place: str = "state") -> None:
+    """Raise BrokenContract where a checkpoint would hold what cannot be read back without running code."""
+    from torch import Tensor
+
+    if isinstance(state, Mapping):
+        for key, value in state.items():
+            _require(isinstance(key, str | int), f"{place} has the key {key!r}; expected text or numbers")
+            check_state(value, f"{place}[{key!r}]")
+    elif isinstance(state, list | tuple):
+        for number, value in enumerate(state):
+            check_state(value, f"{place}[{number}]")
+    else:
+        fine = state is None or type(state) in (bool, int, float, str, bytes) or isinstance(state, Tensor)
+        _require(
+            fine,
+            f"{place} given to run.checkpoint is a {type(state).__name__}; expected tensors, numbers, text, lists and "
+            "dicts, which a checkpoint can hold without code",
+        )
 
 
 def _well_marked(mask: np.ndarray, spec: ImageSpec) -> None:

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from medaug_cli.answers import check_state
 from medaug_cli.devices import Precision, autocast
 from medaug_cli.errors import BadInput, MedaugError
 from medaug_cli.files import named, new_file, publish_text
@@ -147,6 +148,7 @@ class TrainingRun:
         folder.mkdir(exist_ok=True)
         with new_file(folder / f"{done:010d}.pt") as temporary:
             saved = {"done": done, "seconds": self.seconds(), "state": state()}
+            check_state(saved["state"])
             with Outlet(temporary) as outlet:
                 torch.save(saved, cast(IO[bytes], outlet))
         here = folder / f"{done:010d}.pt"

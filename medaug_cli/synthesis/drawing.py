@@ -269,7 +269,7 @@ def _made(work: Work) -> Store | None:
             if not writer.has(block):
                 writer.add(block, list(_draw(work, block)))
             options.report(min(size, work.n - block * size))
-    except (BadInput, UsageError):
+    except Exception:
         if options.num_parts == 1:  # else others may be at work
             writer.discard(keep_finished=True)
         raise

@@ -220,6 +220,7 @@ def test_what_draws_wrongly_is_named(medaug, brought, real, code, reason):
     assert out == ""
     assert reason in " ".join(err.split())
     assert not os.path.exists("synthetic.h5")
+    assert not os.path.exists("synthetic.h5.parts")
 
 
 DETECTS = """from dataclasses import dataclass
@@ -256,6 +257,18 @@ def test_a_detector_that_answers_wrongly_is_named_while_it_trains(medaug, brough
     assert "the detector 'odd' breaks its contract: predict" in said
     assert reason in said
     assert not os.path.exists("detector")
+
+
+@pytest.mark.parametrize(("state", "what"), [
+    ("{'total': total, 'done': done}", "state['total'] given to run.checkpoint is a ndarray"),
+    ("{'seen': [{1, 2}]}", "state['seen'][0] given to run.checkpoint is a set"),
+])  # fmt: skip
+def test_a_checkpoint_that_could_not_be_read_back_is_not_written(medaug, brought, real, state, what):
+    brought(TINY + f"    def _state(self, total, done):\n        return {state}\n")
+    often = ("--checkpoint-seconds", "0.0001")
+    status, _, err = medaug("train-gan", real, "--generator", "odd", "--kimg", "0.01", "--device", "cpu", *often)
+    assert status == 1
+    assert what in " ".join(err.split())
 
 
 KNOWS = [("'boxes'", "returns 'boxes'"), ("{'masks'}", "returns {'masks'}")]
