@@ -146,7 +146,8 @@ def new_files(path: Path) -> Iterator[Path]:
     A kill leaves none of them in its place, or all but for what `finish_publishing` moves there.
     """
     with temporary_folder(path) as work:
-        yield work
+        with _named_beside(path, work):
+            yield work
         for file in work.iterdir():
             sync(file)
         sync(work)
@@ -154,6 +155,18 @@ def new_files(path: Path) -> Iterator[Path]:
         os.replace(work, _publishing(path))  # from here on they are published
         finish_publishing(path)
         sync(path.parent)
+
+
+@contextmanager
+def _named_beside(path: Path, folder: Path) -> Iterator[None]:
+    """Let errors of the system about a file in a folder name the one beside `path` that it would become."""
+    try:
+        yield
+    except OSError as error:
+        name = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folder
+        if name.parent != folder:
+            raise
+        raise OSError(error.errno, error.strerror, str(path.with_name(name.name))) from error
 
 
 def finish_publishing(path: Path) -> None:

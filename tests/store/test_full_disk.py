@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import make_records, make_store
 
-from medaug_cli.files import new_file, temporary_folder
+from medaug_cli.files import new_file, new_files, temporary_folder
 from medaug_cli.outlet import LARGEST_KEPT, Outlet
 from medaug_cli.store import open_store
 
@@ -91,6 +91,15 @@ def test_hdf5_ends_well_where_nothing_can_be_written(tmp_path):
             write()
 
     in_a_fork(work)
+
+
+def test_an_error_names_the_file_beside_a_store_that_it_was_about(tmp_path):
+    place = tmp_path / "real.h5"
+    for raised, named in (("preprocess.json", "preprocess.json"), ("real.h5", "real.h5"), ("", "real.h5")):
+        with pytest.raises(OSError, match="full") as error, new_files(place) as work:
+            raise OSError(errno.ENOSPC, "full", str(work / raised))
+        assert error.value.filename == str(tmp_path / named)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("making", [new_file, temporary_folder])
