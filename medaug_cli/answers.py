@@ -79,10 +79,19 @@ def answered(kind: str, name: str, found: Any, count: int, spec: ImageSpec) -> I
     for done, answer in enumerate(found, start=1):
         _require(done <= count, f"{whose}: predict yields more than {count} results for {count} images")
         try:
-            yield answer if rule is None else rule(answer, spec)
+            checked = answer if rule is None else rule(answer, spec)
         except BrokenContract as error:
             raise BrokenContract(f"{whose}: {error}") from error
+        yield checked
     _require(done == count, f"{whose}: predict yields {done} results for {count} images; expected one each")
+
+
+def drawn_by(name: str, image: Any, condition: Condition, spec: ImageSpec, known: Collection[Known]) -> Drawn:
+    """Return what a generator yielded; see `drawn_image`. BrokenContract names the generator."""
+    try:
+        return drawn_image(image, condition, spec, known)
+    except BrokenContract as error:
+        raise BrokenContract(f"the generator {name!r} breaks its contract: {error}") from error
 
 
 def drawn_image(image: Any, condition: Condition, spec: ImageSpec, known: Collection[Known]) -> Drawn:

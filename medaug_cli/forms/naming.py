@@ -14,7 +14,7 @@ from medaug_cli.scans.survey import case_and_modality
 # Folders that say what kind of file lies in them, and nothing of the patient
 KINDS = {"images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "ann", "masks",
          "scans", "data", "obj_train_data", "json", "xml", "txt"}  # fmt: skip
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 DRIVE = re.compile(r"^[A-Za-z]:(?=/)|^file://")
 Score = tuple[int, bool, bool]
 

@@ -26,7 +26,7 @@ ALIASES = {  # in small letters, without blanks and underscores
     "image": ("image", "filename", "file", "filepath", "path", "imagename", "imageid", "imagepath", "imageindex",
               "volume", "scan", "series", "seriesuid", "seriesinstanceuid"),
     "patient": ("patient", "patientid", "subject", "subjectid"),
-    "split": ("split", "subset", "set", "partition"),
+    "split": ("split", "subset"),
     "label": ("label", "class", "classname", "category", "finding", "findinglabel"),
     "x_min": ("xmin", "x1", "left", "xtl", "bboxxmin"), "x_max": ("xmax", "x2", "right", "xbr", "bboxxmax"),
     "y_min": ("ymin", "y1", "top", "ytl", "bboxymin"), "y_max": ("ymax", "y2", "bottom", "ybr", "bboxymax"),

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medaug_cli.boxes import SPLITS, folded
@@ -168,8 +169,10 @@ def read_split_file(path: Path) -> tuple[str, dict[str, str]]:
     """Read a CSV with the columns patient (or image) and split; return which of the two it has, and name -> split."""
     table = read_table(path, ("patient", "split"))
     column = next((name for name in ("patient", "image") if name in table.columns), None)
-    if column is None or "split" not in table.columns:
+    at = table.columns.get("split", table.place_of("set", "partition"))
+    if column is None or at is None:
         raise BadInput(f"{path} needs the columns patient (or image) and split; it has {', '.join(table.header)[:200]}")
+    table = replace(table, columns={**table.columns, "split": at})
     found: dict[str, str] = {}
     for line, row in table.rows:
         name, said = table.value(row, column, ()), table.value(row, "split", ()) or ""

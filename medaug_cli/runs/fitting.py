@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from medaug_cli import __version__, registry
-from medaug_cli.answers import drawn_image
+from medaug_cli.answers import drawn_by
 from medaug_cli.boxes import with_patients
 from medaug_cli.devices import Precision, resolve_device, resolve_precision
 from medaug_cli.errors import BadInput, MedaugError, UsageError
@@ -321,7 +321,7 @@ class _Grid:
         self.folder.mkdir(exist_ok=True)
         images = self.plugin.sample(self.conditions, self.seeds)
         drawn = [
-            drawn_image(image, condition, self.spec, self.known)
+            drawn_by(type(self.plugin).__name__, image, condition, self.spec, self.known)
             for image, condition in zip(images, self.conditions, strict=True)
         ]
         masks = [each.mask for each in drawn]

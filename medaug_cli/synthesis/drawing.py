@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from medaug_cli import __version__
-from medaug_cli.answers import drawn_image
+from medaug_cli.answers import drawn_by
 from medaug_cli.boxes import with_patients
 from medaug_cli.conditions import Template, condition_of, specks, templates
 from medaug_cli.devices import resolve_device
@@ -430,10 +430,9 @@ def _in_batches(
 def _shown(i: int, condition: Condition, image: np.ndarray | Drawn, work: Work) -> Drawn:
     """Return a drawn image with what is known of it; raise BrokenContract where it does not have the asked form."""
     try:
-        return drawn_image(image, condition, work.spec, work.known)
+        return drawn_by(work.metadata.name, image, condition, work.spec, work.known)
     except BrokenContract as error:
-        whose = f"the generator {work.metadata.name!r} breaks its contract in image {i}"
-        raise BrokenContract(f"{whose}: {error}") from error
+        raise BrokenContract(f"{error} (image {i})") from error
 
 
 def _record(i: int, template: Template, drawn: Drawn, seed: int, work: Work) -> Record:
