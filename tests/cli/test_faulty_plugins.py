@@ -190,7 +190,7 @@ def test_what_a_program_of_a_plugin_prints_does_not_reach_stdout(tmp_path):
 
 
 WRONG = [
-    ("        yield from (image[:, :4] for image in super().sample(conditions, seeds))", "breaks its contract: sample yields"),
+    ("        yield from (image[:, :4] for image in super().sample(conditions, seeds))", "contract: sample yields"),
     ("        yield from (image * float('nan') for image in super().sample(conditions, seeds))", "not finite numbers"),
     ("        yield from (255 * image for image in super().sample(conditions, seeds))", "expected 0 to 1"),
     ("        yield from ((255 * i).astype('uint8') for i in super().sample(conditions, seeds))", "expected float32"),
