@@ -6,8 +6,8 @@
 It reads a store that `medaug preprocess` has made, at best of 256x256, on this machine or another, and needs torch,
 torchvision, timm, safetensors, h5py, numba, pydantic and Pillow; nothing has to be installed of medaug itself. Five
 parts follow each other, each in its own time, and after each the results are written anew:
-  agree      20 steps of every network on the CPU and on the device: losses, what the same weights draw or find; on the
-             device a run against its like, and a resumed run against them
+  agree      20 steps of every generator and detector on the CPU and on the device: losses, what the same weights draw
+             or find; on the device a run against its like, and a resumed run against them
   precision  bf16 and fp16 against float32: last losses, images per second
   speed      training and drawing at 64, 128 and 256 pixels: images per second, peak memory in MiB, and the share of the
              fastest convolution that this device does (TFLOP/s)

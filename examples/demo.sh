@@ -3,7 +3,7 @@
 #
 #     sh examples/demo.sh [FOLDER] [--from-scratch]
 #
-# Boxes, classes and masks on brain slices, then nodules in 3D, in about ten minutes on two cores, drawn by generators that
+# Boxes, classes and masks on brain slices, then nodules in 3D, in about seven minutes on two cores, drawn by generators that
 # come with medaug. --from-scratch trains its own on the images here, for most of an hour more. Run it again and it goes on
 # where it stopped; finished steps are not repeated.
 set -eu

@@ -114,8 +114,8 @@ class Choices:
     launcher: Annotated[
         Literal["slurm", "local"] | None,
         typer.Option(
-            help="Train in SLURM jobs, or in processes on this machine, --num-parts of them (default: 8); wait for "
-            "them, then compare (needs medaug[cluster])."
+            help="Train in SLURM jobs, or in processes on this machine, --num-parts of them; wait for them, then "
+            "compare (needs medaug[cluster])."
         ),
     ] = None
     launcher_settings: Annotated[

@@ -53,11 +53,13 @@ def test_outside_a_soft_margin_a_real_slice_stays_bit_for_bit_with_its_own_lesio
         condition = data.condition(i)
         (drawn,) = plugin.sample([condition], [5])
         outside, inside = (beyond(condition.boxes, condition.spatial, grow) for grow in (MARGIN, 0))
-        same = [k for k in range(len(bank)) if np.array_equal(drawn.image[:, outside], bank.image(k)[:, outside])]
+        every = range(len(bank) + len(bank.normals))
+        same = [k for k in every if np.array_equal(drawn.image[:, outside], bank.image(k)[:, outside])]
         assert len(same) == 1
         assert not np.array_equal(drawn.image[:, ~inside], bank.image(same[0])[:, ~inside])
-        np.testing.assert_array_equal(drawn.boxes, np.concatenate([condition.boxes, bank.boxes[same[0]]]))
-        np.testing.assert_array_equal(drawn.labels, np.concatenate([condition.labels, bank.labels[same[0]]]))
+        boxes, labels = bank.own_lesions(same[0])
+        np.testing.assert_array_equal(drawn.boxes, np.concatenate([condition.boxes, boxes]))
+        np.testing.assert_array_equal(drawn.labels, np.concatenate([condition.labels, labels]))
 
 
 def heads(n=12, size=64):
@@ -84,6 +86,51 @@ def test_a_host_holds_the_box_in_its_head_clear_of_its_own_lesion_and_is_another
     assert bank.patients[bank.host(low, np.zeros(1, np.int64), rng)] != bank.patients[like]
     nowhere = np.array([[0, 0, 4, 4]], np.float32)
     assert 0 <= bank.host(nowhere, np.zeros(1, np.int64), rng) < len(bank)
+
+
+def middles(normals):
+    """Return regions that each have a lesion in the middle, as `preprocess --regions` cuts them, and some without."""
+    images = np.full((6, 1, 16, 16), 90, np.uint8)
+    images[:, 0, 5:11, 5:11] = 200 + np.arange(6)[:, None, None]
+    masks = np.zeros((6, 16, 16), np.uint8)
+    masks[:, 5:11, 5:11] = 1
+    boxes = [np.array([[5, 5, 11, 11]], np.float32)] * 6
+    free = np.full((normals, 1, 16, 16), 90, np.uint8) + np.arange(normals, dtype=np.uint8)[:, None, None, None]
+    return Bank(
+        images, boxes, [np.zeros(1, np.int64)] * 6, np.arange(6), masks=masks, normals=free if normals else None
+    )
+
+
+ASKED = Condition((16, 16), np.array([[4, 5, 11, 12]], np.float32), np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize("control", [CopyPaste, Procedural])
+@pytest.mark.parametrize("normals", [0, 4])
+def test_where_every_image_has_a_lesion_in_the_way_it_is_not_named_twice(control, normals):
+    """A host without a lesion is taken; where there is none, that which is hidden is not named."""
+    bank, gan = middles(normals), control()
+    gan._bank = bank
+    drawn = list(gan.sample([ASKED] * 8, range(8)))
+    for each in drawn:
+        np.testing.assert_array_equal(each.boxes, ASKED.boxes)
+        assert each.labels.tolist() == [0]
+        outside = np.ones((16, 16), bool)
+        outside[3:14, 2:13] = False
+        assert (each.image[0][outside] * 255 >= 90 - 1e-3).all()
+        if normals:
+            assert not each.mask[outside].any()
+    hosts = {round(float(each.image[0, 0, 0]) * 255) for each in drawn}
+    assert (len(hosts) > 1) == (normals > 0)
+
+
+def test_an_image_without_a_lesion_is_a_host_of_its_class_alone():
+    bank = middles(4)
+    bank.classes, bank.normal_classes = np.ones(6, np.int64), np.array([0, 0, 1, 0])
+    rng = np.random.default_rng(0)
+    assert {bank.host(ASKED.boxes, ASKED.labels, rng, 1) for _ in range(20)} == {len(bank) + 2}
+    bank.normal_classes = np.zeros(4, np.int64)
+    assert bank.host(ASKED.boxes, ASKED.labels, rng, 1) < len(bank)
+    assert len({bank.host(ASKED.boxes, ASKED.labels, rng) for _ in range(40)}) == 4
 
 
 def test_a_donor_is_not_stretched_far_while_there_are_lesions_like_it():

@@ -94,8 +94,8 @@ def test_boxes_of_a_volume_are_aligned_and_healed():
 def test_a_bank_of_volumes_knows_where_there_is_room(data):
     bank = Bank.read(data)
     corner = np.array([0, 0, 0, 3, 3, 3], np.float32)
-    assert bank._inside(corner).shape == (len(bank),)
-    assert (bank._inside(corner) == 1).all()
+    assert bank._inside(corner, bank._heads).shape == (len(bank),)
+    assert (bank._inside(corner, bank._heads) == 1).all()
     for i, boxes in enumerate(bank.boxes):
         assert bank._covered(boxes[0])[i] == pytest.approx(1)
     assert bank.host(corner[None], np.array([0]), np.random.default_rng(0)) < len(bank)

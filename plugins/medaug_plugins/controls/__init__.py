@@ -103,7 +103,7 @@ class _PutIn(_FromReal):
 
     def _draw(self, bank: Bank, asked: Asked, rng: np.random.Generator) -> Drawn:
         host = bank.host(asked.boxes, asked.labels, rng, asked.image_class)
-        image, mask = bank.image(host), None if bank.masks is None else bank.masks[host].copy()
+        image, mask = bank.image(host), bank.own_mask(host)
         for box, label in zip(asked.boxes, asked.labels, strict=True):
             image, outline = self._put(bank, image, box, int(label), asked.image_class, rng)
             if mask is not None:

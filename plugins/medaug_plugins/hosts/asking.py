@@ -10,6 +10,8 @@ import numpy as np
 from medaug_cli.plugin import Condition, Drawn, window
 from medaug_plugins.hosts.bank import Bank
 
+HIDDEN = 0.5  # share of a lesion under an asked one from which it is not seen any more
+
 
 def boxes_of(condition: Condition) -> np.ndarray:
     """Return the asked boxes, (m, 2*d) float32."""
@@ -25,9 +27,18 @@ class Asked(NamedTuple):
 
 
 def on_host(asked: Asked, image: np.ndarray, mask: np.ndarray | None, bank: Bank, host: int) -> Drawn:
-    """Return an image with the asked lesions and its host's own."""
-    boxes = np.concatenate([asked.boxes, bank.boxes[host]])
-    return Drawn(image, boxes, np.concatenate([asked.labels, bank.labels[host]]), mask, asked.image_class)
+    """Return an image with the asked lesions and its host's own, but for those that the asked ones hide."""
+    own, labels = bank.own_lesions(host)
+    seen = np.array([max(_hidden(box, each) for each in asked.boxes) <= HIDDEN for box in own], bool)
+    boxes = np.concatenate([asked.boxes, own[seen]])
+    return Drawn(image, boxes, np.concatenate([asked.labels, labels[seen]]), mask, asked.image_class)
+
+
+def _hidden(box: np.ndarray, over: np.ndarray) -> float:
+    """Return the share of a box (2*d,) that lies under another one."""
+    d = len(box) // 2
+    sides = np.minimum(box[d:], over[d:]) - np.maximum(box[:d], over[:d])
+    return float(np.clip(sides, 0, None).prod() / max(float((box[d:] - box[:d]).prod()), 1e-6))
 
 
 def without_lesion(condition: Condition, image: np.ndarray, masked: bool) -> Drawn:
@@ -49,8 +60,8 @@ def outline(condition: Condition, box: np.ndarray) -> np.ndarray | None:
 
 def with_outlines(condition: Condition, bank: Bank, host: int) -> np.ndarray:
     """Return the mask (*s) of the host's own lesions, which must be known, and the asked ones."""
-    assert bank.masks is not None
-    mask = bank.masks[host].copy()
+    mask = bank.own_mask(host)
+    assert mask is not None
     for box, label in zip(condition.boxes, condition.labels, strict=True):
         own = outline(condition, box)
         own = filled(box, condition.spatial, bank.value_of(int(label))) if own is None else own

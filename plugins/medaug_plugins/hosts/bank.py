@@ -104,8 +104,23 @@ class Bank:
             raise BadInput(f"these images are of {self.images.shape[2:]}, not {tuple(condition.spatial)}")
 
     def image(self, index: int) -> np.ndarray:
-        """Return an image (c, *s) float32."""
+        """Return an image (c, *s) float32; after those with lesions come the others."""
+        if index >= len(self):
+            assert self.normals is not None
+            return _as_float(self.normals[index - len(self)])
         return _as_float(self.images[index])
+
+    def own_lesions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the boxes (m, 2*d) and labels (m,) of an image."""
+        if index >= len(self):
+            return np.zeros((0, 2 * (self.images.ndim - 2)), np.float32), np.zeros(0, np.int64)
+        return self.boxes[index], self.labels[index]
+
+    def own_mask(self, index: int) -> np.ndarray | None:
+        """Return the mask (*s) uint8 of an image, which is the caller's to change; None where masks are not known."""
+        if self.masks is None:
+            return None
+        return np.zeros(self.masks.shape[1:], np.uint8) if index >= len(self) else self.masks[index].copy()
 
     def normal(self, image_class: int, rng: np.random.Generator) -> np.ndarray | None:
         """Return an image (c, *s) float32 without a lesion, of a class where one is asked for; None if none is."""
@@ -175,16 +190,20 @@ class Bank:
 
         It keeps its own lesions. The boxes lie in its head and on none of its lesions; it is of another patient than
         the image whose boxes are most like the asked ones, and among the share that looks most like that image. Where
-        no image qualifies, the nearest one is taken.
+        lesions of all images are in the way, as in regions that each have one in the middle, an image without any is
+        taken; where no image qualifies, the nearest one.
         """
         like = self.nearest(boxes, labels, 1, image_class)[0]
-        inside = np.min([self._inside(box) for box in boxes], 0)
+        inside = np.min([self._inside(box, self._heads) for box in boxes], 0)
         covered = np.max([self._covered(box) for box in boxes], 0)
         alike = self.of_class(image_class)
         fit = (inside >= INSIDE) & (covered <= COVERED) & alike
         others = fit & (self.patients != self.patients[like])
         chosen = np.flatnonzero(others if others.any() else fit)
         if not len(chosen):
+            free = self._free(boxes, image_class) if (alike & (inside >= INSIDE)).any() else np.zeros(0, np.int64)
+            if len(free):
+                return len(self) + int(free[rng.integers(len(free))])
             return int(np.argmax(np.where(alike, np.minimum(inside, INSIDE) - covered, -np.inf)))
         resemblance = self._looks[chosen] @ self._looks[like]
         count = max(FEWEST_HOSTS, round(ALIKE * len(chosen)))
@@ -200,12 +219,20 @@ class Bank:
         count = max(int((difference <= np.log(RESIZED)).sum()), min(FEWEST_DONORS, len(lesions)))
         return lesions[np.argsort(difference, kind="stable")[int(rng.integers(count))]]
 
-    def _inside(self, box: np.ndarray) -> np.ndarray:
-        """Return the share of a box that lies in the head of each image, (n,)."""
-        spans, within = window(box, self.images.shape[2:]), np.zeros(len(self), np.int64)
+    def _free(self, boxes: np.ndarray, image_class: int) -> np.ndarray:
+        """Return the images without a lesion, of a class where one is asked for, in whose heads all boxes lie, (k,)."""
+        if self.normals is None:
+            return np.zeros(0, np.int64)
+        inside = np.min([self._inside(box, self._normal_heads) for box in boxes], 0)
+        known = image_class >= 0 and self.normal_classes is not None
+        return np.flatnonzero((inside >= INSIDE) & (self.normal_classes == image_class if known else True))
+
+    def _inside(self, box: np.ndarray, heads: np.ndarray) -> np.ndarray:
+        """Return the share of a box that lies in the head of each image, (n,), by summed-area tables of heads."""
+        spans, within = window(box, self.images.shape[2:]), np.zeros(len(heads), np.int64)
         for corner in itertools.product((False, True), repeat=len(spans)):
             place = tuple(span.start if low else span.stop for span, low in zip(spans, corner, strict=True))
-            within += (-1) ** sum(corner) * self._heads[:, *place]
+            within += (-1) ** sum(corner) * heads[:, *place]
         return np.asarray(within / np.prod([span.stop - span.start for span in spans]))
 
     def _covered(self, box: np.ndarray) -> np.ndarray:
@@ -218,12 +245,12 @@ class Bank:
 
     @cached_property
     def _heads(self) -> np.ndarray:
-        """Return summed-area tables (n, *(s + 1)) of what is head."""
-        heads = np.stack([binary_fill_holes(self.image(i).mean(0) > DARK) for i in range(len(self))])
-        sums = heads.astype(np.int32)
-        for axis in range(1, sums.ndim):
-            sums = sums.cumsum(axis, dtype=np.int32)
-        return np.pad(sums, [(0, 0)] + [(1, 0)] * (sums.ndim - 1))
+        return _summed_heads(self.images)
+
+    @cached_property
+    def _normal_heads(self) -> np.ndarray:
+        assert self.normals is not None
+        return _summed_heads(self.normals)
 
     @cached_property
     def _looks(self) -> np.ndarray:
@@ -233,6 +260,15 @@ class Bank:
         coarse = pool(torch.from_numpy(images)[:, None], COARSE[images.ndim - 1]).flatten(1).numpy()
         coarse = coarse - coarse.mean(1, keepdims=True)
         return coarse / np.maximum(np.linalg.norm(coarse, axis=1, keepdims=True), 1e-6)
+
+
+def _summed_heads(images: np.ndarray) -> np.ndarray:
+    """Return summed-area tables (n, *(s + 1)) of what is head in images (n, c, *s)."""
+    heads = np.stack([binary_fill_holes(_as_float(image).mean(0) > DARK) for image in images])
+    sums = heads.astype(np.int32)
+    for axis in range(1, sums.ndim):
+        sums = sums.cumsum(axis, dtype=np.int32)
+    return np.pad(sums, [(0, 0)] + [(1, 0)] * (sums.ndim - 1))
 
 
 def lesion_weights(data: Examples) -> np.ndarray:
