@@ -184,10 +184,11 @@ def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
     if image is None or keep is None:
         raise BadInput(f"{path} needs the columns image and keep")
     known, found = set(synthetic.ids), dict[str, bool]()
+    spelt = {name.strip(): name for name in synthetic.ids}  # blanks around a cell are not always kept
     for line, row in table.rows:
         name, word = (row[at] if at < len(row) else "" for at in (image, keep))
         word = word.strip().lower()
-        name = name if name in known else name.strip()
+        name = name if name in known else spelt.get(name.strip(), name.strip())
         if name not in known:
             raise BadInput(f"{path}, line {line}: {synthetic.path} holds no image {name!r}")
         if word not in YES | NO:
