@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.answers import answered
 from medaug_cli.boxes import Strict
 from medaug_cli.embedding.statistics import others
 from medaug_cli.metrics import cohort_of, found_boxes, match_detections, true_boxes
 from medaug_cli.metrics.annotations import Annotated, FoundBoxes, TrueBoxes
 from medaug_cli.metrics.breakdown import SizeGroup, by_size, lesion_sizes
 from medaug_cli.metrics.operating import Sightings
+from medaug_cli.plugin import ImageSpec
 
 LEAST_IOU = 0.25
 SHUFFLES = 5
@@ -56,7 +58,7 @@ class Judge:
         """
         if not any(map(len, boxes)):
             return None
-        found = found_boxes(list(self.detector.predict(images)), boxes[0].shape[1] // 2)
+        found = _found(self.detector, images, boxes, self.label_names)
         rng, shuffled = np.random.default_rng(seed), []
         for _ in range(SHUFFLES):
             turn = others(len(boxes), rng)
@@ -94,12 +96,21 @@ def calibrated(
     label_names: tuple[str, ...],
 ) -> Judge:  # fmt: skip
     """Return a judge that gives at most one false positive per slice on these real images of unseen patients."""
-    found = found_boxes(list(detector.predict(images)), boxes[0].shape[1] // 2)
+    found = _found(detector, images, boxes, label_names)
     data = _annotated(true_boxes(boxes, labels, boxes[0].shape[1] // 2), len(boxes), label_names)
     matched = match_detections(data, cohort_of(data), found, (LEAST_IOU,))
     sizes = lesion_sizes(data)[0]
     edges = tuple(np.unique(np.quantile(sizes, (1 / 3, 2 / 3))).tolist()) if len(sizes) else ()
     return Judge(detector, matched.score_at(LEAST_IOU), label_names, edges)
+
+
+def _found(
+    detector: Any, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], label_names: tuple[str, ...]
+) -> FoundBoxes:
+    """Return what a detector finds in images, as many as have `boxes`; raise BrokenContract for other answers."""
+    d, name = boxes[0].shape[1] // 2, type(detector).__name__
+    spec = ImageSpec(1, (1,) * d, label_names)  # of which answers are judged by axes and labels alone
+    return found_boxes(list(answered("detector", name, detector.predict(images), len(boxes), spec)), d)
 
 
 def _annotated(truth: TrueBoxes, images: int, label_names: tuple[str, ...]) -> Annotated:

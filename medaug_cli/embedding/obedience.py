@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.answers import answered
 from medaug_cli.boxes import Strict
 from medaug_cli.embedding.statistics import others
 from medaug_cli.metrics.segmentation import dice
+from medaug_cli.plugin import ImageSpec
 
 SHUFFLES = 5
 
@@ -33,8 +35,10 @@ class Outliner:
 
     def obedience(self, images: Iterable[np.ndarray], masks: Sequence[np.ndarray], seed: int = 0) -> Obedience | None:
         """Return how well asked masks, n of (*s) uint8, agree with what is found in images; None where none marks."""
-        answers = zip(masks, self.segmenter.predict(images), strict=True)
-        pairs = [(mask, np.asarray(found)) for mask, found in answers if mask.any()]
+        spec = ImageSpec(1, masks[0].shape, (), mask_names=tuple(map(str, range(self.labels))))
+        name = type(self.segmenter).__name__
+        answers = answered("segmenter", name, self.segmenter.predict(images), len(masks), spec)
+        pairs = [(mask, found) for mask, found in zip(masks, answers, strict=True) if mask.any()]
         if not pairs:
             return None
         asked, found = [mask for mask, _ in pairs], [answer for _, answer in pairs]

@@ -19,7 +19,7 @@ from medaug_cli.embedding.comparison import Sets, described, numbers_of
 from medaug_cli.embedding.features import BUILT_IN, extractor, scaled
 from medaug_cli.embedding.fidelity import calibrated
 from medaug_cli.embedding.statistics import kernel_distance, manifolds
-from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.errors import BadInput, BrokenContract, UsageError
 from medaug_cli.runs import RunOptions, train_detector
 from medaug_cli.store import GeneratorOrigin, Record, StoreInfo, StoreWriter, open_store
 
@@ -236,6 +236,17 @@ def test_a_detector_that_finds_nothing_gives_no_fidelity():
 
     judge = calibrated(Blind(), *scenes(10, 1), ("lesion",))
     assert judge.fidelity(*scenes(10, 2)).found == 0
+
+
+@pytest.mark.parametrize(("label", "answers", "words"), [(7, 1, "label that is not in 0 to 0"), (0, 2, "more than 10")])
+def test_a_judge_that_breaks_its_contract_is_named(label, answers, words):
+    class Odd(Bright):
+        def predict(self, images):
+            for boxes, scores, labels in super().predict(images):
+                yield from [(boxes, scores, labels + label)] * answers
+
+    with pytest.raises(BrokenContract, match=f"detector 'Odd' breaks its contract: .*{words}"):
+        calibrated(Odd(), *scenes(10, 1), ("lesion",))
 
 
 @pytest.fixture
