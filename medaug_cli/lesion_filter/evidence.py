@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from medaug_cli.answers import answered
 from medaug_cli.blending import window
 from medaug_cli.errors import UsageError
 from medaug_cli.metrics.matching import iou
+from medaug_cli.plugin import Detections, ImageSpec
 from medaug_cli.store import Store
 from medaug_cli.words import percent
 
@@ -238,16 +240,22 @@ class DetectorEvidence:
     """The best score among a detector's boxes of the right label that overlap the asked one."""
 
     detector: Any
+    name: str
+    spec: ImageSpec  # of the images that it is shown
     least_iou: float = 0.25
 
     def scores(
         self, images: Iterable[np.ndarray], boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """Return for each image the best detection score of each box, 0 where nothing is detected, (m,)."""
-        return [self._of_one(*each) for each in zip(images, boxes, labels, strict=True)]
+        """Return for each image the best detection score of each box, 0 where nothing is detected, (m,).
 
-    def _of_one(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        found, scores, kinds = next(iter(self.detector.predict([image])))
+        Raises BrokenContract where the detector's answers are not as the contract has them.
+        """
+        answers = answered("detector", self.name, self.detector.predict(images), len(boxes), self.spec)
+        return [self._best(*each) for each in zip(boxes, labels, answers, strict=True)]
+
+    def _best(self, boxes: np.ndarray, labels: np.ndarray, answer: Detections) -> np.ndarray:
+        found, scores, kinds = answer
         fits = (iou(boxes, found) >= self.least_iou) & (labels[:, None] == np.asarray(kinds)[None])
         return np.where(fits, scores, 0.0).max(1, initial=0.0)
 

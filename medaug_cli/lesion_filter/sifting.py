@@ -245,7 +245,7 @@ class _Judge:
             check_detector(options.detector.name, metadata, real, real.indices("val"), "validation")
             check_detector(options.detector.name, metadata, synthetic, real.indices("val")[:0], "train")
             learnt_from["detector"] = metadata.weights
-            found = DetectorEvidence(detector)
+            found = DetectorEvidence(detector, metadata.name, real.spec)
             evidence, calibration = found, calibrate_detector(found, real, options.real_share)
         return cls(evidence, calibration, decisions, options.by, learnt_from=learnt_from)
 

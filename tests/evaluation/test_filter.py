@@ -15,12 +15,13 @@ from conftest import make_records, make_store
 from heads import COUNT, filtered_folder, heads, sifted, synthetic
 
 from medaug_cli.embedding.probe import dealt
-from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.errors import BadInput, BrokenContract, UsageError
 from medaug_cli.figures.filter_page import Card, filter_html
 from medaug_cli.lesion_filter import FilterOptions, sift
 from medaug_cli.lesion_filter.evidence import Calibration, DetectorEvidence, calibrate, fit_regions, scores_of
 from medaug_cli.lesion_filter.realism import realism
 from medaug_cli.lesion_filter.sifting import _command, _Judge, read_decisions
+from medaug_cli.plugin import ImageSpec
 from medaug_cli.runs import RunOptions, train_detector
 from medaug_cli.store import open_store
 
@@ -275,9 +276,9 @@ def test_a_detector_is_believed_where_its_best_box_of_the_label_lies(d):
 
     def best(found, scores, kinds):
         answer = np.reshape(found, (-1, 2 * d)), np.array(scores, np.float32), np.array(kinds, np.int64)
-        detector = SimpleNamespace(predict=lambda images: iter([answer]))
-        shape = (1, *(16,) * d)
-        [found_of_none, scores] = DetectorEvidence(detector).scores(
+        detector = SimpleNamespace(predict=lambda images: (answer for _ in images))
+        shape, spec = (1, *(16,) * d), ImageSpec(1, (16,) * d, ("a", "b"))
+        [found_of_none, scores] = DetectorEvidence(detector, "own", spec).scores(
             [np.zeros(shape)] * 2, [box[:0], boxes], [labels[:0], labels]
         )
         assert found_of_none.shape == (0,)
@@ -286,6 +287,17 @@ def test_a_detector_is_believed_where_its_best_box_of_the_label_lies(d):
     assert best([], [], []) == [0, 0]
     assert best([box, box, box + 8, box + 40], [0.25, 0.5, 0.75, 1], [0, 0, 0, 1]) == [0.5, 0]
     assert best([box, box + 8, box + 9.9], [0.5, 0.25, 1], [1, 1, 1]) == [0, 0.25]
+
+
+@pytest.mark.parametrize("few", [0, 1])
+def test_a_detector_that_answers_for_fewer_images_is_refused(few):
+    box = np.array([[4, 4, 8, 8]], np.float32)
+    detector = SimpleNamespace(
+        predict=lambda images: ((box, np.ones(1, np.float32), np.zeros(1, int)) for _ in range(few))
+    )
+    evidence = DetectorEvidence(detector, "own", ImageSpec(1, (16, 16), ("a",)))
+    with pytest.raises(BrokenContract, match=f"'own' breaks its contract: predict yields {few} results for 2 images"):
+        evidence.scores([np.zeros((1, 16, 16))] * 2, [box, box], [np.zeros(1, int)] * 2)
 
 
 def test_verdicts_of_two_detectors_are_not_mixed(detectors):
