@@ -13,12 +13,12 @@ from medaug_cli import __version__
 from medaug_cli.errors import BadInput, MedaugError
 from medaug_cli.preprocess.pseudonyms import renamed_scans
 from medaug_cli.scans.reading import Scan
+from medaug_cli.scans.series import in_order
 from medaug_cli.scans.survey import find_scans
 
 if TYPE_CHECKING:
     from medaug_cli.detecting.finding import Found
 
-NEAR = 0.1  # mm that a slice may lie off the plane of its image
 SERIES_NUMBER = 9100
 
 
@@ -70,8 +70,9 @@ def _report(images: Sequence[Any], found: Sequence["Found"], names: Sequence[str
     regions: list[Any] = []
     used: dict[str, Any] = {}
     for one in found:
+        image = _image_of(images, one)
         for box, score, label in zip(one.flat, one.scores, one.labels, strict=True):
-            image, corners = _image_of(images, one), _corners(box)
+            corners = _corners(box)
             used[image.SOPInstanceUID] = image
             regions.append(_region(image, corners, f"{names[label]} {len(regions) + 1}", float(score), algorithm))
     device = hd.sr.DeviceObserverIdentifyingAttributes(uid=hd.UID(), name="medaug", model_name=detector)
@@ -112,12 +113,7 @@ def _image_of(images: Sequence[Any], one: "Found") -> Any:
         return images[0]
     if one.slice is None or one.grid is None:
         raise BadInput(f"{one.file} was not taken in axial slices: {one.id} lies across them; choose csv or coco")
-    step = np.array(one.grid.direction).reshape(3, 3)[:, 2]  # across the slices
-    place = np.array(one.grid.origin) + one.slice * one.grid.spacing[2] * step
-    for image in images:
-        if abs((np.array(image.ImagePositionPatient, np.float64) - place) @ step) <= NEAR:
-            return image
-    raise BadInput(f"no image of {one.file} lies where its slice {one.slice} was; the files in --scans have changed")
+    return images[in_order(images, one.grid, one.size[2], one.file)[one.slice]]
 
 
 def _corners(box: np.ndarray) -> np.ndarray:

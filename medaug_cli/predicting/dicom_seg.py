@@ -14,10 +14,10 @@ from medaug_cli.errors import BadInput, MedaugError
 from medaug_cli.plugin import Grid
 from medaug_cli.preprocess.pseudonyms import renamed_scans
 from medaug_cli.scans.reading import Scan
+from medaug_cli.scans.series import in_order
 from medaug_cli.scans.survey import find_scans
 
 SEG = "dicom-seg"
-NEAR = 0.1  # mm that a slice may lie off the plane of its image
 SERIES_NUMBER = 9200
 Masks = Mapping[str, tuple[np.ndarray, Grid | None]]  # file -> labels (z, y, x) in its stored voxels, and their grid
 
@@ -65,20 +65,11 @@ def _segmentation(scan: Scan, mask: np.ndarray, grid: Grid, names: Sequence[str]
         )
         for number, name in enumerate(names, 1)
     ]  # fmt: skip
+    order = in_order(images, grid, len(mask), scan.shown)
     return hd.seg.Segmentation(
-        source_images=images, pixel_array=np.stack([_slice_of(image, mask, grid, scan.shown) for image in images]),
+        source_images=[images[number] for number in order], pixel_array=mask,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY, segment_descriptions=segments,
         series_instance_uid=hd.UID(), series_number=SERIES_NUMBER, sop_instance_uid=hd.UID(), instance_number=1,
         manufacturer="medaug", manufacturer_model_name=network, software_versions=__version__,
         device_serial_number="0", series_description=f"medaug {network}",
     )  # fmt: skip
-
-
-def _slice_of(image: Any, mask: np.ndarray, grid: Grid, name: str) -> np.ndarray:
-    """Return the labels (y, x) in the plane of an image of the series; raise BadInput where none lie there."""
-    across = np.array(grid.direction).reshape(3, 3)[:, 2]
-    away = float((np.array(image.ImagePositionPatient, np.float64) - np.array(grid.origin)) @ across)
-    number = round(away / grid.spacing[2])
-    if not 0 <= number < len(mask) or abs(away - number * grid.spacing[2]) > NEAR:
-        raise BadInput(f"an image of {name} lies {away:.1f} mm from the first, where no slice was read")
-    return mask[number]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dicoms import as_image, head, write_series
+from dicoms import as_image, head, lying_at, places, write_series
 
 from medaug_cli.detecting.finding import Found
 from medaug_cli.detecting.structured import write_reports
@@ -80,6 +80,31 @@ def test_boxes_come_back_as_they_were(base):
         item = read.scans[scan.id]
         np.testing.assert_array_equal(item.boxes, np.concatenate([one.boxes for one in own]))
         assert item.labels == [NAMES[label] for one in own for label in one.labels]
+
+
+@pytest.mark.parametrize("kind", ["0.625 mm", "1.25 mm", "a wider gap"])
+def test_a_report_names_the_image_of_the_slice(tmp_path, kind):
+    depth, numbers = 48, (0, 5, 30, 47)
+    image = as_image(head(depth=depth, size=SIZE)[0])
+    write_series(tmp_path / "scans/one", image, names=lambda z: f"IM{99 - z}.dcm", **lying_at(places(depth, kind)))
+    (scan,) = renamed_scans(find_scans(tmp_path / "scans"), None)
+    grid = read_pixels(scan).stored
+    found = [
+        Found(f"one-{z}", scan.shown, z, (SIZE, SIZE, depth), np.array([[3.0, 4, z, 9, 11, z + 1]]),
+              scores=np.ones(1), labels=np.zeros(1, int), grid=grid)
+        for z in numbers
+    ]  # fmt: skip
+    (tmp_path / "out").mkdir()
+    write_reports(found, NAMES, out=tmp_path / "out", scans=tmp_path / "scans", detector="fcos", weights="abc")
+    (file,) = (tmp_path / "out").iterdir()
+    (series,) = pydicom.dcmread(file).CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    uids = {each.ReferencedSOPInstanceUID for each in series.ReferencedSOPSequence}
+    assert uids == {f"1.2.3.{z + 1}" for z in numbers}
+    boxes = read_annotations(file, find_scans(tmp_path / "scans")).scans["one"].boxes
+    np.testing.assert_array_equal(boxes, np.concatenate([one.boxes for one in found]))
+    (next((tmp_path / "scans/one").iterdir())).unlink()
+    with pytest.raises(BadInput, match=r"had 48 slices and has 47 images now; its files have changed"):
+        write_reports(found, NAMES, out=tmp_path / "out", scans=tmp_path / "scans", detector="fcos", weights="abc")
 
 
 def test_one_report_is_enough_whatever_it_is_called(base, tmp_path):

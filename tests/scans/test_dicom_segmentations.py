@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.dicoms import as_image, head, write_series
+from support.dicoms import as_image, head, lying_at, places, write_series
 from support.tiny_scans import PLAIN
 
 from medaug_cli.errors import BadInput
 from medaug_cli.predicting.dicom_seg import write_dicom_seg
 from medaug_cli.preprocess.pipeline import PreprocessOptions, preprocess
+from medaug_cli.preprocess.pseudonyms import renamed_scans
 from medaug_cli.scans.mask_grids import read_mask
 from medaug_cli.scans.masks import label_names
 from medaug_cli.scans.reading import read_pixels, read_stored
@@ -37,12 +38,15 @@ def base(tmp_path_factory):
     write_series(folder / "scans/one", as_image(VALUES), **FRAME)
     pixels = read_pixels(find_scans(folder / "scans")[0])
     (folder / "out").mkdir()
-    from medaug_cli.preprocess.pseudonyms import renamed_scans
-
-    shown = renamed_scans(find_scans(folder / "scans"), None)[0].shown
-    write_dicom_seg({shown: (labels(), pixels.stored)}, ["cyst", "mass"], folder / "out", folder / "scans", "s", "w")
+    masks = {shown(folder): (labels(), pixels.stored)}
+    write_dicom_seg(masks, ["cyst", "mass"], folder / "out", folder / "scans", "s", "w")
     (file,) = (folder / "out").iterdir()
     return folder, file
+
+
+def shown(folder):
+    """Return what outputs call the one scan of a folder."""
+    return renamed_scans(find_scans(folder / "scans"), None)[0].shown
 
 
 def saved(base, path, change=lambda found: None):
@@ -129,6 +133,29 @@ def test_segments_lie_where_they_were(base, tmp_path, form):
     (scan,) = find_scans(base[0] / "scans")
     np.testing.assert_array_equal(read_mask(file, scan, read_pixels(scan)).image[0], expected)
     assert label_names(file) == {frozenset([1]): "cyst", frozenset([2]): "mass"}
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("kind", ["0.625 mm", "1.25 mm", "3.3 mm", "a wider gap"])
+def test_a_segmentation_lies_on_its_series_wherever_scanners_put_the_slices(tmp_path, kind, told):
+    depth, along = 48, places(48, kind)
+    write_series(tmp_path / "scans/one", as_image(head(depth=depth, size=24)[0]), **FRAME, **lying_at(along))
+    (scan,) = find_scans(tmp_path / "scans")
+    pixels, mask = read_pixels(scan), np.zeros((depth, 24, 24), np.uint8)
+    assert pixels.stored.spacing[2] == pytest.approx((along[-1] - along[0]) / (depth - 1))
+    for z in (0, 1, 2, 20, 21, 23, 46, 47):
+        mask[z, 4:9, 5 : 10 + z % 7] = 1
+    (tmp_path / "out").mkdir()
+    masks = {shown(tmp_path): (mask, pixels.stored)}
+    write_dicom_seg(masks, ["cyst"], tmp_path / "out", tmp_path / "scans", "s", "w")
+    (file,) = (tmp_path / "out").iterdir()
+    if not told:
+        found = pydicom.dcmread(file)
+        measures = found.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.pop("SpacingBetweenSlices", None)
+        measures.SliceThickness = 2 * pixels.stored.spacing[2]  # of slices that overlap
+        found.save_as(file)
+    np.testing.assert_array_equal(read_mask(file, scan, pixels).image[0], mask)
 
 
 def overlapping(found):

@@ -52,6 +52,19 @@ def write_series(folder, image, series="1.2.3", patient="Mustermann^Erika", name
     return folder
 
 
+def places(number, kind):
+    """Return where the first slices of a series lie (n,) mm, as scanners write it: rounded, or with a wider gap."""
+    if kind == "a wider gap":
+        return np.arange(number) * 5.0 + np.where(np.arange(number) > number // 2, 0.4, 0)
+    step, decimals = {"0.625 mm": (0.625, 2), "1.25 mm": (1.25, 1), "3.3 mm": (3.3, 6)}[kind]
+    return np.round(-101.37 + np.arange(number) * step, decimals)
+
+
+def lying_at(along):
+    """Return the tag that lets the slices of a series lie at places (n,) mm above each other."""
+    return {"0020|0032": lambda z: f"-30\\-30\\{along[z]:g}"}
+
+
 def changed(folder, change):
     """Change every file of a series as a writer that keeps the standard would not."""
     for z, file in enumerate(sorted(folder.iterdir())):

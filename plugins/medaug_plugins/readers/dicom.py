@@ -114,7 +114,8 @@ def _read_volume(known: list[Slice]) -> StoredImage:
     rows, columns = np.median([each.spacing for each in known], axis=0).tolist()
     direction = np.stack([row, column, np.cross(row, column)], 1).flatten().tolist()
     x, y, z = known[0].position
-    spacing = columns, rows, float(np.median(np.diff(along)))
+    step = float(along[-1] - along[0]) / (len(along) - 1)  # positions are rounded: one gap, if usual, would drift
+    spacing = columns, rows, step
     return StoredImage(pixels[None], Grid(spacing, (x, y, z), tuple(direction)))
 
 

@@ -166,7 +166,14 @@ def _step(path: Path, found: Any, along: np.ndarray) -> float:
     if len(away) == 1:
         return told or thick / 4 or 1.0
     least = float(np.diff(away).min())
-    for step in (told, *sorted((least, thick))):
+    for step in (told, *sorted((least, thick)), _fitted(away)):
         if step > least / MOST and (np.abs(away / step - np.rint(away / step)) <= NEAR).all():
             return step
     raise BadInput(f"{path} is a segmentation whose frames do not lie at even distances")
+
+
+def _fitted(away: np.ndarray) -> float:
+    """Return the distance between slices that places (n,) are multiples of, where each of them has been rounded."""
+    gaps = np.diff(away)
+    single = gaps[gaps < 1.5 * gaps.min()].mean()
+    return float((away[-1] - away[0]) / np.rint(gaps / single).sum())
