@@ -28,13 +28,14 @@ SURROUNDINGS = 0.6  # of a lesion's sides, around it, that are its surroundings
 
 @dataclass(frozen=True)
 class Region:
-    """What a generator drew around one lesion."""
+    """What a generator drew around one lesion, and the lesions within it."""
 
     image: np.ndarray  # (c, *r) float32 in [0, 1]
     box: np.ndarray
     label: str
-    mask: np.ndarray | None = None  # (*r)
+    mask: np.ndarray | None = None  # (*r), of the values that the masks of whole images have
     spacing: Sequence[float] | None = None  # mm between pixels in numpy axis order
+    within: Sequence[tuple[np.ndarray, str]] = ()  # boxes in the box, and their labels
 
 
 class NoRoom(BadInput):
@@ -83,7 +84,7 @@ class Hosts:
     def _filled(self, index: int, regions: Sequence[Region], rng: np.random.Generator) -> Record | None:
         """Return image `index` with lesions, None where there is no room for them."""
         store, record = self.store, self.store.record(index)
-        own, new = list(record.boxes), list[np.ndarray]()
+        own, new, labels = list(record.boxes), list[np.ndarray](), list[str]()
         record.image = np.array(record.image)
         record.mask = None if record.mask is None else np.array(record.mask)
         for region in regions:
@@ -91,9 +92,10 @@ class Hosts:
             if box is None:
                 return None
             self._put(record, region, box)
-            new.append(box)
+            new += [_moved(each, region.box, box) for each in (region.box, *(inner for inner, _ in region.within))]
+            labels += [region.label, *(label for _, label in region.within)]
         record.boxes = np.array([*own, *new], np.float32)
-        record.labels = [*record.labels, *(region.label for region in regions)]
+        record.labels = [*record.labels, *labels]
         if not own:
             record.image_class = None  # it was that of an image without a lesion
         lesions = [[round(float(side), 3) for side in box] for box in new]
@@ -136,10 +138,27 @@ class Hosts:
         new = np.rint(np.clip(found, 0, 1) * most).astype(record.image.dtype)
         record.image[:, *inner] = np.where(touched, new, there)
         if record.mask is not None:
-            names = self.store.spec.mask_names
-            value = names.index(region.label) + 1 if region.label in names else 1
             part = record.mask[inner]
-            part[lesion] = value
+            part[lesion] = self._values(region, box, inner)[lesion]
+
+    def _values(self, region: Region, box: np.ndarray, inner: tuple[slice, ...]) -> np.ndarray:
+        """Return what a window of a mask says of a lesion that covers it: which of the drawn values is the likeliest.
+
+        Without a drawn mask it says the label, and in the ellipsoids of the boxes within it theirs.
+        """
+        shape = tuple(span.stop - span.start for span in inner)
+        if region.mask is not None and region.mask.any():
+            drawn = np.unique(region.mask[region.mask > 0])
+            shares = [_carried((region.mask == value)[None], region.box, box, inner, "area")[0] for value in drawn]
+            return np.asarray(drawn[np.argmax(shares, axis=0)])
+        values = np.full(shape, self._value(region.label))
+        for each, label in sorted(region.within, key=lambda one: -np.prod(_extent(one[0]))):
+            values[ellipsoid(_within(_moved(each, region.box, box), inner), shape)] = self._value(label)
+        return values
+
+    def _value(self, label: str) -> int:
+        names = self.store.spec.mask_names
+        return names.index(label) + 1 if label in names else 1
 
     def _factor(self, index: int, region: Region) -> np.ndarray:
         """Return how many pixels of an image one of a region is, (d,) x first; 1 where either is of unknown width."""
@@ -152,6 +171,13 @@ class Hosts:
     def _body(self, index: int) -> Body:
         raw = self.store.images[index]
         return body(raw, scale=1 / np.iinfo(raw.dtype).max)
+
+
+def _moved(box: np.ndarray, within: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """Return where a box lies once the one that it lies in has become another."""
+    d = len(box) // 2
+    factor = _extent(to) / _extent(within)
+    return np.concatenate([to[:d] + (each - within[:d]) * factor for each in (box[:d], box[d:])])
 
 
 def _sides(region: Region, factor: np.ndarray) -> np.ndarray:
@@ -251,7 +277,11 @@ def _carried(image: np.ndarray, box: np.ndarray, to: np.ndarray, inner: tuple[sl
     start, stop = (np.array([getattr(span, end) for span in inner]) for end in ("start", "stop"))
     low, high = (box[:d][::-1] + (at - to[:d][::-1]) * step for at in (start, stop))
     more = int(np.ceil(max(0.0, float(-low.min()), float((high - image.shape[1:]).max())))) + 1
-    padded = np.pad(image, [(0, 0)] + [(more, more)] * d, mode="edge" if order == "linear" else "constant")
+    padded = np.pad(
+        image.astype(np.float32, copy=False),
+        [(0, 0)] + [(more, more)] * d,
+        mode="edge" if order == "linear" else "constant",
+    )
     placement = Placement(
         padded.shape[1:], tuple((low + more).tolist()), tuple((high + more).tolist()), tuple((stop - start).tolist())
     )
@@ -265,7 +295,7 @@ def _lesion(region: Region, box: np.ndarray, inner: tuple[slice, ...]) -> np.nda
     inside[window(own, inside.shape)] = True
     if region.mask is None or not region.mask.any():
         return ellipsoid(own, inside.shape)
-    share = _carried((region.mask > 0)[None].astype(np.float32), region.box, box, inner, "area")[0] * inside
+    share = _carried((region.mask > 0)[None], region.box, box, inner, "area")[0] * inside
     return (share >= 0.5) | (share == max(float(share.max()), 1e-6))
 
 

@@ -12,6 +12,7 @@ from medaug_cli.pasting import Blending, Hosts, Region
 from medaug_cli.plugin import Drawn, ImageSpec, Known
 from medaug_cli.store import Record, Store, open_store
 
+WITHIN = 1.0  # pixels by which a box may lie beyond one that it lies in
 COARSE = 1.5  # times as wide as a whole image's pixel, from which a region's is said to be coarse
 BYTES = 64 << 20  # of whole images that are finished together
 
@@ -33,6 +34,12 @@ def hosts_in(path: Path, blending: Blending, name: str, spec: ImageSpec, known: 
         raise BadInput(
             f"{path} knows lesions called {', '.join(own.label_names) or 'nothing'}, but {name} draws {min(unknown)}; "
             "give both stores the same labels, as by preprocess --label"
+        )
+    unknown = set(spec.mask_names) - set(own.mask_names)
+    if store.masks is not None and "mask" in known and own.mask_names and unknown:
+        raise BadInput(
+            f"the masks of {path} mark {', '.join(own.mask_names)}, but those that {name} draws mark {min(unknown)}; "
+            "give both stores masks with the same names"
         )
     return Hosts(store, blending)
 
@@ -66,18 +73,42 @@ def block_of(store: Store, most: int) -> int:
 
 
 def region_of(drawn: Drawn, template: Template, hosts: Hosts, spec: ImageSpec) -> Region:
-    """Return the lesion nearest to the middle of a drawn region; raise BadInput where it shows none."""
-    d = spec.dims
+    """Return the lesion nearest to the middle of a drawn region, or the one that it is a part of, with all its parts.
+
+    Raises BadInput where the region shows none.
+    """
+    d, own = spec.dims, hosts.store.spec
     boxes = np.asarray(drawn.boxes, np.float32)
     if not len(boxes):
         raise BadInput(f"the region that was drawn like {template.id} shows no lesion to put into an image")
     away = np.abs((boxes[:, :d] + boxes[:, d:]) / 2 - np.array(spec.spatial[::-1]) / 2).max(1)
-    chosen = int(away.argmin())
-    name = spec.label_names[int(drawn.labels[chosen])]
-    own = hosts.store.spec.label_names
-    mask = None if drawn.mask is None else np.asarray(drawn.mask)
-    label = name if name in own else own[0]
-    return Region(np.asarray(drawn.image), boxes[chosen], label, mask, template.spacing)
+    around = np.flatnonzero(_contained(boxes[away.argmin()][None], boxes))
+    chosen = int(around[np.prod(boxes[around, d:] - boxes[around, :d], axis=1).argmax()])
+    labels = [
+        name if name in own.label_names else own.label_names[0]
+        for name in map(spec.label_names.__getitem__, drawn.labels)
+    ]
+    parts = [i for i in np.flatnonzero(_contained(boxes, boxes[chosen][None])) if i != chosen]
+    mask = None if drawn.mask is None else _named_as(np.asarray(drawn.mask), spec, own, labels[chosen])
+    return Region(
+        np.asarray(drawn.image), boxes[chosen], labels[chosen], mask, template.spacing,
+        within=[(boxes[i], labels[i]) for i in parts],
+    )  # fmt: skip
+
+
+def _contained(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
+    """Return which boxes (n, 2*d) lie in others (m, 2*d), one of either for all of the other or as many."""
+    d = inner.shape[1] // 2
+    return ((inner[:, :d] >= outer[:, :d] - WITHIN) & (inner[:, d:] <= outer[:, d:] + WITHIN)).all(1)
+
+
+def _named_as(mask: np.ndarray, spec: ImageSpec, own: ImageSpec, label: str) -> np.ndarray:
+    """Return a drawn mask with the values of a store's masks, that of the lesion's label where it names nothing."""
+    if not own.mask_names:
+        return np.asarray(mask > 0, np.uint8)
+    names = spec.mask_names or (label,)
+    known = [own.mask_names.index(name) + 1 if name in own.mask_names else 1 for name in names]
+    return np.array([0, *known], np.uint8)[np.minimum(mask, len(known))]
 
 
 def hosted(hosts: Hosts, regions: Sequence[Region], ids: Sequence[str], seed: int, number: int) -> Record:

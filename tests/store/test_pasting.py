@@ -1,6 +1,7 @@
 """Lesions are put into whole images: in the body, on no other lesion, and nothing changes beyond the margin."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from thoroughness import examples
 from medaug_cli.blending import MARGIN, blended, faded, membrane, window
 from medaug_cli.errors import BadInput
 from medaug_cli.pasting import Hosts, Region, ellipsoid
+from medaug_cli.plugin import Drawn, ImageSpec
 from medaug_cli.store import Record, StoreInfo, StoreWriter
+from medaug_cli.synthesis.into import hosts_in, region_of
 
 SHAPES = {2: (40, 48), 3: (20, 28, 24)}
 REGION = {2: (16, 16), 3: (16, 16, 16)}
@@ -119,6 +122,70 @@ def test_it_takes_the_place_that_looks_like_the_region(tmp_path):
     for number in range(4):
         assert place.with_lesions([low], 0, number).boxes[-1][0] > 10
         assert place.with_lesions([drawn], 0, number).boxes[-1][3] < 14
+
+
+def named(path, dims, names, *, masks=True):
+    """Return hosts whose masks have names, and nothing on them."""
+    place = hosts(path, dims, lesion=False, masks=masks)
+    info = StoreInfo(
+        tool_version="1", command="preprocess", settings={}, seed=0, label_names=sorted(names), mask_names=names,
+        class_names=["ill", "well"],
+    )  # fmt: skip
+    writer = StoreWriter(path.with_name("named.h5"), info, {})
+    writer.add(0, [place.store.record(i) for i in range(4)])
+    return Hosts(writer.publish(), "soft")
+
+
+def cored(dims, names, *, mask=True):
+    """Return a drawn oedema with a core in one half of it, the core nearer to the middle."""
+    spatial = REGION[dims]
+    spec = ImageSpec(1, spatial, ("core", "oedema"), mask_names=names)
+    whole, core = [3.0] * dims + [13.0] * dims, [6.0] * dims + [10.0] + [11.0] * (dims - 1)
+    drawn = np.zeros(spatial, np.uint8)
+    drawn[ball(whole, spatial)] = names.index("oedema") + 1
+    drawn[ball(core, spatial)] = names.index("core") + 1
+    image = np.where(drawn > 0, 0.7, 0.4)[None].astype(np.float32)
+    boxes, labels = np.array([whole, core], np.float32), np.array([1, 0])
+    return Drawn(image, boxes, labels, drawn if mask else None, 0), spec
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_parts_of_a_lesion_keep_their_names_and_boxes(tmp_path, dims, mask):
+    place = named(tmp_path / "v.h5", dims, ["core", "scar", "oedema"])
+    drawn, spec = cored(dims, ("oedema", "core"), mask=mask)
+    template = SimpleNamespace(id="r", spacing=None)
+    one = region_of(drawn, template, place, spec)
+    made = place.with_lesions([one], 0, 0)
+    assert made.labels == ["oedema", "core"]
+    new, core = made.boxes
+    np.testing.assert_allclose(new[dims:] - new[:dims], 10)
+    np.testing.assert_allclose(core - new[[*range(dims)] * 2], drawn.boxes[1] - 3)
+    inside = window(new, SHAPES[dims])
+    expected = ball(core - new[[*range(dims)] * 2], (10,) * dims)
+    np.testing.assert_array_equal(made.mask[inside] == 1, expected)
+    assert ((made.mask[inside] == 3) == (ball([0.0] * dims + [10.0] * dims, (10,) * dims) & ~expected)).all()
+    assert made.mask.astype(bool).sum() == made.mask[inside].astype(bool).sum()
+
+
+def test_masks_of_one_name_hold_lesions_of_many(tmp_path):
+    place = hosts(tmp_path / "v.h5", 2, lesion=False)
+    drawn, spec = cored(2, ("oedema", "core"))
+    one = region_of(drawn, SimpleNamespace(id="r", spacing=None), place, spec)
+    assert one.label == "met"
+    made = place.with_lesions([one], 0, 0)
+    assert np.unique(made.mask).tolist() == [0, 1]
+    assert made.mask.sum() == np.count_nonzero(drawn.mask)
+
+
+def test_masks_that_a_store_has_no_name_for_are_refused(tmp_path):
+    place, spec = (
+        named(tmp_path / "v.h5", 2, ["core", "oedema"]),
+        ImageSpec(1, (16, 16), ("core",), mask_names=("scar",)),
+    )
+    with pytest.raises(BadInput, match=r"mark core, oedema, but those that boxgan draws mark scar; give both stores"):
+        hosts_in(place.store.path, "soft", "boxgan", spec, {"boxes", "mask"})
+    hosts_in(place.store.path, "soft", "boxgan", spec, {"boxes"})
 
 
 @pytest.mark.parametrize(
