@@ -99,7 +99,7 @@ def region_of(drawn: Drawn, template: Template, hosts: Hosts, spec: ImageSpec) -
 def _contained(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
     """Return which boxes (n, 2*d) lie in others (m, 2*d), one of either for all of the other or as many."""
     d = inner.shape[1] // 2
-    return ((inner[:, :d] >= outer[:, :d] - WITHIN) & (inner[:, d:] <= outer[:, d:] + WITHIN)).all(1)
+    return np.asarray(((inner[:, :d] >= outer[:, :d] - WITHIN) & (inner[:, d:] <= outer[:, d:] + WITHIN)).all(1))
 
 
 def _named_as(mask: np.ndarray, spec: ImageSpec, own: ImageSpec, label: str) -> np.ndarray:
