@@ -98,7 +98,8 @@ def analyse(
         boxes_by_label=dict(zip(data.label_names, cohort.boxes.sum(0).tolist(), strict=False)),
         crowds=int(data.truth.crowd.sum()), patients=len(cohort.patients), resampled=context.resampled,
         resamples=how.resamples, seed=how.seed, data=dict(context.data), tool_version=context.tool_version,
-        note=context.note, remarks=[*context.remarks, *_remarks(cohort)], rows=[Row(**row) for row in rows],
+        note=context.note, remarks=[*context.remarks, *_remarks(cohort, data.label_names)],
+        rows=[Row(**row) for row in rows],
     )  # fmt: skip
     return Findings(metrics, systems)
 
@@ -123,12 +124,15 @@ def _against_first(systems: Sequence[System], swap: np.ndarray | None) -> list[C
     return judged([compare(first, other, swap) for other in others], DETECTION.__getitem__)
 
 
-def _remarks(cohort: Cohort) -> list[str]:
+def _remarks(cohort: Cohort, names: Sequence[str]) -> list[str]:
     """Say where intervals and comparisons cannot be had."""
     if len(cohort.patients) < 2:
         return ["Intervals and comparisons are not available: one patient cannot be resampled"]
     if int((cohort.boxes.sum(1) > 0).sum()) < 2:
         return ["Intervals and comparisons of sensitivity are not available: only one patient has boxes"]
+    lone = [name for name, own in zip(names, (cohort.boxes > 0).sum(0), strict=False) if own == 1]
+    if lone:
+        return [f"The mAP has no interval and no comparison: only one patient has boxes of {', '.join(lone)}"]
     return []
 
 
@@ -140,7 +144,7 @@ def _row(matched: Sequence[Matched], measured: Mapping[str, System], how: Analys
     name = next(iter(measured.values())).name
     return {
         "detector": name,
-        "mAP": _defined(mean_over_classes(precisions)[0]),
+        "mAP": _defined(mean_over_classes(precisions, cohort)[0]),
         "ap": {kind: _defined(ap) for kind, ap in zip(data.label_names, precisions[0].tolist(), strict=False)},
         "iou": {key: _at_iou(matched, system, float(key), how) for key, system in measured.items()},
         "coco": np.mean([twelve_numbers(data, one.found) for one in matched], 0).tolist() if how.coco else None,
@@ -183,7 +187,7 @@ def _precisions(matched: Sequence[Matched], iou: float) -> dict[str, AveragePrec
                 values[i, k] = average_precision(hit[counted & (scored.labels == k)], boxes[k], rule)
         classes = values.mean(0)
         found[definition] = AveragePrecision(
-            mean=_defined(mean_over_classes(classes[None])[0]),
+            mean=_defined(mean_over_classes(classes[None], matched[0].cohort)[0]),
             classes={name: _defined(value) for name, value in zip(names, classes.tolist(), strict=True)},
         )
     return found

@@ -116,7 +116,9 @@ def measures(answers: Classified, weights: np.ndarray) -> dict[str, np.ndarray]:
 
     Sensitivity, specificity and AUC of a class are those of one against the rest. Balanced accuracy is the mean
     sensitivity of the classes that have an image, as scikit-learn's is; `auc` is the mean of the classes' areas.
+    Weights without one of these classes have neither: the mean of fewer would be another number.
     """
+    there = np.bincount(answers.truth, minlength=len(answers.class_names)) > 0
     table = confusion(answers, weights)
     total, true = table.sum((1, 2)), table.sum(2)
     hits = np.diagonal(table, axis1=1, axis2=2)
@@ -135,9 +137,9 @@ def measures(answers: Classified, weights: np.ndarray) -> dict[str, np.ndarray]:
             f"sensitivity at {SPECIFICITY:.0%} specificity[{name}]": sensitivity_at(scores, positive, weights),
         }
     whole = {
-        "balanced_accuracy": _nanmean(sensitivity),
+        "balanced_accuracy": _mean_of(sensitivity, there),
         "accuracy": _ratio(hits.sum(1), total),
-        "auc": _nanmean(np.stack(areas, 1)),
+        "auc": _mean_of(np.stack(areas, 1), there & (there.sum() > 1)),
         "brier": brier(answers, weights),
         "calibration_error": calibration_error(answers, weights),
     }
@@ -165,7 +167,6 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
 
 
-def _nanmean(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the last axis of what is known."""
-    known = np.isfinite(values)
-    return _ratio(np.where(known, values, 0).sum(-1), known.sum(-1).astype(float))
+def _mean_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return the mean (r,) of chosen columns (k,) bool of values (r, k); NaN where one is not known, or none chosen."""
+    return values[:, chosen].mean(1) if chosen.any() else np.full(len(values), np.nan)

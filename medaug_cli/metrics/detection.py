@@ -91,4 +91,4 @@ def on_the_curve(answers: DetectionAnswers, weights: np.ndarray) -> Numbers:
 def mean_average_precision(answers: DetectionAnswers, weights: np.ndarray) -> Numbers:
     """Return the mean over classes of average precision."""
     precisions = average_precisions(answers.scored, answers.cohort, answers.iou, weights)
-    return {"mAP": mean_over_classes(precisions)}
+    return {"mAP": mean_over_classes(precisions, answers.cohort)}

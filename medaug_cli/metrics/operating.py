@@ -234,11 +234,13 @@ def average_precisions(
     return result
 
 
-def mean_over_classes(precisions: np.ndarray) -> np.ndarray:
-    """Return the mean over the classes that have boxes, (r, classes) -> (r,); NaN where none has."""
-    defined = ~np.isnan(precisions)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(defined, precisions, 0.0).sum(1) / defined.sum(1)
+def mean_over_classes(precisions: np.ndarray, cohort: Cohort) -> np.ndarray:
+    """Return the mean over the classes that have boxes in a cohort, (r, classes) -> (r,); NaN where none has.
+
+    It is not known of weights without one of them: the mean of fewer classes would be another number.
+    """
+    there = cohort.boxes.sum(0) > 0
+    return precisions[:, there].mean(1) if there.any() else np.full(len(precisions), np.nan)
 
 
 def weigh(cohort: Cohort, weights: np.ndarray) -> np.ndarray:

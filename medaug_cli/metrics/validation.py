@@ -45,7 +45,7 @@ def validation_score(
     scored = match_detections(data, cohort, found, IOUS).scored
     at_half, at_quarter = (_sensitivity_at_1(scored, cohort, iou) for iou in IOUS)
     ones = np.ones((1, len(cohort.patients)))
-    map50 = float(mean_over_classes(average_precisions(scored, cohort, MAP_IOU, ones))[0])
+    map50 = float(mean_over_classes(average_precisions(scored, cohort, MAP_IOU, ones), cohort)[0])
     score = (at_half + at_quarter) / 2 + map50 / (4 * cohort.box_total)
     return {"score": score, "sensitivity_at_1": at_half, "sensitivity_at_1_iou25": at_quarter, "map50": map50}
 

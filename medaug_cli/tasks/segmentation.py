@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -30,16 +31,31 @@ class MaskAnswers:
         return f"distances are in {self.unit}{'' if self.unit == 'mm' else ', since not every image names its spacing'}"
 
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return every number (r,); of several labels also each label's, and the means under the plain names."""
+        """Return every number (r,); of several labels also each label's, and the means under the plain names.
+
+        A mean is over the labels of which the number is known; weights without one of them have none, as the mean of
+        fewer labels would be another number.
+        """
         return in_blocks(self._measured, weights, len(self.patients))
 
     def _measured(self, weights: np.ndarray) -> Numbers:
-        found = {label: measures(rows, self.patients, weights) for label, rows in self.rows.items()}
-        names = list(next(iter(found.values())))
-        means = {name: _mean([numbers[name] for numbers in found.values()]) for name in names}
+        found = self._of_labels(weights)
+        means = {
+            name: _mean([found[label][name] for label in known], len(weights)) for name, known in self._known.items()
+        }
         if len(found) == 1:
             return means
         return means | {f"{name}[{label}]": value for label, each in found.items() for name, value in each.items()}
+
+    def _of_labels(self, weights: np.ndarray) -> dict[str, Numbers]:
+        return {label: measures(rows, self.patients, weights) for label, rows in self.rows.items()}
+
+    @cached_property
+    def _known(self) -> dict[str, list[str]]:
+        """Return the labels of which each number is known."""
+        found = self._of_labels(np.ones((1, int(self.patients.max(initial=-1)) + 1)))
+        names = next(iter(found.values()))
+        return {name: [label for label, each in found.items() if np.isfinite(each[name][0])] for name in names}
 
     def shared_with(self, others: Sequence[Self]) -> Self:
         """Return the answers without the distances of images of which others have none."""
@@ -63,12 +79,8 @@ class MaskAnswers:
         return replace(self, rows=rows, patients=np.concatenate([self.patients, other.patients + patients]))
 
 
-def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the mean (r,) over labels of what is known."""
-    stacked = np.stack(values)
-    known = np.isfinite(stacked)
-    counts = known.sum(0)
-    return np.divide(np.where(known, stacked, 0).sum(0), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+def _mean(values: Sequence[np.ndarray], resamples: int) -> np.ndarray:
+    return np.mean(values, 0) if values else np.full(resamples, np.nan)
 
 
 def _lower(name: str, words: str, operating: bool = False) -> Measure:

@@ -271,7 +271,7 @@ def test_the_three_ways_to_map_agree(scene):
     ]
     assert precisions[0].tolist() == pytest.approx(plain, nan_ok=True)
     assert np.isnan(precisions[0, 2])
-    assert float(mean_over_classes(precisions)[0]) == pytest.approx(np.nanmean(plain))
+    assert float(mean_over_classes(precisions, cohort)[0]) == pytest.approx(np.nanmean(plain))
     assert twelve_numbers(data, found)[1] == pytest.approx(np.nanmean(plain), abs=1e-9)
 
 

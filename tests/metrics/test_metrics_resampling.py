@@ -37,6 +37,8 @@ def test_a_resample_is_the_same_as_copying_its_patients(scene, seed):
     assume(len(copied.truth.images))
     resampled = answers_of(data, found).measure(weights)
     plain = numbers_of(copied, copied_found)
+    if ((cohort.boxes.sum(0) > 0) & (weights[0] @ cohort.boxes == 0)).any():
+        plain["mAP"] = np.nan  # not the mean of fewer labels
     assert {name: value[0] for name, value in resampled.items()} == pytest.approx(plain, nan_ok=True)
 
 

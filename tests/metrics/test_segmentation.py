@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from medaug_cli.metrics.segmentation import dice, iou, measures, overlap
+from medaug_cli.tasks.segmentation import MaskAnswers
 
 
 def blobs(rng, shape, share):
@@ -100,6 +101,18 @@ def test_pixels_of_a_patient_are_pooled():
     assert found["dice_image"] == pytest.approx([2 / 3, 1 / 2])
     assert found["lesion_sensitivity"] == pytest.approx([1 / 2, 1 / 2])
     assert found["volume_error"] == pytest.approx([1 / 9, 1 / 9])  # of the second, without a lesion, there is none
+
+
+def test_a_mean_over_labels_is_not_one_of_fewer_where_a_resample_lacks_one():
+    empty, full = np.zeros((4, 4), bool), np.ones((4, 4), bool)
+    rows = {"a": [overlap(full, full)] * 3, "b": [overlap(empty, empty)] * 2 + [overlap(full, empty)]}
+    rows["none"] = [overlap(empty, empty)] * 3
+    weights = np.array([[1.0, 1, 1], [2, 1, 0]])
+    found = MaskAnswers(rows, np.arange(3)).measure(weights)
+    assert found["lesion_sensitivity"] == pytest.approx([0.5, np.nan], nan_ok=True)  # that of "none" is not known
+    assert found["volume_error"] == pytest.approx([0.5, np.nan], nan_ok=True)
+    assert found["hausdorff95"] == pytest.approx([0, 0])  # of "a" alone
+    assert found["dice"] == pytest.approx([(1 + 2 / 3 + 1) / 3, 1])
 
 
 def test_nobody_counted_is_not_available():
