@@ -12,13 +12,21 @@ from medaug_cli.evaluation.named_images import read_patients
 from medaug_cli.files import files_below
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.plugin import Grid
-from medaug_cli.scans.masks import Labels, labels_of_dataset, mask_values
+from medaug_cli.scans.masks import (
+    PREDICTED,
+    Labels,
+    colour_name,
+    labels_of_dataset,
+    mask_values,
+    predicted_labels,
+)
 from medaug_cli.scans.reading import read_stored, stem_of, suffix_of, suffixes
 from medaug_cli.tasks.cases import Cases, Each
 from medaug_cli.tasks.segmentation import ALL
 
 NPY = ".npy"
 DATASET = "dataset.json"
+EXAMPLE = '{"labels": {"background": 0, "lesion": 1}}'
 NEAR = 1e-3  # mm by which the places of two volumes may differ
 
 
@@ -50,7 +58,7 @@ class MaskSet:
 
     path: Path
     files: Mapping[str, Path]  # image -> file
-    labels: Labels | None = None  # of a dataset.json
+    labels: Labels | None = None  # of a dataset.json or labels.json
     trusted: bool = True  # the truth, whose masks may not look like a mistake
     values: set[int] = field(default_factory=set)  # that were seen, 0 left out
 
@@ -77,18 +85,21 @@ def read_mask(path: Path, labels: Labels | None = None, trusted: bool = True) ->
 
 
 def read_mask_truth(path: Path) -> MaskSet:
-    """Return the masks of a folder, or the one in a file, with the names in a dataset.json there or above."""
+    """Return the masks of a folder, or the one in a file, with the names of their values that stand there or above."""
     if path.is_file():
         return MaskSet(path, {stem_of(path): path}, _labels(path.parent))
     return MaskSet(path, _named_files(path), _labels(path))
 
 
 def read_mask_predictions(path: Path, truth: MaskSet) -> MaskSet:
-    """Return the masks of a folder, one for each image of the truth; raise BadInput for others and for what lacks."""
+    """Return the masks of a folder, one for each image of the truth; raise BadInput for others and for what lacks.
+
+    Values are named as the folder says, else as the truth says.
+    """
     if truth.path.is_file():
         if path.is_dir():
             raise BadInput(f"{path} is a folder, but the truth is the one mask {truth.path}")
-        return MaskSet(path, dict.fromkeys(truth.files, path), truth.labels, trusted=False)
+        return MaskSet(path, dict.fromkeys(truth.files, path), _labels(path.parent) or truth.labels, trusted=False)
     if not path.is_dir():
         raise BadInput(f"{path} is not a folder; the truth is the folder {truth.path}")
     files = _named_files(path)
@@ -101,7 +112,7 @@ def read_mask_predictions(path: Path, truth: MaskSet) -> MaskSet:
             f"{path} has no mask of the image {missing[0]!r} of {truth.path} "
             f"({len(missing)} of {len(truth.files)} are missing)"
         )
-    return MaskSet(path, files, truth.labels, trusted=False)
+    return MaskSet(path, files, _labels(path) or truth.labels, trusted=False)
 
 
 def _named_files(folder: Path) -> dict[str, Path]:
@@ -120,7 +131,13 @@ def _named_files(folder: Path) -> dict[str, Path]:
 
 
 def _labels(folder: Path) -> Labels | None:
-    """Return what the values stand for that a dataset.json in a folder, or above it, names; see nnU-Net's."""
+    """Return what the values of masks stand for: by nnU-Net's dataset.json or predict's labels.json in their folder.
+
+    A dataset.json above it counts where there is neither.
+    """
+    ours = None if (folder / DATASET).is_file() else predicted_labels(folder / PREDICTED)
+    if ours is not None:
+        return ours
     place = next((each / DATASET for each in (folder, folder.parent) if (each / DATASET).is_file()), None)
     labels = None if place is None else labels_of_dataset(place)
     if place is not None and labels is not None and sum(map(len, labels)) > len(set().union(*labels)):
@@ -152,17 +169,18 @@ def read_cases(
         spacing.append(own.spacing)
     if len({len(shape) for shape in shapes}) > 1:
         raise BadInput(f"{truth.path} holds pictures and volumes; evaluate each kind separately")
-    numbers, names = _numbered(truth, predictions)
+    (own_numbers, *others), names = _numbered(truth, predictions)
     named = read_patients(patients, ids) if patients is not None else None
     cases = Cases(
         ids=ids,
         patients=patients_of(truth.path, {name: Annotation() for name in ids}, named),
         names=names,
-        truth=_maps(truth, ids, numbers),
+        truth=_maps(truth, ids, own_numbers),
         picture=lambda k: pictures(ids[k], shapes[k]),
         spacing=spacing,
     )
-    return cases, {name: _maps(each, ids, numbers) for name, each in predictions.items()}
+    maps = zip(predictions.items(), others, strict=True)
+    return cases, {name: _maps(each, ids, numbers) for (name, each), numbers in maps}
 
 
 def _check_alike(truth: MaskFile, other: MaskFile) -> None:
@@ -178,22 +196,47 @@ def _check_alike(truth: MaskFile, other: MaskFile) -> None:
             raise BadInput(f"{other.path} has another {word} than its truth {truth.path}: they do not lie in one place")
 
 
-def _numbered(truth: MaskSet, predictions: Mapping[str, MaskSet]) -> tuple[dict[int, int] | None, tuple[str, ...]]:
-    """Return the label 1, 2, ... of each value and what labels stand for; None where all but 0 is one label."""
+def _numbered(
+    truth: MaskSet, predictions: Mapping[str, MaskSet]
+) -> tuple[list[Mapping[int, int] | None], tuple[str, ...]]:
+    """Return the label 1, 2, ... of each value in the truth and each prediction, and what labels stand for.
+
+    None for all of them where everything but 0 is one label. Values of a folder that names its own are matched by name.
+    """
     if truth.labels is not None:
-        labels = [(values, name) for values, name in truth.labels.items() if name]
-        return {value: k for k, (own, _) in enumerate(labels, 1) for value in own}, tuple(name for _, name in labels)
+        names = tuple(dict.fromkeys(name for name in truth.labels.values() if name))
+        return [_matched(each, truth, names) for each in (truth, *predictions.values())], names
+    for each in predictions.values():
+        named = sorted(each.labels.values()) if each.labels is not None else []
+        if len(named) > 1:
+            raise BadInput(
+                f"{each.path} names what its values stand for ({', '.join(named)}), but {truth.path} does not; name "
+                f"its labels in {truth.path / DATASET}, as {EXAMPLE}"
+            )
+    nothing: list[Mapping[int, int] | None] = [None] * (1 + len(predictions))
     if max(len(each.values) for each in (truth, *predictions.values())) < 2:
-        return None, (ALL,)  # 255 in one folder may be 1 in the other
+        return nothing, (ALL,)  # 255 in one folder may be 1 in the other
     for each in predictions.values():
         strange = sorted(each.values - truth.values)
         if strange:
-            known = ", ".join(map(str, sorted(truth.values))) or "nothing"
+            known = ", ".join(map(colour_name, sorted(truth.values))) or "nothing"
             raise BadInput(
-                f"{each.path} marks the value {strange[0]}, which no mask of {truth.path} has (it has {known}); name "
-                f'all labels in {truth.path / DATASET}, as {{"labels": {{"background": 0, "lesion": 1}}}}'
+                f"{each.path} marks the value {colour_name(strange[0])}, which no mask of {truth.path} has (it has "
+                f"{known}); name all labels in {truth.path / DATASET}, as {EXAMPLE}"
             )
-    return {value: k for k, value in enumerate(sorted(truth.values), 1)}, tuple(map(str, sorted(truth.values)))
+    numbers = {value: k for k, value in enumerate(sorted(truth.values), 1)}
+    return [numbers] * len(nothing), tuple(map(colour_name, sorted(truth.values)))
+
+
+def _matched(masks: MaskSet, truth: MaskSet, names: Sequence[str]) -> dict[int, int]:
+    """Return the label of each value of masks by the names that they have; raise BadInput for one of another name."""
+    own = masks.labels or {}
+    for values, name in own.items():
+        if name and name not in names and values & masks.values:
+            raise BadInput(
+                f"{masks.path} marks {name}, which is not among the labels of {truth.path} ({', '.join(names)})"
+            )
+    return {value: names.index(name) + 1 for values, name in own.items() if name in names for value in values}
 
 
 def _maps(masks: MaskSet, ids: Sequence[str], numbers: Mapping[int, int] | None) -> Sequence[np.ndarray]:

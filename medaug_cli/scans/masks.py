@@ -14,9 +14,11 @@ Labels = dict[frozenset[int], str]  # values of a mask that are one class, or on
 LABEL_FOLDERS = ("labelsTr", "labelsTs")  # of nnU-Net and nnDetection
 LIGHT = 127  # of 255, from which a mask in a JPEG, which has no clean edges, is marked
 JPEG = (".jpg", ".jpeg")
+BYTE = 255
 WHITE = 230  # of 255, from which a pixel is white
 SHADES = 4  # greys of soft edges, at least
 TOLERANCE = 0.05  # up to which a number is a whole one; a label map of 0 to 20 that was scaled into bytes is off by .04
+COLOUR = 1 << 24  # added to the value of a colour, red + green << 8 + blue << 16, which grey values do not have
 EDGE_LEVELS = 16  # values up to which a mask is a label map, whatever lies beside what
 WHITE_BORDER = 0.9  # share of the border that is marked, from which a mask may be inverted
 FEW = 1 << 16  # values that are counted rather than sorted
@@ -39,7 +41,7 @@ def label_names(mask: Path) -> Labels | None:
     beside, above = mask.with_name(f"{stem_of(mask)}.json"), mask.parent.parent / "dataset.json"
     classes = _classes(above) if mask.parent.name in LABEL_FOLDERS and above.is_file() else None
     if classes is None:
-        classes = _predicted(mask.with_name(PREDICTED))
+        classes = predicted_labels(mask.with_name(PREDICTED))
     instances = _instances(beside) if beside.is_file() else None
     if instances is None:
         return None if classes is None else _without_background(classes)
@@ -52,15 +54,15 @@ def labels_of_dataset(path: Path) -> Labels:
     return _without_background(_classes(path))
 
 
-def _predicted(path: Path) -> Labels | None:
-    """Read the names of labels as `predict` writes them, name -> number; None where there are none."""
+def predicted_labels(path: Path) -> Labels | None:
+    """Return what the values of masks stand for as `predict` writes it, name -> number; None where nothing says."""
     if not path.is_file():
         return None
     found = parse_json(path)
     ours = isinstance(found, dict) and found.get("background") == 0
     if not ours or not all(type(value) is int for value in found.values()):
         return None  # a file of that name for another purpose
-    return {frozenset([value]): name for name, value in found.items()}
+    return _without_background({frozenset([value]): name for name, value in found.items()})
 
 
 def _without_background(classes: Labels) -> Labels:
@@ -95,8 +97,8 @@ def _classes(path: Path) -> Labels:
 def mask_values(path: Path, image: np.ndarray, names: Labels | None = None, strict: bool = True) -> np.ndarray:
     """Return the values (*s) int32 of a mask that was read as (c, *s): 0 outside, and where `names` say to ignore it.
 
-    Numbers within TOLERANCE of whole ones are rounded. Of several colours each is a value of its own where nothing
-    is named, else the strongest channel counts; pictures with soft
+    Numbers within TOLERANCE of whole ones are rounded. Each of a few colours is a value of its own where nothing is
+    named, the same in every file (see `colour_name`), else the strongest channel counts; pictures with soft
     edges, as JPEG leaves them, are cut at half of white. Raises BadInput for what is not a mask: numbers between whole
     ones or below 0, as many grey values as a picture has, white outside, and values that `names` do not name. Without
     `strict`, as for what a network answers, which may mark nearly all, what is white outside is taken too.
@@ -122,15 +124,21 @@ def mask_values(path: Path, image: np.ndarray, names: Labels | None = None, stri
 
 
 def _colours(image: np.ndarray) -> np.ndarray:
-    """Return a number (*s) for each of a few colours of an image (c, *s), else its strongest channel."""
-    strongest = image.max(0)
-    if len(image) < 3 or (image == strongest).all():
+    """Return the value (*s) of each of a few colours of an image (c, *s), else its strongest channel."""
+    strongest = np.asarray(image.max(0))
+    if len(image) < 3 or (image == strongest).all() or strongest.max() > BYTE:
         return strongest
-    codes = sum(np.rint(channel).astype(np.int64) << (16 * k) for k, channel in enumerate(image[:3].clip(0)))
-    found = np.unique(codes[codes > 0])
-    if not 1 < len(found) <= EDGE_LEVELS:
+    codes = sum(np.rint(channel).astype(np.int64) << (8 * k) for k, channel in enumerate(image[:3].clip(0)))
+    if len(np.unique(codes[codes > 0])) > EDGE_LEVELS:
         return strongest
-    return np.where(codes > 0, np.searchsorted(found, codes) + 1, 0).astype(np.float32)
+    return np.where(codes > 0, codes + COLOUR, 0).astype(np.float64)
+
+
+def colour_name(value: int) -> str:
+    """Return a value of a mask as a person writes it: a number, or a colour as #rrggbb."""
+    if value < COLOUR:
+        return str(value)
+    return "#" + "".join(f"{value - COLOUR >> shift & BYTE:02x}" for shift in (0, 8, 16))
 
 
 def _levels(values: np.ndarray) -> np.ndarray:

@@ -262,6 +262,58 @@ def test_several_labels_are_told_apart_by_their_values_or_names(masks):
     assert found["rows"][0]["values"]["dice[core]"]["value"] == pytest.approx(0.5)
 
 
+def written(path, content):
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_folder_that_names_its_own_values_is_matched_by_name(masks):
+    label_pictures(masks / "lt", 0)
+    label_pictures(masks / "ln", 0)
+    for file in (masks / "ln").iterdir():  # the other way round, as networks number names that are sorted
+        values = np.asarray(Image.open(file))
+        Image.fromarray(np.where(values > 0, 3 - values, 0).astype(np.uint8)).save(file)
+    written(masks / "lt/dataset.json", {"labels": {"background": 0, "oedema": 1, "core": 2}})
+    written(masks / "ln/labels.json", {"background": 0, "core": 1, "oedema": 2})
+    evaluate("--truth", "lt", "--predictions", "ln", "--out", "e")
+    found = metrics_of(masks / "e")
+    assert found["rows"][0]["values"]["dice"]["value"] == 1
+    assert found["counts"] == {"oedema": 4, "core": 4}
+    evaluate("--truth", "ln", "--predictions", "lt", "--out", "f")  # a labels.json names the truth's, too
+    assert metrics_of(masks / "f")["rows"][0]["values"]["dice[core]"]["value"] == 1
+    evaluate("--truth", "lt/s0.png", "--predictions", "ln/s0.png", "--out", "g")
+    assert metrics_of(masks / "g")["rows"][0]["values"]["dice"]["value"] == 1
+
+
+@pytest.mark.parametrize(("truth", "names", "said"), [
+    ({"oedema": 1, "core": 2}, {"core": 1, "scar": 2}, "marks scar, which is not among the labels of lt (oedema, core)"),
+    (None, {"core": 1, "scar": 2}, "ln names what its values stand for (core, scar), but lt does not; name its labels"),
+])  # fmt: skip
+def test_names_that_the_truth_lacks_are_refused(masks, truth, names, said):
+    label_pictures(masks / "lt", 0)
+    label_pictures(masks / "ln", 0)
+    if truth:
+        written(masks / "lt/dataset.json", {"labels": {"background": 0} | truth})
+    written(masks / "ln/labels.json", {"background": 0} | names)
+    assert said in evaluate("--truth", "lt", "--predictions", "ln", "--out", "e", code=3)
+
+
+def test_a_colour_is_the_same_label_in_every_file(masks):
+    red, green = (255, 0, 0), (0, 255, 0)
+    shown = {"a": ([red, green], [red, green]), "c": ([None, green], [red, green]), "e": ([red], [green])}
+    for name, folders in shown.items():
+        for folder, colours in zip(("lt", "ln"), folders, strict=True):
+            values = np.zeros((32, 32, 3), np.uint8)
+            for place, colour in zip((4, 18), colours, strict=False):
+                if colour is not None:
+                    values[place : place + 8, place : place + 8] = colour
+            (masks / folder).mkdir(exist_ok=True)
+            Image.fromarray(values).save(masks / folder / f"{name}.png")
+    evaluate("--truth", "lt", "--predictions", "ln", "--out", "e")
+    values = metrics_of(masks / "e")["rows"][0]["values"]
+    assert values["dice_image[#ff0000]"]["value"] == pytest.approx(1 / 3)
+    assert values["dice_image[#00ff00]"]["value"] == pytest.approx(2 / 3)
+
+
 def test_one_mask_against_one(masks):
     evaluate("--truth", "truth/s1.png", "--predictions", "net/s1.png", "--out", "e")
     assert metrics_of(masks / "e")["images"] == 1
