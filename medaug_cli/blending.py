@@ -27,6 +27,16 @@ def window(box: np.ndarray, spatial: Sequence[int], grow: float = 0.0) -> tuple[
     return tuple(spans)
 
 
+def ellipsoid(box: np.ndarray, spatial: Sequence[int]) -> np.ndarray:
+    """Return the ellipsoid (*s) bool that fills a box, at least a pixel of it."""
+    d, distance = len(spatial), np.zeros(())
+    for axis, length in enumerate(spatial):
+        low, high = float(box[d - 1 - axis]), float(box[2 * d - 1 - axis])
+        at = np.arange(length) + 0.5 - (low + high) / 2
+        distance = np.add.outer(distance, (at / ((high - low) / 2)) ** 2)
+    return np.asarray(distance <= max(1.0, float(distance.min())))
+
+
 def faded(box: np.ndarray, spatial: Sequence[int], lesion: np.ndarray | None = None) -> np.ndarray:
     """Return how much of a pasted lesion shows (*s): all of it in its box, nothing beyond MARGIN around it.
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from medaug_cli.blending import MARGIN, blended, window
+from medaug_cli.blending import MARGIN, blended, ellipsoid, window
 from medaug_cli.errors import BadInput
 from medaug_cli.scans.placement import Order, Placement
 from medaug_cli.scans.room import Body, body, share_in
@@ -297,13 +297,3 @@ def _lesion(region: Region, box: np.ndarray, inner: tuple[slice, ...]) -> np.nda
         return ellipsoid(own, inside.shape)
     share = _carried((region.mask > 0)[None], region.box, box, inner, "area")[0] * inside
     return (share >= 0.5) | (share == max(float(share.max()), 1e-6))
-
-
-def ellipsoid(box: np.ndarray, spatial: Sequence[int]) -> np.ndarray:
-    """Return the ellipsoid (*s) bool that fills a box, at least a pixel of it."""
-    d, distance = len(spatial), np.zeros(())
-    for axis, length in enumerate(spatial):
-        low, high = float(box[d - 1 - axis]), float(box[2 * d - 1 - axis])
-        at = np.arange(length) + 0.5 - (low + high) / 2
-        distance = np.add.outer(distance, (at / ((high - low) / 2)) ** 2)
-    return np.asarray(distance <= max(1.0, float(distance.min())))

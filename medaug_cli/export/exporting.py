@@ -71,12 +71,12 @@ def export_store(
             _laid_out(LAYOUTS[form], store, chosen.tolist(), work, report)
             _masks(store, chosen.tolist(), work)
         _classes(store, chosen.tolist(), work)
-    for sentence in _forgotten(store, chosen, form):
+    for sentence in _forgotten(store, chosen, form, split):
         say(sentence)
     return len(chosen)
 
 
-def _forgotten(store: Store, chosen: np.ndarray, form: str) -> list[str]:
+def _forgotten(store: Store, chosen: np.ndarray, form: str, split: str | None) -> list[str]:
     """Say what a form does not tell of the images, and whoever reads them again has to."""
     said = []
     if form in LAYOUTS and not LAYOUTS[form].patients and not (store.classes[chosen] >= 0).all():
@@ -84,6 +84,13 @@ def _forgotten(store: Store, chosen: np.ndarray, form: str) -> list[str]:
             f"{form} names no patients: preprocess would split these images anew, one by one; coco, csv and nifti keep "
             "patients and splits"
         )
+    if form in (BY_CLASS, NPZ):
+        unknown = len(store.indices(split, unannotated=True)) - len(chosen)
+        said += [f"left out: {counted(unknown, 'image')} of no known class"] if unknown else []
+        if any(len(store.boxes[i]) for i in chosen) or store.masks is not None:
+            said.append(f"{form} tells the classes alone, and neither boxes nor masks; coco, csv and nifti tell them")
+    elif blank := int((~store.outlined[chosen]).sum()) if store.masks is not None else 0:
+        said.append(f"in {counted(blank, 'image')} a box has no outline: the mask says nothing there")
     kinds = Counter[str](map(source_kind, store.sources[chosen].tolist()))
     for kind, advice in {"external": "; give --external NAME there", "synthetic": ""}.items():
         if count := kinds[kind]:

@@ -37,10 +37,18 @@ from medaug_cli.runs.loading import check_whole, load_network
 from medaug_cli.runs.metadata import NetworkMetadata
 from medaug_cli.runs.starting import refuse_held_out
 from medaug_cli.runs.training import Budget, TrainingRun
-from medaug_cli.store import Store, StoreExamples, open_store, training_examples, unannotated_words
+from medaug_cli.store import (
+    Store,
+    StoreExamples,
+    not_outlined_words,
+    open_store,
+    training_examples,
+    unannotated_words,
+)
 from medaug_cli.store.external import check_annotations
 from medaug_cli.tasks.classification import Classification
 from medaug_cli.tasks.detection import Detection
+from medaug_cli.tasks.segmentation import Segmentation
 from medaug_cli.tasks.task import Task
 from medaug_cli.words import counted
 
@@ -82,6 +90,8 @@ def train_network(
     if not usable.any():
         raise BadInput(task.wanting(store))
     task.check(store, others)
+    if synthetic_only and isinstance(task, Classification):
+        _check_classes(store, others)
     if external.stores and synthetic_only:
         raise UsageError("--synthetic-only uses no scans; leave --external out")
     beside = external.opened(store)
@@ -175,6 +185,17 @@ class _Fitted:
     before: NetworkMetadata | None  # of the network that it goes on from
 
 
+def _check_classes(real: Store, synthetic: Sequence[Store]) -> None:
+    """Raise BadInput where synthetic images, which are all that is learnt from, lack a class of the real ones."""
+    shown = {store.class_names[k] for store in synthetic for k in np.unique(store.classes)}
+    missing = [name for name in real.class_names if name not in shown]
+    if missing:
+        raise BadInput(
+            f"{' and '.join(str(store.path) for store in synthetic)} has no image of the class {missing[0]!r}, and "
+            "--synthetic-only leaves the real ones out"
+        )
+
+
 def _fit_network(
     folder: RunFolder, name: str, plugin: Any, data: StoreExamples, options: RunOptions, setup: "Setup", on: _Fitted,
     budget: Budget,
@@ -183,6 +204,7 @@ def _fit_network(
     steps = None if budget.units is None else int(budget.units)
     by_lesions = not isinstance(on.task, Classification)  # which asks for a class, and for no lesion
     words = unannotated_words(store, "train") if by_lesions else []
+    words += not_outlined_words(store, "train") if isinstance(on.task, Segmentation) else []
     words += left_out_words(data, on.external)
     announce(
         options,

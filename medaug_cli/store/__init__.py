@@ -6,6 +6,7 @@ from medaug_cli.store.examples import (
     conditions_in,
     detector_examples,
     generator_examples,
+    not_outlined_words,
     training_examples,
     unannotated_words,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "generator_examples",
     "kinds",
     "kinds_apart",
+    "not_outlined_words",
     "of_kind",
     "open_store",
     "store_claimed",

@@ -23,6 +23,14 @@ def unannotated_words(store: Store, split: str | None = None) -> list[str]:
     return [f"{store.path}: {count} images{where} are not annotated and are left out; no box does not mean no lesion"]
 
 
+def not_outlined_words(store: Store, split: str) -> list[str]:
+    """Say that images with a box in which the mask marks nothing are left out, where a split has any."""
+    count = int((store.annotated & ~store.outlined & (store.splits == split)).sum())
+    if not count:
+        return []
+    return [f"{store.path}: {count} images in the {split} split have a box without an outline and are left out"]
+
+
 MOST_BESIDE = 0.5  # of a batch that images without annotation and external ones get, where no share is asked for
 
 

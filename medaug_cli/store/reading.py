@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medaug_cli.blending import ellipsoid, window
 from medaug_cli.errors import BadInput
 from medaug_cli.files import canonical, finish_publishing, reading, validated
 from medaug_cli.plugin import Condition, ImageSpec
@@ -101,6 +102,33 @@ class Store:
         return np.ones(len(self), bool) if known is None else known.astype(bool)
 
     @cached_property
+    def outlined(self) -> np.ndarray:
+        """Tell in which images the mask marks something in every box, (n,) bool; in others 0 may be a lesion."""
+        if self.masks is None:
+            return np.zeros(len(self), bool)
+        return np.array([not self._blank(i) for i in range(len(self))], bool)
+
+    def _blank(self, index: int) -> list[int]:
+        """Return the boxes of an image in which its mask marks nothing."""
+        assert self.masks is not None
+        mask, spatial = self.masks[index], self.spec.spatial
+        return [k for k, box in enumerate(self.boxes[index]) if not np.any(mask[window(box, spatial)])]
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """Return the mask (*s) of one image, with an ellipsoid in each box in which it marks nothing; None without.
+
+        A lesion that somebody has boxed and nobody has outlined is there all the same.
+        """
+        if self.masks is None:
+            return None
+        mask = np.array(self.masks[index])
+        names, labels = self.info.mask_names, self.info.label_names
+        for k in self._blank(index):
+            label = labels[self.labels[index][k]]
+            mask[ellipsoid(self.boxes[index][k], mask.shape)] = names.index(label) + 1 if label in names else 1
+        return mask
+
+    @cached_property
     def details(self) -> list[dict[str, Any]]:
         """Return what is recorded about each image."""
         return [json.loads(text) for text in self.columns.details]
@@ -125,8 +153,8 @@ class Store:
 
     def condition(self, index: int) -> Condition:
         """Return the boxes, labels, mask and class of one image."""
-        mask = None if self.masks is None else np.asarray(self.masks[index])
-        return Condition(self.spec.spatial, self.boxes[index], self.labels[index], mask, int(self.classes[index]))
+        own = self.boxes[index], self.labels[index], self.mask(index), int(self.classes[index])
+        return Condition(self.spec.spatial, *own)
 
     def record(self, index: int) -> Record:
         """Return one image with everything known about it, to be written into another store."""

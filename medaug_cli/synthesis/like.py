@@ -104,8 +104,8 @@ def _class_number(store: Store, i: int, spec: ImageSpec) -> int:
 
 def _mask(store: Store, i: int, spec: ImageSpec) -> np.ndarray:
     """Return the mask of an image at the generator's size, with the generator's values."""
-    assert store.masks is not None
-    mask = np.asarray(store.masks[i])
+    mask = store.mask(i)
+    assert mask is not None
     if spec.spatial != store.spec.spatial:
         at = [np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
               for new, old in zip(spec.spatial, mask.shape, strict=True)]  # fmt: skip

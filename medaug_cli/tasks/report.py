@@ -128,7 +128,8 @@ def data_note(metrics: TaskMetrics) -> list[str]:
         f"{counted(metrics.images, 'image')}{of}{f' ({counts})' if counts else ''}. For research only."
     ]
     if metrics.left_out:
-        said.append(f"Left out, since nobody annotated them: {counted(metrics.left_out, 'image')} of the split.")
+        count = counted(metrics.left_out, "image")
+        said.append(f"Left out, for lack of what they would be judged by: {count} of the split.")
     if metrics.patients < 2:
         said.append(f"A single {'patient' if named else 'image'} gives no interval and no comparison.")
     if not named:

@@ -117,9 +117,10 @@ class Segmentation(Task):
     def usable(self, store: Store) -> np.ndarray:
         """Return which images (n,) bool a segmenter can learn from or be judged on: all that were annotated by masks.
 
-        One without a lesion has an empty mask: an answer there is a false one.
+        One without a lesion has an empty mask: an answer there is a false one. One with a lesion that is boxed and not
+        outlined cannot be used.
         """
-        return store.annotated if store.masks is not None else np.zeros(len(store), bool)
+        return store.annotated & store.outlined
 
     def wanting(self, store: Store) -> str:
         """Say what a store lacks that has no usable image."""

@@ -8,10 +8,11 @@ import pytest
 import SimpleITK as sitk
 from support.tiny_scans import PLAIN, made
 
+from medaug_cli.blending import ellipsoid
 from medaug_cli.boxes import read_boxes
 from medaug_cli.errors import BadInput
 from medaug_cli.export import export_store
-from medaug_cli.pasting import Hosts, Region, ellipsoid
+from medaug_cli.pasting import Hosts, Region
 from medaug_cli.store import GeneratorOrigin, Record, StoreInfo, StoreWriter, open_store
 
 TURNED = (0, 0, 1, 1, 0, 0, 0, 1, 0)

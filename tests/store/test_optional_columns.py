@@ -138,6 +138,12 @@ def test_classes_of_synthetic_images_are_numbered_as_those_of_the_scans(tmp_path
         assert data.spec.class_names == tuple(NAMES)
         said = [NAMES[k] for k in data.classes[data.synthetic]]
         assert said == [record.image_class for record in drawn]
+    if len(order) < len(NAMES):
+        missing = min(set(NAMES) - set(order), key=NAMES.index)
+        with pytest.raises(BadInput, match=f"has no image of the class '{missing}', and --synthetic-only leaves"):
+            networks._check_classes(real, [synthetic])
+    else:
+        networks._check_classes(real, [synthetic])
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if len(order) == 3], ids="-".join)

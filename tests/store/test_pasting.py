@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, laplace
 from thoroughness import examples
 
-from medaug_cli.blending import MARGIN, blended, faded, membrane, window
+from medaug_cli.blending import MARGIN, blended, ellipsoid, faded, membrane, window
 from medaug_cli.errors import BadInput
-from medaug_cli.pasting import Hosts, Region, ellipsoid
+from medaug_cli.pasting import Hosts, Region
 from medaug_cli.plugin import Drawn, ImageSpec
 from medaug_cli.store import Record, StoreInfo, StoreWriter
 from medaug_cli.synthesis.into import hosts_in, region_of
