@@ -148,7 +148,7 @@ def _planned(options: StudyOptions, stores: Sequence[Store]) -> tuple[Key, list[
         pairs=options.pairs,
         classes=classes,
         asks_class=len(classes) > 1 if options.asks_class is None else options.asks_class,
-        asks_lesion=boxes and options.asks_lesion and any(one.boxed for one in shown),
+        asks_lesion=boxes and options.asks_lesion and not options.pairs and any(one.boxed for one in shown),
         stores=[KeyStore(path=_seen_from(options.out, store.path), hash=store.hash) for store in stores],
         images=images,
         readers=readers,

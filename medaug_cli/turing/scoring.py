@@ -192,7 +192,7 @@ def _row(key: Key, name: str, own: Sequence[Judged], options: ScoreOptions) -> R
     else:
         _of_kinds(key, first, numbers)
     if key.asks_class:
-        known = [one for one in first if one.answer.image_class is not None and len(one.images) == 1]
+        known = [one for one in first if one.answer.image_class is not None]  # both images of a pair are of one class
         numbers.class_right = _share(known, lambda one: one.answer.image_class == key.images[one.images[0]].image_class)
     before = {one.images: one for one in first}
     again = [(before[one.images], one) for one in own if one.repeat and one.images in before]

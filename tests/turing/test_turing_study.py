@@ -251,6 +251,9 @@ def test_pairs_hold_one_of_each_kind_in_random_places(tmp_path):
     assert report.accuracy == 1
     assert report.readers[0].numbers.sensitivity is None
     assert report.readers[0].numbers.d_prime > 2.5
+    classes = report.readers[0].numbers.class_right
+    assert classes.hits == classes.of == report.readers[0].answers
+    assert not key.asks_lesion  # of which picture would not be clear
 
 
 def test_a_perfect_and_a_guessing_reader(made):
