@@ -28,7 +28,7 @@ def realism(real: Store, synthetic: Store, seed: int) -> tuple[np.ndarray, np.nd
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.metrics import roc_auc_score
 
-    train = real.indices("train", "real")
+    train = real.indices("train", "real", unannotated=True)  # no box is needed
     patients = [real.patients[i] for i in train]
     if min(len(train), len(synthetic)) < LEAST or len(set(patients)) < 2:
         raise UsageError(

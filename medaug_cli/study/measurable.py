@@ -135,15 +135,15 @@ def _check_filter(options: StudyOptions, each: Round) -> None:
             )
 
 
-def _own_images(store: Store, patients: Collection[str]) -> list[int]:
-    """Return the training images of some patients that a filter learns from: annotated, and no external ones."""
-    return [i for i in store.indices("train", "real") if store.patients[i] in patients]
+def _own_images(store: Store, patients: Collection[str], unannotated: bool = False) -> list[int]:
+    """Return the training images of some patients that a filter learns from: no external ones, and annotated or all."""
+    return [i for i in store.indices("train", "real", unannotated) if store.patients[i] in patients]
 
 
 def _check_realism(options: StudyOptions, each: Round) -> None:
     for fraction in options.fractions:
         kept = chosen_patients(each.taught, options.task, fraction, options.seed)
-        train = _own_images(each.taught, kept)
+        train = _own_images(each.taught, kept, unannotated=True)
         ratios = [arm.ratio or options.ratio for arm in options.arms if arm.filtered == "realism"]
         drawn = options.n or round(min(ratios) * len(training_images(each.taught, options.task, kept)))
         if len({each.taught.patients[i] for i in train}) < 2 or min(len(train), drawn) < LEAST_IMAGES:

@@ -186,6 +186,17 @@ def test_a_detector_that_misses_many_real_lesions_drops_nothing_and_says_so():
     assert calibrate(np.concatenate([np.zeros(1), np.linspace(0.2, 1, 39)]), np.zeros(0), 0.05).threshold > 0
 
 
+def test_the_judge_of_realism_needs_no_box(tmp_path, monkeypatch):
+    monkeypatch.setattr("medaug_cli.lesion_filter.realism.TREES", 10)
+    (tmp_path / "real").mkdir()
+    records = [replace(record, boxes=record.boxes[:0], labels=[], annotated=False) for record in make_records(60)]
+    real = make_store(tmp_path / "real/real.h5", records)
+    drawn = make_store(tmp_path / "drawn.h5", make_records(24, seed=1))
+    scores, kept, _ = realism(real, drawn, 0)
+    assert len(scores) == 24
+    assert kept.sum() == 12
+
+
 @pytest.mark.parametrize("sizes", [(40, 40), (100, 12), (7,) * 20])
 def test_images_drawn_alike_are_kept_alike_whichever_judge_they_have(sizes, monkeypatch):
     """A judge that has seen fewer real images finds all others less real: scores of two judges are not compared."""
