@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -107,6 +107,12 @@ def read_boxes(path: Path) -> BoxesFile:
 def write_boxes(path: Path, boxes: BoxesFile) -> None:
     """Publish a boxes.json."""
     write_json(path, boxes)
+
+
+def one_spelling_each(names: Sequence[str]) -> list[str]:
+    """Return names (n), each in the spelling that comes first: case and blanks around it do not matter."""
+    first: dict[str, str] = {}
+    return [first.setdefault(folded(name), name) for name in names]
 
 
 def folded(name: str) -> str:

@@ -21,7 +21,7 @@ def named_paths(arguments: Sequence[str]) -> dict[str, list[Path]]:
             name = name_of(path.resolve() if path.is_dir() else path.with_suffix(""))
         if name in named:
             raise UsageError(
-                f"two detectors are called {name!r}; give each its own name, as in first={rest}, or name the seeds of "
+                f"two systems are called {name!r}; give each its own name, as in first={rest}, or name the seeds of "
                 f"one system together, as in {name}=FIRST,SECOND"
             )
         paths = [rest] if Path(rest).exists() else rest.split(",")

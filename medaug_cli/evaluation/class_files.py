@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medaug_cli.boxes import one_spelling_each
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.evaluation.named_images import ImageNames, read_patients
 from medaug_cli.forms.annotations import Annotation
@@ -44,7 +45,8 @@ def read_class_truth(path: Path, split: str | None, patients: Path | None = None
     if split is not None and split not in splits:
         raise UsageError(f"--split {split}: {path} names {', '.join(splits) or 'no split'}")
     chosen = {name: item for name, item in named.items() if split is None or item.split == split}
-    names = tuple(sorted({str(item.image_class) for item in named.values()}))
+    kinds = dict(zip(named, one_spelling_each([str(item.image_class) for item in named.values()]), strict=True))
+    names = tuple(sorted(set(kinds.values())))
     if len(names) < 2:
         raise BadInput(f"{path} has only one class, {names[0]}: there is nothing to tell apart")
     given = None if patients is None else read_patients(patients, list(chosen))
@@ -52,20 +54,23 @@ def read_class_truth(path: Path, split: str | None, patients: Path | None = None
         ids=list(chosen),
         patients=patients_of(path, chosen, given),
         names=names,
-        truth=np.array([names.index(str(item.image_class)) for item in chosen.values()], np.int64),
+        truth=np.array([names.index(kinds[name]) for name in chosen], np.int64),
     )
     return ClassTruth(cases, split or (splits[0] if splits else None), frozenset(named.keys() - chosen.keys()))
 
 
 def patients_of(path: Path, named: dict[str, Annotation], given: dict[str, str] | None) -> list[str]:
-    """Return the patient of each image, the image itself where none is named; raise BadInput where some are."""
+    """Return the patient of each image, the image itself where none is named; raise BadInput where some are.
+
+    `P1` and `p1 ` are one patient, as they are for preprocess.
+    """
     known = {name: item.patient for name, item in named.items() if item.patient is not None}
     if given is not None:
         known |= given
     lacking = [name for name in named if name not in known]
     if known and lacking:
         raise BadInput(f"{path} names the patient of some images but not of {lacking[0]!r} ({len(lacking)} lack one)")
-    return [known.get(name) or name for name in named]
+    return one_spelling_each([known[name] for name in named]) if known else list(named)
 
 
 def read_probabilities(path: Path, truth: ClassTruth, truth_path: Path) -> np.ndarray:

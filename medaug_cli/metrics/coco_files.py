@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from medaug_cli.boxes import one_spelling_each
 from medaug_cli.errors import BadInput
 from medaug_cli.files import read_text, readable
 from medaug_cli.metrics import coco_rows
@@ -140,7 +141,7 @@ def read_truth(path: Path) -> CocoAnnotated:
     boxes, volumes, dims = _corners(rows.boxes)
     areas = np.where(np.isnan(rows.values), volumes, rows.values)
     names = tuple(image.get("file_name", str(image["id"])) for image in images)
-    patients = tuple(str(image.get("patient", f"image {image['id']}")) for image in images)
+    patients = tuple(one_spelling_each([str(image.get("patient", f"image {image['id']}")) for image in images]))
     truth = TrueBoxes(where, labels, boxes=boxes, volumes=volumes, areas=areas, crowd=rows.crowd)
     label_names = tuple(category["name"] for category in categories)
     spacing = _spacing(path, images, dims)

@@ -548,7 +548,7 @@ BAD = {
     "nothing named": ((), 2, "give a store and networks", None),
     "detections without truth": (("--detections", "good.json"), 2, "give a store and networks", None),
     "both ways at once": (("real.h5", "detector", *COCO), 2, "takes no store", None),
-    "a name twice": ((*COCO, "--detections", "good.json"), 2, "two detectors are called 'good'", None),
+    "a name twice": ((*COCO, "--detections", "good.json"), 2, "two systems are called 'good'", None),
     "a rule that is none": ((*COCO, "--rule", "pascal"), 2, "--rule pascal: coco, voc, luna, center", None),
     "an IoU where none is asked for": ((*COCO, "--rule", "luna", "--iou", "0.5"), 2, "uses no IoU", None),
     "sizes that are none": ((*COCO, "--sizes", "ten"), 2, "--sizes ten: expected numbers", None),

@@ -120,6 +120,19 @@ def test_without_patients_images_are_resampled_and_that_is_said(classes):
     assert metrics_of(classes / "f")["patients"] == 4
 
 
+def test_spellings_of_patients_and_classes_are_one_as_in_preprocess(classes):
+    evaluate("--truth", "truth.csv", "--predictions", "good.csv", "--out", "e")
+    lines = (classes / "truth.csv").read_text(encoding="utf-8").splitlines()
+    lines[1::3] = [image + "," + rest.upper() + " " for image, _, rest in (line.partition(",") for line in lines[1::3])]
+    (classes / "truth.csv").write_text("\n".join(lines), encoding="utf-8")
+    evaluate("--truth", "truth.csv", "--predictions", "good.csv", "--out", "f")
+    one, two = metrics_of(classes / "e"), metrics_of(classes / "f")
+    assert two["patients"] == one["patients"]
+    assert list(two["counts"].values()) == list(one["counts"].values())
+    key = "balanced_accuracy"
+    assert two["rows"][0]["values"][key]["interval"] == one["rows"][0]["values"][key]["interval"]
+
+
 BAD_CLASSES = {
     "sum below 1": ("good.csv", lambda t: with_row(t, "i3.png,0.2,0.2,0.2"), "line 5: the probabilities of image i3"),
     "sum above 1": ("good.csv", lambda t: with_row(t, "i3.png,0.8,0.8,0.2"), "sum to 1.8, not to 1"),
@@ -285,7 +298,7 @@ def test_a_folder_that_names_its_own_values_is_matched_by_name(masks):
 
 
 @pytest.mark.parametrize(("truth", "names", "said"), [
-    ({"oedema": 1, "core": 2}, {"core": 1, "scar": 2}, "marks scar, which is not among the labels of lt (oedema, core)"),
+    ({"oedema": 1, "core": 2}, {"core": 1, "scar": 2}, "scar, which is not among the labels of lt (oedema, core)"),
     (None, {"core": 1, "scar": 2}, "ln names what its values stand for (core, scar), but lt does not; name its labels"),
 ])  # fmt: skip
 def test_names_that_the_truth_lacks_are_refused(masks, truth, names, said):
