@@ -11,6 +11,7 @@ from medaug_cli.metrics.breakdown import break_down
 from medaug_cli.metrics.coco import twelve_numbers
 from medaug_cli.metrics.detection import DETECTION, DetectionAnswers
 from medaug_cli.metrics.differences import Compared, judged
+from medaug_cli.metrics.matching import BY_DISTANCE
 from medaug_cli.metrics.operating import (
     AP_DEFINITIONS,
     MATCHED_FPS,
@@ -98,7 +99,8 @@ def analyse(
         boxes_by_label=dict(zip(data.label_names, cohort.boxes.sum(0).tolist(), strict=False)),
         crowds=int(data.truth.crowd.sum()), patients=len(cohort.patients), resampled=context.resampled,
         resamples=how.resamples, seed=how.seed, data=dict(context.data), tool_version=context.tool_version,
-        note=context.note, remarks=[*context.remarks, *_remarks(cohort, data.label_names)],
+        note=context.note,
+        remarks=[*context.remarks, *_remarks(cohort, data.label_names), *_unit(data, how.rule)],
         rows=[Row(**row) for row in rows],
     )  # fmt: skip
     return Findings(metrics, systems)
@@ -134,6 +136,13 @@ def _remarks(cohort: Cohort, names: Sequence[str]) -> list[str]:
     if lone:
         return [f"The mAP has no interval and no comparison: only one patient has boxes of {', '.join(lone)}"]
     return []
+
+
+def _unit(data: Annotated, rule: str) -> list[str]:
+    """Say where a rule of distances has no millimetres."""
+    if rule not in BY_DISTANCE or data.spacing is not None:
+        return []
+    return [f"Distances of the rule {rule} are in pixels: not every image has a known spacing"]
 
 
 def _row(matched: Sequence[Matched], measured: Mapping[str, System], how: Analysis, context: Context) -> dict:

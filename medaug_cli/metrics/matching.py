@@ -16,7 +16,8 @@ RULES = {  # name -> when a detection finds a box, and what becomes of the other
     "coco": "the free box of largest IoU, if that is large enough; a duplicate is a false positive, nothing is ignored",
     "voc": "the box of largest IoU, if that is large enough and the box is free; a duplicate is a false positive; "
     "difficult (crowd) boxes are ignored",
-    "luna": "the nearest free box whose centre is nearer than half its mean side; duplicates are ignored",
+    "luna": "the nearest free box whose centre is nearer than half its mean side, in mm where the spacing of every "
+    "image is known; duplicates are ignored",
     "center": "the nearest free box in which the detection's centre lies; duplicates are ignored",
 }
 BY_DISTANCE = ("luna", "center")  # rules that ask for no IoU
@@ -54,11 +55,13 @@ def match_boxes(
     cap: int = NO_CAP,
     name_partners: bool = False,
     rule: str = "coco",
+    spacing: np.ndarray | None = None,
     loops: ModuleType | None = None,
 ) -> Outcomes:
     """Match all detections of all images at every IoU threshold and area range in one pass.
 
-    Rules other than COCO's know no area ranges and no cap; those by distance give every IoU the same outcome.
+    Rules other than COCO's know no area ranges and no cap; those by distance give every IoU the same outcome,
+    and measure in mm where `spacing` (images, d) says how many a pixel has, x first.
     `loops` does COCO's matching: `kernels`, which is the default, or `arrays`.
     """
     loops = loops or compiled_loops()
@@ -85,9 +88,12 @@ def match_boxes(
     else:
         from medaug_cli.metrics import rule_kernels
 
+        known = np.ones((images, truth.boxes.shape[1] // 2)) if spacing is None else spacing
+        steps = np.ascontiguousarray(known[truth.images], np.float64)
         outcome, partners = rule_kernels.match_singly(
             list(RULES).index(rule), order, begins, found.boxes, found.volumes,
-            true_order, true_begins, truth.boxes, truth.volumes, truth.crowd, np.asarray(ious, np.float64),
+            true_order, true_begins, truth.boxes, truth.volumes, steps, truth.crowd,
+            np.asarray(ious, np.float64),
         )  # fmt: skip
     row = np.empty_like(order)
     row[order] = everything

@@ -152,7 +152,9 @@ def match_detections(
     """Match all detections at each IoU, and sort them once by score."""
     classes = max(len(data.label_names), int(found.labels.max(initial=-1)) + 1)
     truth = data.truth if crowds_are_ignored(rule) else without_crowds(data.truth)
-    matched = match_boxes(truth, found, len(data), classes, np.array(ious), name_partners=True, rule=rule)
+    matched = match_boxes(
+        truth, found, len(data), classes, np.array(ious), name_partners=True, rule=rule, spacing=data.spacing
+    )
     order = matched.order[matched.by_score]
     outcome = matched.outcome[matched.by_score, 0]  # (n, t)
     ignored = outcome == IGNORED

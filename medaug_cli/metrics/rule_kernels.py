@@ -12,10 +12,11 @@ VOC, LUNA, CENTER = 1, 2, 3
 
 
 @compiled
-def distance_if_hit(rule, box, true_box):
+def distance_if_hit(rule, box, true_box, steps):
     """Return the squared distance of the centres of two boxes (2*d,), or -1 where the first does not hit the second.
 
-    LUNA: the centre is nearer than half the mean side; CENTER: the centre lies in the box.
+    LUNA: the centre is nearer than half the mean side; CENTER: the centre lies in the box. `steps` (d,) are
+    mm a pixel, or 1.
     """
     d = box.shape[0] // 2
     distance = sides = 0.0
@@ -23,8 +24,8 @@ def distance_if_hit(rule, box, true_box):
     for axis in range(d):
         low, high = true_box[axis], true_box[d + axis]
         centre = (box[axis] + box[d + axis]) / 2
-        distance += (centre - (low + high) / 2) ** 2
-        sides += high - low
+        distance += ((centre - (low + high) / 2) * steps[axis]) ** 2
+        sides += (high - low) * steps[axis]
         inside = inside and low <= centre < high
     if rule == LUNA:
         inside = distance < (sides / d / 2) ** 2
@@ -33,13 +34,14 @@ def distance_if_hit(rule, box, true_box):
 
 @compiled
 def match_singly(
-    rule, order, begins, boxes, volumes, true_order, true_begins, true_boxes, true_volumes, ignored, thresholds
-):
+    rule, order, begins, boxes, volumes, true_order, true_begins, true_boxes, true_volumes, true_steps, ignored,
+    thresholds,
+):  # fmt: skip
     """Match by VOC's, LUNA16's or the centre's rule: outcomes (n, 1, t) int8 and the boxes found (n, t) or -1.
 
     VOC: the box of largest IoU decides, the first of equals, even where it is taken: then the detection is a
     false positive. LUNA and CENTER: a detection takes the nearest free box that it hits; one that hits taken or
-    ignored boxes alone is ignored.
+    ignored boxes alone is ignored. `true_steps` (m, d): mm a pixel in the image of each box, or 1.
     """
     levels = thresholds.shape[0]
     outcome = np.full((order.shape[0], 1, levels), FALSE_POSITIVE, np.int8)
@@ -56,7 +58,7 @@ def match_singly(
                     if iou > value:
                         best, value = row, iou
                     continue
-                distance = distance_if_hit(rule, boxes[detection], true_boxes[truth])
+                distance = distance_if_hit(rule, boxes[detection], true_boxes[truth], true_steps[truth])
                 touched = touched or distance >= 0
                 free = not taken[row, 0] and not ignored[truth]
                 if distance >= 0 and free and (best < 0 or distance < value):

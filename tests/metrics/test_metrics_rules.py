@@ -1,5 +1,7 @@
 """Matching rules other than COCO's: against published examples, plain definitions and each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +9,11 @@ from hypothesis import strategies as st
 from scenes import FAR, UNIT, data_of, found_of, numbers_of, scenes, scored_of, sightings
 from thoroughness import examples
 
-from medaug_cli.metrics import average_precision, cohort_of, found_boxes, froc, true_boxes
+from medaug_cli.metrics import average_precision, cohort_of, found_boxes, froc, match_detections, true_boxes
+from medaug_cli.metrics.analysis import analyse
 from medaug_cli.metrics.annotations import Annotated, TrueBoxes
 from medaug_cli.metrics.matching import RULES
+from medaug_cli.metrics.report import ANY_IOU, Analysis
 
 # x, y, width, height of each image, and score, x, y, width, height: the example of Padilla, Netto and da Silva
 # (2020), "A survey on performance metrics for object-detection algorithms", sample 2 of their repository
@@ -152,6 +156,34 @@ def test_where_a_centre_must_lie(box, luna, center):
     data, found = data_of([np.array([UNIT])]), found_of((0, box, 0.9, 0), images=1)
     expected = {"luna": luna if box != [18.0, 18.0, 20.0, 20.0] else False, "center": center}
     assert {rule: outcomes(rule, data, found) == [TRUE] for rule in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("box", "spacing", "expected"),
+    [
+        ([0, 0, 3, 10, 10, 5], [1, 1, 5], False),  # 15 mm off along z, of a radius of 5 mm
+        ([4.5, 0, 0, 14.5, 10, 2], [1, 1, 5], True),
+        ([0, 0, 3, 10, 10, 5], None, True),
+        ([4.5, 0, 0, 14.5, 10, 2], None, False),  # 4.5 pixels, of a radius of 3.67
+    ],
+)
+def test_lunas_radius_is_in_millimetres_where_the_spacing_is_known(box, spacing, expected):
+    known = None if spacing is None else np.array([spacing], np.float64)
+    truth = true_boxes([np.array([[0, 0, 0, 10, 10, 2]])], [np.zeros(1, np.int64)], 3)
+    data = Annotated(("a",), ("a",), ("nodule",), truth, 3, known)
+    found = found_boxes([(np.array([box]), [0.9], [0])], 3)
+    assert outcomes("luna", data, found) == [TRUE if expected else FALSE]
+    remarks = analyse(data, {"a": found}, Analysis(ious=(ANY_IOU,), rule="luna", resamples=2)).metrics.remarks
+    assert any("in pixels" in remark for remark in remarks) == (spacing is None)
+
+
+def test_the_nearest_box_is_so_in_millimetres():
+    """The centre is 2 pixels off the first's along x, and 1 along x and 2 along y off the second's."""
+    data = data_of([np.array([[0.0, 0, 20, 20], [3.0, 2, 23, 22]])])
+    found = found_of((0, [2.0, 0.0, 22.0, 20.0], 0.9, 0), images=1)
+    for spacing, expected in ((None, 0), (np.array([[1.0, 1.0]]), 0), (np.array([[1.0, 0.1]]), 1)):
+        matched = match_detections(replace(data, spacing=spacing), cohort_of(data), found, (0.5,), "center")
+        assert matched.partners.tolist() == [[expected]]
 
 
 def plain_voc(data, found, least):
