@@ -33,6 +33,14 @@ def predict(
             help="Brain extraction, if other than that of the training images.",
         ),
     ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y[,Z]",
+            help="Pixel spacing in mm, instead of what the files say; default: the training images' --spacing, for "
+            "files that say none or 1 mm.",
+        ),
+    ] = None,
     reader: Annotated[str | None, typer.Option(help="Reader to use where several support a file suffix.")] = None,
     modality: options.Modality = None,
     max_pixels: options.MaxPixels = None,
@@ -65,6 +73,7 @@ def predict(
                 form=form,
                 threshold=threshold,
                 strip=strip,
+                spacing=options.parse_spacing(spacing),
                 reader=reader,
                 modality=modality,
                 reading=Reading(max_pixels=max_pixels),

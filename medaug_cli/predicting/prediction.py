@@ -1,7 +1,7 @@
 """`medaug predict`: from a folder of scans to what a detector, classifier or segmenter says of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class PredictOptions:
     form: str = "csv"  # of detections; of masks dicom-seg, beside PNG or NIfTI
     threshold: float = 0.1  # score from which a detection is written
     strip: str | None = None  # instead of the training images' own brain extraction
+    spacing: tuple[float, ...] | None = None  # mm in numpy axis order, instead of what the scans say
     reader: str | None = None
     modality: str | None = None
     reading: Reading = PLAIN
@@ -67,6 +68,7 @@ def predict(options: PredictOptions) -> Prediction:
     _check_form(kind, options.form)
     network, metadata = load_network(options.network, kind, resolve_device(options.device))
     recipe = recipe_of(options.network, metadata.prepared, options.strip)
+    recipe = replace(recipe, spacing=options.spacing or recipe.spacing)
     reads = [options.network, options.scans]
     with folder_claimed(options.out, FOLDER, options.overwrite, reads) as place, new_folder(place, FOLDER) as work:
         store = preprocess(
@@ -78,7 +80,7 @@ def predict(options: PredictOptions) -> Prediction:
                 recipe=recipe,
                 reader=options.reader,
                 modality=options.modality,
-                reading=options.reading,
+                reading=replace(options.reading, spacing_if_unsaid=options.spacing is None),
                 keep_going=options.keep_going,
                 workers=options.workers,
                 report=lambda share, note: options.report(share / 2, note),

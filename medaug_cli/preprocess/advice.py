@@ -8,7 +8,6 @@ from medaug_cli.forms.table import likely_patient_column
 from medaug_cli.preprocess.classes import classes_file
 from medaug_cli.preprocess.recipe import Recipe
 from medaug_cli.preprocess.report import PreprocessReport
-from medaug_cli.preprocess.strip import spacing_of
 from medaug_cli.scans.reading import Pixels, Scan
 
 LINES = 5
@@ -39,7 +38,7 @@ def of_unread_masks(masks: int, scans: Path) -> list[str]:
 
 def of_width(recipe: Recipe, scan: Scan, pixels: Pixels) -> list[str]:
     """Say where regions are wider than the first scan is."""
-    spacing = spacing_of(scan, pixels, recipe)
+    spacing = pixels.spacing
     if not recipe.region_mm or (scan.volume and spacing is None):
         return []
     shape = pixels.image.shape[1:]

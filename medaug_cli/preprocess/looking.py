@@ -10,7 +10,7 @@ from medaug_cli.brain.extraction import best_for_volumes
 from medaug_cli.brain.head import head_mask
 from medaug_cli.errors import BadInput
 from medaug_cli.preprocess.recipe import Recipe
-from medaug_cli.preprocess.strip import spacing_of, strip
+from medaug_cli.preprocess.strip import strip
 from medaug_cli.scans.reading import Pixels, Scan, read_pixels
 
 FEW = 8
@@ -57,7 +57,7 @@ def without_needless_stripping(recipe: Recipe, scans: Sequence[Scan]) -> tuple[R
         return recipe, []
     what, stripper = ("volume", best_for_volumes()) if scans[0].volume else ("picture", "brain2d")
     if scans[0].volume:
-        seen = [may_show_head(pixels.image.mean(0), spacing_of(scan, pixels, recipe)) for scan, pixels in _few(scans)]
+        seen = [may_show_head(pixels.image.mean(0), pixels.spacing) for _, pixels in _few(scans)]
     else:
         seen = [shows_head(pixels.image.mean(0)) for _, pixels in _few(scans)]
     told = [head for head in seen if head is not None]

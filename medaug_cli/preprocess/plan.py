@@ -250,7 +250,7 @@ def _found(options: PreprocessOptions) -> Found:
         modality=options.modality,
         keep_going=options.keep_going,
         marks=_marks(options),
-        reading=options.reading,
+        reading=replace(options.reading, spacing=options.recipe.spacing),
     )
     return found if brains is None else replace(found, scans=with_brain_masks(brains, found.scans, options.announce))
 

@@ -50,9 +50,9 @@ def strip(scan: Scan, image: np.ndarray, pixels: Pixels, recipe: Recipe) -> Stri
     folder, notes = masks_folder(recipe.strip), tuple[str, ...]()
     if folder is not None:
         mask, notes = read_brain_mask(folder, scan, pixels)
-        found = BrainMask(mask, "masks") if mask.any() else _without_brain(image, spacing_of(scan, pixels, recipe))
+        found = BrainMask(mask, "masks") if mask.any() else _without_brain(image, pixels.spacing)
     else:
-        found = _extracted(scan, image, recipe, spacing_of(scan, pixels, recipe))
+        found = _extracted(scan, image, recipe, pixels.spacing)
     if recipe.keep_masks is not None and found.mask is not None:
         _keep_mask(scan, found.mask, recipe.keep_masks, pixels)
     measures = {name: round(float(value), 4) for name, value in found.measures.items()}
@@ -104,16 +104,6 @@ def without_stripping(
     """Return a slice (c, h, w) whose brain mask cannot be right with its head instead, or refused."""
     head = head_to_keep(image.mean(0), spacing)
     return replace(stripped, mask=head, doubtful=True, reason=reason, refused=stripped.on_fail == "skip")
-
-
-def spacing_of(scan: Scan, pixels: Pixels, recipe: Recipe) -> tuple[float, ...] | None:
-    """Return mm in numpy axis order: the recipe's, else the file's, else None."""
-    if recipe.spacing is None:
-        return pixels.spacing
-    if len(recipe.spacing) not in (1, pixels.image.ndim - 1):
-        given = ",".join(f"{step:g}" for step in recipe.spacing[::-1])
-        raise UsageError(f"--spacing {given}: {scan.relative} has {pixels.image.ndim - 1} axes")
-    return recipe.spacing * (pixels.image.ndim - 1) if len(recipe.spacing) == 1 else recipe.spacing
 
 
 def _keep_mask(scan: Scan, mask: np.ndarray, folder: Path, pixels: Pixels) -> None:

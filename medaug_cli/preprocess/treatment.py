@@ -15,7 +15,7 @@ from medaug_cli.preprocess.regions import regions
 from medaug_cli.preprocess.report import SliceReport
 from medaug_cli.preprocess.scale import scale, with_channels
 from medaug_cli.preprocess.slices import picture, slices, whole_volume
-from medaug_cli.preprocess.strip import Stripped, spacing_of, strip, without_stripping
+from medaug_cli.preprocess.strip import Stripped, strip, without_stripping
 from medaug_cli.preprocess.thumbnails import add_pictures
 from medaug_cli.scans.reading import Scan, read_pixels
 from medaug_cli.words import percent
@@ -33,7 +33,7 @@ def treat(
     pixels = read_pixels(scan)
     image = with_channels(pixels.image, recipe.channels)
     lesions = lesions_of(scan, annotation, pixels, recipe.least_area)
-    spacing = spacing_of(scan, pixels, recipe)
+    spacing = pixels.spacing
     stripped = strip(scan, image, pixels, recipe)
     if not scan.volume:
         stripped = _doubted_by_lesions(scan, stripped, image, spacing, lesions.in_slice(None, recipe.least_area)[0])

@@ -75,6 +75,15 @@ def index_map(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
     return inverse @ _axes(source), inverse @ (np.array(source.origin) - np.array(target.origin))
 
 
+def carried(grid: Grid, source: Grid, target: Grid) -> Grid:
+    """Return the grid whose voxels lie among those of `target` as the given one's lie among those of `source`."""
+    matrix, shift = (each.round(12) for each in index_map(grid, source))  # voxels that are the same stay so exactly
+    axes = _axes(target) @ matrix
+    steps = np.linalg.norm(axes, axis=0)
+    (dx, dy, dz), (x, y, z) = steps.tolist(), _to_place(shift, target).tolist()
+    return Grid((dx, dy, dz), (x, y, z), tuple((axes / steps).ravel().tolist()))
+
+
 def _axes(grid: Grid) -> np.ndarray:
     return np.array(grid.direction, np.float64).reshape(3, 3) * np.array(grid.spacing)
 

@@ -48,7 +48,7 @@ def read_mask(path: Path, scan: Scan, pixels: Pixels, kind: str = "mask") -> Fit
     fitted = fit_mask(read_stored((path,), labels=True, reading=scan.reading), frame, path, kind)
     if pixels.stored is None:
         return fitted
-    grid = pixels.stored
+    grid = pixels.true_stored or pixels.stored
     return replace(fitted, image=_each(fitted.image, lambda channel: upright(channel, grid, labels=True)[0]))
 
 

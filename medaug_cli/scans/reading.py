@@ -6,6 +6,7 @@ Legend of shapes: c channels, *s spatial axes ((height, width) or (depth, height
 import functools
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from medaug_cli import registry
 from medaug_cli.errors import BadInput, BrokenContract, MissingPlugin, UsageError
 from medaug_cli.plugin import Grid, MaskFile, StoredImage
-from medaug_cli.scans.grids import upright
+from medaug_cli.scans.grids import carried, upright
 
 MOST_CHANNELS = 4  # of a picture; more are rows, and channels stand last
 POINTERS = {  # how files begin that stand for content elsewhere -> what fetches it
@@ -30,6 +31,8 @@ class Reading:
 
     nan: float | None = None  # what NaN and infinite values are read as; None: they are refused
     max_pixels: int | None = None  # of the largest picture that is read, instead of the reader's own limit
+    spacing: tuple[float, ...] | None = None  # mm, or mm along each axis in numpy order, instead of what files say
+    spacing_if_unsaid: bool = False  # only where a file says none, or 1 mm along each axis, as if it knew none
 
 
 PLAIN = Reading()
@@ -86,13 +89,16 @@ class Pixels:
     stored: Grid | None = None  # of a volume, as its file holds it
     stored_shape: tuple[int, ...] = ()  # (z, y, x)
     other_grid: Grid | None = None  # a second one that its file names, and that is valid too
+    true_grid: Grid | None = None  # `grid` and `stored` by a given spacing, where files lie about it: they keep their
+    true_stored: Grid | None = None  # places, so that masks and boxes fit them, but have other millimetres
     notes: tuple[str, ...] = ()  # in words, what a person should know of how it was read
     flat_spacing: tuple[float, float] | None = None  # of a picture, where its file says it
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Return the spacing in mm, in numpy axis order; None where the file does not say."""
-        return self.flat_spacing if self.grid is None else self.grid.spacing[::-1]
+        """Return the spacing in mm, in numpy axis order, as given or as the file says; None where nothing does."""
+        grid = self.true_grid or self.grid
+        return self.flat_spacing if grid is None else grid.spacing[::-1]
 
 
 @functools.cache
@@ -238,18 +244,43 @@ def _finite(path: Path, found: StoredImage, nan: float | None) -> StoredImage:
 def _read(files: tuple[Path, ...], name: str | None, reading: Reading, item: str | None) -> Pixels:
     found = read_stored(files, name, reading=reading, item=item)
     image = found.image
+    spacing, notes = _spacing(files[0], found, reading)
     if image.ndim == 3:
-        return Pixels(image, notes=found.notes, flat_spacing=found.spacing)
+        return Pixels(image, notes=notes, flat_spacing=spacing)
     if found.grid is None or image.ndim != 4:
         raise BadInput(f"{files[0]}: its reader gave {image.ndim - 1} axes and no grid")
     if min(image.shape[1:]) < 2:
         size = "x".join(map(str, image.shape[:0:-1]))
         raise BadInput(f"{files[0]} is a volume of {size} voxels; give single slices as PNG")
-    turned = [upright(channel, found.grid, labels=False) for channel in image]
-    return Pixels(
+    true = replace(found.grid, spacing=spacing[::-1])
+    turned = [upright(channel, true, labels=False) for channel in image]
+    pixels = Pixels(
         np.stack([pixels for pixels, _ in turned]), grid=turned[0][1], stored=found.grid, stored_shape=image.shape[1:],
-        other_grid=found.other_grid, notes=found.notes,
+        other_grid=found.other_grid, notes=notes,
     )  # fmt: skip
+    if true == found.grid:
+        return pixels
+    return replace(pixels, grid=carried(turned[0][1], true, found.grid), true_grid=turned[0][1], true_stored=true)
+
+
+def _spacing(path: Path, found: StoredImage, reading: Reading) -> tuple[Any, tuple[str, ...]]:
+    """Return mm in numpy axis order, as given, else as the file says, or None; and the notes, with one of a choice."""
+    own = found.spacing if found.grid is None else found.grid.spacing[::-1]
+    if reading.spacing is None:
+        return own, found.notes
+    axes = found.image.ndim - 1
+    if len(reading.spacing) not in (1, axes):
+        raise UsageError(f"--spacing {in_mm(reading.spacing, ',')}: {path} has {axes} axes")
+    given = reading.spacing * axes if len(reading.spacing) == 1 else reading.spacing
+    if not reading.spacing_if_unsaid or own is None or set(own) == {1.0} or np.allclose(own, given, rtol=1e-3):
+        return given, found.notes
+    said = f"its own spacing is taken, {in_mm(own)} mm, not {in_mm(given)} mm"
+    return own, (*found.notes, said)
+
+
+def in_mm(spacing: Sequence[float], between: str = " x ") -> str:
+    """Write a spacing in numpy axis order as a person does, x first: 1 x 1 x 5."""
+    return between.join(f"{step:g}" for step in spacing[::-1])
 
 
 def mask_file(path: Path) -> MaskFile | None:

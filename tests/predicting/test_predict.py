@@ -17,6 +17,7 @@ from medaug_cli.evaluation.class_files import read_class_truth, read_probabiliti
 from medaug_cli.predicting import PredictOptions, answers, predict, prediction
 from medaug_cli.runs.metadata import Form, NetworkMetadata
 from medaug_cli.scans.placement import Placement, place
+from medaug_cli.store import open_store
 
 CODES = ("LPS", "RAS", "SAR", "AIL", "PSL", "ILA")
 SHAPE = (9, 14, 12)  # z first
@@ -62,12 +63,12 @@ def network(tmp_path, monkeypatch):
     return put
 
 
-def write_volume(path, code):
+def write_volume(path, code, spacing=(1.0, 1.3, 2.5)):
     image = np.zeros(SHAPE, np.int16)
     image[1:-1, 1:-1, 1:-1] = 300
     image[LESION] = 1000
     made = sitk.GetImageFromArray(image)
-    made.SetSpacing((1.0, 1.3, 2.5))
+    made.SetSpacing(spacing)
     made.SetOrigin((-31.0, 17.5, 240.25))
     made.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +100,31 @@ def test_masks_of_volumes_lie_in_the_voxels_of_their_files(tmp_path, network, vo
         values = sitk.GetArrayFromImage(mask)
         assert set(np.unique(values)) == {0, 2}
         assert dice(values == 2, truth) > 0.8, code
+
+
+@pytest.mark.parametrize(
+    ("says", "given", "read", "noted"),
+    [
+        ((1.0, 1.3, 2.5), None, (1.0, 1.3, 2.5), True),
+        ((1.0, 1.0, 1.0), None, (1.0, 1.0, 4.0), False),  # as files say that know no spacing
+        ((1.0, 1.3, 2.5), (2.0, 1.0, 1.0), (1.0, 1.0, 2.0), False),
+    ],
+)
+def test_new_scans_have_the_spacing_that_they_say(tmp_path, network, says, given, read, noted):
+    """That of the training images' --spacing is for scans that say none."""
+    write_volume(tmp_path / "scans/t1.nii.gz", "LPS", says)
+    prepared = PREPARED | {"volume": [16, 16, 16], "fit": "stretch", "spacing": [4.0, 1.0, 1.0]}
+    folder, said = network("segmenter", BrightIsTwo(), prepared, spatial=(16, 16, 16)), []
+    how = {"spacing": given, "workers": 1, "announce": said.append}
+    predict(PredictOptions(folder, tmp_path / "scans", tmp_path / "out", **how))
+    finer = min(read[:2])
+    shape = SHAPE[0], round(SHAPE[1] * read[1] / finer), round(SHAPE[2] * read[0] / finer)
+    expected = np.array((read[2], finer, finer)) * shape / 16
+    np.testing.assert_allclose(open_store(tmp_path / "out/scans.h5").spacing[0], expected, rtol=1e-6)
+    note = "t1.nii.gz: its own spacing is taken, 1 x 1.3 x 2.5 mm, not 1 x 1 x 4 mm"
+    assert any(note in line for line in said) == noted
+    mask, scan = (sitk.ReadImage(str(tmp_path / name / "t1.nii.gz")) for name in ("out/masks", "scans"))
+    assert np.allclose(mask.GetSpacing(), scan.GetSpacing())
 
 
 class Unsure:

@@ -147,3 +147,30 @@ def test_a_lesion_between_the_slices_of_its_scan_is_a_lost_lesion(case):
     assert [text.partition(" (")[0] for text in lost] == ["a region of a mask that leaves no voxel on its scan"]
     said = preprocess(folder, "--strip", "none", "--strict", "--overwrite")
     assert said.startswith("--strict: 1 ")
+
+
+@pytest.mark.parametrize("form", [("--size", 64), ("--volumes", 48, "--volume-mm", 1)], ids=["slices", "volumes"])
+@pytest.mark.parametrize(("code", "expected"), [("LPS", (8, 6, 9)), ("RAS", (8, 6, 9)), ("PSL", (9, 8, 6))])
+@pytest.mark.parametrize("said", [(1.0, 2.0, 3.0), (1.0, 1.0, 1.0)])
+def test_a_given_spacing_is_that_of_the_axes_of_the_file(tmp_path, said, code, expected, form):
+    """Pixels are square by it, whatever the header says; masks with that header still fit, and boxes go back."""
+    values, lesion = np.full((14, 40, 36), 100, np.int16), np.zeros((14, 40, 36), np.uint8)
+    lesion[5:8, 20:26, 10:18] = 1  # 8 x 6 x 9 mm, x first
+    values[lesion > 0] = 900
+    for kind, array in (("scans", values), ("masks", lesion)):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(said)
+        image.SetOrigin((-31.0, 17.5, 240.25))
+        image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code))
+        (tmp_path / kind).mkdir()
+        sitk.WriteImage(image, str(tmp_path / kind / "a.nii.gz"))
+    run("preprocess", tmp_path / "scans", "--masks", tmp_path / "masks", "--strip", "none", "--denoise", "none",
+        "--split", "1,0,0", "--out", tmp_path / "out/real.h5", "--spacing", "1,1,3", *form)  # fmt: skip
+    store = open_store(tmp_path / "out/real.h5")
+    marked = [i for i in range(len(store)) if len(store.boxes[i])]
+    corners = np.concatenate([store.boxes[i] for i in marked])
+    dims = store.spec.dims
+    assert np.ptp(store.spacing[marked]) < 1e-4
+    sides = ((corners[:, dims:] - corners[:, :dims]) * store.spacing[marked, ::-1]).max(0)
+    np.testing.assert_allclose(sides, expected[:dims], atol=1)
+    np.testing.assert_allclose(stored_box(tmp_path), (10, 20, 5, 18, 26, 8), atol=0.5)
