@@ -5,7 +5,7 @@ A mask is of the scan that it names itself, as DICOM segmentations do, or else o
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -49,6 +49,10 @@ def masks_among(files: Sequence[Path], root: Path, marks: Sequence[Path] = ()) -
     given = [_place(mark) if mark.is_file() else real_path(mark) for mark in marks if mark.exists()]
     named = {file: _named(file, root) for file in files if suffix_of(file) in suffixes()}
     certain = _given(named, root, given)
+    if given:
+        bare = [file for file in files if file not in named]  # of them, those are masks that say so in their content
+        near = _given(bare, root, given) | {file for file in bare if _says_mask(_named(file, root))}
+        certain |= {file for file in near if _is_mask_file(file)}
     likely = {file for file, one in named.items() if file not in certain and _says_mask(one)}
     others = [file for file in named if file not in certain and file not in likely]
     if not others and not certain:
@@ -100,9 +104,10 @@ def _place(file: Path) -> Path:
     return real_path(file.parent) / file.name
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the pictures and volumes below a folder, hidden ones left out."""
-    return [file for file in files_below(folder) if suffix_of(file) in suffixes()]
+def _files(folder: Path, scans: Collection[Path] = ()) -> list[Path]:
+    """Return the pictures and volumes below a folder, hidden ones and `scans` left out, and what says it is a mask."""
+    files = [file for file in files_below(folder) if _place(file) not in scans]
+    return [file for file in files if suffix_of(file) in suffixes() or _is_mask_file(file)]
 
 
 def _unread(folder: Path) -> list[Path]:
@@ -127,7 +132,8 @@ def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: No
     index = MaskIndex([_named_scan(scan) for scan in scans])
     claims: dict[int, list[tuple[Path, int | None]]] = defaultdict(list)
     unclaimed = []
-    for file in _candidates(path, scans):
+    candidates = _candidates(path, scans)
+    for file in candidates:
         own, part = _named_by_itself(file, scans), None
         if not own:
             own, part = index.of(_named(file, path), brain)
@@ -138,7 +144,8 @@ def pair_masks(path: Path, scans: Sequence[Scan], say: Say = lambda sentence: No
             claims[number].append((file, part))
         if not own:
             unclaimed.append(file)
-    unread = [file for file in _unread(path) if index.of(_named(file, path), brain)[0]]
+    others = set(_unread(path)).difference(candidates)
+    unread = [file for file in sorted(others) if index.of(_named(file, path), brain)[0]]
     if not claims:
         if unread:
             raise BadInput(f"{unread[0]} is a mask in an unknown format; the choices are {', '.join(suffixes())}")
@@ -170,7 +177,7 @@ def _candidates(path: Path, scans: Sequence[Scan]) -> list[Path]:
     own = {_place(file) for scan in scans for file in scan.all_files}
     folder = path.resolve()
     shared = any(folder in file.parents for file in own)
-    named = {file: _named(file, path) for file in _files(path) if _place(file) not in own}
+    named = {file: _named(file, path) for file in _files(path, own)}
     if not shared:
         return [file for file, one in named.items() if not any(map(is_image_folder, one.folders))]
     return [
@@ -196,6 +203,11 @@ def _parts(scan: Scan, masks: Sequence[tuple[Path, int | None]]) -> tuple[Path, 
     together = len(bases) == 1 and len({file.parent for file, _ in ordered}) == 1
     if len(ordered) > 1 and not (together and len({part for _, part in ordered}) == len(ordered)):
         first, second = (file for file, _ in ordered[:2])
+        if all(_is_mask_file(file) for file in (first, second)):
+            raise BadInput(
+                f"{scan.shown or scan.relative} has two segmentations, {first} and {second}; keep one, or put their "
+                "segments into one segmentation"
+            )
         raise BadInput(
             f"{scan.relative} has two masks, {first} and {second}; keep one, or number the parts of one picture as in "
             "a_mask.png, a_mask_1.png"

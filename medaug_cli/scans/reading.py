@@ -171,6 +171,15 @@ def reader_of(path: Path, chosen: str | None = None) -> str | None:
     return own[0] if own else None
 
 
+def claimed_by(path: Path, chosen: str | None = None) -> str | None:
+    """Return the name of the reader of a file: by its suffix, else by its content; None where it is nobody's."""
+    name = reader_of(path, chosen)
+    if name is not None:
+        return name
+    known = ((name, one) for name, one in readers().items() if chosen in (None, name) and hasattr(one, "claims"))
+    return next((name for name, one in known if one.claims(path)), None)
+
+
 def read_pixels(scan: Scan) -> Pixels:
     """Read a scan. Raise BadInput if it cannot be."""
     return _read(scan.all_files, scan.reader, scan.reading, scan.item)
@@ -190,13 +199,13 @@ def read_stored(
     files: tuple[Path, ...], name: str | None = None, labels: bool = False, reading: Reading = PLAIN,
     item: str | None = None,
 ) -> StoredImage:  # fmt: skip
-    """Read the files of a scan as they hold it, by a reader's name or their suffix; with `labels` those of a mask.
+    """Read the files of a scan as they hold it, by a reader's name, or see `claimed_by`; with `labels` those of a mask.
 
     `item` is which image is read of a file that holds many.
 
     A mask marks nothing where its values are NaN or infinite, if `reading` allows these at all.
     """
-    reader = readers().get(name or reader_of(files[0]) or "")
+    reader = readers().get(name or claimed_by(files[0]) or "")
     if reader is None:
         raise BadInput(f"{files[0]}: unknown scan format; choose one of {', '.join(suffixes())}")
     if reading.max_pixels is not None and hasattr(reader, "max_pixels"):
@@ -285,7 +294,7 @@ def in_mm(spacing: Sequence[float], between: str = " x ") -> str:
 
 def mask_file(path: Path) -> MaskFile | None:
     """Return what a mask says of itself, None where it says nothing; raise BadInput where it is damaged."""
-    reader = readers().get(reader_of(path) or "")
+    reader = readers().get(claimed_by(path) or "")
     if reader is None or not hasattr(reader, "describe_mask") or not path.exists():
         return None
     found: MaskFile | None = reader.describe_mask(path)

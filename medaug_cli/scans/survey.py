@@ -16,9 +16,9 @@ from medaug_cli.scans.reading import (
     Reading,
     Scan,
     broken_readers,
+    claimed_by,
     is_flat,
     is_volume_reader,
-    reader_of,
     readers,
     stem_of,
     suffix_of,
@@ -146,9 +146,8 @@ def _by_reader(files: Iterable[Path], chosen: str | None, say: Say) -> dict[str,
     """Return the files of each reader: by suffix, else by content; say what is nobody's."""
     by_reader: dict[str, list[Path]] = defaultdict(list)
     others: Counter[str] = Counter()
-    known = {name: one for name, one in readers().items() if chosen in (None, name) and hasattr(one, "claims")}
     for path in files:
-        name = reader_of(path, chosen) or next((name for name, one in known.items() if one.claims(path)), None)
+        name = claimed_by(path, chosen)
         if name is None:
             others[path.suffix.lower() or "no suffix"] += 1
         else:

@@ -260,3 +260,29 @@ def test_one_beside_scans_that_nobody_asked_for_is_left_out_and_said(base, tmp_p
     said = []
     assert [scan.id for scan in find_scans(tmp_path / "scans", said.append)] == ["one"]
     assert any("is a DICOM segmentation (SEG; give it with --masks) and is left out" in line for line in said)
+
+
+def bare(folder):
+    """Take the suffixes of all files in a folder away."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        path.rename(path.with_suffix(""))
+
+
+@pytest.mark.parametrize("masks", ["scans", "scans/seg", "scans/seg/SEG0001", "elsewhere", "elsewhere/SEG0001"])
+def test_it_is_known_by_its_content_where_files_have_no_suffix(base, tmp_path, masks):
+    write_series(tmp_path / "scans/one", as_image(VALUES), **FRAME)
+    saved(base, tmp_path / masks.removesuffix("/SEG0001") / ("seg" * (masks == "scans")) / "SEG0001.dcm")
+    bare(tmp_path)
+    store, said = made(tmp_path, masks=tmp_path / masks, out=tmp_path / "out")
+    assert list(store.ids) == ["one"]
+    assert set(np.unique(store.masks[0])) == {0, 1, 2}
+    assert sorted(store.spec.label_names[label] for label in store.labels[0]) == ["cyst", "mass"]
+    assert not any("left out" in line for line in said)
+
+
+def test_two_of_one_series_are_refused_with_what_helps(base, tmp_path):
+    write_series(tmp_path / "scans/one", as_image(VALUES), **FRAME)
+    for name in "ab":
+        saved(base, tmp_path / f"masks/{name}.dcm")
+    with pytest.raises(BadInput, match="has two segmentations, "):
+        made(tmp_path, masks=tmp_path / "masks", out=tmp_path / "out")
