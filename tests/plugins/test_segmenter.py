@@ -17,6 +17,7 @@ from medaug_plugins.segmenter import SegmenterNetwork, label_map, segmentation_l
 from medaug_plugins.segmenter.patches import cut, put_together, starts
 from medaug_plugins.supervised.augment import augment
 from medaug_plugins.supervised.settings import TrainingSettings
+from medaug_plugins.supervised.whole_images import each
 
 TINY: dict[str, Any] = {"width": 4, "levels": 3, "batch": 6, "warm_up": 1.0, "lr": 0.01, "ema": 0.8}
 SPEC = ImageSpec(1, (32, 32), ("lesion",))
@@ -154,6 +155,22 @@ def test_patches_cover_an_axis_and_overlap(length, side):
     at = starts(length, own)
     assert (at[0], at[-1] + own) == (0, length)
     assert all(0 < later - one <= max(1, own // 2) for one, later in itertools.pairwise(at))
+
+
+@pytest.mark.parametrize(("spatial", "most"), [((16, 16), 16), ((16, 16, 16), 1)])
+def test_no_more_volumes_are_answered_at_once_than_a_step_of_training_may_have(spatial, most):
+    network, seen = torch.nn.Conv2d(1, 1, 1) if len(spatial) == 2 else torch.nn.Conv3d(1, 1, 1), []
+
+    def doubled(batch):
+        seen.append(len(batch))
+        return 2 * batch
+
+    images = np.random.default_rng(0).random((20, 1, *spatial)).astype(np.float32)
+    np.testing.assert_array_equal(list(each(iter(images), network, doubled)), 2 * images)
+    assert (max(seen), sum(seen)) == (most, 20)
+    seen.clear()
+    put_together(torch.zeros(1, *spatial), 8, doubled)
+    assert max(seen) == min(most, 8)
 
 
 @pytest.mark.parametrize("spatial", [(30, 41), (20, 9, 33)])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 ON_LESION = 0.5  # share of the patches that are cut around a lesion's pixel; else most would show none
-AT_ONCE = 8  # patches that are answered together
+AT_ONCE = 8  # flat patches that are answered together; of volumes one, as a step of training may have no more
 
 
 def cut(image: np.ndarray, labels: np.ndarray, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +52,7 @@ def put_together(image: Tensor, side: int, network: nn.Module) -> Tensor:
     weight = _outer([tent(own) for own in sides]).to(image.device)
     total: Tensor | None = None
     left = iter(windows)
-    while group := list(itertools.islice(left, AT_ONCE)):
+    while group := list(itertools.islice(left, AT_ONCE if image.ndim == 3 else 1)):
         with torch.no_grad():
             found = network(torch.stack([image[window] for window in group]))
         if total is None:

@@ -17,7 +17,7 @@ from medaug_plugins.supervised.pretrained import source_of
 from medaug_plugins.supervised.settings import NO_AUGMENTATION, TrainingSettings
 from medaug_plugins.supervised.training import mine, train
 
-AT_ONCE = 16  # images that are answered together
+AT_ONCE = 16  # pictures that are answered together; of volumes one, as a step of training may have no more
 LARGE = 64  # pixels per side from which network 'small' halves images at once
 VARIANTS: dict[str, dict[str, Any]] = {
     "scratch": {"network": "tf_efficientnet_lite0", "pretrained": False},  # the next one, but for where it starts
@@ -177,10 +177,11 @@ class Probabilities(nn.Module):
 
 
 def each(images: Iterable[np.ndarray], network: nn.Module, of: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray]:
-    """Yield what `of` gives for each image, some images at once on the network's device."""
+    """Yield what `of` gives for each image (c, *s), some pictures or one volume at once, on the network's device."""
     device = next(network.parameters()).device
     left = iter(images)
-    while group := list(islice(left, AT_ONCE)):
+    for first in left:
+        group = [first, *islice(left, AT_ONCE - 1 if first.ndim == 3 else 0)]
         with torch.no_grad():
             found = of(torch.from_numpy(np.stack(group).astype(np.float32)).to(device))
         yield from found.cpu().numpy()
