@@ -12,6 +12,7 @@ from medaug_cli.evaluation.named_images import read_patients
 from medaug_cli.files import files_below
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.plugin import Grid
+from medaug_cli.scans.mask_grids import only_turned
 from medaug_cli.scans.masks import (
     PREDICTED,
     Labels,
@@ -184,6 +185,12 @@ def read_cases(
 
 
 def _check_alike(truth: MaskFile, other: MaskFile) -> None:
+    grid, target = other.grid, truth.grid
+    if grid and target and only_turned(grid, other.values.shape, target, truth.values.shape):
+        raise BadInput(
+            f"{other.path} lies where its truth {truth.path} does, but its axes are stored in another order or "
+            "direction; store both alike"
+        )
     if truth.values.shape != other.values.shape:
         hint = "; an npy file holds rows (and slices before them) first" if NPY in (
             truth.path.suffix, other.path.suffix) else ""  # fmt: skip

@@ -166,6 +166,12 @@ def _relation(grid: Grid, target: Grid, shape: tuple[int, ...]) -> _Relation:
     return _Relation(matrix, shift, turn, np.array(shape[:0:-1]))
 
 
+def only_turned(grid: Grid, shape: tuple[int, ...], target: Grid, target_shape: tuple[int, ...]) -> bool:
+    """Tell whether the voxels of two grids of some shapes (z, y, x) are the same, and stored in another order."""
+    relation = _relation(grid, target, (1, *shape))
+    return relation.beside(target_shape) <= NEAR and not (relation.turn == np.eye(3)).all()
+
+
 def _check_place(relation: _Relation, grid: Grid, frame: Frame, path: object, kind: str) -> None:
     """Raise BadInput where a header cannot be right: it names no place, or another for the very shape of the scan."""
     assert frame.grid is not None

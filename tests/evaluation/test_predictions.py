@@ -404,6 +404,18 @@ def test_a_volume_that_lies_elsewhere_is_refused(masks):
     assert "vn/case.nii.gz has another spacing than its truth vt/case.nii.gz" in said
 
 
+@pytest.mark.parametrize("code", ["RAS", "PSL"])
+def test_a_volume_whose_axes_are_stored_otherwise_is_said_to_lie_where_its_truth_does(masks, code):
+    image = sitk.GetImageFromArray((np.indices((4, 5, 6))[0] == 1).astype(np.uint8))
+    image.SetSpacing((1.0, 1.5, 3.0))
+    image.SetOrigin((-20.0, 7.0, 31.0))
+    for name, stored in (("vt", "LPS"), ("vn", code)):
+        (masks / name).mkdir()
+        sitk.WriteImage(sitk.DICOMOrient(image, stored), str(masks / name / "case.nii.gz"))
+    said = evaluate("--truth", "vt", "--predictions", "vn", "--out", "e", code=3)
+    assert "vn/case.nii.gz lies where its truth vt/case.nii.gz does, but its axes are stored in another order" in said
+
+
 @pytest.mark.parametrize(("arguments", "code", "words"), [
     (("--predictions", "net"), 2, "--predictions needs --truth"),
     (("--truth", "no", "--predictions", "net"), 3, "no does not exist"),
