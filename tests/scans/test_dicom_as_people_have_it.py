@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicoms import as_image, changed, head, write_series
+from dicoms import as_image, changed, head, lying_at, write_series
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from support import tiny_scans
 
@@ -191,6 +191,15 @@ def test_radiographs_are_a_picture_each(tmp_path, modality, sort, meaning):
     image = read_pixels(scans[0]).image
     expected = pixels if meaning == "MONOCHROME2" else pixels.max() - pixels
     np.testing.assert_array_equal(image[0], expected)
+
+
+@pytest.mark.parametrize(("wider", "said"), [(0.08, "up to 0.8 mm beside the even steps of 1.04 mm"), (0.02, "")])
+def test_gaps_that_add_up_to_another_place_are_said(tmp_path, wider, said):
+    along = np.cumsum([0.0] + [1.0] * 20 + [1.0 + wider] * 20)
+    write_series(tmp_path / "a", as_image(head(depth=len(along), size=16)[0]), **lying_at(along))
+    notes = read_pixels(find_scans(tmp_path)[0]).notes
+    assert len(notes) == bool(said)
+    assert said in "".join(notes)
 
 
 @pytest.mark.parametrize(("tags", "spacing"), [({}, None), ({"PixelSpacing": [0.5, 0.25]}, (0.5, 0.25))])

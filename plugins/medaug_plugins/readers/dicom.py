@@ -116,7 +116,9 @@ def _read_volume(known: list[Slice]) -> StoredImage:
     x, y, z = known[0].position
     step = float(along[-1] - along[0]) / (len(along) - 1)  # positions are rounded: one gap, if usual, would drift
     spacing = columns, rows, step
-    return StoredImage(pixels[None], Grid(spacing, (x, y, z), tuple(direction)))
+    off = float(np.abs(along - along[0] - step * np.arange(len(along))).max())  # gaps that differ a little add up
+    notes = (f"its slices lie up to {off:.2g} mm beside the even steps of {step:.3g} mm in which they are read",)
+    return StoredImage(pixels[None], Grid(spacing, (x, y, z), tuple(direction)), notes=notes if off > step / 2 else ())
 
 
 def _left_out(path: Path, root: Path, reason: str, damaged: bool = False, private: bool = False) -> ScanFiles:
