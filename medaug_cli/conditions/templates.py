@@ -33,7 +33,7 @@ def templates(path: Path, file: BoxesFile, spec: ImageSpec, training_patients: C
 
     `training_patients` are digests of those whom the generator was fitted on. Raises BadInput where there is no box,
     for a label that the generator does not know, an image of another shape, and one that is held out: of the
-    validation or test split, or, where no split is named, of a patient whom the generator was not fitted on.
+    validation or test split, or, where no split is named, of no patient or one whom the generator was not fitted on.
     """
     found = []
     for image in file.images:
@@ -72,8 +72,13 @@ def _refuse_held_out(path: Path, image: ImageBoxes, training_patients: Collectio
             f"{path}: image {image.id} is of the {image.split} split; synthetic images are drawn for the boxes of "
             f"training images only (preprocess writes them to boxes.json)"
         )
-    if image.split or image.patient is None or not training_patients:
+    if image.split or not training_patients:
         return
+    if image.patient is None:
+        raise BadInput(
+            f"{path}: image {image.id} has neither a split nor a patient, so it may be held out; if it is not, give "
+            'the image "split": "train"'
+        )
     if not patients_seen([image.patient], training_patients):
         raise BadInput(
             f"{path}: image {image.id} is of patient {image.patient}, which the generator was not fitted on, and "

@@ -76,7 +76,7 @@ def test_a_finished_store_is_kept_by_resume(gan):
 
 
 def test_boxes_of_another_size_are_scaled(gan, tmp_path):
-    image = ImageBoxes(id="a", width=32, height=32, boxes=[LabelledBox(box=[8, 8, 16, 16])])
+    image = ImageBoxes(id="a", width=32, height=32, split="train", boxes=[LabelledBox(box=[8, 8, 16, 16])])
     write_boxes(tmp_path / "b.json", BoxesFile(version=1, images=[image]))
     store = run(gan, "s.h5", n=3, boxes=tmp_path / "b.json", jitter=0)
     assert all(np.array_equal(box, [[4, 4, 8, 8]]) for box in store.boxes)
@@ -96,7 +96,8 @@ def test_boxes_that_cannot_be_asked_for(gan, tmp_path):
 def test_a_label_that_the_generator_does_not_know_is_named(tmp_path):
     make_store(tmp_path / "real.h5", labels=("glioma", "meningioma"))
     train_generator(tmp_path / "real.h5", "tiny", RunOptions(tmp_path / "gan", device="cpu", precision="32"), kimg=0.01)
-    image = ImageBoxes(id="a", width=16, height=16, boxes=[LabelledBox(box=[1, 1, 5, 5], label="cyst")])
+    boxes = [LabelledBox(box=[1, 1, 5, 5], label="cyst")]
+    image = ImageBoxes(id="a", width=16, height=16, split="train", boxes=boxes)
     write_boxes(tmp_path / "b.json", BoxesFile(version=1, images=[image]))
     with pytest.raises(BadInput, match=r"cyst.*glioma, meningioma"):
         run(tmp_path / "gan", "s.h5", boxes=tmp_path / "b.json")
@@ -151,9 +152,10 @@ REFUSED = {  # images of a boxes.json -> what is said of them
     "a test patient, no split": ([image("b", None, "p5")], "image b is of patient p5, which the generator was not"),
     "one of many": ([*(image(f"t{i}", "train") for i in range(9)), image("z", "test")], "image z is of the test split"),
     "a stranger": ([image("s", None, "somebody")], "patient somebody, which"),
-    "twice as wide": ([image("w", size=(32, 16))], "image w is 32x16 pixels, the generator draws 16x16"),
+    "of nobody, no split": ([image("n")], 'image n has neither a split nor .* the image "split": "train"'),
+    "twice as wide": ([image("w", "train", size=(32, 16))], "image w is 32x16 pixels, the generator draws 16x16"),
     "a little higher": ([image("h", "train", "p0", (64, 66))], "the boxes would be stretched"),
-    "turned": ([image("o", size=(16, 16)), image("q", size=(24, 48))], "image q is 24x48 pixels"),
+    "turned": ([image("o", "train", size=(16, 16)), image("q", "train", size=(24, 48))], "image q is 24x48 pixels"),
 }
 
 
@@ -169,9 +171,9 @@ def test_boxes_of_held_out_patients_and_of_other_shapes_are_refused(gan, tmp_pat
 TAKEN = {
     "of the training split": [image("a", "train", "p0")],
     "said to be of the training split": [image("a", "train", "somebody")],
-    "nobody's": [image("a")],
+    "nobody's, said to be of the training split": [image("a", "train")],
     "a training patient's": [image("a", None, "p1")],
-    "four times as large": [image("a", size=(64, 64))],
+    "four times as large": [image("a", "train", size=(64, 64))],
     "a test image without a box": [image("a", "train", "p0"), image("b", "test", "p5", box=None)],
 }
 
@@ -209,7 +211,8 @@ def test_labels_that_are_drawn_by_another_name_are_said(gan, tmp_path, way):
 
 
 def test_boxes_below_a_pixel_are_said(gan, tmp_path):
-    small = [image("a", size=(128, 128), box=(0, 0, 4, 40)), image("b", size=(128, 128), box=(0, 0, 40, 40))]
+    boxes = {"a": (0, 0, 4, 40), "b": (0, 0, 40, 40)}
+    small = [image(name, "train", size=(128, 128), box=box) for name, box in boxes.items()]
     write_boxes(tmp_path / "own.json", BoxesFile(version=1, images=small))
     told = []
     run(gan, "s.h5", n=2, boxes=tmp_path / "own.json", announce=told.append)
