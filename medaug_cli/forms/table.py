@@ -14,7 +14,7 @@ import numpy as np
 from medaug_cli.boxes import ImageBoxes, folded
 from medaug_cli.errors import BadInput
 from medaug_cli.files import MAX_JSON_BYTES, readable
-from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.coordinates import CORNERS, corners, decimal, number, slice_number
 from medaug_cli.forms.form import File, Finds, Form, Known, Layout, Marks, label_of
 from medaug_cli.forms.policy import add_box
@@ -41,8 +41,10 @@ volunteer volume volumeid scanid record recordid
 """
 LIKELY = frozenset(_LIKELY.split())  # columns that may name patients, in small letters, without blanks and underscores
 FLAT = tuple(name for name in CORNERS if "z" not in name)
+OF_BOX = ("image", "patient", "split", "label")  # what is written of a box, before its corners
 SIZED = ("x", "y", "width", "height")  # of a box, where no column has its high corner
 SEVERAL = {"image_class": "classes"}
+SHORT = "a row that ends before the columns of a box, read as one of an image without a lesion"
 SPLITS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 
 
@@ -117,24 +119,56 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
 
 
 def read_table(path: Path, expected: Sequence[str] = ("image", *FLAT)) -> Table:
-    """Read a CSV whatever its encoding and separator; raise BadInput for an empty one, naming the columns expected."""
+    """Read a CSV whatever its encoding and separator; raise BadInput for an empty one, naming the columns expected.
+
+    Raises it, too, for quotes that do not close where a cell ends, and for a file that ends within a row.
+    """
+    table, rows, whole = _opened(path, expected)
+    table = replace(table, rows=list(rows))
+    if table.rows and not whole:
+        _refuse_cut_off(table)
+    return table
+
+
+def _opened(path: Path, expected: Sequence[str]) -> tuple[Table, Iterator[tuple[int, list[str]]], bool]:
+    """Return a CSV without its rows, those rows, read as they are asked for, and whether its last line is ended."""
     text = _text(path)
     separator = None
     first, newline, rest = text.partition("\n")
-    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:  # Excel's own hint
-        separator, text, first = first.strip()[4], newline + rest, ""
+    hint = first.strip(" \r")  # Excel's own; its separator may be a tab
+    if hint.lower().startswith("sep=") and len(hint) == 5:
+        separator, text, first = hint[4], newline + rest, ""
     lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise BadInput(f"{path} is empty; expected a header with the columns {', '.join(expected)}")
-    if separator is None:
+    if separator is None and lines:
         separator = max(SEPARATORS, key=lambda sign: len(_columns(next(csv.reader([lines[0]], delimiter=sign)))))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    rows = _rows(path, text, separator or ",")
+    first_row = next((row for _, row in rows), None)
+    if first_row is None:
+        raise BadInput(f"{path} is empty; expected a header with the columns {', '.join(expected)}")
+    header = [name.strip().lstrip("\ufeff") for name in first_row]
+    return Table(str(path), header, _columns(header), [], separator != ","), rows, text.endswith(("\n", "\r"))
+
+
+def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the cells of each row that is not blank; raise BadInput for one with a stray quote."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     try:
-        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
     except csv.Error as error:
         raise BadInput(f"{path}, line {reader.line_num}: not a row of a CSV file ({error})") from error
-    header = [name.strip().lstrip("\ufeff") for name in rows[0][1]]
-    return Table(str(path), header, _columns(header), rows[1:], separator != ",")
+
+
+def _refuse_cut_off(table: Table) -> None:
+    """Raise BadInput where the last row, whose line has no end, lacks a known column: what it lacks is not blank."""
+    line, row = table.rows[-1]
+    last = max(table.columns.values(), default=0)
+    if len(row) <= last:
+        raise BadInput(
+            f"{table.place}, line {line}: the file ends within this row, which has {len(row)} of {len(table.header)} "
+            f"cells; complete it, with blank cells up to {table.header[last]} for an image without a lesion"
+        )
 
 
 def _box_columns(table: Table) -> tuple[tuple[str, ...], str]:
@@ -150,7 +184,7 @@ def _sniff(file: File) -> bool:
     if file.path.suffix.lower() not in (".csv", ".tsv"):
         return False
     try:
-        table = read_table(file.path)
+        table, _, _ = _opened(file.path, ("image", *FLAT))  # what is wrong in a row is for its reader to say
     except BadInput:
         return False
     return not {"image", *_box_columns(table)[0]} - table.columns.keys()
@@ -239,6 +273,8 @@ def _read_table(table: Table, found: dict[str, Annotation]) -> None:
                 low = slice_number(place, z)
                 flat = (*flat[:2], low, *flat[2:], low + 1)
             add_box(item, flat, table.value(row, "label"), place)
+        elif len(row) <= max(table.columns[column] for column in wanted):
+            item.notes.append(Note(SHORT, place))
 
 
 def named_rows(table: Table) -> Iterator[tuple[str, str, int, list[str]]]:
@@ -276,10 +312,10 @@ def tell(item: Annotation, table: Table, row: Sequence[str], place: str, name: s
 def csv_text(images: Sequence[ImageBoxes]) -> str:
     """Return a CSV with one row per box, and one without corners for an image that has none."""
     deep = any(image.depth is not None for image in images)
-    columns = [name for name in CORNERS if deep or "z" not in name]
+    columns = CORNERS if deep else FLAT
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["image", "patient", "split", "label", *columns])
+    rows.writerow([*OF_BOX, *columns])
     for image in images:
         known = [image.id, image.patient or "", image.split or ""]
         _refuse_blank(image.id, "patient", image.patient)
@@ -290,6 +326,11 @@ def csv_text(images: Sequence[ImageBoxes]) -> str:
         if not image.boxes:
             rows.writerow([*known, "", *[""] * len(columns)])
     return text.getvalue()
+
+
+def has_own_header(path: Path) -> bool:
+    """Tell whether a CSV has the header that `csv_text` writes; raise BadInput where it is none."""
+    return tuple(read_table(path).header) in ((*OF_BOX, *FLAT), (*OF_BOX, *CORNERS))
 
 
 def _refuse_blank(image: str, what: str, name: str | None) -> None:

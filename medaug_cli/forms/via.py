@@ -75,11 +75,13 @@ def _entries(file: File) -> Iterable[tuple[str, Iterable[dict[str, Any]]]]:
 def _entries_of_csv(file: File) -> Iterable[tuple[str, Iterable[dict[str, Any]]]]:
     """Return the name of each picture in a CSV, and its regions; a row with an empty shape is of a picture without."""
     found: dict[str, list[dict[str, Any]]] = {}
-    reader = csv.DictReader(io.StringIO(read_text(file.path).removeprefix("#"), newline=""))
+    reader = csv.DictReader(io.StringIO(read_text(file.path).removeprefix("#"), newline=""), strict=True)
     missing = COLUMNS - set(reader.fieldnames or ())
     if missing:
         raise BadInput(f"{file.path} lacks the columns {', '.join(sorted(missing))}")
     for row in reader:
+        if row["region_attributes"] is None:  # the last column that VIA writes
+            raise BadInput(f"{file.path}, line {reader.line_num}: the row ends before its attributes")
         own = found.setdefault(str(row["filename"]), [])
         try:
             shape, kind = (json.loads(row[name] or "{}") for name in ("region_shape_attributes", "region_attributes"))

@@ -6,6 +6,7 @@ from marked import BOX, SHARES, SIZE, coco, files, labelme, pictures, plain, rea
 
 from medaug_cli.errors import MedaugError
 from medaug_cli.forms.coordinates import around_ellipse
+from medaug_cli.forms.table import SHORT
 
 LESION, TUMOR = [(BOX, "lesion")], [(BOX, "tumor")]
 ROW = "50,10,66,24"
@@ -13,6 +14,7 @@ TABLES = {
     "semicolons and a byte order mark": ("\ufeffimage;x_min;y_min;x_max;y_max\na.png;50;10;66;24\n", LESION),
     "decimal commas": ("image;x_min;y_min;x_max;y_max\na.png;50,0;10,0;66,0;24,0\n", LESION),
     "Excel's hint": ("sep=;\nimage;x_min;y_min;x_max;y_max\na.png;50;10;66;24\n", LESION),
+    "Excel's hint of tabs": ("sep=\t\r\nimage\tx_min\ty_min\tx_max\ty_max\r\na.png\t50\t10\t66\t24\r\n", LESION),
     "tabs in UTF-16": ("image\tx_min\ty_min\tx_max\ty_max\r\na.png\t50\t10\t66\t24\r\n".encode("utf-16"), LESION),
     "Windows' code page": ("image,label,x_min,y_min,x_max,y_max\na.png,fünf,50,10,66,24\n".encode("cp1252"),
                            [(BOX, "fünf")]),
@@ -28,6 +30,8 @@ TABLES = {
     "VinDr's names": (f"image_id,class_name,class_id,x_min,y_min,x_max,y_max\na,tumor,3,{ROW}\n", TUMOR),
     "no name of a label": (f"image,label,x_min,y_min,x_max,y_max\na.png,,{ROW}\n", LESION),
     "another case of the suffix": (f"image,x_min,y_min,x_max,y_max\nA.PNG,{ROW}\n", LESION),
+    "no end of the last line": (f"image,x_min,y_min,x_max,y_max,comment\na.png,{ROW}", LESION),
+    "quotes": (f'"image","label","x_min","y_min","x_max","y_max"\n"a.png","5"" wide",{ROW}\n', [(BOX, '5" wide')]),
     "NaN for a normal slice": ("image,x_min,y_min,x_max,y_max\na.png,nan,nan,nan,nan\n", []),
 }  # fmt: skip
 
@@ -321,6 +325,18 @@ REFUSED = {
                                 "line 2"),
     "decimal commas between commas": ({"m.csv": "image,x_min,y_min,x_max,y_max\np1/1.png,50,5,10,5,66,5,24,5\n"},
                                       "m.csv", "line 2: 9 cells where the header has 5"),
+    "a quote that does not close": ({"m.csv": 'image,label,x_min,y_min,x_max,y_max\np1/1.png,"x,5,5,9,9\n'
+                                             'p2/1.png,x,5,5,9,9\n'}, "m.csv", r"m\.csv, line 3: not a row of a CSV"),
+    "two stray quotes": ({"m.csv": 'image,label,x_min,y_min,x_max,y_max\np1/1.png,"x,5,5,9,9\n'
+                                   'p2/1.png,"x,5,5,9,9\n'}, "m.csv", r"m\.csv, line 3: not a row of a CSV"),
+    "a stray quote in a folder": ({"m/m.csv": 'image,label,x_min,y_min,x_max,y_max\np1/1.png,"x,5,5,9,9\n'}, "m",
+                                  r"m\.csv, line 2: not a row of a CSV"),
+    "a stray quote, VIA": ({"m.csv": 'filename,region_shape_attributes,region_attributes\n"p1/1.png,{},{}\n'}, "m.csv",
+                           r"m\.csv is broken, read as VIA"),
+    "the end within a row": ({"m.csv": "image,x_min,y_min,x_max,y_max\np1/1.png,5,5,9,9\np2/1.png,5"}, "m.csv",
+                             r"line 3: the file ends within this row, which has 2 of 5 cells.*up to y_max"),
+    "the end within a row, VIA": ({"m.csv": "filename,region_shape_attributes,region_attributes\np1/1.png,"}, "m.csv",
+                                  r"m\.csv, line 2: the row ends before its attributes"),
     "a row without an image": ({"m.csv": "image,x_min,y_min,x_max,y_max\n,50,10,66,24\n"}, "m.csv", "line 2.*no image"),
     "a slice between two": ({"m.csv": "image,slice,x_min,y_min,x_max,y_max\np1/1.png,2.5,5,5,9,9\n"}, "m.csv",
                             "line 2: expected the number of a slice, got '2.5'"),
@@ -393,3 +409,11 @@ def test_shares_in_a_table_are_said(tmp_path):
     pictures(tmp_path)
     files(tmp_path, {"m.csv": "image,x_min,y_min,x_max,y_max\na.png,0.625,0.167,0.825,0.4\n"})
     assert "as fractions of the image would" in str(read(tmp_path, "m.csv").notes[0])
+
+
+def test_a_row_that_ends_before_its_box_is_said(tmp_path):
+    pictures(tmp_path)
+    files(tmp_path, {"boxes.csv": f"image,x_min,y_min,x_max,y_max\na.png,{ROW}\nb.png\n"})
+    found = read(tmp_path, "boxes.csv")
+    assert plain(found) == {"a": LESION, "b": []}
+    assert [str(note) for note in found.scans["b"].notes] == [f"{SHORT} ({tmp_path / 'boxes.csv'}, line 3)"]
