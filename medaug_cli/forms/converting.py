@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, safe_id
+from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, read_boxes, safe_id
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import new_file, read_text
+from medaug_cli.files import new_file
+from medaug_cli.forms import boxes_json, table
 from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.catalogue import BOXES, form_of
-from medaug_cli.forms.form import label_names
+from medaug_cli.forms.form import File, label_names
 from medaug_cli.forms.policy import UNNAMED, cut_off
-from medaug_cli.forms.reading import holds_masks, read_annotations
+from medaug_cli.forms.reading import form_of_file, holds_masks, read_annotations
 from medaug_cli.forms.yolo import size_of
 from medaug_cli.results import Kind, file_claimed, folder_claimed, new_folder
 from medaug_cli.scans.grids import placed_boxes
@@ -48,12 +49,14 @@ def convert(
 
 
 def _refuse_other(out: Path) -> None:
-    """Raise UsageError where a file is there that holds no boxes in any form that is written."""
+    """Raise UsageError where a file is there that holds no boxes as they are written here, or those of a store."""
     if not out.exists():
         return
     with suppress(BadInput):
-        start = read_text(out)[:4096]
-        if '"image' in start or start.startswith("image,"):
+        form = form_of_file(File(out))
+        if form is boxes_json.FORM and read_boxes(out).store is not None:
+            raise UsageError(f"{out} exists and belongs to a store; choose another --out")
+        if form in BOXES.values() and (form is not table.FORM or table.has_own_header(out)):
             return
     raise UsageError(f"{out} exists and does not hold boxes; choose another --out")
 

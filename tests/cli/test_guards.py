@@ -280,6 +280,35 @@ def test_files_of_other_kinds_are_kept(scanned):
     refused(line, scanned, "opened.json exists and was not written by medaug study")
 
 
+OTHERS = {  # what holds images but is no file of boxes that medaug boxes wrote -> its name, content, what is said
+    "a table of classes": ("mine.csv", "image,class\ni000.png,mass\n", "does not hold boxes"),
+    "boxes with more of them": ("more.csv", "image,label,x_min,y_min,x_max,y_max,reader\n", "does not hold boxes"),
+    "a report": (
+        "report.json",
+        json.dumps({"version": 1, "images": [{"id": "a", "keep": True}]}),
+        "does not hold boxes",
+    ),
+    "boxes of a store": ("held.json", json.dumps(json.loads(BY_HAND) | {"store": "00ff"}), "belongs to a store"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_boxes_replace_no_file_that_only_looks_like_them(scanned, case):
+    name, content, said = OTHERS[case]
+    (scanned / name).write_text(content, encoding="utf-8")
+    line = ("boxes", "boxes.csv", "--scans", "scans", "--to", "csv", "--out", name, "--overwrite")
+    refused(line, scanned, f"{name} exists and {said}")
+    assert (scanned / name).read_text(encoding="utf-8") == content
+
+
+@pytest.mark.parametrize("form", ["boxes", "coco", "csv", "monai"])
+def test_boxes_replace_their_own_files(scanned, form):
+    out = "own.csv" if form == "csv" else "own.json"
+    for more in ([], ["--overwrite"]):
+        line = ("boxes", "boxes.csv", "--scans", "scans", "--to", form, "--out", out, *more)
+        assert medaug(line, scanned) == 0
+
+
 def test_the_filter_keeps_a_page_of_somebody(place):
     assert medaug(["synthesize", "--n", "4", "--out", "drawn.h5"], place) == 0
     (place / "filter.html").write_text("mine", encoding="utf-8")
