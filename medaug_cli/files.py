@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -276,7 +276,21 @@ def real_path(path: Path) -> Path:
 
 def name_of(path: Path) -> str:
     """Return a file's name as text, also where it is none: what is not UTF-8 in it is replaced."""
-    return os.fsencode(path.name).decode("utf-8", "replace")
+    return _as_text(path.name)
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """Return the names of files as text, with as many of the folders above them as tell the files apart."""
+    parts = [path.absolute().parts for path in paths]
+    for shown in range(1, max(map(len, parts), default=0) + 1):
+        names = [_as_text("/".join(each[-shown:])) for each in parts]
+        if len(set(names)) == len(set(parts)):
+            return names
+    return [_as_text(str(path)) for path in paths]
+
+
+def _as_text(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 @contextmanager

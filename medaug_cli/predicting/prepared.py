@@ -8,6 +8,7 @@ from typing import Any
 from medaug_cli.brain.files import masks_folder
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.preprocess.recipe import Recipe
+from medaug_cli.store.joining import DIFFERING
 
 ANNOTATED = {"label", "least_area", "with_masks", "keep_masks", "slices", "seed"}  # of lesions, not of images
 
@@ -15,9 +16,17 @@ ANNOTATED = {"label", "least_area", "with_masks", "keep_masks", "slices", "seed"
 def recipe_of(network: Path, prepared: Mapping[str, Any], strip: str | None) -> Recipe:
     """Return the recipe of the images that a network learned from; `strip` replaces its brain extraction.
 
-    Raises BadInput where the network does not say how they were made, or learned from regions around lesions;
-    UsageError where brain masks that somebody else made are needed.
+    Raises BadInput where the network does not say how they were made, or learned from images that were made in several
+    ways, or from regions around lesions; UsageError where brain masks that somebody else made are needed.
     """
+    known = {each.name for each in fields(Recipe)} - ANNOTATED
+    replaced = set() if strip is None else {"strip", "strip_settings"}
+    if differing := known & set(prepared.get(DIFFERING, ())) - replaced:
+        raise BadInput(
+            f"{network} was trained on joined stores that were pre-processed with different settings "
+            f"({', '.join(sorted(differing))}); train it on stores that were pre-processed alike, or preprocess the "
+            "scans by hand and use detect or evaluate"
+        )
     if "size" not in prepared:
         raise BadInput(
             f"{network} does not say how its images were pre-processed; train it again on a store of this version's "
@@ -25,7 +34,6 @@ def recipe_of(network: Path, prepared: Mapping[str, Any], strip: str | None) -> 
         )
     if prepared.get("region_mm"):
         raise BadInput(f"{network} was trained on regions around lesions; predict takes networks of whole images")
-    known = {each.name for each in fields(Recipe)} - ANNOTATED
     recipe = Recipe(**{name: _tuples(value) for name, value in prepared.items() if name in known})
     if strip is not None:
         return replace(recipe, strip=strip, strip_settings=())

@@ -10,7 +10,7 @@ from medaug_cli import __version__
 from medaug_cli.brain.extraction import check_stripper_choice
 from medaug_cli.brain.files import masks_folder, with_brain_masks
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import sha256_file
+from medaug_cli.files import names_of, sha256_file
 from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.policy import LESION
 from medaug_cli.forms.reading import AnnotationSet, holds_masks, read_annotations, with_masks
@@ -459,11 +459,10 @@ def _info(options: PreprocessOptions, recipe: Recipe, names: list[str], class_na
     left_out = {"keep_masks", "seed", "mask_names", *(name for name in choices if not getattr(recipe, name))}
     settings = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     settings["percentiles"] = list(recipe.percentiles)
-    inputs = {}
     split = None if options.split is None else Path(options.split)
-    for path in (options.boxes, options.masks, split, classes_file(options.classes)):
-        if path is not None and path.is_file():
-            inputs[path.name] = sha256_file(path)
+    given = (options.boxes, options.masks, split, classes_file(options.classes))
+    files = [path for path in given if path is not None and path.is_file()]
+    inputs = dict(zip(names_of(files), map(sha256_file, files), strict=True))
     own: dict[str, Any] = {"split": options.split}
     named = ("classes", "modality", "reader", "box_mode", "patient_column", "box_columns")
     chosen: dict[str, Any] = {name: getattr(options, name) for name in named}

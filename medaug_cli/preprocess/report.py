@@ -8,6 +8,7 @@ from typing import Any, Literal
 from medaug_cli.boxes import SPLITS, Strict
 from medaug_cli.figures.pages import filled
 from medaug_cli.preprocess.histograms import Histogram
+from medaug_cli.store.joining import DIFFERING, PART, shared_settings
 from medaug_cli.words import counted
 
 SHOWN = 60  # doubtful slices with a picture
@@ -97,6 +98,8 @@ class PreprocessReport(Strict):
             said.append(
                 f"No patient is named, so the split is by image: {self.kind}s of one patient may end up on both sides."
             )
+        if differing := self.settings.get(DIFFERING):
+            said.append(f"Joined of parts that were pre-processed with different settings: {', '.join(differing)}.")
         if doubtful:
             are, them = ("is", "it") if doubtful == 1 else ("are", "them")
             said.append(f"{counted(doubtful, self.kind)} {are} doubtful; look at {them} below.")
@@ -197,7 +200,8 @@ def joined(reports: Sequence[PreprocessReport]) -> PreprocessReport:
 
 def _joined_settings(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     digests = [part[ANNOTATIONS] for part in parts if ANNOTATIONS in part]
-    said = {name: value for name, value in parts[0].items() if name not in ("part", ANNOTATIONS)}
+    own = (PART, ANNOTATIONS)  # of each part, for itself
+    said = shared_settings([{name: part[name] for name in part if name not in own} for part in parts])
     return said | ({ANNOTATIONS: summed(digests)} if len(digests) == len(parts) else {})
 
 

@@ -1,13 +1,13 @@
 """Put the stores of several parts together into one."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medaug_cli.boxes import folded
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import new_files
+from medaug_cli.files import names_of, new_files
 from medaug_cli.results import check_file
 from medaug_cli.store.folds import of_training_alone
 from medaug_cli.store.model import StoreInfo, source_kind
@@ -26,6 +26,7 @@ FORM: dict[str, Callable[[Store], str]] = {  # what joined stores have in common
     "the names of what masks mark, which each has to have all of": lambda store: _listed(store.info.mask_names),
 }
 PART = "part"  # the setting that tells which part of how many a store is
+DIFFERING = "differing"  # the setting that names those in which joined stores differ
 
 
 def join_stores(
@@ -141,10 +142,30 @@ def _joined_info(stores: Sequence[Store]) -> StoreInfo:
     if _part(stores[0]) is not None:
         differing = next(name for one in plain for name in one if one[name] != plain[0][name])
         raise UsageError(f"the parts were made with different {differing}; make them with the same options")
-    columns = next(filter(None, map(of_training_alone, stores)), "")
     generators = {origin.hash: origin for store in stores for origin in store.info.generators}
+    digests = [store.hash for store in stores]
     return stores[0].info.model_copy(update={
-        "command": "store join", "settings": {"box_columns": columns} if columns else {},
-        "inputs": {store.path.name: store.hash for store in stores},
+        "command": "store join", "settings": _joined_settings(stores),
+        "inputs": dict(zip(names_of([store.path for store in stores]), digests, strict=True)),
         "generators": list(generators.values()),
     })  # fmt: skip
+
+
+def _joined_settings(stores: Sequence[Store]) -> dict[str, Any]:
+    """Return the settings that stores share, and those of one that forbid something to the whole."""
+    settings = shared_settings([store.info.settings for store in stores])
+    if columns := next(filter(None, map(of_training_alone, stores)), ""):
+        settings["box_columns"] = columns
+    if any(store.info.settings.get("mirrored") is False for store in stores):
+        settings["mirrored"] = False
+    return settings
+
+
+def shared_settings(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the settings that several results have alike, and under DIFFERING the names of the others."""
+    names = sorted({name for one in each for name in one} - {DIFFERING})
+    alike = {name for name in names if all(name in one and one[name] == each[0].get(name) for one in each)}
+    differing = sorted({*names} - alike | {name for one in each for name in one.get(DIFFERING, ())})
+    return {name: value for name, value in each[0].items() if name in alike} | (
+        {DIFFERING: differing} if differing else {}
+    )

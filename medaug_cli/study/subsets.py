@@ -11,13 +11,14 @@ from medaug_cli import __version__
 from medaug_cli.boxes import write_boxes
 from medaug_cli.errors import UsageError
 from medaug_cli.preprocess.results import training_boxes
-from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made
+from medaug_cli.store import Record, Store, StoreInfo, StoreWriter, already_made, open_store
 from medaug_cli.store.reading import is_real
 from medaug_cli.study.teaching import inputs_of
 from medaug_cli.tasks.cases import Each
 from medaug_cli.tasks.task import Task
 
 UNIT = 64  # images
+OWN = frozenset({"fraction", "unannotated", "pseudo_labels", "threshold"})  # settings of stores that a study makes
 
 
 def chosen_patients(store: Store, task: Task, fraction: float, seed: int) -> set[str]:
@@ -52,9 +53,9 @@ def subset(store: Store, task: Task, fraction: float, seed: int, out: Path, judg
 
 
 def info_of_part(store: Store, settings: dict[str, Any], seed: int, inputs: dict[str, str]) -> StoreInfo:
-    """Return what makes a store of a study that is part of another one."""
+    """Return what makes a store of a study that is part of another one, whose settings it keeps beside its own."""
     return StoreInfo(
-        tool_version=__version__, command="study", settings=settings, seed=seed,
+        tool_version=__version__, command="study", settings={**store.info.settings, **settings}, seed=seed,
         label_names=store.info.label_names, inputs=inputs, generators=store.info.generators,
         class_names=store.class_names, mask_names=store.info.mask_names,
     )  # fmt: skip
@@ -62,7 +63,7 @@ def info_of_part(store: Store, settings: dict[str, Any], seed: int, inputs: dict
 
 def publish_part(out: Path, info: StoreInfo, records: Sequence[Record]) -> Store:
     """Publish a store of a study, reading few of its records at once; keep what is there already, made of the same."""
-    made = already_made(out, info, resume=out.exists(), overwrite=False)
+    made = already_made(out, _as_there(out, info), resume=out.exists(), overwrite=False)
     if made is None:
         plan = {**info.settings, "of": " ".join(info.inputs.values()), "seed": info.seed}
         writer = StoreWriter(out, info, plan, resume=True)
@@ -71,3 +72,10 @@ def publish_part(out: Path, info: StoreInfo, records: Sequence[Record]) -> Store
                 writer.add(unit, [records[i] for i in range(at, min(at + UNIT, len(records)))])
         made = writer.publish()
     return made
+
+
+def _as_there(out: Path, info: StoreInfo) -> StoreInfo:
+    """Return what makes a store as one that is there would say it: earlier versions kept its own settings alone."""
+    if out.exists() and OWN.issuperset(open_store(out).info.settings):
+        return info.model_copy(update={"settings": {k: v for k, v in info.settings.items() if k in OWN}})
+    return info

@@ -215,6 +215,11 @@ def test_a_trained_detector_says_how_scans_are_prepared(tmp_path, tiny_plugins, 
 BAD = {
     "regions": (PREPARED | {"region_mm": 64.0}, {}, "was trained on regions around lesions"),
     "older": ({}, {}, "does not say how its images were pre-processed"),
+    "joined": (
+        PREPARED | {"differing": ["label", "split", "window"]},
+        {},
+        r"on joined stores .* settings \(window\); ",
+    ),
     "masks": (PREPARED | {"strip": "./masks"}, {}, "give those of the new scans with --strip"),
     "colour": (PREPARED, {"channels": 3}, "takes images of 3 channels, 64x64; these scans give 1, 64x64"),
     "size": (PREPARED, {"spatial": (32, 32)}, "takes images of 1 channels, 32x32; these scans give 1, 64x64"),

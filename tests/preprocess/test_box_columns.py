@@ -4,6 +4,7 @@ import pytest
 from support.tiny_scans import BOX, made, picture, rows
 
 from medaug_cli.errors import BadInput, UsageError
+from medaug_cli.files import sha256_file
 
 ROUGH = (6, 5, 20, 18)
 HEADER = "image,patient,split,x_min,y_min,x_max,y_max,rough_x_min,rough_y_min,rough_x_max,rough_y_max"
@@ -59,3 +60,13 @@ def test_what_is_not_there_is_named(tmp_path):
     coco.write_text('{"images": [], "annotations": [], "categories": []}', encoding="utf-8")
     with pytest.raises(UsageError, match="--box-columns is for CSV files"):
         made(tmp_path, boxes=coco, box_columns="rough")
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    boxes, split = scans(tmp_path), tmp_path / "deal/boxes.csv"
+    split.parent.mkdir()
+    split.write_text("patient,split\na,train\nb,val\nc,test\n", encoding="utf-8")
+    boxes.write_text(boxes.read_text(encoding="utf-8").replace("split", "note"), encoding="utf-8")
+    store = made(tmp_path, boxes=boxes, split=str(split))
+    expected = {f"{tmp_path.name}/boxes.csv": sha256_file(boxes), "deal/boxes.csv": sha256_file(split)}
+    assert store.info.inputs == expected

@@ -18,6 +18,7 @@ from medaug_cli.cli import app
 from medaug_cli.errors import BadInput, MedaugError, UsageError
 from medaug_cli.preprocess.joining import join_parts
 from medaug_cli.preprocess.pool import chosen_workers, in_order
+from medaug_cli.preprocess.results import read_report
 from medaug_cli.store import open_store
 
 COUNT = 9
@@ -104,9 +105,16 @@ def test_stores_of_two_sites_join_and_a_patient_in_two_splits_is_refused(scans, 
             image.rename(image.with_name(f"{image.parent.name}.nii.gz"))
         for mask in (tmp_path / site / "scans").rglob("mask.nii.gz"):
             mask.rename(mask.with_name(f"{mask.parent.name}_mask.nii.gz"))
-        run(tmp_path / site / "scans", tmp_path / site / "real.h5", "--split", split)
+        denoise = "none" if site == "a" else "median"
+        run(tmp_path / site / "scans", tmp_path / site / "real.h5", "--split", split, "--denoise", denoise)
     both = join_parts([tmp_path / "a/real.h5", tmp_path / "b/real.h5"], tmp_path / "real.h5")
     assert both.info.command == "store join"
+    said = report_of(both)["settings"]
+    for settings in (both.info.settings, said):
+        assert (settings["size"], settings["differing"]) == (32, ["denoising", "split"])
+        assert "denoising" not in settings
+    sentence = "Joined of parts that were pre-processed with different settings: denoising, split."
+    assert sentence in read_report(both.path, both).sentences()
     assert len(both) == sum(len(open_store(tmp_path / site / "real.h5")) for site in "ab")
     with pytest.raises(BadInput, match=r"^image \S+ is in both \S+a/real\.h5 and \S+a/real\.h5; give each store once"):
         join_parts([tmp_path / "a/real.h5", tmp_path / "a/real.h5"], tmp_path / "twice/real.h5")
@@ -161,6 +169,7 @@ def test_a_worker_that_ends_without_a_word_is_said():
 
 ENDLESS = """
 import os, time
+from medaug_cli.preprocess.results import read_report
 from medaug_cli.preprocess.pool import in_order
 
 def slow(job):

@@ -90,6 +90,23 @@ def test_join_keeps_them_and_refuses_other_names(tmp_path):
         join_stores([half("c", 0), other], tmp_path / "joined" / "b.h5")
 
 
+def test_joined_stores_say_what_they_were_made_with_alike_and_what_not(tmp_path):
+    paths = []
+    for name, settings in (("a", {"size": 16, "window": [0, 9], "mirrored": False}), ("b", {"size": 16, "bias": "n4"})):
+        records = [replace(r, id=f"{name}{i}", patient=name, split="train") for i, r in enumerate(make_records(2))]
+        info = INFO.model_copy(update={"settings": settings})
+        (tmp_path / name).mkdir()
+        paths.append(published(tmp_path / name / "real.h5", records, info).path)
+    joined = join_stores(paths, tmp_path / "joined/all.h5")
+    different = ["bias", "mirrored", "window"]
+    assert joined.info.settings == {"size": 16, "mirrored": False, "differing": different}
+    assert joined.info.inputs == {f"{path.parent.name}/real.h5": open_store(path).hash for path in paths}
+    more = [replace(r, id=f"c{i}", patient="c", split="train") for i, r in enumerate(make_records(2))]
+    third = published(tmp_path / "c.h5", more, INFO.model_copy(update={"settings": {"size": 16}})).path
+    again = join_stores([joined.path, third], tmp_path / "joined/more.h5")
+    assert again.info.settings == joined.info.settings
+
+
 def test_the_summary_counts_them(tmp_path):
     records = [
         replace(r, image_class=NAMES[i % 2], spacing=(1.0, 0.5), annotated=i > 1) for i, r in enumerate(make_records(6))

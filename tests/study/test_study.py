@@ -16,6 +16,7 @@ from medaug_cli.metrics.operating import Cohort, Scored
 from medaug_cli.metrics.resampling import verdict
 from medaug_cli.store import Store, digest_patient, likeness, open_store
 from medaug_cli.store.likeness import thumbnails
+from medaug_cli.store.writing import write_store
 from medaug_cli.study import StudyOptions, parse_arm, run_study
 from medaug_cli.study.analysis import ArmResult, Comparison, StudyReport
 from medaug_cli.study.arms import parse_arms
@@ -61,6 +62,26 @@ def test_a_smaller_share_lies_in_every_larger_one(real, tmp_path):
         ours, theirs = part.indices(split), store.indices(split)
         assert [part.ids[i] for i in ours] == [store.ids[i] for i in theirs]
         assert (part.images[ours] == store.images[theirs]).all()
+
+
+def with_settings(path, settings):
+    """Rewrite a store as one that other settings made."""
+    store = open_store(path)
+    write_store(path.with_suffix(".new"), store.info.model_copy(update={"settings": settings}), [store])
+    return open_store(path.with_suffix(".new").replace(path))
+
+
+def test_a_share_says_how_its_images_were_prepared_and_older_ones_are_kept(real, tmp_path):
+    prepared = {"size": 16, "mirrored": False}
+    store = with_settings(real, prepared)
+    part = subset(store, Detection(), 0.5, 0, tmp_path / "part/real.h5")
+    more = with_rest(store, part, Detection(), 0.5, 0, tmp_path / "part/more.h5")
+    assert part.info.settings == prepared | {"fraction": 0.5}
+    assert more.info.settings == prepared | {"fraction": 0.5, "unannotated": "rest"}
+    older = with_settings(part.path, {"fraction": 0.5})
+    assert subset(store, Detection(), 0.5, 0, part.path).hash == older.hash
+    with pytest.raises(UsageError, match="other settings"):
+        subset(store, Detection(), 0.75, 0, part.path)
 
 
 def test_a_share_that_is_there_is_not_read_again(real, tmp_path, monkeypatch):
