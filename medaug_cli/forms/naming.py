@@ -3,11 +3,11 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from medaug_cli.errors import BadInput
-from medaug_cli.forms.annotations import Annotation
+from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.scans.reading import Scan, suffixes
 from medaug_cli.scans.survey import case_and_modality
 
@@ -15,6 +15,8 @@ from medaug_cli.scans.survey import case_and_modality
 KINDS = {"images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "ann", "masks",
          "scans", "data", "obj_train_data", "json", "xml", "txt"}  # fmt: skip
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
+A_DATE = re.compile(r"^[0-9]{8}-")  # or another number, which anybody may put there
+UPLOAD = "an image called as Label Studio calls uploaded files, taken for the scan without what it puts before the name"
 DRIVE = re.compile(r"^[A-Za-z]:(?=/)|^file://")
 Score = tuple[int, bool, bool]
 
@@ -107,16 +109,29 @@ def _as_uploaded(name: str) -> str:
     return UPLOADED.sub("", PurePosixPath(name).name)
 
 
-def by_scan(path: object, named: Mapping[str, Annotation], names: ScanNames) -> dict[str, Annotation]:
+def _holds_uploads(named: Iterable[str]) -> bool:
+    """Tell whether any image is called as an upload to Label Studio, by what is no date."""
+    lasts = [PurePosixPath(name).name for name in named]
+    return any(UPLOADED.match(last) and not A_DATE.match(last) for last in lasts)
+
+
+def by_scan(
+    path: object, named: Mapping[str, Annotation], names: ScanNames, uploads: bool = False
+) -> dict[str, Annotation]:
     """Return annotations by the ids of their scans; raise BadInput for one of no scan, and for two of one scan.
 
-    Of two annotations that fit one scan, in folders of other names, the one that fits better is meant.
+    Of two annotations that fit one scan, in folders of other names, the one that fits better is meant. With `uploads`
+    they are Label Studio's own; in another form, names as it gives them to uploads are noted.
     """
+    others = not uploads and _holds_uploads(named)
     best: dict[str, tuple[Score, str]] = {}
     unknown: list[str] = []
     for name, item in named.items():
-        called = (each for each in (name, item.also, _as_uploaded(name)) if each)
+        called = (each for each in (name, item.also) if each)
         found = next((one for each in called for one in [names.find(each, str(path))] if one), None)
+        if found is None and (uploads or others):
+            found = names.find(_as_uploaded(name), str(path))
+            item.notes += [Note(UPLOAD, f"{path}, {name}")] if found and others else []
         if found is None:
             unknown.append(name)
             continue

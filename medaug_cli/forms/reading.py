@@ -9,7 +9,7 @@ from pathlib import Path
 from medaug_cli.boxes import BoxesFile, read_boxes
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.files import files_below
-from medaug_cli.forms import boxes_json, dicom_sr, masks
+from medaug_cli.forms import boxes_json, dicom_sr, label_studio, masks
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.catalogue import FORMS, READ
 from medaug_cli.forms.form import LITTER, File, Form, Marks, key_of
@@ -78,7 +78,7 @@ def read_annotations(
             Note("all boxes lie between 0 and 1, as fractions of the image would; they are read as pixels", path.name)
         )
     note_unlabelled(named.values())
-    found = by_scan(path, named, ScanNames(scans))
+    found = by_scan(path, named, ScanNames(scans), uploads=form is label_studio.FORM)
     _without_flat_outlines(found, scans, marks)
     return AnnotationSet(found, marks.notes)
 

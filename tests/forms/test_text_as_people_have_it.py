@@ -6,6 +6,7 @@ from marked import BOX, SHARES, SIZE, coco, files, labelme, pictures, plain, rea
 
 from medaug_cli.errors import MedaugError
 from medaug_cli.forms.coordinates import around_ellipse
+from medaug_cli.forms.naming import UPLOAD
 from medaug_cli.forms.table import SHORT
 
 LESION, TUMOR = [(BOX, "lesion")], [(BOX, "tumor")]
@@ -142,7 +143,7 @@ JSONS = {
                        "m.xml", TUMOR),
     "CVAT's turned box": ({"m.xml": '<annotations><image name="a.png"><box label="tumor" xtl="51" ytl="9" xbr="65" '
                                     'ybr="25" rotation="90"/></image></annotations>'}, "m.xml", TUMOR),
-    "Label Studio": ({"m.json": [{"data": {"image": "/data/upload/1/0f3a2b1c-a.png"}, "annotations": [{"result": [
+    "Label Studio": ({"m.json": [{"data": {"image": "/data/upload/1/01234567-a.png"}, "annotations": [{"result": [
         {"type": "rectanglelabels", "original_width": 80, "original_height": 60, "value": {
             "x": 62.5, "y": 100 / 6, "width": 20, "height": 140 / 6, "rotation": 0, "rectanglelabels": ["tumor"]}},
         ]}]}]}, "m.json", TUMOR),
@@ -213,6 +214,10 @@ FOLDERS = {
     "names in a YAML of another name": ({"ds/brain.yaml": YAML, "ds/labels/a.txt": yolo()}, "ds/labels", TUMOR),
     "a YAML of another purpose above": ({"ds/env.yaml": b"\xff\xfe", "ds/a.yml": "names: {a: b}", "ds/data.yaml": YAML,
                                          "ds/labels/a.txt": yolo()}, "ds/labels", TUMOR),
+    "names that YAML takes for truth": ({"ds/data.yaml": "names: [yes, no]\n", "ds/a.txt": yolo(1)}, "ds",
+                                        [(BOX, "no")]),
+    "a name of digits": ({"ds/data.yaml": "names:\n  0: a\n  1: 007\n", "ds/a.txt": yolo(1)}, "ds", [(BOX, "007")]),
+    "a blank line before the names": ({"ds/classes.txt": "\ntumor\n", "ds/a.txt": yolo(1)}, "ds", TUMOR),
     "names as a table": ({"ds/data.yaml": "names:\n  0: tumor\n", "ds/a.txt": yolo()}, "ds", TUMOR),
     "obj.names": ({"ds/obj.names": "tumor\r\ncyst\r\n", "ds/obj_train_data/a.txt": yolo()}, "ds/obj_train_data", TUMOR),
     "classes.txt below": ({"ds/labels/classes.txt": "tumor\n", "ds/labels/a.txt": yolo()}, "ds", TUMOR),
@@ -417,3 +422,19 @@ def test_a_row_that_ends_before_its_box_is_said(tmp_path):
     found = read(tmp_path, "boxes.csv")
     assert plain(found) == {"a": LESION, "b": []}
     assert [str(note) for note in found.scans["b"].notes] == [f"{SHORT} ({tmp_path / 'boxes.csv'}, line 3)"]
+
+
+def test_a_date_before_a_name_is_part_of_it(tmp_path):
+    pictures(tmp_path, ["1.png"])
+    files(tmp_path, {"m.csv": f"image,x_min,y_min,x_max,y_max\n20210103-1.png,{ROW}\n"})
+    with pytest.raises(MedaugError, match=r"m\.csv mentions image '20210103-1\.png', which is not among the scans"):
+        read(tmp_path, "m.csv")
+
+
+def test_names_of_uploads_in_another_form_are_said(tmp_path):
+    pictures(tmp_path)
+    header, uploads = "image,x_min,y_min,x_max,y_max", ("0f3a2b1c-a.png", "12345678-b.png")
+    files(tmp_path, {"m.csv": "\n".join([header, *(f"{name},{ROW}" for name in uploads)]) + "\n"})
+    found = read(tmp_path, "m.csv")
+    assert plain(found) == {"a": LESION, "b": LESION}
+    assert [note.what for one in found.scans.values() for note in one.notes] == [UPLOAD, UPLOAD]
