@@ -120,7 +120,7 @@ def _candidates(folder: Path) -> list[Path]:
 def _named_classes(file: Path) -> tuple[Mapping[int, str], bool] | None:
     if file.suffix.lower() in (".yaml", ".yml"):
         return _yaml_names(file, file.name in ("data.yaml", "dataset.yaml"))
-    lines = [line.strip() for line in read_text(file).strip().splitlines()]
+    lines = [line.strip() for line in read_text(file).rstrip().splitlines()]  # a blank one counts
     if any(ROW.match(line) for line in lines):  # a picture of that name has labels
         return None
     return dict(enumerate(lines)), False
@@ -131,7 +131,7 @@ def _yaml_names(file: Path, must: bool) -> tuple[Mapping[int, str], bool] | None
     import yaml
 
     try:
-        value: Any = yaml.safe_load(read_text(file))
+        value: Any = yaml.load(read_text(file), Loader=yaml.BaseLoader)  # all as text: `no` may be a class
         names = value["names"] or ()
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         return {int(k): str(v).strip() for k, v in pairs}, "kpt_shape" in value
