@@ -35,7 +35,7 @@ MODELS = {  # name -> module, model, what the file is
     "classifier": ("medaug_cli.runs.metadata", "NetworkMetadata", "classifier.json: a trained classifier"),
     "segmenter": ("medaug_cli.runs.metadata", "NetworkMetadata", "segmenter.json: a trained segmenter"),
     "coco": ("medaug_cli.metrics.coco_files", "TRUTH", "COCO annotations, as `medaug evaluate --truth` reads them"),
-    "detections": ("medaug_cli.metrics.coco_files", "DETECTIONS", "COCO detections, as `medaug evaluate` reads them"),
+    "detections": ("medaug_cli.metrics.coco_files", "EITHER", "COCO detections, as `medaug evaluate` reads them"),
 }
 
 

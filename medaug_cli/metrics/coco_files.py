@@ -104,6 +104,7 @@ class CocoFound(TypedDict):
 
 
 TRUTH, DETECTIONS, FOUND = TypeAdapter(CocoTruth), TypeAdapter(list[CocoDetection]), TypeAdapter(CocoFound)
+EITHER = TypeAdapter(list[CocoDetection] | CocoFound)  # what a file of detections may hold
 IMAGES, CATEGORIES = TypeAdapter(list[CocoImage]), TypeAdapter(list[CocoCategory])
 T = TypeVar("T")
 

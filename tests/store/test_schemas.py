@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import import_module
 
+import numpy as np
 import pytest
 from conftest import make_store
 from jsonschema import Draft202012Validator
@@ -16,6 +17,9 @@ from data_schemas import __main__ as generation
 from medaug_cli.boxes import read_boxes
 from medaug_cli.errors import BadInput
 from medaug_cli.files import read_json
+from medaug_cli.forms import coco
+from medaug_cli.forms.form import Finds
+from medaug_cli.metrics.annotations import FoundBoxes
 from medaug_cli.metrics.coco_files import read_detections, read_truth
 
 BOXES = {
@@ -280,3 +284,16 @@ def test_what_a_store_writes_of_itself_fits_its_schema(tmp_path):
     Draft202012Validator(data_schemas.load("boxes")).validate(
         json.loads((tmp_path / "boxes.json").read_text(encoding="utf-8"))
     )
+
+
+def test_what_detect_writes_fits_the_schema_of_detections(tmp_path):
+    zero, one = np.zeros(1, np.int64), np.ones(1)
+    found = FoundBoxes(zero, zero, np.array([[1.0, 2.5, 4.0, 6.5]]), 12 * one, 0.5 * one)
+    write = coco.FORM.write_detections
+    write(Finds(["0001"], found, ["lesion"], lambda i: (256, 256), {"file": ["0001.png"]}), tmp_path / "found.json")
+    written = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    schema = Draft202012Validator(data_schemas.load("detections"))
+    schema.validate(written)
+    assert len(read("detections", tmp_path / "found.json")["annotations"]) == 1
+    del written["annotations"][0]["score"]
+    assert not schema.is_valid(written)
