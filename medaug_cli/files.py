@@ -314,11 +314,11 @@ def canonical(value: Any) -> str:
 
 
 def readable(path: Path) -> None:
-    """Raise BadInput unless `path` is a file."""
+    """Raise BadInput unless `path` is a file: a pipe or a device could be waited for without end."""
     if not path.exists():
         raise BadInput(f"{path} does not exist")
     if not path.is_file():
-        raise BadInput(f"{path} is a folder; expected a file")
+        raise BadInput(f"{path} is a {'folder' if path.is_dir() else 'pipe or device'}; expected a file")
 
 
 def read_text(path: Path, limit: int = MAX_JSON_BYTES) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from medaug_cli.boxes import BoxesFile, ImageBoxes, LabelledBox, read_boxes, safe_id
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import new_file
+from medaug_cli.files import new_file, readable
 from medaug_cli.forms import boxes_json, table
 from medaug_cli.forms.annotations import Annotation, Note, sentences
 from medaug_cli.forms.catalogue import BOXES, form_of
@@ -53,6 +53,7 @@ def _refuse_other(out: Path) -> None:
     if not out.exists():
         return
     with suppress(BadInput):
+        readable(out)
         form = form_of_file(File(out))
         if form is boxes_json.FORM and read_boxes(out).store is not None:
             raise UsageError(f"{out} exists and belongs to a store; choose another --out")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medaug_cli.boxes import BoxesFile, read_boxes
 from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.files import files_below
+from medaug_cli.files import files_below, readable
 from medaug_cli.forms import boxes_json, dicom_sr, label_studio, masks
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.catalogue import FORMS, READ
@@ -49,8 +49,8 @@ def read_annotations(
     Raises UsageError for a form that is not known, BadInput for what is broken, and for an image that is not among the
     scans.
     """
-    if not path.exists():
-        raise BadInput(f"{path} does not exist")
+    if not path.is_dir():
+        readable(path)
     if box_mode is not None and box_mode not in BOX_MODES:
         raise UsageError(f"--box-mode {box_mode}: the choices are {', '.join(BOX_MODES)}")
     form, files, notes = _sniffed(path, scans)

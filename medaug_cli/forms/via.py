@@ -8,7 +8,7 @@ from math import degrees
 from typing import Any
 
 from medaug_cli.errors import BadInput
-from medaug_cli.files import read_text
+from medaug_cli.files import read_text, readable
 from medaug_cli.forms.annotations import Annotation, Note
 from medaug_cli.forms.coordinates import around, around_ellipse, numbers
 from medaug_cli.forms.form import File, Form, Marks
@@ -37,9 +37,10 @@ def _sniff(file: File) -> bool:
 
 def _first_line(file: File) -> str:
     try:
+        readable(file.path)
         with file.path.open(encoding="utf-8-sig") as text:
             return text.readline()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, BadInput):
         return ""
 
 

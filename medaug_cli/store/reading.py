@@ -12,7 +12,7 @@ import numpy as np
 
 from medaug_cli.blending import ellipsoid, window
 from medaug_cli.errors import BadInput
-from medaug_cli.files import canonical, finish_publishing, reading, validated
+from medaug_cli.files import canonical, finish_publishing, readable, reading, validated
 from medaug_cli.plugin import Condition, ImageSpec
 from medaug_cli.store.model import (
     OPTIONAL_COLUMNS,
@@ -210,8 +210,7 @@ def open_store(path: Path) -> Store:
         if path.is_dir():
             raise BadInput(f"{path} is a folder; expected a store (.h5)")
         finish_publishing(path)
-        if not path.exists():
-            raise BadInput(f"{path} does not exist")
+        readable(path)
         check_seal(path)
     try:
         with h5py.File(path, "r", locking=False) as file:

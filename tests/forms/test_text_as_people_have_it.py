@@ -1,5 +1,7 @@
 """Annotation files as spreadsheets, Windows and other programs write them: read as meant, or refused by name."""
 
+import os
+
 import numpy as np
 import pytest
 from marked import BOX, SHARES, SIZE, coco, files, labelme, pictures, plain, read, voc, yolo
@@ -438,3 +440,16 @@ def test_names_of_uploads_in_another_form_are_said(tmp_path):
     found = read(tmp_path, "m.csv")
     assert plain(found) == {"a": LESION, "b": LESION}
     assert [note.what for one in found.scans.values() for note in one.notes] == [UPLOAD, UPLOAD]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    pictures(tmp_path)
+    (tmp_path / "m").mkdir()
+    os.mkfifo(tmp_path / "m/m.csv")
+    handle = os.open(tmp_path / "m/m.csv", os.O_RDWR)  # with a line, so that nobody waits for one
+    os.write(handle, b"filename,region_shape_attributes,region_attributes\n")
+    with pytest.raises(MedaugError, match=r"m\.csv is a pipe or device; expected a file"):
+        read(tmp_path, "m/m.csv")
+    with pytest.raises(MedaugError, match="unknown annotation format"):
+        read(tmp_path, "m")
+    os.close(handle)

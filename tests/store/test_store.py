@@ -1,6 +1,8 @@
 """The store: what goes in comes out, what is damaged or dishonest is refused."""
 
+import os
 import shutil
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -272,3 +274,23 @@ def test_synthetic_images_are_mixed_only_where_that_is_honest(tmp_path, real):
         detector_examples(store, [open_store(synthetic_store(tmp_path / "large.h5", synthetic_info(), size=32))])
     with pytest.raises(BadInput, match="real images"):
         detector_examples(store, [store])
+
+
+@contextmanager
+def pipe(path, content):
+    """Make a pipe that holds so much already that whoever reads it does not wait."""
+    os.mkfifo(path)
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.write(handle, content)
+        yield path
+    finally:
+        os.close(handle)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    with (
+        pipe(tmp_path / "real.h5", b"x" * 60_000) as path,
+        pytest.raises(BadInput, match=r"real\.h5 is a pipe or device"),
+    ):
+        open_store(path)
