@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from classed import publish
 from conftest import make_records, make_store
 from safetensors.torch import load_file
 
@@ -49,9 +50,9 @@ def trained(module_path, real):
     return fit(real, module_path / "trained", settings=BOXGAN)
 
 
-def fit(store, out, name="boxgan", settings=None, kimg=0.008, said=None, resume=False, **how):
+def fit(store, out, name="boxgan", settings=None, kimg=0.008, said=None, resume=False, seed=0, **how):
     run = RunOptions(
-        out, settings or {}, device="cpu", precision="32", resume=resume,
+        out, settings or {}, seed=seed, device="cpu", precision="32", resume=resume,
         announce=(lambda sentence: None) if said is None else said.append,
     )  # fmt: skip
     return train_generator(store.path, name, run, kimg, **how)
@@ -118,6 +119,69 @@ def test_the_names_of_several_labels_tell_which_stays(tmp_path):
     assert torch.equal(old[:, -2], new[:, -3])  # b
     assert not torch.equal(old[:, -3], new[:, -3])
     assert not any(torch.equal(old[:, k], new[:, -2]) for k in (-3, -2))  # c is begun anew
+
+
+@pytest.mark.parametrize(("before", "now", "kept"), [("a", "ab", {0: 0}), ("ab", "b", {1: 0}), ("a", "b", {0: 0})])
+def test_one_label_goes_by_its_name_where_there_are_several(tmp_path, before, now, kept):
+    stores = [make_store(tmp_path / names / "real.h5", labels=tuple(names)) for names in (before, now)]
+    first = fit(stores[0], tmp_path / "first", settings=BOXGAN, kimg=0.004)
+    second = fit(stores[1], tmp_path / "second", start=first, kimg=0.004, settings={"lr": 0.0}, seed=1)
+    assert planes_kept(first, second, ["first.conv.weight"], (before, now), 1) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "before", "now", "kept"),
+    [
+        ("pggan-class", "class", "ab", "bc", {1: 0}),
+        ("pggan-class", "class", "ab", "ba", {0: 1, 1: 0}),
+        ("pggan-class", "label", "ab", "cba", {0: 2, 1: 1}),
+        ("cpggan", "mask", "ab", "cb", {1: 1}),
+        ("cpggan", "mask", "ab", "a", {0: 0}),
+        ("cpggan", "boxes", "ab", "bc", {0: 0}),
+    ],
+)
+def test_a_growing_generator_finds_by_name_what_it_is_told(tmp_path, name, told, before, now, kept):
+    stores = [named_store(tmp_path / f"{names}.h5", tuple(names)) for names in (before, now)]
+    first = fit(stores[0], tmp_path / "first", name, {**PGGAN, "condition": told}, kimg=0.004)
+    said = []
+    second = fit(
+        stores[1], tmp_path / "second", start=first, kimg=0.004, settings={"lr": 0.0}, name=None, said=said, seed=1
+    )
+    counts = tuple("x" if told == "boxes" else names for names in (before, now))
+    seeing = ["conv.weight", "blocks.0.first.weight", "blocks.1.first.weight"]
+    assert planes_kept(first, second, seeing, counts) == kept
+    assert begun(said).endswith("all of them fit") == (len(kept) == len(counts[1]))
+    assert ("in the generator: conv.weight" in begun(said)) == (len(kept) < len(counts[1]))
+    states = [torch.load(sorted((each / "checkpoints").glob("*.pt"))[-1])["state"] for each in (first, second)]
+    critics = [state["discriminator"] for state in states]
+    assert planes_found(*critics, ["from_image.0.weight", "from_image.2.weight"], counts) == kept
+
+
+def planes_kept(first, second, names, channels, halo=0):
+    """Return which channel of a condition before became which, in some weights of two generators."""
+    return planes_found(weights(first), weights(second), names, channels, halo)
+
+
+def planes_found(before, now, names, channels, halo=0):
+    found = []
+    for name in names:
+        firsts = [state[name].shape[1] - halo - len(told) for state, told in zip((before, now), channels, strict=True)]
+        assert firsts[0] == firsts[1]
+        assert torch.equal(before[name][:, : firsts[0]], now[name][:, : firsts[0]])  # the features
+        own, new = (state[name][:, firsts[0] :] for state in (before, now))
+        pairs = [(i, k) for i in range(len(channels[0])) for k in range(len(channels[1]))]
+        found.append({i: k for i, k in pairs if torch.equal(own[:, i], new[:, k])})
+    assert all(each == found[0] for each in found)
+    return found[0]
+
+
+def named_store(path, names):
+    """Publish a store whose labels, classes and values of masks have these names."""
+    records = [
+        replace(record, image_class=names[i % len(names)])
+        for i, record in enumerate(make_records(labels=names, masks=True))
+    ]
+    return publish(path, records, names, class_names=list(names), mask_names=list(names))
 
 
 def test_a_larger_size_begins_with_the_coarse_levels(tmp_path, trained):

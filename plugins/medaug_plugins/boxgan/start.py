@@ -7,9 +7,7 @@ from typing import Any
 from torch import nn
 
 from medaug_plugins.boxgan.networks import Architecture, FiLMConv
-from medaug_plugins.layers import Slots, carry
-
-ONE_LABEL = "lesions"  # what a single label stands for, whatever it is called
+from medaug_plugins.layers import Slots, carry, named_alike
 
 
 @dataclass(frozen=True)
@@ -22,36 +20,37 @@ class Start:
 
     def carry_into(self, generator: nn.Module, discriminator: nn.Module, now: Architecture) -> dict[str, list[str]]:
         """Copy what matches into both networks; return the names of what does not match, for each."""
-        anew = {"generator": carry(generator, self.generator, _slots_of_generator(generator, self.before, now))}
+        conditions, labels = self._slots(now)
+        anew = {"generator": carry(generator, self.generator, _slots_of_generator(generator, conditions))}
         if self.discriminator is None:
             return anew | {"discriminator": ["all of it, since it is not available"]}
-        slots = _slots_of_discriminator(discriminator, self.before, now)
+        slots = _slots_of_discriminator(discriminator, conditions, labels)
         return anew | {"discriminator": carry(discriminator, self.discriminator, slots)}
 
+    def _slots(self, now: Architecture) -> tuple[Slots, Slots]:
+        """Return the channels of a condition as inputs, and the labels as outputs."""
+        before, after = named_alike(_labels(self.before), _labels(now))
+        conditions = Slots([*before, *_classes(self.before), "halo"], [*after, *_classes(now), "halo"], 1)
+        return conditions, Slots(before, after, 0)
 
-def _slots_of_generator(network: nn.Module, before: Architecture, now: Architecture) -> dict[str, Slots]:
+
+def _slots_of_generator(network: nn.Module, conditions: Slots) -> dict[str, Slots]:
     boxed = [name for name, part in network.named_modules() if isinstance(part, FiLMConv) and part.seen > 1]
-    return {f"{name}.conv.weight": Slots(_condition(before), _condition(now), 1) for name in boxed}
+    return {f"{name}.conv.weight": conditions for name in boxed}
 
 
-def _slots_of_discriminator(network: nn.Module, before: Architecture, now: Architecture) -> dict[str, Slots]:
+def _slots_of_discriminator(network: nn.Module, conditions: Slots, labels: Slots) -> dict[str, Slots]:
     names = [name for name, _ in network.named_parameters()]
-    told = {
-        name: Slots(_condition(before), _condition(now), 1)
-        for name in names
-        if name.startswith("embeddings.") and name.endswith(".weight")
-    }
-    return told | {name: Slots(_labels(before), _labels(now), 0) for name in names if name.startswith("find.")}
-
-
-def _condition(size: Architecture) -> list[str]:
-    """Return what each channel of a condition stands for."""
-    return [*_labels(size), *(f"class {name}" for name in size.spec.class_names[: size.classes]), "halo"]
+    told = {name: conditions for name in names if name.startswith("embeddings.") and name.endswith(".weight")}
+    return told | {name: labels for name in names if name.startswith("find.")}
 
 
 def _labels(size: Architecture) -> list[str]:
-    if size.labels == 1:
-        return [ONE_LABEL]
+    """Return what each map of lesions stands for."""
     spec = size.spec
     by_mask = size.settings.form == "mask" and spec.mask_names
-    return [f"label {name}" for name in (spec.mask_names if by_mask else spec.label_names)]
+    return [f"label {name}" for name in (spec.mask_names if by_mask else spec.label_names)] or ["lesions"]
+
+
+def _classes(size: Architecture) -> list[str]:
+    return [f"class {name}" for name in size.spec.class_names[: size.classes]]

@@ -21,13 +21,23 @@ from medaug_cli.plugin import (
     UsageError,
     setting,
 )  # fmt: skip
-from medaug_plugins.cpggan.conditions import Form, channels, draw_map, resolved
+from medaug_plugins.cpggan.conditions import Form, channel_names, channels, draw_map, resolved
 from medaug_plugins.cpggan.dataset import RealImages
 from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generator, double
 from medaug_plugins.cpggan.schedule import Schedule, read_batches
 from medaug_plugins.cpggan.settings import PRESETS, Settings
 from medaug_plugins.cpggan.training import KIND, Start, Training
-from medaug_plugins.layers import LOG_EVERY, anew_words, check_shares, draw_latents, load_weights, map_of_label, place
+from medaug_plugins.layers import (
+    LOG_EVERY,
+    Slots,
+    anew_words,
+    check_shares,
+    draw_latents,
+    load_weights,
+    map_of_label,
+    named_alike,
+    place,
+)
 
 __all__ = ["CPGGAN", "PGGAN", "ClassPGGAN"]
 
@@ -62,6 +72,7 @@ class CPGGAN(Settings):
         self._lod = 0.0
         self._start: Start | None = None
         self._form: Form = self.condition
+        self._told: tuple[str, ...] = ()  # what each channel of its condition map stands for
         self._values: tuple[int, ...] = ()  # channels of the labels of boxes, where it is told masks
 
     def knows(self, spec: ImageSpec) -> frozenset[Known]:
@@ -115,7 +126,7 @@ class CPGGAN(Settings):
         if len(data) == 0:
             raise BadInput("there are no training images to fit cpggan on")
         size = self.architecture(data.spec)
-        self._form, self._values = resolved(self.condition, data.spec), map_of_label(data.spec)
+        self._turn_to(data.spec)
         return Training(size, RealImages(data, size.levels, run.device, self._form), run, self._start)
 
     def begin_with(self, other: "CPGGAN", spec: ImageSpec, checkpoint: Mapping[str, Any] | None) -> list[str]:
@@ -136,7 +147,8 @@ class CPGGAN(Settings):
                 "give those that should differ"
             )
         discriminator = None if checkpoint is None else checkpoint.get("discriminator")
-        self._start = Start(network.state_dict(), discriminator, other._lod)
+        told = named_alike(other._told, channel_names(resolved(self.condition, spec), spec))
+        self._start = Start(Slots(*told, 1), network.state_dict(), discriminator, other._lod)
         return anew_words(self._start.carry_into(Generator(size), Discriminator(size)))
 
     def state_dict(self) -> dict[str, Any]:
@@ -156,7 +168,12 @@ class CPGGAN(Settings):
         load_weights(network, {name: value for name, value in state.items() if name != "lod"}, KIND)
         place(network, device)
         self._average, self._lod = network, lod
+        self._turn_to(spec)
+
+    def _turn_to(self, spec: ImageSpec) -> None:
+        """Note how conditions of this form are told to the networks."""
         self._form, self._values = resolved(self.condition, spec), map_of_label(spec)
+        self._told = channel_names(self._form, spec)
 
     def sample(self, conditions: Iterable[Condition], seeds: Iterable[int]) -> Iterator[np.ndarray | Drawn]:
         """Yield one image (c, *s) in [0, 1] per condition, in float32 whatever precision the run trained in.

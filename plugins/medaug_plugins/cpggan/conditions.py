@@ -15,6 +15,7 @@ from medaug_plugins.cpggan.networks import shrink
 from medaug_plugins.layers import ellipses, soft_boxes
 
 Form = Literal["boxes", "soft-boxes", "mask", "class", "label", "none"]
+LESIONS = ("lesions",)  # what the one channel stands for where lesions are not told apart
 
 
 def resolved(form: Form, spec: ImageSpec) -> Form:
@@ -22,13 +23,17 @@ def resolved(form: Form, spec: ImageSpec) -> Form:
     return "label" if form == "class" and not spec.class_names else form
 
 
+def channel_names(form: Form, spec: ImageSpec) -> tuple[str, ...]:
+    """Return what each channel of a condition map stands for."""
+    several: dict[Form, tuple[str, ...]] = {
+        "none": (), "label": spec.label_names or LESIONS, "class": spec.class_names, "mask": spec.mask_names or LESIONS,
+    }  # fmt: skip
+    return several.get(form, LESIONS)
+
+
 def channels(form: Form, spec: ImageSpec) -> int:
     """Return the channels of a condition map."""
-    several = {
-        "none": 0, "label": max(1, len(spec.label_names)), "class": len(spec.class_names),
-        "mask": max(1, len(spec.mask_names)),
-    }  # fmt: skip
-    return several.get(form, 1)
+    return len(channel_names(form, spec))
 
 
 def draw_map(condition: Condition, form: Form, count: int, times: int = 0, values: Sequence[int] = (0,)) -> Tensor:

@@ -1,5 +1,6 @@
 """Train CPGGAN: WGAN-GP with drift (Karras et al. 2018, A.1), condition maps beside every image."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generato
 from medaug_plugins.cpggan.schedule import Stage, phase
 from medaug_plugins.layers import (
     ScaledAdam,
+    Slots,
     annealed,
     carry,
     draw_latents,
@@ -29,6 +31,8 @@ from medaug_plugins.layers import (
 from medaug_plugins.layers.augment import Augmentation, Steering, change
 
 KIND = "CPGGAN"
+SEES_GENERATOR = re.compile(r"(conv|blocks\.\d+\.first)\.weight")  # weights of the convolutions that see the map
+SEES_DISCRIMINATOR = re.compile(r"from_image\.\d+\.weight")
 
 
 def gradient_penalty(
@@ -65,16 +69,23 @@ class StepRandomness(layers.StepRandomness):
 class Start:
     """What the networks of a new run begin with."""
 
+    told: Slots  # the channels of the condition map, which joins the other inputs of a convolution as the last of them
+
     generator: Mapping[str, Any]
     discriminator: Mapping[str, Any] | None  # None if it is not available
     lod: float
 
     def carry_into(self, generator: nn.Module, discriminator: nn.Module) -> dict[str, list[str]]:
         """Copy what matches into both networks; return the names of what does not match, for each."""
-        anew = {"generator": carry(generator, self.generator, {})}
+        anew = {"generator": carry(generator, self.generator, self._slots(generator))}
         if self.discriminator is None:
             return anew | {"discriminator": ["all of it, since it is not available"]}
-        return anew | {"discriminator": carry(discriminator, self.discriminator, {})}
+        return anew | {"discriminator": carry(discriminator, self.discriminator, self._slots(discriminator))}
+
+    def _slots(self, network: nn.Module) -> dict[str, Slots]:
+        """Return the channels of the condition map in every weight of a network that sees it."""
+        sees = SEES_GENERATOR if isinstance(network, Generator) else SEES_DISCRIMINATOR
+        return {name: self.told for name, _ in network.named_parameters() if sees.fullmatch(name)}
 
 
 class Training:

@@ -1,7 +1,7 @@
 """Layers, box maps and training pieces that more than one generator is built of."""
 
 from medaug_plugins.layers.box_maps import ellipses, map_of_label, soft_boxes
-from medaug_plugins.layers.carrying import Slots, anew_words, carry
+from medaug_plugins.layers.carrying import Slots, anew_words, carry, named_alike
 from medaug_plugins.layers.layers import (
     LEAK,
     RELU_GAIN,
@@ -57,6 +57,7 @@ __all__ = [
     "mine",
     "minibatch_deviation",
     "move_average",
+    "named_alike",
     "optimizer_step",
     "pixel_norm",
     "place",

@@ -24,6 +24,11 @@ class Slots:
         return [(self.before.index(name), k) for k, name in enumerate(self.now) if name in self.before]
 
 
+def named_alike(before: Sequence[str], now: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the names of slots before and now; one alone on both sides stands for the same, whatever it is called."""
+    return (now, now) if len(before) == len(now) == 1 else (before, now)
+
+
 @torch.no_grad()
 def carry(network: nn.Module, before: Mapping[str, Any], slots: Mapping[str, Slots]) -> list[str]:
     """Copy the weights `before` into a network; return the names of those that do not match and stay as they were."""
