@@ -27,7 +27,9 @@ from medaug_cli.lesion_filter.realism import realism
 from medaug_cli.locks import alone
 from medaug_cli.results import refuse_page
 from medaug_cli.runs import check_detector, load_detector
+from medaug_cli.runs.loading import weights_named
 from medaug_cli.store import (
+    LEARNT_FROM,
     Record,
     Store,
     StoreInfo,
@@ -115,14 +117,15 @@ def sift(options: FilterOptions) -> tuple[Store, FilterReport]:
     synthetic = open_store(options.synthetic)
     _check(options, synthetic)
     decisions = {} if options.decisions is None else read_decisions(options.decisions, synthetic)
-    info = _info(options, synthetic)
+    real = _training_store(options, synthetic) if options.by in ("lesion", "realism") else None
+    info = _info(options, synthetic, real)
     reads = [path for path in (options.synthetic, options.real, options.detector, options.decisions) if path]
     with store_claimed(options.out, info.command, options.overwrite, reads), alone(report_path(options.out)):
         store = already_made(options.out, info, options.resume, options.overwrite)
         if store is None:
             refuse_existing(options.out, options.overwrite)
             _refuse_other_report(options, synthetic)
-            judge = _Judge.of(options, synthetic, decisions)
+            judge = _Judge.of(options, synthetic, decisions, real)
             options.announce(judge.calibration_text)
             store = _make(options, synthetic, info, judge)
         report = _own_report(options, synthetic, store)
@@ -198,14 +201,18 @@ def read_decisions(path: Path, synthetic: Store) -> dict[str, bool]:
     return found
 
 
-def _info(options: FilterOptions, synthetic: Store) -> StoreInfo:
+def _info(options: FilterOptions, synthetic: Store, real: Store | None) -> StoreInfo:
+    """Describe what is kept, with the hashes of the real store, in its fold, and of the detector that judge it."""
     inputs = {name_of(options.synthetic): synthetic.hash}
     if options.decisions is not None:
         inputs[name_of(options.decisions)] = sha256_file(options.decisions)
-    settings = {
+    settings: dict[str, object] = {
         "by": options.by, "real_share": options.real_share,
         "detector": None if options.detector is None else str(options.detector),
     }  # fmt: skip
+    if real is not None:
+        detector = {} if options.detector is None else {"detector": weights_named(options.detector, "detector")}
+        settings[LEARNT_FROM] = {"store": real.hash, **detector}
     return StoreInfo(
         tool_version=__version__, command="filter", settings=settings, seed=options.seed,
         label_names=synthetic.info.label_names, inputs=inputs, generators=synthetic.info.generators,
@@ -223,20 +230,19 @@ class _Judge:
     by: By
     realistic: Mapping[str, tuple[float, bool]] = field(default_factory=dict)  # id -> score, of the better half
     said: str = ""  # of the judge of realism
-    learnt_from: Mapping[str, str] = field(default_factory=dict)  # "store" and "detector" -> hash
 
     @classmethod
-    def of(cls, options: FilterOptions, synthetic: Store, decisions: Mapping[str, bool]) -> "_Judge":
-        if options.by in ("manual", "none"):
+    def of(
+        cls, options: FilterOptions, synthetic: Store, decisions: Mapping[str, bool], real: Store | None
+    ) -> "_Judge":
+        if real is None:
             return cls(None, None, decisions, options.by)
-        real = _training_store(options, synthetic)
-        learnt_from = {"store": real.hash}
         if options.by == "realism":
             scores, kept, area = realism(real, synthetic, options.seed)
             judged = zip(synthetic.ids, scores.tolist(), kept.tolist(), strict=True)
             realistic = {name: (score, kept) for name, score, kept in judged}
             said = f"Kept: the half that a judge of real against synthetic images (AUC {area:.2f}) finds more real."
-            return cls(None, None, decisions, options.by, realistic=realistic, said=said, learnt_from=learnt_from)
+            return cls(None, None, decisions, options.by, realistic=realistic, said=said)
         evidence: Evidence
         if options.detector is None:
             evidence, calibration = fit_regions(real, options.real_share, options.seed)
@@ -244,10 +250,9 @@ class _Judge:
             detector, metadata = load_detector(options.detector, resolve_device(options.device))
             check_detector(options.detector.name, metadata, real, real.indices("val"), "validation")
             check_detector(options.detector.name, metadata, synthetic, real.indices("val")[:0], "train")
-            learnt_from["detector"] = metadata.weights
             found = DetectorEvidence(detector, metadata.name, real.spec)
             evidence, calibration = found, calibrate_detector(found, real, options.real_share)
-        return cls(evidence, calibration, decisions, options.by, learnt_from=learnt_from)
+        return cls(evidence, calibration, decisions, options.by)
 
     @property
     def calibration_text(self) -> str:
@@ -333,7 +338,8 @@ def _drawn_for(store: Store, synthetic: Store) -> bool:
 
 
 def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Judge) -> Store:
-    plan = {"info": info.model_dump(mode="json"), "learnt_from": judge.learnt_from}
+    plain = info.model_dump(mode="json")
+    plan = {"info": plain, "learnt_from": plain["settings"].pop(LEARNT_FROM, {})}  # as in earlier versions
     writer = StoreWriter(options.out, info, plan, options.overwrite, options.resume)
     for block in range(-(-len(synthetic) // BLOCK)):
         numbers = range(block * BLOCK, min(len(synthetic), (block + 1) * BLOCK))

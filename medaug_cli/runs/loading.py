@@ -79,6 +79,11 @@ def load_detector(folder: Path, device: str = "cpu") -> tuple[Any, NetworkMetada
     return load_network(folder, "detector", device)
 
 
+def weights_named(folder: Path, kind: str) -> str:
+    """Return the hash of the weights that the JSON file of a trained network describes."""
+    return read_json(_metadata_file(folder, kind), NetworkMetadata).weights
+
+
 def check_detector(name: str, metadata: NetworkMetadata, store: Store, indices: np.ndarray, split: str) -> None:
     """Raise BadInput where a detector cannot be judged fairly on these images."""
     form, spec = metadata.form, store.spec

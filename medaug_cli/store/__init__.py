@@ -11,11 +11,12 @@ from medaug_cli.store.examples import (
     unannotated_words,
 )
 from medaug_cli.store.kinds import NORMAL, kinds, kinds_apart, of_kind
-from medaug_cli.store.model import GeneratorOrigin, Record, StoreInfo
+from medaug_cli.store.model import LEARNT_FROM, GeneratorOrigin, Record, StoreInfo
 from medaug_cli.store.reading import Store, open_store
 from medaug_cli.store.writing import StoreWriter, already_made, store_claimed
 
 __all__ = [
+    "LEARNT_FROM",
     "NORMAL",
     "GeneratorOrigin",
     "Record",

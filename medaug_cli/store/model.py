@@ -21,6 +21,7 @@ from medaug_cli.errors import BadInput
 
 REAL = "real"
 EXTERNAL = "external:"  # before the name of where an image comes from that is not of the data set itself
+LEARNT_FROM = "learnt_from"  # the setting of a store that names by their hashes what judged its images
 TEXT_COLUMNS = ("id", "patient", "split", "source", "details")
 OPTIONAL_COLUMNS = {"classes": ("int32", -1), "spacing": ("float32", float("nan")), "annotated": ("uint8", 1)}
 

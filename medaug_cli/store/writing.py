@@ -23,7 +23,7 @@ from medaug_cli.files import (
 from medaug_cli.locks import alone, remove_dead_lock
 from medaug_cli.outlet import Outlet
 from medaug_cli.results import Kind, OtherSettings, changes, check_file, check_place, refuse_stranger
-from medaug_cli.store.model import OPTIONAL_COLUMNS, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
+from medaug_cli.store.model import LEARNT_FROM, OPTIONAL_COLUMNS, TEXT_COLUMNS, Columns, Record, StoreInfo, check_rules
 from medaug_cli.store.reading import NUMBER_COLUMNS, STORE_VERSION, Store, content_hash, open_store
 from medaug_cli.store.seal import SIZE, seal
 
@@ -59,6 +59,8 @@ def already_made(path: Path, info: StoreInfo, resume: bool, overwrite: bool) -> 
     for names in ("label_names", "class_names"):
         if set(made[names]) <= set(wanted[names]):  # without those that no box, and no image, has
             made[names] = wanted[names]
+    if LEARNT_FROM not in made["settings"]:  # in older stores
+        wanted["settings"].pop(LEARNT_FROM, None)
     if changed := changes(made, wanted):
         raise OtherSettings(f"{path} was made by medaug {store.info.tool_version}", ", ".join(changed))
     plan_file = parts_folder(path) / "plan.json"  # of a run that was killed as soon as it had published

@@ -23,7 +23,8 @@ from medaug_cli.lesion_filter.realism import realism
 from medaug_cli.lesion_filter.sifting import _command, _Judge, read_decisions
 from medaug_cli.plugin import ImageSpec
 from medaug_cli.runs import RunOptions, train_detector
-from medaug_cli.store import open_store
+from medaug_cli.store import StoreWriter, open_store
+from medaug_cli.store.folds import split_as
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -397,6 +398,45 @@ def test_nothing_is_replaced_unasked_and_a_finished_run_is_kept(folder):
         sift(FilterOptions(folder / "synthetic.h5", folder / "kept.h5"))
     sift(FilterOptions(folder / "synthetic.h5", folder / "kept.h5", resume=True))
     assert (folder / "kept.h5").stat().st_mtime_ns == before
+
+
+def test_what_another_detector_or_store_has_judged_is_not_taken_for_done(detectors):
+    real, kept = detectors / "real.h5", detectors / "kept.h5"
+    options = FilterOptions(
+        detectors / "synthetic.h5", kept, detector=detectors / "detector-real", real=real, device="cpu", resume=True,
+    )  # fmt: skip
+    before = sift(options)[0].hash
+    assert sift(options)[0].hash == before
+    train_detector(real, "tiny", RunOptions(detectors / "detector-real", device="cpu", overwrite=True), steps=9)
+    with pytest.raises(UsageError, match=r"kept.h5 was made by medaug .* with other settings \(detector "):
+        sift(options)
+    sift(replace(options, detector=None, resume=False, overwrite=True))
+    make_store(detectors / "more.h5", [*make_records(240), replace(next(iter(make_records(1, seed=9))), id="more")])
+    for other in ({"real": detectors / "more.h5"}, {"fold": fold_in_which_all_train(real)}):
+        with pytest.raises(UsageError, match=r"kept.h5 was made by medaug .* with other settings \(store "):
+            sift(replace(options, detector=None, **other))
+
+
+def fold_in_which_all_train(real):
+    """Return a stand-in for a fold: the store with a hash of its own, as folds give it."""
+    return SimpleNamespace(of=lambda store: split_as(store, list(store.splits)))
+
+
+def test_what_an_earlier_version_kept_is_taken_for_done(folder):
+    store, _ = sifted(folder)
+    info = store.info.model_copy(update={"settings": dict(store.info.settings)})
+    assert info.settings.pop("learnt_from") == {"store": open_store(folder / "real.h5").hash}
+    writer = StoreWriter(folder / "kept.h5", info, {}, overwrite=True)
+    for unit in range(len(store)):
+        writer.add(unit, [store.record(unit)])
+    older = writer.publish(lambda made, place: write_report(folder, made, place))
+    again, _ = sift(FilterOptions(folder / "synthetic.h5", folder / "kept.h5", resume=True))
+    assert again.hash == older.hash
+
+
+def write_report(folder, store, place):
+    report = json.loads((folder / "filter.json").read_text(encoding="utf-8"))
+    (place / "filter.json").write_text(json.dumps(report | {"kept": store.hash}), encoding="utf-8")
 
 
 def test_evidence_that_tells_nothing_apart_drops_nothing(tmp_path):
