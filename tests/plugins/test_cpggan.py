@@ -350,6 +350,15 @@ def test_variety_is_missing_where_drawn_images_differ_less_than_real_ones():
     assert "missing_spread" not in make_training().step(0, stage)[1]
 
 
+def test_variety_asks_for_the_same_images_whenever_a_run_is_resumed():
+    """External images fade out of a run: their weights are others by then."""
+    begun, resumed = make_training(variety=2.0), make_training(variety=2.0)
+    resumed.data.examples.weights = np.eye(len(begun.data.examples))[0]
+    for made in (begun, resumed):
+        made.data.turn_to(made.level)
+    assert torch.equal(begun._real_spread(), resumed._real_spread())
+
+
 def test_variety_makes_images_that_were_alike_differ(training_seed):
     made, stage = make_training(ShortRun(10_000, seed=training_seed), variety=50.0, lr=0.004), Stage(2.0, 4, 8)
     with torch.no_grad():

@@ -105,6 +105,7 @@ class Training:
         self.average.load_state_dict(self.generator.state_dict())
         self.lod, self.steps = float(size.levels) if start is None else start.lod, 0
         self.begun = 0  # images done when the level that is trained now began
+        self.weights = np.array(data.examples.weights)  # as they begin: external images may fade out of the run
         self.real_spread: dict[int, Tensor] = {}  # of real images at a level that is trained
         self.steering = Steering(self.settings.augment, self.settings.target, run)
         self.optimizers = {
@@ -237,7 +238,7 @@ class Training:
         """Return how much real images of this level differ, of at most 512, always the same."""
         if self.level not in self.real_spread:
             rng, data = StepRandomness(self.run.seed, 0, self.run.device), self.data
-            some = rng.indices(data.examples.weights, min(512, 4 * len(data.examples)))
+            some = rng.indices(self.weights, min(512, 4 * len(data.examples)))
             self.real_spread = {self.level: spread(data.batch(some, 0.0))}
         return self.real_spread[self.level]
 
