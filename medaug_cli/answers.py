@@ -4,6 +4,7 @@ Legend: m boxes, k classes, c channels, *s spatial axes, d of them.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ def detections(found: Any, spec: ImageSpec) -> Detections:
     _require(boxes.dtype.kind in "fiu" and scores.dtype.kind == "f", "predict must yield boxes and scores as floats")
     _require(labels.dtype.kind in "iu", f"predict yields labels as {labels.dtype}; expected integers")
     _require(np.isfinite(boxes).all() and np.isfinite(scores).all(), "predict yields numbers that are not finite")
+    turned = (boxes[:, spec.dims :] < boxes[:, : spec.dims]).any()
+    _require(not turned, "predict yields a box whose high corner lies below its low corner")
     _require(((scores >= 0) & (scores <= 1)).all(), "predict yields scores outside 0 to 1")
     known = len(spec.label_names)
     _require(((labels >= 0) & (labels < known)).all(), f"predict yields a label that is not in 0 to {known - 1}")
@@ -111,17 +114,24 @@ def drawn_image(image: Any, condition: Condition, spec: ImageSpec, known: Collec
     if not isinstance(image, Drawn):  # all that is told of it was asked for
         return drawn
     boxes, labels, d = np.asarray(drawn.boxes), np.asarray(drawn.labels), spec.dims
+    _require(boxes.dtype.kind in "fiu", f"Drawn names boxes as {boxes.dtype}; expected float32")
     shaped = boxes.ndim == 2 and boxes.shape[1] == 2 * d and len(boxes) == len(labels)
     _require(shaped, f"Drawn names boxes {boxes.shape} and {len(labels)} labels; expected (m, {2 * d}) and m")
     inside = (boxes[:, :d] >= -ROUNDING).all() and (boxes[:, d:] <= np.array(spec.spatial[::-1]) + ROUNDING).all()
     _require(inside, "Drawn names a box beyond the image")
+    boxes = boxes.clip(0, [*spec.spatial[::-1]] * 2).astype(np.float32)  # a store allows no rounding
+    _require((boxes[:, d:] > boxes[:, :d]).all(), "Drawn names a box that is empty")
+    whole = labels.size == 0 or labels.dtype.kind in "iu"
+    _require(whole, f"Drawn names labels as {labels.dtype}; expected integers")
     told = labels.size == 0 or (labels.min() >= 0 and labels.max() < len(spec.label_names))
     _require(told, f"Drawn names a label outside 0 to {len(spec.label_names) - 1}")
     if drawn.mask is not None:
         _well_marked(np.asarray(drawn.mask), spec)
+    masked = drawn.mask is not None or "mask" not in known or condition.mask is None
+    _require(masked, "it says that it knows masks, and Drawn holds none")
     named = -1 <= drawn.image_class < len(spec.class_names)
     _require(named, f"Drawn names the class {drawn.image_class}, which is not in -1 to {len(spec.class_names) - 1}")
-    return drawn
+    return replace(drawn, boxes=boxes)
 
 
 def check_state(state: Any, place: str = "state") -> None:

@@ -269,6 +269,7 @@ def _made(work: Work) -> Store | None:
             if not writer.has(block):
                 writer.add(block, list(_draw(work, block)))
             options.report(min(size, work.n - block * size))
+        writer.flush()
     except Exception:
         if options.num_parts == 1:  # else others may be at work
             writer.discard(keep_finished=True)
@@ -461,7 +462,6 @@ def _named(record: Record, i: int, seed: int, work: Work) -> Record:
 
 
 def _publish(writer: StoreWriter, blocks: int) -> Store | None:
-    writer.flush()
     with alone(writer.path, wait=True):  # one process at a time publishes
         if not writer.folder.exists():  # another part came last, and has published
             return open_store(writer.path)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from itertools import count
+from pathlib import Path
 
 import pytest
 from distributions import write_distribution
@@ -14,6 +15,7 @@ from distributions import write_distribution
 from medaug_cli import registry
 from medaug_cli.cli import main
 from medaug_cli.scans.reading import readers, suffixes
+from medaug_cli.store import open_store
 
 NUMBER = count()
 KINDS = {"G": "medaug.generators", "D": "medaug.detectors", "R": "medaug.readers", "S": "medaug.strippers"}
@@ -189,6 +191,10 @@ def test_what_a_program_of_a_plugin_prints_does_not_reach_stdout(tmp_path):
     assert "has no attribute 'Loud'" in done.stderr
 
 
+DRAWN = """        import numpy as np
+        from medaug_cli.plugin import Drawn
+        for image in super().sample(conditions, seeds):
+            yield Drawn(image, np.array([{box}]), np.zeros(1, int){more})"""
 WRONG = [
     ("        yield from (image[:, :4] for image in super().sample(conditions, seeds))", "contract: sample yields"),
     ("        yield from (image * float('nan') for image in super().sample(conditions, seeds))", "not finite numbers"),
@@ -200,6 +206,12 @@ WRONG = [
     ("        yield from ['picture'] * 4", "sample yields str; expected numpy arrays"),
     ("        return None\n        yield", "odd drew 0 images for 4"),
     ("        return 3", "odd drew no images, but a int"),
+    (DRAWN.format(box="[9, 2, 3, 8]", more=""), "the generator 'odd' breaks its contract: Drawn names a box that is"),
+    (DRAWN.format(box="[3, 2, 3, 8]", more=""), "Drawn names a box that is empty"),
+    (DRAWN.format(box="[16, 2, 16.0005, 8]", more=""), "Drawn names a box that is empty"),
+    (DRAWN.format(box="[3, 2, 17, 8]", more=""), "Drawn names a box beyond the image"),
+    (DRAWN.format(box="[3, 2, 9, 8]", more=" * 1.0"), "Drawn names labels as float64; expected integers"),
+    (DRAWN.format(box="['a', 2, 9, 8]", more=""), "Drawn names boxes as <U"),
 ]  # fmt: skip
 
 
@@ -223,6 +235,27 @@ def test_what_draws_wrongly_is_named(medaug, brought, real, code, reason):
     assert not os.path.exists("synthetic.h5.parts")
 
 
+def test_a_box_that_rounding_takes_over_the_border_is_kept(medaug, brought, real):
+    brought(TINY + SAMPLE + DRAWN.format(box="[-0.0005, 2, 9, 16.0005]", more=""))
+    assert medaug("train-gan", real, "--generator", "odd", "--kimg", "0.01", "--device", "cpu")[0] == 0
+    assert medaug("synthesize", "--n", "4", "--device", "cpu")[0] == 0
+    assert open_store(Path("synthetic.h5")).boxes[3].tolist() == [[0, 2, 9, 16]]
+
+
+def test_nothing_is_left_where_images_cannot_be_written(medaug, brought, real, monkeypatch):
+    brought(TINY + "    pass")
+    assert medaug("train-gan", real, "--generator", "odd", "--kimg", "0.01", "--device", "cpu")[0] == 0
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("medaug_cli.store.writing._write", full)
+    status, _, err = medaug("synthesize", "--n", "4", "--device", "cpu")
+    assert status != 0
+    assert "No space left" in err
+    assert not os.path.exists("synthetic.h5.parts")
+
+
 DETECTS = """from dataclasses import dataclass
 import numpy as np
 from tiny import TinyDetector
@@ -241,6 +274,7 @@ MISJUDGED = [
     ("boxes, scores * 40, labels", "scores outside 0 to 1"),
     ("boxes, scores * np.nan, labels", "not finite"),
     ("boxes[:, :3], scores, labels", ", 4), also for 0"),
+    ("boxes[:, [2, 1, 0, 3]], scores, labels", "high corner lies below its low corner"),
     ("boxes, scores", "(boxes, scores, labels)"),
     ("boxes, scores, labels\n            yield boxes, scores, labels", "more than"),
     ("boxes, scores, labels\n            break", "yields 1 results for"),

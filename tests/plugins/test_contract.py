@@ -1,6 +1,6 @@
 """Every installed plugin keeps the contract; and each way to break it is named in words."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +9,9 @@ import torch
 from tiny import TinyDetector, TinyGenerator
 
 from medaug_cli import registry
-from medaug_cli.errors import BadInput, UsageError
-from medaug_cli.plugin import Capabilities, GeneratorCapabilities, setting
+from medaug_cli.answers import drawn_image
+from medaug_cli.errors import BadInput, BrokenContract, UsageError
+from medaug_cli.plugin import Capabilities, Condition, Drawn, GeneratorCapabilities, ImageSpec, setting
 from medaug_cli.testing import check_detector, check_generator, check_plugin
 
 GROWING = {"base": 64, "latent": 16, "max_maps": 16, "batches": "4:4"}
@@ -408,6 +409,14 @@ def test_a_refusal_in_a_sentence_is_fine():
 
 
 BOX = np.array([[2, 3, 10, 12]], np.float32)
+
+
+def test_an_image_that_lacks_the_mask_which_others_have_is_refused():
+    spec, image, label = ImageSpec(1, (16, 16), ("a",), masks=True), np.zeros((1, 16, 16), np.float32), np.zeros(1, int)
+    condition = Condition((16, 16), BOX, label, np.ones((16, 16), np.uint8))
+    with pytest.raises(BrokenContract, match="it says that it knows masks, and Drawn holds none"):
+        drawn_image(Drawn(image, BOX, label), condition, spec, {"boxes", "mask"})
+    assert drawn_image(Drawn(image, BOX, label), replace(condition, mask=None), spec, {"boxes", "mask"}).mask is None
 
 
 def detecting(*found):
