@@ -304,6 +304,7 @@ def _training_store(options: FilterOptions, synthetic: Store) -> Store:
         store = open_store(options.real)
         store = store if options.fold is None else options.fold.of(store)
         if store.hash not in fitted and not _drawn_for(store, synthetic):
+            _refuse_other_labels(store, synthetic)
             raise UsageError(
                 f"{options.real} is not the store that the generator of {options.synthetic} was fitted on or drew for"
             )
@@ -313,6 +314,8 @@ def _training_store(options: FilterOptions, synthetic: Store) -> Store:
     asked = [store for store in beside if _drawn_for(store, synthetic)]
     if own or len(asked) == 1:
         return (own or asked)[0]
+    for store in beside:
+        _refuse_other_labels(store, synthetic)
     raise UsageError(
         f"the training store of the generator of {options.synthetic} is not beside it; name it with --real real.h5"
     )
@@ -335,6 +338,13 @@ def _drawn_for(store: Store, synthetic: Store) -> bool:
     boxed = {store.patients[i] for i in store.indices("train") if len(store.boxes[i])}
     held_out = {store.patients[i] for i in np.flatnonzero(store.splits != "train")}
     return bool(boxed) and patients_seen(boxed, seen) == boxed and not patients_seen(held_out, seen)
+
+
+def _refuse_other_labels(store: Store, synthetic: Store) -> None:
+    """Raise BadInput for a store that images were drawn like by a generator which calls lesions otherwise."""
+    names = [one.spec.label_names for one in (synthetic, store)]
+    if store.hash in synthetic.info.inputs.values() and names[0] != names[1]:
+        raise BadInput(f"{synthetic.path} has the labels {', '.join(names[0])}, {store.path} has {', '.join(names[1])}")
 
 
 def _make(options: FilterOptions, synthetic: Store, info: StoreInfo, judge: _Judge) -> Store:

@@ -217,7 +217,7 @@ def _with_hosts(work: Work, into: Path) -> Work:
     info = info.model_copy(
         update={
             "settings": info.settings | {"lesions": options.lesions, "blending": options.blending},
-            "inputs": info.inputs | {name_of(into): hosts.store.hash},
+            "inputs": info.inputs | {_free_name(info.inputs, into, hosts.store.hash): hosts.store.hash},
             "generators": [origin.model_copy(update={"training_patients": seen})],
             "label_names": spec.label_names,
             "class_names": spec.class_names,
@@ -225,6 +225,12 @@ def _with_hosts(work: Work, into: Path) -> Work:
         }
     )
     return replace(work, info=info, hosts=hosts, templates=_boxed(work.templates, work.source))
+
+
+def _free_name(inputs: Mapping[str, str], path: Path, digest: str) -> str:
+    """Return what to call a file among inputs: by its own name, unless another file has that."""
+    name = name_of(path)
+    return name if inputs.get(name, digest) == digest else f"{name} (--into)"
 
 
 def images_of_part(n: int, part: int, parts: int) -> int:
@@ -300,7 +306,8 @@ def _announce(work: Work) -> None:
             f"{'are' if len(work.renamed) > 1 else 'is'} drawn and called so; networks learn from them beside scans of "
             f"preprocess --label {own}"
         )
-    for line in [] if options.like is None else left_out(options.templates_store(), work.known):
+    whole = options.like is not None and work.hosts is None  # what is put into images gets what these have
+    for line in [] if not whole else left_out(options.templates_store(), work.known):
         options.announce(line)
     for line in [] if work.hosts is None else words(work.hosts, work.known, choices):
         options.announce(line)

@@ -391,6 +391,18 @@ def test_a_store_that_was_drawn_for_does_in_place_of_the_training_store(folder, 
         sift(FilterOptions(lonely, tmp_path / "kept.h5", overwrite=True))
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_store_drawn_for_by_a_generator_of_other_labels_is_told_them(folder, tmp_path, named):
+    real = make_store(tmp_path / "real.h5", labels=("cyst",))
+    drawn = open_store(folder / "synthetic.h5")
+    info = drawn.info.model_copy(update={"inputs": {"real.h5": real.hash}})
+    writer = StoreWriter(tmp_path / "synthetic.h5", info, {})
+    writer.add(0, [drawn.record(0)])
+    writer.publish()
+    with pytest.raises(BadInput, match=r"synthetic.h5 has the labels lesion, .*real.h5 has cyst$"):
+        sift(FilterOptions(tmp_path / "synthetic.h5", tmp_path / "kept.h5", real=real.path if named else None))
+
+
 def test_nothing_is_replaced_unasked_and_a_finished_run_is_kept(folder):
     sifted(folder)
     before = (folder / "kept.h5").stat().st_mtime_ns

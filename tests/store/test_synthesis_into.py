@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_store
+from conftest import make_records, make_store
 from typer.testing import CliRunner
 
 from medaug_cli.cli import app
@@ -134,6 +134,34 @@ def test_what_is_taken_for_granted_is_said(tmp_path):
     assert "a region's pixel becomes one pixel" in words
     assert "the mask of a new lesion is the ellipse or ellipsoid in its box" in words
     assert run(tmp_path, n=2).spec.label_names == ("met",)
+
+
+def test_two_stores_of_one_name_are_both_remembered(tmp_path):
+    trained(tmp_path, 2)
+    (tmp_path / "other").mkdir()
+    hosts = whole(tmp_path / "other" / "real.h5", 2)
+    like = open_store(tmp_path / "real.h5")
+    asked = {"into": hosts.path, "like": like.path}
+    store = run(tmp_path, **asked)
+    assert store.info.inputs == {"real.h5": like.hash, "real.h5 (--into)": hosts.hash}
+    assert run(tmp_path, resume=True, **asked).hash == store.hash
+    again = make_store(tmp_path / "again" / "real.h5", regions(2, (1.0, 1.0)))
+    with pytest.raises(UsageError, match="with other settings"):
+        run(tmp_path, resume=True, **asked | {"like": again.path})
+
+
+def test_only_whole_images_lack_what_the_generator_does_not_know(tmp_path):
+    trained(tmp_path, 2)
+    whole(tmp_path / "whole.h5", 2)
+    like = make_store(tmp_path / "masked" / "real.h5", make_records(masks=True)).path
+    said = {into: [] for into in (None, tmp_path / "whole.h5")}
+    for into, lines in said.items():
+        rehearse(
+            SynthesisOptions(2, tmp_path / "gan", tmp_path / "new.h5", like=like, into=into, announce=lines.append)
+        )
+    lacking = [any("its images go without" in line for line in lines) for lines in said.values()]
+    assert lacking == [True, False]
+    assert any("the mask of a new lesion is the ellipse" in line for line in lines)
 
 
 def test_regions_that_are_coarser_are_said(tmp_path):
