@@ -142,6 +142,23 @@ def test_a_donor_is_not_stretched_far_while_there_are_lesions_like_it():
         assert np.ptp(bank.boxes[i][k][[0, 2]]) == pytest.approx(8)
 
 
+def test_a_donor_is_of_another_patient_than_the_host_while_there_is_one():
+    bank, rng, box = heads(8), np.random.default_rng(0), np.array([0, 0, 8, 8], np.float32)
+    for host in range(8):
+        assert all(bank.donor(box, 0, rng, host=host)[0] // 2 != host // 2 for _ in range(20))
+    alone = heads(2)  # of one patient
+    assert alone.donor(box, 0, rng, host=0)[0] in (0, 1)
+
+
+def test_copy_paste_tells_whom_the_lesion_is_for(data, monkeypatch):
+    hosts, told, donor, host = [], [], Bank.donor, Bank.host
+    monkeypatch.setattr(Bank, "host", lambda *given: hosts.append(host(*given)) or hosts[-1])
+    monkeypatch.setattr(Bank, "donor", lambda *given: told.append(given[-1]) or donor(*given))
+    list(fitted(CopyPaste, data).sample([data.condition(0)] * 4, range(4)))
+    assert len(hosts) == 4
+    assert told == hosts
+
+
 def test_with_a_mask_only_the_lesion_is_pasted():
     donor, host = np.full((1, 48, 48), 0.3, np.float32), np.full((1, 48, 48), 0.3, np.float32)
     mask = np.zeros((48, 48), np.float32)

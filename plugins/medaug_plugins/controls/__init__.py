@@ -105,15 +105,16 @@ class _PutIn(_FromReal):
         host = bank.host(asked.boxes, asked.labels, rng, asked.image_class)
         image, mask = bank.image(host), bank.own_mask(host)
         for box, label in zip(asked.boxes, asked.labels, strict=True):
-            image, outline = self._put(bank, image, box, int(label), asked.image_class, rng)
+            image, outline = self._put(bank, host, image, box, int(label), asked.image_class, rng)
             if mask is not None:
                 mask = np.where(outline > 0, outline, mask)
         return on_host(asked, image, mask, bank, host)
 
     def _put(
-        self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, image_class: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image with a lesion in a box, and the mask (*s) uint8 of that lesion."""
+        self, bank: Bank, host: int, image: np.ndarray, box: np.ndarray, label: int, image_class: int,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Return the image of a host with a lesion in a box, and the mask (*s) uint8 of that lesion."""
         raise NotImplementedError
 
 
@@ -157,9 +158,10 @@ class CopyPaste(_PutIn):
     flip: bool = setting(True, "mirror half of the pasted lesions")
 
     def _put(
-        self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, image_class: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        donor, which = bank.donor(box, label, rng, image_class)
+        self, bank: Bank, host: int, image: np.ndarray, box: np.ndarray, label: int, image_class: int,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        donor, which = bank.donor(box, label, rng, image_class, host)
         lesion, values, lesion_box = bank.image(donor), bank.values(donor, which), bank.boxes[donor][which]
         if self.flip and rng.random() < 0.5:
             lesion_box = mirrored(lesion_box[None], lesion.shape[-1])[0]
@@ -184,8 +186,9 @@ class Procedural(_PutIn):
     sharp: float = setting(2.0, "steepness of a lesion's edge", minimum=0.5)
 
     def _put(
-        self, bank: Bank, image: np.ndarray, box: np.ndarray, label: int, image_class: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, bank: Bank, host: int, image: np.ndarray, box: np.ndarray, label: int, image_class: int,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         drawn, share = procedural(image, box, rng, self.contrast, self.sharp)
         outline = ((share > 0.5) * bank.value_of(label)).astype(np.uint8)
         return drawn, outline if outline.any() else filled(box, image.shape[1:], bank.value_of(label))

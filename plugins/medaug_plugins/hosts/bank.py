@@ -210,9 +210,16 @@ class Bank:
         chosen = chosen[np.argsort(-resemblance, kind="stable")[:count]]
         return int(chosen[rng.integers(len(chosen))])
 
-    def donor(self, box: np.ndarray, label: int, rng: np.random.Generator, image_class: int = -1) -> tuple[int, int]:
-        """Return (image, box) of a lesion of a label, in an image of a class, whose sides are like an asked box's."""
+    def donor(
+        self, box: np.ndarray, label: int, rng: np.random.Generator, image_class: int = -1, host: int | None = None
+    ) -> tuple[int, int]:
+        """Return (image, box) of a lesion of a label, in an image of a class, whose sides are like an asked box's.
+
+        It is of another patient than the image `host`, while there is one of another.
+        """
         lesions = self.lesions(label, image_class)
+        if host is not None and host < len(self):
+            lesions = [(i, k) for i, k in lesions if self.patients[i] != self.patients[host]] or lesions
         d = len(box) // 2
         sides = np.array([self.boxes[i][k][d:] - self.boxes[i][k][:d] for i, k in lesions])
         difference = np.abs(np.log(np.maximum(sides, 1e-3) / np.maximum(box[d:] - box[:d], 1e-3))).max(1)
