@@ -16,6 +16,7 @@ SPLITS = ("train", "val", "test")
 Split = Literal["train", "val", "test"]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 Pixels = Annotated[int, Field(ge=1, le=65536)]
+Millimetres = Annotated[float, Field(ge=1e-9, le=1e9)]  # far wider than any image's, and no trouble in float32
 
 
 class Strict(BaseModel):
@@ -35,8 +36,8 @@ class LabelledBox(Strict):
     def _corners(cls, box: list[float]) -> list[float]:
         if len(box) == 5:
             raise ValueError("a box has 4 numbers, or 6 in 3D")
-        half = len(box) // 2
-        if any(high <= low for low, high in zip(box[:half], box[half:], strict=True)):
+        low, high = np.array(box, np.float32).reshape(2, -1)  # as a store has them
+        if (high <= low).any():
             raise ValueError(f"box {box} is empty: each high corner must exceed its low corner")
         return box
 
@@ -52,7 +53,7 @@ class ImageBoxes(Strict):
     split: Split | None = None
     label: str | None = None
     file: str | None = None
-    spacing: list[Annotated[float, Field(gt=0)]] | None = None  # mm between pixels, x first
+    spacing: list[Millimetres] | None = None  # mm between pixels, x first
     annotated: Literal[False] | None = None  # false: nobody looked for lesions, so it is not a normal slice
     boxes: list[LabelledBox] = []
 

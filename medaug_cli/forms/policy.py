@@ -92,7 +92,8 @@ def cut_off(
     d, notes = len(size), []
     cut = np.clip(boxes, 0, np.tile(np.array(size, np.float32), 2))
     over = np.abs(cut - boxes).max(1, initial=0)
-    kept = (cut[:, d:] > cut[:, :d]).all(1)
+    stored = cut.astype(np.float32)  # in which a box may be empty that is not in float64
+    kept = (stored[:, d:] > stored[:, :d]).all(1)
     for box, far, whole, place in zip(boxes, over, kept, _named(places, len(boxes), scan), strict=True):
         if far > SLACK:
             shape = "x".join(map(str, size))

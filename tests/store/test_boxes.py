@@ -20,6 +20,7 @@ from medaug_cli.boxes import (
     write_boxes,
 )
 from medaug_cli.errors import BadInput
+from medaug_cli.forms.policy import cut_off
 
 GOOD = {
     "version": 1,
@@ -62,6 +63,9 @@ def test_a_good_file_is_read_and_written_back(tmp_path):
         (changed(images__0__boxes__0__box=[0, 0, 250, 210]), "outside image '0001'"),
         (changed(images__0__boxes__0__box=[-1, 0, 25, 21]), "outside image '0001'"),
         (changed(images__0__boxes__0__box=[10, 10, 10, 20]), "empty"),
+        (changed(images__0__boxes__0__box=[16.0, 16, 16.0000001, 20]), "empty"),
+        (changed(images__0__spacing=[1e-300, 1]), "images.0.spacing.0"),
+        (changed(images__0__spacing=[1, 1e300]), "images.0.spacing.1"),
         (changed(images__0__boxes__0__box=[10, 10, 20]), "images.0.boxes.0.box"),
         (changed(images__0__boxes__0__box=[1, 1, 1, 2, 2, 2]), "must have 4 numbers"),
         (changed(images__0__boxes__0__box="all"), "images.0.boxes.0.box"),
@@ -104,6 +108,11 @@ def test_any_box_survives_the_file_and_scaling(tmp_path_factory, x, y, w, h):
     there = scaled(corners, (256, 256), (64, 128))
     assert scaled(there, (64, 128), (256, 256)) == pytest.approx(corners, abs=1e-4)
     assert np.allclose(there[0, [0, 2]] * 2, corners[0, [0, 2]])
+
+
+def test_a_box_that_is_empty_as_a_store_has_it_is_not_kept():
+    found = np.array([[16, 16, 16.0000001, 20], [16, 16, 17, 20]])
+    assert cut_off(found, (32, 32), ["a", "b"], "scan.png")[1].tolist() == [False, True]
 
 
 @given(st.text(min_size=1))
