@@ -22,7 +22,7 @@ def of_generator(metadata: GeneratorMetadata) -> list[str]:
     took = "the documentation's pictures took" if able.pictured else "by default it sees"
     return [
         f"the generator has seen {metadata.images_shown:,} images; {took} {1000 * kimg:,.0f}: "
-        f"train-gan STORE --out FOLDER --kimg {kimg:g} --resume continues"
+        f"train-gan STORE --out FOLDER --kimg {kimg:g} --resume, with the same other options, continues"
     ]
 
 
