@@ -47,8 +47,14 @@ class Start:
         refuse_held_out(self.given, self.metadata.training_patients, store)
 
     def begin(self, plugin: Any, spec: ImageSpec) -> str:
-        """Let the next fit of a plugin begin with it; return in words what is newly initialised."""
-        anew = plugin.begin_with(self.plugin, spec, self.checkpoint)
+        """Let the next fit of a plugin begin with it; return in words what is newly initialised.
+
+        BadInput of the plugin names what is begun with.
+        """
+        try:
+            anew = plugin.begin_with(self.plugin, spec, self.checkpoint)
+        except BadInput as error:
+            raise BadInput(f"--start {self.given}: {error}") from error
         how = f"newly initialised, in the {'; in the '.join(anew)}" if anew else "all of them fit"
         followed = [f"{name}={value}" for name, value in self.advised.items() if getattr(plugin, name, None) == value]
         advice = f"; with {', '.join(followed)}, as their card advises" if followed else ""

@@ -206,7 +206,10 @@ def _read_checkpoint(path: Path) -> tuple[int, float, Mapping[str, Any]]:
             raise _Damaged("is damaged")
         content.seek(0)
         saved = torch.load(content, map_location="cpu", weights_only=True)
-        return saved["done"], saved["seconds"], saved["state"]
+        done, seconds, state = saved["done"], saved["seconds"], saved["state"]
+        if not (isinstance(done, int) and isinstance(seconds, int | float) and isinstance(state, dict)):
+            raise TypeError
+        return done, seconds, state
     except OSError as error:
         raise BadInput(f"{path} cannot be read now ({error.strerror or error}); nothing is removed") from error
     except (zipfile.BadZipFile, EOFError) as error:

@@ -345,6 +345,15 @@ def test_checkpoints_that_are_all_damaged_are_named_and_not_passed_over(tmp_path
     fit(real, tmp_path / "second", start=tmp_path / "gan", kimg=0.004)
 
 
+@pytest.mark.parametrize("state", [[1, 2], None, {"discriminator": [1]}, {"discriminator": {"conv.weight": 3}}])
+def test_checkpoints_that_hold_something_else_are_damaged(tmp_path, real, trained, state):
+    shutil.copytree(trained, tmp_path / "gan")
+    for path in (tmp_path / "gan/checkpoints").glob("*.pt"):
+        torch.save(torch.load(path) | {"state": state}, path)
+    with pytest.raises(BadInput, match=r"gan\S* (is|the networks in its checkpoint are) damaged"):
+        fit(real, tmp_path / "second", start=tmp_path / "gan")
+
+
 def test_a_damaged_discriminator_is_named(tmp_path, real, installed):
     (installed / "discriminator.safetensors").write_bytes(b"not tensors at all")
     with pytest.raises(BadInput, match=r"discriminator\.safetensors is damaged"):

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medaug_cli.plugin import BadInput
+
 
 @dataclass(frozen=True)
 class Slots:
@@ -31,7 +33,12 @@ def named_alike(before: Sequence[str], now: Sequence[str]) -> tuple[Sequence[str
 
 @torch.no_grad()
 def carry(network: nn.Module, before: Mapping[str, Any], slots: Mapping[str, Slots]) -> list[str]:
-    """Copy the weights `before` into a network; return the names of those that do not match and stay as they were."""
+    """Copy the weights `before` into a network; return the names of those that do not match and stay as they were.
+
+    Raises BadInput where `before`, of a checkpoint, are no weights.
+    """
+    if not isinstance(before, Mapping) or not all(isinstance(one, Tensor) for one in before.values()):
+        raise BadInput("the networks in its checkpoint are damaged: they are no tensors with names")
     anew = []
     for name, own in network.state_dict().items():
         old = before.get(name)
