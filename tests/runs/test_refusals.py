@@ -51,7 +51,7 @@ def test_a_plugin_of_nan_is_not_published(real, tmp_path, monkeypatch, plugin, t
 
 REFUSED_BY_THE_PLUGIN = {
     "patch": ("inpaint", {"patch": 40}, "expected 0 or a power of two"),
-    "masks": ("cpggan", {"condition": "mask"}, "a training image has no mask"),
+    "masks": ("cpggan", {"condition": "mask"}, "4 of 4 training images have no mask, such as one of patient p0, and"),
 }
 
 

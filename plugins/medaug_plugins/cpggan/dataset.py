@@ -23,8 +23,13 @@ class RealImages:
         self.kept_level = -1
         self.images: Tensor | None = None
         self.maps: Tensor | None = None
-        if form == "mask" and any(examples.condition(i).mask is None for i in range(len(examples))):
-            raise BadInput("a training image has no mask, and condition=mask was asked for; see preprocess --masks")
+        bare = [i for i in range(len(examples)) if form == "mask" and examples.condition(i).mask is None]
+        if bare:
+            raise BadInput(
+                f"{len(bare)} of {len(examples)} training images have no mask, such as one of patient "
+                f"{examples.patients[bare[0]]}, and condition=mask was asked for; see preprocess --masks, of external "
+                "stores too"
+            )
 
     def turn_to(self, level: int) -> None:
         """Keep the images and maps of this level in memory if they are small enough."""
