@@ -128,10 +128,17 @@ def sift(options: FilterOptions) -> tuple[Store, FilterReport]:
             judge = _Judge.of(options, synthetic, decisions, real)
             options.announce(judge.calibration_text)
             store = _make(options, synthetic, info, judge)
+            for name in sorted(_classes(synthetic) - _classes(store)):
+                options.announce(f"no image of the class {name} is kept")
         report = _own_report(options, synthetic, store)
         if not options.out.with_name(PAGE).exists():
             _publish_page(options, synthetic, report, options.out.parent)
     return store, report
+
+
+def _classes(store: Store) -> set[str]:
+    """Return of which classes a store has images."""
+    return {store.class_names[k] for k in np.unique(store.classes) if k >= 0}
 
 
 def _refuse_other_report(options: FilterOptions, synthetic: Store) -> None:
