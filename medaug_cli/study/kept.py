@@ -30,6 +30,7 @@ from medaug_cli.study.trials import (
     labelled_store,
     network_settings,
     part_store,
+    seed_of,
     steps_of,
     synthetic_folder,
     synthetic_store,
@@ -160,7 +161,7 @@ def network_asked(options: StudyOptions, trial: Trial) -> dict[str, Any]:
     asked: dict[str, Any] = {
         "plugin": options.network,
         "settings": asdict(registry.build(options.task.kind, options.network, network_settings(options, arm))),
-        "seed": trial.seed,
+        "seed": seed_of(options, trial),
         "steps": steps - steps // 2 if arm.use == "pretrain" else steps,
         "ratio": (arm.ratio or options.ratio) if arm.generator and arm.use == "mixed" else None,
     }
@@ -174,7 +175,7 @@ def generator_asked(options: StudyOptions, trial: Trial) -> dict[str, Any]:
     asked: dict[str, Any] = {
         "plugin": name,
         "settings": asdict(trial.arm.built(options.generator_settings)),
-        "seed": trial.seed,
+        "seed": seed_of(options, trial),
     }
     if not able.learns:
         return asked

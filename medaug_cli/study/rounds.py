@@ -122,7 +122,13 @@ def _first(options: "StudyOptions", store: Store) -> Folds:
         if kept.exists() and read_folds(kept, store).patients != asked.patients:
             raise UsageError(f"{kept} holds other folds than {options.folds}; choose another --out")
         return asked
-    return _dealt(kept, store, int(options.folds or 0), options.seed)
+    dealt = _dealt(kept, store, int(options.folds or 0), options.seed)
+    if dealt.seed != options.seed:
+        raise UsageError(
+            f"{kept} holds folds that were dealt with --seed {dealt.seed}, not {options.seed}; keep them with --folds "
+            f"{kept}, or choose another --out"
+        )
+    return dealt
 
 
 def _dealt(path: Path, store: Store, count: int, seed: int) -> Folds:

@@ -30,6 +30,7 @@ from medaug_cli.study.subsets import chosen_patients, subset
 from medaug_cli.study.teaching import refuse_other_images
 from medaug_cli.study.timing import estimate
 from medaug_cli.study.trials import (
+    SEEDS,
     StudyOptions,
     Trial,
     baseline_of,
@@ -43,6 +44,7 @@ from medaug_cli.study.trials import (
     part,
     part_store,
     plan,
+    seed_of,
     steps_of,
     synthetic_folder,
     synthetic_store,
@@ -195,8 +197,8 @@ def refuse_no_rest(options: StudyOptions, rounds: Sequence[Round]) -> None:
 def _check(options: StudyOptions) -> None:
     if not options.fractions or not all(0 < fraction <= 1 for fraction in options.fractions):
         raise UsageError("--fraction is a share of the training patients, above 0 and at most 1")
-    if options.seeds < 1:
-        raise UsageError(f"--seeds {options.seeds}: expected one or more")
+    if not 1 <= options.seeds <= SEEDS:
+        raise UsageError(f"--seeds {options.seeds}: expected 1 to {SEEDS}")
     _check_numbers(options)
     if options.split not in ("val", "test"):
         raise UsageError(f"--split {options.split}: a study is judged on val or test")
@@ -294,8 +296,8 @@ def _train_pseudo(options: StudyOptions, store: Store, trial: Trial) -> Path:
 def _network(options: StudyOptions, store: Store, trial: Trial, out: Path, steps: int, **mixture: Any) -> Path:
     halves, before = (2, "start" in mixture) if trial.arm.use == "pretrain" else (1, False)
     run = RunOptions(
-        out, network_settings(options, trial.arm), trial.seed, options.device, options.precision, resume=True,
-        checkpoint_seconds=options.checkpoint_seconds,
+        out, network_settings(options, trial.arm), seed_of(options, trial), options.device, options.precision,
+        resume=True, checkpoint_seconds=options.checkpoint_seconds,
         report=lambda progress: options.report((before + progress.fraction) / halves, *where(options, trial)),
     )  # fmt: skip
     return train_network(options.task, store.path, options.network, run, steps=steps, **mixture)
@@ -316,9 +318,8 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
     place, wanted = synthetic_folder(options, trial), synthetic_store(options, trial, store)
     arm, of_seed = where(options, trial)
     run = RunOptions(
-        place / "gan", trial.arm.generator_settings(options.generator_settings), trial.seed, options.device,
-        options.precision,
-        resume=True, checkpoint_seconds=options.checkpoint_seconds,
+        place / "gan", trial.arm.generator_settings(options.generator_settings), seed_of(options, trial),
+        options.device, options.precision, resume=True, checkpoint_seconds=options.checkpoint_seconds,
         report=lambda progress: options.report(0.0, arm, f"{of_seed}, generator {100 * progress.fraction:.0f} %"),
     )  # fmt: skip
     fitted_on = _fitted_on(options, store, trial).path
@@ -331,7 +332,14 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
     asked = drawn_for(options, trial, store)
     synthesize(
         SynthesisOptions(
-            n, gan, drawn, **asked, jitter=options.jitter, seed=trial.seed, device=options.device, resume=True
+            n,
+            gan,
+            drawn,
+            **asked,
+            jitter=options.jitter,
+            seed=seed_of(options, trial),
+            device=options.device,
+            resume=True,
         )
     )
     if trial.arm.filtered:

@@ -16,6 +16,8 @@ from medaug_cli.study.unannotated import REST
 from medaug_cli.tasks.detection import Detection
 from medaug_cli.tasks.task import Task
 
+SEEDS = 1000  # trainings of an arm in one study at most; the next --seed counts on from there
+
 
 @dataclass(frozen=True)
 class StudyOptions:
@@ -81,6 +83,11 @@ class Trial:
     def together(self) -> tuple[str, str]:
         """Return what trials of one part share: the generator that they wait for."""
         return self.folder, self.arm.source or self.arm.name
+
+
+def seed_of(options: StudyOptions, trial: Trial) -> int:
+    """Return the seed of a trial's network, generator and images: another one for each training and each --seed."""
+    return (options.seed * SEEDS + trial.seed) % 2**63  # the largest seed that a command takes is 2**63 - 1
 
 
 def part_store(options: StudyOptions, trial: Trial) -> Path:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -124,6 +125,20 @@ def test_nothing_is_done_twice_and_a_study_grows(real):
     assert [path.stat().st_mtime_ns for path in weights] == times
     assert len(sorted((real.parent / "study").rglob("*.safetensors"))) == 2 * len(weights)
     assert grown.fractions[0].arms[1].seeds["0"] == first.fractions[0].arms[1].seeds["0"]
+
+
+def test_another_seed_trains_and_draws_anew(real):
+    weights, studied = {}, {}
+    for seed in (0, 7):
+        asked = replace(options(real, seeds=2, seed=seed), out=real.parent / f"study-{seed}")
+        run_study(asked)
+        paths = [path for kind in ("detector", "generator") for path in sorted(asked.out.rglob(f"{kind}.json"))]
+        told = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        weights[seed] = {each["weights"] for each in told}
+        drawn = [open_store(path) for path in sorted(asked.out.rglob("drawn-*.h5"))]
+        studied[seed] = [each["seed"] for each in told], [store.info.seed for store in drawn]
+    assert studied == {0: ([0, 0, 1, 1, 0, 1], [0, 1]), 7: ([7000, 7000, 7001, 7001, 7000, 7001], [7000, 7001])}
+    assert not weights[0] & weights[7]
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(real):
@@ -256,6 +271,7 @@ def test_a_test_patient_in_a_generators_training_list_stops_the_study(real):
     [
         ({"fractions": (0.0,)}, "--fraction"),
         ({"seeds": 0}, "--seeds"),
+        ({"seeds": 1001}, "--seeds"),
         ({"ratio": 0}, "--ratio"),
         ({"split": "train"}, "--split"),
     ],

@@ -183,6 +183,17 @@ def test_folds_are_taken_over_from_another_study(finished, tmp_path):
     assert changed.settings["dealt"] != run_study(options(real, folds=path)).settings["dealt"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_folds_that_were_dealt_with_another_seed_are_kept_only_by_name(again, overwrite):
+    folds, asked = again.parent / "study/folds.json", options(again, seed=4, overwrite=overwrite)
+    with pytest.raises(UsageError, match=r"were dealt with --seed 0, not 4; keep them with --folds .*folds\.json"):
+        run_study(asked)
+    if overwrite:
+        before = folds.read_bytes()
+        assert run_study(replace(asked, folds=folds)).settings["seed"] == 4
+        assert folds.read_bytes() == before
+
+
 def test_more_seeds_and_deals_are_added(again):
     report = run_study(options(again, ("~over=0.3",), seeds=1, repeat=2))
     assert (again.parent / "study/folds-2.json").exists()
