@@ -156,6 +156,7 @@ class StudyReport(Strict):
     slices: int
     boxes: int = 0
     patients: int
+    telling: int = 0  # patients who count for the headline; 0: not written, as by earlier versions
     task: str = "detection"
     counts: dict[str, int] = {}  # of the judged images: boxes, or images of each class or label
     power: list[str] = []  # what the plan could show, as it was said before anything was trained

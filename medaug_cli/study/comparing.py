@@ -28,7 +28,7 @@ from medaug_cli.study.analysis import (
 from medaug_cli.study.answers import Split
 from medaug_cli.study.arms import BASELINE, Arm, one_thing_apart
 from medaug_cli.study.learning import learning
-from medaug_cli.study.measurable import check_measurable, lacks_validation
+from medaug_cli.study.measurable import check_measurable, lacks_validation, telling_patients
 from medaug_cli.study.rounds import Round, deals_of, of_deals, rounds_of, strata_of
 from medaug_cli.study.running import power_of, training_patients
 from medaug_cli.study.similarity import pictures
@@ -70,6 +70,7 @@ def compare_arms(options: StudyOptions, store: Store, opened: int) -> StudyRepor
         slices=len(judged.first.indices),
         boxes=counts.get("boxes", 0),
         patients=judged.first.patients,
+        telling=len(telling_patients(judged.first.store, task, judged.first.indices)),
         task=task.name,
         counts=counts,
         power=power_of(options, rounds),

@@ -36,7 +36,7 @@ def check_measurable(options: StudyOptions, rounds: Sequence[Round]) -> list[str
             _check_filter(options, each)
         if any(arm.filtered == "realism" for arm in options.arms):
             _check_realism(options, each)
-    patients, compared = len(_judgeable(store, task, judged)), len(options.arms) - 1
+    patients, compared = len(telling_patients(store, task, judged)), len(options.arms) - 1
     said = [one_patient(store, task, options.split, judged), out_of_reach(patients, options.resamples, compared)]
     said += [left_out(task, of_deals(rounds)[0]), _unvalidated(options, rounds), _one_training(options)]
     if any(arm.generator for arm in options.arms):
@@ -90,15 +90,17 @@ def judged_images(store: Store, task: Task, split: str) -> np.ndarray:
 
 def one_patient(store: Store, task: Task, split: str, judged: np.ndarray) -> str:
     """Say where one patient alone can be judged, so that nothing can be resampled; else nothing."""
-    if len(_judgeable(store, task, judged)) > 1:
+    if len(telling_patients(store, task, judged)) > 1:
         return ""
     return f"intervals and verdicts are not available: only one patient of the {split} split can be judged"
 
 
-def _judgeable(store: Store, task: Task, judged: np.ndarray) -> set[str]:
-    """Return the patients who can be judged by themselves; all of them where no one can."""
-    alone = {store.patients[i] for i in judged if not task.measurable(store, np.array([i]))}
-    return alone or {store.patients[i] for i in judged}
+def telling_patients(store: Store, task: Task, judged: np.ndarray) -> set[str]:
+    """Return the patients of some judged images who count for the task's headline."""
+    own: dict[str, list[int]] = {}
+    for i in judged:
+        own.setdefault(store.patients[i], []).append(int(i))
+    return {patient for patient, images in own.items() if task.telling(store, np.array(images))}
 
 
 def out_of_reach(patients: int, resamples: int, arms: int) -> str:

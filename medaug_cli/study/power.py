@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from medaug_cli.study.trials import StudyOptions
 
 POWER = 0.8
+NOTHING = 1e-12  # a variance that rounding may make
 NORMAL = NormalDist()
 Z = NORMAL.inv_cdf((1 + LEVEL) / 2)  # half of a 95 % interval is so many standard errors
 
@@ -110,7 +111,7 @@ def spread_of(report: StudyReport, part: FractionResult, number: str, source: st
         limits,
         seeds,
         source=f"{source}, {part.trained('training patient')}{'' if min(map(len, seeds)) > 1 else ', one seed'}",
-        tested=report.patients,
+        tested=report.telling or report.patients,
         networks=len(report.deals[0].patients) if report.deals else 1,
         trained=part.patients,
     )
@@ -127,14 +128,18 @@ def spread_between(
 ) -> Spread:
     """Return the spread behind 95 % intervals of differences (median) and what each seed of each arm reached (mean).
 
-    An interval over resampled patients and s resampled seeds spreads by patients² / n + 2 trainings² (s - 1) / s².
+    An interval over resampled patients and s resampled seeds spreads by patients² / n + 2 trainings² (s - 1) / s². One
+    that is no wider than its trainings alone would be counts for patients as a whole: they have some spread. Raises
+    BadInput where nothing differs.
     """
     whole = float(np.median([(high - low) ** 2 for low, high in limits])) / (2 * Z) ** 2
     several = min(map(len, seeds))
     trainings = float(np.mean([np.var(each, ddof=1) for each in seeds])) if several > 1 else 0.0
-    patients = max(0.0, whole - 2 * trainings * (several - 1) / several**2) * tested
+    if max(whole, trainings) < NOTHING:
+        raise BadInput(f"{source}: arms and seeds do not differ, so the spread is not known; give one by --spread")
+    patients = whole - 2 * trainings * (several - 1) / several**2
     return Spread(
-        math.sqrt(patients),
+        math.sqrt((patients if patients > 0 else whole) * tested),
         math.sqrt(trainings) if several > 1 else None,
         source,
         tested=tested,
@@ -157,7 +162,8 @@ def parse_spread(text: str) -> Spread:
 def power_lines(options: "StudyOptions", trained: Mapping[float, float], patients: int, folds: int) -> list[str]:
     """Say for each share of the patients what the plan can show, and what more patients or seeds would buy.
 
-    `trained` are the patients behind a network of each share, `patients` those that are tested in so many `folds`.
+    `trained` are the patients behind a network of each share, `patients` those that are tested in so many `folds` and
+    count for the headline.
     """
     plan = Plan(patients, options.seeds * options.repeat, folds, len(options.arms) - 1)
     said = []

@@ -23,7 +23,7 @@ from medaug_cli.study.arms import BASELINE, folder_name, refuse_twins
 from medaug_cli.study.kept import settle_kept
 from medaug_cli.study.known import refuse_unknowing
 from medaug_cli.study.leaks import refuse_leaks
-from medaug_cli.study.measurable import check_measurable, judged_images
+from medaug_cli.study.measurable import check_measurable, judged_images, telling_patients
 from medaug_cli.study.power import power_lines
 from medaug_cli.study.rounds import Round, keep_deals, of_deals, rounds_of, span
 from medaug_cli.study.subsets import chosen_patients, subset
@@ -127,7 +127,8 @@ def power_of(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
         fraction: float(np.mean(training_patients(options, rounds, fraction))) for fraction in sorted(options.fractions)
     }
     first = of_deals(rounds)[0]
-    tested = {each.store.patients[i] for each in first for i in judged_images(each.store, options.task, options.split)}
+    judged = np.concatenate([judged_images(each.store, options.task, options.split) for each in first])
+    tested = telling_patients(first[0].store, options.task, judged)
     return power_lines(options, trained, len(tested), len(first))
 
 

@@ -104,6 +104,10 @@ class Detection(Task):
         """Say what is missing where nothing can be measured on some images; None where it can."""
         return None if any(len(store.boxes[i]) for i in indices) else "no box"
 
+    def telling(self, store: Store, indices: np.ndarray) -> bool:
+        """Tell whether a patient has a box: of those without one no share is found."""
+        return self.measurable(store, indices) is None
+
     def score(self, store: Store, indices: np.ndarray, answers: Sequence[Detections]) -> dict[str, float]:
         """Return the mean sensitivity at one false positive per slice; see metrics.validation_score."""
         from medaug_cli.metrics import validation_score

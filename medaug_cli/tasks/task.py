@@ -76,6 +76,10 @@ class Task(Protocol):
         """Say what is missing where nothing can be learnt from some usable images; None where it can."""
         return self.measurable(store, indices)
 
+    def telling(self, store: Store, indices: np.ndarray) -> bool:
+        """Tell whether some usable images of one patient count for the headline: those of every patient, mostly."""
+        return True
+
     def counts(self, store: Store, indices: np.ndarray) -> dict[str, int]:
         """Return what a report counts of some images, as images of each class."""
         return {}

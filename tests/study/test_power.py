@@ -15,7 +15,7 @@ from medaug_cli.metrics.resampling import verdict
 from medaug_cli.study import StudyOptions, run_study
 from medaug_cli.study.analysis import Comparison, FractionResult, StudyReport
 from medaug_cli.study.arms import parse_arms
-from medaug_cli.study.power import KNOWN, Plan, Spread, parse_spread, spread_of_pilot
+from medaug_cli.study.power import KNOWN, Plan, Spread, parse_spread, spread_between, spread_of_pilot
 from medaug_cli.tasks.task import task_named
 
 SPREAD = Spread(0.2, 0.04, "here", tested=27)
@@ -89,6 +89,18 @@ def test_one_seed_says_nothing_of_trainings(tmp_path):
     assert found.patients == pytest.approx(2.0, rel=0.3)
     assert found.trainings is None
     assert "one seed" in found.source
+
+
+def test_a_pilot_without_any_difference_says_nothing():
+    for seeds in ([[0.5], [0.5]], [[0.1 + 0.2, 0.3], [0.3, 0.3]]):
+        with pytest.raises(BadInput, match="pilot: arms and seeds do not differ, so the spread is not known"):
+            spread_between([(0.0, 0.0)], seeds, source="pilot", tested=20)
+
+
+def test_an_interval_that_trainings_explain_counts_for_patients():
+    found = spread_between([(-0.196, 0.196)], [[0.1, 0.5], [0.2, 0.6]], source="pilot", tested=25)
+    assert found.patients == pytest.approx(0.1 * 5, rel=1e-3)
+    assert found.trainings == pytest.approx(np.std([0.1, 0.5], ddof=1))
 
 
 @pytest.mark.parametrize("text", ["", "a", "0", "-1", "0.1,", "0.1,-2", "nan", "0.1,0.2,0.3", "inf"])

@@ -17,6 +17,7 @@ from medaug_cli.study import StudyOptions, run_study, running, task_of
 from medaug_cli.study.analysis import Comparison, claim
 from medaug_cli.study.answers import packed, unpacked
 from medaug_cli.study.arms import one_thing_apart, parse_arms
+from medaug_cli.study.power import Spread
 from medaug_cli.tasks.classification import ClassAnswers, Classification
 from medaug_cli.tasks.task import task_named
 
@@ -91,6 +92,22 @@ def test_every_task_is_studied_by_the_same_code(real, task, headline, said):
     assert f"trains the same {kind}" in page
     assert ("Distances are in pixels, since not every image names its spacing." in page) == (task == "segmentation")
     assert run_study(options(real, task, ("early-stopped", "~over=0.3", "~strict~batch=2"))) == report
+
+
+def test_patients_without_a_lesion_count_where_the_task_says_so(tmp_path):
+    bare = {"boxes": np.empty((0, 4), np.float32), "labels": [], "mask": np.zeros((16, 16), np.uint8)}
+    told = next(record.patient for record in records() if record.split == "test")
+    healthy = [replace(r, **bare) if r.split == "test" and r.patient != told else r for r in records()]
+    real = write(tmp_path / "real.h5", healthy)
+    for task, telling in (("detection", 1), ("segmentation", 3), ("classification", 3)):
+        said, words = [], f"power: with {telling} patient{'s' if telling > 1 else ''} and 2 seeds"
+        asked = options(real, task, ("early-stopped",), spread=Spread(0.2, 0.03, ""), announce=said.append)
+        run_study(replace(asked, dry_run=True))
+        assert any(sentence.startswith(words) for sentence in said)
+        assert any("only one patient of the test split" in sentence for sentence in said) == (telling == 1)
+    report = run_study(options(real, "segmentation"))
+    assert (report.patients, report.telling) == (3, 3)
+    assert report.fractions[0].arms[1].against_real_only["dice"] is not None
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
