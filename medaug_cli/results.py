@@ -127,7 +127,7 @@ def _allowed(folder: Path, kind: Kind) -> Callable[[str], bool] | None:
         files = frozenset(map(str, mark["files"]))
         return files.__contains__ if mark.get("made_by") == kind.command else None
     if kind.names and kind.proof(folder):
-        return lambda name: any(_fits(name, pattern) for pattern in kind.names)
+        return lambda name: any(fits(name, pattern) for pattern in kind.names)
     return None
 
 
@@ -139,7 +139,8 @@ def _read_mark(folder: Path) -> dict[str, Any] | None:
     return mark if isinstance(mark, dict) and isinstance(mark.get("files"), list) else None
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
+    """Tell whether a path below a folder, with /, is as a pattern says, step by step."""
     parts, patterns = name.split("/"), pattern.split("/")
     return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 

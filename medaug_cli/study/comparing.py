@@ -194,7 +194,7 @@ def _fraction(options: StudyOptions, judged: Judged, fraction: float) -> Fractio
         if validated:
             result.validation = float(np.mean(validated[arm.name]))
         trial = judged.trial(fraction, arm)
-        drawn = synthetic_store(options, trial, part) if arm.generator else None
+        drawn = synthetic_store(options, trial) if arm.generator else None
         if drawn is not None and not (arm.changed and drawn in seen):  # another network, the same images
             result.similarity = pictures(open_store(fitted_store(options, trial)), drawn, options.seed)
             seen.add(drawn)

@@ -104,7 +104,7 @@ def _shown(options: StudyOptions, judged: Judged, part: FractionResult) -> list[
         trial = _first(options, judged, part, arm)
         if trial.arm.generator is None or not arm.chosen or trial.arm.changed:
             continue
-        drawn = open_store(synthetic_store(options, trial, real))
+        drawn = open_store(synthetic_store(options, trial))
         found.append(row(f"{arm.arm}, chosen by seed", drawn, np.arange(len(drawn)), options.seed, masks))
         if arm.learnt and arm.similarity:
             title = f"{arm.arm}: the images nearest to a training image (by pixels), above those images"
@@ -130,9 +130,8 @@ def _answers(options: StudyOptions, judged: Judged, part: FractionResult) -> lis
 
 def _cards(options: StudyOptions, judged: Judged, part: FractionResult) -> Iterator[tuple[ArmResult, dict[str, Any]]]:
     """Yield each chosen generated arm with what its card says of its images, in folds of those of the first fold."""
-    real = open_store(part_store(options, _first(options, judged, part, part.arms[0])))
     for arm in (arm for arm in part.arms if arm.learnt and arm.chosen):
-        drawn = open_store(synthetic_store(options, _first(options, judged, part, arm), real))
+        drawn = open_store(synthetic_store(options, _first(options, judged, part, arm)))
         origin = drawn.info.generators[0]
         yield arm, {
             "images": len(drawn), "size": "x".join(map(str, drawn.spec.spatial)), "generator": origin.name,

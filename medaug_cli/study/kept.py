@@ -19,6 +19,7 @@ from medaug_cli.runs.folder import PLAN, plan_in
 from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import open_store
 from medaug_cli.store.writing import parts_folder
+from medaug_cli.study.own_files import strangers
 from medaug_cli.study.teaching import inputs_of
 from medaug_cli.study.trials import (
     StudyOptions,
@@ -28,6 +29,7 @@ from medaug_cli.study.trials import (
     drawn_images,
     first_folder,
     labelled_store,
+    missing,
     network_settings,
     part_store,
     seed_of,
@@ -40,7 +42,6 @@ from medaug_cli.tasks.task import tasks
 
 Asked = Mapping[str, Any]
 Change = tuple[str, Any, Any]  # what, as it was, as it is asked for
-SUFFIXES = (".json", ".jsonl", ".safetensors", ".pt", ".npz", ".h5", ".png", ".html", ".md", ".lock", ".tmp")
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,27 @@ def settle_kept(options: StudyOptions, trials: Sequence[Trial]) -> frozenset[Pat
                 "--overwrite"
             )
     elif options.dry_run:
-        found = list(_stale(options, trials))
+        found = _foreseen(options, trials)
         for said in dict.fromkeys(map(str, found)):
             options.announce(f"{said}; it would be made anew")
         return frozenset(path for stale in found for path in stale.gone)
     elif options.out.exists():
         with alone(options.out / "study.json", wait=True):  # of several parts the first one removes
+            _foreseen(options, trials)
             for stale in _stale(options, trials):
                 options.announce(f"{stale}; it is made anew")
                 for path in stale.gone:
                     _remove(path)
     return frozenset()
+
+
+def _foreseen(options: StudyOptions, trials: Sequence[Trial]) -> list[Stale]:
+    """Return what would have to be made anew; raise UsageError where a person's own file lies in that."""
+    found = list(_stale(options, trials))
+    gone = [path for stale in found for path in stale.gone]
+    for path in (*gone, *(place for trial in missing(options, trials, gone) for place in _places(options, trial))):
+        _refuse_strangers(path)
+    return found
 
 
 def _refuse_other_tasks(options: StudyOptions) -> None:
@@ -120,10 +131,7 @@ def _stale_generator(options: StudyOptions, trial: Trial) -> Iterator[Stale]:
 
 def _stale_images(options: StudyOptions, trial: Trial) -> Iterator[Stale]:
     """Yield the images of a trial where they were drawn for other boxes, or for boxes alone."""
-    if not (real := part_store(options, trial)).exists():
-        return
-    store = open_store(real)
-    folder, n = synthetic_folder(options, trial), drawn_images(options, trial, store)
+    folder, n = synthetic_folder(options, trial), drawn_images(options, trial)
     path = folder / f"drawn-{n}.h5"
     parts = parts_folder(path)
     if path.exists():
@@ -136,23 +144,29 @@ def _stale_images(options: StudyOptions, trial: Trial) -> Iterator[Stale]:
     gone = [path, parts, *folder.glob(f"*-{n}"), *folder.glob(f"*-{n}-*")]
     if jitter != options.jitter:
         yield Stale(path, ("jitter", jitter, options.jitter), gone)
-    elif boxed != (asked := bool(drawn_for(options, trial, store).get("boxed"))):
+    elif boxed != (asked := bool(drawn_for(options, trial).get("boxed"))):
         words = {False: "boxes alone", True: "their masks and classes too"}
         yield Stale(path, ("drawn for", words[boxed], words[asked]), gone)
 
 
 def _stale_network(options: StudyOptions, trial: Trial) -> Iterator[Stale]:
     folder, asked = trained_folder(options, trial), network_asked(options, trial)
-    places = dict.fromkeys((folder, parts_folder(folder)), asked)
-    if trial.arm.use == "pretrain":
-        first, half = first_folder(folder), {**asked, "steps": steps_of(options, trial.arm) // 2}
-        places |= dict.fromkeys((first, parts_folder(first)), half)
+    half = {**asked, "steps": steps_of(options, trial.arm) // 2}
+    places = _places(options, trial)
     gone = [*places, labelled_store(options, trial)]
-    for place, expected in places.items():
+    for place in places:
+        expected = half if place in places[2:] else asked
         if change := _change(place, expected):
             yield Stale(place, change, gone)
     if change := _changed_labels(options, trial) if trial.arm.pseudo else _changed_images(options, trial):
         yield Stale(folder, change, gone)
+
+
+def _places(options: StudyOptions, trial: Trial) -> list[Path]:
+    """Return where a trial's network stands, or is begun; then those of the one that it begins with, if there is."""
+    folder = trained_folder(options, trial)
+    folders = [folder, first_folder(folder)] if trial.arm.use == "pretrain" else [folder]
+    return [place for each in folders for place in (each, parts_folder(each))]
 
 
 def network_asked(options: StudyOptions, trial: Trial) -> dict[str, Any]:
@@ -194,7 +208,7 @@ def _changed_images(options: StudyOptions, trial: Trial) -> Change | None:
     plans = [place / PLAN for place in (folder, parts_folder(folder)) if (place / PLAN).is_file()]
     if not plans:
         return None
-    path = synthetic_store(options, trial, open_store(part_store(options, trial)))
+    path = synthetic_store(options, trial)
     now = [open_store(path).hash] if path.exists() else None
     same = all(parse_json(plan).get("synthetic") == now for plan in plans)
     return None if same else ("synthetic images", "others", path.name)
@@ -222,13 +236,17 @@ def _change(folder: Path, asked: Asked) -> Change | None:
     return next((each for each in (*others, *settings) if each[1] != each[2]), None)
 
 
+def _refuse_strangers(path: Path) -> None:
+    other = next(strangers(path), None)
+    if other is not None:
+        raise UsageError(f"{other} is not part of the study; move it elsewhere, or choose another --out")
+
+
 def _remove(path: Path) -> None:
     """Remove a step of a study at once, while no other process is at it; raise UsageError for a file of others."""
     if not path.exists():
         return
-    other = next((each for each in sorted(path.rglob("*")) if each.is_file() and each.suffix not in SUFFIXES), None)
-    if other is not None:
-        raise UsageError(f"{other} is not part of the study; move it elsewhere, or choose another --out")
+    _refuse_strangers(path)
     with alone(path, wait=True):
         remove_stale(path)
         remove_folder(path, path)

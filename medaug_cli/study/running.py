@@ -13,10 +13,12 @@ import numpy as np
 from medaug_cli import registry
 from medaug_cli.devices import resolve_device
 from medaug_cli.errors import UsageError
+from medaug_cli.files import remove
 from medaug_cli.lesion_filter import FilterOptions, sift
 from medaug_cli.locks import alone
 from medaug_cli.results import LONGEST, OtherSettings
 from medaug_cli.runs import RunOptions, check_capable, train_each_class, train_generator, train_network
+from medaug_cli.runs.folder import plan_in
 from medaug_cli.runs.starting import opened_start
 from medaug_cli.store import Store, open_store
 from medaug_cli.study.arms import BASELINE, folder_name, refuse_twins
@@ -101,7 +103,9 @@ def train_all(options: StudyOptions) -> bool:
     if others:
         are = "is" if len(others) == 1 else "are"
         options.announce(f"this part is done; {counted(len(others), kind)} of other parts {are} not there yet")
-    return not others
+        return False
+    _keep_stores(options, every)
+    return True
 
 
 def where(options: StudyOptions, trial: Trial) -> tuple[str, str]:
@@ -257,9 +261,7 @@ def _check_numbers(options: StudyOptions) -> None:
 
 def _train(options: StudyOptions, trial: Trial) -> Path:
     """Train the network of a trial, and first what it needs; keep what is there already."""
-    path, each = part_store(options, trial), trial.round
-    with alone(path, wait=True):
-        store = subset(each.taught, options.task, trial.fraction, options.seed, path, each.store)
+    store = _own_patients(options, trial)
     if trial.arm.pseudo:
         return _train_pseudo(options, store, trial)
     synthetic = _synthetic(options, store, trial) if trial.arm.generator else []
@@ -273,6 +275,28 @@ def _train(options: StudyOptions, trial: Trial) -> Path:
     first = first_folder(out)
     _network(options, store, trial, first, steps // 2, synthetic=synthetic, synthetic_only=True)
     return _network(options, store, trial, out, steps - steps // 2, start=first)
+
+
+def _own_patients(options: StudyOptions, trial: Trial) -> Store:
+    """Return the store of the patients that a trial is trained on, made where it is not there."""
+    path, each = part_store(options, trial), trial.round
+    with alone(path, wait=True):
+        return subset(each.taught, options.task, trial.fraction, options.seed, path, each.store)
+
+
+def _keep_stores(options: StudyOptions, trials: Sequence[Trial]) -> None:
+    """Make the stores again that somebody has removed since networks were trained on them; the page shows them.
+
+    Raises UsageError where the study's store is another one by now.
+    """
+    for trial in trials:
+        if part_store(options, trial).exists() and fitted_store(options, trial).exists():
+            continue
+        store, trained = _own_patients(options, trial), trained_folder(options, baseline_of(options, trial))
+        if store.hash != plan_in(trained)["store_hash"]:
+            remove(store.path)
+            raise UsageError(f"{options.store} is not what {trained} was trained on; choose another --out")
+        _fitted_on(options, store, trial)
 
 
 def _train_pseudo(options: StudyOptions, store: Store, trial: Trial) -> Path:
@@ -316,7 +340,7 @@ def _fitted_on(options: StudyOptions, store: Store, trial: Trial) -> Store:
 def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
     """Fit the generator of a trial on its patients and draw its images; return their store."""
     generator = str(trial.arm.generator)
-    place, wanted = synthetic_folder(options, trial), synthetic_store(options, trial, store)
+    place, wanted = synthetic_folder(options, trial), synthetic_store(options, trial)
     arm, of_seed = where(options, trial)
     run = RunOptions(
         place / "gan", trial.arm.generator_settings(options.generator_settings), seed_of(options, trial),
@@ -328,9 +352,9 @@ def _synthetic(options: StudyOptions, store: Store, trial: Trial) -> list[Path]:
         gan = train_each_class(fitted_on, generator, run, options.kimg)
     else:
         gan = train_generator(fitted_on, generator, run, options.kimg, start=trial.arm.start)
-    n = drawn_images(options, trial, store)
+    n = drawn_images(options, trial)
     drawn = place / f"drawn-{n}.h5"
-    asked = drawn_for(options, trial, store)
+    asked = drawn_for(options, trial)
     synthesize(
         SynthesisOptions(
             n,

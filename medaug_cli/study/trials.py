@@ -11,7 +11,7 @@ from medaug_cli.store import Store
 from medaug_cli.study.arms import BASELINE, Arm, folder_name
 from medaug_cli.study.power import Spread
 from medaug_cli.study.rounds import Round
-from medaug_cli.study.subsets import training_images
+from medaug_cli.study.subsets import chosen_patients, training_images
 from medaug_cli.study.unannotated import REST
 from medaug_cli.tasks.detection import Detection
 from medaug_cli.tasks.task import Task
@@ -151,10 +151,12 @@ def missing(options: StudyOptions, trials: Sequence[Trial], gone: Collection[Pat
 
 
 def _depends(options: StudyOptions, trial: Trial, gone: Collection[Path]) -> bool:
-    """Tell whether a trial's network lies in what is gone, or what its generator draws does."""
+    """Tell whether a trial's network lies in what is gone, or what its generator draws, or who annotates for it."""
     network = trained_folder(options, trial)
-    images = synthetic_folder(options, trial) if trial.arm.generator else network
-    return any(network.is_relative_to(path) or path.is_relative_to(images) for path in gone)
+    source = synthetic_folder(options, trial) if trial.arm.generator else network
+    if trial.arm.pseudo:
+        source = trained_folder(options, baseline_of(options, trial))
+    return any(network.is_relative_to(path) or path.is_relative_to(source) for path in gone)
 
 
 def steps_of(options: StudyOptions, arm: Arm) -> int:
@@ -179,28 +181,31 @@ def synthetic_folder(options: StudyOptions, trial: Trial) -> Path:
     return options.out / trial.folder / "synthetic" / folder_name(str(trial.arm.source))
 
 
-def synthetic_store(options: StudyOptions, trial: Trial, real: Store) -> Path:
+def synthetic_store(options: StudyOptions, trial: Trial) -> Path:
     """Return the synthetic images that the network of a trial is trained on."""
-    n = drawn_images(options, trial, real)
+    n = drawn_images(options, trial)
     place = {"": f"drawn-{n}.h5", "lesion": f"filtered-{n}/kept.h5", "realism": f"realistic-{n}/kept.h5"}
     return synthetic_folder(options, trial) / place[trial.arm.filtered]
 
 
-def drawn_images(options: StudyOptions, trial: Trial, real: Store) -> int:
+def drawn_images(options: StudyOptions, trial: Trial) -> int:
     """Return how many synthetic images are drawn for a trial, before a filter."""
-    return options.n or max(1, round((trial.arm.ratio or options.ratio) * len(training_images(real, options.task))))
+    store, task = trial.round.taught, options.task
+    patients = chosen_patients(store, task, trial.fraction, options.seed)
+    ratio = trial.arm.ratio or options.ratio
+    return options.n or max(1, round(ratio * len(training_images(store, task, patients))))
 
 
-def drawn_for(options: StudyOptions, trial: Trial, real: Store) -> dict[str, Any]:
+def drawn_for(options: StudyOptions, trial: Trial) -> dict[str, Any]:
     """Return what the synthetic images of a trial are drawn for, as options of `synthesize`.
 
     For a detector they are images with boxes: of a boxes.json or, where the generator is told more than that file
     says, like the images of the store that have boxes.
     """
-    boxed = options.task.needs == "boxes" and not trial.arm.each_class
-    if boxed and _told_boxes_alone(options, trial.arm, real):
-        return {"boxes": real.path.with_name("boxes.json")}
-    return {"like": real.path, "boxed": boxed}
+    boxed, path = options.task.needs == "boxes" and not trial.arm.each_class, part_store(options, trial)
+    if boxed and _told_boxes_alone(options, trial.arm, trial.round.taught):
+        return {"boxes": path.with_name("boxes.json")}
+    return {"like": path, "boxed": boxed}
 
 
 def _told_boxes_alone(options: StudyOptions, arm: Arm, store: Store) -> bool:

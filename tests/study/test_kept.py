@@ -195,12 +195,51 @@ def test_an_unfinished_network_is_begun_anew_on_other_images(copied):
     assert not list(folder.glob("*.parts"))
 
 
-def test_a_strangers_file_is_not_removed(copied):
-    notes = copied.parent / "study/patients100/seed0/synthetic/tiny/gan/notes.txt"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "synthetic/tiny/gan/notes.txt",
+        "synthetic/tiny/gan/results.json",
+        "synthetic/tiny/mine.h5",
+        "detectors/tiny@2/outline.png",
+        "detectors/tiny@2/checkpoints/best/1.pt",
+    ],
+)
+def test_a_strangers_file_is_not_removed(copied, name):
+    """Nor is anything else, or announced as removed."""
+    notes, said = copied.parent / "study/patients100/seed0" / name, []
+    notes.parent.mkdir(parents=True, exist_ok=True)
     notes.write_text("mine", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"notes\.txt is not part of the study"):
-        run_study(options(copied, ARMS, overwrite=True, generator_settings={"tiny": {"amount": 0.5}}))
-    assert notes.read_text(encoding="utf-8") == "mine"
+    before = {path: path.stat().st_mtime_ns for path in copied.parent.rglob("*") if path.is_file()}
+    for dry_run in (True, False):
+        asked = options(copied, ARMS, overwrite=True, dry_run=dry_run, announce=said.append)
+        with pytest.raises(UsageError, match="is not part of the study; move it elsewhere") as error:
+            run_study(replace(asked, generator_settings={"tiny": {"amount": 0.5}}))
+        assert str(error.value).startswith(str(notes))
+    assert not any("made anew" in sentence for sentence in said)
+    assert {path for path in before if not path.exists() or path.stat().st_mtime_ns != before[path]} == set()
+
+
+def test_what_is_nobodys_work_stops_no_making_anew(copied):
+    for place in ("", "seed0/synthetic/tiny/gan", "seed0/detectors/tiny"):
+        (copied.parent / "study/patients100" / place / ".DS_Store").write_bytes(b"")
+    assert run_study(options(copied, ARMS, overwrite=True, seed=1)) is not None
+
+
+def test_stores_that_somebody_removed_are_made_again(copied, tmp_path):
+    part = copied.parent / "study/patients100"
+    before, said = steps_of(copied), (copied.parent / "study/study.json").read_bytes()
+    for name in ("real.h5", "boxes.json"):
+        (part / name).unlink()
+    run_study(options(copied, ARMS))
+    assert (steps_of(copied), (copied.parent / "study/study.json").read_bytes()) == (before, said)
+    (part / "real.h5").unlink()
+    assert run_study(options(copied, (*ARMS, "early-stopped"))) is not None
+    (part / "real.h5").unlink()
+    make_store(tmp_path / "real.h5", seed=1)
+    with pytest.raises(UsageError, match=r"real\.h5 is not what .*real-only was trained on"):
+        run_study(replace(options(tmp_path / "real.h5", ARMS), out=copied.parent / "study"))
+    assert not (part / "real.h5").exists()
 
 
 SAME = {

@@ -18,6 +18,7 @@ from medaug_cli.study.analysis import Comparison, claim
 from medaug_cli.study.answers import packed, unpacked
 from medaug_cli.study.arms import one_thing_apart, parse_arms
 from medaug_cli.study.power import Spread
+from medaug_cli.study.trials import part_store
 from medaug_cli.tasks.classification import ClassAnswers, Classification
 from medaug_cli.tasks.task import task_named
 
@@ -144,7 +145,7 @@ def test_a_detectors_images_are_asked_for_with_the_masks_and_classes_that_a_gene
 
 def test_images_that_an_earlier_version_drew_for_boxes_alone_are_told_apart(real, monkeypatch):
     with monkeypatch.context() as earlier:
-        earlier.setattr(running, "drawn_for", lambda *of: {"boxes": of[-1].path.with_name("boxes.json")})
+        earlier.setattr(running, "drawn_for", lambda *of: {"boxes": part_store(*of).with_name("boxes.json")})
         run_study(options(real, "detection", ["copy-paste"], seeds=1))
     with pytest.raises(UsageError, match=r"\(drawn for: boxes alone there, their masks and classes too asked for\)"):
         run_study(options(real, "detection", ["copy-paste"], seeds=1))
@@ -192,7 +193,9 @@ def test_volumes_are_studied_by_the_same_code(tmp_path, task, headline, arms):
     assert (tmp_path / "study/study.html").stat().st_size > 10_000
 
 
-def test_generators_of_a_class_each_race_the_one_of_all(real):
+def test_generators_of_a_class_each_race_the_one_of_all(tmp_path):
+    bare = {"boxes": np.empty((0, 4), np.float32), "labels": [], "mask": np.zeros((16, 16), np.uint8)}
+    real = write(tmp_path / "real.h5", [replace(r, **bare) if i % 5 == 0 else r for i, r in enumerate(records())])
     report = run_study(options(real, "detection", ("tiny", "tiny/each-class"), seeds=1))
     folder = real.parent / "study/patients100/seed0/synthetic"
     both = [json.loads((folder / f"{name}/gan/plan.json").read_text("utf-8")) for name in ("tiny", "tiny, each-class")]

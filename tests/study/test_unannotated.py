@@ -78,6 +78,9 @@ def test_pseudo_labels_of_another_network_are_made_anew(finished, tmp_path):
     asked = replace(options(real, ("tiny",)), arms=arms, network_settings=two)
     with pytest.raises(UsageError, match="batch: 4 there, 2 asked for"):
         run_study(asked)
+    said = []
+    run_study(replace(asked, overwrite=True, dry_run=True, announce=said.append))
+    assert any("4 detectors (tiny), 0 of them trained" in sentence for sentence in said)
     run_study(replace(asked, overwrite=True))
     weights = json.loads((seed / "detectors/real-only/detector.json").read_text(encoding="utf-8"))["weights"]
     for name in ("pseudo-label", "pseudo-label~batch=4"):
