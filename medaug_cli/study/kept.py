@@ -146,6 +146,8 @@ def _stale_images(options: StudyOptions, trial: Trial) -> Iterator[Stale]:
         yield Stale(path, ("jitter", jitter, options.jitter), gone)
     elif boxed != (asked := bool(drawn_for(options, trial).get("boxed"))):
         words = {False: "boxes alone", True: "their masks and classes too"}
+        if trial.arm.each_class:
+            words = {False: "all images", True: "images with boxes"}
         yield Stale(path, ("drawn for", words[boxed], words[asked]), gone)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medaug_cli import registry
 from medaug_cli.plugin import knowledge
 from medaug_cli.store import Store
@@ -190,10 +192,12 @@ def synthetic_store(options: StudyOptions, trial: Trial) -> Path:
 
 def drawn_images(options: StudyOptions, trial: Trial) -> int:
     """Return how many synthetic images are drawn for a trial, before a filter."""
-    store, task = trial.round.taught, options.task
-    patients = chosen_patients(store, task, trial.fraction, options.seed)
-    ratio = trial.arm.ratio or options.ratio
-    return options.n or max(1, round(ratio * len(training_images(store, task, patients))))
+    return options.n or max(1, round((trial.arm.ratio or options.ratio) * len(_learnt_images(options, trial))))
+
+
+def _learnt_images(options: StudyOptions, trial: Trial) -> np.ndarray:
+    patients = chosen_patients(trial.round.taught, options.task, trial.fraction, options.seed)
+    return training_images(trial.round.taught, options.task, patients)
 
 
 def drawn_for(options: StudyOptions, trial: Trial) -> dict[str, Any]:
@@ -202,8 +206,10 @@ def drawn_for(options: StudyOptions, trial: Trial) -> dict[str, Any]:
     For a detector they are images with boxes: of a boxes.json or, where the generator is told more than that file
     says, like the images of the store that have boxes.
     """
-    boxed, path = options.task.needs == "boxes" and not trial.arm.each_class, part_store(options, trial)
-    if boxed and _told_boxes_alone(options, trial.arm, trial.round.taught):
+    boxed, path, store = options.task.needs == "boxes", part_store(options, trial), trial.round.taught
+    if boxed and trial.arm.each_class:  # where all have boxes, an earlier version drew the same ones without this word
+        boxed = not all(len(store.boxes[i]) for i in _learnt_images(options, trial))
+    elif boxed and _told_boxes_alone(options, trial.arm, store):
         return {"boxes": path.with_name("boxes.json")}
     return {"like": path, "boxed": boxed}
 

@@ -155,6 +155,21 @@ def test_images_that_an_earlier_version_drew_for_boxes_alone_are_told_apart(real
     run_study(options(real, "detection", ["copy-paste"], seeds=1))  # nothing is left to be made anew
 
 
+@pytest.mark.parametrize("all_boxed", [True, False])
+def test_images_of_each_class_of_an_earlier_version_go_on_where_all_have_boxes(tmp_path, monkeypatch, all_boxed):
+    bare = {"boxes": np.empty((0, 4), np.float32), "labels": []}
+    chosen = [replace(r, **bare) if i % 5 == 0 and not all_boxed else r for i, r in enumerate(records(masks=False))]
+    asked = options(write(tmp_path / "real.h5", chosen), "detection", ["tiny/each-class"], seeds=1)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(running, "drawn_for", lambda *of: {"like": part_store(*of), "boxed": False})
+        report = run_study(asked)
+    if all_boxed:
+        assert run_study(asked) == report
+    else:
+        with pytest.raises(UsageError, match=r"\(drawn for: all images there, images with boxes asked for\)"):
+            run_study(asked)
+
+
 def cubes(n=32):
     """Yield cubes with a light ball in every other one, of four training patients and as many held-out ones."""
     rng, places = np.random.default_rng(0), np.indices((16,) * 3) - 7.5
@@ -203,6 +218,7 @@ def test_generators_of_a_class_each_race_the_one_of_all(tmp_path):
     assert both[1]["each_class"]
     drawn = open_store(folder / "tiny, each-class/drawn-40.h5")
     assert set(drawn.classes.tolist()) == {0, 1}
+    assert all(len(boxes) for boxes in drawn.boxes)
     [pair] = report.fractions[0].pairs
     assert (pair.arm, pair.against, pair.changed) == ("tiny/each-class", "tiny", "a generator for each class")
     assert sum(arm.chosen for arm in report.fractions[0].arms[1:]) == 1
