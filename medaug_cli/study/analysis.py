@@ -21,7 +21,7 @@ from medaug_cli.metrics.resampling import (
     resampled_over,
     swaps,
 )
-from medaug_cli.study.arms import BASELINE
+from medaug_cli.study.arms import BASELINE, split_arm
 from medaug_cli.study.rounds import span
 from medaug_cli.tasks.task import measure_of
 
@@ -127,7 +127,7 @@ class FractionResult(Strict):
     @property
     def contested(self) -> bool:
         """Tell whether a claim is of one of several generated arms: those whose network is as in the others."""
-        return sum(arm.learnt and "~" not in arm.arm for arm in self.arms) > 1
+        return sum(arm.learnt and not split_arm(arm.arm)[1] for arm in self.arms) > 1
 
     def trained(self, noun: str) -> str:
         """Return how many patients are trained on, for a reader: 69 patients, or 87 to 88 patients in folds."""

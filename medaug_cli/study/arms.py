@@ -1,5 +1,6 @@
 """The arms of a study: what a network is trained on, and how."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,7 @@ FORM = re.compile(
     r"(?P<generator>[^@+/\[\]]+)(?P<settings>\[[^\[\]]*\])?(?P<each>/each-class)?(?P<rest>/unannotated|/annotated)?(?:@(?P<ratio>[0-9.]+))?(?P<filter>\+filter|\+realism)?"
     r"(?:\+(?P<use>only|pretrain))?"
 )
+HEAD = re.compile(r"[^~\[]*(?:\[[^\]]*\])?[^~]*")  # a value in brackets may hold ~, as a folder does
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,13 @@ def folder_name(text: str) -> str:
     return text.replace("/", ", ")
 
 
+def split_arm(text: str) -> tuple[str, list[str]]:
+    """Return what stands before the changes of an arm's network, and those: boxgan, [lr=0.01] of boxgan~lr=0.01."""
+    found = HEAD.match(text)
+    head = found[0] if found else text
+    return head, text[len(head) :].split("~")[1:]
+
+
 def parse_arm(
     text: str,
     network: str,
@@ -118,7 +127,7 @@ def parse_arm(
     Raises UsageError for text of another form, MissingPlugin for a generator that is not installed.
     """
     variants = registry.network_capabilities(kind, network).variants
-    head, *changes = text.split("~")
+    head, changes = split_arm(text)
     if head in variants and head not in (BASELINE, EARLY):
         head, changes = BASELINE, [head, *changes]
     else:
@@ -146,6 +155,8 @@ def parse_arm(
         )
     brackets = _in_brackets(text, found["generator"], found["settings"])
     start = brackets.pop("start", None)
+    if start is not None:
+        start = os.path.expanduser(start)  # within quotes no shell does
     if start is not None and found["each"]:
         raise UsageError(f"--arm {text}: a generator for each class cannot start from weights; leave start out")
     unannotated = _sees_rest(text, found, rest)
@@ -288,7 +299,8 @@ def refuse_twins(arms: Sequence[Arm], ratio: float, n: int | None = None) -> Non
 def one_thing_apart(arms: Sequence[Arm], ratio: float) -> list[tuple[Arm, Arm, str]]:
     """Return pairs of arms that differ in one thing, with its name: the arm with more of it, mostly the later, first.
 
-    real-only is compared with every arm anyhow, and generators with each other by their best arms.
+    real-only is compared with every arm anyhow, and generated arms with every control; generators with each other by
+    their best arms.
     """
     found = []
     for first, second in combinations([arm for arm in arms if arm.name != BASELINE], 2):
@@ -297,13 +309,13 @@ def one_thing_apart(arms: Sequence[Arm], ratio: float) -> list[tuple[Arm, Arm, s
         one, other = first.facets(ratio), second.facets(ratio)
         apart = [name for name in one if one[name] != other[name]]
         if first.generator is None and second.generator is not None:
-            own = ("steps", "settings", "images without annotation")  # the others are those of the generator
+            own = ("use", "steps", "settings", "images without annotation")  # the others are those of the generator
             apart = ["images", *(name for name in apart if name in own)]
         elif first.generator != second.generator:
             continue
         if apart == ["images without annotation"] and first.unannotated:
             first, second = second, first
-        if len(apart) == 1:
+        if len(apart) == 1 and (first.learnt or not second.rivals):
             found.append((second, first, _words(apart[0], one, other)))
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 from medaug_cli.figures.pages import filled
 from medaug_cli.study import tables
 from medaug_cli.study.analysis import ArmResult, Claim, FractionResult, StudyReport
-from medaug_cli.study.arms import BASELINE, FORM, UNANNOTATED
+from medaug_cli.study.arms import BASELINE, FORM, UNANNOTATED, split_arm
 from medaug_cli.study.figures import differences_svg, froc_svg, gain_svg, learning_svg, seeds_svg, words
 from medaug_cli.study.showing import Shown
 from medaug_cli.tables import fixed, significant
@@ -148,7 +148,7 @@ def judged_on(report: StudyReport) -> str:
 
 def _beside(arm: ArmResult) -> str:
     """Say what an arm's generator has seen besides the annotated images of its training patients."""
-    found = FORM.fullmatch(arm.arm.partition("~")[0])
+    found = FORM.fullmatch(split_arm(arm.arm)[0])
     rest = found is not None and found["rest"] == UNANNOTATED
     start = re.search(r"\bstart=([^,\]]+)", found["settings"] or "") if found else None
     also = ["without their annotations, on the images of the other training patients"] if rest else []

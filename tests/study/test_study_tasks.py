@@ -16,7 +16,7 @@ from medaug_cli.store import Record, StoreInfo, StoreWriter, open_store
 from medaug_cli.study import StudyOptions, run_study, running, task_of
 from medaug_cli.study.analysis import Comparison, claim
 from medaug_cli.study.answers import packed, unpacked
-from medaug_cli.study.arms import one_thing_apart, parse_arms
+from medaug_cli.study.arms import one_thing_apart, parse_arms, split_arm
 from medaug_cli.study.power import Spread
 from medaug_cli.study.trials import part_store
 from medaug_cli.tasks.classification import ClassAnswers, Classification
@@ -358,6 +358,24 @@ def test_arms_that_differ_in_one_thing_are_compared():
         ("tiny~strict", "tiny"): "over",
         ("tiny~strict", "real-only~strict"): "synthetic images",
     }
+
+
+def test_images_alone_or_first_are_not_one_thing_that_is_changed():
+    arms = parse_arms(["tiny+only~strict", "tiny+pretrain~strict", "~strict"], "tiny", "classifier")
+    assert [words for *_, words in one_thing_apart(arms, 1.0)] == ["use pretrain against only"]
+
+
+def test_a_folder_in_brackets_may_hold_the_sign_of_a_change(monkeypatch, tmp_path):
+    assert split_arm("boxgan[start=~/x,form=mask]@2~strict~lr=[1]") == (
+        "boxgan[start=~/x,form=mask]@2", ["strict", "lr=[1]"],
+    )  # fmt: skip
+    assert [split_arm(text) for text in ("boxgan", "~strict", "boxgan~lr=0.1")] == [
+        ("boxgan", []), ("", ["strict"]), ("boxgan", ["lr=0.1"]),
+    ]  # fmt: skip
+    monkeypatch.setenv("HOME", str(tmp_path))
+    [_, arm] = parse_arms(["tiny[start=~/old]~strict"], "tiny", "classifier")
+    assert (arm.start, arm.changed) == (f"{tmp_path}/old", (("over", 0.3),))
+    assert arm.name == "tiny[start=~/old]~strict"
 
 
 def test_a_filter_by_realism_is_an_arm_of_its_own():
