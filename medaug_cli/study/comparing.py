@@ -32,7 +32,7 @@ from medaug_cli.study.measurable import check_measurable, lacks_validation, tell
 from medaug_cli.study.rounds import Round, deals_of, of_deals, rounds_of, strata_of
 from medaug_cli.study.running import power_of, training_patients
 from medaug_cli.study.similarity import pictures
-from medaug_cli.study.subsets import training_images
+from medaug_cli.study.subsets import chosen_patients, training_images
 from medaug_cli.study.teaching import named
 from medaug_cli.study.trials import (
     StudyOptions,
@@ -44,8 +44,8 @@ from medaug_cli.study.trials import (
     synthetic_store,
     trained_folder,
 )
+from medaug_cli.study.unannotated import rest_of
 from medaug_cli.tasks.detection import FoundAnswers
-from medaug_cli.tasks.segmentation import MaskAnswers
 from medaug_cli.tasks.task import measure_of
 from medaug_cli.words import counted
 
@@ -74,7 +74,7 @@ def compare_arms(options: StudyOptions, store: Store, opened: int) -> StudyRepor
         task=task.name,
         counts=counts,
         power=power_of(options, rounds),
-        remarks=[*remarks, *_units(judged), *_unequal(options, rounds)],
+        remarks=[*remarks, *_of_answers(judged), *_annotated(options, rounds), *_unequal(options, rounds)],
         fractions=fractions,
     )
 
@@ -133,11 +133,30 @@ def _undefined(options: StudyOptions, fractions: Sequence[FractionResult]) -> li
     return said
 
 
-def _units(judged: "Judged") -> list[str]:
-    """Say in which unit distances are, where there are any."""
-    options = judged.options
-    answers = judged.first.answers(judged.first.each(judged.trial(min(options.fractions), options.arms[0])))
-    return [answers.unit_words] if isinstance(answers, MaskAnswers) else []
+def _of_answers(judged: "Judged") -> list[str]:
+    """Return what the task says of the answers of every arm's first networks."""
+    options, answers = judged.options, {}
+    for fraction in sorted(options.fractions):
+        share = f"{100 * fraction:g} % of patients, " if len(options.fractions) > 1 else ""
+        for arm in options.arms:
+            trials = judged.first.each(judged.trial(fraction, arm))
+            answers[f"{share}seed 0, {arm.name}"] = judged.first.answers(trials)
+    return [sentence.removesuffix(".") for sentence in options.task.remarks(answers)]
+
+
+def _annotated(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
+    """Say how many images each network of real images alone has annotated for an arm that learns from those, too."""
+    found: dict[str, list[str]] = {}
+    for trial in plan(options, rounds):
+        if trial.arm.pseudo:
+            told = parse_json(trained_folder(options, trial) / f"{options.task.kind}.json")["training_images"]
+            store, task = trial.round.taught, options.task
+            own = training_images(store, task, chosen_patients(store, task, trial.fraction, options.seed))
+            rest = len(rest_of(store, task, trial.fraction, options.seed))
+            share = f"{100 * trial.fraction:g} % of patients" if len(options.fractions) > 1 else ""
+            where = ", ".join(filter(None, (share, trial.round.name, f"seed {trial.seed}")))
+            found.setdefault(trial.arm.name, []).append(f"{told - len(own)} of {rest} ({where})")
+    return [f"images that {BASELINE} annotated for {name}: {'; '.join(counts)}" for name, counts in found.items()]
 
 
 def _unequal(options: StudyOptions, rounds: Sequence[Round]) -> list[str]:
@@ -223,11 +242,12 @@ def _claim(
     """Return what may be said of generated images: in folds, of the arm that each fold's own validation chooses.
 
     Validation patients of a fold are tested in another one, so one choice for all folds would have seen every answer.
-    Where there is a choice and no validation, nothing may be said: the best of several on test is best by chance, too.
+    Where there is a choice and no validation, or validation itself is judged, nothing may be said: the best of several
+    on the images that are judged is best by chance, too.
     """
     number = options.task.headline
     rivals = [arm for arm in options.arms if arm.rivals]
-    if len(rivals) > 1 and not validated and options.split != "val":
+    if len(rivals) > 1 and not validated:
         return None
     if not judged.rounds[0].fold or len(rivals) < 2:
         return claim(arms, number, larger_is_better(options, number))

@@ -57,11 +57,14 @@ def lacks_validation(options: StudyOptions, each: Round) -> str | None:
 
 def _unvalidated(options: StudyOptions, rounds: Sequence[Round]) -> str:
     if options.split == "val":
-        return ""
+        return (
+            "weights are chosen on the images that are judged, so numbers are higher than on other patients, and no "
+            "arm of a generator is preferred to another"
+        )
     lacking = {each.name: why for each in rounds if (why := lacks_validation(options, each))}
     if not lacking:
         return ""
-    where = f" of {', '.join(lacking)}" if rounds[0].fold else ""
+    where = f" of {'; '.join(lacking)}" if rounds[0].fold else ""
     return (
         f"{options.store} has {next(iter(lacking.values()))} in its validation split{where}: weights are those of the "
         "last step, and no arm of a generator is preferred to another"

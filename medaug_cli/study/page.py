@@ -121,8 +121,11 @@ def _chosen(found: Claim, contested: bool) -> str:
 def _why_nothing(report: StudyReport, part: FractionResult) -> str:
     if not any(arm.learnt and arm.chosen for arm in part.arms):
         return "the network of every generated arm has other settings, and a gain may be theirs"
-    if report.split != "val" and any(arm.validation is None for arm in part.arms):
-        return f"{'not every fold has' if report.deals else 'there are no'} validation patients to choose an arm on"
+    if part.contested and report.split == "val":
+        return "an arm would be chosen on the images that it is judged on"
+    if part.contested and any(arm.validation is None for arm in part.arms):
+        who = "not every fold can choose an arm on its" if report.deals else "no arm can be chosen on"
+        return f"{who} validation patients"
     return "no interval could be had"
 
 

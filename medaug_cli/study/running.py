@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from medaug_cli.study.trials import (
     missing,
     network_settings,
     part,
+    part_name,
     part_store,
     plan,
     seed_of,
@@ -78,6 +80,7 @@ def train_all(options: StudyOptions) -> bool:
         for each in rounds:
             opened_start(str(start)).check(each.store)
     refuse_no_rest(options, rounds)
+    _refuse_equal_shares(options, rounds)
     remarks = check_measurable(options, rounds)
     every = list(plan(options, rounds))
     gone = settle_kept(options, every)
@@ -199,9 +202,22 @@ def refuse_no_rest(options: StudyOptions, rounds: Sequence[Round]) -> None:
                 )
 
 
+def _refuse_equal_shares(options: StudyOptions, rounds: Sequence[Round]) -> None:
+    for one, other in pairwise(sorted(options.fractions)):
+        counts = [training_patients(options, rounds, fraction) for fraction in (one, other)]
+        if counts[0] == counts[1]:
+            raise UsageError(
+                f"--fraction {one:g} and {other:g} of {options.store} are the same {span(counts[0], 'patient')}; leave "
+                "one of them out"
+            )
+
+
 def _check(options: StudyOptions) -> None:
     if not options.fractions or not all(0 < fraction <= 1 for fraction in options.fractions):
         raise UsageError("--fraction is a share of the training patients, above 0 and at most 1")
+    for one, other in pairwise(sorted(options.fractions)):
+        if part_name(one) == part_name(other):
+            raise UsageError(f"--fraction {one} and {other} would share the folder {part_name(one)}; leave one out")
     if not 1 <= options.seeds <= SEEDS:
         raise UsageError(f"--seeds {options.seeds}: expected 1 to {SEEDS}")
     _check_numbers(options)

@@ -404,7 +404,7 @@ def test_a_validation_split_without_boxes_chooses_nothing(tmp_path):
     assert all(arm.validation is None and arm.chosen for arm in report.fractions[0].arms)
     assert report.fractions[0].claim is None  # the best of two on test would be best by chance, too
     page = (tmp_path / "study/study.html").read_text(encoding="utf-8")
-    assert "nothing can be said: there are no validation patients to choose an arm on" in page
+    assert "nothing can be said: no arm can be chosen on validation patients" in page
 
 
 @pytest.mark.parametrize(
@@ -426,6 +426,15 @@ def test_verdicts_that_no_p_can_reach_are_told_beforehand(patients, resamples, a
     words = out_of_reach(patients, resamples, arms)
     assert said in words
     assert bool(words) == bool(said)
+
+
+def test_arms_are_not_chosen_on_the_images_that_they_are_judged_on(copied):
+    said = []
+    report = run_study(options(copied, ("tiny", "tiny@2"), announce=said.append))
+    assert report.fractions[0].claim is None
+    assert any(sentence.startswith("weights are chosen on the images that are judged") for sentence in said)
+    page = (copied.parent / "study/study.html").read_text(encoding="utf-8")
+    assert "nothing can be said: an arm would be chosen on the images that it is judged on" in page
 
 
 def test_one_patient_gives_no_verdict(tmp_path):

@@ -270,6 +270,8 @@ def test_a_test_patient_in_a_generators_training_list_stops_the_study(real):
     ("changed", "word"),
     [
         ({"fractions": (0.0,)}, "--fraction"),
+        ({"fractions": (0.3333333333, 1.0, 0.33333334)}, r"0\.3333333333 and 0\.33333334 would share the folder pat"),
+        ({"fractions": (0.5, 1.0, 0.99)}, r"--fraction 0\.99 and 1 of .*real\.h5 are the same 4 patients; leave one"),
         ({"seeds": 0}, "--seeds"),
         ({"seeds": 1001}, "--seeds"),
         ({"ratio": 0}, "--ratio"),

@@ -6,6 +6,8 @@ import shutil
 import signal
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ from medaug_cli.cli import app
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.store import digest_patient, open_store
 from medaug_cli.store.folds import Folds
-from medaug_cli.study import StudyOptions, run_study
+from medaug_cli.study import StudyOptions, measurable, run_study
 from medaug_cli.study.arms import parse_arms
-from medaug_cli.study.rounds import rounds_of
+from medaug_cli.study.rounds import Round, rounds_of
 from medaug_cli.study.trials import part, plan
 from medaug_cli.tasks.task import task_named
 
@@ -218,6 +220,14 @@ def test_each_fold_chooses_the_generated_arm_by_its_own_validation(again):
         assert scores[claim.choices[f"fold {number}"]] == max(scores.values())
     page = (study / "study.html").read_text(encoding="utf-8")
     assert "the best generated arm of each fold, chosen on its validation part" in page
+
+
+def test_folds_without_validation_are_told_apart(monkeypatch):
+    """The name of a fold of a second deal holds a comma."""
+    monkeypatch.setattr(measurable, "lacks_validation", lambda asked, each: "no box")
+    asked, store = options(Path("real.h5")), SimpleNamespace()
+    said = measurable._unvalidated(asked, [Round(store, store, 0, 1), Round(store, store, 1, 2)])
+    assert "has no box in its validation split of fold 1; deal 2, fold 2: weights" in said
 
 
 def test_a_near_duplicate_in_two_folds_is_refused(tmp_path):

@@ -91,6 +91,7 @@ def test_every_task_is_studied_by_the_same_code(real, task, headline, said):
     page = (real.parent / "study/study.html").read_text(encoding="utf-8")
     assert f"{said}" in page
     assert f"trains the same {kind}" in page
+    assert ("Seed 0, early-stopped: " in page) == (task == "segmentation")
     assert ("Distances are in pixels, since not every image names its spacing." in page) == (task == "segmentation")
     assert run_study(options(real, task, ("early-stopped", "~over=0.3", "~strict~batch=2"))) == report
 

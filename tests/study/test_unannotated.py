@@ -120,6 +120,15 @@ def test_real_onlys_sure_answers_become_annotations(finished):
 
 
 @pytest.mark.usefixtures("seeing")
+def test_how_many_images_got_an_annotation_is_told(finished):
+    real, report, _ = finished
+    seed = real.path.parent / "study/patients50/seed0"
+    made, part = open_store(seed / "pseudo-label.h5"), open_store(seed.parent / "real.h5")
+    rest = len(rest_of(real, Detection(), 0.5, 0))
+    said = f"images that real-only annotated for pseudo-label: {len(made) - len(part)} of {rest} (seed 0)"
+    assert said in report.remarks
+
+
 def test_copies_of_images_without_annotation_are_found(tmp_path, monkeypatch):
     """A generator that repeats what it was shown without annotation is judged against that, too."""
 
