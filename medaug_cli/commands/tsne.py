@@ -42,6 +42,8 @@ def tsne(
     segmenter: Annotated[
         Path | None, typer.Option(help="A segmenter trained on real images, to check that lesions match their masks.")
     ] = None,
+    fold: options.OneFold = None,
+    folds: options.FoldsFile = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -60,6 +62,7 @@ def tsne(
             real=real, synthetic=synthetic, out=out, dims=3 if dims == "3" else 2, perplexity=perplexity,
             features=names[0], more_features=names[1:], region=region, most=most, seed=seed, detector=detector,
             segmenter=segmenter, device=device, overwrite=overwrite, announce=console.say, report=step, colour=colour,
+            fold=options.parse_fold(fold, folds, real),
         )  # fmt: skip
         report = draw_map(asked)
     advice = of_found(report)

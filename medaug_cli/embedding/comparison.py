@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medaug_cli.boxes import Strict
+from medaug_cli.boxes import Strict, patients_seen
 from medaug_cli.embedding.features import BUILT_IN, describe, extractor, scaled
 from medaug_cli.embedding.fidelity import Fidelity, Judge, calibrated
 from medaug_cli.embedding.lesions import LesionNumbers, lesion_numbers, lesions_of
@@ -24,7 +24,9 @@ from medaug_cli.embedding.statistics import (
 )
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.store import Store, open_store
+from medaug_cli.store.folds import Fold
 from medaug_cli.store.reading import is_real
+from medaug_cli.words import counted
 
 LEAST = 20  # images of a set
 MOST_POINTS = 10_000
@@ -106,6 +108,12 @@ class MapOptions:
     report: Callable[[int, int, str], None] = lambda done, of, words: None  # hears of each step
     colour: Literal["set", "class", "patient", "source"] = "set"
     more_features: Sequence[str] = ()  # further classifiers, each with a map of its own beside the first
+    fold: Fold | None = None  # of the real store, where the generators were fitted in one
+
+    def real_store(self) -> Store:
+        """Return the real store with the splits that count."""
+        store = open_store(self.real)
+        return store if self.fold is None else self.fold.of(store)
 
 
 @dataclass(frozen=True)
@@ -189,7 +197,7 @@ def spaces(options: MapOptions, dims: int) -> list[str]:
 
 def step_of(options: MapOptions, more: int) -> Step:
     """Return what tells `options.report` of the next step: of describing and comparing, and of so many `more`."""
-    real = open_store(options.real)
+    real = options.real_store()
     held_out = len(_unseen(real, options)) >= LEAST
     total = len(spaces(options, real.spec.dims)) + held_out + len(options.synthetic) + more
     done = itertools.count()
@@ -211,7 +219,7 @@ def _features(sets: Sequence[ImageSet], name: str, options: MapOptions) -> list[
 
 
 def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageSet]]:
-    real = open_store(options.real)
+    real = options.real_store()
     train = _comparable(real, real.indices("train", "real", unannotated=True), options)
     unseen, boxed = _unseen(real, options), " with a box" if options.region == "box" else ""
     if len(train) < LEAST:
@@ -228,6 +236,8 @@ def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageS
     synthetic: list[ImageSet] = []
     for path in options.synthetic:
         synthetic.append(_synthetic(path, real, options, {"real", *(each.name for each in synthetic)}))
+        if held_out is not None:
+            _refuse_seen(synthetic[-1].store, real, unseen)
     if sum(len(each.indices) for each in (first, *synthetic)) + len(held_out.indices if held_out else ()) > MOST_POINTS:
         raise UsageError(f"more than {MOST_POINTS} images in all; give fewer with --max")
     return first, held_out, synthetic
@@ -236,6 +246,17 @@ def _chosen(options: MapOptions) -> tuple[ImageSet, ImageSet | None, list[ImageS
 def _unseen(real: Store, options: MapOptions) -> np.ndarray:
     held_out = [real.indices(split, "real", unannotated=True) for split in ("val", "test")]
     return _comparable(real, np.concatenate(held_out), options)
+
+
+def _refuse_seen(drawn: Store, real: Store, unseen: np.ndarray) -> None:
+    """Raise BadInput where a generator was fitted on patients whose images are to stand for what it has not seen."""
+    patients = {real.patients[i] for i in unseen}
+    for origin in drawn.info.generators:
+        if seen := patients_seen(patients, origin.training_patients):
+            raise BadInput(
+                f"{drawn.path}: its generator {origin.name} was fitted on {counted(len(seen), 'patient')} that "
+                f"{real.path} holds out; give the --fold that it was fitted in, or a store that holds out others"
+            )
 
 
 def _comparable(store: Store, indices: np.ndarray, options: MapOptions) -> np.ndarray:

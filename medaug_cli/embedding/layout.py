@@ -56,6 +56,7 @@ class MapReport(Strict):
     tool_version: str
     features: str
     region: str
+    fold: str | None = None  # "2/5" where that of the real store counts, and not its own split
     perplexity: float
     trustworthiness: float  # of the picture, 1 if near neighbours stay near (Venna and Kaski 2001)
     real: dict[str, str]  # file name -> hash
@@ -240,6 +241,7 @@ def _report(
     ]
     return MapReport(
         tool_version=__version__, features=shown_features(options), region=options.region, perplexity=perplexity,
+        fold=None if options.fold is None else options.fold.name,
         trustworthiness=trust, real={name_of(options.real): sets.real.store.hash}, reference=reference, sets=numbers,
         points=points, picture=name_of(options.out),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """The map of real against synthetic images, and whether its numbers notice planted defects."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ from medaug_cli.embedding.statistics import (
 from medaug_cli.embedding.tables import numbers_table
 from medaug_cli.errors import BadInput, UsageError
 from medaug_cli.runs import RunOptions, train_detector
-from medaug_cli.store import GeneratorOrigin, Record, StoreInfo, StoreWriter
+from medaug_cli.store import GeneratorOrigin, Record, StoreInfo, StoreWriter, digest_patient, open_store
+from medaug_cli.store.folds import Fold, deal_folds
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 SIZE = 16
@@ -43,8 +45,8 @@ def _short(monkeypatch):
     monkeypatch.setattr("medaug_cli.embedding.layout.ITERATIONS", 250)
 
 
-def write(path, records):
-    writer = StoreWriter(path, INFO, {})
+def write(path, records, info=INFO):
+    writer = StoreWriter(path, info, {})
     for i, record in enumerate(records):
         record.source, record.split, record.patient, record.seed, record.id = "g", "train", "synthetic", i, f"s{i:03d}"
         writer.add(i, [record])
@@ -127,6 +129,21 @@ def test_the_picture_and_its_numbers_are_written(stores):
     assert 0 < report.trustworthiness <= 1
     with Image.open(stores / "map.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_patients_whom_a_generator_saw_are_not_held_out(stores, tmp_path):
+    """Where it was fitted in a fold they are those of the fold, and not those of the store's own split."""
+    real = open_store(stores / "real.h5")
+    fold = Fold(deal_folds(real, 2), 1)
+    splits = fold.of(real).splits
+    seen = sorted({digest_patient(real.patients[i]) for i in np.flatnonzero(splits == "train")})
+    info = INFO.model_copy(update={"generators": [ORIGIN.model_copy(update={"training_patients": seen})]})
+    write(tmp_path / "drawn.h5", make_records(60, seed=2), info)
+    asked = MapOptions(stores / "real.h5", [tmp_path / "drawn.h5"], tmp_path / "map.png", fold=fold)
+    reference, _ = compare_sets(asked)
+    assert (reference.images, reference.held_out) == (np.sum(splits == "train"), np.sum(splits != "train"))
+    with pytest.raises(BadInput, match=r"g was fitted on \d patients? that .*real\.h5 holds out; give the --fold"):
+        compare_sets(replace(asked, fold=Fold(fold.folds, 2)))
 
 
 def test_lesions_can_be_compared_alone(stores):
