@@ -367,6 +367,15 @@ def test_variety_makes_images_that_were_alike_differ(training_seed):
     assert np.mean(missing[-10:]) < missing[0] / 2
 
 
+def test_reading_makes_latent_vectors_readable_from_images(training_seed):
+    made, stage = make_training(ShortRun(10_000, seed=training_seed), reading=1.0, lr=0.004), Stage(2.0, 4, 8)
+    losses = [float(made.step(8 * k, stage)[1]["read"]) for k in range(150)]
+    assert np.mean(losses[-20:]) < 0.97 * np.mean(losses[:20])
+    plain = make_training().discriminator
+    assert plain.read is None
+    assert "read" not in {name.split(".")[0] for name in plain.state_dict()}  # weights of before fit
+
+
 def test_variety_of_a_batch_of_one_is_refused():
     run = ShortRun(16)
     with pytest.raises(UsageError, match="variety=15 compares the images of a batch, and batches=4:4,16:1 has"):
@@ -538,6 +547,7 @@ AUGMENTED: dict[str, Any] = {
     "noise": "uniform",
     "pooling": True,
     "variety": 5.0,
+    "reading": 1.0,
 }
 
 
@@ -681,7 +691,7 @@ def test_every_form_of_condition_is_trained_and_drawn(form):
     own, other = plugin.sample([data.condition(0), data.condition(1)], [4, 4])  # boxes alone
     assert np.abs(own - other).max() > 1e-4
     if form == "mask":
-        with pytest.raises(BadInput, match="no mask, and condition=mask"):
+        with pytest.raises(BadInput, match="have no mask, such as .*, and condition=mask"):
             CPGGAN(**SMALL, condition=form).fit(data, ShortRun(8))
 
 

@@ -40,8 +40,8 @@ def checkpoint(folder: Path) -> dict:
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
     make_store(folder / "real.h5", make_records(size=16))
-    one = train(1, folder, "--generator", "cpggan", "--set", "variety=5", "--kimg", "0.32")
-    two = train(2, folder, "--generator", "cpggan", "--set", "variety=5", "--kimg", "0.32")
+    one = train(1, folder, "--generator", "cpggan", "--set", "variety=5", "--set", "reading=1", "--kimg", "0.32")
+    two = train(2, folder, "--generator", "cpggan", "--set", "variety=5", "--set", "reading=1", "--kimg", "0.32")
     return folder, one, two
 
 

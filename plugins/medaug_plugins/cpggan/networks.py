@@ -7,7 +7,7 @@ Level k has the size start * 2**k; level 0 is the 4x4 one. `fade` is the share o
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -170,8 +170,15 @@ class DiscriminatorBlock(nn.Module):
         return shrink(activate(self.second(activate(self.first(x)))))
 
 
+class Judged(NamedTuple):
+    """What the discriminator says of images."""
+
+    scores: Tensor  # (b,)
+    latents: Tensor | None = None  # (b, z) from which they seem to be drawn, where these are read
+
+
 class Discriminator(nn.Module):
-    """Score how real images look together with their condition maps."""
+    """Score how real images look together with their condition maps, and read from which latent vectors they come."""
 
     def __init__(self, size: Architecture, run: Run | None = None) -> None:
         super().__init__()
@@ -186,9 +193,14 @@ class Discriminator(nn.Module):
         pooled = sum(cells**dims for cells in CELLS) if self.cells else math.prod(size.start)
         self.dense = EqualizedDense(maps[0] * pooled, last)
         self.score = EqualizedDense(last, 1, gain=1.0)
+        self.read = EqualizedDense(last, size.latent, gain=1.0) if size.settings.reading else None
 
     def forward(self, image: Tensor, condition: Tensor | None, level: int, fade: float = 0.0) -> Tensor:
         """Return scores (b,) of images (b, c, *s) and condition maps (b, k, *s) of a level."""
+        return self.judge(image, condition, level, fade).scores
+
+    def judge(self, image: Tensor, condition: Tensor | None, level: int, fade: float = 0.0) -> Judged:
+        """Return scores of images and condition maps of a level, and the latent vectors that are read from them."""
         seen = join(image, condition)
         x = activate(self.from_image[level](seen))
         for k in reversed(range(level)):
@@ -197,4 +209,5 @@ class Discriminator(nn.Module):
                 x = blend(x, activate(self.from_image[k](shrink(seen))), fade)
         x = activate(self.conv(minibatch_deviation(x, self.run)))
         with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for a score
-            return self.score(activate(self.dense(pyramid_pooled(x.float(), self.cells)))).squeeze(1)
+            seen = activate(self.dense(pyramid_pooled(x.float(), self.cells)))
+            return Judged(self.score(seen).squeeze(1), None if self.read is None else self.read(seen))

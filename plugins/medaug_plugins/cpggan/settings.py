@@ -57,6 +57,9 @@ class Settings:
     variety: float = setting(
         0.0, "weight of drawing as varied a batch as the real images are; 0: as in the paper", minimum=0
     )
+    reading: float = setting(
+        0.0, "weight of a loss for latent vectors that cannot be read from the image; 0: as in the paper", minimum=0
+    )
     label_flips: float = setting(0.0, "share of steps with real and fake swapped", minimum=0, maximum=1)
     pooling: bool = setting(False, "judge by a spatial pyramid of the last features (He et al. 2014)")
     flip: bool = setting(True, "mirror left and right, image and map together")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medaug_cli.plugin import Run, image_seed
 from medaug_plugins import layers
 from medaug_plugins.cpggan.dataset import RealImages
-from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generator
+from medaug_plugins.cpggan.networks import Architecture, Discriminator, Generator, Judged
 from medaug_plugins.cpggan.schedule import Stage, phase
 from medaug_plugins.layers import (
     ScaledAdam,
@@ -144,14 +144,13 @@ class Training:
         """Return how much of the level before still shows, in [0, 1)."""
         return self.lod % 1
 
+    def _judge(self, image: Tensor, condition: Tensor | None) -> Judged:
+        with self.run.autocast():
+            return self.discriminator.judge(image, condition, self.level, self.fade)
+
     def _critic(self, condition: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """Return the discriminator as a function of the image; its gradient is then taken outside autocast."""
-
-        def critic(image: Tensor) -> Tensor:
-            with self.run.autocast():
-                return self.discriminator(image, condition, self.level, self.fade)
-
-        return critic
+        """Return the scores as a function of the image; its gradient is then taken outside autocast."""
+        return lambda image: self._judge(image, condition).scores
 
     def _fake(self, latents: Tensor, condition: Tensor | None) -> Tensor:
         with self.run.autocast():
@@ -192,7 +191,8 @@ class Training:
             fake = self._changed(rng, self._fake(latents, maps), maps, moves, batch)[0]
         real, maps = self._changed(rng, real, maps, moves, batch)
         critic = self._critic(maps)
-        real_scores, fake_scores = critic(real), critic(fake)
+        real_scores, of_fake = critic(real), self._judge(fake, maps)
+        fake_scores = of_fake.scores
         # Real and fake are swapped now and then, in the preset "companion".
         sign = -1.0 if rng.happens(settings.label_flips) else 1.0
         # Distance: the critic's estimate of how far drawn images are from real ones (Arjovsky et al. 2017, WGAN).
@@ -201,6 +201,8 @@ class Training:
         drift = real_scores.square().mean()
         loss = -sign * distance + settings.drift * drift
         losses = {"loss_d": loss.detach(), "distance": distance.detach()}
+        if of_fake.latents is not None:
+            loss = loss + settings.reading * F.mse_loss(of_fake.latents, latents)
         self._steer(real_scores.detach(), fake_scores.detach(), batch)
         # Gradient penalty: keeps the critic's slope near one between real and generated images, without which the
         # distance is not one (Gulrajani et al. 2017, WGAN-GP, 4); lazily, with more weight (as R1 in StyleGAN2, B).
@@ -224,8 +226,13 @@ class Training:
         self.discriminator.requires_grad_(False)
         drawn = self._fake(latents, maps)
         fake, told = self._changed(rng, drawn, maps, moves, batch)
-        loss = -self._critic(told)(fake).mean()
+        judged = self._judge(fake, told)
+        loss = -judged.scores.mean()
         losses = {"loss_g": loss.detach()}
+        # Reading (Chen et al. 2016, InfoGAN): a head that many latent vectors lead to does not tell which it was.
+        if judged.latents is not None:
+            read = F.mse_loss(judged.latents, latents)
+            loss, losses["read"] = loss + self.settings.reading * read, read.detach()
         # Variety: with the few steps that a CPU takes the critic alone lets images become alike, from 4x4 on.
         if self.settings.variety:
             missing = F.relu(self._real_spread() - spread(whole(drawn, self.run))).mean()
