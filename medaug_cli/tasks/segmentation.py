@@ -124,7 +124,9 @@ class Segmentation(Task):
 
     def wanting(self, store: Store) -> str:
         """Say what a store lacks that has no usable image."""
-        return f"{store.path} holds no masks (preprocess --masks)"
+        if store.masks is None:
+            return f"{store.path} holds no masks (preprocess --masks)"
+        return f"{store.path} has no mask that marks anything in every box of its image"
 
     def check(self, real: Store, synthetic: Sequence[Store]) -> None:
         """Raise BadInput where no training mask marks anything, or synthetic images have no masks or other labels."""

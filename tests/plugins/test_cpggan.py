@@ -691,7 +691,7 @@ def test_every_form_of_condition_is_trained_and_drawn(form):
     own, other = plugin.sample([data.condition(0), data.condition(1)], [4, 4])  # boxes alone
     assert np.abs(own - other).max() > 1e-4
     if form == "mask":
-        with pytest.raises(BadInput, match="have no mask, such as .*, and condition=mask"):
+        with pytest.raises(BadInput, match=r"have no mask, such as .*, and condition=mask"):
             CPGGAN(**SMALL, condition=form).fit(data, ShortRun(8))
 
 

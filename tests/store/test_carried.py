@@ -172,9 +172,10 @@ def test_folders_of_classes_have_their_names_and_other_names_are_said(tmp_path):
     store = publish(tmp_path / "real.h5", records, class_names=classes)
     export_store(store, "folders", tmp_path / "out", say=said.append)
     assert {path.name for path in (tmp_path / "out/train").iterdir()} == {"lésion x", "良性", "BI-RADS 4-5", "-"}
-    assert len(said) == 2
+    assert len(said) == 3
     assert "'BI-RADS 4/5' lies in the folder 'BI-RADS 4-5'" in said[0]
     assert "'..' lies in the folder '-'" in said[1]
+    assert "folders tells the classes alone" in said[2]
 
 
 def test_an_export_by_class_needs_classes(tmp_path):

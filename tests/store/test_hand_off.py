@@ -330,6 +330,7 @@ def test_a_class_that_a_split_lacks_keeps_its_number(tmp_path):
     assert [line.split(":")[0] for line in said] == [
         "the split train has no image of normal", "the split val has no image of normal",
         "the split test has no image of benign",
+        "folders tells the classes alone, and neither boxes nor masks; coco, csv and nifti tell them",
     ]  # fmt: skip
     for split in ("train", "val", "test"):
         data = datasets.ImageFolder(tmp_path / "folders" / split, allow_empty=True)

@@ -108,7 +108,7 @@ def test_what_rests_on_one_patient_has_no_interval_and_is_told(malignant):
     assert first.values["accuracy"].interval is not None
     said = lone_words([first, second], MEASURES, "image")
     assert len(said) == (malignant == 1)
-    assert all("each rests on one image alone: AUC; specificity, benign" in each for each in said)
+    assert all("each rests on one image alone: balanced accuracy; AUC;" in each for each in said)
 
 
 def test_an_exchange_mixes_both_systems_patient_by_patient():

@@ -143,7 +143,7 @@ def without(records, **changes):
         ("classifier", {"image_class": None}, "names no class of its images"),
         ("classifier", {"image_class": "bright"}, "no training image of the class 'dark'"),
         ("segmenter", {"mask": None}, "holds no masks"),
-        ("segmenter", {"mask": np.zeros((32, 32), np.uint8)}, "no mask in its training split that marks anything"),
+        ("segmenter", {"mask": np.zeros((32, 32), np.uint8)}, "no mask that marks anything in every box"),
     ],
 )
 def test_stores_that_do_not_serve_a_task(tmp_path, kind, change, words):
