@@ -69,8 +69,7 @@ def _report(images: Sequence[Any], found: Sequence["Found"], names: Sequence[str
     )
     regions: list[Any] = []
     used: dict[str, Any] = {}
-    for one in found:
-        image = _image_of(images, one)
+    for one, image in zip(found, _images_of(images, found), strict=True):
         for box, score, label in zip(one.flat, one.scores, one.labels, strict=True):
             corners = _corners(box)
             used[image.SOPInstanceUID] = image
@@ -107,13 +106,17 @@ def _region(image: Any, corners: np.ndarray, name: str, score: float, algorithm:
     )  # fmt: skip
 
 
-def _image_of(images: Sequence[Any], one: "Found") -> Any:
-    """Return the image of a scan that holds the slice or picture in which something was found."""
-    if len(one.size) == 2:
-        return images[0]
-    if one.slice is None or one.grid is None:
-        raise BadInput(f"{one.file} was not taken in axial slices: {one.id} lies across them; choose csv or coco")
-    return images[in_order(images, one.grid, one.size[2], one.file)[one.slice]]
+def _images_of(images: Sequence[Any], found: Sequence["Found"]) -> list[Any]:
+    """Return the image of a scan that holds each slice or picture of it in which something was found."""
+    if len(found[0].size) == 2:
+        return [images[0]] * len(found)
+    order, shown = list[int](), []
+    for one in found:
+        if one.slice is None or one.grid is None:
+            raise BadInput(f"{one.file} was not taken in axial slices: {one.id} lies across them; choose csv or coco")
+        order = order or in_order(images, one.grid, one.size[2], one.file)
+        shown.append(images[order[one.slice]])
+    return shown
 
 
 def _corners(box: np.ndarray) -> np.ndarray:

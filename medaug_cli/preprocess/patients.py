@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from medaug_cli.boxes import folded
+from medaug_cli.boxes import folded, one_spelling_each
 from medaug_cli.forms.annotations import Annotation
 from medaug_cli.preprocess.folder_names import is_modality, plain, sorts
 from medaug_cli.scans.reading import Scan
@@ -103,9 +103,8 @@ def find_patients(
     spellings: dict[str, dict[str, None]] = {}
     for name in of.values():
         spellings.setdefault(folded(name), {})[name] = None
-    first = {key: next(iter(some)) for key, some in spellings.items()}
     alike = [list(some) for some in spellings.values() if len(some) > 1]
-    of = {scan: first[folded(name)] for scan, name in of.items()}
+    of = dict(zip(of, one_spelling_each(list(of.values())), strict=True))
     told = recurring if "folder" in by.values() else None
     return Patients(of, by, list(sorting) if "file" in by.values() else [], alike, told)
 

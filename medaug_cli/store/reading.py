@@ -121,9 +121,11 @@ class Store:
         """
         if self.masks is None:
             return None
-        mask = np.array(self.masks[index])
-        names, labels = self.info.mask_names, self.info.label_names
-        for k in self._blank(index):
+        blank = self._blank(index)
+        if not blank:
+            return np.asarray(self.masks[index])
+        mask, names, labels = np.array(self.masks[index]), self.info.mask_names, self.info.label_names
+        for k in blank:
             label = labels[self.labels[index][k]]
             mask[ellipsoid(self.boxes[index][k], mask.shape)] = names.index(label) + 1 if label in names else 1
         return mask
